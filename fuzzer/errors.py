@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors a user can act on, and the exit code each one ends in.
+
+Every message says what was tried, what happened and what to do next. Only
+:mod:`fuzzer.cli` catches these and turns them into exit codes.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of ``pkvfuzz run`` and ``pkvfuzz replay``; others use 0, 2 and 3."""
+
+    NOTHING_FOUND = 0
+    FOUND = 1
+    BAD_INPUT = 2
+    INFRASTRUCTURE = 3
+
+
+class PkvfuzzError(Exception):
+    """Base of all errors with a message for the user."""
+
+    exit_code = ExitCode.INFRASTRUCTURE
+
+
+class BadInputError(PkvfuzzError):
+    """What the user gave cannot be used: an option, a file, a description."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class InfrastructureError(PkvfuzzError):
+    """The kernel build, QEMU, the disk or the host failed."""
+
+    exit_code = ExitCode.INFRASTRUCTURE

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shared memory between host and executor.
+
+The layout is that of ``vm/channel.h``; a test compiles the header and compares
+every offset here with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import mmap
+import os
+import time
+from dataclasses import dataclass
+
+MAGIC = 0x6B76667A7A756631
+VERSION = 1
+SIZE = 0x1000000
+RESULTS = 0x1000
+RESET, RESET_SIZE = 0x3000, 0x1000
+PROGRAM, PROGRAM_SIZE = 0x4000, 0x10000
+OUTPUT, OUTPUT_SIZE = 0x14000, 0x20000
+LOG, LOG_SIZE = 0x34000, 0x40000
+COUNTERS, COUNTERS_SIZE = 0x80000, 0x40000
+TABLE, TABLE_SIZE = 0x400000, 0x400000
+BULK, BULK_SIZE = 0x800000, 0x800000
+MAX_CALLS = 128
+
+FLAG_TSC = 0x1
+
+
+class Command(enum.IntEnum):
+    """What the host asks the executor for (``enum ch_command``)."""
+
+    PING = 1
+    LOAD = 2
+    UNLOAD = 3
+    RUN = 4
+    LOOP = 5
+    SHELL = 6
+
+
+class Status(enum.IntEnum):
+    """How a command ended (``enum ch_status``)."""
+
+    OK = 0
+    ERROR = 1
+    TIMEOUT = 2
+    STUCK = 3
+    DIED = 4
+
+
+class Header(ctypes.Structure):
+    """``struct ch_header``."""
+
+    _fields_ = [
+        ("magic", ctypes.c_uint64),
+        ("version", ctypes.c_uint32),
+        ("req_seq", ctypes.c_uint32),
+        ("command", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("length", ctypes.c_uint32),
+        ("call_timeout_ms", ctypes.c_uint32),
+        ("reset_length", ctypes.c_uint32),
+        ("reset_reload", ctypes.c_uint32),
+        ("loop_count", ctypes.c_uint32),
+        ("n_counters", ctypes.c_uint32),
+        ("table_base", ctypes.c_uint64),
+        ("table_length", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+        ("device", ctypes.c_char * 128),
+        ("module_name", ctypes.c_char * 64),
+        ("module_params", ctypes.c_char * 512),
+        ("pad2", ctypes.c_char * (0x800 - 768)),
+        ("done_seq", ctypes.c_uint32),
+        ("status", ctypes.c_uint32),
+        ("error", ctypes.c_int32),
+        ("n_results", ctypes.c_uint32),
+        ("output_length", ctypes.c_uint32),
+        ("log_length", ctypes.c_uint32),
+        ("n_pcs", ctypes.c_uint32),
+        ("stopped_call", ctypes.c_uint32),
+        ("programs", ctypes.c_uint64),
+        ("loop_ns", ctypes.c_uint64),
+        ("loop_calls", ctypes.c_uint64),
+        ("text_start", ctypes.c_uint64),
+        ("progress", ctypes.c_uint64),
+        ("tsc", ctypes.c_uint64),
+        ("message", ctypes.c_char * 256),
+    ]
+
+
+class RawResult(ctypes.Structure):
+    """``struct ch_result``."""
+
+    _fields_ = [
+        ("ret", ctypes.c_int64),
+        ("error", ctypes.c_int32),
+        ("out_offset", ctypes.c_uint32),
+        ("out_length", ctypes.c_uint32),
+        ("tsc", ctypes.c_uint32),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """What one call returned.
+
+    ``error`` is an errno or 0, ``output`` the bytes read (or an ioctl's buffer
+    afterwards), ``tsc`` the TSC ticks it took if the program was timed.
+    """
+
+    ret: int
+    error: int
+    output: bytes
+    tsc: int
+
+
+class Channel:
+    """One machine's channel: an anonymous shared memory file.
+
+    It has no name in any file system, so nothing is left behind however the
+    process ends. QEMU maps it through the inherited descriptor :attr:`fd`.
+    """
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("pkvfuzz-channel", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, SIZE)
+        self.map = mmap.mmap(self.fd, SIZE)
+        self.memory = memoryview(self.map)
+        self.header = Header.from_buffer(self.map)
+        self.header.magic = MAGIC
+        self.header.version = VERSION
+        # The two words of the handshake, as plain indexable integers: the hot
+        # loop polls one of them a few million times a second.
+        words = self.memory.cast("I")
+        self._request = words[Header.req_seq.offset // 4 : Header.req_seq.offset // 4 + 1]
+        self._done = words[Header.done_seq.offset // 4 : Header.done_seq.offset // 4 + 1]
+        self._results = (RawResult * MAX_CALLS).from_buffer(self.map, RESULTS)
+
+    def close(self) -> None:
+        """Close the descriptor. The mapping goes with the process: libFuzzer may hold it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def address(self, offset: int) -> int:
+        """Return the address in this process of a byte of the channel."""
+        return ctypes.addressof(self.header) + offset
+
+    def save_header(self) -> bytes:
+        """Return the header page, which a frozen guest expects to find again."""
+        return bytes(self.memory[: ctypes.sizeof(Header)])
+
+    def restore_header(self, saved: bytes) -> None:
+        """Put a saved header page back, before its guest continues."""
+        self.memory[: len(saved)] = saved
+
+    def post(self, command: Command, length: int = 0) -> None:
+        """Start a command; its data must be in the channel already."""
+        header = self.header
+        header.command = command
+        header.length = length
+        self._request[0] = (self._request[0] + 1) & 0xFFFFFFFF
+
+    def post_program(self, program: bytes) -> None:
+        """Start a program. The fast path of the fuzzing loop."""
+        length = len(program)
+        self.memory[PROGRAM : PROGRAM + length] = program
+        self.post(Command.RUN, length)
+
+    def finished(self) -> bool:
+        """Tell whether the guest has answered the last command."""
+        return self._done[0] == self._request[0]
+
+    def wait(self, timeout: float, spin: float = 0.0005) -> bool:
+        """Wait for the answer at most ``timeout`` seconds; tell whether it came.
+
+        Yields the core for the first ``spin`` seconds, then sleeps: a waiting
+        host that keeps its core busy can starve the guest it waits for.
+        """
+        done, request = self._done, self._request
+        wanted = request[0]
+        yield_core = os.sched_yield
+        for _ in range(64):
+            if done[0] == wanted:
+                return True
+            yield_core()
+        start = time.monotonic()
+        while time.monotonic() - start < spin:
+            for _ in range(16):
+                if done[0] == wanted:
+                    return True
+                yield_core()
+        rest = 0.00005
+        deadline = start + timeout
+        while done[0] != wanted:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(rest)
+            rest = min(rest * 1.2, 0.005)
+        return True
+
+    @property
+    def status(self) -> Status:
+        """Status of the last finished command."""
+        return Status(self.header.status)
+
+    def log(self) -> bytes:
+        """Return the kernel log records that came with the last answer."""
+        length = self.header.log_length
+        return bytes(self.memory[LOG : LOG + length]) if length else b""
+
+    def results(self) -> list[CallResult]:
+        """Return what each call of the last program returned."""
+        found = []
+        for i in range(min(self.header.n_results, MAX_CALLS)):
+            raw = self._results[i]
+            start = OUTPUT + min(raw.out_offset, OUTPUT_SIZE)
+            output = bytes(self.memory[start : start + raw.out_length])
+            found.append(CallResult(raw.ret, raw.error, output, raw.tsc))
+        return found
+
+    def counters(self, count: int) -> memoryview:
+        """Return a view of the first ``count`` coverage counters."""
+        return self.memory[COUNTERS : COUNTERS + count]
+
+    def clear_counters(self, count: int) -> None:
+        """Set the counters to zero; libFuzzer does this itself in the loop."""
+        self.memory[COUNTERS : COUNTERS + count] = bytes(count)
+
+

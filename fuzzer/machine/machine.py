@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running VM: booted to make a template, or restored from one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pexpect import EOF, TIMEOUT
+from pexpect.socket_pexpect import SocketSpawn
+
+from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.channel import BULK, BULK_SIZE, OUTPUT, CallResult, Channel, Command, Status
+from fuzzer.machine.qemu import Hardware, Qemu, command_line
+from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
+
+BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
+COMMAND_TIMEOUT = 60.0
+READY = "pkvfuzz: executor ready"
+
+
+class LostMachineError(InfrastructureError):
+    """The guest stopped answering, or QEMU is gone. Restore and go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of one program: the calls' results and the kernel's log."""
+
+    status: Status
+    results: list[CallResult]
+    stopped_call: int
+    log: bytes
+    tsc: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriverImage:
+    """A driver to load: the module's bytes, its name and parameters, its node."""
+
+    image: bytes
+    name: str
+    device: str
+    params: str = ""
+
+
+class Machine:
+    """A VM with its channel. Use as a context manager, or :meth:`close` it."""
+
+    def __init__(self, qemu: Qemu, channel: Channel, hardware: Hardware, accel: Accel) -> None:
+        self.qemu = qemu
+        self.channel = channel
+        self.hardware = hardware
+        self.accel = accel
+
+    @classmethod
+    def boot(
+        cls, kernel: Path, initrd: Path, hardware: Hardware, accel: Accel, ram: Path | None
+    ) -> Self:
+        """Boot a kernel and wait for the executor.
+
+        ``ram`` is the memory file to create for a template, or None.
+
+        Raises:
+            InfrastructureError: it did not come up; the message has the last
+                line of the console.
+        """
+        channel = Channel()
+        if ram is not None:
+            create_memory(ram, hardware.ram_mib)
+        kernel_arguments = (
+            f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
+            f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
+            f"pkvfuzz_channel={hardware.channel_address:#x}"
+        )
+        arguments = [
+            *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
+            *("-kernel", str(kernel), "-initrd", str(initrd), "-append", kernel_arguments),
+        ]
+        machine = cls(Qemu(arguments, channel), channel, hardware, accel)
+        console = SocketSpawn(machine.qemu.console, timeout=BOOT_TIMEOUT[accel])
+        try:
+            console.expect_exact(READY)
+        except (EOF, TIMEOUT) as error:
+            text = (console.before or b"").decode(errors="replace")
+            lines = [line for line in text.splitlines() if line.strip()]
+            last = lines[-1] if lines else "nothing was printed"
+            machine.close()
+            raise InfrastructureError(
+                f"the guest did not boot within {BOOT_TIMEOUT[accel]:.0f} s on {accel}; "
+                f"its last words: {last}"
+            ) from error
+        machine.command(Command.PING)
+        return machine
+
+    @classmethod
+    def restore(cls, template: Template, *, memory: Path | None = None) -> Self:
+        """Restore a machine from a template.
+
+        With ``memory``, a copy of the template's memory is made there and the
+        machine writes to it, so that it can be frozen again.
+        """
+        channel = Channel()
+        channel.restore_header(template.header())
+        if memory is not None:
+            copy_memory(template.ram, memory)
+        arguments = [
+            *command_line(
+                template.hardware,
+                template.accel,
+                ram=memory or template.ram,
+                ram_shared=memory is not None,
+                channel_fd=channel.fd,
+            ),
+            *("-incoming", "defer"),
+        ]
+        qemu = Qemu(arguments, channel)
+        try:
+            thaw(qemu, template)
+        except BaseException:
+            qemu.kill()
+            channel.close()
+            raise
+        return cls(qemu, channel, template.hardware, template.accel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the machine. May be called again."""
+        self.qemu.kill()
+        self.channel.close()
+
+    def await_answer(self, timeout: float) -> None:
+        """Wait for the posted command.
+
+        Raises:
+            LostMachineError: no answer within ``timeout`` seconds, or QEMU is gone.
+        """
+        deadline = time.monotonic() + timeout
+        # In slices, so that a QEMU that was killed is noticed at once.
+        while not self.channel.wait(min(0.5, timeout)):
+            if not self.qemu.is_running():
+                raise LostMachineError("QEMU ended while the guest was working")
+            if time.monotonic() > deadline:
+                raise LostMachineError(f"the guest did not answer within {timeout:.1f} s")
+
+    def command(
+        self, command: Command, length: int = 0, timeout: float = COMMAND_TIMEOUT
+    ) -> Status:
+        """Run a command and return its status; CH_ERROR becomes an exception."""
+        self.channel.post(command, length)
+        self.await_answer(timeout)
+        status = self.channel.status
+        if status is Status.ERROR:
+            message = self.channel.header.message.decode(errors="replace")
+            raise InfrastructureError(f"{command.name} failed in the guest: {message}")
+        return status
+
+    def load(self, driver: DriverImage) -> Template:
+        """Load a driver; returns what is known of it, without a directory.
+
+        Raises:
+            BadInputError: the kernel refused the module.
+        """
+        if len(driver.image) > BULK_SIZE:
+            raise BadInputError(
+                f"the module has {len(driver.image)} bytes, at most {BULK_SIZE} fit; "
+                "strip its debug information: objcopy -g"
+            )
+        channel = self.channel
+        header = channel.header
+        header.module_name = driver.name.encode()
+        header.device = driver.device.encode()
+        header.module_params = driver.params.encode()
+        channel.memory[BULK : BULK + len(driver.image)] = driver.image
+        try:
+            self.command(Command.LOAD, len(driver.image))
+        except LostMachineError:
+            raise
+        except InfrastructureError as error:
+            log = channel.log().decode(errors="replace")
+            last = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line][-3:]
+            kernel = f" The kernel said: {' / '.join(last)}" if last else ""
+            raise BadInputError(f"loading {driver.name}: {error}.{kernel}") from error
+        listing = bytes(channel.memory[OUTPUT : OUTPUT + header.output_length]).decode()
+        sections = {
+            name: int(address, 16) for name, address in map(str.split, listing.splitlines())
+        }
+        words = channel.memory[BULK : BULK + 8 * header.n_pcs].cast("Q")
+        log = channel.log().decode(errors="replace")
+        return Template(Path(), self.hardware, self.accel, sections, tuple(set(words)), log)
+
+    def freeze(self, directory: Path, known: Template | None = None) -> Template:
+        """Freeze into a directory whose ``ram`` file this machine runs on."""
+        base = known or Template(directory, self.hardware, self.accel)
+        template = replace(base, directory=directory)
+        freeze(self.qemu, self.channel, template)
+        return template
+
+    def run(self, program: bytes, timeout: float = 10.0) -> Run:
+        """Run a wire program and return what came of it.
+
+        Raises:
+            LostMachineError: the guest hangs or QEMU is gone.
+        """
+        self.channel.post_program(program)
+        self.await_answer(timeout)
+        header = self.channel.header
+        return Run(
+            Status(header.status),
+            self.channel.results(),
+            header.stopped_call,
+            self.channel.log(),
+            header.tsc,
+        )

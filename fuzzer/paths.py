@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the project's own files and its cache are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def project_root() -> Path:
+    """Return the directory that holds ``vm/``, ``module/`` and ``seeds/``.
+
+    That is the checkout when pkvfuzz runs from one, and the data directory
+    inside the package after ``pip install``.
+    """
+    checkout = _PACKAGE.parent
+    if (checkout / "vm" / "channel.h").is_file():
+        return checkout
+    return _PACKAGE / "_data"
+
+
+def cache_dir() -> Path:
+    """Return the cache directory (kernels, modules, templates).
+
+    ``$PKVFUZZ_CACHE``, else ``$XDG_CACHE_HOME/pkvfuzz``, else
+    ``~/.cache/pkvfuzz``. Everything in it can be made again.
+    """
+    explicit = os.environ.get("PKVFUZZ_CACHE")
+    if explicit:
+        return Path(explicit).absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pkvfuzz"

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The channel: memory shared by the fuzzer on the host and the executor in
+ * the guest. This header is the one definition of its layout and of the wire
+ * form of a program; the host reads it with a compiler (fuzzer/machine/
+ * channel.py, fuzzer/program/wire.py are checked against it by a test).
+ * Everything is little-endian.
+ */
+#ifndef PKVFUZZ_CHANNEL_H
+#define PKVFUZZ_CHANNEL_H
+
+#include <stdint.h>
+
+#define CH_MAGIC	0x6b76667a7a756631ull
+#define CH_VERSION	1
+
+/* Layout, in bytes from the start of the region. */
+#define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
+#define CH_RESULTS	0x001000	/* struct ch_result[CH_MAX_CALLS] */
+#define CH_RESET	0x003000	/* wire program run between programs */
+#define CH_RESET_SIZE	0x001000
+#define CH_PROGRAM	0x004000	/* wire program to run */
+#define CH_PROGRAM_SIZE	0x010000
+#define CH_OUTPUT	0x014000	/* bytes that calls returned */
+#define CH_OUTPUT_SIZE	0x020000
+#define CH_LOG		0x034000	/* /dev/kmsg records, raw */
+#define CH_LOG_SIZE	0x040000
+#define CH_COUNTERS	0x080000	/* uint8_t, one for each block */
+#define CH_COUNTERS_SIZE 0x040000
+#define CH_TABLE	0x400000	/* uint32_t: block number + 1 by pc */
+#define CH_TABLE_SIZE	0x400000
+#define CH_BULK		0x800000	/* module image, batch of programs */
+#define CH_BULK_SIZE	0x800000
+
+/* What the host asks for. */
+enum ch_command {
+	CH_PING = 1,	/* answer; used to see that the guest is alive */
+	CH_LOAD,	/* load the module image in CH_BULK, wait for device */
+	CH_UNLOAD,	/* unload module_name */
+	CH_RUN,		/* run the program, then reset */
+	CH_LOOP,	/* run the programs in CH_BULK loop_count times */
+	CH_SHELL,	/* start a shell on the console */
+};
+
+/* Request flags. */
+#define CH_F_TSC	0x1	/* time each call in TSC ticks */
+
+enum ch_status {
+	CH_OK,
+	CH_ERROR,	/* the command failed; message says why */
+	CH_TIMEOUT,	/* a call passed its limit and was interrupted */
+	CH_STUCK,	/* a call passed its limit and cannot be interrupted */
+	CH_DIED,	/* the process that ran the program is gone */
+};
+
+struct ch_header {
+	/* written by the host */
+	uint64_t magic;
+	uint32_t version;
+	uint32_t req_seq;		/* last: a new value starts a command */
+	uint32_t command;
+	uint32_t flags;
+	uint32_t length;		/* bytes in CH_PROGRAM or CH_BULK */
+	uint32_t call_timeout_ms;
+	uint32_t reset_length;		/* bytes in CH_RESET; 0: no calls */
+	uint32_t reset_reload;		/* reload the module between programs */
+	uint32_t loop_count;
+	uint32_t n_counters;
+	uint64_t table_base;		/* pc of CH_TABLE[0] */
+	uint32_t table_length;		/* entries in CH_TABLE */
+	uint32_t pad;
+	char device[128];
+	char module_name[64];
+	char module_params[512];
+	char pad2[0x800 - 768];
+
+	/* written by the guest */
+	uint32_t done_seq;		/* last: equals req_seq when done */
+	uint32_t status;		/* enum ch_status */
+	int32_t error;			/* errno of a CH_ERROR */
+	uint32_t n_results;
+	uint32_t output_length;
+	uint32_t log_length;
+	uint32_t n_pcs;			/* pcs seen, before folding */
+	uint32_t stopped_call;		/* for CH_TIMEOUT, CH_STUCK, CH_DIED */
+	uint64_t programs;		/* programs run since boot */
+	uint64_t loop_ns;		/* guest time a CH_LOOP took */
+	uint64_t loop_calls;
+	uint64_t text_start;		/* load address of the module's .text */
+	uint64_t progress;		/* moves with every call */
+	uint64_t tsc;			/* ticks from request to reply */
+	char message[256];
+};
+
+struct ch_result {
+	int64_t ret;		/* return value, -1 for an error */
+	int32_t error;		/* errno, or 0 */
+	uint32_t out_offset;	/* in CH_OUTPUT */
+	uint32_t out_length;	/* bytes read, or an ioctl's buffer after it */
+	uint32_t tsc;		/* ticks, with CH_F_TSC */
+};
+
+/*
+ * The wire form of a program: calls one after the other, each a header, then
+ * n_fixups fixups, then length bytes of payload. Decoding is total: op is
+ * taken modulo W_N_OPS, file modulo W_N_FILES, counts are cut to what is
+ * left, calls past CH_MAX_CALLS and a tail too short for a header are
+ * ignored. File 0 is the device, opened before the first call.
+ */
+#define CH_MAX_CALLS	128
+#define W_N_FILES	8
+#define W_MAX_FIXUPS	8
+
+enum w_op {
+	W_OPEN,		/* file = open(device, cmd); replaces an open file */
+	W_CLOSE,
+	W_READ,		/* arg: count */
+	W_WRITE,	/* payload */
+	W_PREAD,	/* arg: count, cmd: offset */
+	W_PWRITE,	/* payload, cmd: offset */
+	W_LSEEK,	/* arg: offset (signed), cmd: whence */
+	W_IOCTL,	/* cmd: number; payload's address, or arg: value */
+	W_POLL,		/* cmd: events; never waits */
+	W_MMAP,		/* arg: bytes, cmd: page offset; touches each page */
+	W_N_OPS,
+};
+
+/* Call flags. */
+#define W_VALUE		0x1	/* ioctl: pass arg, not the payload's address */
+
+struct w_call {
+	uint8_t op;
+	uint8_t file;
+	uint8_t flags;
+	uint8_t n_fixups;
+	uint32_t cmd;
+	uint64_t arg;
+	uint16_t length;
+	uint16_t pad;
+} __attribute__((packed));
+
+/* The 8 bytes at payload[at] are made the address of payload[to]. */
+struct w_fixup {
+	uint16_t at;
+	uint16_t to;
+};
+
+#endif

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * PID 1 of the guest. It forks a runner, which serves the channel, and
+ * watches it: a call that passes its time limit is interrupted, and when the
+ * runner is dead or cannot be interrupted PID 1 tells the host and goes on
+ * handing over the kernel log.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/klog.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "executor.h"
+
+#define WATCH_TICK_MS	10
+#define SPIN_ROUNDS	200000	/* about 0.2 ms; a busy host answers sooner */
+#define KLOG_CONSOLE_LEVEL 8
+
+uint8_t *channel;
+
+/* Record why a command failed, for the host; returns the errno. */
+int fail(int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(header->message, sizeof(header->message), format, args);
+	va_end(args);
+	header->error = error;
+	return error;
+}
+
+static void pause_ms(long ms)
+{
+	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
+
+	nanosleep(&time, NULL);
+}
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, text, strlen(text)) < 0)
+		fprintf(stderr, "pkvfuzz: %s: %s\n", path, strerror(errno));
+	close(fd);
+}
+
+static void mount_all(void)
+{
+	static const struct {
+		const char *type, *path;
+	} mounts[] = {
+		{ "devtmpfs", "/dev" },
+		{ "proc", "/proc" },
+		{ "sysfs", "/sys" },
+		{ "debugfs", "/sys/kernel/debug" },
+		{ "tmpfs", "/tmp" },
+	};
+
+	for (size_t i = 0; i < sizeof(mounts) / sizeof(*mounts); i++) {
+		mkdir(mounts[i].path, 0755);
+		if (mount(mounts[i].type, mounts[i].path, mounts[i].type, 0, NULL))
+			printf("pkvfuzz: mount %s: %s\n", mounts[i].path,
+			       strerror(errno));
+	}
+}
+
+static void map_channel(void)
+{
+	const char *address = getenv("pkvfuzz_channel");
+	int fd = open("/dev/mem", O_RDWR | O_CLOEXEC);
+
+	if (!address || fd < 0) {
+		printf("pkvfuzz: no channel: %s\n",
+		       address ? strerror(errno) : "pkvfuzz_channel= is missing");
+		exit(1);
+	}
+	channel = mmap(NULL, CH_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_POPULATE, fd, strtoull(address, NULL, 0));
+	close(fd);
+	if (channel == MAP_FAILED) {
+		printf("pkvfuzz: mapping the channel: %s\n", strerror(errno));
+		exit(1);
+	}
+}
+
+static void start_shell(void)
+{
+	if (fork())
+		return;
+	setsid();
+	for (int fd = 0; fd < 3; fd++)
+		close(fd);
+	if (open("/dev/ttyS0", O_RDWR) < 0)
+		_exit(1);
+	dup2(0, 1);
+	dup2(0, 2);
+	ioctl(0, TIOCSCTTY, 0);
+	klogctl(KLOG_CONSOLE_LEVEL, NULL, 7);
+	execl("/bin/busybox", "sh", "-i", NULL);
+	_exit(1);
+}
+
+static int obey(void)
+{
+	switch (header->command) {
+	case CH_PING:
+		log_drain();
+		return 0;
+	case CH_LOAD: {
+		int error;
+
+		coverage_start();
+		error = module_load(channel + CH_BULK, header->length,
+				    header->module_params);
+		header->n_pcs = coverage_copy((uint64_t *)(channel + CH_BULK),
+					      CH_BULK_SIZE / sizeof(uint64_t));
+		log_drain();
+		return error;
+	}
+	case CH_UNLOAD: {
+		int error = module_unload();
+
+		log_drain();
+		return error;
+	}
+	case CH_RUN:
+		program_run(channel + CH_PROGRAM, header->length);
+		return 0;
+	case CH_LOOP:
+		return program_loop(channel + CH_BULK, header->length,
+				    header->loop_count);
+	case CH_SHELL:
+		start_shell();
+		return 0;
+	}
+	return fail(ENOSYS, "unknown command %u", header->command);
+}
+
+static void wait_for_request(void)
+{
+	uint32_t done = header->done_seq;
+	long rest_us = 20;
+
+	for (uint32_t i = 0;; i++) {
+		struct timespec rest = { .tv_nsec = rest_us * 1000 };
+
+		if (__atomic_load_n(&header->req_seq, __ATOMIC_ACQUIRE) != done)
+			return;
+		if (i < SPIN_ROUNDS)
+			continue;
+		nanosleep(&rest, NULL);
+		if (rest_us < 1000)
+			rest_us *= 2;
+	}
+}
+
+static inline uint64_t ticks(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
+}
+
+static void serve(void)
+{
+	coverage_open();
+	program_open();
+	for (;;) {
+		uint64_t start;
+
+		wait_for_request();
+		start = ticks();
+		header->status = CH_OK;
+		header->error = 0;
+		header->log_length = 0;
+		header->message[0] = '\0';
+		if (obey())
+			header->status = CH_ERROR;
+		header->tsc = ticks() - start;
+		__atomic_store_n(&header->done_seq, header->req_seq,
+				 __ATOMIC_RELEASE);
+	}
+}
+
+static void answer(uint32_t status)
+{
+	log_drain();
+	header->status = status;
+	__atomic_store_n(&header->done_seq, header->req_seq, __ATOMIC_RELEASE);
+}
+
+/* The runner is gone: hand over the log for as long as the host asks. */
+static void attend(uint32_t status)
+{
+	for (;;) {
+		if (header->req_seq != header->done_seq)
+			answer(status);
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		pause_ms(WATCH_TICK_MS);
+	}
+}
+
+static bool is_timed(uint32_t command)
+{
+	return command == CH_RUN || command == CH_LOOP;
+}
+
+static void watch(pid_t runner)
+{
+	uint64_t seen = 0, now;
+	uint32_t stalled_ms = 0;
+
+	for (;;) {
+		uint32_t limit = header->call_timeout_ms;
+		int status;
+		pid_t dead = waitpid(-1, &status, WNOHANG);
+
+		if (dead == runner)
+			attend(CH_DIED);
+		pause_ms(WATCH_TICK_MS);
+		now = header->progress + header->req_seq;
+		if (header->req_seq == header->done_seq || !limit ||
+		    !is_timed(header->command) || now != seen) {
+			seen = now;
+			stalled_ms = 0;
+			continue;
+		}
+		stalled_ms += WATCH_TICK_MS;
+		if (stalled_ms >= 2 * limit)
+			attend(CH_STUCK);
+		if (stalled_ms >= limit) {
+			header->status = CH_TIMEOUT;
+			kill(runner, SIGUSR1);
+		}
+	}
+}
+
+static void interrupt(int signal)
+{
+	(void)signal;	/* its only use: a blocking call returns EINTR */
+}
+
+int main(void)
+{
+	struct sigaction action = { .sa_handler = interrupt };
+	pid_t runner;
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	mount_all();
+	map_channel();
+	write_file("/proc/sys/kernel/hung_task_timeout_secs", "5");
+	write_file("/proc/sys/kernel/watchdog_thresh", "3");
+	log_open();
+	if (header->magic != CH_MAGIC || header->version != CH_VERSION) {
+		printf("pkvfuzz: the channel speaks another version\n");
+		return 1;
+	}
+	/* The host's view of the log is the channel; the console is for panics. */
+	klogctl(KLOG_CONSOLE_LEVEL, NULL, 1);
+	runner = fork();
+	if (!runner) {
+		sigaction(SIGUSR1, &action, NULL);
+		serve();
+	}
+	printf("pkvfuzz: executor ready\n");
+	watch(runner);
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Loading and unloading the driver. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "executor.h"
+
+/* Kept so that the module can be loaded again between programs. */
+static void *kept_image;
+static size_t kept_length;
+static char kept_params[sizeof(((struct ch_header *)0)->module_params)];
+
+static bool read_address(const char *section, uint64_t *address)
+{
+	char path[256], text[32];
+	int fd;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/sections/%s",
+		 header->module_name, section);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	*address = strtoull(text, NULL, 16);
+	return true;
+}
+
+/* Write "NAME ADDRESS\n" for each section of the module to CH_OUTPUT. */
+static void list_sections(void)
+{
+	char *out = (char *)channel + CH_OUTPUT;
+	char path[128];
+	size_t used = 0;
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/sections",
+		 header->module_name);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		uint64_t address;
+
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+		    !read_address(entry->d_name, &address))
+			continue;
+		if (used + 300 > CH_OUTPUT_SIZE)
+			break;
+		used += sprintf(out + used, "%s %llx\n", entry->d_name,
+				(unsigned long long)address);
+	}
+	if (dir)
+		closedir(dir);
+	header->output_length = used;
+}
+
+/* The node is made by devtmpfs in the same call, or soon after by a worker. */
+static bool wait_for_device(void)
+{
+	const struct timespec tick = { .tv_nsec = 5000000 };
+	struct stat st;
+
+	for (int i = 0; i < 400; i++) {
+		if (!header->device[0] || !stat(header->device, &st))
+			return true;
+		nanosleep(&tick, NULL);
+	}
+	return false;
+}
+
+int module_load(const void *image, size_t length, const char *params)
+{
+	if (image != kept_image) {
+		free(kept_image);
+		kept_image = malloc(length);
+		if (!kept_image)
+			return fail(ENOMEM, "no memory for a module of %zu bytes",
+				    length);
+		memcpy(kept_image, image, length);
+		kept_length = length;
+		snprintf(kept_params, sizeof(kept_params), "%s", params);
+	}
+	if (syscall(SYS_init_module, kept_image, length, params))
+		return fail(errno, "init_module: %s", strerror(errno));
+	if (!read_address(".text", &header->text_start))
+		header->text_start = 0;
+	list_sections();
+	if (!wait_for_device())
+		return fail(ENOENT, "the module loaded, but %s did not appear",
+			    header->device);
+	return 0;
+}
+
+int module_unload(void)
+{
+	if (syscall(SYS_delete_module, header->module_name, O_NONBLOCK))
+		return fail(errno, "delete_module: %s", strerror(errno));
+	return 0;
+}
+
+int module_reload(void)
+{
+	int error = module_unload();
+
+	return error ? error : module_load(kept_image, kept_length, kept_params);
+}
