@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache: directories named by what went into them.
+
+An entry is a directory ``<kind>-<key>``; the key is a hash of everything the
+content depends on. It is built in place (kernel builds contain their own
+path) and gets a ``.complete`` file last, so an interrupted build is never
+trusted: it is removed and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fuzzer.errors import InfrastructureError
+from fuzzer.paths import cache_dir
+
+_COMPLETE = ".complete"
+_KEY_LENGTH = 16
+# Old entries are removed only after a day, because a campaign may use them.
+_KEEP_SECONDS = 24 * 3600
+
+
+def content_key(*parts: str | bytes) -> str:
+    """Return a key (hex) for an ordered list of inputs."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:_KEY_LENGTH]
+
+
+def file_stamp(path: Path) -> str:
+    """Return a cheap identity of a large file: name, size and time of change."""
+    status = path.stat()
+    return f"{path.name} {status.st_size} {status.st_mtime_ns}"
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the cache's lock of that name; other processes wait."""
+    directory = cache_dir()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        fd = os.open(directory / f".{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise InfrastructureError(
+            f"the cache {directory} cannot be written: {error.strerror}. "
+            "Set PKVFUZZ_CACHE to a directory that can."
+        ) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def lookup(kind: str, key: str) -> Path | None:
+    """Return a complete entry's directory, or None."""
+    directory = cache_dir() / f"{kind}-{key}"
+    stamp = directory / _COMPLETE
+    if not stamp.is_file():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(stamp)
+    return directory
+
+
+def build_once(kind: str, key: str, build: Callable[[Path], None], *, keep: int = 0) -> Path:
+    """Return the entry's directory, building it if it is not there.
+
+    ``build`` is given the empty directory. With ``keep``, older entries of
+    the kind beyond that many are removed once they are a day old.
+
+    Raises:
+        InfrastructureError: the disk is full or the cache cannot be written;
+            whatever ``build`` raises.
+    """
+    found = lookup(kind, key)
+    if found:
+        return found
+    with locked(f"{kind}-{key}"):
+        found = lookup(kind, key)
+        if found:
+            return found
+        directory = cache_dir() / f"{kind}-{key}"
+        try:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            build(directory)
+            (directory / _COMPLETE).touch()
+        except OSError as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            if error.errno == errno.ENOSPC:
+                raise InfrastructureError(
+                    f"the disk with the cache {cache_dir()} is full. Free some space, "
+                    "or set PKVFUZZ_CACHE to a directory on another disk."
+                ) from error
+            raise InfrastructureError(f"building {directory.name}: {error}") from error
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+    if keep:
+        _prune(kind, keep)
+    return directory
+
+
+def _prune(kind: str, keep: int) -> None:
+    aged = []
+    for directory in cache_dir().glob(f"{kind}-*"):
+        with contextlib.suppress(OSError):
+            aged.append(((directory / _COMPLETE).stat().st_mtime, directory))
+    aged.sort(reverse=True)
+    for used, directory in aged[keep:]:
+        if time.time() - used > _KEEP_SECONDS:
+            shutil.rmtree(directory, ignore_errors=True)
+            (cache_dir() / f".{directory.name}.lock").unlink(missing_ok=True)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building the driver under test, as it is or with a planted bug."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.cache import build_once, content_key
+from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.kernel import Kernel, end_with_parent, parse_config
+from fuzzer.machine.source import compiler_version
+from fuzzer.target.target import Target
+
+_SOURCES = {".c", ".h", ".S", ".mk"}
+_NAMES = {"Kbuild", "Makefile", "Kconfig"}
+_GENERATED = re.compile(r".*\.mod\.c$")
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A built module. ``key`` names its content."""
+
+    name: str
+    object: Path
+    key: str
+
+    def image(self) -> bytes:
+        """Return the module's bytes."""
+        return self.object.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A planted bug: a patch for the driver, and what its header says."""
+
+    name: str
+    path: Path
+    kind: str
+    cwe: str
+    expect: str
+
+
+def list_bugs(target: Target) -> list[Bug]:
+    """Return the planted bugs beside a target's description, by name."""
+    found = []
+    for path in sorted((target.path.parent / "bugs").glob("*.patch")):
+        fields = dict(re.findall(r"^(\w+): (.+)$", path.read_text(), re.MULTILINE))
+        found.append(
+            Bug(
+                path.stem,
+                path,
+                fields.get("Class", ""),
+                fields.get("CWE", ""),
+                fields.get("Expect", ""),
+            )
+        )
+    return found
+
+
+def find_bug(target: Target, name: str) -> Bug:
+    """Return a planted bug.
+
+    Raises:
+        BadInputError: there is none of that name.
+    """
+    bugs = list_bugs(target)
+    for bug in bugs:
+        if bug.name == name:
+            return bug
+    allowed = ", ".join(bug.name for bug in bugs) or "none"
+    raise BadInputError(
+        f"--bug {name}: no such bug in {target.path.parent / 'bugs'}; there are: {allowed}"
+    )
+
+
+def _source_files(directory: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_file()
+        and (path.suffix in _SOURCES or path.name in _NAMES)
+        and not _GENERATED.match(path.name)
+        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+    )
+
+
+def _compiler_flags(kernel: Kernel) -> list[str]:
+    """Return make variables that turn coverage and KASAN on for the driver.
+
+    With a compiler that has no ``--param asan-kernel-mem-intrinsic-prefix``
+    (GCC before 13) the driver's own memcpy(), memset() and memmove() would go
+    unchecked on x86: mm/kasan/shadow.c leaves the checking versions out.
+    """
+    variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
+    config = parse_config((kernel.directory / ".config").read_text())
+    if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "n":
+        names = ("memcpy", "memset", "memmove")
+        variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))
+    return variables
+
+
+def _first_errors(output: str, directory: Path) -> str:
+    lines = [line for line in output.splitlines() if re.search(r"error|Error|undefined", line)]
+    text = "\n".join(lines[:10]) or "\n".join(output.splitlines()[-5:])
+    return text.replace(f"{directory}/", "")
+
+
+def build_driver(target: Target, kernel: Kernel, bug: Bug | None = None) -> Driver:
+    """Build a target's driver against a kernel; from the cache when nothing changed.
+
+    Raises:
+        BadInputError: it does not compile, or the bug's patch does not apply;
+            the message has the compiler's errors.
+    """
+    module = target.module
+    if module.object is not None:
+        if bug is not None:
+            raise BadInputError("--bug needs a driver in source form")
+        return Driver(module.name, module.object, content_key(module.object.read_bytes()))
+    assert module.source is not None
+    source = module.source
+    files = _source_files(source)
+    flags = _compiler_flags(kernel)
+    patch = bug.path.read_bytes() if bug else b""
+    key = content_key(
+        kernel.key,
+        compiler_version(),
+        " ".join(flags),
+        module.name,
+        patch,
+        *(part for file in files for part in (str(file.relative_to(source)), file.read_bytes())),
+    )
+    object_name = f"{module.name}.ko"
+
+    def build(directory: Path) -> None:
+        for file in files:
+            copy = directory / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        if bug:
+            done = subprocess.run(
+                ["patch", "-p1", "--batch", "--silent", "-i", str(bug.path)],
+                cwd=directory,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            if done.returncode:
+                raise BadInputError(
+                    f"{bug.path} does not apply to {source}: {done.stdout.strip()}. "
+                    "The driver has changed; the patch must follow"
+                )
+        command = ["make", "-C", str(kernel.directory), f"M={directory}", *flags, "modules"]
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=900,
+                check=False,
+                preexec_fn=end_with_parent,
+            )
+        except OSError as error:
+            raise InfrastructureError(
+                f"running make: {error.strerror}. Install it: apt-get install make"
+            ) from error
+        if done.returncode:
+            raise BadInputError(
+                f"the driver in {source} does not build:\n{_first_errors(done.stdout, directory)}"
+            )
+        if not (directory / object_name).is_file():
+            raise BadInputError(
+                f"the build of {source} made no {object_name}; "
+                f"module.name in {target.path} must be the name of the .ko"
+            )
+
+    directory = build_once("driver", key, build, keep=20)
+    return Driver(module.name, directory / object_name, key)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a kernel and a driver to machines that are ready to fuzz.
+
+Two layers of templates: the base (kernel and executor, booted and idle) is
+made once for a kernel; the driver's is a restored base with the module loaded,
+which takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import array
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.cache import build_once, content_key
+from fuzzer.errors import InfrastructureError
+from fuzzer.machine import channel as layout
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.blocks import Block, blocks_at, make_table, read_blocks
+from fuzzer.machine.driver import Driver
+from fuzzer.machine.guest import ensure_initrd
+from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.machine import DriverImage, Machine
+from fuzzer.machine.qemu import Hardware, command_line, qemu_version
+from fuzzer.machine.template import Template, check_space
+from fuzzer.program.text import parse_program
+from fuzzer.program.wire import encode
+from fuzzer.target.target import ResetKind, Target
+
+_KEEP = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A driver's template with what each machine restored from it is given."""
+
+    template: Template
+    target: Target
+    kernel: Kernel
+    driver: Driver
+    blocks: tuple[Block, ...]
+    load_blocks: frozenset[int]
+    table_base: int
+    table: bytes
+    reset: bytes
+
+    def restore(self) -> Machine:
+        """Return a fresh machine in the template's state, ready for programs."""
+        machine = Machine.restore(self.template)
+        self.equip(machine)
+        return machine
+
+    def equip(self, machine: Machine) -> None:
+        """Write the block table, the reset and the limits into a machine's channel."""
+        channel, header = machine.channel, machine.channel.header
+        channel.memory[layout.TABLE : layout.TABLE + len(self.table)] = self.table
+        channel.memory[layout.RESET : layout.RESET + len(self.reset)] = self.reset
+        header.table_base = self.table_base & 0xFFFFFFFFFFFFFFFF
+        header.table_length = len(self.table) // 4
+        header.n_counters = len(self.blocks)
+        header.reset_length = len(self.reset)
+        header.reset_reload = self.target.reset.kind is ResetKind.RELOAD
+        header.call_timeout_ms = self.target.call_timeout_ms
+
+
+def _environment_key(hardware: Hardware, accel: Accel) -> str:
+    # A template fits one QEMU version and command line, and no other.
+    line = command_line(hardware, accel, ram=Path("ram"), ram_shared=False, channel_fd=0)
+    return content_key(qemu_version(), " ".join(line), str(layout.VERSION))
+
+
+def ensure_base(kernel: Kernel, accel: Accel, hardware: Hardware) -> tuple[Template, str]:
+    """Return the base template of a kernel, and its key; boots once to make it."""
+    initrd, initrd_key = ensure_initrd()
+    key = content_key(kernel.key, initrd_key, _environment_key(hardware, accel))
+
+    def build(directory: Path) -> None:
+        check_space(directory, 2 * hardware.ram_mib)
+        ram = directory / "ram"
+        with Machine.boot(kernel.image, initrd, hardware, accel, ram) as machine:
+            machine.freeze(directory)
+
+    return _open(build_once("base", key, build, keep=_KEEP)), key
+
+
+def _open(directory: Path) -> Template:
+    template = Template.open(directory)
+    if template is None:
+        raise InfrastructureError(
+            f"the template {directory} is damaged. Remove it: rm -r {directory}"
+        )
+    return template
+
+
+def reset_program(target: Target) -> bytes:
+    """Return the wire form of a target's reset calls (empty: none)."""
+    if target.reset.kind is not ResetKind.CALLS:
+        return b""
+    return encode(parse_program("\n".join(target.reset.lines), target, f"{target.path}: reset"))
+
+
+def describe(template: Template, target: Target, kernel: Kernel, driver: Driver) -> Guest:
+    """Return the guest for a machine that has the driver loaded."""
+    blocks = read_blocks(driver.object)
+    if len(blocks) > layout.COUNTERS_SIZE:
+        raise InfrastructureError(
+            f"{driver.object.name} has {len(blocks)} blocks, at most {layout.COUNTERS_SIZE} fit"
+        )
+    table = make_table(blocks, template.sections, layout.TABLE_SIZE // 4)
+    return Guest(
+        template,
+        target,
+        kernel,
+        driver,
+        blocks,
+        blocks_at(blocks, template.sections, template.load_pcs),
+        table.base,
+        array.array("I", table.entries).tobytes(),
+        reset_program(target),
+    )
+
+
+def driver_image(target: Target, driver: Driver) -> DriverImage:
+    """Return what the executor needs to load a driver."""
+    return DriverImage(driver.image(), driver.name, target.device, target.module.params)
+
+
+def ensure_guest(
+    target: Target,
+    kernel: Kernel,
+    driver: Driver,
+    accel: Accel,
+    hardware: Hardware | None = None,
+) -> Guest:
+    """Return the guest for a driver on a kernel; makes the templates that are missing.
+
+    Raises:
+        BadInputError: the kernel refuses the module.
+        InfrastructureError: the guest does not boot, or the disk is full.
+    """
+    hardware = hardware or Hardware()
+    image = driver_image(target, driver)
+    base, base_key = ensure_base(kernel, accel, hardware)
+    key = content_key(base_key, driver.key, image.name, image.device, image.params)
+
+    def build(directory: Path) -> None:
+        check_space(directory, 2 * hardware.ram_mib)
+        with Machine.restore(base, memory=directory / "ram") as machine:
+            machine.freeze(directory, machine.load(image))
+
+    template = _open(build_once("template", key, build, keep=_KEEP))
+    return describe(template, target, kernel, driver)
