@@ -10,157 +10,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuzzer.errors import InfrastructureError, PkvfuzzError
+from fuzzer.packages import (
+    Package,
+    brings_kernel,
+    command_of,
+    install_command,
+    missing_packages,
+    required_packages,
+    venv_packages,
+)
 from fuzzer.paths import cache_dir, project_root
 
 if TYPE_CHECKING:
     import subprocess
 
-# Commands that build or run something. Any other installs no package.
-MACHINE_COMMANDS = frozenset({"bench", "replay", "run", "shell", "test"})
-
-PREFERRED_KERNEL_SOURCE = "linux-source-6.12"
-
-_ROOT = Path("/")
-_KERNEL_SOURCE_NAME = re.compile(r"linux-source-(\d+(?:\.\d+)+)")
 _STEP_TIMEOUT_S = 1800.0
 _TAIL_LINES = 12
-_ELF_PT_INTERP = 3
-
-
-class Package(NamedTuple):
-    """A Debian or Ubuntu package, and what shows that it is there.
-
-    Looking for what the package is wanted for, not asking dpkg, is fast, works
-    on any distribution and accepts what a user built. A named tuple, as the
-    import of :mod:`dataclasses` alone takes as long as the whole check.
-    """
-
-    name: str
-    why: str
-    program: str = ""  # found on PATH
-    static: bool = False  # and linked statically
-    files: tuple[str, ...] = ()  # any of them; glob patterns below /
-
-
-_LIBC = ("usr/lib/x86_64-linux-gnu/libc.a", "usr/lib64/libc.a", "usr/lib/libc.a")
-
-PACKAGES = (
-    Package("gcc", "compiles kernel, driver and executor", program="gcc"),
-    Package("libc6-dev", "static C library for the executor", files=_LIBC),
-    Package("make", "builds the kernel", program="make"),
-    Package("flex", "builds the kernel's Kconfig", program="flex"),
-    Package("bison", "builds the kernel's Kconfig", program="bison"),
-    Package("bc", "makes the kernel's time constants", program="bc"),
-    Package("perl", "runs the kernel's scripts", program="perl"),
-    Package("libelf-dev", "builds the kernel's objtool", files=("usr/include/libelf.h",)),
-    Package("libssl-dev", "builds the kernel's tools", files=("usr/include/openssl/evp.h",)),
-    Package("xz-utils", "unpacks the kernel source", program="xz"),
-    Package("patch", "applies kernel patches and planted bugs", program="patch"),
-    Package("cpio", "packs the guest's file system", program="cpio"),
-    Package("util-linux", "ends child processes with their parent", program="setpriv"),
-    Package("busybox-static", "the guest's shell", program="busybox", static=True),
-    Package("qemu-system-x86", "runs the virtual machines", program="qemu-system-x86_64"),
-)
-TEST_PACKAGES = (Package("sparse", "checks the driver's address spaces", program="sparse"),)
-
-
-def command_of(argv: Sequence[str]) -> str:
-    """Return the command that needs packages in ``argv``, or "" if it needs none."""
-    before = argv[: argv.index("--")] if "--" in argv else argv
-    if {"-h", "--help", "--version"} & set(before):
-        return ""
-    words = [word for word in before if not word.startswith("-")]
-    return words[0] if words and words[0] in MACHINE_COMMANDS else ""
-
-
-def brings_kernel(argv: Sequence[str]) -> bool:
-    """Tell whether ``argv`` names a kernel source or build of the user's own."""
-    names = {word.partition("=")[0] for word in argv}
-    return bool(names & {"--kernel-source", "--kernel-build"})
-
-
-def required_packages(
-    command: str, *, kernel_source: bool = True, root: Path = _ROOT
-) -> tuple[Package, ...]:
-    """Return the packages ``command`` needs, none for one not in MACHINE_COMMANDS.
-
-    With ``kernel_source``, the distribution's kernel source is among them;
-    ``root`` is where to look for one that is installed.
-    """
-    if command not in MACHINE_COMMANDS:
-        return ()
-    packages = PACKAGES + (TEST_PACKAGES if command == "test" else ())
-    return (*packages, kernel_source_package(root)) if kernel_source else packages
-
-
-def venv_packages() -> tuple[Package, ...]:
-    """Return the package a virtual environment needs with Debian's own Python."""
-    if sys.base_prefix != "/usr":
-        return ()
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    ensurepip = f"usr/lib/{name}/ensurepip/__init__.py"
-    return (Package(f"{name}-venv", "makes the virtual environment", files=(ensurepip,)),)
-
-
-def missing_packages(packages: Sequence[Package], root: Path = _ROOT) -> tuple[Package, ...]:
-    """Return those of ``packages`` that are not on PATH or below ``root``."""
-    return tuple(package for package in packages if not _is_present(package, root))
-
-
-def install_command(missing: Sequence[Package]) -> str:
-    """Return the one shell command that installs ``missing``."""
-    sudo = "" if os.geteuid() == 0 else "sudo "
-    names = " ".join(package.name for package in missing)
-    install = "apt-get install --no-install-recommends"
-    return f"{sudo}apt-get update && {sudo}{install} {names}"
-
-
-def kernel_source_package(root: Path = _ROOT) -> Package:
-    """Return the kernel source to use: 6.12 where apt knows it, else the newest.
-
-    Asking apt takes half a second, so an answer whose source is installed is
-    kept in the cache.
-    """
-    preferred = _kernel_package(PREFERRED_KERNEL_SOURCE)
-    if _is_present(preferred, root):
-        return preferred
-    kept = cache_dir() / "kernel-source-package"
-    if kept.is_file():
-        chosen = _kernel_package(kept.read_text().strip())
-        if _is_present(chosen, root):
-            return chosen
-    installed = [
-        found[0]
-        for path in (root / "usr/src").glob("linux-source-*.tar.*")
-        if (found := _KERNEL_SOURCE_NAME.match(path.name))
-    ]
-    chosen = _kernel_package(choose_kernel_source([*installed, *_apt_kernel_sources()]))
-    if _is_present(chosen, root):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(chosen.name + "\n")
-    return chosen
-
-
-def choose_kernel_source(names: Sequence[str]) -> str:
-    """Return the preferred of the package ``names``, else the newest version."""
-    versions = {
-        name: tuple(int(part) for part in found[1].split("."))
-        for name in names
-        if (found := _KERNEL_SOURCE_NAME.fullmatch(name))
-    }
-    if PREFERRED_KERNEL_SOURCE in versions or not versions:
-        return PREFERRED_KERNEL_SOURCE
-    return max(versions, key=lambda name: versions[name])
 
 
 def ensure_packages(argv: Sequence[str], extra: Sequence[Package] = ()) -> None:
@@ -282,41 +156,6 @@ def start(argv: Sequence[str]) -> int:
     os.execve(python, [python, "-P", "-m", "fuzzer", *argv], environment)
 
 
-def _kernel_package(name: str) -> Package:
-    return Package(name, "the kernel to build", files=(f"usr/src/{name}.tar.*",))
-
-
-def _is_present(package: Package, root: Path) -> bool:
-    if package.files:
-        return any(next(root.glob(pattern), None) is not None for pattern in package.files)
-    path = shutil.which(package.program)
-    return path is not None and (not package.static or _is_static(Path(path)))
-
-
-def _is_static(program: Path) -> bool:
-    """Tell whether a 64-bit ELF ``program`` asks for no dynamic loader."""
-    with program.open("rb") as stream:
-        head = stream.read(4096)
-    if head[:5] != b"\x7fELF\x02" or len(head) < 64:
-        return False
-    start, size, count = (
-        int.from_bytes(head[at : at + length], "little")
-        for at, length in ((32, 8), (54, 2), (56, 2))
-    )
-    types = (head[start + i * size :][:4] for i in range(count))
-    return all(int.from_bytes(kind, "little") != _ELF_PT_INTERP for kind in types)
-
-
-def _apt_kernel_sources() -> list[str]:
-    if shutil.which("apt-cache") is None:
-        return []
-    import subprocess
-
-    argv = ["apt-cache", "search", "--names-only", r"^linux-source-[0-9.]+$"]
-    result = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    return [line.split(" ", 1)[0] for line in result.stdout.splitlines()]
-
-
 def _listed(packages: Sequence[Package]) -> str:
     return "\n".join(f"    {package.name}: {package.why}" for package in packages)
 
@@ -330,8 +169,11 @@ def _root_prefix() -> list[str] | None:
         return None
     import subprocess
 
-    allowed = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False, timeout=60)
-    return ["sudo", "-n", *environment] if allowed.returncode == 0 else None
+    try:
+        subprocess.run(["sudo", "-n", "true"], capture_output=True, check=True, timeout=60)
+    except subprocess.SubprocessError:
+        return None
+    return ["sudo", "-n", *environment]
 
 
 @contextmanager

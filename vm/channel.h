@@ -32,6 +32,12 @@
 #define CH_BULK		0x800000	/* module image, batch of programs */
 #define CH_BULK_SIZE	0x800000
 
+/*
+ * Counters stop here. Loops that run 8 times or 80 are the same to the
+ * fuzzer: telling them apart fills the corpus with ever longer writes.
+ */
+#define CH_COUNTER_MAX	8
+
 /* What the host asks for. */
 enum ch_command {
 	CH_PING = 1,	/* answer; used to see that the guest is alive */

@@ -51,11 +51,20 @@ class DriverImage:
 class Machine:
     """A VM with its channel. Use as a context manager, or :meth:`close` it."""
 
-    def __init__(self, qemu: Qemu, channel: Channel, hardware: Hardware, accel: Accel) -> None:
+    def __init__(
+        self,
+        qemu: Qemu,
+        channel: Channel,
+        hardware: Hardware,
+        accel: Accel,
+        *,
+        owns_channel: bool = True,
+    ) -> None:
         self.qemu = qemu
         self.channel = channel
         self.hardware = hardware
         self.accel = accel
+        self._owns_channel = owns_channel
 
     @classmethod
     def boot(
@@ -98,13 +107,18 @@ class Machine:
         return machine
 
     @classmethod
-    def restore(cls, template: Template, *, memory: Path | None = None) -> Self:
+    def restore(
+        cls, template: Template, *, memory: Path | None = None, channel: Channel | None = None
+    ) -> Self:
         """Restore a machine from a template.
 
         With ``memory``, a copy of the template's memory is made there and the
-        machine writes to it, so that it can be frozen again.
+        machine writes to it, so that it can be frozen again. With ``channel``,
+        that one is used, and outlives the machine: libFuzzer's counters are in
+        it. No other machine may be using it.
         """
-        channel = Channel()
+        owns_channel = channel is None
+        channel = channel or Channel()
         channel.restore_header(template.header())
         if memory is not None:
             copy_memory(template.ram, memory)
@@ -123,9 +137,10 @@ class Machine:
             thaw(qemu, template)
         except BaseException:
             qemu.kill()
-            channel.close()
+            if owns_channel:
+                channel.close()
             raise
-        return cls(qemu, channel, template.hardware, template.accel)
+        return cls(qemu, channel, template.hardware, template.accel, owns_channel=owns_channel)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +156,8 @@ class Machine:
     def close(self) -> None:
         """End the machine. May be called again."""
         self.qemu.kill()
-        self.channel.close()
+        if self._owns_channel:
+            self.channel.close()
 
     def await_answer(self, timeout: float) -> None:
         """Wait for the posted command.

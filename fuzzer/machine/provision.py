@@ -44,9 +44,9 @@ class Guest:
     table: bytes
     reset: bytes
 
-    def restore(self) -> Machine:
+    def restore(self, channel: layout.Channel | None = None) -> Machine:
         """Return a fresh machine in the template's state, ready for programs."""
-        machine = Machine.restore(self.template)
+        machine = Machine.restore(self.template, channel=channel)
         self.equip(machine)
         return machine
 

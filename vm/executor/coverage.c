@@ -37,10 +37,7 @@ size_t coverage_count(void)
 	return cover ? __atomic_load_n(&cover[0], __ATOMIC_RELAXED) : 0;
 }
 
-/*
- * Add pcs [from, to) to the channel's counters. They stop at 255: a counter
- * that wrapped to 0 would say that a hot block was not reached.
- */
+/* Add pcs [from, to) to the channel's counters. */
 void coverage_fold(size_t from, size_t to)
 {
 	const uint32_t *table = (const uint32_t *)(channel + CH_TABLE);
@@ -52,7 +49,7 @@ void coverage_fold(size_t from, size_t to)
 		uint64_t offset = cover[i + 1] - base;
 		uint32_t block = offset < length ? table[offset] : 0;
 
-		if (block && counters[block - 1] != 255)
+		if (block && counters[block - 1] < CH_COUNTER_MAX)
 			counters[block - 1]++;
 	}
 }

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz test``: every check and test of the project, cheapest first."""
+
+from __future__ import annotations
+
+import enum
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from fuzzer.errors import BadInputError, ExitCode, InfrastructureError, PkvfuzzError
+from fuzzer.paths import project_root
+
+GROUPS = ("lint", "c", "unit", "vm", "e2e")
+
+_LINT_TIMEOUT_S = 600
+_PYTEST_TIMEOUT_S = 3600
+_PYTEST_TESTS_FAILED = 1
+_PYTEST_NOTHING_COLLECTED = 5
+
+
+class Outcome(enum.Enum):
+    """How a step ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    BROKEN = "could not run"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of tests by result; ``failed`` counts errors in fixtures too."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
+        )
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.passed} passed, {self.failed} failed{skipped}"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a step ended, and the tests it ran where it ran pytest."""
+
+    outcome: Outcome
+    counts: Counts | None = None
+    output: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class _Step:
+    group: str
+    name: str
+    run: Callable[[], StepResult]
+
+
+def run_tests(only: str | None, pytest_args: Sequence[str]) -> int:
+    """Run all steps, or those of one of GROUPS; return the exit code.
+
+    0: all passed; 1: something failed; 3: something could not run. A step that
+    fails does not keep the next from running. ``pytest_args`` goes to each run
+    of pytest. Raises BadInputError for an unknown group or outside a checkout.
+    """
+    if only is not None and only not in GROUPS:
+        raise BadInputError(f"--only {only}: there is no such part; it is one of {list(GROUPS)}")
+    root = project_root()
+    if not (root / "tests").is_dir():
+        raise BadInputError(
+            f"the tests are not in {root}: `pkvfuzz test` runs from a checkout, as ./pkvfuzz test"
+        )
+    lines: list[str] = []
+    results: list[StepResult] = []
+    for step in _steps(root, only, pytest_args):
+        began = time.monotonic()
+        result = _run_step(step)
+        took = time.monotonic() - began
+        if result.output:
+            print(result.output, flush=True)
+        tests = f" ({result.counts})" if result.counts else ""
+        lines.append(f"{step.name}: {result.outcome.value} in {took:.1f} s{tests}")
+        print(f"== {lines[-1]}", flush=True)
+        results.append(result)
+    if len(lines) > 1:
+        print("", *lines, sep="\n")
+    counts = [result.counts for result in results if result.counts]
+    if not counts:
+        return _exit_code(results)
+    total = sum(counts, Counts())
+    if total == Counts():
+        print("no test was run; what was given to pytest selects none")
+    print(total, flush=True)
+    return int(ExitCode.FOUND) if total == Counts() else _exit_code(results)
+
+
+def _steps(root: Path, only: str | None, pytest_args: Sequence[str]) -> list[_Step]:
+    tests = root / "tests"
+
+    def tool(*argv: str) -> Callable[[], StepResult]:
+        return lambda: _run_tool([sys.executable, "-m", *argv], root)
+
+    def pytest(*directories: str) -> Callable[[], StepResult]:
+        return lambda: _run_pytest([tests / name for name in directories], pytest_args, root)
+
+    steps = [
+        _Step("lint", "ruff check", tool("ruff", "check")),
+        _Step("lint", "ruff format", tool("ruff", "format", "--check")),
+        _Step("lint", "mypy --strict", tool("mypy", "--strict", "fuzzer", "tests")),
+        _Step("c", "driver C checks", lambda: _check_module(root)),
+        _Step("unit", "unit tests", pytest("unit")),
+    ]
+    if only in ("vm", "e2e"):
+        return [_Step(only, f"{only} tests", pytest(only))]
+    if only is None:
+        return [*steps, _Step("vm", "VM and end-to-end tests", pytest("vm", "e2e"))]
+    return [step for step in steps if step.group == only]
+
+
+def _run_step(step: _Step) -> StepResult:
+    try:
+        return step.run()
+    except PkvfuzzError as error:
+        return StepResult(Outcome.BROKEN, output=f"{step.name}: {error}")
+    except subprocess.TimeoutExpired as error:
+        return StepResult(
+            Outcome.FAILED,
+            output=f"{step.name}: still running after {error.timeout:.0f} s; stopped",
+        )
+
+
+def _exit_code(results: Sequence[StepResult]) -> int:
+    outcomes = {result.outcome for result in results}
+    if Outcome.FAILED in outcomes:
+        return int(ExitCode.FOUND)
+    return int(ExitCode.INFRASTRUCTURE if Outcome.BROKEN in outcomes else ExitCode.NOTHING_FOUND)
+
+
+def _run_tool(argv: Sequence[str], root: Path) -> StepResult:
+    """Run a checker; its output is shown only if it found something."""
+    result = subprocess.run(
+        argv,
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=_LINT_TIMEOUT_S,
+    )
+    if result.returncode == 0:
+        return StepResult(Outcome.PASSED)
+    return StepResult(Outcome.FAILED, output=result.stdout.rstrip())
+
+
+def _check_module(root: Path) -> StepResult:
+    from fuzzer.machine.csource_checks import check_module
+
+    kernel_source, kernel_build = _kernel_for_checks()
+    problems = check_module(root / "module", kernel_source, kernel_build)
+    if not problems:
+        return StepResult(Outcome.PASSED)
+    return StepResult(Outcome.FAILED, output="\n".join(problems))
+
+
+def _kernel_for_checks() -> tuple[Path, Path]:
+    """Return the kernel source and the build that the driver is checked against."""
+    raise InfrastructureError("no kernel to check the driver against")
+
+
+def _run_pytest(paths: Sequence[Path], pytest_args: Sequence[str], root: Path) -> StepResult:
+    """Run pytest on those of ``paths`` that exist, its output on the terminal."""
+    present = [str(path.relative_to(root)) for path in paths if path.is_dir()]
+    if not present:
+        raise InfrastructureError(f"no tests in {', '.join(map(str, paths))}")
+    with tempfile.TemporaryDirectory(prefix="pkvfuzz-test-") as directory:
+        report = Path(directory) / "report.xml"
+        argv = [sys.executable, "-m", "pytest", f"--junitxml={report}", *pytest_args, *present]
+        code = subprocess.run(argv, cwd=root, check=False, timeout=_PYTEST_TIMEOUT_S).returncode
+        counts = _read_counts(report) if report.is_file() else None
+    # A selection such as -k may leave nothing of one directory.
+    if code == 0 or (code == _PYTEST_NOTHING_COLLECTED and pytest_args):
+        return StepResult(Outcome.PASSED, counts)
+    if code in (_PYTEST_TESTS_FAILED, _PYTEST_NOTHING_COLLECTED):
+        return StepResult(Outcome.FAILED, counts)
+    return StepResult(Outcome.BROKEN, counts, f"pytest ended with exit code {code}")
+
+
+def _read_counts(report: Path) -> Counts:
+    """Add up the suites of a JUnit XML report."""
+    root = ElementTree.parse(report).getroot()  # noqa: S314 - our own pytest wrote it
+    suites = list(root.iter("testsuite"))
+
+    def total(name: str) -> int:
+        return sum(int(suite.get(name, "0")) for suite in suites)
+
+    failed = total("failures") + total("errors")
+    skipped = total("skipped")
+    return Counts(total("tests") - failed - skipped, failed, skipped)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sightings: what a fuzzing worker saw, spooled to disk to be judged.
+
+A sighting becomes visible with one rename, so that a worker killed at any
+moment leaves a whole one or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.program import batch
+
+_PENDING = "pending"
+_COUNTS = "sightings"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A program after which the kernel complained, and what led up to it.
+
+    ``history`` are the wire programs since the machine was restored, without
+    ``program``; ``log`` is the raw kmsg text; ``title`` a first guess.
+    """
+
+    title: str
+    kind: str
+    program: bytes
+    history: tuple[bytes, ...]
+    log: bytes
+    origin: str
+
+
+class Spool:
+    """The directory of sightings that wait for the judge."""
+
+    def __init__(self, workdir: Path) -> None:
+        self.directory = workdir / _PENDING
+        self._counts = workdir / _COUNTS
+        self._serial = 0
+
+    def create(self) -> None:
+        """Make the spool's directory, and drop what a killed worker left half written."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for partial in self.directory.glob(".*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def add(self, sighting: Sighting) -> Path:
+        """Store a sighting.
+
+        Raises:
+            OSError: the disk is full; nothing is left behind then.
+        """
+        self._serial += 1
+        name = f"{sighting.origin}-{os.getpid()}-{self._serial}"
+        partial = self.directory / f".{name}"
+        try:
+            partial.mkdir()
+            (partial / "program").write_bytes(sighting.program)
+            (partial / "history").write_bytes(batch.pack(sighting.history))
+            (partial / "log").write_bytes(sighting.log)
+            meta = {"title": sighting.title, "kind": sighting.kind, "origin": sighting.origin}
+            (partial / "meta.json").write_text(json.dumps(meta))
+            return partial.rename(self.directory / name)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def count(self, title: str) -> None:
+        """Count one more sighting of a title. One short append: whole or not there."""
+        with self._counts.open("a") as file:
+            file.write(title.replace("\n", " ") + "\n")
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each title was sighted."""
+        counts: dict[str, int] = {}
+        try:
+            lines = self._counts.read_text(errors="replace").splitlines()
+        except OSError:
+            return counts
+        for line in lines:
+            counts[line] = counts.get(line, 0) + 1
+        return counts
+
+    def waiting(self) -> list[Path]:
+        """Return the stored sightings, oldest first."""
+        found = [path for path in self.directory.glob("*") if not path.name.startswith(".")]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def read_sighting(directory: Path) -> Sighting:
+    """Return a stored sighting.
+
+    Raises:
+        OSError, ValueError, KeyError: it is not one.
+    """
+    meta = json.loads((directory / "meta.json").read_text())
+    return Sighting(
+        meta["title"],
+        meta["kind"],
+        (directory / "program").read_bytes(),
+        tuple(batch.unpack((directory / "history").read_bytes())),
+        (directory / "log").read_bytes(),
+        meta["origin"],
+    )

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libFuzzer, through atheris, with counters that live in a machine's channel.
+
+The order of loading matters. ``atheris.custom_mutator`` defines
+``LLVMFuzzerCustomMutator`` and ``atheris.core_with_libfuzzer`` holds libFuzzer,
+which looks that symbol up when it is loaded. So the first must be in the
+global symbol scope before the second, or the mutator is silently off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuzzer.errors import InfrastructureError
+
+# libFuzzer hashes counters into this many features; more would alias.
+MAX_COUNTERS = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What libFuzzer is told.
+
+    ``runs`` is the number of programs to run (None: until ended); with
+    ``reload`` the programs other workers add to the corpus are picked up.
+    """
+
+    corpus: Path
+    seed: int
+    max_length: int
+    runs: int | None = None
+    reload: bool = True
+
+    def arguments(self) -> list[str]:
+        """Return libFuzzer's command line."""
+        options = {
+            "seed": self.seed,
+            "max_len": self.max_length,
+            "runs": -1 if self.runs is None else self.runs,
+            "reload": int(self.reload),
+            # Lengths are the mutator's business.
+            "len_control": 0,
+            # Time limits are the executor's; a restore may take a while.
+            "timeout": 1 << 30,
+            "rss_limit_mb": 0,
+            "detect_leaks": 0,
+            "handle_int": 0,
+            "print_final_stats": 1,
+        }
+        return ["pkvfuzz", *(f"-{name}={value}" for name, value in options.items()), str(self.corpus)]
+
+
+class LibFuzzer:
+    """The libFuzzer inside atheris, loaded once in a process."""
+
+    def __init__(self) -> None:
+        flags = sys.getdlopenflags()
+        sys.setdlopenflags(flags | os.RTLD_GLOBAL)
+        try:
+            self._atheris: Any = importlib.import_module("atheris")
+            importlib.import_module("atheris.custom_mutator")
+            core: Any = importlib.import_module("atheris.core_with_libfuzzer")
+        except ImportError as error:
+            raise InfrastructureError(
+                f"atheris cannot be loaded: {error}. Remove the virtual environment and start again"
+            ) from error
+        finally:
+            sys.setdlopenflags(flags)
+        self._core = ctypes.CDLL(core.__file__)
+        self._tables: list[object] = []
+
+    def register_counters(self, address: int, count: int) -> None:
+        """Make ``count`` bytes at ``address`` libFuzzer's coverage counters.
+
+        libFuzzer clears them before each run and reads them after it. The PCs
+        it wants beside them only have to be distinct.
+        """
+        pcs = (ctypes.c_uint64 * (2 * count))()
+        for i in range(count):
+            pcs[2 * i] = 0x1000 + 16 * i
+        self._tables.append(pcs)
+        start = ctypes.addressof(pcs)
+        pointer = ctypes.c_void_p
+        # By item: inside a class, Python would mangle a name with two underscores.
+        self._core["__sanitizer_cov_8bit_counters_init"](
+            pointer(address), pointer(address + count)
+        )
+        self._core["__sanitizer_cov_pcs_init"](pointer(start), pointer(start + 16 * count))
+
+    def mutate_bytes(self, data: bytes, max_size: int) -> bytes:
+        """Return bytes as changed by libFuzzer's own mutators, with its compare hints."""
+        mutated: bytes = self._atheris.Mutate(data, max_size)
+        return mutated
+
+    def fuzz(
+        self,
+        options: EngineOptions,
+        run_one: Callable[[bytes], None],
+        mutate: Callable[[bytes, int, int], bytes],
+    ) -> None:
+        """Run libFuzzer. It ends the process; this does not return."""
+        self._atheris.Setup(
+            options.arguments(), run_one, custom_mutator=mutate, internal_libfuzzer=True
+        )
+        self._atheris.Fuzz()

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker counts, in a file that the campaign maps and reads.
+
+A mapped file costs the fuzzing loop nothing and survives the worker, so what
+a killed worker had counted still counts.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+_COUNTS = struct.Struct("<7Q")
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """Counts of one worker process.
+
+    ``lost`` are machines that died or hung without a splat of their own.
+    """
+
+    programs: int = 0
+    calls: int = 0
+    splats: int = 0
+    restores: int = 0
+    lost: int = 0
+    timeouts: int = 0
+    fuzzing: int = 0
+
+
+class WorkerStatistics:
+    """A worker's side: writes the file."""
+
+    def __init__(self, path: Path, n_blocks: int) -> None:
+        size = _COUNTS.size + n_blocks
+        path.write_bytes(bytes(size))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), size)
+        self._n_blocks = n_blocks
+        self.counts = WorkerCounts()
+
+    def publish(self, covered: int) -> None:
+        """Write the counts; ``covered`` is an integer whose bytes are the blocks' maxima."""
+        counts = self.counts
+        _COUNTS.pack_into(
+            self._map,
+            0,
+            counts.programs,
+            counts.calls,
+            counts.splats,
+            counts.restores,
+            counts.lost,
+            counts.timeouts,
+            counts.fuzzing,
+        )
+        self._map[_COUNTS.size :] = covered.to_bytes(self._n_blocks, "little")
+
+
+def read_statistics(path: Path) -> tuple[WorkerCounts, frozenset[int]]:
+    """Return a worker's counts and the numbers of the blocks it has covered."""
+    data = path.read_bytes()
+    if len(data) < _COUNTS.size:
+        return WorkerCounts(), frozenset()
+    counts = WorkerCounts(*_COUNTS.unpack_from(data))
+    covered = frozenset(i for i, value in enumerate(data[_COUNTS.size :]) if value)
+    return counts, covered

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker process: one libFuzzer, one machine at a time.
+
+Started by the campaign as ``python -m fuzzer.engine.worker`` with a pickled
+:class:`WorkerTask` on standard input. It ends when its time is up or its
+parent is gone, and leaves its results in the working directory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
+from fuzzer.engine.loop import Loop, LoopOptions
+from fuzzer.errors import ExitCode, InfrastructureError, PkvfuzzError
+from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.machine.provision import Guest
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTask:
+    """What a worker is asked to do."""
+
+    guest: Guest
+    corpus: Path
+    loop: LoopOptions
+    reload: bool
+    parent: int
+
+
+def error_file(workdir: Path, name: str) -> Path:
+    """Return where a worker says why it gave up."""
+    return workdir / f"{name}.error"
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent is gone, however it went."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(ExitCode.INFRASTRUCTURE)
+
+
+def work(task: WorkerTask, on_finish: Callable[[Loop], None] | None = None) -> None:
+    """Fuzz until ended. Does not return."""
+    options = task.loop
+
+    def guarded(run_one: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def run(data: bytes) -> None:
+            try:
+                run_one(data)
+            except (PkvfuzzError, OSError) as error:
+                give_up(options.workdir, options.name, error)
+
+        return run
+
+    try:
+        fuzzer = LibFuzzer()
+        loop = Loop(task.guest, fuzzer, options, on_finish)
+    except (PkvfuzzError, OSError) as error:
+        give_up(options.workdir, options.name, error)
+    engine = EngineOptions(
+        corpus=task.corpus,
+        seed=options.seed,
+        max_length=PROGRAM_SIZE // 8,
+        reload=task.reload,
+    )
+    fuzzer.fuzz(engine, guarded(loop.run_one), loop.mutate)
+
+
+def give_up(workdir: Path, name: str, error: Exception) -> None:
+    """Leave a message for the campaign and end."""
+    text = str(error)
+    if isinstance(error, OSError):
+        text = f"{error.strerror or error}: {error.filename or workdir}"
+    try:
+        error_file(workdir, name).write_text(text)
+    except OSError:
+        print(text, file=sys.stderr, flush=True)
+    code = error.exit_code if isinstance(error, PkvfuzzError) else InfrastructureError.exit_code
+    os._exit(code)
+
+
+def receive_task() -> WorkerTask:
+    """Read the task from standard input, and tie this process to its parent."""
+    task: WorkerTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
+    die_with(task.parent)
+    # Ctrl-C reaches the whole process group; ending workers is the campaign's job.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return task
+
+
+def main() -> None:
+    """Read the task and work on it."""
+    work(receive_task())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes calls from a target's description: mostly valid, about one in ten broken."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from fuzzer.program.choices import (
+    NOTHING_SEEN,
+    Seen,
+    integer_chooser,
+    pool_chooser,
+    spoiler,
+)
+from fuzzer.program.program import FLAG_VALUE, MAX_CALLS, MAX_PAYLOAD, Call, Op, Program
+from fuzzer.program.strings import StringFinder
+from fuzzer.program.struct_maker import StructMaker
+from fuzzer.program.wire import FIXUP_SIZE, HEADER, decode
+from fuzzer.target.calls import (
+    CallSpec,
+    IoctlSpec,
+    PlainKind,
+    PlainSpec,
+    PoolRef,
+    ReadSpec,
+    Template,
+    WriteSpec,
+)
+from fuzzer.target.target import Target
+
+_BROKEN = 0.1
+_EXTRA_FILE = 0.15
+
+_OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
+_LSEEK_OFFSETS = (0, 0, 1, 16, 4096, (1 << 64) - 1, (1 << 63) - 1)
+_EVENTS = (0x1, 0x4, 0x5, 0x1F)
+_MAP_SIZES = (4096, 4096, 8192, 65536, 0)
+_MAP_PAGES = (0, 0, 0, 1, 16)
+_O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
+_OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND)
+
+_Maker = Callable[[Seen, bool], bytes]
+
+
+class Generator:
+    """Makes calls for one target; the same ``rng`` state gives the same calls."""
+
+    def __init__(self, target: Target, rng: random.Random) -> None:
+        self._rng = rng
+        self._random = rng.random
+        self._integer = integer_chooser(rng)
+        self._spoil = spoiler(rng)
+        self._pools = {n: pool_chooser(rng, n, found) for n, found in target.pools.items()}
+        self.uses_files = any(
+            isinstance(spec, PlainSpec) and spec.kind is PlainKind.OPEN for spec in target.calls
+        )
+        """Whether the target's programs open more than file 0."""
+        self.strings = StringFinder(target)
+        self.structs: dict[bytes, StructMaker] = {}
+        """Makers for ioctl structs, by the number's wire bytes."""
+        table: list[_Maker] = []
+        for spec in target.calls:
+            table += [self._maker(spec, target)] * spec.weight
+        self._table = tuple(table)
+
+    def chunk(self, seen: Seen = NOTHING_SEEN) -> bytes:
+        """Return one call in the wire form; it may use strings of ``seen`` again."""
+        rand, table = self._random, self._table
+        return table[int(rand() * len(table))](seen, rand() < _BROKEN)
+
+    def call(self, seen: Seen = NOTHING_SEEN) -> Call:
+        """Return one call; it may use strings of ``seen`` again."""
+        return decode(self.chunk(seen))[0]
+
+    def program(self, n: int) -> Program:
+        """Return ``n`` calls, 0 to MAX_CALLS, that share some of their strings."""
+        if not 0 <= n <= MAX_CALLS:
+            raise ValueError(f"{n} calls; a program has 0 to {MAX_CALLS}")
+        chunks: list[bytes] = []
+        for _ in range(n):
+            seen = NOTHING_SEEN
+            if chunks:
+                seen = self.strings.find(chunks[int(self._random() * len(chunks))])
+            chunks.append(self.chunk(seen))
+        return decode(b"".join(chunks))
+
+    def _maker(self, spec: CallSpec, target: Target) -> _Maker:
+        if isinstance(spec, WriteSpec):
+            return self._write(spec)
+        if isinstance(spec, ReadSpec):
+            return self._read(spec)
+        if isinstance(spec, PlainSpec):
+            return self._plain(spec.kind)
+        if spec.struct is None:
+            return self._ioctl_value(spec)
+        maker = StructMaker(self._rng, spec, spec.struct, target.pools)
+        self.structs.setdefault(spec.number.to_bytes(4, "little"), maker)
+        return self._ioctl_struct(spec, maker)
+
+    def _file_chooser(self) -> Callable[[], int]:
+        rand = self._random
+        if not self.uses_files:
+            return int
+
+        def choose() -> int:
+            kind = rand()
+            return 0 if kind > _EXTRA_FILE else self._extra_file()
+
+        return choose
+
+    def _extra_file(self) -> int:
+        # Low numbers more often, so that calls meet on the same file.
+        return 1 + int(7 * self._random() ** 3)
+
+    def _write(self, spec: WriteSpec) -> _Maker:
+        rand, pack, file, spoil = self._random, HEADER.pack, self._file_chooser(), self._spoil
+        op = int(Op.PWRITE if spec.positioned else Op.WRITE)
+        writers = tuple(self._template(template) for template in spec.templates)
+        integer, positioned = self._integer, spec.positioned
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            data = writers[int(rand() * len(writers))](seen)
+            offset = _OFFSETS[int(rand() * len(_OFFSETS))] if positioned else 0
+            if broken:
+                if positioned and rand() < 0.3:
+                    offset = integer() & 0xFFFFFFFF
+                else:
+                    data = spoil(data)[:MAX_PAYLOAD]
+            return pack(op, file(), 0, 0, offset, 0, len(data), 0) + data
+
+        return make
+
+    def _template(self, template: Template) -> Callable[[Seen], bytes]:
+        literals = [b"" if isinstance(part, PoolRef) else part for part in template.parts]
+        picks = [
+            (index, self._pools[part.pool])
+            for index, part in enumerate(template.parts)
+            if isinstance(part, PoolRef)
+        ]
+
+        def write(seen: Seen) -> bytes:
+            parts = literals.copy()
+            for index, pick in picks:
+                parts[index] = pick(seen)
+            return b"".join(parts)[:MAX_PAYLOAD]
+
+        return write
+
+    def _read(self, spec: ReadSpec) -> _Maker:
+        rand, pack, file, integer = self._random, HEADER.pack, self._file_chooser(), self._integer
+        op = int(Op.PREAD if spec.positioned else Op.READ)
+        counts, positioned = spec.counts, spec.positioned
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            count = integer() if broken else counts[int(rand() * len(counts))]
+            offset = _OFFSETS[int(rand() * len(_OFFSETS))] if positioned else 0
+            return pack(op, file(), 0, 0, offset, count, 0, 0)
+
+        return make
+
+    def _plain(self, kind: PlainKind) -> _Maker:
+        integer, file, extra = self._integer, self._file_chooser(), self._extra_file
+
+        def any_file(broken: bool) -> int:
+            return file()
+
+        def extra_file(broken: bool) -> int:
+            return 0 if broken else extra()
+
+        match kind:
+            case PlainKind.OPEN:
+                return self._fields(Op.OPEN, extra_file, _OPEN_FLAGS, (0,))
+            case PlainKind.CLOSE:
+                return self._fields(Op.CLOSE, extra_file, (0,), (0,))
+            case PlainKind.LSEEK:
+                return self._fields(Op.LSEEK, any_file, (0, 0, 1, 2), _LSEEK_OFFSETS, integer)
+            case PlainKind.POLL:
+                return self._fields(Op.POLL, any_file, _EVENTS, (0,))
+            case PlainKind.MMAP:
+                return self._fields(Op.MMAP, any_file, _MAP_PAGES, _MAP_SIZES, integer)
+
+    def _fields(
+        self,
+        op: Op,
+        file: Callable[[bool], int],
+        cmds: Sequence[int],
+        args: Sequence[int],
+        broken_arg: Callable[[], int] | None = None,
+    ) -> _Maker:
+        rand, pack, integer, number = self._random, HEADER.pack, self._integer, int(op)
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            cmd = cmds[int(rand() * len(cmds))]
+            arg = args[int(rand() * len(args))]
+            if broken:
+                if broken_arg is not None and rand() < 0.5:
+                    arg = broken_arg()
+                elif len(cmds) > 1:
+                    cmd = integer() & 0xFFFFFFFF
+            return pack(number, file(broken), 0, 0, cmd, arg, 0, 0)
+
+        return make
+
+    def _ioctl_value(self, spec: IoctlSpec) -> _Maker:
+        rand, pack, file, integer = self._random, HEADER.pack, self._file_chooser(), self._integer
+        op, number = int(Op.IOCTL), spec.number
+        values = tuple(value & ((1 << 64) - 1) for value in spec.values)
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            value = integer() if broken else values[int(rand() * len(values))]
+            return pack(op, file(), FLAG_VALUE, 0, number, value, 0, 0)
+
+        return make
+
+    def _ioctl_struct(self, spec: IoctlSpec, maker: StructMaker) -> _Maker:
+        rand, pack, file, integer = self._random, HEADER.pack, self._file_chooser(), self._integer
+        op, number, spoil = int(Op.IOCTL), spec.number, self._spoil
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            n_fixups, body = maker.payload(seen)
+            if not broken:
+                length = len(body) - FIXUP_SIZE * n_fixups
+                return pack(op, file(), 0, n_fixups, number, 0, length, 0) + body
+            return make_broken(n_fixups, body)
+
+        def make_broken(n_fixups: int, body: bytes) -> bytes:
+            kind = rand()
+            if kind < 0.1:
+                return pack(op, file(), FLAG_VALUE, 0, number, integer(), 0, 0)
+            cmd = number
+            if kind < 0.2:
+                # Another direction, size or command of the same driver.
+                cmd ^= 1 << int(rand() * 32)
+            fixups, data = body[: FIXUP_SIZE * n_fixups], body[FIXUP_SIZE * n_fixups :]
+            if kind < 0.3:
+                # The pointers stay zero.
+                n_fixups, fixups = 0, b""
+            elif kind < 0.6:
+                data = spoil(data)[:MAX_PAYLOAD]
+            else:
+                data = maker.wrong_member(data)
+            return pack(op, file(), 0, n_fixups, cmd, 0, len(data), 0) + fixups + data
+
+        return make

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes wire programs the way their structure suggests.
+
+Runs once for every program the fuzzer tries. Programs are therefore handled
+as lists of each call's wire bytes, and a call is looked into only when it is
+the one to change.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
+from fuzzer.program.generate import Generator
+from fuzzer.program.program import (
+    FLAG_VALUE,
+    MAX_CALLS,
+    MAX_PAYLOAD,
+    MAX_PROGRAM_SIZE,
+    N_FILES,
+    Op,
+)
+from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE, split
+from fuzzer.target.target import Target
+
+# How many mutations are stacked: one of these.
+_STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
+
+_CHANGE_FILE = 0.1
+_IOCTL = int(Op.IOCTL)
+
+_NOTED = 256
+"""Programs remembered for splicing."""
+
+# Fields an operation reads, as (offset, bytes) in struct w_call.
+_CMD, _ARG = (4, 4), (8, 8)
+_FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
+    Op.OPEN: (_CMD,),
+    Op.CLOSE: (),
+    Op.READ: (_ARG,),
+    Op.WRITE: (),
+    Op.PREAD: (_ARG, _CMD),
+    Op.PWRITE: (_CMD,),
+    Op.LSEEK: (_ARG, _CMD),
+    Op.IOCTL: (_CMD,),
+    Op.POLL: (_CMD,),
+    Op.MMAP: (_ARG, _CMD),
+}
+
+# Payloads grow slowly beyond this many bytes: long ones cost the guest time
+# byte by byte and seldom reach anything new.
+_SMALL_PAYLOAD = 64
+
+
+class Mutator:
+    """Mutates programs of one target; the same ``rng`` state gives the same results.
+
+    ``mutate_bytes(data, max_size)`` changes plain bytes; in the fuzzing loop
+    it is libFuzzer's own mutator, which also knows compare operands. Results
+    have ``min_calls`` to ``max_calls`` calls, 1 to MAX_CALLS.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        rng: random.Random,
+        mutate_bytes: Callable[[bytes, int], bytes],
+        *,
+        min_calls: int = 1,
+        max_calls: int = 64,
+    ) -> None:
+        if not 1 <= min_calls <= max_calls <= MAX_CALLS:
+            raise ValueError(
+                f"min_calls={min_calls}, max_calls={max_calls}; "
+                f"1 <= min_calls <= max_calls <= {MAX_CALLS} is allowed"
+            )
+        self._random = rng.random
+        self._mutate_bytes = mutate_bytes
+        self._min, self._max = min_calls, max_calls
+        generator = Generator(target, rng)
+        self._generate = generator.chunk
+        self._find = generator.strings.find
+        self._structs = generator.structs
+        self._uses_files = generator.uses_files
+        self._integer = integer_chooser(rng)
+        self._noted: list[list[bytes]] = []
+        self._n_noted = 0
+        weighted: tuple[tuple[Callable[[list[bytes], int], None], int], ...] = (
+            (self._insert, 6),
+            (self._replace, 2),
+            (self._reuse, 4),
+            (self._remove, 3),
+            (self._swap, 2),
+            (self._duplicate, 2),
+            (self._splice, 3),
+            (self._change_field, 3),
+            (self._change_payload, 5),
+            (self._change_member, 3 if self._structs else 0),
+        )
+        self._table = tuple(method for method, weight in weighted for _ in range(weight))
+
+    def note(self, data: bytes) -> None:
+        """Remember a program of the corpus, to splice calls from."""
+        chunks = split(data)
+        if not chunks:
+            return
+        if len(self._noted) < _NOTED:
+            self._noted.append(chunks)
+        else:
+            self._noted[self._n_noted % _NOTED] = chunks
+        self._n_noted += 1
+
+    def mutate(self, data: bytes, max_size: int) -> bytes:
+        """Return a changed program of 1 to ``max_size`` bytes.
+
+        When ``max_size`` is too small for ``min_calls`` calls, there are as
+        many as fit. ValueError when it is below 1.
+        """
+        if max_size < 1:
+            raise ValueError(f"max_size is {max_size}; at least 1 byte is needed")
+        max_size = min(max_size, MAX_PROGRAM_SIZE)
+        rand, table = self._random, self._table
+        chunks = split(data)
+        if len(chunks) > self._max:
+            del chunks[self._max :]
+        if not chunks:
+            chunks.append(self._generate())
+        room = max(0, max_size - len(data))
+        for _ in range(_STACKED[int(rand() * len(_STACKED))]):
+            table[int(rand() * len(table))](chunks, room)
+        while len(chunks) < self._min:
+            chunks.append(self._generate())
+        result = b"".join(chunks)
+        if len(chunks) > self._max or len(result) > max_size:
+            result = self._fit(chunks, max_size)
+        return result
+
+    def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
+        """Return the program cut to size: last calls first, then payloads."""
+        del chunks[self._max :]
+        size = sum(map(len, chunks))
+        while size > max_size and len(chunks) > self._min:
+            size -= len(chunks.pop())
+        by_length = sorted(range(len(chunks)), key=lambda i: len(chunks[i]), reverse=True)
+        for index in by_length:
+            if size <= max_size:
+                break
+            size -= len(chunks[index]) - HEADER_SIZE
+            chunks[index] = _bare(chunks[index])
+        if size > max_size:
+            # Nothing but headers is left; part of one is not a call, but is not nothing.
+            return b"".join(chunks)[: max_size - max_size % HEADER_SIZE or max_size]
+        return b"".join(chunks)
+
+    def _seen(self, chunks: list[bytes]) -> Seen:
+        """Return the strings of a call of the program; the second try is the last."""
+        rand, n = self._random, len(chunks)
+        return self._find(chunks[int(rand() * n)]) or self._find(chunks[int(rand() * n)])
+
+    def _insert(self, chunks: list[bytes], room: int) -> None:
+        if len(chunks) >= self._max:
+            self._replace(chunks, room)
+            return
+        rand = self._random
+        seen = self._seen(chunks) if rand() < 0.5 else NOTHING_SEEN
+        chunks.insert(int(rand() * (len(chunks) + 1)), self._generate(seen))
+
+    def _replace(self, chunks: list[bytes], room: int) -> None:
+        chunks[int(self._random() * len(chunks))] = self._generate()
+
+    def _reuse(self, chunks: list[bytes], room: int) -> None:
+        chunks[int(self._random() * len(chunks))] = self._generate(self._seen(chunks))
+
+    def _remove(self, chunks: list[bytes], room: int) -> None:
+        if len(chunks) <= self._min:
+            self._replace(chunks, room)
+            return
+        del chunks[int(self._random() * len(chunks))]
+
+    def _swap(self, chunks: list[bytes], room: int) -> None:
+        n = len(chunks)
+        if n < 2:
+            self._insert(chunks, room)
+            return
+        a = int(self._random() * n)
+        b = (a + 1 + int(self._random() * (n - 1))) % n
+        chunks[a], chunks[b] = chunks[b], chunks[a]
+
+    def _duplicate(self, chunks: list[bytes], room: int) -> None:
+        n = len(chunks)
+        if n >= self._max:
+            self._replace(chunks, room)
+            return
+        chunk = chunks[int(self._random() * n)]
+        chunks.insert(int(self._random() * (n + 1)), chunk)
+
+    def _splice(self, chunks: list[bytes], room: int) -> None:
+        noted = self._noted
+        if not noted:
+            self._insert(chunks, room)
+            return
+        rand = self._random
+        donor = noted[int(rand() * len(noted))]
+        start = int(rand() * len(donor))
+        run = donor[start : start + 1 + int(rand() * (len(donor) - start))]
+        at = int(rand() * (len(chunks) + 1))
+        # Insert the run, overwrite as many calls with it, or go on with it to the end.
+        kind = rand()
+        end = at if kind < 0.5 else at + len(run) if kind < 0.75 else len(chunks)
+        chunks[at:end] = run
+        del chunks[self._max :]
+
+    def _change_field(self, chunks: list[bytes], room: int) -> None:
+        rand = self._random
+        index = int(rand() * len(chunks))
+        chunk = chunks[index]
+        if self._uses_files and rand() < _CHANGE_FILE:
+            chunks[index] = chunk[:1] + bytes((int(rand() * N_FILES),)) + chunk[2:]
+            return
+        op = chunk[0]
+        fields = (_ARG,) if op == _IOCTL and chunk[2] & FLAG_VALUE else _FIELDS[op]
+        if not fields:
+            self._change_payload(chunks, room)
+            return
+        at, width = fields[int(rand() * len(fields))]
+        old = chunk[at : at + width]
+        kind = rand()
+        if kind < 0.3:
+            new = self._integer().to_bytes(8, "little")[:width]
+        elif kind < 0.6:
+            new = self._mutate_bytes(old, width)[:width].ljust(width, b"\0")
+        else:
+            number = int.from_bytes(old, "little")
+            if kind < 0.8:
+                number += int(rand() * 33) - 16
+            else:
+                number ^= 1 << int(rand() * 8 * width)
+            new = (number & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
+        chunks[index] = chunk[:at] + new + chunk[at + width :]
+
+    def _change_payload(self, chunks: list[bytes], room: int) -> None:
+        """Hand a payload, or for a struct often just 8 aligned bytes of it, to mutate_bytes."""
+        rand, n = self._random, len(chunks)
+        index = int(rand() * n)
+        for _ in range(n):
+            chunk = chunks[index]
+            if len(chunk) > HEADER_SIZE:
+                break
+            index = (index + 1) % n
+        else:
+            self._replace(chunks, room)
+            return
+        body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        data = chunk[body:]
+        if chunk[0] == _IOCTL and len(data) >= 8 and rand() < 0.5:
+            at = int(rand() * (len(data) // 4 - 1)) * 4
+            word = self._mutate_bytes(data[at : at + 8], 8)[:8].ljust(8, b"\0")
+            chunks[index] = chunk[: body + at] + word + chunk[body + at + 8 :]
+            return
+        limit = min(MAX_PAYLOAD, len(data) + room, max(_SMALL_PAYLOAD, len(data) + len(data) // 8))
+        if limit < 1:
+            return
+        data = self._mutate_bytes(data, limit)[:limit]
+        length = len(data).to_bytes(2, "little")
+        chunks[index] = chunk[:16] + length + chunk[18:body] + data
+
+    def _change_member(self, chunks: list[bytes], room: int) -> None:
+        structs, n = self._structs, len(chunks)
+        index = int(self._random() * n)
+        for _ in range(n):
+            chunk = chunks[index]
+            if chunk[0] == _IOCTL and not chunk[2] & FLAG_VALUE:
+                maker = structs.get(chunk[4:8])
+                if maker is not None:
+                    break
+            index = (index + 1) % n
+        else:
+            self._insert(chunks, room)
+            return
+        body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        seen = self._seen(chunks)
+        chunks[index] = chunk[:body] + maker.change_member(chunk[body:], seen)
+
+
+def _bare(chunk: bytes) -> bytes:
+    """Return a call without fixups and payload."""
+    op, file, flags, _, cmd, arg, _, _ = HEADER.unpack_from(chunk)
+    return HEADER.pack(op, file, flags, 0, cmd, arg, 0, 0)

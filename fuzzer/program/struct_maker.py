@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes payloads for ioctls whose argument is a struct, member by member."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from fuzzer.program.choices import Seen, integer_chooser, pool_chooser
+from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD
+from fuzzer.program.wire import FIXUP
+from fuzzer.target.calls import (
+    Field,
+    IoctlSpec,
+    LenField,
+    PointerField,
+    PoolField,
+    RangeField,
+    ValuesField,
+)
+from fuzzer.target.layout import Member, MemberKind, StructLayout
+
+_UNSPECIFIED = 0.3
+"""How often a member that the description does not mention is not zero."""
+
+
+class _State:
+    """A payload in the making; ``lengths`` are those of each member's content, by index."""
+
+    __slots__ = ("data", "fixups", "lengths")
+
+    def __init__(self, data: bytearray, lengths: list[int]) -> None:
+        self.data = data
+        self.lengths = lengths
+        self.fixups: list[bytes] = []
+
+
+_Setter = Callable[[_State, Seen], None]
+
+
+class StructMaker:
+    """Makes and changes payloads of one struct as its description says."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        spec: IoctlSpec,
+        layout: StructLayout,
+        pools: Mapping[str, Sequence[bytes]],
+    ) -> None:
+        self._rng = rng
+        self._random = rng.random
+        self._integer = integer_chooser(rng)
+        self._pools = {name: pool_chooser(rng, name, found) for name, found in pools.items()}
+        self._any_string = tuple(string for found in pools.values() for string in found)
+        self._size = layout.size
+        self._no_lengths = [0] * len(layout.members)
+        self._layout = layout
+        self._pointers: list[_Setter] = []
+        self._members: list[_Setter] = []
+        fields = {field.member: field for field in spec.fields}
+        contents: list[_Setter] = []
+        others: list[_Setter] = []
+        for index, member in enumerate(layout.members):
+            field = fields.get(member.name)
+            if isinstance(field, PointerField):
+                if len(self._pointers) < MAX_FIXUPS:
+                    self._pointers.append(self._pointer(index, member, field))
+            elif member.kind is MemberKind.BYTES:
+                contents.append(self._bytes(index, member, field))
+            else:
+                others.append(self._number(member, field))
+        # Lengths come after what they are the length of; buffers go behind the struct.
+        self._setters = (*contents, *self._pointers, *others)
+        self._members = [*contents, *others]
+
+    def payload(self, seen: Seen) -> tuple[int, bytes]:
+        """Return the number of fixups, and fixups and payload in the wire form."""
+        state = _State(bytearray(self._size), self._no_lengths.copy())
+        for setter in self._setters:
+            setter(state, seen)
+        fixups = state.fixups
+        del state.data[MAX_PAYLOAD:]
+        return len(fixups), b"".join((*fixups, state.data))
+
+    def change_member(self, payload: bytes, seen: Seen) -> bytes:
+        """Return a payload with one member set anew; its length stays."""
+        if not self._members or len(payload) < self._size:
+            return payload
+        data = bytearray(payload)
+        lengths = self._no_lengths.copy()
+        for index, member in enumerate(self._layout.members):
+            if member.kind is MemberKind.BYTES:
+                end = member.offset + member.size
+                lengths[index] = len(payload[member.offset : end].rstrip(b"\0"))
+            else:
+                lengths[index] = len(payload) - self._size
+        setters = self._members
+        setters[int(self._random() * len(setters))](_State(data, lengths), seen)
+        return bytes(data[: len(payload)])
+
+    def wrong_member(self, payload: bytes) -> bytes:
+        """Return a payload with an interesting integer somewhere it may not belong."""
+        members = self._layout.members
+        member = members[int(self._random() * len(members))] if members else None
+        if member is None or member.size == 0 or len(payload) < self._size:
+            return payload
+        width = min(member.size, 8)
+        end = member.offset + width
+        value = self._integer().to_bytes(8, "little")[:width]
+        return payload[: member.offset] + value + payload[end:]
+
+    def _bytes(self, index: int, member: Member, field: Field | None) -> _Setter:
+        rand = self._random
+        offset, size, flexible = member.offset, member.size, member.count == 0
+        if isinstance(field, PoolField):
+            choose = self._pools[field.pool]
+            present = 1.0
+        else:
+            strings = self._any_string or (b"\1", b"\xff")
+            present = _UNSPECIFIED
+
+            def choose(seen: Seen) -> bytes:
+                return strings[int(rand() * len(strings))]
+
+        def put(state: _State, seen: Seen) -> None:
+            string = choose(seen) if present == 1.0 or rand() < present else b""
+            if flexible:
+                state.data += string
+            else:
+                string = string[:size]
+                state.data[offset : offset + size] = string.ljust(size, b"\0")
+            state.lengths[index] = len(string)
+
+        return put
+
+    def _pointer(self, index: int, member: Member, field: PointerField) -> _Setter:
+        rand, largest, offset = self._random, field.size, member.offset
+        strings = self._any_string
+
+        def put(state: _State, seen: Seen) -> None:
+            kind = rand()
+            size = largest if kind < 0.5 else int(rand() * (largest + 1))
+            state.fixups.append(FIXUP.pack(offset, len(state.data)))
+            state.lengths[index] = size
+            if kind < 0.75 or not strings:
+                state.data += bytes(size)
+            else:
+                string = strings[int(rand() * len(strings))]
+                state.data += string[:size].ljust(size, b"\0")
+
+        return put
+
+    def _number(self, member: Member, field: Field | None) -> _Setter:
+        rand, choose = self._random, self._integer
+        start, size = member.offset, member.size
+        end, mask = start + size, (1 << (8 * size)) - 1
+        if isinstance(field, LenField):
+            return self._length(member, field)
+        if isinstance(field, ValuesField):
+            values = [(value & mask).to_bytes(size, "little") for value in field.values]
+
+            def put_value(state: _State, seen: Seen) -> None:
+                state.data[start:end] = values[int(rand() * len(values))]
+
+            return put_value
+        if isinstance(field, RangeField):
+            low, span = field.low, field.high - field.low + 1
+
+            def put_range(state: _State, seen: Seen) -> None:
+                value = low + min(int(rand() * span), span - 1)
+                state.data[start:end] = (value & mask).to_bytes(size, "little")
+
+            return put_range
+
+        def put_any(state: _State, seen: Seen) -> None:
+            value = choose() if rand() < _UNSPECIFIED else 0
+            state.data[start:end] = (value & mask).to_bytes(size, "little")
+
+        return put_any
+
+    def _length(self, member: Member, field: LenField) -> _Setter:
+        rand, choose = self._random, self._integer
+        start, size = member.offset, member.size
+        end, mask = start + size, (1 << (8 * size)) - 1
+        index = [m.name for m in self._layout.members].index(field.of)
+        capacity = self._layout.members[index].size
+
+        def put(state: _State, seen: Seen) -> None:
+            value = state.lengths[index]
+            kind = rand()
+            if kind < 0.06:
+                lies = (value + 1, value - 1, 0, capacity, capacity + 1, choose())
+                value = lies[int(kind * 100)]
+            state.data[start:end] = (value & mask).to_bytes(size, "little")
+
+        return put

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Programs as readable text, one call a line, without loss.
+
+::
+
+    # comments and blank lines are allowed
+    write(f0, "a=1\n")
+    read(f0, 64)                      count
+    pread(f0, 64, 128)                count, offset
+    pwrite(f0, "a=1\n", 8)            bytes, offset
+    open(f1, O_RDONLY|O_NONBLOCK)     O_RDWR when left out
+    close(f1)
+    lseek(f0, -1, SEEK_END)
+    poll(f0, 0x5)                     events
+    mmap(f0, 4096, 0)                 bytes, page offset
+    ioctl(f0, PKV_IOC_CLEAR)          the value 0
+    ioctl(f0, PKV_IOC_CLEAR, 7)       a value
+    ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})
+    ioctl(f0, PKV_IOC_LIST, {buf: &[64], room: 1})
+    ioctl(f0, 0x4008b001, "\x00\x00\x00\x00\x00\x00\x00\x00raw") @0->8
+
+A struct's members that are left out are zero; ``&[64]`` is the address of 64
+zero bytes, ``&"..."`` of these bytes. ``@at->to`` is a fixup. What a call
+carries beyond its arguments follows as ``!flags=``, ``!cmd=``, ``!arg=`` or
+``!data=``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fuzzer.errors import BadInputError
+from fuzzer.program.payload import Value, unpack_struct
+from fuzzer.program.program import FLAG_VALUE, Call, Fixup, Op, Program
+from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
+from fuzzer.program.text_parser import LineParser, parse_program, struct_layouts
+from fuzzer.program.wire import decode
+from fuzzer.target.calls import IoctlSpec
+from fuzzer.target.layout import StructLayout
+from fuzzer.target.target import Target
+
+__all__ = ["format_program", "load_program", "parse_program", "reset_program"]
+
+_WHENCE_NAMES = {number: name for name, number in WHENCE.items()}
+_ACCESS_NAMES = {number: name for name, number in ACCESS.items()}
+
+
+def format_program(program: Program, target: Target | None) -> str:
+    """Return a program as text, one line for each call."""
+    names: dict[int, str] = {}
+    for spec in target.calls if target else ():
+        if isinstance(spec, IoctlSpec) and spec.name is not None:
+            names.setdefault(spec.number, spec.name)
+    layouts = struct_layouts(target)
+    return "".join([_format_call(call, names, layouts) + "\n" for call in program])
+
+
+def load_program(path: Path, target: Target | None) -> Program:
+    """Read a program: text from a ``.prog`` file, the wire form from any other.
+
+    Raises BadInputError when the file cannot be read or its text is wrong.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot read it: {error.strerror}") from None
+    if path.suffix != ".prog":
+        return decode(data)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInputError(f"{path}:{line}: not UTF-8: {error.reason}") from None
+    return parse_program(text, target, str(path))
+
+
+def reset_program(target: Target) -> Program:
+    """Return the calls that reset the target, () when it is not reset by calls.
+
+    Raises BadInputError with the place in the target's description.
+    """
+    parser = LineParser(target)
+    calls: list[Call] = []
+    for text, number in zip(target.reset.lines, target.reset.line_numbers, strict=True):
+        try:
+            call = parser.call(text)
+        except TextError as error:
+            raise BadInputError(f"{target.path}:{number}: reset call: {error}") from None
+        if call is not None:
+            calls.append(call)
+    return tuple(calls)
+
+
+def _format_call(
+    call: Call, names: Mapping[int, str], layouts: Mapping[int, StructLayout]
+) -> str:
+    """Return a call's line; what its arguments do not say goes into suffixes."""
+    flags = cmd = arg = 0
+    data = b""
+    fixups: tuple[Fixup, ...] = ()
+    arguments = [f"f{call.file}"]
+    match call.op:
+        case Op.OPEN:
+            cmd = call.cmd
+            if cmd != ACCESS["O_RDWR"]:
+                arguments.append(_open_flags(cmd))
+        case Op.READ:
+            arg = call.arg
+            arguments.append(show_integer(arg))
+        case Op.PREAD | Op.MMAP:
+            arg, cmd = call.arg, call.cmd
+            arguments += [show_integer(arg), show_integer(cmd)]
+        case Op.WRITE:
+            data = call.data
+            arguments.append(quote(data))
+        case Op.PWRITE:
+            data, cmd = call.data, call.cmd
+            arguments += [quote(data), show_integer(cmd)]
+        case Op.LSEEK:
+            arg, cmd = call.arg, call.cmd
+            signed = arg - (1 << 64) if arg >> 63 else arg
+            arguments += [str(signed), _WHENCE_NAMES.get(cmd, show_integer(cmd))]
+        case Op.POLL:
+            cmd = call.cmd
+            arguments.append(f"{cmd:#x}")
+        case Op.IOCTL:
+            cmd = call.cmd
+            arguments.append(names.get(cmd, f"{cmd:#x}"))
+            if call.flags & FLAG_VALUE:
+                flags, arg = FLAG_VALUE, call.arg
+                if arg:
+                    arguments.append(show_integer(arg))
+            else:
+                data = call.data
+                layout = layouts.get(cmd)
+                values = unpack_struct(layout, data, call.fixups) if layout else None
+                if values is None:
+                    arguments.append(quote(data))
+                else:
+                    fixups = call.fixups
+                    arguments.append(_struct(values))
+    line = f"{call.op.name.lower()}({', '.join(arguments)})"
+    line += "".join([f" @{f.at}->{f.to}" for f in call.fixups[len(fixups) :]])
+    for field, value, implied in (
+        ("flags", call.flags, flags),
+        ("cmd", call.cmd, cmd),
+        ("arg", call.arg, arg),
+    ):
+        if value != implied:
+            line += f" !{field}={value:#x}"
+    return line if call.data == data else f"{line} !data={quote(call.data)}"
+
+
+def _open_flags(flags: int) -> str:
+    names = [_ACCESS_NAMES[flags & 3]] if flags & 3 in _ACCESS_NAMES else ["0x3"]
+    rest = flags & ~3
+    for name, bit in OPEN_FLAGS.items():
+        if rest & bit:
+            names.append(name)
+            rest &= ~bit
+    return "|".join([*names, f"{rest:#x}"] if rest else names)
+
+
+def _struct(values: Mapping[str, Value]) -> str:
+    return "{" + ", ".join([f"{name}: {_shown(value)}" for name, value in values.items()]) + "}"
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, bytes):
+        return quote(value)
+    if isinstance(value, int):
+        return show_integer(value)
+    if any(value.data):
+        return "&" + quote(value.data)
+    return f"&[{len(value.data)}]"

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program text to programs; ``text`` describes the format."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from fuzzer.errors import BadInputError
+from fuzzer.program.payload import Buffer, Value, pack_struct
+from fuzzer.program.program import (
+    FLAG_VALUE,
+    MAX_CALLS,
+    MAX_FIXUPS,
+    MAX_PAYLOAD,
+    MAX_PROGRAM_SIZE,
+    N_FILES,
+    Call,
+    Fixup,
+    Op,
+    Program,
+)
+from fuzzer.program.syntax import ACCESS, Line, TextError
+from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
+from fuzzer.target.calls import IoctlSpec
+from fuzzer.target.layout import StructLayout
+from fuzzer.target.target import Target
+
+_OPS = {op.name.lower(): op for op in Op}
+_FILES = {f"f{number}": number for number in range(N_FILES)}
+
+
+def parse_program(text: str, target: Target | None, name: str) -> Program:
+    """Return the program that ``text`` describes.
+
+    ``name`` is for messages. Raises BadInputError with name and line.
+    """
+    parser = LineParser(target)
+    calls: list[Call] = []
+    size = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            call = parser.call(line)
+            if call is None:
+                continue
+            calls.append(call)
+            size += HEADER_SIZE + FIXUP_SIZE * len(call.fixups) + len(call.data)
+            if len(calls) > MAX_CALLS or size > MAX_PROGRAM_SIZE:
+                raise TextError(
+                    f"the program is too long; {MAX_CALLS} calls in {MAX_PROGRAM_SIZE} bytes fit"
+                )
+        except TextError as error:
+            raise BadInputError(f"{name}:{number}: {error}") from None
+    return tuple(calls)
+
+
+class LineParser:
+    """Parses lines with the names of one target, or with numbers alone."""
+
+    def __init__(self, target: Target | None) -> None:
+        self._constants = target.constants if target else {}
+        self._layouts = struct_layouts(target)
+
+    def call(self, text: str) -> Call | None:
+        """Return the call on a line, None for a blank one; TextError for a mistake."""
+        line = Line(text, self._constants)
+        if line.at_end():
+            return None
+        name = line.name("a call")
+        if name not in _OPS:
+            close = difflib.get_close_matches(name, _OPS, n=1)
+            guess = f"did you mean {close[0]}? " if close else ""
+            raise TextError(f"no call {name!r}; {guess}allowed: {', '.join(_OPS)}")
+        line.expect("(")
+        file = line.name("a file, f0 to f7,")
+        if file not in _FILES:
+            raise TextError(f"no file {file!r}; allowed: f0 to f{N_FILES - 1}")
+        call = self._arguments(line, Call(_OPS[name], _FILES[file]))
+        line.expect(")")
+        call = _suffixes(line, call)
+        if not line.at_end():
+            raise TextError(f"{line.peek()} after the call; only # comments are allowed there")
+        if len(call.data) > MAX_PAYLOAD:
+            raise TextError(f"a payload of {len(call.data)} bytes; {MAX_PAYLOAD} is allowed")
+        if len(call.fixups) > MAX_FIXUPS:
+            raise TextError(f"{len(call.fixups)} fixups; {MAX_FIXUPS} are allowed")
+        return call
+
+    def _arguments(self, line: Line, call: Call) -> Call:
+        cmd, arg, data = call.cmd, call.arg, call.data
+        match call.op:
+            case Op.OPEN:
+                cmd = ACCESS["O_RDWR"]
+                if line.accept(","):
+                    cmd = line.integer("flags", 32)
+            case Op.READ | Op.PREAD | Op.MMAP:
+                line.expect(",")
+                arg = line.integer("a count of bytes", 64)
+                if call.op is not Op.READ:
+                    line.expect(",")
+                    cmd = line.integer("an offset", 32)
+            case Op.WRITE | Op.PWRITE:
+                line.expect(",")
+                data = line.string("what to write")
+                if call.op is Op.PWRITE:
+                    line.expect(",")
+                    cmd = line.integer("an offset", 32)
+            case Op.LSEEK:
+                line.expect(",")
+                arg = line.integer("an offset", 64)
+                line.expect(",")
+                cmd = line.integer("whence", 32)
+            case Op.POLL:
+                line.expect(",")
+                cmd = line.integer("events", 32)
+            case Op.IOCTL:
+                line.expect(",")
+                return self._ioctl(line, call)
+        return dataclasses.replace(call, cmd=cmd, arg=arg, data=data)
+
+    def _ioctl(self, line: Line, call: Call) -> Call:
+        number = line.integer("an ioctl number", 32)
+        arg, flags, data = 0, FLAG_VALUE, b""
+        fixups: tuple[Fixup, ...] = ()
+        if line.accept(","):
+            if line.peek().kind == "string":
+                flags, data = 0, line.string("a payload")
+            elif line.accept("{"):
+                layout = self._layouts.get(number)
+                if layout is None:
+                    raise TextError(f"no struct is described for ioctl {number:#x}; use a string")
+                flags = 0
+                try:
+                    data, fixups = pack_struct(layout, _members(line))
+                except ValueError as error:
+                    raise TextError(str(error)) from None
+            else:
+                arg = line.integer("a value", 64)
+        return Call(call.op, call.file, flags, number, arg, data, fixups)
+
+
+def struct_layouts(target: Target | None) -> dict[int, StructLayout]:
+    """Return the struct that each ioctl number's argument is shown as."""
+    layouts: dict[int, StructLayout] = {}
+    for spec in target.calls if target else ():
+        if isinstance(spec, IoctlSpec) and spec.struct is not None:
+            layouts.setdefault(spec.number, spec.struct)
+    return layouts
+
+
+def _members(line: Line) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    while not line.accept("}"):
+        if values:
+            line.expect(",")
+        name = line.name("a member")
+        if name in values:
+            raise TextError(f"{name} is given twice")
+        line.expect(":")
+        values[name] = _value(line, name)
+    return values
+
+
+def _value(line: Line, name: str) -> Value:
+    if line.peek().kind == "string":
+        return line.string(name)
+    if not line.accept("&"):
+        return line.plain_integer(name)
+    if not line.accept("["):
+        return Buffer(line.string("a buffer"))
+    size = line.integer("the size of a buffer", 64)
+    line.expect("]")
+    if size > MAX_PAYLOAD:
+        raise TextError(f"a buffer of {size} bytes; {MAX_PAYLOAD} is allowed")
+    return Buffer(bytes(size))
+
+
+def _suffixes(line: Line, call: Call) -> Call:
+    """Read what the arguments do not show: ``@at->to`` and ``!field=value``."""
+    fixups = list(call.fixups)
+    changes: dict[str, int | bytes] = {}
+    while True:
+        if line.accept("@"):
+            at = line.integer("a fixup's place", 16)
+            line.expect("->")
+            fixups.append(Fixup(at, line.integer("a fixup's target", 16)))
+        elif line.accept("!"):
+            field = line.name("a field")
+            bits = {"flags": 8, "cmd": 32, "arg": 64}.get(field)
+            if field in changes or (bits is None and field != "data"):
+                raise TextError(f"!{field}; allowed, each once: !flags, !cmd, !arg, !data")
+            line.expect("=")
+            changes[field] = line.string(field) if bits is None else line.integer(field, bits)
+        else:
+            break
+    # mypy cannot see which field each of these values belongs to.
+    return dataclasses.replace(call, fixups=tuple(fixups), **changes)  # type: ignore[arg-type]

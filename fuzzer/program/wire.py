@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wire form of programs, which is corpus, channel and executor format in one.
+
+Defined by ``struct w_call`` in vm/channel.h. Decoding is total: any bytes are
+a program. Encoding what was decoded gives the canonical form: operation and
+file in range, counts that fit, zero padding, no tail. Fields that an operation
+does not use are kept.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, N_FILES, Call, Fixup, Op, Program
+
+HEADER = struct.Struct("<BBBBIQHH")
+"""``struct w_call``: op, file, flags, n_fixups, cmd, arg, length, pad."""
+
+FIXUP = struct.Struct("<HH")
+"""``struct w_fixup``: at, to."""
+
+HEADER_SIZE = HEADER.size
+FIXUP_SIZE = FIXUP.size
+
+_OPS = tuple(Op)
+_N_OPS = len(_OPS)
+_SHAPE = struct.Struct("<BBxB12xHH").unpack_from
+
+
+def encode_call(call: Call) -> bytes:
+    """Return the wire form of one call; ValueError for a field that does not fit."""
+    if call.file >= N_FILES or len(call.fixups) > MAX_FIXUPS:
+        raise ValueError(f"file {call.file} or {len(call.fixups)} fixups is too many")
+    try:
+        header = HEADER.pack(
+            call.op,
+            call.file,
+            call.flags,
+            len(call.fixups),
+            call.cmd,
+            call.arg,
+            len(call.data),
+            0,
+        )
+        fixups = b"".join([FIXUP.pack(fixup.at, fixup.to) for fixup in call.fixups])
+    except struct.error as error:
+        raise ValueError(f"a field of the {call.op.name} call does not fit: {error}") from None
+    return header + fixups + call.data
+
+
+def encode(program: Program) -> bytes:
+    """Return the wire form of a program; ValueError for a field that does not fit."""
+    return b"".join([encode_call(call) for call in program])
+
+
+def decode(data: bytes) -> Program:
+    """Return the program that any bytes are, exactly as the executor reads them."""
+    return tuple([_decode_chunk(chunk) for chunk in split(data)])
+
+
+def split(data: bytes) -> list[bytes]:
+    """Return the canonical wire bytes of each call: ``b"".join`` of them is canonical.
+
+    Much faster than ``decode``: nothing inside a call is looked at.
+    """
+    chunks: list[bytes] = []
+    append, shape, n_ops = chunks.append, _SHAPE, _N_OPS
+    at, size = 0, len(data)
+    last = size - HEADER_SIZE
+    while at <= last:
+        op, file, n_fixups, length, pad = shape(data, at)
+        end = at + HEADER_SIZE + FIXUP_SIZE * n_fixups + length
+        if op < n_ops and file < N_FILES and n_fixups <= MAX_FIXUPS and not pad and end <= size:
+            append(data[at:end])
+        else:
+            body = at + HEADER_SIZE
+            n_fixups = min(n_fixups, MAX_FIXUPS, (size - body) // FIXUP_SIZE)
+            length = min(length, size - body - n_fixups * FIXUP_SIZE)
+            end = body + n_fixups * FIXUP_SIZE + length
+            _, _, flags, _, cmd, arg, _, _ = HEADER.unpack_from(data, at)
+            op, file = op % n_ops, file % N_FILES
+            append(HEADER.pack(op, file, flags, n_fixups, cmd, arg, length, 0) + data[body:end])
+        at = end
+    # Rarely true, so cheaper here than in the loop.
+    del chunks[MAX_CALLS:]
+    return chunks
+
+
+def _decode_chunk(chunk: bytes) -> Call:
+    op, file, flags, n_fixups, cmd, arg, _, _ = HEADER.unpack_from(chunk)
+    body = HEADER_SIZE + n_fixups * FIXUP_SIZE
+    fixups = tuple([Fixup(at, to) for at, to in FIXUP.iter_unpack(chunk[HEADER_SIZE:body])])
+    return Call(_OPS[op], file, flags, cmd, arg, chunk[body:], fixups)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``calls`` of a description, from YAML nodes to specifications."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import yaml
+
+from fuzzer.target.calls import (
+    CallSpec,
+    Field,
+    IoctlSpec,
+    LenField,
+    PlainKind,
+    PlainSpec,
+    PointerField,
+    PoolField,
+    PoolRef,
+    RangeField,
+    ReadSpec,
+    Template,
+    ValuesField,
+    WriteSpec,
+)
+from fuzzer.target.document import Document, one_of
+from fuzzer.target.layout import Member, MemberKind, StructLayout
+from fuzzer.target.symbols import Symbols
+
+_PLAIN = tuple(kind.value for kind in PlainKind)
+_CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl")
+_FIELDS = ("pool", "len", "pointer", "values", "range")
+_MAX_WEIGHT = 100
+# A payload's length is 16 bits wide in the wire form.
+_MAX_PAYLOAD = 0xFFFF
+_U32 = 0xFFFFFFFF
+_U64 = 0xFFFFFFFFFFFFFFFF
+_I64 = -(1 << 63)
+_TEMPLATE = re.compile(rb"\{\{|\}\}|\{([^{}]*)\}|[^{}]+|[{}]")
+
+
+class CallParser:
+    """Turns nodes into call specifications, given the pools and the header's symbols."""
+
+    def __init__(
+        self, document: Document, symbols: Symbols, pools: Mapping[str, tuple[bytes, ...]]
+    ) -> None:
+        self._document = document
+        self._symbols = symbols
+        self._pools = pools
+
+    def calls(self, node: yaml.Node) -> tuple[CallSpec, ...]:
+        """Return the specifications of the list ``calls``."""
+        return tuple(self._call(item) for item in self._document.sequence(node, "calls"))
+
+    def _call(self, node: yaml.Node) -> CallSpec:
+        document = self._document
+        entries = document.mapping(node, "a call", allowed=None)
+        operations = [name for name in entries if name in _CALLS]
+        if len(operations) != 1:
+            for name in entries:
+                if name not in (*_CALLS, "weight", "struct", "fields", "value"):
+                    raise document.error(node, f"no call {name!r}; {one_of(name, _CALLS)}")
+            given = " and ".join(operations) or "nothing to call"
+            raise document.error(node, f"a call has {given}; exactly one of {', '.join(_CALLS)}")
+        operation = operations[0]
+        extra = ("struct", "fields", "value") if operation == "ioctl" else ()
+        document.mapping(node, f"a {operation} call", allowed=(operation, "weight", *extra))
+        weight = 1
+        if "weight" in entries:
+            weight = document.integer(entries["weight"], "weight", 1, _MAX_WEIGHT)
+        value = entries[operation]
+        if operation == "ioctl":
+            return self._ioctl(entries, weight)
+        if operation in _PLAIN:
+            document.true(value, operation)
+            return PlainSpec(PlainKind(operation), weight)
+        items = document.sequence(value, operation)
+        positioned = operation.startswith("p")
+        if operation.endswith("write"):
+            return WriteSpec(tuple(map(self._template, items)), positioned, weight)
+        counts = tuple(document.integer(item, "a count", 0, _U64) for item in items)
+        return ReadSpec(counts, positioned, weight)
+
+    def _template(self, node: yaml.Node) -> Template:
+        text = self._document.bytes(node, "a template")
+        parts: list[bytes | PoolRef] = []
+        for match in _TEMPLATE.finditer(text):
+            token = match[0]
+            if match[1] is not None:
+                parts.append(PoolRef(self._pool(node, match[1].decode("latin-1"))))
+                continue
+            if token in (b"{", b"}"):
+                raise self._document.error(
+                    node,
+                    f"a template has a single {token.decode()!r}; "
+                    "{pool} picks from a pool, {{ and }} are braces",
+                )
+            literal = token[:1] if token in (b"{{", b"}}") else token
+            if parts and isinstance(parts[-1], bytes):
+                parts[-1] += literal
+            else:
+                parts.append(literal)
+        return Template(tuple(parts))
+
+    def _pool(self, node: yaml.Node, name: str) -> str:
+        if name not in self._pools:
+            raise self._document.error(node, f"no pool {name!r}; {one_of(name, [*self._pools])}")
+        return name
+
+    def _ioctl(self, entries: Mapping[str, yaml.Node], weight: int) -> IoctlSpec:
+        document, node = self._document, entries["ioctl"]
+        number = self._symbols.integer(node, "ioctl", 0, _U32)
+        name = None if document.is_integer(node) else str(node.value)
+        if "struct" not in entries:
+            if "fields" in entries:
+                raise document.error(
+                    entries["fields"], "fields without a struct; name it with 'struct'"
+                )
+            values: tuple[int, ...] = (0,)
+            if "value" in entries:
+                items = document.sequence(entries["value"], "value")
+                values = tuple(self._symbols.integer(i, "a value", _I64, _U64) for i in items)
+            return IoctlSpec(name, number, values=values, weight=weight)
+        if "value" in entries:
+            raise document.error(
+                entries["value"], "value beside struct; an ioctl takes one or the other"
+            )
+        layout = self._symbols.struct(entries["struct"])
+        fields: tuple[Field, ...] = ()
+        if "fields" in entries:
+            given = document.mapping(entries["fields"], "fields", allowed=None)
+            fields = tuple(self._field(key, value, layout) for key, value in given.items())
+        if layout is None:
+            return IoctlSpec(name, number, weight=weight)
+        total = layout.size + sum(f.size for f in fields if isinstance(f, PointerField))
+        if total > _MAX_PAYLOAD:
+            raise document.error(
+                entries["struct"],
+                f"struct {layout.name} and its buffers are {total} bytes; "
+                f"{_MAX_PAYLOAD} is allowed",
+            )
+        return IoctlSpec(name, number, layout, fields, weight=weight)
+
+    def _field(self, name: str, node: yaml.Node, layout: StructLayout | None) -> Field:
+        document = self._document
+        what = f"field {name!r}"
+        entries = document.mapping(node, what, allowed=_FIELDS)
+        if len(entries) != 1:
+            raise document.error(node, f"{what} needs exactly one of {', '.join(_FIELDS)}")
+        (rule, value), = entries.items()
+        member = None if layout is None else self._member(layout, name, node)
+        if rule == "pool":
+            if member is not None and member.kind is not MemberKind.BYTES:
+                raise self._wrong_kind(value, member, rule, "an array")
+            return PoolField(name, self._pool(value, document.string(value, "pool")))
+        if rule == "pointer":
+            if member is not None and not member.holds_address:
+                raise self._wrong_kind(value, member, rule, "a pointer or a 64-bit integer")
+            return PointerField(name, document.integer(value, "pointer", 0, _MAX_PAYLOAD))
+        if member is not None and member.kind is not MemberKind.INTEGER:
+            raise self._wrong_kind(value, member, rule, "an integer")
+        low, high = (_I64, _U64) if member is None else _bounds(member)
+        if rule == "len":
+            of = document.string(value, "len")
+            if layout is not None and self._member(layout, of, value).name == name:
+                raise document.error(value, f"{what} cannot be the length of itself")
+            return LenField(name, of)
+        items = document.sequence(value, rule)
+        numbers = tuple(self._symbols.integer(item, what, low, high) for item in items)
+        if rule == "values":
+            return ValuesField(name, numbers)
+        if len(numbers) != 2 or (layout is not None and numbers[0] > numbers[1]):
+            raise document.error(value, f"{what}: range is [lowest, highest]")
+        return RangeField(name, *numbers)
+
+    def _member(self, layout: StructLayout, name: str, node: yaml.Node) -> Member:
+        member = layout.member(name)
+        if member is None:
+            names = [m.name for m in layout.members]
+            raise self._document.error(
+                node, f"struct {layout.name} has no member {name!r}; {one_of(name, names)}"
+            )
+        return member
+
+    def _wrong_kind(
+        self, node: yaml.Node, member: Member, rule: str, expected: str
+    ) -> Exception:
+        kinds = {
+            MemberKind.INTEGER: f"an integer of {member.size} bytes",
+            MemberKind.POINTER: "a pointer",
+            MemberKind.BYTES: "an array, a union or a bit-field",
+        }
+        return self._document.error(
+            node, f"{rule!r} is for {expected}; member {member.name!r} is {kinds[member.kind]}"
+        )
+
+
+def _bounds(member: Member) -> tuple[int, int]:
+    """Return what fits the member, whether it is written signed or unsigned."""
+    bits = member.size * 8
+    return -(1 << (bits - 1)), (1 << bits) - 1

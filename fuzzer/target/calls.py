@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a target's calls look like: the part of a description the generator works from."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fuzzer.target.layout import StructLayout
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRef:
+    """A place in a template that is filled from the pool of this name."""
+
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Bytes to write: literal parts and places filled from pools."""
+
+    parts: tuple[bytes | PoolRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSpec:
+    """``write``, or ``pwrite`` when ``positioned``."""
+
+    templates: tuple[Template, ...]
+    positioned: bool
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSpec:
+    """``read``, or ``pread`` when ``positioned``; ``counts`` are in bytes."""
+
+    counts: tuple[int, ...]
+    positioned: bool
+    weight: int = 1
+
+
+class PlainKind(enum.Enum):
+    """Calls that need no description of their own."""
+
+    OPEN = "open"
+    CLOSE = "close"
+    LSEEK = "lseek"
+    POLL = "poll"
+    MMAP = "mmap"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSpec:
+    """A call that needs no description of its own."""
+
+    kind: PlainKind
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PoolField:
+    """A byte-array member filled from a pool, zero padded."""
+
+    member: str
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class LenField:
+    """An integer member: length in bytes of what was put into the member ``of``."""
+
+    member: str
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class PointerField:
+    """A 64-bit member: the address of a buffer of up to ``size`` bytes."""
+
+    member: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesField:
+    """An integer member with one of some values."""
+
+    member: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeField:
+    """An integer member between ``low`` and ``high``, both included."""
+
+    member: str
+    low: int
+    high: int
+
+
+Field: TypeAlias = PoolField | LenField | PointerField | ValuesField | RangeField
+
+
+@dataclass(frozen=True, slots=True)
+class IoctlSpec:
+    """An ioctl: its number, and a pointer to a struct or else one of some scalars.
+
+    ``name`` is the header's macro, None when the description gives a number.
+    Without ``struct``, ``values`` holds at least one scalar.
+    """
+
+    name: str | None
+    number: int
+    struct: StructLayout | None = None
+    fields: tuple[Field, ...] = ()
+    values: tuple[int, ...] = (0,)
+    weight: int = 1
+
+
+CallSpec: TypeAlias = WriteSpec | ReadSpec | PlainSpec | IoctlSpec

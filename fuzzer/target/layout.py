@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layout of a C struct, as the compiler sees it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class MemberKind(enum.Enum):
+    """What a member holds, as far as making values for it goes."""
+
+    INTEGER = "integer"
+    POINTER = "pointer"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a struct.
+
+    Members of nested structs are listed with dotted names (``outer.inner``),
+    members of anonymous ones as if they were the outer struct's own. Arrays
+    are bytes, whatever their elements; so are floating point members, named
+    unions, anonymous unions (``union_OFFSET``) and bit-fields, which are
+    merged where they touch (``bits_OFFSET``).
+
+    ``offset`` and ``size`` are in bytes. ``count`` is the number of array
+    elements: 1 for a scalar, 0 for a flexible array member, whose size is 0.
+    """
+
+    name: str
+    offset: int
+    size: int
+    kind: MemberKind
+    count: int = 1
+    signed: bool = False
+
+    @property
+    def is_pointer(self) -> bool:
+        """Whether the C type is a pointer."""
+        return self.kind is MemberKind.POINTER
+
+    @property
+    def holds_address(self) -> bool:
+        """Whether an address fits: a pointer, or a 64-bit integer as UAPI headers use."""
+        return self.kind is not MemberKind.BYTES and self.size == 8
+
+
+@dataclass(frozen=True, slots=True)
+class StructLayout:
+    """A struct: its name without ``struct``, its size in bytes, its members by offset."""
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+
+    def member(self, name: str) -> Member | None:
+        """Return the member called ``name``, or None."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        return None

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A target: one device interface, and ``load_target``, which reads its description."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from fuzzer.errors import BadInputError
+from fuzzer.target.call_parser import CallParser
+from fuzzer.target.calls import CallSpec
+from fuzzer.target.document import Document
+from fuzzer.target.header import Header, UnknownSymbolError, read_header
+from fuzzer.target.layout import StructLayout
+from fuzzer.target.symbols import Symbols
+
+_KEYS = ("version", "name", "device", "module", "header", "include", "pools", "calls", "reset",
+         "call_timeout_ms")
+_REQUIRED = ("version", "name", "device", "module", "calls")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+_POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# struct ch_header of vm/channel.h has 128 and 512 bytes for these, with a NUL.
+_DEVICE = re.compile(r"/dev/[\x21-\x7e]{1,122}\Z")
+_PARAMS = re.compile(r"[\x20-\x7e]{0,511}\Z")
+_RESET_IOCTL = re.compile(r"\s*ioctl\s*\(\s*f\d\s*,\s*([A-Za-z_]\w*)")
+_MAX_POOL_STRING = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """The driver: exactly one of ``source`` (a Kbuild directory) and ``object`` (a .ko)."""
+
+    source: Path | None
+    object: Path | None
+    name: str
+    params: str = ""
+
+
+class ResetKind(enum.Enum):
+    """How to get back to the known state between programs."""
+
+    NONE = "none"
+    CALLS = "calls"
+    RELOAD = "reload"
+    RESTORE = "restore"
+
+
+@dataclass(frozen=True, slots=True)
+class ResetSpec:
+    """``lines`` are program text for CALLS; ``line_numbers`` say where they stand."""
+
+    kind: ResetKind = ResetKind.NONE
+    lines: tuple[str, ...] = ()
+    line_numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One device interface. ``path`` is the description's own; all paths are absolute.
+
+    ``constants`` are the ioctl numbers and other macros that the description
+    uses, by name; ``structs`` its structs' layouts, by tag.
+    """
+
+    name: str
+    device: str
+    path: Path
+    module: ModuleSpec
+    header: Path | None
+    pools: Mapping[str, tuple[bytes, ...]]
+    calls: tuple[CallSpec, ...]
+    reset: ResetSpec
+    call_timeout_ms: int
+    constants: Mapping[str, int]
+    structs: Mapping[str, StructLayout]
+
+
+def load_target(path: Path) -> Target:
+    """Read a target description and the C header it names.
+
+    Raises BadInputError with file, line and what is allowed, and
+    InfrastructureError when the header cannot be compiled for lack of gcc.
+    """
+    return _Loader(path).target()
+
+
+class _Loader:
+    def __init__(self, path: Path) -> None:
+        self._document = document = Document(path)
+        self._directory = path.absolute().parent
+        self._symbols = Symbols(document)
+        self._root = document.mapping(
+            document.root, "a target description", allowed=_KEYS, required=_REQUIRED
+        )
+
+    def target(self) -> Target:
+        document, root = self._document, self._root
+        document.integer(root["version"], "version", 1, 1)
+        name = self._matching(root["name"], "name", _NAME, "letters, digits, _ and -")
+        device = self._matching(root["device"], "device", _DEVICE, "/dev/... below 128 characters")
+        module = self._module(root["module"])
+        header = self._path(root["header"], "header", Path.is_file) if "header" in root else None
+        include = self._include()
+        pools = self._pools()
+        reset = self._reset()
+        timeout = 1000
+        if "call_timeout_ms" in root:
+            timeout = document.integer(root["call_timeout_ms"], "call_timeout_ms", 1, 600_000)
+        parser = CallParser(document, self._symbols, pools)
+        calls = parser.calls(root["calls"])
+        facts = self._read_header(header, include)
+        if facts.constants or facts.structs:
+            self._symbols.header = facts
+            calls = parser.calls(root["calls"])
+        return Target(
+            name=name,
+            device=device,
+            path=document.path.absolute(),
+            module=module,
+            header=header,
+            pools=pools,
+            calls=calls,
+            reset=reset,
+            call_timeout_ms=timeout,
+            constants=facts.constants,
+            structs=facts.structs,
+        )
+
+    def _matching(
+        self, node: yaml.Node, what: str, pattern: re.Pattern[str], allowed: str
+    ) -> str:
+        text = self._document.text(node, what)
+        if not pattern.match(text):
+            raise self._document.error(node, f"{what} is {text!r}; {allowed} is allowed")
+        return text
+
+    def _path(self, node: yaml.Node, what: str, is_right: Callable[[Path], bool]) -> Path:
+        """Return a path relative to the description that exists as what it should be."""
+        given = self._document.string(node, what)
+        path = self._directory / given
+        if "\0" in given or not path.exists():
+            raise self._document.error(node, f"{what}: there is no {path}")
+        if not is_right(path):
+            kind = "a directory" if is_right is Path.is_dir else "a file"
+            raise self._document.error(node, f"{what}: {path} is not {kind}")
+        return path.resolve()
+
+    def _module(self, node: yaml.Node) -> ModuleSpec:
+        document = self._document
+        keys = ("source", "object", "name", "params")
+        entries = document.mapping(node, "module", allowed=keys, required=("name",))
+        if ("source" in entries) == ("object" in entries):
+            raise document.error(node, "module needs exactly one of 'source' and 'object'")
+        source = built = None
+        if "source" in entries:
+            source = self._path(entries["source"], "source", Path.is_dir)
+            if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
+                raise document.error(entries["source"], f"source: {source} has no Kbuild file")
+        else:
+            built = self._path(entries["object"], "object", Path.is_file)
+        params = ""
+        if "params" in entries:
+            allowed = "up to 511 printable characters"
+            params = self._matching(entries["params"], "params", _PARAMS, allowed)
+        name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
+        return ModuleSpec(source, built, name, params)
+
+    def _include(self) -> tuple[Path, ...]:
+        if "include" not in self._root:
+            return ()
+        items = self._document.sequence(self._root["include"], "include", least=0)
+        return tuple(self._path(item, "include", Path.is_dir) for item in items)
+
+    def _pools(self) -> dict[str, tuple[bytes, ...]]:
+        if "pools" not in self._root:
+            return {}
+        document = self._document
+        pools: dict[str, tuple[bytes, ...]] = {}
+        for name, node in document.mapping(self._root["pools"], "pools").items():
+            if not _POOL_NAME.match(name):
+                raise document.error(node, f"pool name {name!r}; an identifier is allowed")
+            strings = []
+            for item in document.sequence(node, f"pool {name!r}"):
+                strings.append(document.bytes(item, f"an entry of pool {name!r}"))
+                document.in_range(item, "its length", len(strings[-1]), 0, _MAX_POOL_STRING)
+            pools[name] = tuple(strings)
+        return pools
+
+    def _reset(self) -> ResetSpec:
+        if "reset" not in self._root:
+            return ResetSpec()
+        document, node = self._document, self._root["reset"]
+        entries = document.mapping(node, "reset", allowed=("calls", "reload", "restore"))
+        if len(entries) != 1:
+            raise document.error(node, "reset needs exactly one of calls, reload and restore")
+        (kind, value), = entries.items()
+        if kind != "calls":
+            document.true(value, kind)
+            return ResetSpec(ResetKind(kind))
+        items = document.sequence(value, "reset calls")
+        lines = tuple(document.string(item, "a reset call") for item in items)
+        numbers = tuple(document.line(item) for item in items)
+        # Parsing the text is the job of fuzzer.program; its macros' values are needed here.
+        for text, number in zip(lines, numbers, strict=True):
+            if found := _RESET_IOCTL.match(text):
+                self._symbols.constant(found[1], number)
+        return ResetSpec(ResetKind.CALLS, lines, numbers)
+
+    def _read_header(self, header: Path | None, include: tuple[Path, ...]) -> Header:
+        constants, structs = self._symbols.constants, self._symbols.structs
+        if header is None:
+            needed = constants | structs
+            for name, line in sorted(needed.items(), key=lambda item: item[1]):
+                raise self._document.error(
+                    line, f"{name} needs a header; name it with 'header', or give a number"
+                )
+            return Header({}, {})
+        try:
+            return read_header(
+                header, include=include, constants=[*constants], structs=[*structs]
+            )
+        except UnknownSymbolError as error:
+            line = constants.get(error.symbol) or structs[error.symbol]
+            raise self._document.error(line, str(error)) from None
+        except BadInputError as error:
+            raise self._document.error(self._root["header"], str(error)) from None

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program text: readable, located errors, and no loss in either direction."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzzer.errors import BadInputError
+from fuzzer.paths import project_root
+from fuzzer.program.program import Call, Fixup, Op, Program
+from fuzzer.program.text import format_program, load_program, parse_program, reset_program
+from fuzzer.program.wire import decode, encode
+from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
+
+TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
+NUMBERS = {name: TARGET.constants[f"DEMO_IOC_{name}"] for name in ("CLEAR", "DELETE", "LIST")}
+
+# Each line is written as it is printed.
+LINES = [
+    (r'write(f0, "a=1\n")', Call(Op.WRITE, data=b"a=1\n")),
+    (r'write(f7, "\t\\\"\x00\xff~")', Call(Op.WRITE, 7, data=b'\t\\"\0\xff~')),
+    ('write(f0, "# (no, comment)")', Call(Op.WRITE, data=b"# (no, comment)")),
+    ("read(f0, 64)", Call(Op.READ, arg=64)),
+    ("read(f0, 0xffffffffffffffff)", Call(Op.READ, arg=(1 << 64) - 1)),
+    ("pread(f0, 64, 128)", Call(Op.PREAD, arg=64, cmd=128)),
+    ('pwrite(f0, "x", 8)', Call(Op.PWRITE, data=b"x", cmd=8)),
+    ("open(f1)", Call(Op.OPEN, 1, cmd=2)),
+    ("open(f1, O_RDONLY|O_NONBLOCK)", Call(Op.OPEN, 1, cmd=0o4000)),
+    ("open(f1, 0x3|O_APPEND|0x80000000)", Call(Op.OPEN, 1, cmd=0x80000403)),
+    ("close(f1)", Call(Op.CLOSE, 1)),
+    ("lseek(f0, -1, SEEK_END)", Call(Op.LSEEK, arg=(1 << 64) - 1, cmd=2)),
+    ("lseek(f0, 8, 77)", Call(Op.LSEEK, arg=8, cmd=77)),
+    ("poll(f0, 0x5)", Call(Op.POLL, cmd=5)),
+    ("mmap(f0, 4096, 0)", Call(Op.MMAP, arg=4096)),
+    ("ioctl(f0, DEMO_IOC_CLEAR)", Call(Op.IOCTL, flags=1, cmd=NUMBERS["CLEAR"])),
+    ("ioctl(f0, 0x6404, 7)", Call(Op.IOCTL, flags=1, cmd=0x6404, arg=7)),
+    ("ioctl(f0, 0x1)", Call(Op.IOCTL, flags=1, cmd=1)),
+    ('ioctl(f0, 0x1, "")', Call(Op.IOCTL, cmd=1)),
+    (
+        'ioctl(f0, DEMO_IOC_DELETE, {key_len: 1, key: "a"})',
+        Call(Op.IOCTL, cmd=NUMBERS["DELETE"], data=b"\1\0\0\0a".ljust(20, b"\0")),
+    ),
+    ("ioctl(f0, DEMO_IOC_DELETE, {})", Call(Op.IOCTL, cmd=NUMBERS["DELETE"], data=bytes(20))),
+    (
+        'ioctl(f0, DEMO_IOC_DELETE, "short")',
+        Call(Op.IOCTL, cmd=NUMBERS["DELETE"], data=b"short"),
+    ),
+    (
+        "ioctl(f0, DEMO_IOC_LIST, {buf: &[4], delta: -2})",
+        Call(
+            Op.IOCTL,
+            cmd=NUMBERS["LIST"],
+            data=bytes(16) + b"\xfe\xff\xff\xff" + bytes(8),
+            fixups=(Fixup(0, 24),),
+        ),
+    ),
+    (
+        'ioctl(f0, DEMO_IOC_LIST, {buf: &"ab", size: 2})',
+        Call(
+            Op.IOCTL,
+            cmd=NUMBERS["LIST"],
+            data=bytes(8) + b"\2" + bytes(15) + b"ab",
+            fixups=(Fixup(0, 24),),
+        ),
+    ),
+    (
+        'ioctl(f0, 0x4008b001, "raw\\x00bytes") @8->16',
+        Call(Op.IOCTL, cmd=0x4008B001, data=b"raw\0bytes", fixups=(Fixup(8, 16),)),
+    ),
+    (
+        'close(f0) @1->2 !flags=0x4 !cmd=0x1 !arg=0x2 !data="x"',
+        Call(Op.CLOSE, 0, 4, 1, 2, b"x", (Fixup(1, 2),)),
+    ),
+    (
+        "ioctl(f0, DEMO_IOC_CLEAR) !flags=0x3",
+        Call(Op.IOCTL, flags=3, cmd=NUMBERS["CLEAR"]),
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "call"), LINES)
+def test_a_line_is_a_call_and_back(line: str, call: Call) -> None:
+    assert parse_program(line, TARGET, "x") == (call,)
+    assert format_program((call,), TARGET) == line + "\n"
+
+
+def test_comments_blank_lines_spaces_and_line_ends_do_not_matter() -> None:
+    text = "# first\n\n  read ( f0 , 0x40 ) # sixty-four\r\n\tpoll(f0,POLLIN|POLLOUT)\n"
+    assert parse_program(text, None, "x") == (Call(Op.READ, arg=64), Call(Op.POLL, cmd=5))
+
+
+def test_text_beyond_ascii_is_utf8() -> None:
+    assert parse_program('write(f0, "é")', None, "x") == (Call(Op.WRITE, data="é".encode()),)
+
+
+def test_members_may_be_macros_and_are_cut_to_their_width() -> None:
+    text = "ioctl(f0, DEMO_IOC_LIST, {flags: DEMO_F_DEEP|DEMO_F_FAST, delta: -1})"
+    (call,) = parse_program(text, TARGET, "x")
+    assert call.data[12:20] == b"\1\0\0\x80" + b"\xff" * 4
+
+
+MISTAKES = [
+    ("raed(f0, 1)", "no call 'raed'; did you mean read? allowed: open, close, read"),
+    ("read(f8, 1)", "no file 'f8'; allowed: f0 to f7"),
+    ("read(f0)", "')' where ',' is expected"),
+    ("read(f0, )", "')' where a count of bytes, a number or a name, is expected"),
+    ("read(f0, 1", "the end of the line where ')' is expected"),
+    ("read(f0, 1) 2", "'2' after the call"),
+    ("read(f0, 12ab)", "cannot read '12ab)'"),
+    ("read(f0, 0x10000000000000000)", "a count of bytes is 18446744073709551616"),
+    ('read(f0, "1")', "where a count of bytes, a number"),
+    ("write(f0, 1)", "'1' where what to write, a string, is expected"),
+    ('write(f0, "abc)', "cannot read '\"abc)'"),
+    (r'write(f0, "\q")', r"unknown escape \q"),
+    (r'write(f0, "\x1")', r"unknown escape \x"),
+    ("lseek(f0, 0, SEEK_NOWHERE)", "no value for SEEK_NOWHERE; the description's are DEMO_IOC"),
+    ("ioctl(f0, DEMO_IOC_NOPE)", "no value for DEMO_IOC_NOPE"),
+    ("ioctl(f0, 0x1, {a: 1})", "no struct is described for ioctl 0x1"),
+    ("ioctl(f0, DEMO_IOC_DELETE, {kay: 1})", "no member kay; did you mean key? it has key_len"),
+    ("ioctl(f0, DEMO_IOC_DELETE, {key: 1})", "key takes a string of up to 16 bytes"),
+    ('ioctl(f0, DEMO_IOC_DELETE, {key: "12345678901234567"})', "key is 17 bytes; 16 fit"),
+    ('ioctl(f0, DEMO_IOC_DELETE, {key_len: "1"})', "key_len takes an integer of 4 bytes"),
+    ("ioctl(f0, DEMO_IOC_DELETE, {key_len: 1, key_len: 2})", "key_len is given twice"),
+    ("ioctl(f0, DEMO_IOC_DELETE, {key_len: 0x100000000})", "key_len is 4294967296"),
+    ("ioctl(f0, DEMO_IOC_DELETE, {key_len: &[4]})", "key_len is not 64 bits wide"),
+    ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65536]})", "a buffer of 65536 bytes; 65535 is allowed"),
+    ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65535]})", "a payload of 65559 bytes; 65535 is allowed"),
+    ("close(f0) !file=1", "!file; allowed, each once: !flags, !cmd, !arg, !data"),
+    ("close(f0) !cmd=1 !cmd=2", "!cmd; allowed, each once"),
+    ("close(f0) !flags=256", "flags is 256, which does not fit in 8 bits"),
+    ("close(f0)" + " @0->0" * 9, "9 fixups; 8 are allowed"),
+    ("close(f0) @65536->0", "does not fit in 16 bits"),
+    ("read(f0, " + "9" * 5000 + ")", "cannot read '999"),
+    ("close(f0)\n" * 129, "the program is too long; 128 calls"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_a_mistake_is_located_and_explained(text: str, message: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse_program("# one\n" + text, TARGET, "some.prog")
+    line = 130 if "\n" in text else 2
+    assert str(caught.value).startswith(f"some.prog:{line}: ")
+    assert message in str(caught.value)
+
+
+numbers = st.sampled_from([*NUMBERS.values(), 0x6404, 0]) | st.integers(0, 0xFFFFFFFF)
+places = st.sampled_from([0, 8, 16, 20, 24, 25]) | st.integers(0, 0xFFFF)
+calls = st.builds(
+    Call,
+    st.sampled_from([*Op, Op.IOCTL, Op.IOCTL, Op.IOCTL]),
+    st.integers(0, 7),
+    st.sampled_from((0, 0, 1, 2, 255)),
+    numbers,
+    st.just(0) | st.integers(0, (1 << 64) - 1),
+    st.binary(max_size=40) | st.binary(max_size=8).map(lambda data: data.rjust(28, b"\0")),
+    st.lists(st.builds(Fixup, places, places), max_size=8).map(tuple),
+)
+
+
+@given(st.lists(calls, max_size=8).map(tuple), st.sampled_from((TARGET, None)))
+def test_any_program_survives_text(program: Program, target: Target | None) -> None:
+    text = format_program(program, target)
+    parsed = parse_program(text, target, "x")
+    assert parsed == program
+    assert format_program(parsed, target) == text
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_survive_text_in_their_canonical_form(data: bytes) -> None:
+    canonical = encode(decode(data))
+    assert encode(parse_program(format_program(decode(data), TARGET), TARGET, "x")) == canonical
+
+
+@given(st.text())
+def test_any_text_is_a_program_or_bad_input(text: str) -> None:
+    with contextlib.suppress(BadInputError):
+        format_program(parse_program(text, TARGET, "x"), TARGET)
+
+
+def test_a_struct_with_a_flexible_array_and_pointers(tmp_path: Path) -> None:
+    (tmp_path / "x.ko").touch()
+    (tmp_path / "x.h").write_text("struct s { void *a; void *b; int n; int m; char tail[]; };\n")
+    (tmp_path / "x.yaml").write_text(
+        "version: 1\nname: x\ndevice: /dev/x\nmodule: {object: x.ko, name: x}\nheader: x.h\n"
+        "calls: [{ioctl: 5, struct: s}]\n"
+    )
+    target = load_target(tmp_path / "x.yaml")
+    text = 'ioctl(f0, 0x5, {a: &"one", b: &[2], m: 9, tail: "t\\x00"})\n'
+    (call,) = parse_program(text, target, "x")
+    assert call.data == bytes(20) + b"\x09\0\0\0" + b"t\0" + b"one" + b"\0\0"
+    assert call.fixups == (Fixup(0, 26), Fixup(8, 29))
+    assert format_program((call,), target) == text
+
+
+def test_files_are_text_or_wire_by_their_name(tmp_path: Path) -> None:
+    program = (Call(Op.READ, arg=3),)
+    (tmp_path / "a.prog").write_text("read(f0, 3)\n")
+    (tmp_path / "abcdef").write_bytes(encode(program) + b"tail")
+    assert load_program(tmp_path / "a.prog", None) == program
+    assert load_program(tmp_path / "abcdef", None) == program
+
+
+def test_files_that_cannot_be_read_are_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="No such file"):
+        load_program(tmp_path / "none.prog", None)
+    with pytest.raises(BadInputError, match="Is a directory"):
+        load_program(tmp_path, None)
+    (tmp_path / "bad.prog").write_bytes(b"\n\xff")
+    with pytest.raises(BadInputError, match=r"bad\.prog:2: not UTF-8"):
+        load_program(tmp_path / "bad.prog", None)
+
+
+def test_reset_calls_are_parsed_with_the_descriptions_names() -> None:
+    first, second = reset_program(TARGET)
+    assert (first.cmd, first.arg) == (NUMBERS["CLEAR"], 0)
+    assert second.arg == 1
+
+
+def test_a_wrong_reset_call_is_located_in_the_description() -> None:
+    reset = ResetSpec(ResetKind.CALLS, ("reed(f0, 1)",), (42,))
+    with pytest.raises(BadInputError, match=r"demo\.yaml:42: reset call: no call 'reed'"):
+        reset_program(dataclasses.replace(TARGET, reset=reset))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((project_root() / "seeds" / "pkv").glob("*.prog")), ids=lambda p: p.stem
+)
+def test_seeds_survive_text(path: Path) -> None:
+    target = load_target(project_root() / "module" / "pkv.yaml")
+    program = load_program(path, target)
+    assert program
+    assert parse_program(format_program(program, target), target, "x") == program
+    assert decode(encode(program)) == program

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A target description that is right."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fuzzer.errors import InfrastructureError
+from fuzzer.paths import project_root
+from fuzzer.target.calls import (
+    IoctlSpec,
+    LenField,
+    PlainKind,
+    PlainSpec,
+    PointerField,
+    PoolField,
+    PoolRef,
+    RangeField,
+    ReadSpec,
+    Template,
+    ValuesField,
+    WriteSpec,
+)
+from fuzzer.target.target import ModuleSpec, ResetKind, Target, load_target
+
+DEMO = Path(__file__).parent / "data" / "demo" / "demo.yaml"
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return load_target(DEMO)
+
+
+def test_plain_facts_are_read(target: Target) -> None:
+    assert (target.name, target.device, target.call_timeout_ms) == ("demo", "/dev/demo", 250)
+    assert target.path == DEMO
+    assert target.header == DEMO.parent / "demo.h"
+    assert target.module == ModuleSpec(DEMO.parent, None, "demo", "slots=4")
+    assert target.pools["key"] == (b"a", b"b", b"key0", b"\xff\x00")
+    assert target.pools["value"] == (b"", b"1", b"hello")
+
+
+def test_macros_have_the_values_the_compiler_gives_them(target: Target) -> None:
+    assert target.constants["DEMO_IOC_CLEAR"] == ord("d") << 8
+    assert target.constants["DEMO_IOC_DELETE"] == 1 << 30 | 20 << 16 | ord("d") << 8 | 1
+    assert target.constants["DEMO_F_DEEP"] == 1 << 31
+    assert target.constants["DEMO_COLD"] == -1
+
+
+def test_macros_of_reset_calls_are_known_too(target: Target) -> None:
+    assert target.reset.kind is ResetKind.CALLS
+    assert target.reset.lines[1] == "ioctl(f0, DEMO_IOC_SEEN, 1)"
+    assert target.constants["DEMO_IOC_SEEN"] == ord("d") << 8 | 3
+
+
+def test_templates_have_pools_and_literal_braces(target: Target) -> None:
+    key, value = PoolRef("key"), PoolRef("value")
+    assert target.calls[0] == WriteSpec(
+        (Template((key, b"=", value, b"\n")), Template((b"{", key, b"}\n"))), False, 4
+    )
+
+
+def test_counts_and_plain_calls_are_read(target: Target) -> None:
+    assert target.calls[1] == ReadSpec((0, 1, 64, 4096), False)
+    assert target.calls[2] == ReadSpec((64,), True)
+    plain = {call.kind for call in target.calls if isinstance(call, PlainSpec)}
+    assert plain == set(PlainKind)
+
+
+def test_ioctl_fields_are_read_with_macros_resolved(target: Target) -> None:
+    delete, listing, clear, scalar = [c for c in target.calls if isinstance(c, IoctlSpec)]
+    assert delete.fields == (PoolField("key", "key"), LenField("key_len", "key"))
+    assert delete.struct == target.structs["demo_delete"]
+    assert listing.fields == (
+        PointerField("buf", 256),
+        LenField("size", "buf"),
+        ValuesField("flags", (0, 1, 1 << 31)),
+        RangeField("delta", -1, 16),
+        ValuesField("reserved", (0,)),
+    )
+    assert (clear.name, clear.struct, clear.values) == ("DEMO_IOC_CLEAR", None, (0,))
+    assert (scalar.name, scalar.number, scalar.values) == (None, 0x6404, (0, 7, 1 << 31))
+
+
+def test_a_target_can_be_sent_to_a_worker_process(target: Target) -> None:
+    assert pickle.loads(pickle.dumps(target)) == target  # noqa: S301 - our own bytes
+
+
+def test_the_compiler_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, commands = subprocess.run, []
+
+    def counted(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        commands.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", counted)
+    load_target(DEMO)
+    assert [command[0] for command in commands] == ["gcc"]
+
+
+def test_without_gcc_the_package_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(InfrastructureError, match="install gcc"):
+        load_target(DEMO)
+
+
+def test_a_target_without_header_and_reset(tmp_path: Path) -> None:
+    (tmp_path / "x.ko").write_bytes(b"")
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "version: 1\nname: x\ndevice: /dev/x\nmodule: {object: x.ko, name: x}\n"
+        "pools: {p: [!!binary AP8=, é, '€']}\n"
+        "calls: [{ioctl: 0x10, value: [010]}, {write: ['{p}']}]\n"
+    )
+    target = load_target(path)
+    assert target.module == ModuleSpec(None, tmp_path / "x.ko", "x", "")
+    assert target.reset.kind is ResetKind.NONE
+    assert target.pools["p"] == (b"\x00\xff", b"\xe9", "€".encode())
+    assert target.calls[0] == IoctlSpec(None, 0x10, values=(8,))
+
+
+@pytest.mark.parametrize("kind", [ResetKind.RELOAD, ResetKind.RESTORE])
+def test_other_resets(tmp_path: Path, kind: ResetKind) -> None:
+    shutil.copytree(DEMO.parent, tmp_path / "demo")
+    path = tmp_path / "demo" / "demo.yaml"
+    text = path.read_text()
+    path.write_text(text[: text.index("reset:")] + f"reset: {{{kind.value}: true}}\n")
+    assert load_target(path).reset.kind is kind
+
+
+def test_the_shipped_description_loads() -> None:
+    target = load_target(project_root() / "module" / "pkv.yaml")
+    assert target.device == "/dev/pkv"
+    assert {"PKV_IOC_DELETE", "PKV_IOC_LIST"} <= target.constants.keys()
