@@ -21,6 +21,11 @@ def project_root() -> Path:
     return _PACKAGE / "_data"
 
 
+def import_root() -> Path:
+    """Return the directory that must be on ``sys.path`` for ``import fuzzer``."""
+    return _PACKAGE.parent
+
+
 def cache_dir() -> Path:
     """Return the cache directory (kernels, modules, templates).
 

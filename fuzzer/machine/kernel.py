@@ -12,6 +12,7 @@ import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.errors import BadInputError, InfrastructureError
@@ -139,7 +140,11 @@ def _configure(source: KernelSource, directory: Path, requested: dict[str, str])
 
 
 def _compile(
-    flavour: Flavour, source: KernelSource, directory: Path, nice: int, quiet: bool
+    flavour: Flavour,
+    source: KernelSource,
+    directory: Path,
+    nice: int,
+    progress: Progress,
 ) -> None:
     log = directory / "build.log"
     command = [
@@ -150,7 +155,6 @@ def _compile(
     ]
     if nice:
         command = ["nice", "-n", str(nice), *command]
-    progress = None if quiet else Progress(f"building the {flavour} kernel", _TYPICAL_STEPS)
     with log.open("w") as file:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
@@ -167,8 +171,7 @@ def _compile(
             try:
                 for step, line in enumerate(process.stdout):
                     file.write(line)
-                    if progress:
-                        progress.update(step)
+                    progress.update(step)
             except BaseException:
                 process.terminate()
                 raise
@@ -178,8 +181,7 @@ def _compile(
         raise InfrastructureError(f"building the {flavour} kernel failed: {tail}. All of it: {kept}")
     # Modules are checked against this; a full "make modules" would write it.
     shutil.copyfile(directory / "vmlinux.symvers", directory / "Module.symvers")
-    if progress:
-        progress.finish("done")
+    progress.finish("done")
 
 
 def _errors_in(log: str) -> list[str]:
@@ -209,9 +211,11 @@ def ensure_kernel(
     options: KernelOptions | None = None,
     *,
     nice: int = 0,
-    quiet: bool = False,
+    stream: TextIO | None = None,
 ) -> Kernel:
     """Return a kernel of the flavour, building it (minutes) if need be.
+
+    Progress goes to ``stream``, standard error if None.
 
     Raises:
         BadInputError: the directory given cannot be used.
@@ -228,7 +232,8 @@ def ensure_kernel(
         for name in source.missing_options:
             requested.pop(name, None)
         _configure(source, directory, requested)
-        _compile(flavour, source, directory, nice, quiet)
+        progress = Progress(f"building the {flavour} kernel", _TYPICAL_STEPS, stream)
+        _compile(flavour, source, directory, nice, progress)
 
     directory = build_once(f"kernel-{flavour}", key, build, keep=3)
     return Kernel(flavour, directory, source.directory, key)

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A campaign: workers that fuzz, a judge, and the supervisor of both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from fuzzer.campaign.children import Child
+from fuzzer.campaign.judging import NAME as JUDGE
+from fuzzer.campaign.judging import JudgeTask
+from fuzzer.campaign.subject import Subject, identify
+from fuzzer.campaign.workdir import Workdir
+from fuzzer.crash.judge import first_impression
+from fuzzer.crash.sighting import read_sighting
+from fuzzer.crash.store import Crash, read_crash
+from fuzzer.engine.loop import LoopOptions
+from fuzzer.engine.statistics import WorkerCounts, read_statistics
+from fuzzer.engine.worker import WorkerTask, error_file
+from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.provision import Guest
+
+_TICK = 0.2
+# A worker that ends this soon after its start, so often in a row, will not do better.
+_SHORT_LIFE = 5.0
+_MAX_SHORT_LIVES = 5
+# Below this the disk is full for our purposes; a crash needs some room itself.
+_MIN_FREE_MIB = 32
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignOptions:
+    """What the user asked for. ``seconds`` and ``programs`` of None: until ended."""
+
+    workdir: Workdir
+    vms: int
+    seed: int
+    seconds: float | None = None
+    programs: int | None = None
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The state of a campaign at one moment, for the report."""
+
+    elapsed: float = 0.0
+    counts: WorkerCounts = field(default_factory=WorkerCounts)
+    covered: int = 0
+    blocks: int = 0
+    corpus: int = 0
+    crashes: tuple[Crash, ...] = ()
+    waiting: int = 0
+    replaced: int = 0
+    judge: str = ""
+    finishing: bool = False
+
+
+class _Worker:
+    """One worker slot: its current process, and what its earlier ones had counted."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.child: Child | None = None
+        self.before = WorkerCounts()
+        self.short_lives = 0
+
+
+def _sum(first: WorkerCounts, second: WorkerCounts) -> WorkerCounts:
+    return WorkerCounts(
+        first.programs + second.programs,
+        first.calls + second.calls,
+        first.splats + second.splats,
+        first.restores + second.restores,
+        first.lost + second.lost,
+        first.timeouts + second.timeouts,
+        max(first.fuzzing, second.fuzzing),
+    )
+
+
+class Campaign:
+    """Runs workers and judge over a working directory until time or user end it."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        guest: Guest,
+        options: CampaignOptions,
+        show: Callable[[Snapshot], None],
+    ) -> None:
+        self._subject = subject
+        self._guest = guest
+        self._options = options
+        self._show = show
+        self._workdir = options.workdir
+        self._workers = [_Worker(f"worker-{i}") for i in range(options.vms)]
+        self._covered: set[int] = set(guest.load_blocks)
+        self._judge: Child | None = None
+        self._replaced = 0
+        self._judge_deaths = 0
+        self._started: float | None = None
+        self._ended: float | None = None
+        self._known: dict[Path, tuple[int, Crash]] = {}
+        self.interrupted = False
+
+    def run(self) -> Snapshot:
+        """Fuzz, then judge what is waiting; returns the final state.
+
+        Raises:
+            InfrastructureError: workers cannot run, or the disk is full. What
+                was found is kept.
+        """
+        previous = {
+            number: signal.signal(number, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
+        try:
+            for worker in self._workers:
+                self._start(worker)
+            self._start_judge()
+            while not self._is_over():
+                time.sleep(_TICK)
+                self._watch()
+                self._show(self.snapshot())
+            self._ended = time.monotonic()
+            self._end_workers()
+            self._finish_judging()
+        finally:
+            self._end_workers()
+            if self._judge:
+                self._judge.kill()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self._keep_unjudged()
+        return self.snapshot()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+
+    def _is_over(self) -> bool:
+        if self.interrupted:
+            return True
+        options = self._options
+        if options.programs is not None:
+            return all(worker.child is None for worker in self._workers)
+        if options.seconds is None or self._started is None:
+            return False
+        return time.monotonic() - self._started >= options.seconds
+
+    def _start(self, worker: _Worker) -> None:
+        number = self._workers.index(worker)
+        options = self._options
+        alone = options.vms == 1
+        runs = None
+        if options.programs is not None:
+            share = options.programs // options.vms
+            runs = max(0, share - worker.before.programs)
+        task = WorkerTask(
+            guest=self._guest,
+            corpus=self._workdir.corpus,
+            loop=LoopOptions(
+                workdir=self._workdir.root,
+                name=worker.name,
+                # A replaced worker must not repeat what killed the one before it.
+                seed=(options.seed + 1000003 * number + 7919 * self._replaced) & 0x7FFFFFFF or 1,
+                runs=runs,
+            ),
+            # One worker sees all there is; looking at the disk would depend on time.
+            reload=not alone,
+            parent=os.getpid(),
+        )
+        error_file(self._workdir.root, worker.name).unlink(missing_ok=True)
+        worker.child = Child("fuzzer.engine.worker", task, self._workdir.logs / f"{worker.name}.log")
+
+    def _start_judge(self) -> None:
+        task = JudgeTask(self._subject, self._workdir, os.getpid())
+        error_file(self._workdir.root, JUDGE).unlink(missing_ok=True)
+        self._workdir.judge_status.unlink(missing_ok=True)
+        self._judge = Child("fuzzer.campaign.judging", task, self._workdir.logs / f"{JUDGE}.log")
+
+    def _watch(self) -> None:
+        """Replace children that ended, and look after the disk."""
+        for worker in self._workers:
+            if worker.child and not worker.child.is_running():
+                self._bury(worker)
+        if self._judge and not self._judge.is_running():
+            self._replace_judge()
+        free = shutil.disk_usage(self._workdir.root).free >> 20
+        if free < _MIN_FREE_MIB:
+            raise InfrastructureError(
+                f"the disk with {self._workdir.root} has {free} MiB left; stopping while what was "
+                "found is intact. Free some space and run the same command to go on"
+            )
+
+    def _bury(self, worker: _Worker) -> None:
+        child = worker.child
+        assert child is not None
+        code = child.process.returncode
+        self._raise_error(worker.name)
+        lived = time.monotonic() - child.started
+        worker.before = _sum(worker.before, self._counts_of(worker))
+        (self._workdir.root / f"{worker.name}.stats").unlink(missing_ok=True)
+        child.kill()
+        worker.child = None
+        if code == 0 and self._options.programs is not None:
+            return
+        worker.short_lives = worker.short_lives + 1 if lived < _SHORT_LIFE else 0
+        if worker.short_lives >= _MAX_SHORT_LIVES:
+            raise InfrastructureError(
+                f"{worker.name} ended {worker.short_lives} times in a row right after its start "
+                f"(last with status {code}): {child.last_words()}. See {child.log}"
+            )
+        self._replaced += 1
+        self._start(worker)
+
+    def _replace_judge(self) -> None:
+        self._raise_error(JUDGE)
+        assert self._judge is not None
+        self._judge.kill()
+        self._judge_deaths += 1
+        if self._judge_deaths > _MAX_SHORT_LIVES:
+            raise InfrastructureError(
+                f"the judge ended {self._judge_deaths} times: {self._judge.last_words()}. "
+                f"See {self._judge.log}"
+            )
+        self._replaced += 1
+        self._start_judge()
+
+    def _raise_error(self, name: str) -> None:
+        """Raise what a child left as the reason for giving up, if it did."""
+        try:
+            text = error_file(self._workdir.root, name).read_text()
+        except OSError:
+            return
+        raise InfrastructureError(f"{name}: {text}")
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            if worker.child:
+                worker.child.kill()
+                worker.before = _sum(worker.before, self._counts_of(worker))
+                (self._workdir.root / f"{worker.name}.stats").unlink(missing_ok=True)
+                worker.child = None
+
+    def _finish_judging(self) -> None:
+        """Wait for the judge to have seen everything; Ctrl-C cuts it short."""
+        if self.interrupted or self._judge is None:
+            return
+        self._judge.finish()
+        while not self.interrupted:
+            if not self._judge.is_running():
+                self._raise_error(JUDGE)
+                if not self._workdir.spool.waiting() or self._judge.process.returncode == 0:
+                    break
+                self._replace_judge()
+                self._judge.finish()
+            snapshot = self.snapshot()
+            snapshot.finishing = True
+            self._show(snapshot)
+            time.sleep(_TICK)
+
+    def _keep_unjudged(self) -> None:
+        """Store what waits for the judge as it was seen, so that it is not overlooked.
+
+        It stays in the spool as well, and is judged when the campaign goes on.
+        """
+        store = self._workdir.crashes
+        for path in self._workdir.spool.waiting():
+            try:
+                sighting = read_sighting(path)
+                splat = first_impression(sighting)
+                if any(sighting.title in crash.sighted_as for crash in store.all()):
+                    continue
+                store.put(
+                    Crash(
+                        title=splat.title,
+                        kind=splat.kind,
+                        function=splat.function,
+                        judged_on=self._guest.kernel.flavour.value,
+                        reproduced=0,
+                        runs=0,
+                        sightings=1,
+                        sighted_as=(sighting.title,),
+                        identity=identify(self._subject, self._guest),
+                        report=splat.text,
+                        first_log=splat.text,
+                        program=sighting.program,
+                        history=sighting.history,
+                    ),
+                    self._subject.target,
+                )
+            except (OSError, ValueError, KeyError):
+                # A full disk or a damaged entry: it stays where it is.
+                continue
+        try:
+            store.update_sightings(self._workdir.spool.counts())
+        except OSError:
+            return
+
+    def _counts_of(self, worker: _Worker) -> WorkerCounts:
+        try:
+            counts, covered = read_statistics(self._workdir.root / f"{worker.name}.stats")
+        except OSError:
+            return WorkerCounts()
+        self._covered |= covered
+        return counts
+
+    def snapshot(self) -> Snapshot:
+        """Return the state now."""
+        total = WorkerCounts()
+        for worker in self._workers:
+            total = _sum(total, worker.before)
+            if worker.child:
+                total = _sum(total, self._counts_of(worker))
+        if total.fuzzing and self._started is None:
+            self._started = time.monotonic()
+        spool = self._workdir.spool
+        return Snapshot(
+            elapsed=(self._ended or time.monotonic()) - self._started if self._started else 0.0,
+            counts=total,
+            covered=len(self._covered),
+            blocks=len(self._guest.blocks),
+            corpus=sum(1 for _ in self._workdir.corpus.iterdir()),
+            crashes=self._crashes(),
+            waiting=len(spool.waiting()),
+            replaced=self._replaced,
+            judge=self._judge_line(),
+        )
+
+    def _crashes(self) -> tuple[Crash, ...]:
+        """Return the stored crashes; those that have not changed are not read again."""
+        found: dict[Path, tuple[int, Crash]] = {}
+        for path in sorted(self._workdir.crashes.directory.glob("*/crash.json")):
+            try:
+                changed = path.stat().st_mtime_ns
+                known = self._known.get(path)
+                fresh = known and known[0] == changed
+                found[path] = known if known and fresh else (changed, read_crash(path.parent))
+            except (OSError, BadInputError):
+                continue  # being replaced at this very moment
+        self._known = found
+        return tuple(crash for _, crash in found.values())
+
+    def _judge_line(self) -> str:
+        try:
+            return self._workdir.judge_status.read_text()
+        except OSError:
+            return "starting"
+
+
+def default_vms() -> int:
+    """Return the number of VMs used when none is asked for: cores minus one, at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def default_workdir(target: str, bug: str | None) -> Path:
+    """Return where a campaign works when no directory was given."""
+    return Path("work") / (f"{target}-{bug}" if bug else target)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Child processes of a campaign: started with a task, watched, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fuzzer.errors import InfrastructureError
+from fuzzer.paths import import_root
+
+_LOG_TAIL = 3
+
+
+class Child:
+    """A child process that runs one of our modules.
+
+    Its standard error goes to ``log``; the task is pickled to its standard
+    input, which stays open until :meth:`finish`.
+    """
+
+    def __init__(self, module: str, task: object, log: Path) -> None:
+        self.log = log
+        environment = dict(os.environ)
+        # The same modules as ours, wherever the user's working directory is.
+        environment["PYTHONPATH"] = str(import_root())
+        try:
+            with log.open("ab") as output:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", module],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                )
+            assert self.process.stdin is not None
+            self.process.stdin.write(pickle.dumps(task))
+            self.process.stdin.flush()
+        except OSError as error:
+            raise InfrastructureError(f"starting {module}: {error.strerror}") from error
+        self.started = time.monotonic()
+
+    def is_running(self) -> bool:
+        """Tell whether the process is alive."""
+        return self.process.poll() is None
+
+    def finish(self) -> None:
+        """Tell the child, by the end of its input, to finish its work and end."""
+        with contextlib.suppress(OSError):
+            if self.process.stdin:
+                self.process.stdin.close()
+
+    def last_words(self) -> str:
+        """Return the last lines that the child printed."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return " / ".join(line.strip() for line in lines[-_LOG_TAIL:] if line.strip())
+
+    def kill(self) -> None:
+        """End the child at once. Its machines go with it."""
+        self.finish()
+        if self.is_running():
+            self.process.kill()
+        self.process.wait()

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The judging process: sightings and corpus programs, run again on ``full``.
+
+Started by the campaign with a pickled :class:`JudgeTask` on standard input.
+It builds the ``full`` kernel first if need be, at low priority. When standard
+input ends, it finishes what is waiting and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import shutil
+import signal
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fuzzer.campaign.subject import Subject, identify
+from fuzzer.campaign.workdir import Workdir
+from fuzzer.crash.judge import VERIFY_RUNS, Judgement, first_impression, judge, run_program
+from fuzzer.crash.sighting import Sighting, read_sighting
+from fuzzer.crash.store import Crash
+from fuzzer.engine.worker import die_with, give_up
+from fuzzer.errors import PkvfuzzError
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.machine import LostMachineError, Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.target.target import Target
+
+NAME = "judge"
+_BUILD_NICENESS = 19
+_NICENESS = 5
+# A judge that loses machine after machine is not helping.
+_MAX_LOST = 20
+# Corpus programs between two looks at the spool: a sighting goes first.
+_SLICE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeTask:
+    """What the judge is asked to do."""
+
+    subject: Subject
+    workdir: Workdir
+    parent: int
+
+
+class StatusLine:
+    """A text stream that keeps its last line in a file, for the campaign to show."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, text: str) -> int:
+        """Replace the line."""
+        line = text.strip()
+        if line:
+            with contextlib.suppress(OSError):
+                self._path.write_text(line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: a line is written at once."""
+
+    def isatty(self) -> bool:
+        """Ask for frequent updates."""
+        return True
+
+
+class JudgeProcess:
+    """Judges until told to end."""
+
+    def __init__(self, task: JudgeTask, guest: Guest) -> None:
+        self._task = task
+        self._workdir = task.workdir
+        self._guest = guest
+        self._target: Target = task.subject.target
+        self._seen: set[str] = set()
+        self._machine: Machine | None = None
+        self._history: list[bytes] = []
+        self._lost = 0
+
+    def step(self) -> bool:
+        """Do a piece of work; tell whether there was any."""
+        try:
+            return self._judge_one() or self._run_corpus()
+        except LostMachineError:
+            # Somebody killed QEMU. What was being judged is still in the spool.
+            self._drop_machine()
+            self._lost += 1
+            if self._lost > _MAX_LOST:
+                raise
+            return True
+
+    def _drop_machine(self) -> None:
+        if self._machine:
+            self._machine.close()
+        self._machine = None
+        self._history = []
+
+    def _judge_one(self) -> bool:
+        waiting = self._workdir.spool.waiting()
+        if not waiting:
+            return False
+        path = waiting[0]
+        try:
+            sighting = read_sighting(path)
+        except (OSError, ValueError, KeyError) as error:
+            path.rename(self._workdir.root / f"damaged-{path.name}")
+            print(f"{path}: damaged: {error}", file=sys.stderr, flush=True)
+            return True
+        known = self._known(sighting)
+        runs = 1 if known and known.reproduced else VERIFY_RUNS
+        self.store(sighting, judge(self._guest, sighting, runs))
+        shutil.rmtree(path)
+        return True
+
+    def _known(self, sighting: Sighting) -> Crash | None:
+        for crash in self._workdir.crashes.all():
+            if sighting.title in crash.sighted_as:
+                return crash
+        return None
+
+    def store(self, sighting: Sighting, judgement: Judgement) -> None:
+        """Put a judged sighting into the crash store, or with the crash it belongs to."""
+        store = self._workdir.crashes
+        titles = (sighting.title,)
+        known = store.get(judgement.splat.title)
+        if known:
+            titles = tuple(sorted({*known.sighted_as, sighting.title}))
+        if known and known.reproduced:
+            # The same title twice is one crash; the first verified program stays.
+            if titles != known.sighted_as:
+                store.put(replace(known, sighted_as=titles), self._target)
+            return
+        crash = Crash(
+            title=judgement.splat.title,
+            kind=judgement.splat.kind,
+            function=judgement.splat.function,
+            judged_on=self._guest.kernel.flavour.value,
+            reproduced=judgement.reproduced,
+            runs=judgement.runs,
+            sightings=known.sightings if known else 1,
+            sighted_as=titles,
+            identity=identify(self._task.subject, self._guest),
+            report=judgement.splat.text,
+            first_log=first_impression(sighting).text,
+            program=judgement.program,
+            history=judgement.history,
+        )
+        store.put(crash, self._target)
+
+    def _run_corpus(self) -> bool:
+        """Run some corpus programs that ``full`` has not seen."""
+        names = {path.name for path in self._workdir.corpus.iterdir()}
+        fresh = sorted(names - self._seen)[:_SLICE]
+        for name in fresh:
+            self._seen.add(name)
+            with contextlib.suppress(FileNotFoundError):  # libFuzzer replaced it by a shorter one
+                self._run_one((self._workdir.corpus / name).read_bytes())
+        return bool(fresh)
+
+    def _run_one(self, program: bytes) -> None:
+        if self._machine is None:
+            self._machine = self._guest.restore()
+        outcome = run_program(self._machine, program, late=False)
+        if outcome.splat:
+            spool = self._workdir.spool
+            spool.count(outcome.splat.title)
+            history = tuple(self._history)
+            spool.add(
+                Sighting(
+                    outcome.splat.title, outcome.splat.kind, program, history, outcome.log, NAME
+                )
+            )
+            self._drop_machine()
+        else:
+            self._history.append(program)
+
+    def close(self) -> None:
+        """End the judge's machine."""
+        self._drop_machine()
+
+
+def _asked_to_end(timeout: float) -> bool:
+    ready, _, _ = select.select([sys.stdin], [], [], timeout)
+    return bool(ready) and not sys.stdin.buffer.read(1)
+
+
+def main() -> None:
+    """Build what is missing, then judge until standard input ends and nothing waits."""
+    task: JudgeTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
+    die_with(task.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    status = StatusLine(task.workdir.judge_status)
+    try:
+        kernel = ensure_kernel(
+            Flavour.FULL,
+            task.subject.kernels,
+            nice=_BUILD_NICENESS,
+            stream=status,  # type: ignore[arg-type]
+        )
+        os.nice(_NICENESS)
+        status.write("making the full template")
+        judging = JudgeProcess(task, task.subject.guest(kernel))
+        status.write("ready")
+        ending = False
+        while True:
+            worked = judging.step()
+            waiting = len(task.workdir.spool.waiting())
+            status.write(f"{waiting} to judge" if waiting else "ready")
+            ending = ending or _asked_to_end(0.0 if worked else 0.3)
+            if ending and not worked and not task.workdir.spool.waiting():
+                break
+        judging.close()
+    except (PkvfuzzError, OSError) as error:
+        give_up(task.workdir.root, NAME, error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is fuzzed or replayed: a target, maybe with a planted bug, on kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.crash.store import Identity
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.driver import Bug, build_driver, find_bug
+from fuzzer.machine.kernel import Kernel, KernelOptions
+from fuzzer.machine.provision import Guest, ensure_guest
+from fuzzer.machine.qemu import qemu_version
+from fuzzer.paths import project_root
+from fuzzer.target.target import Target, load_target
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A driver under test and the means to make guests with it."""
+
+    target: Target
+    bug: Bug | None
+    kernels: KernelOptions
+    accel: Accel
+
+    def guest(self, kernel: Kernel) -> Guest:
+        """Return the guest on a kernel, building the driver and templates if need be."""
+        return ensure_guest(
+            self.target, kernel, build_driver(self.target, kernel, self.bug), self.accel
+        )
+
+
+def load_subject(description: Path, bug: str | None, kernels: KernelOptions, accel: Accel) -> Subject:
+    """Return the subject of a description file.
+
+    Raises:
+        BadInputError: the description or the bug's name is wrong.
+    """
+    target = load_target(description)
+    return Subject(target, find_bug(target, bug) if bug else None, kernels, accel)
+
+
+def identify(subject: Subject, guest: Guest) -> Identity:
+    """Return what a crash on this guest was found with."""
+    path = subject.target.path.resolve()
+    root = project_root()
+    return Identity(
+        target=subject.target.name,
+        description=str(path.relative_to(root) if path.is_relative_to(root) else path),
+        bug=subject.bug.name if subject.bug else None,
+        kernel=f"{guest.kernel.flavour} {guest.kernel.key}",
+        driver=guest.driver.key,
+        qemu=qemu_version(),
+        accel=guest.template.accel.value,
+    )
+
+
+def description_of(identity: Identity) -> Path:
+    """Return the description file that a stored crash names."""
+    path = Path(identity.description)
+    return path if path.is_absolute() else project_root() / path
+
+

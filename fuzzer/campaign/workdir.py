@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The working directory of a campaign, which outlives it and can be resumed.
+
+``corpus/`` the programs kept, ``pending/`` sightings that wait for the judge,
+``crashes/`` what was judged, ``log/`` what the child processes printed,
+``campaign.json`` what is being fuzzed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.crash.sighting import Spool
+from fuzzer.crash.store import CrashStore
+from fuzzer.errors import BadInputError, InfrastructureError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir:
+    """Paths within a working directory."""
+
+    root: Path
+
+    @property
+    def corpus(self) -> Path:
+        """Programs that reached new coverage, in wire form, named by their SHA-1."""
+        return self.root / "corpus"
+
+    @property
+    def logs(self) -> Path:
+        """Standard error of workers and judge."""
+        return self.root / "log"
+
+    @property
+    def judge_status(self) -> Path:
+        """One line that the judge keeps up to date."""
+        return self.root / "judge.status"
+
+    @property
+    def crashes(self) -> CrashStore:
+        """The crash store."""
+        return CrashStore(self.root / "crashes")
+
+    @property
+    def spool(self) -> Spool:
+        """The spool of sightings."""
+        return Spool(self.root)
+
+    @contextlib.contextmanager
+    def opened(self, target: str, bug: str | None) -> Iterator[None]:
+        """Create or resume the directory, and keep others out while it is in use.
+
+        Raises:
+            BadInputError: it belongs to another target, or is in use.
+            InfrastructureError: it cannot be written.
+        """
+        identity = {"format": _FORMAT, "target": target, "bug": bug}
+        try:
+            for directory in (self.corpus, self.logs):
+                directory.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise InfrastructureError(
+                f"the working directory {self.root} cannot be written: {error.strerror}. "
+                "Give another with --workdir"
+            ) from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise BadInputError(
+                    f"the working directory {self.root} is in use by another campaign. "
+                    "Wait for it, or give another with --workdir"
+                ) from error
+            self._check(identity)
+            self.spool.create()
+            self.crashes.recover()
+            yield
+        finally:
+            os.close(lock)
+
+    def _check(self, identity: dict[str, object]) -> None:
+        path = self.root / "campaign.json"
+        try:
+            found = json.loads(path.read_text())
+        except FileNotFoundError:
+            try:
+                path.write_text(json.dumps(identity) + "\n")
+            except OSError as error:
+                raise InfrastructureError(f"writing {path}: {error.strerror}") from error
+            return
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"{path}: damaged ({error}). Give another --workdir") from error
+        if found != identity:
+            raise BadInputError(
+                f"the working directory {self.root} belongs to a campaign against {found}, "
+                f"not {identity}. Give another with --workdir"
+            )
+
+    def add_program(self, program: bytes) -> None:
+        """Add a program to the corpus, under the name that libFuzzer would give it."""
+        path = self.corpus / hashlib.sha1(program, usedforsecurity=False).hexdigest()
+        if not path.exists():
+            partial = self.root / f".{path.name}"
+            partial.write_bytes(program)
+            partial.rename(path)

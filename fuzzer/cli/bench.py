@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz bench``."""
+
+from __future__ import annotations
+
+import argparse
+
+from fuzzer.bench.bench import run_bench
+from fuzzer.cli.setting import kernel_options, target_path
+
+
+def command(options: argparse.Namespace) -> int:
+    """Measure and print."""
+    return run_bench(
+        target_path(options),
+        accel=options.accel,
+        json_path=options.json,
+        seconds=options.time,
+        kernel_options=kernel_options(options),
+    )

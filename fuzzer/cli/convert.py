@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz convert``: a program's text to wire form, or back."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from fuzzer.cli.setting import target_path
+from fuzzer.errors import BadInputError
+from fuzzer.program.text import format_program, load_program
+from fuzzer.program.wire import decode, encode
+from fuzzer.target.target import load_target
+
+
+def command(options: argparse.Namespace) -> int:
+    """Convert by the file's name: ``.prog`` is text, anything else wire form."""
+    path: Path = options.file
+    target = load_target(target_path(options))
+    if path.suffix == ".prog":
+        output = encode(load_program(path, target))
+        if options.output is None and os.isatty(sys.stdout.fileno()):
+            raise BadInputError("wire form is binary: give a file with -o, or redirect the output")
+    else:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadInputError(f"{path}: {error.strerror}") from error
+        output = format_program(decode(data), target).encode()
+    if options.output is None:
+        sys.stdout.buffer.write(output)
+    else:
+        options.output.write_bytes(output)
+    return 0

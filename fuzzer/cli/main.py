@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. The one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fuzzer import __version__
+from fuzzer.errors import BadInputError, ExitCode, PkvfuzzError
+from fuzzer.progress import say
+
+_EXIT_CODES = """\
+exit codes of run and replay:
+  0  nothing found / not reproduced
+  1  a crash found / reproduced
+  2  wrong usage or bad input
+  3  the infrastructure failed: a build, QEMU, the disk; the message says what to do
+other commands end with 0, 2 or 3; test with 1 when a test failed.
+130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed.
+"""
+
+# Where each command lives: imported only when it is used, because starting must be quick.
+_COMMANDS = {
+    "run": "fuzzer.cli.run",
+    "replay": "fuzzer.cli.replay",
+    "shell": "fuzzer.cli.shell",
+    "convert": "fuzzer.cli.convert",
+    "bench": "fuzzer.cli.bench",
+    "doctor": "fuzzer.cli.doctor",
+    "test": "fuzzer.cli.test",
+}
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors say where the help is, and which never abbreviates."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise BadInputError(f"{message}. See: {self.prog} --help")
+
+
+def _duration(text: str) -> float:
+    """Parse 90, 90s, 10m, 8h or 2d into seconds."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    unit = units.get(text[-1:], 0)
+    try:
+        seconds = float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed are 90, 90s, 10m, 8h, 2d")
+    return seconds
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number above 0 is needed")
+    return value
+
+
+def _add_target_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to work on")
+    group.add_argument(
+        "--target", type=Path, metavar="YAML", help="the driver's description [the pkv driver's]"
+    )
+    group.add_argument("--bug", metavar="NAME", help="plant this bug: bugs/NAME.patch")
+    _add_machine_options(parser)
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to run it on")
+    group.add_argument(
+        "--accel", default="auto", metavar="A", help="auto, kvm or tcg [auto: whichever works]"
+    )
+    group.add_argument(
+        "--kernel-source", type=Path, metavar="DIR", help="build kernels from this source tree"
+    )
+    group.add_argument(
+        "--kernel-build", type=Path, metavar="DIR", help="use this built kernel for everything"
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="pkvfuzz",
+        description="A coverage-guided fuzzer for Linux character-device drivers.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pkvfuzz {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=_EXIT_CODES if name in {"run", "replay"} else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        assert isinstance(sub, argparse.ArgumentParser)
+        return sub
+
+    run = command("run", "fuzz a driver; store every crash with a program that causes it")
+    run.add_argument("--time", type=_duration, metavar="T", help="stop after 90s, 10m, 8h [never]")
+    run.add_argument("--programs", type=_positive, metavar="N", help="stop after N programs")
+    run.add_argument("--vms", type=_positive, metavar="N", help="machines [cores minus one]")
+    run.add_argument("--seed", type=_positive, metavar="N", help="makes a one-VM run repeatable")
+    run.add_argument("--workdir", type=Path, metavar="DIR", help="[work/TARGET, work/TARGET-BUG]")
+    run.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
+    _add_target_options(run)
+
+    replay = command("replay", "run a stored crash again on fresh machines")
+    replay.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
+    replay.add_argument("--times", type=_positive, default=1, metavar="N", help="machines [1]")
+    replay.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")
+    _add_target_options(replay)
+
+    shell = command("shell", "open a shell in a guest that has the driver loaded")
+    shell.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")
+    _add_target_options(shell)
+
+    convert = command("convert", "turn a program's text into wire form, or back")
+    convert.add_argument("file", type=Path, help="a .prog file, or a program in wire form")
+    convert.add_argument("-o", "--output", type=Path, metavar="FILE", help="[standard output]")
+    convert.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
+
+    bench = command("bench", "measure speed; prints ratios, and counts that noise cannot change")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also as JSON (- for only that)")
+    bench.add_argument(
+        "--time", type=_duration, default=10.0, metavar="T", help="for each measurement [10s]"
+    )
+    bench.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
+    _add_machine_options(bench)
+
+    command("doctor", "say what is missing or slow on this host, and what fixes it")
+
+    test = command("test", "run the project's own checks and tests")
+    test.add_argument("--only", metavar="GROUP", help="lint, c, unit, vm or e2e")
+    test.add_argument("pytest_args", nargs="*", metavar="ARG", help="passed on to pytest (after --)")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code. No traceback reaches the user."""
+    try:
+        options = build_parser().parse_args(arguments)
+        module = importlib.import_module(_COMMANDS[options.command])
+        code = module.command(options)
+        sys.stdout.flush()
+        return int(code)
+    except PkvfuzzError as error:
+        say(str(error))
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (``| head``): end quietly.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.NOTHING_FOUND)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        say(f"{error.strerror or error}{where}. Try: pkvfuzz doctor")
+        return int(ExitCode.INFRASTRUCTURE)
+    except Exception as error:  # noqa: BLE001 - the last line of defence, and it says so
+        say(f"a defect in pkvfuzz: {type(error).__name__}: {error}")
+        say("please report it with the output of: PKVFUZZ_DEBUG=1 pkvfuzz ...")
+        if os.environ.get("PKVFUZZ_DEBUG"):
+            raise
+        return int(ExitCode.INFRASTRUCTURE)
+
+
+def console() -> int:
+    """Entry point of the installed ``pkvfuzz`` command: packages first, then the command."""
+    from fuzzer.bootstrap import ensure_packages  # noqa: PLC0415
+
+    try:
+        ensure_packages(sys.argv[1:])
+    except PkvfuzzError as error:
+        say(str(error))
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return main(sys.argv[1:])

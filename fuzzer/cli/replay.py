@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz replay``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.campaign.subject import description_of
+from fuzzer.cli.setting import subject_of
+from fuzzer.crash.judge import run_history
+from fuzzer.crash.splat import Splat
+from fuzzer.crash.store import Crash, read_crash
+from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.progress import say
+from fuzzer.program.text import load_program
+from fuzzer.program.wire import encode
+from fuzzer.target.target import load_target
+
+
+@dataclass(frozen=True, slots=True)
+class _Reproducer:
+    """What to run; ``title`` is None when any splat will do."""
+
+    title: str | None
+    program: bytes
+    history: tuple[bytes, ...]
+
+
+def _from_crash(options: argparse.Namespace) -> _Reproducer:
+    crash: Crash = read_crash(options.crash)
+    if options.target is None:
+        options.target = description_of(crash.identity)
+        if not options.target.is_file():
+            raise BadInputError(
+                f"{options.crash}: found with {crash.identity.description}, which is not here. "
+                "Give the driver's description with --target"
+            )
+    if options.bug is None:
+        options.bug = crash.identity.bug
+    return _Reproducer(crash.title, crash.program, crash.history)
+
+
+def command(options: argparse.Namespace) -> int:
+    """Replay; returns 1 when the crash was reproduced at least once."""
+    path: Path = options.crash
+    if not path.exists():
+        raise BadInputError(f"{path}: no such file or directory")
+    reproducer = _from_crash(options) if path.is_dir() else None
+    subject = subject_of(options)
+    if reproducer is None:
+        program = load_program(path, load_target(subject.target.path))
+        reproducer = _Reproducer(None, encode(program), ())
+    guest = subject.guest(ensure_kernel(Flavour(options.flavour), subject.kernels))
+    same, splat = 0, None
+    others: dict[str, int] = {}
+    for number in range(options.times):
+        outcome, _ = run_history(guest, reproducer.history, reproducer.program)
+        if outcome.splat is None:
+            continue
+        if reproducer.title in {None, outcome.splat.title}:
+            same += 1
+            splat = outcome.splat
+        else:
+            others[outcome.splat.title] = others.get(outcome.splat.title, 0) + 1
+            splat = splat or outcome.splat
+        if options.times >= 10 and number % 10 == 9:
+            say(f"{number + 1} of {options.times} runs, {same} reproduced")
+    return _tell(options.times, reproducer.title, same, others, splat)
+
+
+def _tell(
+    times: int, title: str | None, same: int, others: dict[str, int], splat: Splat | None
+) -> int:
+    if splat:
+        print(splat.text, end="")
+    if same:
+        name = splat.title if splat and title is None else title
+        print(f"reproduced {same} of {times}: {name}")
+    elif others:
+        print(f"not reproduced in {times} runs, but something else happened")
+    else:
+        print(f"not reproduced in {times} run{'s' * (times > 1)}")
+    for other, count in others.items():
+        print(f"a different crash {count} of {times}: {other}")
+    return int(ExitCode.FOUND if splat else ExitCode.NOTHING_FOUND)

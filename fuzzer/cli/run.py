@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz run``."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+from fuzzer.campaign.campaign import (
+    Campaign,
+    CampaignOptions,
+    Snapshot,
+    default_vms,
+    default_workdir,
+)
+from fuzzer.campaign.seeds import load_seeds, plant_seeds
+from fuzzer.campaign.workdir import Workdir
+from fuzzer.cli.setting import subject_of
+from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.progress import say
+from fuzzer.report.status import StatusView, summary
+
+
+def command(options: argparse.Namespace) -> int:
+    """Fuzz; returns 1 when the working directory holds a crash at the end."""
+    entered = time.monotonic()
+    if options.time and options.programs:
+        raise BadInputError("--time and --programs exclude each other")
+    subject = subject_of(options)
+    target = subject.target
+    bug = subject.bug.name if subject.bug else None
+    # Seeds before builds: a mistake in one is told at once.
+    seed = options.seed or random.SystemRandom().randrange(1, 1 << 31)
+    seeds = load_seeds(target, options.seeds, seed)
+    workdir = Workdir(options.workdir or default_workdir(target.name, bug))
+    vms = options.vms or default_vms()
+    with workdir.opened(target.name, bug):
+        guest = subject.guest(ensure_kernel(Flavour.FAST, subject.kernels))
+        plant_seeds(workdir, seeds)
+        say(
+            f"fuzzing {target.name}{f' with {bug}' if bug else ''} on {vms} VM{'s' * (vms > 1)}, "
+            f"seed {seed}, in {workdir.root}"
+        )
+        view = StatusView(workdir.crashes)
+        show = _announce_start(view, entered)
+        campaign = Campaign(
+            subject,
+            guest,
+            CampaignOptions(workdir, vms, seed, options.time, options.programs),
+            show,
+        )
+        try:
+            final = campaign.run()
+        finally:
+            view.clear()
+        print(summary(final, Path(workdir.crashes.directory)))
+    return int(ExitCode.FOUND if final.crashes else ExitCode.NOTHING_FOUND)
+
+
+class _announce_start:  # noqa: N801 - used like a function
+    """Say once how long it took from Enter to the first program."""
+
+    def __init__(self, view: StatusView, entered: float) -> None:
+        self._view = view
+        self._entered = entered
+        self._said = False
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        if snapshot.counts.fuzzing and not self._said:
+            self._said = True
+            say(f"fuzzing {time.monotonic() - self._entered:.1f} s after the start")
+        self._view.show(snapshot)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several commands derive from their options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fuzzer.campaign.subject import Subject, load_subject
+from fuzzer.errors import BadInputError
+from fuzzer.machine.accel import choose_accel
+from fuzzer.machine.kernel import KernelOptions
+from fuzzer.paths import project_root
+from fuzzer.progress import say
+
+
+def target_path(options: argparse.Namespace) -> Path:
+    """Return the description file: the one given, else that of our own driver."""
+    given: Path | None = options.target
+    return given if given is not None else project_root() / "module" / "pkv.yaml"
+
+
+def kernel_options(options: argparse.Namespace) -> KernelOptions:
+    """Return where kernels come from.
+
+    Raises:
+        BadInputError: two sources at once, or a directory that does not exist.
+    """
+    source, build = options.kernel_source, options.kernel_build
+    if source and build:
+        raise BadInputError("--kernel-source and --kernel-build exclude each other")
+    for name, path in (("--kernel-source", source), ("--kernel-build", build)):
+        if path is not None and not path.is_dir():
+            raise BadInputError(f"{name} {path}: no such directory")
+    return KernelOptions(source, build)
+
+
+def subject_of(options: argparse.Namespace) -> Subject:
+    """Return the subject that the options name, on the accelerator that works here."""
+    kernels = kernel_options(options)
+    path = target_path(options)
+    choice = choose_accel(options.accel)
+    if choice.degraded:
+        say(f"WARNING: using {choice.accel}: {choice.reason} Override: --accel kvm")
+    else:
+        say(f"using {choice.accel}: {choice.reason}")
+    return load_subject(path, options.bug, kernels, choice.accel)

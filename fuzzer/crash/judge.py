@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging: a sighting is run again on fresh machines, and what they say counts.
+
+First the program alone, then with the history that led up to it. A program
+that brings down nothing on the ``full`` kernel keeps the report it was
+sighted with, and is stored as not reproduced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fuzzer.crash.kmsg import console_lines
+from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.splat import Splat, find_splat
+from fuzzer.machine.channel import Command, Status
+from fuzzer.machine.machine import LostMachineError, Machine
+from fuzzer.machine.provision import Guest
+
+# Fresh machines a crash is shown on before it is called reproduced.
+VERIFY_RUNS = 3
+# Longest time from a call that hangs to the kernel's report of it: the hung task
+# timeout of 5 s, its check interval of as much, and some for a slow host.
+_HANG_REPORT = 15.0
+# Work that a program leaves behind (RCU callbacks, work items) may splat later.
+_LATE_REPORT = 0.05
+_PROGRAM_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one program did to one machine.
+
+    ``log`` is raw kmsg text; ``lost`` tells that the guest fell silent.
+    """
+
+    splat: Splat | None
+    log: bytes
+    lost: bool = False
+
+
+def _hang(title: str, log: bytes) -> Outcome:
+    text = "\n".join(console_lines(log))
+    text = f"{title}\n{text}\n"
+    return Outcome(Splat(title, "hang", None, False, text), log, lost=True)
+
+
+def _follow(machine: Machine, log: bytes, patience: float) -> bytes:
+    """Collect the log until there is a whole report in it or patience ends."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and find_splat(console_lines(log)) is None:
+        time.sleep(min(0.1, patience))
+        machine.command(Command.PING, timeout=5.0)
+        log += machine.channel.log()
+    return log
+
+
+def run_program(machine: Machine, program: bytes, *, late: bool = True) -> Outcome:
+    """Run a program and return what the kernel said, waiting for a late report.
+
+    A machine that showed a splat or fell silent must not be used again.
+    """
+    try:
+        run = machine.run(program, timeout=_PROGRAM_TIMEOUT)
+    except LostMachineError:
+        log = machine.channel.log()
+        if not machine.qemu.is_running():
+            raise
+        return _hang("INFO: the guest does not answer", log)
+    log = run.log
+    splat = find_splat(console_lines(log))
+    try:
+        if splat is None and run.status in {Status.STUCK, Status.DIED}:
+            patience = _HANG_REPORT if run.status is Status.STUCK else 1.0
+            log = _follow(machine, log, patience)
+        elif splat is None and late:
+            log = _follow(machine, log, _LATE_REPORT)
+        splat = find_splat(console_lines(log))
+    except LostMachineError:
+        pass
+    if splat is None and run.status is Status.STUCK:
+        return _hang("INFO: call does not return", log)
+    if splat is None and run.status is Status.DIED:
+        return _hang("the process that ran the program died", log)
+    return Outcome(splat, log)
+
+
+def run_history(guest: Guest, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+    """Run programs one after the other on a fresh machine until one splats.
+
+    Returns its outcome and its index, ``len(history)`` for ``program`` itself.
+    """
+    with guest.restore() as machine:
+        for number, earlier in enumerate(history):
+            outcome = run_program(machine, earlier, late=False)
+            if outcome.splat:
+                return outcome, number
+        return run_program(machine, program), len(history)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What judging a sighting came to.
+
+    ``program`` and ``history`` are those that were seen to cause ``splat``.
+    ``runs`` fresh machines were tried, ``reproduced`` of them showed it.
+    """
+
+    splat: Splat
+    log: bytes
+    program: bytes
+    history: tuple[bytes, ...]
+    reproduced: int
+    runs: int
+
+
+def first_impression(sighting: Sighting) -> Splat:
+    """Return the splat that a worker saw, from its log."""
+    lines = console_lines(sighting.log)
+    found = find_splat(lines)
+    text = "\n".join(lines) + "\n"
+    return found or Splat(sighting.title, sighting.kind, None, False, f"{sighting.title}\n{text}")
+
+
+def judge(guest: Guest, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> Judgement:
+    """Run a sighting again on fresh machines.
+
+    Raises:
+        LostMachineError: QEMU was killed from outside; try again.
+    """
+    history: tuple[bytes, ...] = ()
+    program = sighting.program
+    tried = 1
+    with guest.restore() as machine:
+        outcome = run_program(machine, program)
+    if outcome.splat is None and sighting.history:
+        tried += 1
+        outcome, number = run_history(guest, sighting.history, program)
+        history = sighting.history[:number]
+        if number < len(sighting.history):
+            program = sighting.history[number]
+    if outcome.splat is None:
+        splat = first_impression(sighting)
+        return Judgement(
+            splat, sighting.log, sighting.program, tuple(sighting.history), 0, tried
+        )
+    reproduced = 1
+    for _ in range(verify_runs - 1):
+        again, _number = run_history(guest, history, program)
+        reproduced += again.splat is not None and again.splat.title == outcome.splat.title
+    return Judgement(outcome.splat, outcome.log, program, history, reproduced, verify_runs)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The crash store: one directory for each title.
+
+``crashes/<slug>/`` holds what it takes to see a crash again: the report, the
+program as text and in wire form, the history if it is needed, and what it
+was found with. Everything is written to a hidden directory first and becomes
+visible with one rename.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fuzzer.errors import BadInputError
+from fuzzer.program import batch
+from fuzzer.program.text import format_program
+from fuzzer.program.wire import decode
+from fuzzer.target.target import Target
+
+FORMAT = 1
+_RECORD, _REPORT, _FIRST_LOG = "crash.json", "report.txt", "first-seen.txt"
+_TEXT, _WIRE, _HISTORY = "program.prog", "program.bin", "history.bin"
+_SLUG_LENGTH = 80
+
+
+def slug_of(title: str) -> str:
+    """Return the directory name for a title: lower case letters, digits and dashes."""
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return slug[:_SLUG_LENGTH].rstrip("-") or "crash"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a crash was found with; keys are hashes of what went into a build.
+
+    ``description`` is the target's YAML file, relative to the project where
+    it is part of it. ``bug`` names a planted bug.
+    """
+
+    target: str
+    description: str
+    bug: str | None
+    kernel: str
+    driver: str
+    qemu: str
+    accel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A deduplicated splat and the program that causes it.
+
+    ``reproduced`` of ``runs`` fresh machines of flavour ``judged_on`` showed
+    it; ``runs`` is 0 while it has not been judged. ``sighted_as`` are the
+    titles under which fuzzing workers saw it, ``sightings`` how often.
+    """
+
+    title: str
+    kind: str
+    function: str | None
+    judged_on: str
+    reproduced: int
+    runs: int
+    sightings: int
+    sighted_as: tuple[str, ...]
+    identity: Identity
+    report: str
+    first_log: str
+    program: bytes
+    history: tuple[bytes, ...] = field(default=())
+
+    def verdict(self) -> str:
+        """Return in a few words whether it reproduces."""
+        if not self.runs:
+            return "not judged yet"
+        text = f"reproduced {self.reproduced} of {self.runs}"
+        return text + (f", needs {len(self.history)} programs before it" if self.history else "")
+
+
+class CrashStore:
+    """A directory of crashes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path(self, title: str) -> Path:
+        """Return where a crash of that title is or would be."""
+        return self.directory / slug_of(title)
+
+    def put(self, crash: Crash, target: Target) -> Path:
+        """Store a crash, replacing an older one of the same title.
+
+        Raises:
+            OSError: the disk is full; what was stored before is intact.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        final = self.path(crash.title)
+        partial = self.directory / f".{final.name}.{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir()
+            (partial / _REPORT).write_text(crash.report)
+            (partial / _FIRST_LOG).write_text(crash.first_log)
+            (partial / _WIRE).write_bytes(crash.program)
+            text = format_program(decode(crash.program), target)
+            (partial / _TEXT).write_text(f"# {crash.title}\n{text}")
+            if crash.history:
+                (partial / _HISTORY).write_bytes(batch.pack(crash.history))
+            (partial / _RECORD).write_text(_to_json(crash))
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        old = self.directory / f".{final.name}.{os.getpid()}.old"
+        if final.exists():
+            final.rename(old)
+        partial.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def recover(self) -> None:
+        """Finish or undo what a killed process left half done."""
+        for hidden in self.directory.glob(".*"):
+            if hidden.name.endswith(".old"):
+                final = self.directory / hidden.name[1:].rsplit(".", 2)[0]
+                if not final.exists():
+                    hidden.rename(final)
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def get(self, title: str) -> Crash | None:
+        """Return the crash of a title, or None."""
+        path = self.path(title)
+        return read_crash(path) if (path / _RECORD).is_file() else None
+
+    def all(self) -> list[Crash]:
+        """Return every crash, by title."""
+        return [read_crash(path.parent) for path in sorted(self.directory.glob(f"*/{_RECORD}"))]
+
+    def update_sightings(self, counts: dict[str, int]) -> None:
+        """Bring each crash's number of sightings up to date."""
+        for crash in self.all():
+            total = sum(counts.get(title, 0) for title in crash.sighted_as)
+            if total > crash.sightings:
+                record = dataclasses.replace(crash, sightings=total)
+                path = self.path(crash.title) / _RECORD
+                partial = path.with_suffix(".partial")
+                partial.write_text(_to_json(record))
+                partial.replace(path)
+
+
+def _to_json(crash: Crash) -> str:
+    record = {
+        "format": FORMAT,
+        "title": crash.title,
+        "kind": crash.kind,
+        "function": crash.function,
+        "judged_on": crash.judged_on,
+        "reproduced": crash.reproduced,
+        "runs": crash.runs,
+        "needs_history": bool(crash.history),
+        "sightings": crash.sightings,
+        "sighted_as": list(crash.sighted_as),
+        "identity": dataclasses.asdict(crash.identity),
+    }
+    return json.dumps(record, indent=2) + "\n"
+
+
+def read_crash(directory: Path) -> Crash:
+    """Return a stored crash.
+
+    Raises:
+        BadInputError: a file is missing or damaged; the message says which.
+    """
+    path = directory / _RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        if record["format"] != FORMAT:
+            raise BadInputError(
+                f"{path}: format {record['format']}; this pkvfuzz reads {FORMAT}. "
+                "Use the pkvfuzz that wrote it"
+            )
+        history: tuple[bytes, ...] = ()
+        if record["needs_history"]:
+            path = directory / _HISTORY
+            history = tuple(batch.unpack(path.read_bytes()))
+        path = directory / _WIRE
+        program = path.read_bytes()
+        if not program:
+            raise ValueError("empty")
+        path = directory / _REPORT
+        report = path.read_text()
+        first = directory / _FIRST_LOG
+        path = directory / _RECORD
+        return Crash(
+            title=str(record["title"]),
+            kind=str(record["kind"]),
+            function=record["function"],
+            judged_on=str(record["judged_on"]),
+            reproduced=int(record["reproduced"]),
+            runs=int(record["runs"]),
+            sightings=int(record["sightings"]),
+            sighted_as=tuple(record["sighted_as"]),
+            identity=Identity(**record["identity"]),
+            report=report,
+            first_log=first.read_text() if first.exists() else "",
+            program=program,
+            history=history,
+        )
+    except FileNotFoundError as error:
+        raise BadInputError(
+            f"{directory}: no crash to replay: {Path(error.filename).name} is missing. "
+            "Give the directory of a stored crash, or a .prog file"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInputError(
+            f"{path}: damaged ({type(error).__name__}: {error}). Restore it from where it came from"
+        ) from error

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The terminal's view of a campaign: a line that lives, and a summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from fuzzer.campaign.campaign import Snapshot
+from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.progress import clock
+
+# Seconds between two lines where the output is no terminal.
+_LOG_EVERY = 10.0
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part}/{whole} blocks ({part / whole:.0%})" if whole else "no blocks"
+
+
+def status_line(snapshot: Snapshot, rate: float, calls: float) -> str:
+    """Return one line on the state of a campaign; ``rate`` and ``calls`` per second."""
+    counts = snapshot.counts
+    parts = [
+        clock(snapshot.elapsed),
+        f"{rate:,.0f} programs/s ({calls:,.0f} calls/s)",
+        _share(snapshot.covered, snapshot.blocks),
+        f"corpus {snapshot.corpus}",
+        f"crashes {len(snapshot.crashes)} ({counts.splats} seen)",
+    ]
+    if snapshot.replaced:
+        parts.append(f"replaced {snapshot.replaced}")
+    if counts.lost:
+        parts.append(f"machines lost {counts.lost}")
+    if snapshot.judge not in {"", "ready"}:
+        parts.append(f"[{snapshot.judge}]")
+    return "  ".join(parts)
+
+
+class StatusView:
+    """Shows snapshots as they come, and each crash once when it is stored."""
+
+    def __init__(self, store: CrashStore, stream: TextIO | None = None) -> None:
+        self._store = store
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._announced: dict[str, int] = {}
+        self._last: tuple[float, int, int] | None = None
+        self._rates = (0.0, 0.0)
+        self._shown = 0.0
+        self._open = False
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Update the line; at most twice a second."""
+        for crash in snapshot.crashes:
+            self._announce(crash)
+        now = time.monotonic()
+        if now - self._shown < (0.5 if self._terminal else _LOG_EVERY):
+            return
+        self._shown = now
+        counts = snapshot.counts
+        if self._last and now > self._last[0]:
+            gone = now - self._last[0]
+            self._rates = (
+                (counts.programs - self._last[1]) / gone,
+                (counts.calls - self._last[2]) / gone,
+            )
+        self._last = (now, counts.programs, counts.calls)
+        if snapshot.finishing:
+            text = f"fuzzing is over; verifying on the full kernel [{snapshot.judge}]"
+        elif not counts.fuzzing:
+            text = "starting"
+        else:
+            text = status_line(snapshot, *self._rates)
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K{text[: self._width()]}")
+            self._open = True
+        else:
+            self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def _width(self) -> int:
+        import shutil
+
+        return shutil.get_terminal_size((100, 24)).columns - 1
+
+    def _announce(self, crash: Crash) -> None:
+        if self._announced.get(crash.title) == crash.runs:
+            return
+        self._announced[crash.title] = crash.runs
+        self.clear()
+        path = self._store.path(crash.title)
+        self._stream.write(f"crash: {crash.title} ({crash.verdict()}) in {path}\n")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Remove the line, so that something else can be printed."""
+        if self._open:
+            self._stream.write("\r\x1b[K")
+            self._open = False
+
+
+def summary(snapshot: Snapshot, store: Path) -> str:
+    """Return what a campaign came to, in a few lines."""
+    counts, elapsed = snapshot.counts, snapshot.elapsed
+    rate = counts.programs / elapsed if elapsed else 0.0
+    lines = [
+        f"{clock(elapsed)} of fuzzing: {counts.programs:,} programs, {counts.calls:,} calls, "
+        f"{rate:,.0f} programs/s",
+        f"{_share(snapshot.covered, snapshot.blocks)} covered of all instrumented ones, "
+        f"{snapshot.corpus} programs in the corpus",
+        f"{counts.restores} restores, {counts.lost} machines lost, "
+        f"{snapshot.replaced} processes replaced, {counts.timeouts} calls timed out",
+    ]
+    if not snapshot.crashes:
+        lines.append("no crash")
+    for crash in snapshot.crashes:
+        where = CrashStore(store).path(crash.title)
+        lines.append(f"{crash.title}: {crash.verdict()}, {crash.sightings} sightings")
+        lines.append(f"    pkvfuzz replay {where}")
+    return "\n".join(lines)
