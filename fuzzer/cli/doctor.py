@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz doctor``: what is missing or slow on this host, and what fixes it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from fuzzer.errors import ExitCode, PkvfuzzError
+from fuzzer.machine.accel import Accel, probe_kvm
+from fuzzer.machine.kernel import Flavour, KernelOptions, ready_kernel
+from fuzzer.machine.qemu import qemu_version
+from fuzzer.machine.source import compiler_version, find_tarball
+from fuzzer.packages import install_command, missing_packages, required_packages
+from fuzzer.paths import cache_dir
+
+_OK, _SLOW, _MISSING = "ok", "slow", "MISSING"
+# A source tree, two kernels, templates: measured, rounded up.
+_CACHE_MIB = 4000
+_RAM_MIB = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor: a state, what was looked at, and the fix if one is needed."""
+
+    state: str
+    subject: str
+    detail: str
+    fix: str = ""
+
+
+def _machine() -> Finding:
+    if platform.machine() != "x86_64":
+        return Finding(_MISSING, "processor", platform.machine(), "use an x86-64 host")
+    cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        return Finding(
+            _SLOW, "processor", "1 core: guest and fuzzer take turns", "give it 2 or more"
+        )
+    return Finding(_OK, "processor", f"{cores} cores")
+
+
+def _memory() -> Finding:
+    available = psutil.virtual_memory().available >> 20
+    if available < _RAM_MIB:
+        fix = f"free some: a VM and its worker take about {_RAM_MIB} MiB at most"
+        return Finding(_SLOW, "memory", f"{available} MiB available", fix)
+    return Finding(_OK, "memory", f"{available} MiB available")
+
+
+def _packages() -> Finding:
+    missing = missing_packages(required_packages("test"))
+    if missing:
+        names = ", ".join(f"{package.name} ({package.why})" for package in missing)
+        return Finding(_MISSING, "packages", names, install_command(missing))
+    return Finding(_OK, "packages", "all installed")
+
+
+def _cache() -> Finding:
+    directory = cache_dir()
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        return Finding(
+            _MISSING, "cache", f"{directory} is not writable", "export PKVFUZZ_CACHE=DIRECTORY"
+        )
+    free = shutil.disk_usage(existing).free >> 20
+    if free < _CACHE_MIB:
+        return Finding(
+            _SLOW,
+            "cache",
+            f"{directory}: {free} MiB free, up to {_CACHE_MIB} are needed",
+            "export PKVFUZZ_CACHE=DIRECTORY on a larger disk",
+        )
+    return Finding(_OK, "cache", f"{directory}, {free} MiB free")
+
+
+def _accelerator() -> Finding:
+    choice = probe_kvm(Path(os.environ.get("PKVFUZZ_KVM_DEVICE", "/dev/kvm")))
+    if choice.accel is Accel.KVM:
+        return Finding(_OK, "accelerator", choice.reason)
+    fix = "nothing is broken; a host with a working KVM is faster"
+    if "usermod" in choice.reason:
+        fix = "sudo usermod -aG kvm $USER, then log in again"
+    return Finding(_SLOW, "accelerator", f"tcg: {choice.reason}", fix)
+
+
+def _kernel(flavour: Flavour) -> Finding:
+    tarball = find_tarball()
+    try:
+        kernel = ready_kernel(flavour, KernelOptions())
+    except PkvfuzzError as error:
+        return Finding(_MISSING, f"{flavour} kernel", str(error))
+    if kernel is None:
+        return Finding(
+            _SLOW,
+            f"{flavour} kernel",
+            f"not built yet, from {tarball.name}: the next run builds it",
+            "nothing to do",
+        )
+    return Finding(_OK, f"{flavour} kernel", f"built ({kernel.key})")
+
+
+def _checked(subject: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except PkvfuzzError as error:
+        return Finding(_MISSING, subject, str(error))
+
+
+def examine() -> list[Finding]:
+    """Return everything that was looked at, in the order it matters."""
+    return [
+        _machine(),
+        _memory(),
+        Finding(_OK, "python", f"{platform.python_version()} ({sys.executable})"),
+        _packages(),
+        _checked("compiler", lambda: Finding(_OK, "compiler", compiler_version())),
+        _checked("qemu", lambda: Finding(_OK, "qemu", qemu_version())),
+        _cache(),
+        _checked("accelerator", _accelerator),
+        _checked("fast kernel", lambda: _kernel(Flavour.FAST)),
+        _checked("full kernel", lambda: _kernel(Flavour.FULL)),
+    ]
+
+
+def command(options: argparse.Namespace) -> int:
+    """Print the findings; returns 3 when something needed is missing."""
+    findings = examine()
+    for finding in findings:
+        print(f"{finding.state:8} {finding.subject:13} {finding.detail}")
+        if finding.fix:
+            print(f"{'':22} -> {finding.fix}")
+    missing = [finding for finding in findings if finding.state == _MISSING]
+    return int(ExitCode.INFRASTRUCTURE if missing else ExitCode.NOTHING_FOUND)

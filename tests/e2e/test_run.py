@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz run`` and ``replay``, from the command line to the stored crash."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.e2e.pkvfuzz_process import ROOT, pkvfuzz
+
+STALE_READ = "KASAN: slab-use-after-free Read in pkv_read"
+
+
+@pytest.fixture(scope="module")
+def stale_last(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished campaign against the driver with the planted use-after-free."""
+    cwd = tmp_path_factory.mktemp("stale-last")
+    done = pkvfuzz("run", "--bug", "stale-last", "--programs", 20000, "--seed", 3, cwd=cwd)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert STALE_READ in done.stdout
+    return cwd
+
+
+def crash_directory(cwd: Path) -> Path:
+    for record in (cwd / "work" / "pkv-stale-last" / "crashes").glob("*/crash.json"):
+        if json.loads(record.read_text())["title"] == STALE_READ:
+            return record.parent
+    raise AssertionError("the crash was not stored")
+
+
+def test_a_planted_use_after_free_is_found_judged_on_full_and_stored(stale_last: Path) -> None:
+    directory = crash_directory(stale_last)
+    record = json.loads((directory / "crash.json").read_text())
+    assert (record["reproduced"], record["runs"]) == (3, 3)
+    assert record["judged_on"] == "full"
+    assert record["sightings"] >= 1
+    assert record["identity"]["bug"] == "stale-last"
+    assert record["identity"]["description"] == "module/pkv.yaml"
+    report = (directory / "report.txt").read_text()
+    assert "BUG: KASAN: slab-use-after-free in pkv_read" in report
+    assert "Freed by task" in report
+    text = (directory / "program.prog").read_text()
+    assert "write(f0" in text
+    assert "PKV_IOC_DELETE" in text
+
+
+def test_a_stored_crash_replays_every_time(stale_last: Path) -> None:
+    done = pkvfuzz("replay", crash_directory(stale_last), "--times", 5, cwd=stale_last)
+    assert done.returncode == 1
+    assert f"reproduced 5 of 5: {STALE_READ}" in done.stdout
+    assert "Call Trace:" in done.stdout
+
+
+def test_a_crash_does_not_reproduce_on_the_shipped_driver(stale_last: Path) -> None:
+    program = crash_directory(stale_last) / "program.prog"
+    done = pkvfuzz("replay", program, "--times", 2, cwd=stale_last)
+    assert done.returncode == 0, done.stdout
+    assert "not reproduced in 2 runs" in done.stdout
+
+
+def test_a_finished_campaign_can_be_resumed_and_keeps_its_crashes(stale_last: Path) -> None:
+    done = pkvfuzz("run", "--bug", "stale-last", "--programs", 300, "--seed", 4, cwd=stale_last)
+    assert done.returncode == 1
+    assert STALE_READ in done.stdout
+
+
+def test_the_shipped_driver_is_clean_and_coverage_is_told(tmp_path: Path) -> None:
+    done = pkvfuzz("run", "--programs", 8000, "--seed", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no crash" in done.stdout
+    match = re.search(r"(\d+)/(\d+) blocks", done.stdout)
+    assert match
+    covered, total = map(int, match.groups())
+    assert 0.8 * total < covered <= total
+
+
+def test_the_same_seed_keeps_the_same_programs(tmp_path: Path) -> None:
+    kept = []
+    for name in ("first", "second"):
+        done = pkvfuzz(
+            "run", "--programs", 3000, "--seed", 7, "--vms", 1, "--workdir", name, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        kept.append(sorted(path.name for path in (tmp_path / name / "corpus").iterdir()))
+    assert kept[0] == kept[1]
+    assert len(kept[0]) > 20
+
+
+def test_two_machines_share_one_corpus(tmp_path: Path) -> None:
+    done = pkvfuzz("run", "--programs", 2000, "--seed", 1, "--vms", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "on 2 VMs" in done.stderr
+
+
+def test_without_a_kvm_device_it_works_and_says_so(tmp_path: Path) -> None:
+    done = pkvfuzz("run", "--programs", 200, cwd=tmp_path, PKVFUZZ_KVM_DEVICE="/nonexistent/kvm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "/nonexistent/kvm does not exist" in done.stderr
+    assert "using tcg" in done.stderr
+
+
+def test_a_seed_program_converts_to_wire_and_back(tmp_path: Path) -> None:
+    source = ROOT / "seeds" / "pkv" / "two-files.prog"
+    assert pkvfuzz("convert", source, "-o", "wire", cwd=tmp_path).returncode == 0
+    text = pkvfuzz("convert", "wire", cwd=tmp_path).stdout
+    (tmp_path / "again.prog").write_text(text)
+    assert pkvfuzz("convert", "again.prog", "-o", "wire2", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "wire").read_bytes() == (tmp_path / "wire2").read_bytes()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Killed, interrupted, out of disk: nothing found is lost and nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.e2e.pkvfuzz_process import COMMAND, environment, family, pkvfuzz, start, wait_fuzzing, wait_gone
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _warm_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Builds and templates are made here, so that what is killed below is the fuzzing.
+    cwd = tmp_path_factory.mktemp("warm")
+    pkvfuzz("run", "--bug", "stale-last", "--programs", 100, cwd=cwd)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_at_once_and_keeps_what_was_found(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    temporary = set(Path("/tmp").iterdir()) | set(Path("/dev/shm").iterdir())
+    process = start("run", "--seed", 1, cwd=tmp_path)
+    wait_fuzzing(process, tmp_path)
+    processes = family(process)
+    assert any("qemu" in each.name() for each in processes)
+    os.killpg(process.pid, number) if number is signal.SIGINT else process.send_signal(number)
+    assert process.wait(timeout=20) == 0
+    wait_gone(processes)
+    output = (tmp_path / "output").read_text()
+    assert "Traceback" not in output
+    assert "of fuzzing" in output
+    assert len(list((tmp_path / "work" / "pkv" / "corpus").iterdir())) >= 10
+    left = (set(Path("/tmp").iterdir()) | set(Path("/dev/shm").iterdir())) - temporary
+    assert not [path for path in left if "pkvfuzz" in path.name or "qemu" in path.name]
+
+
+def victims(process: subprocess.Popen[str], kind: str) -> list[psutil.Process]:
+    found = []
+    for each in family(process)[1:]:
+        try:
+            line = " ".join(each.cmdline())
+        except psutil.NoSuchProcess:
+            continue
+        if kind in line:
+            found.append(each)
+    return found
+
+
+def test_killed_machines_workers_and_judges_are_replaced(tmp_path: Path) -> None:
+    process = start("run", "--bug", "stale-last", "--seed", 5, cwd=tmp_path)
+    wait_fuzzing(process, tmp_path)
+    chance = random.Random(1)
+    for kind in ("qemu", "fuzzer.engine.worker", "qemu", "fuzzer.campaign.judging", "qemu"):
+        time.sleep(2.0)
+        found = victims(process, kind)
+        if found:
+            try:
+                chance.choice(found).kill()
+            except psutil.NoSuchProcess:
+                continue
+    time.sleep(3.0)
+    corpus = tmp_path / "work" / "pkv-stale-last" / "corpus"
+    kept = {path.name for path in corpus.iterdir()}
+    assert process.poll() is None, (tmp_path / "output").read_text()
+    processes = family(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 1
+    wait_gone(processes)
+    output = (tmp_path / "output").read_text()
+    assert "Traceback" not in output
+    assert "slab-use-after-free" in output
+    assert kept
+
+
+def test_a_killed_process_group_leaves_nothing_running_and_goes_on_later(tmp_path: Path) -> None:
+    process = start("run", "--bug", "stale-last", "--seed", 6, cwd=tmp_path)
+    wait_fuzzing(process, tmp_path)
+    time.sleep(3.0)
+    processes = family(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+    wait_gone(processes)
+    workdir = tmp_path / "work" / "pkv-stale-last"
+    kept = {path.name for path in (workdir / "corpus").iterdir()}
+    done = pkvfuzz("run", "--bug", "stale-last", "--programs", 200, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(kept) >= 10
+    assert not list((workdir / "pending").iterdir())
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to mount a small disk")
+def test_a_full_disk_stops_with_3_and_keeps_what_is_stored(tmp_path: Path) -> None:
+    script = (
+        f"mount -t tmpfs -o size=64m small {tmp_path} || exit 99; cd {tmp_path}; "
+        "(sleep 6; dd if=/dev/zero of=fill bs=64k 2>/dev/null) & "
+        f"{' '.join(COMMAND)} run --bug stale-last --seed 1 --time 120s; code=$?; "
+        "ls work/pkv-stale-last/corpus | wc -l; exit $code"
+    )
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Free some space" in done.stderr
+    assert int(done.stdout.split()[-1]) >= 10
