@@ -175,7 +175,9 @@ class Campaign:
             parent=os.getpid(),
         )
         error_file(self._workdir.root, worker.name).unlink(missing_ok=True)
-        worker.child = Child("fuzzer.engine.worker", task, self._workdir.logs / f"{worker.name}.log")
+        worker.child = Child(
+            "fuzzer.engine.worker", task, self._workdir.logs / f"{worker.name}.log"
+        )
 
     def _start_judge(self) -> None:
         task = JudgeTask(self._subject, self._workdir, os.getpid())

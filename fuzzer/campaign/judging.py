@@ -127,7 +127,7 @@ class JudgeProcess:
     def store(self, sighting: Sighting, judgement: Judgement) -> None:
         """Put a judged sighting into the crash store, or with the crash it belongs to."""
         store = self._workdir.crashes
-        titles = (sighting.title,)
+        titles: tuple[str, ...] = (sighting.title,)
         known = store.get(judgement.splat.title)
         if known:
             titles = tuple(sorted({*known.sighted_as, sighting.title}))

@@ -32,7 +32,9 @@ class Subject:
         )
 
 
-def load_subject(description: Path, bug: str | None, kernels: KernelOptions, accel: Accel) -> Subject:
+def load_subject(
+    description: Path, bug: str | None, kernels: KernelOptions, accel: Accel
+) -> Subject:
     """Return the subject of a description file.
 
     Raises:
@@ -61,5 +63,3 @@ def description_of(identity: Identity) -> Path:
     """Return the description file that a stored crash names."""
     path = Path(identity.description)
     return path if path.is_absolute() else project_root() / path
-
-

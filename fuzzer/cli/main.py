@@ -150,7 +150,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     test = command("test", "run the project's own checks and tests")
     test.add_argument("--only", metavar="GROUP", help="lint, c, unit, vm or e2e")
-    test.add_argument("pytest_args", nargs="*", metavar="ARG", help="passed on to pytest (after --)")
+    test.add_argument(
+        "pytest_args", nargs="*", metavar="ARG", help="passed on to pytest (after --)"
+    )
     return parser
 
 
@@ -177,7 +179,7 @@ def main(arguments: Sequence[str]) -> int:
         where = f" ({error.filename})" if error.filename else ""
         say(f"{error.strerror or error}{where}. Try: pkvfuzz doctor")
         return int(ExitCode.INFRASTRUCTURE)
-    except Exception as error:  # noqa: BLE001 - the last line of defence, and it says so
+    except Exception as error:
         say(f"a defect in pkvfuzz: {type(error).__name__}: {error}")
         say("please report it with the output of: PKVFUZZ_DEBUG=1 pkvfuzz ...")
         if os.environ.get("PKVFUZZ_DEBUG"):
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def console() -> int:
     """Entry point of the installed ``pkvfuzz`` command: packages first, then the command."""
-    from fuzzer.bootstrap import ensure_packages  # noqa: PLC0415
+    from fuzzer.bootstrap import ensure_packages
 
     try:
         ensure_packages(sys.argv[1:])

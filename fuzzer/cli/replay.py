@@ -14,9 +14,9 @@ from fuzzer.crash.splat import Splat
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
-from fuzzer.progress import say
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
+from fuzzer.progress import say
 from fuzzer.target.target import load_target
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -82,8 +83,6 @@ class StatusView:
         self._stream.flush()
 
     def _width(self) -> int:
-        import shutil
-
         return shutil.get_terminal_size((100, 24)).columns - 1
 
     def _announce(self, crash: Crash) -> None:
@@ -107,12 +106,18 @@ def summary(snapshot: Snapshot, store: Path) -> str:
     counts, elapsed = snapshot.counts, snapshot.elapsed
     rate = counts.programs / elapsed if elapsed else 0.0
     lines = [
-        f"{clock(elapsed)} of fuzzing: {counts.programs:,} programs, {counts.calls:,} calls, "
-        f"{rate:,.0f} programs/s",
-        f"{_share(snapshot.covered, snapshot.blocks)} covered of all instrumented ones, "
-        f"{snapshot.corpus} programs in the corpus",
-        f"{counts.restores} restores, {counts.lost} machines lost, "
-        f"{snapshot.replaced} processes replaced, {counts.timeouts} calls timed out",
+        (
+            f"{clock(elapsed)} of fuzzing: {counts.programs:,} programs, {counts.calls:,} calls, "
+            f"{rate:,.0f} programs/s"
+        ),
+        (
+            f"{_share(snapshot.covered, snapshot.blocks)} covered of all instrumented ones, "
+            f"{snapshot.corpus} programs in the corpus"
+        ),
+        (
+            f"{counts.restores} restores, {counts.lost} machines lost, "
+            f"{snapshot.replaced} processes replaced, {counts.timeouts} calls timed out"
+        ),
     ]
     if not snapshot.crashes:
         lines.append("no crash")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.pkvfuzz_process import ROOT, pkvfuzz
 
 

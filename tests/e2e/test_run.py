@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.pkvfuzz_process import ROOT, pkvfuzz
 
 STALE_READ = "KASAN: slab-use-after-free Read in pkv_read"

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.e2e.pkvfuzz_process import COMMAND, environment, family, pkvfuzz, start, wait_fuzzing, wait_gone
+
+from tests.e2e.pkvfuzz_process import (
+    COMMAND,
+    environment,
+    family,
+    pkvfuzz,
+    start,
+    wait_fuzzing,
+    wait_gone,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")

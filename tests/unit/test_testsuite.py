@@ -17,6 +17,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("unit", "vm", "e2e"):
         (tmp_path / "tests" / name).mkdir(parents=True)
     monkeypatch.setattr(testsuite, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(testsuite, "ensure_kernel", lambda flavour: None)
     return tmp_path
 
 
