@@ -71,5 +71,6 @@ class _announce_start:  # noqa: N801 - used like a function
     def __call__(self, snapshot: Snapshot) -> None:
         if snapshot.counts.fuzzing and not self._said:
             self._said = True
+            self._view.clear()
             say(f"fuzzing {time.monotonic() - self._entered:.1f} s after the start")
         self._view.show(snapshot)
