@@ -143,9 +143,7 @@ def judge(guest: Guest, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> J
             program = sighting.history[number]
     if outcome.splat is None:
         splat = first_impression(sighting)
-        return Judgement(
-            splat, sighting.log, sighting.program, tuple(sighting.history), 0, tried
-        )
+        return Judgement(splat, sighting.log, sighting.program, tuple(sighting.history), 0, tried)
     reproduced = 1
     for _ in range(verify_runs - 1):
         again, _number = run_history(guest, history, program)

@@ -17,8 +17,9 @@ _FRAME = re.compile(
     r"^ *(\? )?(?:RIP: \d+:)?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+)\])?"
 )
 _SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*.*$")
-_STACK_START = re.compile(r"^(?:Call Trace:|stack backtrace:|RIP: )")
-# A report is over when a line has none of these forms for as many lines.
+_KERNEL_RIP = re.compile(r"^RIP: 0010:")
+_STACK_START = re.compile(r"^ *Call Trace:")
+_STACK_PART = re.compile(r"^ *<(?:TASK|IRQ|NMI|#\w+)>$")
 _MAX_REPORT_LINES = 400
 
 
@@ -27,19 +28,23 @@ class Rule:
     """One kind of report: its first line, its title and its kind.
 
     ``{0}`` and so on in ``title`` are the pattern's groups, ``{access}`` is
-    ``Read`` or ``Write``, ``{function}`` the guilty function.
+    ``Read`` or ``Write``, ``{function}`` the guilty function. For a report
+    that has no stack but says where it happened, ``site`` finds the function
+    in one of its lines.
     """
 
     pattern: re.Pattern[str]
     title: str
     kind: str
+    site: re.Pattern[str] | None = None
 
 
-def _rule(pattern: str, title: str, kind: str) -> Rule:
-    return Rule(re.compile(pattern), title, kind)
+def _rule(pattern: str, title: str, kind: str, site: str | None = None) -> Rule:
+    return Rule(re.compile(pattern), title, kind, re.compile(site) if site else None)
 
 
 RULES = (
+    _rule(r"BUG: KASAN: (double-free|invalid-free) in ", "KASAN: {0} in {function}", "kasan"),
     _rule(
         r"BUG: KASAN: ([\w-]+) in ",
         "KASAN: {0} {access} in {function}",
@@ -68,9 +73,24 @@ RULES = (
         r"WARNING: lock held when returning to user space",
         "WARNING: lock held when returning to user space in {function}",
         "lockdep",
+        r"^ *#\d+: .* at: ([\w.]+)\+0x",
+    ),
+    _rule(r"WARNING: held lock freed", "WARNING: held lock freed in {function}", "lockdep"),
+    _rule(
+        r"WARNING: (possible irq lock inversion|Nested lock was not taken)",
+        "WARNING: {0} in {function}",
+        "lockdep",
     ),
     _rule(
-        r"WARNING: held lock freed", "WARNING: held lock freed in {function}", "lockdep"
+        r"WARNING: (\w+-safe -> \w+-unsafe lock order detected)",
+        "WARNING: {0} in {function}",
+        "lockdep",
+    ),
+    _rule(r"BUG: (Invalid wait context)", "BUG: {0} in {function}", "lockdep"),
+    _rule(
+        r"INFO: trying to register non-static key",
+        "INFO: trying to register non-static key in {function}",
+        "lockdep",
     ),
     _rule(
         r"WARNING: suspicious RCU usage",
@@ -102,14 +122,20 @@ RULES = (
     _rule(r"Oops: (divide error|int3|stack segment)", "{0} in {function}", "fault"),
     _rule(r"INFO: task .* blocked for more than", "INFO: task hung in {function}", "hang"),
     _rule(r"watchdog: BUG: soft lockup", "BUG: soft lockup in {function}", "hang"),
-    _rule(r"rcu: INFO: .* (?:self-)?detected (?:expedited )?stall", "INFO: rcu stall in {function}", "hang"),
+    _rule(
+        r"rcu: INFO: .* (?:self-)?detected (?:expedited )?stall",
+        "INFO: rcu stall in {function}",
+        "hang",
+    ),
     _rule(r"ODEBUG: (\w+) (?:active|not)", "WARNING: ODEBUG bug in {function}", "warning"),
     _rule(r"refcount_t: ", "WARNING: refcount bug in {function}", "warning"),
     _rule(r"list_(?:add|del) corruption", "list corruption in {function}", "warning"),
     _rule(r"usercopy: Kernel memory", "usercopy: kernel memory exposure in {function}", "bug"),
     _rule(r"WARNING: CPU: \d+ PID: \d+ at ", "WARNING in {function}", "warning"),
     _rule(r"Kernel panic - not syncing: ([^:]+)", "kernel panic: {0}", "panic"),
-    _rule(r"BUG: ([^:]+)", "BUG: {0} in {function}", "bug"),
+    _rule(r"\bBUG: (Bad \w+ \w+)", "BUG: {0} in {function}", "bug"),
+    # Not in the middle of a word: drivers print "DEBUG: ...".
+    _rule(r"\bBUG: ([^:]+)", "BUG: {0} in {function}", "bug"),
 )
 
 _MACHINERY = re.compile(
@@ -120,7 +146,8 @@ _MACHINERY = re.compile(
     __down|__up|rwsem|__might|might_|lockdep|debug_|__debug|rcu_|__rcu|srcu|
     kfree|kvfree|vfree|kmem_cache|__kmem|kmalloc|__kmalloc|slab_|__slab|
     ___slab|__cache|kmemdup|memdup|vmalloc|__vmalloc|
-    mem(?:cpy|set|move|cmp|chr)|__mem(?:cpy|set|move)|str(?:n?len|n?cpy|n?cmp|lcpy|scpy|n?cat|n?chr|dup)|
+    mem(?:cpy|set|move|cmp|chr)|__mem(?:cpy|set|move)|
+    str(?:n?len|n?cpy|n?cmp|lcpy|scpy|n?cat|n?chr|dup)|
     _?_?copy_(?:to|from|in)|_?_?clear_user|instrument|simple_(?:read|write)|__fortify|fortify|
     usercopy_|__check_object|__check_heap|check_heap|refcount_|kref_|list_|__list|
     warn_slowpath|__warn|panic|oops_|die|exc_|asm_|handle_|do_error|do_trap|fixup_|page_fault|
@@ -128,7 +155,7 @@ _MACHINERY = re.compile(
     lock_timer|hrtimer|process_timeout|should_fail|fail_dump|printk|_printk|vprintk|dev_printk|
     ret_from|entry_|do_syscall|x64_sys|__x64_sys|__se_sys|ksys|vfs_|kthread|worker_thread|
     process_one|watchdog|sched_show|show_|nmi|__pfx|
-    native_|__sanitizer|stack_trace|stack_depot|unwind|arch_stack
+    native_|__sanitizer|__read_once|stack_trace|stack_depot|unwind|arch_stack
     )""",
     re.VERBOSE,
 )
@@ -150,23 +177,24 @@ class Splat:
 
 
 def _frames(lines: list[str]) -> list[tuple[str, str | None]]:
-    """Return (function, module) of the frames of the first stack in a report."""
+    """Return (function, module) of where a report happened, innermost first.
+
+    That is the instruction pointer, when the report names one, and the first
+    stack: not those of other tasks, and not what an interrupt interrupted.
+    """
     found: list[tuple[str, str | None]] = []
     inside = False
     for line in lines:
-        if _STACK_START.match(line):
-            inside = True
-            if not line.startswith("RIP: "):
-                found = [frame for frame in found if frame[1]]
-        if not inside:
-            continue
         match = _FRAME.match(line)
-        if match and not match[1]:
-            found.append((_SUFFIX.sub("", match[2]), match[3]))
-        elif found and not match and line.strip() not in {"<TASK>", "Call Trace:"}:
-            if line.strip() in {"</TASK>", ""} or not line.startswith(" "):
-                if any(not _MACHINERY.match(name) for name, _ in found):
-                    break
+        if not inside:
+            inside = _STACK_START.match(line) is not None
+            if match and not found and _KERNEL_RIP.match(line):
+                found.append((_SUFFIX.sub("", match[2]), match[3]))
+        elif match:
+            if not match[1]:
+                found.append((_SUFFIX.sub("", match[2]), match[3]))
+        elif not _STACK_PART.match(line):
+            break
     return found
 
 
@@ -183,8 +211,15 @@ def guilty_function(lines: list[str]) -> str | None:
     return frames[0][0] if frames else None
 
 
+def _site(rule: Rule, lines: list[str]) -> str | None:
+    for line in lines if rule.site else []:
+        if rule.site and (found := rule.site.match(line)):
+            return _SUFFIX.sub("", found[1])
+    return None
+
+
 def _title(rule: Rule, match: re.Match[str], lines: list[str]) -> tuple[str, str | None]:
-    function = guilty_function(lines)
+    function = guilty_function(lines) or _site(rule, lines)
     access = "access"
     for line in lines[:6]:
         if found := re.match(r"(Read|Write) of size ", line):

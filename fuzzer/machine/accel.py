@@ -9,6 +9,7 @@ with a deadline, before KVM is trusted.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.kernel import end_with_parent
 from fuzzer.paths import cache_dir, project_root
 
 PROBE_LOOPS = 20_000_000
@@ -79,6 +81,7 @@ def _time_probe(accel: Accel) -> tuple[float | None, str]:
             text=True,
             timeout=PROBE_DEADLINE,
             check=False,
+            preexec_fn=end_with_parent,
         )
     except subprocess.TimeoutExpired:
         return None, f"{PROBE_LOOPS // 1_000_000} M loops did not end in {PROBE_DEADLINE:.0f} s"
@@ -94,7 +97,7 @@ def _time_probe(accel: Accel) -> tuple[float | None, str]:
 
 def probe_kvm(device: Path = Path("/dev/kvm")) -> AccelChoice:
     """Try KVM on this host, now."""
-    cost = "Fuzzing works, 5 to 20 times slower than with a working KVM."
+    cost = "Fuzzing works, several times slower than with a working KVM."
     if not device.exists():
         return AccelChoice(Accel.TCG, f"{device} does not exist. {cost}")
     if not os.access(device, os.R_OK | os.W_OK):
@@ -138,14 +141,19 @@ def choose_accel(wanted: str = "auto") -> AccelChoice:
         return AccelChoice(Accel(known["accel"]), known["reason"], bool(known["degraded"]))
     except (OSError, ValueError, KeyError, TypeError):
         choice = probe_kvm(device)
+    # The answer alone is wanted; that it cannot be kept costs the next start a probe.
+    with contextlib.suppress(OSError):
+        _store(stored, choice)
+    return choice
+
+
+def _store(stored: Path, choice: AccelChoice) -> None:
+    stored.parent.mkdir(parents=True, exist_ok=True)
     partial = stored.with_suffix(f".{os.getpid()}")
     partial.write_text(
-        json.dumps(
-            {"accel": choice.accel, "reason": choice.reason, "degraded": choice.degraded}
-        )
+        json.dumps({"accel": choice.accel, "reason": choice.reason, "degraded": choice.degraded})
     )
     partial.replace(stored)
-    for old in cache_dir().glob("accel-*.json"):
+    for old in stored.parent.glob("accel-*.json"):
         if old != stored:
             old.unlink(missing_ok=True)
-    return choice

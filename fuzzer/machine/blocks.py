@@ -15,6 +15,7 @@ from pathlib import Path
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
 
 from fuzzer.errors import BadInputError
 
@@ -47,6 +48,8 @@ def read_blocks(module: Path) -> tuple[Block, ...]:
                 if not isinstance(section, RelocationSection):
                     continue
                 symbols = elf.get_section(section["sh_link"])
+                if not isinstance(symbols, SymbolTableSection):
+                    continue
                 code = elf.get_section(section["sh_info"]).name
                 for relocation in section.iter_relocations():
                     symbol = symbols.get_symbol(relocation["r_info_sym"])

@@ -49,9 +49,7 @@ def ensure_initrd() -> tuple[Path, str]:
             (root / "bin" / applet).symlink_to("busybox")
         code = [str(source) for source in sources if source.suffix == ".c"]
         _run(["gcc", *CFLAGS, *code, "-o", str(root / "init")], None)
-        names = "\n".join(
-            str(path.relative_to(root)) for path in [root, *sorted(root.rglob("*"))]
-        )
+        names = "\n".join(str(path.relative_to(root)) for path in [root, *sorted(root.rglob("*"))])
         archive = _run(
             ["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet", "--reproducible"],
             names.encode(),

@@ -16,12 +16,19 @@ from typing import TextIO
 
 from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.source import KernelSource, compiler_version, prepare_source
+from fuzzer.machine.source import (
+    KernelSource,
+    compiler_version,
+    prepare_source,
+    source_key,
+)
 from fuzzer.paths import project_root
 from fuzzer.progress import Progress
 
 # Lines that make prints for a build of 6.12; steers the time left, nothing else.
 _TYPICAL_STEPS = 1380
+# Looked up here: between fork and exec the dynamic loader must not be entered.
+_LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 # Without these the fuzzer cannot work at all; asked of a kernel that was built elsewhere.
@@ -102,7 +109,7 @@ def _make_variables(flavour: Flavour) -> list[str]:
 
 def end_with_parent() -> None:
     """For ``preexec_fn``: have this child terminated when its parent dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _configure(source: KernelSource, directory: Path, requested: dict[str, str]) -> None:
@@ -178,7 +185,9 @@ def _compile(
     if process.returncode:
         tail = " / ".join(_errors_in(log.read_text(errors="replace")))
         kept = log.rename(directory.parent / f"failed-{flavour}-kernel.log")
-        raise InfrastructureError(f"building the {flavour} kernel failed: {tail}. All of it: {kept}")
+        raise InfrastructureError(
+            f"building the {flavour} kernel failed: {tail}. All of it: {kept}"
+        )
     # Modules are checked against this; a full "make modules" would write it.
     shutil.copyfile(directory / "vmlinux.symvers", directory / "Module.symvers")
     progress.finish("done")
@@ -189,10 +198,10 @@ def _errors_in(log: str) -> list[str]:
     return lines[:3] or log.splitlines()[-3:]
 
 
-def kernel_key(flavour: Flavour, source: KernelSource) -> str:
+def kernel_key(flavour: Flavour, source: str) -> str:
     """Return the key of a build: source, patches, config, objects, compiler."""
     return content_key(
-        source.key, _fragments(flavour), " ".join(_make_variables(flavour)), compiler_version()
+        source, _fragments(flavour), " ".join(_make_variables(flavour)), compiler_version()
     )
 
 
@@ -200,10 +209,10 @@ def ready_kernel(flavour: Flavour, options: KernelOptions) -> Kernel | None:
     """Return the kernel if it is built already."""
     if options.build is not None:
         return _given_build(flavour, options.build)
-    source = prepare_source(options.source)
+    source = source_key(options.source)
     key = kernel_key(flavour, source)
-    directory = lookup(f"kernel-{flavour}", key)
-    return Kernel(flavour, directory, source.directory, key) if directory else None
+    directory, tree = lookup(f"kernel-{flavour}", key), lookup("source", source)
+    return Kernel(flavour, directory, tree, key) if directory and tree else None
 
 
 def ensure_kernel(
@@ -225,7 +234,7 @@ def ensure_kernel(
     if options.build is not None:
         return _given_build(flavour, options.build)
     source = prepare_source(options.source)
-    key = kernel_key(flavour, source)
+    key = kernel_key(flavour, source.key)
 
     def build(directory: Path) -> None:
         requested = parse_config(_fragments(flavour))

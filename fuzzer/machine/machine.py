@@ -15,12 +15,13 @@ from pexpect.socket_pexpect import SocketSpawn
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import BULK, BULK_SIZE, OUTPUT, CallResult, Channel, Command, Status
-from fuzzer.machine.qemu import Hardware, Qemu, command_line
+from fuzzer.machine.qemu import Hardware, Qemu, QemuKilledError, command_line
 from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
 
 BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
 COMMAND_TIMEOUT = 60.0
 READY = "pkvfuzz: executor ready"
+_PANIC = "Kernel panic - not syncing: "
 
 
 class LostMachineError(InfrastructureError):
@@ -46,6 +47,10 @@ class DriverImage:
     name: str
     device: str
     params: str = ""
+
+
+def _text(output: str | bytes | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 class Machine:
@@ -79,32 +84,48 @@ class Machine:
                 line of the console.
         """
         channel = Channel()
-        if ram is not None:
-            create_memory(ram, hardware.ram_mib)
-        kernel_arguments = (
-            f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
-            f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
-            f"pkvfuzz_channel={hardware.channel_address:#x}"
-        )
-        arguments = [
-            *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
-            *("-kernel", str(kernel), "-initrd", str(initrd), "-append", kernel_arguments),
-        ]
-        machine = cls(Qemu(arguments, channel), channel, hardware, accel)
-        console = SocketSpawn(machine.qemu.console, timeout=BOOT_TIMEOUT[accel])
         try:
-            console.expect_exact(READY)
-        except (EOF, TIMEOUT) as error:
-            text = (console.before or b"").decode(errors="replace")
-            lines = [line for line in text.splitlines() if line.strip()]
-            last = lines[-1] if lines else "nothing was printed"
+            if ram is not None:
+                create_memory(ram, hardware.ram_mib)
+            kernel_arguments = (
+                f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
+                f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
+                f"pkvfuzz_channel={hardware.channel_address:#x}"
+            )
+            arguments = [
+                *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
+                *("-kernel", str(kernel), "-initrd", str(initrd), "-append", kernel_arguments),
+            ]
+            machine = cls(Qemu(arguments, channel, interactive=True), channel, hardware, accel)
+        except BaseException:
+            channel.close()
+            raise
+        try:
+            machine._await_boot()
+            machine.command(Command.PING)
+        except BaseException:
             machine.close()
+            raise
+        return machine
+
+    def _await_boot(self) -> None:
+        timeout = BOOT_TIMEOUT[self.accel]
+        console = SocketSpawn(self.qemu.console, timeout=timeout)
+        try:
+            if console.expect_exact([READY, _PANIC]):
+                console.expect_exact("\n")
+                raise InfrastructureError(
+                    f"the guest's kernel gave up booting: {_PANIC}{_text(console.before).strip()}"
+                )
+        except (EOF, TIMEOUT) as error:
+            lines = [line for line in _text(console.before).splitlines() if line.strip()]
+            last = lines[-1] if lines else "nothing was printed"
             raise InfrastructureError(
-                f"the guest did not boot within {BOOT_TIMEOUT[accel]:.0f} s on {accel}; "
+                f"the guest did not boot within {timeout:.0f} s on {self.accel}; "
                 f"its last words: {last}"
             ) from error
-        machine.command(Command.PING)
-        return machine
+        # The end of the greeting, which is still in the socket, is lost: no harm.
+        self.qemu.record_console()
 
     @classmethod
     def restore(
@@ -116,29 +137,38 @@ class Machine:
         machine writes to it, so that it can be frozen again. With ``channel``,
         that one is used, and outlives the machine: libFuzzer's counters are in
         it. No other machine may be using it.
+
+        Raises:
+            LostMachineError: QEMU was killed meanwhile; another try may do.
+            InfrastructureError: QEMU does not start, or refuses the template.
         """
         owns_channel = channel is None
         channel = channel or Channel()
-        channel.restore_header(template.header())
-        if memory is not None:
-            copy_memory(template.ram, memory)
-        arguments = [
-            *command_line(
-                template.hardware,
-                template.accel,
-                ram=memory or template.ram,
-                ram_shared=memory is not None,
-                channel_fd=channel.fd,
-            ),
-            *("-incoming", "defer"),
-        ]
-        qemu = Qemu(arguments, channel)
         try:
-            thaw(qemu, template)
-        except BaseException:
-            qemu.kill()
+            channel.restore_header(template.header())
+            if memory is not None:
+                copy_memory(template.ram, memory)
+            arguments = [
+                *command_line(
+                    template.hardware,
+                    template.accel,
+                    ram=memory or template.ram,
+                    ram_shared=memory is not None,
+                    channel_fd=channel.fd,
+                ),
+                *("-incoming", "defer"),
+            ]
+            qemu = Qemu(arguments, channel)
+            try:
+                thaw(qemu, template)
+            except BaseException:
+                qemu.kill()
+                raise
+        except BaseException as error:
             if owns_channel:
                 channel.close()
+            if isinstance(error, QemuKilledError):
+                raise LostMachineError(str(error)) from error
             raise
         return cls(qemu, channel, template.hardware, template.accel, owns_channel=owns_channel)
 
@@ -169,9 +199,24 @@ class Machine:
         # In slices, so that a QEMU that was killed is noticed at once.
         while not self.channel.wait(min(0.5, timeout)):
             if not self.qemu.is_running():
-                raise LostMachineError("QEMU ended while the guest was working")
+                raise LostMachineError(
+                    f"QEMU ended while the guest was working{self._last_words()}"
+                )
             if time.monotonic() > deadline:
-                raise LostMachineError(f"the guest did not answer within {timeout:.1f} s")
+                raise LostMachineError(
+                    f"the guest did not answer within {timeout:.1f} s{self._last_words()}"
+                )
+
+    def console_text(self) -> str:
+        """Return what the guest printed on its console since it was restored.
+
+        A kernel panic is reported there and nowhere else.
+        """
+        return self.qemu.console_text()
+
+    def _last_words(self) -> str:
+        lines = [line for line in self.console_text().splitlines() if line.strip()]
+        return f"; the last line on its console: {lines[-1]}" if lines else ""
 
     def command(
         self, command: Command, length: int = 0, timeout: float = COMMAND_TIMEOUT

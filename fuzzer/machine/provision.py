@@ -9,6 +9,7 @@ which takes a fraction of a second.
 from __future__ import annotations
 
 import array
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from fuzzer.machine.blocks import Block, blocks_at, make_table, read_blocks
 from fuzzer.machine.driver import Driver
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.machine import DriverImage, Machine
+from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.template import Template, check_space
 from fuzzer.program.text import parse_program
@@ -28,6 +29,7 @@ from fuzzer.program.wire import encode
 from fuzzer.target.target import ResetKind, Target
 
 _KEEP = 12
+_RESTORE_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,18 @@ class Guest:
     reset: bytes
 
     def restore(self, channel: layout.Channel | None = None) -> Machine:
-        """Return a fresh machine in the template's state, ready for programs."""
+        """Return a fresh machine in the template's state, ready for programs.
+
+        Raises:
+            InfrastructureError: it cannot be restored.
+        """
+        for _ in range(_RESTORE_TRIES - 1):
+            # Somebody may kill a QEMU at any moment; also one that is just starting.
+            with contextlib.suppress(LostMachineError):
+                return self._restore(channel)
+        return self._restore(channel)
+
+    def _restore(self, channel: layout.Channel | None) -> Machine:
         machine = Machine.restore(self.template, channel=channel)
         self.equip(machine)
         return machine

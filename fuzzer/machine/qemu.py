@@ -12,10 +12,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from qemu.qmp import QMPClient, QMPError
 
@@ -26,8 +27,14 @@ from fuzzer.machine.channel import Channel
 
 QEMU = "qemu-system-x86_64"
 QMP_TIMEOUT = 20.0
+# Looked up here: between fork and exec the dynamic loader must not be entered.
+_LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 _MIB = 1 << 20
+
+
+class QemuKilledError(InfrastructureError):
+    """A signal from outside ended QEMU. Start another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,8 @@ def command_line(
     )
     # A baseline CPU: no rdrand, no instructions that differ between hosts.
     cpu = "host" if accel is Accel.KVM else "qemu64"
-    accel_option = "kvm" if accel is Accel.KVM else ("tcg,thread=single" if hardware.icount else "tcg,thread=multi")
+    threads = "single" if hardware.icount else "multi"
+    accel_option = "kvm" if accel is Accel.KVM else f"tcg,thread={threads}"
     arguments = [
         QEMU,
         *("-machine", "microvm,acpi=off,rtc=on,pit=on,pic=on"),
@@ -112,56 +120,166 @@ def command_line(
 
 def _die_with_parent(parent: int) -> None:
     # Runs in the child between fork and exec: keep it to system calls.
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
     # Ctrl-C is for the campaign to act on, not for its machines to die of.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+@dataclass(slots=True)
+class _Resources:
+    """What a running QEMU holds on the host, and how it is let go.
+
+    Apart from :class:`Qemu`, so that a finalizer can hold it: a machine that
+    nobody closed is ended when it is collected, or when Python exits.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    qmp: QMPClient
+    output: int
+    record: int
+    owner: int
+    process: subprocess.Popen[bytes] | None = None
+    console: socket.socket | None = None
+
+    def release(self) -> None:
+        if os.getpid() != self.owner:
+            return  # a forked copy; the machine is not its own
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+        with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):
+            # qemu.qmp raises from its reader when QEMU is gone: expected here.
+            self.loop.run_until_complete(asyncio.wait_for(self.qmp.disconnect(), QMP_TIMEOUT))
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                self.loop.run_until_complete(task)
+        self.loop.close()
+        if self.console is not None:
+            self.console.close()
+        os.close(self.output)
+        os.close(self.record)
+
+
 class Qemu:
     """A running QEMU, ended with :meth:`kill` or with its parent, whichever is first.
+
+    Its parent is the thread that made it: Linux counts that thread's end as
+    the parent's.
+
+    The guest's console goes to memory, where :meth:`console_text` finds it,
+    until somebody wants :attr:`console`. A socket that nobody reads would
+    stop the guest as soon as its kernel prints an oops.
 
     Raises:
         InfrastructureError: QEMU did not start, or does not answer on QMP.
     """
 
-    def __init__(self, arguments: list[str], channel: Channel) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._qmp = QMPClient("pkvfuzz")
-        # In memory: what QEMU says must be readable when the disk is full.
-        self._stderr: IO[bytes] = os.fdopen(os.memfd_create("qemu-output"), "w+b")
-        ours, theirs = socket.socketpair()
-        self.console, console_theirs = socket.socketpair()
-        qmp_fd, console_fd = theirs.fileno(), console_theirs.fileno()
-        full = [
-            *arguments,
-            *("-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"),
-            *("-chardev", f"socket,id=console,fd={console_fd}", "-serial", "chardev:console"),
-        ]
+    def __init__(
+        self, arguments: list[str], channel: Channel, *, interactive: bool = False
+    ) -> None:
+        # Both in memory: what is said there must be readable when the disk is full.
+        self._resources = _Resources(
+            asyncio.new_event_loop(),
+            QMPClient("pkvfuzz"),
+            os.memfd_create("qemu-output", os.MFD_CLOEXEC),
+            os.memfd_create("qemu-console", os.MFD_CLOEXEC),
+            os.getpid(),
+        )
+        self._release = weakref.finalize(self, self._resources.release)
         try:
-            self.process = subprocess.Popen(
-                full,
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                pass_fds=(qmp_fd, console_fd, channel.fd),
-                preexec_fn=functools.partial(_die_with_parent, os.getpid()),
-            )
-        except OSError as error:
-            ours.close()
-            raise InfrastructureError(
-                f"starting {QEMU}: {error.strerror}. Install it: apt-get install qemu-system-x86"
-            ) from error
-        finally:
-            theirs.close()
-            console_theirs.close()
+            self._start(arguments, channel, interactive)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, arguments: list[str], channel: Channel, interactive: bool) -> None:
+        resources = self._resources
+        with contextlib.ExitStack() as stack:
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            passed = [theirs.fileno(), channel.fd, resources.record]
+            if interactive:
+                resources.console, console = socket.socketpair()
+                stack.callback(console.close)
+                passed.append(console.fileno())
+                backend = f"socket,id=console,fd={console.fileno()}"
+            else:
+                backend = f"file,id=console,path=/proc/self/fd/{resources.record}"
+            full = [
+                *arguments,
+                *("-chardev", f"socket,id=qmp,fd={theirs.fileno()}"),
+                *("-mon", "chardev=qmp,mode=control"),
+                *("-chardev", backend, "-serial", "chardev:console"),
+            ]
+            try:
+                resources.process = subprocess.Popen(
+                    full,
+                    stdin=subprocess.DEVNULL,
+                    stdout=resources.output,
+                    stderr=resources.output,
+                    pass_fds=passed,
+                    preexec_fn=functools.partial(_die_with_parent, os.getpid()),
+                )
+            except OSError as error:
+                ours.close()
+                raise InfrastructureError(
+                    f"starting {QEMU}: {error.strerror}. "
+                    "Install it: apt-get install qemu-system-x86"
+                ) from error
         try:
-            self._run(self._qmp.connect(ours))
+            self._run(resources.qmp.connect(ours))
         except (QMPError, OSError, TimeoutError) as error:
             ours.close()
             raise self.lost(f"QEMU does not answer ({type(error).__name__})") from error
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process; it has ended once :meth:`kill` was called."""
+        assert self._resources.process is not None
+        return self._resources.process
+
+    @property
+    def console(self) -> socket.socket:
+        """The guest's console, both ways.
+
+        What was printed before the first use is there to be read. From then
+        on it must be read, or given back with :meth:`record_console`.
+        """
+        if self._resources.console is None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                theirs.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    theirs.send(os.pread(self._resources.record, 4096, 0))
+                theirs.setblocking(True)
+                self._resources.console = ours
+                self.pass_fd("console", theirs.fileno())
+                address = {"type": "fd", "data": {"str": "console"}}
+                self._change_console("socket", {"addr": address, "server": False})
+        return self._resources.console
+
+    def record_console(self) -> None:
+        """Send the console to memory again, and close the socket."""
+        console = self._resources.console
+        if console is None:
+            return
+        self._change_console("file", {"out": f"/proc/self/fd/{self._resources.record}"})
+        self._resources.console = None
+        console.close()
+
+    def _change_console(self, kind: str, data: dict[str, object]) -> None:
+        self.execute("chardev-change", id="console", backend={"type": kind, "data": data})
+
+    def console_text(self) -> str:
+        """Return what the guest printed on the recorded console."""
+        if not self._release.alive:
+            return ""
+        size = os.fstat(self._resources.record).st_size
+        return os.pread(self._resources.record, size, 0).decode(errors="replace")
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +293,8 @@ class Qemu:
         self.kill()
 
     def _run(self, awaitable: Any) -> Any:
-        return self._loop.run_until_complete(asyncio.wait_for(awaitable, QMP_TIMEOUT))
+        loop = self._resources.loop
+        return loop.run_until_complete(asyncio.wait_for(awaitable, QMP_TIMEOUT))
 
     def execute(self, command: str, **arguments: object) -> Any:
         """Run one QMP command and return its result.
@@ -185,13 +304,13 @@ class Qemu:
         """
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
-            return self._run(self._qmp.execute(command, named or None))
+            return self._run(self._resources.qmp.execute(command, named or None))
         except (QMPError, OSError, TimeoutError) as error:
             raise self.lost(f"QMP {command}: {error}") from error
 
     def pass_fd(self, name: str, fd: int) -> None:
         """Hand QEMU a file descriptor, to be used by ``name``."""
-        self._qmp.send_fd_scm(fd)
+        self._resources.qmp.send_fd_scm(fd)
         self.execute("getfd", fdname=name)
 
     def wait_migration(self) -> None:
@@ -202,7 +321,7 @@ class Qemu:
                 return
             if state in {"failed", "cancelled"}:
                 raise self.lost(f"the migration {state}")
-            self._loop.run_until_complete(asyncio.sleep(0.001))
+            self._run(asyncio.sleep(0.001))
         raise self.lost("the migration did not end")
 
     def is_running(self) -> bool:
@@ -212,32 +331,24 @@ class Qemu:
     def lost(self, what: str) -> InfrastructureError:
         """Kill QEMU and return an error that says what it printed."""
         printed = self._printed()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Its sockets close a moment before it can be waited for.
+            self.process.wait(0.2)
         code = self.process.poll()
         self.kill()
+        if code is not None and code < 0:
+            return QemuKilledError(f"{what}: QEMU was killed by signal {-code}")
         state = "" if code is None else f" (exit status {code})"
         detail = f": {printed}" if printed else ""
         return InfrastructureError(f"{what}{state}{detail}. Try: pkvfuzz doctor")
 
     def _printed(self) -> str:
-        if self._stderr.closed:
+        if not self._release.alive:
             return ""
-        self._stderr.seek(0)
-        text = self._stderr.read().decode(errors="replace")
+        size = os.fstat(self._resources.output).st_size
+        text = os.pread(self._resources.output, size, 0).decode(errors="replace")
         return " / ".join(line for line in text.splitlines()[-4:] if line)
 
     def kill(self) -> None:
         """End QEMU at once and release everything. May be called again."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        if not self._loop.is_closed():
-            with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):
-                # qemu.qmp raises from its reader when QEMU is gone: expected here.
-                self._run(self._qmp.disconnect())
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    self._loop.run_until_complete(task)
-            self._loop.close()
-        self.console.close()
-        self._stderr.close()
+        self._release()

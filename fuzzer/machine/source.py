@@ -53,7 +53,8 @@ def find_tarball(directory: Path = Path("/usr/src")) -> Path:
     """
     candidates: list[tuple[tuple[int, ...], Path]] = []
     # Ubuntu keeps the tarball in a directory of the same name.
-    for path in [*directory.glob("linux-source-*.tar.*"), *directory.glob("*/linux-source-*.tar.*")]:
+    name = "linux-source-*.tar.*"
+    for path in [*directory.glob(name), *directory.glob(f"*/{name}")]:
         match = _TARBALL.search(path.name)
         if match:
             version = tuple(int(number) for number in match[1].split("."))
@@ -63,8 +64,8 @@ def find_tarball(directory: Path = Path("/usr/src")) -> Path:
             return path
     if not candidates:
         raise InfrastructureError(
-            f"no kernel source in {directory}. Install it: apt-get install linux-source-{PREFERRED} "
-            "(or linux-source), or give --kernel-source DIR"
+            f"no kernel source in {directory}. Install it: apt-get install "
+            f"linux-source-{PREFERRED} (or linux-source), or give --kernel-source DIR"
         )
     return max(candidates)[1]
 
@@ -107,6 +108,21 @@ def _tree_stamp(directory: Path) -> str:
     return "\n".join(sorted(entries))
 
 
+def source_key(given: Path | None = None) -> str:
+    """Return the key of a patched tree, without unpacking it.
+
+    Raises:
+        BadInputError: the directory given is not a kernel tree.
+        InfrastructureError: there is no kernel source.
+    """
+    patches = [patch.path.read_bytes() for patch in kernel_patches()]
+    if given is None:
+        return content_key(file_stamp(find_tarball()), *patches)
+    if not (given / "Kconfig").is_file() or not (given / "kernel").is_dir():
+        raise BadInputError(f"--kernel-source {given}: not a kernel source tree (no Kconfig)")
+    return content_key(_tree_stamp(given.resolve()), *patches)
+
+
 def prepare_source(given: Path | None = None) -> KernelSource:
     """Return a patched tree: of the directory given, else of the distribution's package.
 
@@ -116,21 +132,14 @@ def prepare_source(given: Path | None = None) -> KernelSource:
         BadInputError: the directory is not a kernel tree.
         InfrastructureError: unpacking failed.
     """
-    patches = [patch.path.read_bytes() for patch in kernel_patches()]
-    if given is not None:
-        if not (given / "Kconfig").is_file() or not (given / "kernel").is_dir():
-            raise BadInputError(f"--kernel-source {given}: not a kernel source tree (no Kconfig)")
-        identity = _tree_stamp(given.resolve())
-    else:
-        tarball = find_tarball()
-        identity = file_stamp(tarball)
-    key = content_key(identity, *patches)
+    key = source_key(given)
+    origin = given.resolve() if given else find_tarball()
 
     def build(directory: Path) -> None:
         progress = Progress("unpacking the kernel source")
         if given is not None:
             _run(
-                ["cp", "-a", "--reflink=auto", f"{given.resolve()}/.", str(directory)],
+                ["cp", "-a", "--reflink=auto", f"{origin}/.", str(directory)],
                 f"copying {given}",
                 1200,
             )
@@ -138,12 +147,12 @@ def prepare_source(given: Path | None = None) -> KernelSource:
                 _run(["make", "mrproper"], "cleaning the copied kernel tree", 300, directory)
         else:
             _run(
-                ["tar", "-xf", str(tarball), "--strip-components=1", "-C", str(directory)],
-                f"unpacking {tarball}",
+                ["tar", "-xf", str(origin), "--strip-components=1", "-C", str(directory)],
+                f"unpacking {origin}",
                 1200,
             )
         _apply_patches(directory)
-        progress.finish((given or tarball).name)
+        progress.finish(origin.name)
 
     directory = build_once("source", key, build, keep=3)
     missing = directory / ".pkvfuzz-missing"

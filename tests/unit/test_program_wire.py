@@ -91,9 +91,10 @@ def test_structs_have_the_layout_of_the_channel_header(channel: Header) -> None:
 
 def test_a_call_is_encoded_byte_for_byte() -> None:
     call = Call(Op.IOCTL, 1, 2, 0x44332211, 0x0102030405060708, b"xy", (Fixup(0x10, 0x20),))
-    assert encode((call,)) == bytes.fromhex(
-        "07 01 02 01 11223344 0807060504030201 0200 0000 1000 2000"
-    ) + b"xy"
+    assert (
+        encode((call,))
+        == bytes.fromhex("07 01 02 01 11223344 0807060504030201 0200 0000 1000 2000") + b"xy"
+    )
 
 
 @given(programs)

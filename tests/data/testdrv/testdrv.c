@@ -63,7 +63,8 @@ static noinline long td_noise(void)
 {
 	pr_info("all is well\n");
 	pr_warn("warning: the sky is blue\n");
-	pr_err("debug: KASAN and BUG are words\n");
+	pr_err("DEBUG: KASAN and BUG are words\n");
+	pr_info("two\nlines\n");
 	return 0;
 }
 
@@ -223,6 +224,11 @@ static noinline long td_refcount(void)
 	return 0;
 }
 
+static noinline long td_panic(void)
+{
+	panic("%s asked for it", KBUILD_MODNAME);
+}
+
 static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	switch (cmd) {
@@ -283,6 +289,8 @@ static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return td_list();
 	case TD_REFCOUNT:
 		return td_refcount();
+	case TD_PANIC:
+		return td_panic();
 	}
 	return -ENOTTY;
 }

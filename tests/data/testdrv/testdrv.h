@@ -57,5 +57,6 @@ struct td_fill {
 #define TD_REFCOUNT	_IO(TD_MAGIC, 33)
 #define TD_DOUBLE_FREE	_IO(TD_MAGIC, 34)
 #define TD_RESET	_IO(TD_MAGIC, 35)	/* as TD_SET, with td_reset() for coverage */
+#define TD_PANIC	_IO(TD_MAGIC, 36)
 
 #endif

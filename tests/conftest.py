@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: the driver's description, and a marker by directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzzer.paths import project_root
+from fuzzer.target.target import Target, load_target
+
+_TESTS = Path(__file__).parent
+_MARKED = ("vm", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests below ``vm/`` and ``e2e/`` as what they are."""
+    for item in items:
+        for name in _MARKED:
+            if item.path.is_relative_to(_TESTS / name):
+                item.add_marker(name)
+
+
+@pytest.fixture(scope="session")
+def pkv_target() -> Target:
+    """Return the description of the shipped driver."""
+    return load_target(project_root() / "module" / "pkv.yaml")

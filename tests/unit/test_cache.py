@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache: what is trusted, who builds, what is removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fuzzer.cache import build_once, content_key, locked, lookup
+from fuzzer.errors import InfrastructureError
+from fuzzer.paths import project_root
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use an empty cache."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("PKVFUZZ_CACHE", str(directory))
+    return directory
+
+
+def _write(directory: Path) -> None:
+    (directory / "content").write_text("new")
+
+
+def _entries(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir() if not path.name.startswith("."))
+
+
+def test_a_key_depends_on_each_part_and_where_it_ends() -> None:
+    keys = {content_key("ab", "c"), content_key("a", "bc"), content_key("abc"), content_key("ab")}
+    assert len(keys) == 4
+    assert content_key("ab", "c") == content_key(b"ab", b"c")
+
+
+def test_an_entry_is_built_once(cache: Path) -> None:
+    assert lookup("thing", "k") is None
+    directory = build_once("thing", "k", _write)
+    assert directory == cache / "thing-k"
+    (directory / "content").write_text("kept")
+    assert build_once("thing", "k", _write) == directory
+    assert lookup("thing", "k") == directory
+    assert (directory / "content").read_text() == "kept"
+
+
+_INTERRUPTED = """
+import os, signal
+from fuzzer.cache import build_once
+
+def build(directory):
+    (directory / "half").write_text("done")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+build_once("thing", "k", build)
+"""
+
+
+def test_an_interrupted_build_is_not_trusted(cache: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED], cwd=project_root(), timeout=60, check=False
+    )
+    assert done.returncode < 0
+    assert (cache / "thing-k" / "half").exists()
+    assert lookup("thing", "k") is None
+    directory = build_once("thing", "k", _write)
+    assert sorted(path.name for path in directory.iterdir()) == [".complete", "content"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_a_failed_build_leaves_nothing(cache: Path, error: BaseException) -> None:
+    def build(directory: Path) -> None:
+        _write(directory)
+        raise error
+
+    with pytest.raises(type(error)):
+        build_once("thing", "k", build)
+    assert _entries(cache) == []
+    assert lookup("thing", "k") is None
+    build_once("thing", "k", _write)
+
+
+def test_a_full_disk_is_said_to_be_full(cache: Path) -> None:
+    def build(directory: Path) -> None:
+        _write(directory)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InfrastructureError, match=r"disk .* is full.* PKVFUZZ_CACHE") as caught:
+        build_once("thing", "k", build)
+    assert str(cache) in str(caught.value)
+    assert _entries(cache) == []
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PKVFUZZ_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InfrastructureError, match=r"cannot be written: .* Set PKVFUZZ_CACHE"):
+        build_once("thing", "k", _write)
+
+
+def test_builders_at_the_same_time_build_once() -> None:
+    builds: list[Path] = []
+    found: list[Path] = []
+    all_there = threading.Barrier(4)
+
+    def build(directory: Path) -> None:
+        builds.append(directory)
+        time.sleep(0.1)
+        _write(directory)
+
+    def start() -> None:
+        all_there.wait()
+        directory = build_once("thing", "k", build)
+        assert (directory / "content").read_text() == "new"
+        found.append(directory)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(builds) == 1
+    assert found == builds * 4
+
+
+def test_the_lock_is_released_when_its_holder_fails() -> None:
+    with pytest.raises(ValueError, match="on purpose"), locked("x"):
+        raise ValueError("on purpose")
+    with locked("x"):
+        pass
+
+
+def test_the_oldest_entries_are_removed_once_nobody_can_be_using_them(cache: Path) -> None:
+    for age, key in enumerate(("new", "old", "older")):
+        stamp = build_once("thing", key, _write) / ".complete"
+        then = time.time() - 2 * 24 * 3600 * age
+        os.utime(stamp, (then, then))
+    build_once("other", "k", _write)
+    build_once("thing", "newest", _write, keep=3)
+    assert _entries(cache) == ["other-k", "thing-new", "thing-newest", "thing-old"]
+    build_once("thing", "last", _write, keep=1)
+    assert _entries(cache) == ["other-k", "thing-last", "thing-new", "thing-newest"]

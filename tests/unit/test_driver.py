@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Driver builds with a make that is a shell script, and planted bugs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from fuzzer.errors import BadInputError
+from fuzzer.machine.driver import build_driver, find_bug, list_bugs
+from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.target.target import Target, load_target
+
+_YAML = """\
+version: 1
+name: toy
+device: /dev/toy
+module: {source: ., name: toy}
+calls:
+  - read: [1]
+"""
+
+_PATCH = """\
+SPDX-License-Identifier: GPL-2.0
+Bug: {name}
+Class: use-after-free
+CWE: 416
+Expect: KASAN: slab-use-after-free Read in toy_read
+Description: reads: too late.
+
+--- a/toy.c
++++ b/toy.c
+@@ -1 +1 @@
+-{old};
++int bug;
+"""
+
+# Says what it was asked for; "builds" the module by copying its source.
+_MAKE = """\
+#!/bin/sh
+echo "$@" > {calls}
+for argument; do case $argument in M=*) directory=${{argument#M=}};; esac; done
+if grep -q broken $directory/toy.c; then
+	echo "$directory/toy.c:1:1: error: broken is unknown"; exit 2
+fi
+cp $directory/toy.c $directory/{name}.ko
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """Return a driver with two planted bugs, one of which does not apply."""
+    monkeypatch.setenv("PKVFUZZ_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "source"
+    (source / "bugs").mkdir(parents=True)
+    (source / "toy.yaml").write_text(_YAML)
+    (source / "Kbuild").write_text("obj-m := toy.o\n")
+    (source / "toy.c").write_text("int x;\n")
+    (source / "bugs" / "late.patch").write_text(_PATCH.format(name="late", old="int x"))
+    (source / "bugs" / "elsewhere.patch").write_text(_PATCH.format(name="elsewhere", old="int y"))
+    return load_target(source / "toy.yaml")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    """Return a kernel with nothing but a configuration."""
+    directory = tmp_path / "kernel"
+    directory.mkdir()
+    (directory / ".config").write_text("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX=y\n")
+    return Kernel(Flavour.FAST, directory, directory, "key")
+
+
+def _fake_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str = "toy") -> Path:
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    calls = tmp_path / "calls"
+    make = directory / "make"
+    make.write_text(_MAKE.format(calls=calls, name=name))
+    make.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    return calls
+
+
+def test_bugs_are_listed_with_their_headers(target: Target) -> None:
+    bugs = list_bugs(target)
+    assert [bug.name for bug in bugs] == ["elsewhere", "late"]
+    late = bugs[1]
+    assert (late.kind, late.cwe) == ("use-after-free", "416")
+    assert late.expect == "KASAN: slab-use-after-free Read in toy_read"
+    assert find_bug(target, "late") == late
+
+
+def test_the_shipped_bugs_say_what_they_are(pkv_target: Target) -> None:
+    bugs = list_bugs(pkv_target)
+    assert bugs
+    for bug in bugs:
+        assert bug.kind
+        assert bug.cwe.isdigit()
+        assert bug.expect
+        assert f"Bug: {bug.name}\n" in bug.path.read_text()
+
+
+def test_an_unknown_bug_is_refused_with_those_that_exist(target: Target) -> None:
+    with pytest.raises(BadInputError, match=r"--bug lat: no such bug .* elsewhere, late"):
+        find_bug(target, "lat")
+
+
+def test_a_target_without_bugs_has_none(target: Target, tmp_path: Path) -> None:
+    elsewhere = dataclasses.replace(target, path=tmp_path / "elsewhere" / "toy.yaml")
+    assert list_bugs(elsewhere) == []
+    with pytest.raises(BadInputError, match="there are: none"):
+        find_bug(elsewhere, "late")
+
+
+def test_a_driver_is_built_once_for_its_content(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _fake_make(tmp_path, monkeypatch)
+    driver = build_driver(target, kernel)
+    assert driver.image() == b"int x;\n"
+    assert "KCOV_INSTRUMENT=y KASAN_SANITIZE=y modules" in calls.read_text()
+    calls.unlink()
+    assert build_driver(target, kernel) == driver
+    assert not calls.exists()
+    buggy = build_driver(target, kernel, find_bug(target, "late"))
+    assert buggy.image() == b"int bug;\n"
+    assert (target.path.parent / "toy.c").read_text() == "int x;\n"
+    (target.path.parent / "toy.c").write_text("int x; \n")
+    edited = build_driver(target, kernel)
+    other = build_driver(target, dataclasses.replace(kernel, key="other"))
+    assert len({driver.key, buggy.key, edited.key, other.key}) == 4
+
+
+def test_an_old_compiler_gets_checked_string_functions(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _fake_make(tmp_path, monkeypatch)
+    (kernel.directory / ".config").write_text("")
+    build_driver(target, kernel)
+    assert "-Dmemcpy=__asan_memcpy" in calls.read_text()
+
+
+def test_a_patch_that_does_not_apply_is_an_error(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _fake_make(tmp_path, monkeypatch)
+    with pytest.raises(BadInputError, match=r"elsewhere\.patch does not apply to .*source"):
+        build_driver(target, kernel, find_bug(target, "elsewhere"))
+    assert not calls.exists()
+    assert list((tmp_path / "cache").glob("driver-*")) == []
+
+
+def test_a_driver_that_does_not_compile_is_an_error_with_the_compilers_words(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_make(tmp_path, monkeypatch)
+    (target.path.parent / "toy.c").write_text("broken\n")
+    with pytest.raises(BadInputError, match=r"does not build:\ntoy\.c:1:1: error: broken"):
+        build_driver(target, kernel)
+
+
+def test_a_build_that_makes_no_module_of_the_name_is_an_error(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_make(tmp_path, monkeypatch, name="other")
+    with pytest.raises(BadInputError, match=r"made no toy\.ko; module\.name in .*toy\.yaml"):
+        build_driver(target, kernel)
+
+
+def test_a_ready_module_is_used_and_takes_no_bug(
+    target: Target, kernel: Kernel, tmp_path: Path
+) -> None:
+    built = tmp_path / "ready.ko"
+    built.write_bytes(b"ELF")
+    module = dataclasses.replace(target.module, source=None, object=built)
+    ready = dataclasses.replace(target, module=module)
+    assert build_driver(ready, kernel).image() == b"ELF"
+    with pytest.raises(BadInputError, match="source form"):
+        build_driver(ready, kernel, find_bug(target, "late"))

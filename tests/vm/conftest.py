@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels, drivers and templates for the VM tests; they come from the real cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fuzzer.machine.accel import Accel, choose_accel
+from fuzzer.machine.driver import build_driver, find_bug
+from fuzzer.machine.kernel import Flavour, Kernel, ensure_kernel
+from fuzzer.machine.provision import Guest, ensure_guest
+from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
+from tests.vm.guests import GuestFactory
+
+_TESTDRV = Path(__file__).parent.parent / "data" / "testdrv" / "testdrv.yaml"
+
+
+@pytest.fixture(scope="session")
+def accel() -> Accel:
+    """Return the accelerator that is best on this host."""
+    return choose_accel().accel
+
+
+@pytest.fixture(scope="session")
+def fast_kernel() -> Kernel:
+    """Return the kernel that fuzzes."""
+    return ensure_kernel(Flavour.FAST)
+
+
+@pytest.fixture(scope="session")
+def full_kernel() -> Kernel:
+    """Return the kernel that judges."""
+    return ensure_kernel(Flavour.FULL)
+
+
+@pytest.fixture(scope="session")
+def testdrv() -> Target:
+    """Return the description of the driver that misbehaves on demand."""
+    return load_target(_TESTDRV)
+
+
+@pytest.fixture(scope="session")
+def guest(request: pytest.FixtureRequest, pkv_target: Target, accel: Accel) -> GuestFactory:
+    """Return a function that makes guests."""
+    made: dict[tuple[Flavour, str | None, Path], Guest] = {}
+
+    def make(flavour: Flavour, bug: str | None = None, *, target: Target | None = None) -> Guest:
+        target = target or pkv_target
+        key = (flavour, bug, target.path)
+        if key not in made:
+            kernel: Kernel = request.getfixturevalue(f"{flavour}_kernel")
+            planted = find_bug(target, bug) if bug else None
+            driver = build_driver(target, kernel, planted)
+            made[key] = ensure_guest(target, kernel, driver, accel)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session", params=list(Flavour))
+def misbehaving(request: pytest.FixtureRequest, guest: GuestFactory, testdrv: Target) -> Guest:
+    """Return a guest with testdrv, of each flavour in turn."""
+    return guest(request.param, target=testdrv)
+
+
+@pytest.fixture(scope="session")
+def fast_misbehaving(guest: GuestFactory, testdrv: Target) -> Guest:
+    """Return a ``fast`` guest with testdrv."""
+    return guest(Flavour.FAST, target=testdrv)
+
+
+@pytest.fixture(scope="session")
+def full_misbehaving(guest: GuestFactory, testdrv: Target) -> Guest:
+    """Return a ``full`` guest with testdrv."""
+    return guest(Flavour.FULL, target=testdrv)
+
+
+@pytest.fixture(scope="session")
+def reloading(fast_misbehaving: Guest) -> Guest:
+    """Return a ``fast`` guest with testdrv, loaded again between programs."""
+    reset = ResetSpec(ResetKind.RELOAD)
+    target = replace(fast_misbehaving.target, reset=reset)
+    return replace(fast_misbehaving, target=target, reset=b"")

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests for tests, and programs given as text."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fuzzer.crash.kmsg import console_lines
+from fuzzer.crash.splat import Splat, find_splat
+from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.machine import Machine, Run
+from fuzzer.machine.provision import Guest
+from fuzzer.program.text import parse_program
+from fuzzer.program.wire import encode
+from fuzzer.target.target import Target
+
+
+class GuestFactory(Protocol):
+    """Makes guests, each once in a session: by default of the shipped driver."""
+
+    def __call__(
+        self, flavour: Flavour, bug: str | None = None, *, target: Target | None = None
+    ) -> Guest:
+        """Return the guest of a flavour, with a planted bug if one is named."""
+
+
+def wire(text: str, target: Target) -> bytes:
+    """Return the wire form of a program given as text."""
+    return encode(parse_program(text, target, "test"))
+
+
+def run(machine: Machine, guest: Guest, text: str, timeout: float = 30.0) -> Run:
+    """Run a program given as text."""
+    return machine.run(wire(text, guest.target), timeout)
+
+
+def returned(result: Run) -> list[tuple[int, int]]:
+    """Return each call's return value and errno."""
+    return [(call.ret, call.error) for call in result.results]
+
+
+def splat(log: bytes) -> Splat | None:
+    """Return the splat in raw kmsg records."""
+    return find_splat(console_lines(log))
