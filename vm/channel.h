@@ -88,13 +88,16 @@ struct ch_header {
 	uint32_t output_length;
 	uint32_t log_length;
 	uint32_t n_pcs;			/* pcs seen, before folding */
-	uint32_t stopped_call;		/* for CH_TIMEOUT, CH_STUCK, CH_DIED */
+	uint32_t stopped_call;		/* for CH_TIMEOUT, CH_STUCK, CH_DIED:
+					 * its index; n calls: the reset */
 	uint64_t programs;		/* programs run since boot */
 	uint64_t loop_ns;		/* guest time a CH_LOOP took */
 	uint64_t loop_calls;
 	uint64_t text_start;		/* load address of the module's .text */
 	uint64_t progress;		/* moves with every call */
 	uint64_t tsc;			/* ticks from request to reply */
+	uint32_t current_call;		/* the call that is running */
+	uint32_t pad3;
 	char message[256];
 };
 

@@ -87,6 +87,8 @@ class Header(ctypes.Structure):
         ("text_start", ctypes.c_uint64),
         ("progress", ctypes.c_uint64),
         ("tsc", ctypes.c_uint64),
+        ("current_call", ctypes.c_uint32),
+        ("pad3", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -241,8 +243,10 @@ class Channel:
         found = []
         for i in range(min(self.header.n_results, MAX_CALLS)):
             raw = self._results[i]
-            start = OUTPUT + min(raw.out_offset, OUTPUT_SIZE)
-            output = bytes(self.memory[start : start + raw.out_length])
+            # The guest wrote these: a driver's bug may have, too.
+            offset = min(raw.out_offset, OUTPUT_SIZE)
+            start, length = OUTPUT + offset, min(raw.out_length, OUTPUT_SIZE - offset)
+            output = bytes(self.memory[start : start + length])
             found.append(CallResult(raw.ret, raw.error, output, raw.tsc))
         return found
 

@@ -58,7 +58,6 @@ def test_a_call_that_sleeps_is_interrupted_and_the_next_ones_run(misbehaving: Gu
         assert returned(again) == [(0, 0)]
 
 
-@pytest.mark.xfail(reason="the reset's calls overwrite stopped_call")
 def test_the_call_that_was_interrupted_is_named(fast_misbehaving: Guest) -> None:
     with fast_misbehaving.restore() as machine:
         program = "ioctl(f0, TD_SET, 5)\nioctl(f0, TD_SLEEP)\nioctl(f0, TD_GET)"
@@ -199,7 +198,6 @@ def test_a_reload_resets_between_programs(reloading: Guest) -> None:
             assert {counters[number] for number in branch} == {1}
 
 
-@pytest.mark.xfail(reason="loading lists the module's sections in CH_OUTPUT")
 def test_output_survives_a_reload(reloading: Guest) -> None:
     with reloading.restore() as machine:
         (call,) = run(machine, reloading, "read(f0, 64)").results
@@ -299,7 +297,6 @@ def test_huge_counts_are_passed_on(misbehaving: Guest) -> None:
     assert done.results[1].output == b"r" * 64
 
 
-@pytest.mark.xfail(reason="the copy to CH_OUTPUT is as long as the driver says")
 @pytest.mark.parametrize("claimed", [5, 4096, 0x7FFFFFFF])
 def test_a_driver_that_claims_to_have_read_more_than_asked_is_survived(
     fast_misbehaving: Guest, claimed: int

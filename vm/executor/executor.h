@@ -24,6 +24,7 @@ void log_drain(void);
 int module_load(const void *image, size_t length, const char *params);
 int module_unload(void);
 int module_reload(void);
+void module_list_sections(void);
 
 /* coverage.c: KCOV */
 void coverage_open(void);

@@ -127,6 +127,7 @@ static int obey(void)
 		coverage_start();
 		error = module_load(channel + CH_BULK, header->length,
 				    header->module_params);
+		module_list_sections();
 		header->n_pcs = coverage_copy((uint64_t *)(channel + CH_BULK),
 					      CH_BULK_SIZE / sizeof(uint64_t));
 		log_drain();
@@ -202,6 +203,7 @@ static void answer(uint32_t status)
 {
 	log_drain();
 	header->status = status;
+	header->stopped_call = header->current_call;
 	__atomic_store_n(&header->done_seq, header->req_seq, __ATOMIC_RELEASE);
 }
 
@@ -246,6 +248,8 @@ static void watch(pid_t runner)
 		if (stalled_ms >= 2 * limit)
 			attend(CH_STUCK);
 		if (stalled_ms >= limit) {
+			if (header->status != CH_TIMEOUT)
+				header->stopped_call = header->current_call;
 			header->status = CH_TIMEOUT;
 			kill(runner, SIGUSR1);
 		}

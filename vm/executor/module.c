@@ -39,7 +39,7 @@ static bool read_address(const char *section, uint64_t *address)
 }
 
 /* Write "NAME ADDRESS\n" for each section of the module to CH_OUTPUT. */
-static void list_sections(void)
+void module_list_sections(void)
 {
 	char *out = (char *)channel + CH_OUTPUT;
 	char path[128];
@@ -96,7 +96,6 @@ int module_load(const void *image, size_t length, const char *params)
 		return fail(errno, "init_module: %s", strerror(errno));
 	if (!read_address(".text", &header->text_start))
 		header->text_start = 0;
-	list_sections();
 	if (!wait_for_device())
 		return fail(ENOENT, "the module loaded, but %s did not appear",
 			    header->device);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -23,6 +25,7 @@
 
 static uint8_t *scratch_end;
 static int files[W_N_FILES];
+static sigjmp_buf past_mapping;
 
 static inline uint32_t ticks(void)
 {
@@ -32,11 +35,19 @@ static inline uint32_t ticks(void)
 	return low;
 }
 
+/* A page that a driver maps may not be there to touch: that is an error. */
+static void leave_mapping(int signal)
+{
+	siglongjmp(past_mapping, signal);
+}
+
 void program_open(void)
 {
+	struct sigaction action = { .sa_handler = leave_mapping };
 	uint8_t *map = mmap(NULL, SCRATCH_SIZE + PAGE, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
+	sigaction(SIGBUS, &action, NULL);
 	mprotect(map + SCRATCH_SIZE, PAGE, PROT_NONE);
 	scratch_end = map + SCRATCH_SIZE;
 	for (int i = 0; i < W_N_FILES; i++)
@@ -51,11 +62,24 @@ static uint8_t *buffer(uint64_t length)
 	return scratch_end - length;
 }
 
+static bool touch(volatile uint8_t *map, uint64_t pages)
+{
+	uint8_t sum = 0;
+
+	if (sigsetjmp(past_mapping, 1))
+		return false;
+	for (uint64_t i = 0; i < pages; i++) {
+		sum += map[i * PAGE];
+		map[i * PAGE] = sum;
+	}
+	return true;
+}
+
 static int64_t touch_pages(int fd, const struct w_call *call)
 {
-	uint64_t pages = (call->arg + PAGE - 1) / PAGE;
+	uint64_t pages = call->arg / PAGE + !!(call->arg % PAGE);
 	uint8_t *map;
-	uint64_t sum = 0;
+	bool touched;
 
 	if (pages > MMAP_MAX_PAGES)
 		pages = MMAP_MAX_PAGES;
@@ -63,13 +87,11 @@ static int64_t touch_pages(int fd, const struct w_call *call)
 		   (off_t)call->cmd * PAGE);
 	if (map == MAP_FAILED)
 		return -1;
-	/* A fault here kills the runner; the host is told which call it was. */
-	for (uint64_t i = 0; i < pages; i++) {
-		sum += ((volatile uint8_t *)map)[i * PAGE];
-		((volatile uint8_t *)map)[i * PAGE] = (uint8_t)sum;
-	}
+	touched = touch(map, pages);
 	munmap(map, pages * PAGE);
-	return 0;
+	if (!touched)
+		errno = EFAULT;
+	return touched ? 0 : -1;
 }
 
 static void place_payload(uint8_t *to, const struct w_call *call,
@@ -116,7 +138,8 @@ static int64_t run_call(const struct w_call *call, const struct w_fixup *fixups,
 			read(*file, data, call->arg) :
 			pread(*file, data, call->arg, call->cmd);
 		*out = data;
-		*out_length = ret;
+		/* A driver may claim to have read more than it was asked for. */
+		*out_length = ret > scratch_end - data ? scratch_end - data : ret;
 		return ret;
 	case W_WRITE:
 	case W_PWRITE:
@@ -174,7 +197,8 @@ static uint32_t run_calls(const uint8_t *program, size_t length,
 		if (call.length > length - at)
 			call.length = length - at;
 
-		header->stopped_call = n;
+		if (results)
+			header->current_call = n;
 		header->progress++;
 		if (timed)
 			start = ticks();
@@ -191,8 +215,6 @@ static uint32_t run_calls(const uint8_t *program, size_t length,
 		results->out_offset = out_used;
 		if (out_length < 0)
 			out_length = 0;
-		if (out_length > SCRATCH_SIZE)
-			out_length = SCRATCH_SIZE;
 		if (out_length > CH_OUTPUT_SIZE - out_used)
 			out_length = CH_OUTPUT_SIZE - out_used;
 		results->out_length = out_length;
@@ -201,8 +223,10 @@ static uint32_t run_calls(const uint8_t *program, size_t length,
 		out_used += out_length;
 		results++;
 	}
-	if (results)
+	if (results) {
 		header->output_length = out_used;
+		header->current_call = n;
+	}
 	return n;
 }
 
