@@ -42,9 +42,26 @@ class Outcome:
 
 
 def _hang(title: str, log: bytes) -> Outcome:
-    text = "\n".join(console_lines(log))
+    text = "\n".join(log_lines(log))
     text = f"{title}\n{text}\n"
     return Outcome(Splat(title, "hang", None, False, text), log, lost=True)
+
+
+def log_lines(log: bytes) -> list[str]:
+    """Return the lines of a sighting's log: kmsg records, or console text."""
+    return console_lines(log) or log.decode(errors="replace").splitlines()
+
+
+def silent_guest(machine: Machine) -> Outcome:
+    """Return what is known of a guest that no longer answers.
+
+    A kernel that panics says so on its console and nowhere else.
+    """
+    log = machine.console_text().encode()
+    splat = find_splat(log_lines(log))
+    if splat:
+        return Outcome(splat, log, lost=True)
+    return _hang("INFO: the guest does not answer", log)
 
 
 def _follow(machine: Machine, log: bytes, patience: float) -> bytes:
@@ -65,10 +82,9 @@ def run_program(machine: Machine, program: bytes, *, late: bool = True) -> Outco
     try:
         run = machine.run(program, timeout=_PROGRAM_TIMEOUT)
     except LostMachineError:
-        log = machine.channel.log()
         if not machine.qemu.is_running():
             raise
-        return _hang("INFO: the guest does not answer", log)
+        return silent_guest(machine)
     log = run.log
     splat = find_splat(console_lines(log))
     try:
@@ -118,7 +134,7 @@ class Judgement:
 
 def first_impression(sighting: Sighting) -> Splat:
     """Return the splat that a worker saw, from its log."""
-    lines = console_lines(sighting.log)
+    lines = log_lines(sighting.log)
     found = find_splat(lines)
     text = "\n".join(lines) + "\n"
     return found or Splat(sighting.title, sighting.kind, None, False, f"{sighting.title}\n{text}")

@@ -54,7 +54,11 @@ class EngineOptions:
             "handle_int": 0,
             "print_final_stats": 1,
         }
-        return ["pkvfuzz", *(f"-{name}={value}" for name, value in options.items()), str(self.corpus)]
+        return [
+            "pkvfuzz",
+            *(f"-{name}={value}" for name, value in options.items()),
+            str(self.corpus),
+        ]
 
 
 class LibFuzzer:
@@ -89,9 +93,7 @@ class LibFuzzer:
         start = ctypes.addressof(pcs)
         pointer = ctypes.c_void_p
         # By item: inside a class, Python would mangle a name with two underscores.
-        self._core["__sanitizer_cov_8bit_counters_init"](
-            pointer(address), pointer(address + count)
-        )
+        self._core["__sanitizer_cov_8bit_counters_init"](pointer(address), pointer(address + count))
         self._core["__sanitizer_cov_pcs_init"](pointer(start), pointer(start + 16 * count))
 
     def mutate_bytes(self, data: bytes, max_size: int) -> bytes:

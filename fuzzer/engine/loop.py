@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.crash.judge import silent_guest
 from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting, Spool
 from fuzzer.crash.splat import find_splat
@@ -53,9 +54,11 @@ class LoopOptions:
 class Loop:
     """Runs what libFuzzer asks for on one machine, and looks at what came of it.
 
-    While the guest works, the host has a core to itself. libFuzzer usually
-    mutates the program it has just run once more, so that mutation is made
-    ahead, during the wait; :meth:`mutate` hands it out if it fits.
+    While the guest works, the host has a core to itself. So mutations are
+    made then, one ahead: what libFuzzer asks to have mutated waits until the
+    next program runs, and what it gets at once is the mutation of what it
+    asked for the time before. The guest never waits for a mutation, and every
+    program libFuzzer chooses still has its turn.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Loop:
         self._recorded: dict[str, int] = {}
         self._covered = 0
         n_blocks = len(guest.blocks)
-        self._counters = self.channel.counters(n_blocks)
+        self.counters = self.channel.counters(n_blocks)
         fuzzer.register_counters(self.channel.address(COUNTERS), n_blocks)
         self._mutator = Mutator(
             guest.target,
@@ -89,8 +92,9 @@ class Loop:
         )
         self._random = random.Random(options.seed + 1)
         self._short: list[bytes] = []
-        self._ahead_of: bytes | None = None
-        self._ahead = b""
+        self._parent: bytes | None = None
+        self._ahead: bytes | None = None
+        self._crashed: bytes | None = None
         self._fuzzing = False
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
         self._patience = 2 * guest.target.call_timeout_ms / 1000 + _SILENCE
@@ -98,15 +102,24 @@ class Loop:
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """libFuzzer's custom mutator. ``seed`` is not used: the loop's own is."""
-        if data == self._ahead_of and len(self._ahead) <= max_size:
-            self._ahead_of = None
-            return self._ahead
         if not self._fuzzing:
             self._fuzzing = True
             self.statistics.counts.fuzzing = 1
-        if len(data) > _LONG and self._short and self._random.random() < _SKIP_LONG:
-            data = self._random.choice(self._short)
-        return self._mutator.mutate(data, max_size)
+        self._parent = self._choose_parent(data)
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or len(ahead) > max_size:
+            return self._mutator.mutate(self._parent, max_size)
+        return ahead
+
+    def _choose_parent(self, data: bytes) -> bytes:
+        """Return the program to mutate when libFuzzer asks for ``data``."""
+        # libFuzzer goes on from what it ran last, whatever that did. Each child
+        # of a crashing program would likely crash as well, and cost a restore.
+        if self._short and (
+            data == self._crashed or (len(data) > _LONG and self._random.random() < _SKIP_LONG)
+        ):
+            return self._random.choice(self._short)
+        return data
 
     def run_one(self, data: bytes) -> None:
         """libFuzzer's callback: run one program and see what the kernel says."""
@@ -114,12 +127,12 @@ class Loop:
         if self.options.runs is not None and counts.programs >= self.options.runs:
             self.finish()
         data = data[:PROGRAM_SIZE]
-        channel, header = self.channel, self.channel.header
-        channel.post_program(data)
-        if self._fuzzing:
-            self._ahead = self._mutator.mutate(data, PROGRAM_SIZE // 8)
-            self._ahead_of = data
-        if not channel.wait(0.25) and not self._await_slow():
+        header = self.channel.header
+        self.channel.post_program(data)
+        if self._parent is not None:
+            self.mutate_ahead(self._parent)
+            self._parent = None
+        if not self.await_guest():
             self._lose(data)
             return
         counts.programs += 1
@@ -134,15 +147,21 @@ class Loop:
             self.statistics.publish(self._covered)
 
     def _note_coverage(self, data: bytes) -> None:
-        covered = self._covered | int.from_bytes(self._counters, "little")
+        covered = self._covered | int.from_bytes(self.counters, "little")
         if covered != self._covered:
             self._covered = covered
             self._mutator.note(data)
             if len(data) <= _LONG:
                 self._short.append(data)
 
-    def _await_slow(self) -> bool:
-        """Wait on for a guest that takes long; False when it is lost."""
+    def mutate_ahead(self, parent: bytes) -> None:
+        """Mutate a program while another one runs, to have it ready."""
+        self._ahead = self._mutator.mutate(parent, PROGRAM_SIZE // 8)
+
+    def await_guest(self) -> bool:
+        """Wait for the program to end; False when the guest is lost."""
+        if self.channel.wait(0.25):
+            return True
         progress, last = -1, time.monotonic()
         while not self.channel.wait(0.1):
             if not self.machine.qemu.is_running():
@@ -179,7 +198,9 @@ class Loop:
         """The guest is silent: dead from outside, or hung so hard that nothing runs."""
         self.statistics.counts.lost += 1
         if self.machine.qemu.is_running():
-            self._sight(data, "INFO: the guest does not answer", "hang", b"")
+            outcome = silent_guest(self.machine)
+            assert outcome.splat is not None
+            self._sight(data, outcome.splat.title, outcome.splat.kind, outcome.log)
         else:
             self._clear()
 
@@ -191,13 +212,12 @@ class Loop:
         if seen < KEEP_SIGHTINGS:
             history = tuple(self.history)
             self._spool.add(Sighting(title, kind, data, history, log, self.options.name))
+        self._crashed = data
         self._clear()
 
     def _clear(self) -> None:
-        # libFuzzer must not keep a crashing program: each of its children
-        # would crash as well, and cost a restore.
+        # libFuzzer must not keep a crashing program in its corpus either.
         self.channel.clear_counters(len(self.guest.blocks))
-        self._ahead_of = None
         self.restore()
         self.statistics.publish(self._covered)
 

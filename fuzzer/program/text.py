@@ -92,9 +92,7 @@ def reset_program(target: Target) -> Program:
     return tuple(calls)
 
 
-def _format_call(
-    call: Call, names: Mapping[int, str], layouts: Mapping[int, StructLayout]
-) -> str:
+def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, StructLayout]) -> str:
     """Return a call's line; what its arguments do not say goes into suffixes."""
     flags = cmd = arg = 0
     data = b""

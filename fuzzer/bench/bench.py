@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz bench``: measures everything in one run and prints it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fuzzer.bench.instructions import bench_programs, count_instructions, counting_guest
+from fuzzer.bench.restore import measure_restores
+from fuzzer.bench.result import BenchResult, FlavourResult, show_table, to_json
+from fuzzer.bench.speed import measure_speed
+from fuzzer.errors import ExitCode, InfrastructureError
+from fuzzer.machine.accel import AccelChoice, choose_accel
+from fuzzer.machine.driver import build_driver
+from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
+from fuzzer.machine.provision import ensure_guest
+from fuzzer.machine.qemu import qemu_version
+from fuzzer.progress import say
+from fuzzer.target.target import Target, load_target
+
+STDOUT = Path("-")
+
+
+def run_bench(
+    target_path: Path,
+    *,
+    accel: str = "auto",
+    json_path: Path | None = None,
+    seconds: float = 10.0,
+    kernel_options: KernelOptions | None = None,
+) -> int:
+    """Measure a target's driver on both flavours; return the exit code.
+
+    A table goes to standard output. ``json_path`` is a file that gets the
+    same as JSON besides; ``-`` puts the JSON on standard output, and no table.
+    ``seconds`` is for the fuzzing loop, on each flavour.
+
+    Raises:
+        BadInputError: the description or an option cannot be used.
+        InfrastructureError: a build or a machine failed, or ``json_path``
+            cannot be written.
+    """
+    target = load_target(target_path)
+    choice = choose_accel(accel)
+    flavours = tuple(
+        _measure(target, flavour, choice, seconds, kernel_options) for flavour in Flavour
+    )
+    result = BenchResult(target.name, choice.accel, choice.reason, qemu_version(), flavours)
+    if json_path == STDOUT:
+        print(to_json(result))
+        return ExitCode.NOTHING_FOUND
+    print(show_table(result))
+    if json_path is not None:
+        try:
+            json_path.write_text(to_json(result) + "\n")
+        except OSError as error:
+            raise InfrastructureError(f"writing {json_path}: {error.strerror}") from error
+    return ExitCode.NOTHING_FOUND
+
+
+def _measure(
+    target: Target,
+    flavour: Flavour,
+    choice: AccelChoice,
+    seconds: float,
+    options: KernelOptions | None,
+) -> FlavourResult:
+    kernel = ensure_kernel(flavour, options)
+    guest = ensure_guest(target, kernel, build_driver(target, kernel), choice.accel)
+    say(f"{flavour}: restoring machines")
+    restores = measure_restores(guest)
+    say(f"{flavour}: fuzzing for {seconds:.0f} s, and the guest alone with the same programs")
+    speed = measure_speed(guest, seconds)
+    say(f"{flavour}: counting instructions")
+    counts = count_instructions(counting_guest(target, kernel), bench_programs(target))
+    return FlavourResult(flavour, restores, speed, counts)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fuzzing loop against its ceiling, in a process of its own.
+
+Started as ``python -m fuzzer.bench.endtoend`` with a pickled
+:class:`EndToEndTask` on standard input, because libFuzzer never gives a
+process back. It fuzzes in windows of a thousand programs. After each window
+the guest runs the very same programs alone, without the host: two times for
+one set of programs, a fraction of a second apart, so that what else the host
+does slows both and their ratio stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
+from fuzzer.engine.loop import Loop
+from fuzzer.engine.worker import WorkerTask, die_with
+from fuzzer.machine.channel import BULK, PROGRAM_SIZE, Command
+from fuzzer.machine.machine import COMMAND_TIMEOUT, LostMachineError
+from fuzzer.program import batch
+
+# Programs in a window: at their greatest length they just fit the channel.
+WINDOW = 1000
+# Until the guest's code is translated and the seeds have run.
+WARM_UP = 2000
+# Seconds between looks at a guest that runs alone.
+_LOOK = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEndTask:
+    """What to measure: a worker's task, for how many seconds, and where the windows go."""
+
+    worker: WorkerTask
+    seconds: float
+    result: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some programs, run end to end and then by the guest alone. All times in seconds.
+
+    ``waiting``, ``ahead``, ``mutating`` and ``looping`` are parts of ``wall``:
+    waiting for the guest, mutating while the guest works, mutating while it
+    does not, and the rest of the loop. What is left is libFuzzer's.
+    """
+
+    programs: int
+    calls: int
+    wall: float
+    ceiling: float
+    user: float
+    system: float
+    waiting: float
+    ahead: float
+    mutating: float
+    looping: float
+
+    @property
+    def libfuzzer(self) -> float:
+        """Seconds outside of the loop: choosing programs, looking at their coverage."""
+        return self.wall - self.waiting - self.ahead - self.mutating - self.looping
+
+
+@dataclass(slots=True)
+class _Clocks:
+    waiting: float = 0.0
+    ahead: float = 0.0
+    mutating: float = 0.0
+    callback: float = 0.0
+
+
+class MeteredLoop(Loop):
+    """The fuzzing loop, stopped after each window to let the guest run alone."""
+
+    def __init__(self, task: EndToEndTask, fuzzer: LibFuzzer) -> None:
+        super().__init__(task.worker.guest, fuzzer, task.worker.loop)
+        self._task = task
+        self._clocks = _Clocks()
+        self._programs: list[bytes] = []
+        self._size = WARM_UP
+        self._windows: list[Window] = []
+        self._left = task.seconds
+        self._begin()
+
+    def run_one(self, data: bytes) -> None:
+        """Run a program, and measure when it is the last of a window."""
+        start = time.perf_counter()
+        super().run_one(data)
+        self._clocks.callback += time.perf_counter() - start
+        self._programs.append(data)
+        if len(self._programs) >= self._size:
+            self._end()
+
+    def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
+        """Mutate, on the clock."""
+        start = time.perf_counter()
+        mutated = super().mutate(data, max_size, seed)
+        self._clocks.mutating += time.perf_counter() - start
+        return mutated
+
+    def mutate_ahead(self, data: bytes) -> None:
+        """Mutate while the guest works, on the clock."""
+        start = time.perf_counter()
+        super().mutate_ahead(data)
+        self._clocks.ahead += time.perf_counter() - start
+
+    def await_guest(self) -> bool:
+        """Wait, on the clock."""
+        start = time.perf_counter()
+        answered = super().await_guest()
+        self._clocks.waiting += time.perf_counter() - start
+        return answered
+
+    def _begin(self) -> None:
+        self._programs = []
+        self._clocks = _Clocks()
+        self._splats = self.statistics.counts.splats
+        self._calls = self.statistics.counts.calls
+        self._usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._start = time.perf_counter()
+
+    def _end(self) -> None:
+        wall = time.perf_counter() - self._start
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        clocks, programs = self._clocks, self._programs
+        # A splat costs a restore and would end the guest's run alone.
+        if self._size == WINDOW and self.statistics.counts.splats == self._splats:
+            self._windows.append(
+                Window(
+                    programs=len(programs),
+                    calls=self.statistics.counts.calls - self._calls,
+                    wall=wall,
+                    ceiling=self._run_alone(programs),
+                    user=usage.ru_utime - self._usage.ru_utime,
+                    system=usage.ru_stime - self._usage.ru_stime,
+                    waiting=clocks.waiting,
+                    ahead=clocks.ahead,
+                    mutating=clocks.mutating,
+                    looping=clocks.callback - clocks.waiting - clocks.ahead,
+                )
+            )
+            self._left -= wall + self._windows[-1].ceiling
+        self._size = WINDOW
+        if self._left <= 0:
+            self._leave()
+        self._begin()
+
+    def _run_alone(self, programs: list[bytes]) -> float:
+        """Return the guest's own time, in seconds, for these programs without the host."""
+        channel = self.channel
+        # They are still to be seen by libFuzzer, as the last program left them.
+        counters = bytes(self.counters)
+        data = batch.pack(programs)
+        channel.memory[BULK : BULK + len(data)] = data
+        channel.header.loop_count = 1
+        start = time.perf_counter()
+        channel.post(Command.LOOP, len(data))
+        # The guest's own clock may tick only every 10 ms.
+        while not channel.finished():
+            time.sleep(_LOOK)
+            if time.perf_counter() - start > COMMAND_TIMEOUT:
+                raise LostMachineError("the guest did not run the window's programs alone")
+        took = time.perf_counter() - start
+        self.counters[:] = counters
+        return took
+
+    def _leave(self) -> None:
+        self.machine.close()
+        self._task.result.write_text(json.dumps([asdict(window) for window in self._windows]))
+        os._exit(0)
+
+
+def main() -> None:
+    """Read the task and measure. Does not return."""
+    task: EndToEndTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
+    die_with(task.worker.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    fuzzer = LibFuzzer()
+    loop = MeteredLoop(task, fuzzer)
+    engine = EngineOptions(
+        corpus=task.worker.corpus,
+        seed=task.worker.loop.seed,
+        max_length=PROGRAM_SIZE // 8,
+        reload=task.worker.reload,
+    )
+    fuzzer.fuzz(engine, loop.run_one, loop.mutate)
+
+
+if __name__ == "__main__":
+    main()
