@@ -63,7 +63,10 @@ def show_table(result: BenchResult) -> str:
             f"one machine, programs of {CALLS} calls",
             [
                 ("programs/s end to end", [f"{s.programs_per_second:,.0f}" for s in speed]),
-                ("programs/s guest alone", [f"{s.ceiling_programs_per_second:,.0f}" for s in speed]),
+                (
+                    "programs/s guest alone",
+                    [f"{s.ceiling_programs_per_second:,.0f}" for s in speed],
+                ),
                 ("calls/s end to end", [f"{s.calls_per_second:,.0f}" for s in speed]),
                 ("calls/s guest alone", [f"{s.ceiling_calls_per_second:,.0f}" for s in speed]),
                 ("end to end / guest alone", [f"{s.ratio:.2f}" for s in speed]),
@@ -90,9 +93,7 @@ def show_table(result: BenchResult) -> str:
     ]
     rows = [row for _, section in sections for row in section]
     title = max(len(name) for name, _ in rows) + 2
-    widths = [
-        max(len(row[column]) for _, row in rows) + 2 for column in range(len(flavours))
-    ]
+    widths = [max(len(row[column]) for _, row in rows) + 2 for column in range(len(flavours))]
     head = "".join(f"{each.flavour:>{width}}" for each, width in zip(flavours, widths, strict=True))
     lines = [f"{result.target} on {result.accel}, {result.qemu}", " " * (title + 2) + head]
     for heading, section in sections:

@@ -27,6 +27,8 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.provision import Guest
 
 _TICK = 0.2
+# Seconds between two looks for crashes that nobody has judged yet.
+_KEEP_EVERY = 2.0
 # A worker that ends this soon after its start, so often in a row, will not do better.
 _SHORT_LIFE = 5.0
 _MAX_SHORT_LIVES = 5
@@ -106,6 +108,7 @@ class Campaign:
         self._started: float | None = None
         self._ended: float | None = None
         self._known: dict[Path, tuple[int, Crash]] = {}
+        self._kept = 0.0
         self.interrupted = False
 
     def run(self) -> Snapshot:
@@ -192,6 +195,10 @@ class Campaign:
                 self._bury(worker)
         if self._judge and not self._judge.is_running():
             self._replace_judge()
+        if time.monotonic() - self._kept > _KEEP_EVERY:
+            # The judge may have a kernel to build first; nobody should wait to hear of a crash.
+            self._kept = time.monotonic()
+            self._keep_unjudged()
         free = shutil.disk_usage(self._workdir.root).free >> 20
         if free < _MIN_FREE_MIB:
             raise InfrastructureError(

@@ -31,6 +31,8 @@ from fuzzer.machine.provision import Guest
 from fuzzer.target.target import Target
 
 NAME = "judge"
+# What the status line says when the judge has nothing left to do.
+READY = "ready"
 _BUILD_NICENESS = 19
 _NICENESS = 5
 # A judge that loses machine after machine is not helping.
@@ -56,7 +58,7 @@ class StatusLine:
 
     def write(self, text: str) -> int:
         """Replace the line."""
-        line = text.strip()
+        line = text.replace("\r\x1b[K", "").strip()
         if line:
             with contextlib.suppress(OSError):
                 self._path.write_text(line)
@@ -206,12 +208,12 @@ def main() -> None:
         os.nice(_NICENESS)
         status.write("making the full template")
         judging = JudgeProcess(task, task.subject.guest(kernel))
-        status.write("ready")
+        status.write(READY)
         ending = False
         while True:
             worked = judging.step()
             waiting = len(task.workdir.spool.waiting())
-            status.write(f"{waiting} to judge" if waiting else "ready")
+            status.write(f"{waiting} to judge" if waiting else READY)
             ending = ending or _asked_to_end(0.0 if worked else 0.3)
             if ending and not worked and not task.workdir.spool.waiting():
                 break

@@ -9,11 +9,14 @@ visible with one rename.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from fuzzer.target.target import Target
 FORMAT = 1
 _RECORD, _REPORT, _FIRST_LOG = "crash.json", "report.txt", "first-seen.txt"
 _TEXT, _WIRE, _HISTORY = "program.prog", "program.bin", "history.bin"
+_LOCK = ".lock"
 _SLUG_LENGTH = 80
 
 
@@ -94,13 +98,32 @@ class CrashStore:
         """Return where a crash of that title is or would be."""
         return self.directory / slug_of(title)
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep the judge and the campaign from writing at the same time."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.directory / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
     def put(self, crash: Crash, target: Target) -> Path:
         """Store a crash, replacing an older one of the same title.
+
+        One that was not judged never replaces one that was.
 
         Raises:
             OSError: the disk is full; what was stored before is intact.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            known = self.get(crash.title)
+            if known and known.runs and not crash.runs:
+                return self.path(crash.title)
+            return self._write(crash, target)
+
+    def _write(self, crash: Crash, target: Target) -> Path:
         final = self.path(crash.title)
         partial = self.directory / f".{final.name}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
@@ -127,6 +150,8 @@ class CrashStore:
     def recover(self) -> None:
         """Finish or undo what a killed process left half done."""
         for hidden in self.directory.glob(".*"):
+            if hidden.name == _LOCK:
+                continue
             if hidden.name.endswith(".old"):
                 final = self.directory / hidden.name[1:].rsplit(".", 2)[0]
                 if not final.exists():
@@ -144,14 +169,15 @@ class CrashStore:
 
     def update_sightings(self, counts: dict[str, int]) -> None:
         """Bring each crash's number of sightings up to date."""
-        for crash in self.all():
-            total = sum(counts.get(title, 0) for title in crash.sighted_as)
-            if total > crash.sightings:
-                record = dataclasses.replace(crash, sightings=total)
-                path = self.path(crash.title) / _RECORD
-                partial = path.with_suffix(".partial")
-                partial.write_text(_to_json(record))
-                partial.replace(path)
+        with self._locked():
+            for crash in self.all():
+                total = sum(counts.get(title, 0) for title in crash.sighted_as)
+                if total > crash.sightings:
+                    record = dataclasses.replace(crash, sightings=total)
+                    path = self.path(crash.title) / _RECORD
+                    partial = path.with_suffix(".partial")
+                    partial.write_text(_to_json(record))
+                    partial.replace(path)
 
 
 def _to_json(crash: Crash) -> str:

@@ -112,14 +112,17 @@ _LENGTH = Header.length.offset // 4
 _DONE = Header.done_seq.offset // 4
 _RUN = int(Command.RUN)
 
-# Looks at the answer before the first sleep, then seconds. A program takes 20 µs
-# (KVM) to a millisecond; the kernel adds up to 5 µs to a sleep.
-_SPINS = 32
-_SHORTEST_SLEEP = 2e-6
+# Looks at the answer before the first sleep; about 2 µs.
+_LOOKS = 32
+# Seconds of a sleep, and its share of the time waited so far. A program takes 20 µs
+# (KVM) to a millisecond; the kernel adds about 4 µs to a sleep.
+_SHORTEST_SLEEP, _SLEEP_SHARE = 2e-6, 1 / 32
+_CROWDED_SLEEP, _CROWDED_SHARE = 50e-6, 1 / 10
 _LONGEST_SLEEP = 2e-3
-_SLEEP_SHARE = 1 / 32
-_FIRST_SLEEP = 0.75
-_FORGET = 1.02
+# The first sleep's share of the least wait, which rises by so much a wait until undercut.
+_FIRST_SLEEP, _FORGET = 0.75, 1.02
+# A sleep this many seconds too long slows the looks down for so many waits.
+_LATE, _CROWDED_WAITS = 300e-6, 500
 
 _PR_SET_TIMERSLACK = 29
 _TIMER_SLACK_NS = 1000
@@ -147,7 +150,7 @@ class Channel:
     """
 
     def __init__(self) -> None:
-        # By default Linux lets each sleep last 50 µs longer, a third of a program.
+        # Linux lets each sleep last 50 µs longer unless told otherwise: half a program.
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
         self.fd = os.memfd_create("pkvfuzz-channel", os.MFD_CLOEXEC)
         os.ftruncate(self.fd, SIZE)
@@ -161,6 +164,7 @@ class Channel:
         self._request = words[_REQUEST : _REQUEST + 1]
         self._done = words[_DONE : _DONE + 1]
         self._least_wait = 0.0
+        self._crowded = 0
         self._results = (RawResult * MAX_CALLS).from_buffer(self.map, RESULTS)
 
     def close(self) -> None:
@@ -204,27 +208,35 @@ class Channel:
     def wait(self, timeout: float) -> bool:
         """Wait for the answer at most ``timeout`` seconds; tell whether it came.
 
-        Looks a few times, then between sleeps. A host that kept its core busy
-        would starve the guest it waits for as soon as anything else wants to
-        run. The first sleep is most of the least that recent waits took; the
-        others are a small part of the time waited so far, and so add no more
+        The first sleep is most of the least that recent waits took; further
+        ones are a small part of the time waited so far, and so add no more
         than that part to it.
+
+        A sleep that lasts far too long means that others want this core. Then
+        the scheduler makes whoever has used much of it wait for milliseconds,
+        at each sleep, so for a while this looks less often and stays below.
         """
         done, wanted = self._done, self._request[0]
-        yield_core = os.sched_yield
-        for _ in range(_SPINS):
+        for _ in range(_LOOKS):
             if done[0] == wanted:
                 return True
-            yield_core()
+        if self._crowded:
+            self._crowded -= 1
+            least, share = _CROWDED_SLEEP, _CROWDED_SHARE
+        else:
+            least, share = _SHORTEST_SLEEP, _SLEEP_SHARE
         now, sleep = time.monotonic, time.sleep
         start, waited = now(), 0.0
         rest = self._least_wait * _FIRST_SLEEP
         while done[0] != wanted:
             if waited > timeout:
                 return False
-            sleep(min(_SHORTEST_SLEEP + rest, _LONGEST_SLEEP))
-            waited = now() - start
-            rest = waited * _SLEEP_SHARE
+            rest = min(max(rest, least), _LONGEST_SLEEP)
+            sleep(rest)
+            before, waited = waited, now() - start
+            if waited - before - rest > _LATE:
+                self._crowded = _CROWDED_WAITS
+            rest = waited * share
         self._least_wait = min(waited, self._least_wait * _FORGET + _SHORTEST_SLEEP)
         return True
 
@@ -257,5 +269,3 @@ class Channel:
     def clear_counters(self, count: int) -> None:
         """Set the counters to zero; libFuzzer does this itself in the loop."""
         self.memory[COUNTERS : COUNTERS + count] = bytes(count)
-
-

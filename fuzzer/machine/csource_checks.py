@@ -65,16 +65,26 @@ def _check_patch(patch: Path, source_dir: Path, copy: Path, kernel_build: Path) 
 
 
 def _copy(source_dir: Path, copy: Path) -> Path:
-    ignore = shutil.ignore_patterns("bugs", "*.o", "*.ko", "*.mod", "*.mod.c", ".*", "Module.*",
-                                    "modules.order")
+    ignore = shutil.ignore_patterns(
+        "bugs", "*.o", "*.ko", "*.mod", "*.mod.c", ".*", "Module.*", "modules.order"
+    )
     shutil.copytree(source_dir, copy, ignore=ignore)
     return copy
 
 
 def _checkpatch(copy: Path, checkpatch: Path) -> list[str]:
     files = sorted(path.name for path in copy.glob("*.[ch]"))
-    command = ["perl", str(checkpatch.absolute()), "--strict", "--no-tree", "--terse",
-               "--no-summary", "--color=never", "-f", *files]
+    command = [
+        "perl",
+        str(checkpatch.absolute()),
+        "--strict",
+        "--no-tree",
+        "--terse",
+        "--no-summary",
+        "--color=never",
+        "-f",
+        *files,
+    ]
     result = _run(command, copy)
     problems = [f"checkpatch: {line}" for line in result.stdout.splitlines() if line.strip()]
     if result.returncode and not problems:
@@ -109,9 +119,16 @@ def _build(copy: Path, kernel_build: Path, *, sparse: bool) -> list[str]:
 def _run(command: Sequence[str], directory: Path) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, cwd=directory, env={**os.environ, "LC_ALL": "C"}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            timeout=_TIMEOUT_S, check=False,
+            command,
+            cwd=directory,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise InfrastructureError(

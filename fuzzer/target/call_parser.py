@@ -149,7 +149,7 @@ class CallParser:
         entries = document.mapping(node, what, allowed=_FIELDS)
         if len(entries) != 1:
             raise document.error(node, f"{what} needs exactly one of {', '.join(_FIELDS)}")
-        (rule, value), = entries.items()
+        ((rule, value),) = entries.items()
         member = None if layout is None else self._member(layout, name, node)
         if rule == "pool":
             if member is not None and member.kind is not MemberKind.BYTES:
@@ -184,9 +184,7 @@ class CallParser:
             )
         return member
 
-    def _wrong_kind(
-        self, node: yaml.Node, member: Member, rule: str, expected: str
-    ) -> Exception:
+    def _wrong_kind(self, node: yaml.Node, member: Member, rule: str, expected: str) -> Exception:
         kinds = {
             MemberKind.INTEGER: f"an integer of {member.size} bytes",
             MemberKind.POINTER: "a pointer",

@@ -17,9 +17,17 @@ from fuzzer.errors import BadInputError
 _TAG = "tag:yaml.org,2002:"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]{1,40}|0[oO]?[0-7]{1,40}|[1-9][0-9]{0,40}|0)\Z")
-_KINDS = {"str": "a string", "int": "an integer", "bool": "true or false", "null": "nothing",
-          "float": "a number with a fraction", "binary": "binary data", "seq": "a list",
-          "map": "a mapping", "timestamp": "a date"}
+_KINDS = {
+    "str": "a string",
+    "int": "an integer",
+    "bool": "true or false",
+    "null": "nothing",
+    "float": "a number with a fraction",
+    "binary": "binary data",
+    "seq": "a list",
+    "map": "a mapping",
+    "timestamp": "a date",
+}
 
 
 class Document:

@@ -19,8 +19,18 @@ from fuzzer.target.header import Header, UnknownSymbolError, read_header
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.symbols import Symbols
 
-_KEYS = ("version", "name", "device", "module", "header", "include", "pools", "calls", "reset",
-         "call_timeout_ms")
+_KEYS = (
+    "version",
+    "name",
+    "device",
+    "module",
+    "header",
+    "include",
+    "pools",
+    "calls",
+    "reset",
+    "call_timeout_ms",
+)
 _REQUIRED = ("version", "name", "device", "module", "calls")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -131,9 +141,7 @@ class _Loader:
             structs=facts.structs,
         )
 
-    def _matching(
-        self, node: yaml.Node, what: str, pattern: re.Pattern[str], allowed: str
-    ) -> str:
+    def _matching(self, node: yaml.Node, what: str, pattern: re.Pattern[str], allowed: str) -> str:
         text = self._document.text(node, what)
         if not pattern.match(text):
             raise self._document.error(node, f"{what} is {text!r}; {allowed} is allowed")
@@ -198,7 +206,7 @@ class _Loader:
         entries = document.mapping(node, "reset", allowed=("calls", "reload", "restore"))
         if len(entries) != 1:
             raise document.error(node, "reset needs exactly one of calls, reload and restore")
-        (kind, value), = entries.items()
+        ((kind, value),) = entries.items()
         if kind != "calls":
             document.true(value, kind)
             return ResetSpec(ResetKind(kind))
@@ -221,9 +229,7 @@ class _Loader:
                 )
             return Header({}, {})
         try:
-            return read_header(
-                header, include=include, constants=[*constants], structs=[*structs]
-            )
+            return read_header(header, include=include, constants=[*constants], structs=[*structs])
         except UnknownSymbolError as error:
             line = constants.get(error.symbol) or structs[error.symbol]
             raise self._document.error(line, str(error)) from None
