@@ -105,6 +105,7 @@ class Loop:
         if not self._fuzzing:
             self._fuzzing = True
             self.statistics.counts.fuzzing = 1
+            self.statistics.publish(self._covered)
         self._parent = self._choose_parent(data)
         ahead, self._ahead = self._ahead, None
         if ahead is None or len(ahead) > max_size:
