@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging, against a driver that exists only here: no VM is needed to test the logic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, cast
+
+from fuzzer.crash.judge import judge
+from fuzzer.crash.sighting import Sighting
+from fuzzer.machine.channel import Command, Status
+from fuzzer.machine.machine import Run
+from fuzzer.machine.provision import Guest
+
+SPLAT = b"""\
+3,1,1000,-;BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
+3,2,1000,-;Read of size 8 at addr ffff888000000000 by task init/1
+4,3,1000,-;Call Trace:
+4,4,1000,-; drv_read+0x1/0x2 [drv]
+4,5,1000,-; vfs_read+0x1/0x2
+"""
+TITLE = "KASAN: slab-use-after-free Read in drv_read"
+
+
+class FakeMachine:
+    """Runs programs by calling a function with all programs so far."""
+
+    def __init__(self, splats: Callable[[list[bytes]], bool]) -> None:
+        self._splats = splats
+        self._ran: list[bytes] = []
+        self.channel = self
+
+    def __enter__(self) -> FakeMachine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def run(self, program: bytes, timeout: float) -> Run:
+        self._ran.append(program)
+        return Run(Status.OK, [], 0, SPLAT if self._splats(self._ran) else b"", 0)
+
+    def command(self, command: Command, timeout: float) -> Status:
+        return Status.OK
+
+    def log(self) -> bytes:
+        return b""
+
+
+class FakeGuest:
+    """Counts the machines that are restored."""
+
+    def __init__(self, splats: Callable[[list[bytes], int], bool]) -> None:
+        self._splats = splats
+        self.machines = 0
+
+    def restore(self) -> FakeMachine:
+        self.machines += 1
+        number = self.machines
+        return FakeMachine(lambda ran: self._splats(ran, number))
+
+
+def sighting(program: bytes, *history: bytes) -> Sighting:
+    return Sighting(TITLE, "kasan", program, history, SPLAT, "worker-0")
+
+
+def judged(splats: Callable[[list[bytes], int], bool], found: Sighting) -> Any:
+    guest = FakeGuest(splats)
+    return judge(cast(Guest, guest), found), guest
+
+
+def test_a_program_that_splats_alone_is_verified_on_three_fresh_machines() -> None:
+    judgement, guest = judged(lambda ran, _: ran[-1] == b"bad", sighting(b"bad", b"one", b"two"))
+    assert judgement.splat.title == TITLE
+    assert (judgement.reproduced, judgement.runs, judgement.history) == (3, 3, ())
+    assert guest.machines == 3
+
+
+def test_a_program_that_needs_what_ran_before_keeps_its_history() -> None:
+    judgement, _ = judged(
+        lambda ran, _: ran[-1] == b"bad" and b"one" in ran, sighting(b"bad", b"one", b"two")
+    )
+    assert (judgement.reproduced, judgement.history) == (3, (b"one", b"two"))
+
+
+def test_the_program_that_splats_is_the_one_blamed() -> None:
+    judgement, _ = judged(
+        lambda ran, _: ran[-1] == b"two" and b"one" in ran, sighting(b"late", b"one", b"two", b"x")
+    )
+    assert (judgement.program, judgement.history) == (b"two", (b"one",))
+
+
+def test_what_fires_sometimes_is_stored_with_its_rate() -> None:
+    judgement, _ = judged(lambda ran, number: number != 2, sighting(b"bad"))
+    assert (judgement.reproduced, judgement.runs) == (2, 3)
+
+
+def test_what_does_not_reproduce_keeps_the_report_it_was_sighted_with() -> None:
+    judgement, _ = judged(lambda ran, _: False, sighting(b"bad", b"one"))
+    assert (judgement.reproduced, judgement.runs) == (0, 2)
+    assert judgement.splat.title == TITLE
+    assert judgement.history == (b"one",)
+    assert judgement.program == b"bad"
