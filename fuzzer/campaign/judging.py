@@ -171,13 +171,12 @@ class JudgeProcess:
         outcome = run_program(self._machine, program, late=False)
         if outcome.splat:
             spool = self._workdir.spool
-            spool.count(outcome.splat.title)
-            history = tuple(self._history)
-            spool.add(
-                Sighting(
-                    outcome.splat.title, outcome.splat.kind, program, history, outcome.log, NAME
-                )
-            )
+            title, kind = outcome.splat.title, outcome.splat.kind
+            spool.count(title)
+            known = self._workdir.crashes.get(title)
+            if known is None or not known.reproduced:
+                history = tuple(self._history)
+                spool.add(Sighting(title, kind, program, history, outcome.log, NAME))
             self._drop_machine()
         else:
             self._history.append(program)

@@ -8,8 +8,8 @@ moment leaves a whole one or none.
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,6 @@ class Spool:
     def __init__(self, workdir: Path) -> None:
         self.directory = workdir / _PENDING
         self._counts = workdir / _COUNTS
-        self._serial = 0
 
     def create(self) -> None:
         """Make the spool's directory, and drop what a killed worker left half written."""
@@ -55,8 +54,7 @@ class Spool:
         Raises:
             OSError: the disk is full; nothing is left behind then.
         """
-        self._serial += 1
-        name = f"{sighting.origin}-{os.getpid()}-{self._serial}"
+        name = f"{sighting.origin}-{uuid.uuid4().hex}"
         partial = self.directory / f".{name}"
         try:
             partial.mkdir()

@@ -7,9 +7,11 @@ import json
 import re
 from pathlib import Path
 
+import pexpect
 import pytest
 
-from tests.e2e.pkvfuzz_process import ROOT, pkvfuzz
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from tests.e2e.pkvfuzz_process import COMMAND, ROOT, environment, pkvfuzz
 
 STALE_READ = "KASAN: slab-use-after-free Read in pkv_read"
 
@@ -100,6 +102,45 @@ def test_without_a_kvm_device_it_works_and_says_so(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "/nonexistent/kvm does not exist" in done.stderr
     assert "using tcg" in done.stderr
+
+
+def test_a_kernel_built_elsewhere_is_used_as_it_is(tmp_path: Path) -> None:
+    done = pkvfuzz(
+        "run",
+        "--kernel-build",
+        ensure_kernel(Flavour.FAST).directory,
+        "--programs",
+        200,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of fuzzing: 200 programs" in done.stdout
+
+
+def test_the_stored_crashes_still_reproduce(tmp_path: Path) -> None:
+    stored = sorted(path.parent for path in (ROOT / "crashes").glob("*/crash.json"))
+    assert stored
+    for directory in stored:
+        done = pkvfuzz("replay", directory, cwd=tmp_path)
+        assert done.returncode == 1, f"{directory}: {done.stdout}{done.stderr}"
+        assert "reproduced 1 of 1" in done.stdout
+
+
+def test_a_shell_has_the_device(tmp_path: Path) -> None:
+    child = pexpect.spawn(
+        COMMAND[0],
+        [*COMMAND[1:], "shell", "--flavour", "fast"],
+        cwd=str(tmp_path),
+        env=environment(),
+        timeout=60,
+    )
+    child.expect_exact("/ #")
+    child.sendline("echo key=found > /dev/pkv; cat /dev/pkv")
+    child.expect(r"\r\nfound")
+    child.send("\x1d")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
 
 
 def test_a_seed_program_converts_to_wire_and_back(tmp_path: Path) -> None:
