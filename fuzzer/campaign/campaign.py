@@ -300,6 +300,7 @@ class Campaign:
                         first_log=splat.text,
                         program=sighting.program,
                         history=sighting.history,
+                        first_run=(*sighting.history, sighting.program),
                     ),
                     self._subject.target,
                 )

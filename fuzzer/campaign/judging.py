@@ -152,6 +152,7 @@ class JudgeProcess:
             first_log=first_impression(sighting).text,
             program=judgement.program,
             history=judgement.history,
+            first_run=(*sighting.history, sighting.program),
         )
         store.put(crash, self._target)
 

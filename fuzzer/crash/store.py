@@ -2,7 +2,7 @@
 """The crash store: one directory for each title.
 
 ``crashes/<slug>/`` holds what it takes to see a crash again: the report, the
-program as text and in wire form, the history if it is needed, and what it
+program as text and in wire form, the programs before it, and what it
 was found with. Everything is written to a hidden directory first and becomes
 visible with one rename.
 """
@@ -28,8 +28,9 @@ from fuzzer.program.wire import decode
 from fuzzer.target.target import Target
 
 FORMAT = 1
-_RECORD, _REPORT, _FIRST_LOG = "crash.json", "report.txt", "first-seen.txt"
+_RECORD, _REPORT = "crash.json", "report.txt"
 _TEXT, _WIRE, _HISTORY = "program.prog", "program.bin", "history.bin"
+_FIRST_LOG, _FIRST_RUN = "first-seen.txt", "first-seen.bin"
 _LOCK = ".lock"
 _SLUG_LENGTH = 80
 
@@ -64,6 +65,10 @@ class Crash:
     ``reproduced`` of ``runs`` fresh machines of flavour ``judged_on`` showed
     it; ``runs`` is 0 while it has not been judged. ``sighted_as`` are the
     titles under which fuzzing workers saw it, ``sightings`` how often.
+
+    ``history`` are the programs that must run before ``program``;
+    ``first_run`` is all that the machine which first showed the crash had run
+    since it was restored, in order, its last program included.
     """
 
     title: str
@@ -79,6 +84,7 @@ class Crash:
     first_log: str
     program: bytes
     history: tuple[bytes, ...] = field(default=())
+    first_run: tuple[bytes, ...] = field(default=())
 
     def verdict(self) -> str:
         """Return in a few words whether it reproduces."""
@@ -136,6 +142,8 @@ class CrashStore:
             (partial / _TEXT).write_text(f"# {crash.title}\n{text}")
             if crash.history:
                 (partial / _HISTORY).write_bytes(batch.pack(crash.history))
+            if crash.first_run:
+                (partial / _FIRST_RUN).write_bytes(batch.pack(crash.first_run))
             (partial / _RECORD).write_text(_to_json(crash))
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
@@ -215,6 +223,11 @@ def read_crash(directory: Path) -> Crash:
         if record["needs_history"]:
             path = directory / _HISTORY
             history = tuple(batch.unpack(path.read_bytes()))
+        # For the record; a reproducer works without it.
+        first_run: tuple[bytes, ...] = ()
+        path = directory / _FIRST_RUN
+        if path.exists():
+            first_run = tuple(batch.unpack(path.read_bytes()))
         path = directory / _WIRE
         program = path.read_bytes()
         if not program:
@@ -237,6 +250,7 @@ def read_crash(directory: Path) -> Crash:
             first_log=first.read_text() if first.exists() else "",
             program=program,
             history=history,
+            first_run=first_run,
         )
     except FileNotFoundError as error:
         raise BadInputError(

@@ -33,6 +33,7 @@ def crash(**changes: object) -> Crash:
         first_log="seen\n",
         program=encode((Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=64))),
         history=(b"", encode((Call(Op.READ, arg=1),))),
+        first_run=(b"one", b"two", b"three"),
     )
     return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
 
@@ -88,7 +89,15 @@ def test_a_missing_file_is_told_by_name(tmp_path: Path, pkv_target: Target, name
         read_crash(path)
 
 
-@pytest.mark.parametrize("name", ["crash.json", "program.bin", "history.bin"])
+def test_a_crash_without_the_record_of_its_first_run_can_be_read(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    path = CrashStore(tmp_path).put(crash(), pkv_target)
+    (path / "first-seen.bin").unlink()
+    assert read_crash(path) == crash(first_run=())
+
+
+@pytest.mark.parametrize("name", ["crash.json", "program.bin", "history.bin", "first-seen.bin"])
 def test_a_truncated_file_is_told(tmp_path: Path, pkv_target: Target, name: str) -> None:
     path = CrashStore(tmp_path).put(crash(), pkv_target) / name
     path.write_bytes(path.read_bytes()[: 5 if name != "program.bin" else 0])
