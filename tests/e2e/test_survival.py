@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -106,16 +107,33 @@ def test_a_killed_process_group_leaves_nothing_running_and_goes_on_later(tmp_pat
     assert not list((workdir / "pending").iterdir())
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to mount a small disk")
-def test_a_full_disk_stops_with_3_and_keeps_what_is_stored(tmp_path: Path) -> None:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[list[str]]:
+    """Mount a file system of 64 MiB on tmp_path; returns what a command must be prefixed with.
+
+    Root mounts it; others do so in a user namespace of the command's own.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "small", str(tmp_path)]
+    if os.getuid() == 0:
+        subprocess.run(mount, check=True, timeout=10)
+        yield []
+        subprocess.run(["umount", str(tmp_path)], check=True, timeout=10)
+    else:
+        script = f'{" ".join(mount)} && cd {tmp_path} && exec "$@"'
+        yield ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+
+
+def test_a_full_disk_stops_with_3_and_keeps_what_is_stored(
+    tmp_path: Path, small_disk: list[str]
+) -> None:
+    run = " ".join([*COMMAND, "run", "--bug", "stale-last", "--seed", "1", "--time", "120s"])
     script = (
-        f"mount -t tmpfs -o size=64m small {tmp_path} || exit 99; cd {tmp_path}; "
         "(sleep 6; dd if=/dev/zero of=fill bs=64k 2>/dev/null) & "
-        f"{' '.join(COMMAND)} run --bug stale-last --seed 1 --time 120s; code=$?; "
-        "ls work/pkv-stale-last/corpus | wc -l; exit $code"
+        f"{run}; code=$?; wait; ls work/pkv-stale-last/corpus | wc -l; exit $code"
     )
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+        [*small_disk, "sh", "-c", script],
+        cwd=tmp_path,
         env=environment(),
         capture_output=True,
         text=True,
@@ -126,3 +144,5 @@ def test_a_full_disk_stops_with_3_and_keeps_what_is_stored(tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
     assert "Free some space" in done.stderr
     assert int(done.stdout.split()[-1]) >= 10
+    for record in tmp_path.glob("work/*/crashes/*/crash.json"):
+        json.loads(record.read_text())
