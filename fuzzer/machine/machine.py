@@ -73,11 +73,20 @@ class Machine:
 
     @classmethod
     def boot(
-        cls, kernel: Path, initrd: Path, hardware: Hardware, accel: Accel, ram: Path | None
+        cls,
+        kernel: Path,
+        initrd: Path,
+        hardware: Hardware,
+        accel: Accel,
+        ram: Path | None,
+        *,
+        console_level: int = 1,
     ) -> Self:
         """Boot a kernel and wait for the executor.
 
-        ``ram`` is the memory file to create for a template, or None.
+        ``ram`` is the memory file to create for a template, or None. Kernel
+        messages below ``console_level`` (1: panics, 5: warnings and worse)
+        are printed on the console as well; that takes time for each byte.
 
         Raises:
             InfrastructureError: it did not come up; the message has the last
@@ -90,7 +99,7 @@ class Machine:
             kernel_arguments = (
                 f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
                 f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
-                f"pkvfuzz_channel={hardware.channel_address:#x}"
+                f"pkvfuzz_channel={hardware.channel_address:#x} pkvfuzz_console={console_level}"
             )
             arguments = [
                 *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
@@ -193,16 +202,19 @@ class Machine:
         """Wait for the posted command.
 
         Raises:
-            LostMachineError: no answer within ``timeout`` seconds, or QEMU is gone.
+            LostMachineError: neither an answer nor a further call within
+                ``timeout`` seconds, or QEMU is gone.
         """
-        deadline = time.monotonic() + timeout
+        deadline, progress = time.monotonic() + timeout, self.channel.header.progress
         # In slices, so that a QEMU that was killed is noticed at once.
         while not self.channel.wait(min(0.5, timeout)):
             if not self.qemu.is_running():
                 raise LostMachineError(
                     f"QEMU ended while the guest was working{self._last_words()}"
                 )
-            if time.monotonic() > deadline:
+            if self.channel.header.progress != progress:
+                deadline, progress = time.monotonic() + timeout, self.channel.header.progress
+            elif time.monotonic() > deadline:
                 raise LostMachineError(
                     f"the guest did not answer within {timeout:.1f} s{self._last_words()}"
                 )

@@ -20,7 +20,7 @@ from fuzzer.machine.accel import Accel
 from fuzzer.machine.blocks import Block, blocks_at, make_table, read_blocks
 from fuzzer.machine.driver import Driver
 from fuzzer.machine.guest import ensure_initrd
-from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.template import Template, check_space
@@ -90,7 +90,11 @@ def ensure_base(kernel: Kernel, accel: Accel, hardware: Hardware) -> tuple[Templ
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)
         ram = directory / "ram"
-        with Machine.boot(kernel.image, initrd, hardware, accel, ram) as machine:
+        # A guest that locks up can say so on its console only. fast cannot afford that.
+        level = 5 if kernel.flavour is Flavour.FULL else 1
+        with Machine.boot(
+            kernel.image, initrd, hardware, accel, ram, console_level=level
+        ) as machine:
             machine.freeze(directory)
 
     return _open(build_once("base", key, build, keep=_KEEP)), key

@@ -174,10 +174,10 @@ def test_a_planted_bug_splats_as_its_patch_says(
 
 
 def test_the_console_is_silent_until_the_kernel_has_something_to_say(
-    misbehaving: Guest,
+    fast_misbehaving: Guest,
 ) -> None:
-    with misbehaving.restore() as machine:
-        run(machine, misbehaving, "ioctl(f0, TD_NOISE)")
+    with fast_misbehaving.restore() as machine:
+        run(machine, fast_misbehaving, "ioctl(f0, TD_NOISE)")
         assert machine.console_text() == ""
         run(machine, misbehaving, "ioctl(f0, TD_BUG)")
         text = machine.console_text()

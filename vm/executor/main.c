@@ -264,6 +264,7 @@ static void interrupt(int signal)
 int main(void)
 {
 	struct sigaction action = { .sa_handler = interrupt };
+	const char *console = getenv("pkvfuzz_console");
 	pid_t runner;
 
 	setvbuf(stdout, NULL, _IONBF, 0);
@@ -276,8 +277,11 @@ int main(void)
 		printf("pkvfuzz: the channel speaks another version\n");
 		return 1;
 	}
-	/* The host's view of the log is the channel; the console is for panics. */
-	klogctl(KLOG_CONSOLE_LEVEL, NULL, 1);
+	/*
+	 * The host's view of the log is the channel. The console is for what
+	 * comes when nobody serves that any more: panics, lockups.
+	 */
+	klogctl(KLOG_CONSOLE_LEVEL, NULL, console ? atoi(console) : 1);
 	runner = fork();
 	if (!runner) {
 		sigaction(SIGUSR1, &action, NULL);
