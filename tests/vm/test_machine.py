@@ -179,7 +179,7 @@ def test_the_console_is_silent_until_the_kernel_has_something_to_say(
     with fast_misbehaving.restore() as machine:
         run(machine, fast_misbehaving, "ioctl(f0, TD_NOISE)")
         assert machine.console_text() == ""
-        run(machine, misbehaving, "ioctl(f0, TD_BUG)")
+        run(machine, fast_misbehaving, "ioctl(f0, TD_BUG)")
         text = machine.console_text()
     assert "Oops: invalid opcode" in text
     assert text.isascii()
