@@ -9,10 +9,10 @@
 
 #include "../channel.h"
 
-extern uint8_t *channel;		/* CH_SIZE bytes, shared with the host */
+/* channel.c: CH_SIZE bytes, shared with the host */
+extern uint8_t *channel;
 #define header ((struct ch_header *)channel)
-
-/* main.c */
+void channel_map(void);
 int fail(int error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -8,13 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -26,20 +24,6 @@
 #define WATCH_TICK_MS	10
 #define SPIN_ROUNDS	200000	/* about 0.2 ms; a busy host answers sooner */
 #define KLOG_CONSOLE_LEVEL 8
-
-uint8_t *channel;
-
-/* Record why a command failed, for the host; returns the errno. */
-int fail(int error, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(header->message, sizeof(header->message), format, args);
-	va_end(args);
-	header->error = error;
-	return error;
-}
 
 static void pause_ms(long ms)
 {
@@ -76,25 +60,6 @@ static void mount_all(void)
 		if (mount(mounts[i].type, mounts[i].path, mounts[i].type, 0, NULL))
 			printf("pkvfuzz: mount %s: %s\n", mounts[i].path,
 			       strerror(errno));
-	}
-}
-
-static void map_channel(void)
-{
-	const char *address = getenv("pkvfuzz_channel");
-	int fd = open("/dev/mem", O_RDWR | O_CLOEXEC);
-
-	if (!address || fd < 0) {
-		printf("pkvfuzz: no channel: %s\n",
-		       address ? strerror(errno) : "pkvfuzz_channel= is missing");
-		exit(1);
-	}
-	channel = mmap(NULL, CH_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_POPULATE, fd, strtoull(address, NULL, 0));
-	close(fd);
-	if (channel == MAP_FAILED) {
-		printf("pkvfuzz: mapping the channel: %s\n", strerror(errno));
-		exit(1);
 	}
 }
 
@@ -269,14 +234,10 @@ int main(void)
 
 	setvbuf(stdout, NULL, _IONBF, 0);
 	mount_all();
-	map_channel();
+	channel_map();
 	write_file("/proc/sys/kernel/hung_task_timeout_secs", "5");
 	write_file("/proc/sys/kernel/watchdog_thresh", "3");
 	log_open();
-	if (header->magic != CH_MAGIC || header->version != CH_VERSION) {
-		printf("pkvfuzz: the channel speaks another version\n");
-		return 1;
-	}
 	/*
 	 * The host's view of the log is the channel. The console is for what
 	 * comes when nobody serves that any more: panics, lockups.
