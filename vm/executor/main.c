@@ -43,6 +43,28 @@ static void write_file(const char *path, const char *text)
 	close(fd);
 }
 
+/*
+ * The kernel measures the TSC for a second after boot and then switches to it.
+ * A template frozen before that would do so in each of its machines.
+ */
+static void wait_for_clock(void)
+{
+	static const char path[] =
+		"/sys/devices/system/clocksource/clocksource0/current_clocksource";
+	char name[32] = "tsc-early";
+
+	for (int i = 0; i < 500 && !strncmp(name, "tsc-early", 9); i++) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t n = fd < 0 ? -1 : read(fd, name, sizeof(name));
+
+		if (fd >= 0)
+			close(fd);
+		if (n < 0)
+			return;
+		pause_ms(10);
+	}
+}
+
 static void mount_all(void)
 {
 	static const struct {
@@ -237,6 +259,7 @@ int main(void)
 	channel_map();
 	write_file("/proc/sys/kernel/hung_task_timeout_secs", "5");
 	write_file("/proc/sys/kernel/watchdog_thresh", "3");
+	wait_for_clock();
 	log_open();
 	/*
 	 * The host's view of the log is the channel. The console is for what
