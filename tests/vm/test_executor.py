@@ -52,7 +52,7 @@ def test_a_call_that_sleeps_is_interrupted_and_the_next_ones_run(misbehaving: Gu
         done = run(machine, misbehaving, program)
         assert done.status is Status.TIMEOUT
         assert returned(done) == [(0, 0), (-1, errno.EINTR), (5, 0)]
-        assert done.log == b""
+        assert splat(done.log) is None
         again = run(machine, misbehaving, "ioctl(f0, TD_GET)")
         assert again.status is Status.OK
         assert returned(again) == [(0, 0)]
@@ -161,7 +161,8 @@ def test_what_a_driver_says_is_handed_over_and_is_no_splat(misbehaving: Guest) -
     with misbehaving.restore() as machine:
         done = run(machine, misbehaving, "ioctl(f0, TD_NOISE)")
     lines = [line.split("] ", 1)[1] for line in console_lines(done.log)]
-    assert lines == [
+    # A busy host makes the kernel complain of a late timer now and then.
+    assert [line for line in lines if not line.startswith("hrtimer: ")] == [
         "testdrv: all is well",
         "testdrv: warning: the sky is blue",
         "testdrv: DEBUG: KASAN and BUG are words",
@@ -177,7 +178,7 @@ def test_a_splat_belongs_to_the_program_that_caused_it(misbehaving: Guest) -> No
             run(machine, misbehaving, f"ioctl(f0, {call})").log
             for call in ("TD_GET", "TD_WARN", "TD_GET", "TD_UAF", "TD_GET")
         ]
-    assert [bool(log) for log in logs] == [False, True, False, True, False]
+    assert [bool(splat(log)) for log in logs] == [False, True, False, True, False]
 
 
 def test_calls_reset_between_programs(fast_misbehaving: Guest) -> None:
