@@ -23,7 +23,8 @@ from pathlib import Path
 
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import Loop
-from fuzzer.engine.worker import WorkerTask, die_with
+from fuzzer.engine.worker import WorkerTask
+from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.channel import BULK, PROGRAM_SIZE, Command
 from fuzzer.machine.machine import COMMAND_TIMEOUT, LostMachineError
 from fuzzer.program import batch
@@ -183,7 +184,7 @@ class MeteredLoop(Loop):
 def main() -> None:
     """Read the task and measure. Does not return."""
     task: EndToEndTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    die_with(task.worker.parent)
+    end_with_parent(task.worker.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     fuzzer = LibFuzzer()
     loop = MeteredLoop(task, fuzzer)

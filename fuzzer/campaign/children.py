@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from fuzzer.errors import InfrastructureError
 from fuzzer.paths import import_root
 
@@ -64,8 +66,14 @@ class Child:
         return " / ".join(line.strip() for line in lines[-_LOG_TAIL:] if line.strip())
 
     def kill(self) -> None:
-        """End the child at once. Its machines go with it."""
+        """End the child at once, and whatever it has started: machines, a kernel build."""
         self.finish()
+        family: list[psutil.Process] = []
         if self.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
         self.process.wait()
+        for descendant in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                descendant.kill()

@@ -23,8 +23,9 @@ from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import VERIFY_RUNS, Judgement, first_impression, judge, run_program
 from fuzzer.crash.sighting import Sighting, read_sighting
 from fuzzer.crash.store import Crash
-from fuzzer.engine.worker import die_with, give_up
+from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
+from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest
@@ -195,7 +196,7 @@ def _asked_to_end(timeout: float) -> bool:
 def main() -> None:
     """Build what is missing, then judge until standard input ends and nothing waits."""
     task: JudgeTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    die_with(task.parent)
+    end_with_parent(task.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     status = StatusLine(task.workdir.judge_status)
     try:

@@ -8,7 +8,6 @@ parent is gone, and leaves its results in the working directory.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import signal
@@ -19,11 +18,10 @@ from pathlib import Path
 
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import Loop, LoopOptions
-from fuzzer.errors import ExitCode, InfrastructureError, PkvfuzzError
+from fuzzer.errors import InfrastructureError, PkvfuzzError
+from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.channel import PROGRAM_SIZE
 from fuzzer.machine.provision import Guest
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +38,6 @@ class WorkerTask:
 def error_file(workdir: Path, name: str) -> Path:
     """Return where a worker says why it gave up."""
     return workdir / f"{name}.error"
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone, however it went."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(ExitCode.INFRASTRUCTURE)
 
 
 def work(task: WorkerTask, on_finish: Callable[[Loop], None] | None = None) -> None:
@@ -92,7 +83,7 @@ def give_up(workdir: Path, name: str, error: Exception) -> None:
 def receive_task() -> WorkerTask:
     """Read the task from standard input, and tie this process to its parent."""
     task: WorkerTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    die_with(task.parent)
+    end_with_parent(task.parent)
     # Ctrl-C reaches the whole process group; ending workers is the campaign's job.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return task

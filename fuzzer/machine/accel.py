@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.kernel import end_with_parent
+from fuzzer.lifetime import end_with_parent
 from fuzzer.paths import cache_dir, project_root
 
 PROBE_LOOPS = 20_000_000
@@ -81,7 +82,7 @@ def _time_probe(accel: Accel) -> tuple[float | None, str]:
             text=True,
             timeout=PROBE_DEADLINE,
             check=False,
-            preexec_fn=end_with_parent,
+            preexec_fn=functools.partial(end_with_parent, os.getpid()),
         )
     except subprocess.TimeoutExpired:
         return None, f"{PROBE_LOOPS // 1_000_000} M loops did not end in {PROBE_DEADLINE:.0f} s"

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.kernel import Kernel, end_with_parent, parse_config
+from fuzzer.lifetime import end_with_parent
+from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.source import compiler_version
 from fuzzer.target.target import Target
 
@@ -166,7 +170,7 @@ def build_driver(target: Target, kernel: Kernel, bug: Bug | None = None) -> Driv
                 errors="replace",
                 timeout=900,
                 check=False,
-                preexec_fn=end_with_parent,
+                preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
         except OSError as error:
             raise InfrastructureError(

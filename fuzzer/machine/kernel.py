@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import enum
+import functools
 import os
 import re
 import shutil
@@ -16,6 +16,7 @@ from typing import TextIO
 
 from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.source import (
     KernelSource,
     compiler_version,
@@ -27,9 +28,6 @@ from fuzzer.progress import Progress
 
 # Lines that make prints for a build of 6.12; steers the time left, nothing else.
 _TYPICAL_STEPS = 1380
-# Looked up here: between fork and exec the dynamic loader must not be entered.
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 
 # Without these the fuzzer cannot work at all; asked of a kernel that was built elsewhere.
 NEEDED = (
@@ -107,11 +105,6 @@ def _make_variables(flavour: Flavour) -> list[str]:
     ]
 
 
-def end_with_parent() -> None:
-    """For ``preexec_fn``: have this child terminated when its parent dies."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
 def _configure(source: KernelSource, directory: Path, requested: dict[str, str]) -> None:
     """Write ``.config``: tinyconfig with the requests on top, each checked afterwards."""
     config = directory / ".config"
@@ -172,7 +165,7 @@ def _compile(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            preexec_fn=end_with_parent,
+            preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
         ) as process:
             assert process.stdout is not None
             try:

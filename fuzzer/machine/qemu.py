@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import os
 import shutil
@@ -21,15 +20,13 @@ from typing import Any, Self
 from qemu.qmp import QMPClient, QMPError
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import SIZE as CHANNEL_SIZE
 from fuzzer.machine.channel import Channel
 
 QEMU = "qemu-system-x86_64"
 QMP_TIMEOUT = 20.0
-# Looked up here: between fork and exec the dynamic loader must not be entered.
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 _MIB = 1 << 20
 
 
@@ -118,11 +115,9 @@ def command_line(
     return arguments
 
 
-def _die_with_parent(parent: int) -> None:
+def _prepare_child(parent: int) -> None:
     # Runs in the child between fork and exec: keep it to system calls.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
+    end_with_parent(parent)
     # Ctrl-C is for the campaign to act on, not for its machines to die of.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -222,7 +217,7 @@ class Qemu:
                     stdout=resources.output,
                     stderr=resources.output,
                     pass_fds=passed,
-                    preexec_fn=functools.partial(_die_with_parent, os.getpid()),
+                    preexec_fn=functools.partial(_prepare_child, os.getpid()),
                 )
             except OSError as error:
                 ours.close()

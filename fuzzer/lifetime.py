@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that end with their parent, however it ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+# Looked up here: between fork and exec the dynamic loader must not be entered.
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when ``parent`` is gone.
+
+    For a ``preexec_fn``, or at the start of a process. ``parent`` is a process
+    id; if it is gone already, this process ends at once. To Linux the parent
+    is the thread that started this process, not its whole process.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
