@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* pkv: a store as a character device, and what is counted of its use. */
+#ifndef _PKV_DEVICE_H
+#define _PKV_DEVICE_H
+
+#include <linux/atomic.h>
+#include <linux/cdev.h>
+#include <linux/device/class.h>
+#include <linux/fs.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+
+#include "pkv_store.h"
+
+struct proc_dir_entry;
+struct seq_file;
+
+/* Operations that are counted. */
+enum pkv_op {
+	PKV_OP_OPEN,
+	PKV_OP_READ,
+	PKV_OP_WRITE,
+	PKV_OP_LLSEEK,
+	PKV_OP_POLL,
+	PKV_OP_LIST,
+	PKV_OP_DELETE,
+	PKV_OP_CLEAR,
+	PKV_N_OPS
+};
+
+/**
+ * struct pkv_count - how often an operation was asked for
+ * @calls: all of them
+ * @errors: those that failed
+ */
+struct pkv_count {
+	atomic64_t calls;
+	atomic64_t errors;
+};
+
+/**
+ * struct pkv - a store and its device
+ * @store: the keys and values
+ * @changed: woken by each write that stored something
+ * @counts: use since the device was registered, by operation
+ * @files: open files
+ * @devt: device number
+ * @class: class of the device
+ * @cdev: the character device
+ * @proc: its file in /proc, if the kernel has that
+ */
+struct pkv {
+	struct pkv_store store;
+	wait_queue_head_t changed;
+	struct pkv_count counts[PKV_N_OPS];
+	atomic_t files;
+
+	dev_t devt;
+	struct class class;
+	struct cdev cdev;
+	struct proc_dir_entry *proc;
+};
+
+extern const struct file_operations pkv_fops;
+
+int pkv_register(struct pkv *pkv, const char *name, const char *strategy);
+void pkv_unregister(struct pkv *pkv);
+
+#ifdef CONFIG_PROC_FS
+int pkv_proc_create(struct pkv *pkv, const char *name);
+void pkv_proc_remove(struct pkv *pkv);
+int pkv_proc_show(struct seq_file *seq, void *unused);
+#else
+static inline int pkv_proc_create(struct pkv *pkv, const char *name)
+{
+	return 0;
+}
+
+static inline void pkv_proc_remove(struct pkv *pkv)
+{
+}
+#endif
+
+#endif /* _PKV_DEVICE_H */

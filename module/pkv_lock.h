@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * pkv: three ways to keep readers and writers apart, behind one interface.
+ *
+ * A reader does its work between pkv_read_begin() and pkv_read_retry(), and
+ * does it again for as long as the latter returns true:
+ *
+ *	do {
+ *		seq = pkv_read_begin(lock);
+ *		...
+ *	} while (pkv_read_retry(lock, seq));
+ *
+ * Neither readers nor writers may sleep, or touch user memory, in between:
+ * with some of the strategies they hold a spinlock or are in an RCU read-side
+ * critical section.
+ */
+#ifndef _PKV_LOCK_H
+#define _PKV_LOCK_H
+
+#include <linux/lockdep.h>
+#include <linux/mutex.h>
+#include <linux/rwsem.h>
+#include <linux/seqlock.h>
+#include <linux/types.h>
+
+struct pkv_lock;
+
+/**
+ * struct pkv_lock_ops - a lock strategy
+ * @name: what the module parameter calls it
+ * @read_begin: enter a read-side section; returns what @read_retry wants
+ * @read_retry: leave it; true when a writer interfered
+ * @write_begin: enter the write-side section, alone
+ * @write_end: leave it
+ * @free_after_grace_period: readers may still see what a writer removed
+ */
+struct pkv_lock_ops {
+	const char *name;
+	unsigned int (*read_begin)(struct pkv_lock *lock);
+	bool (*read_retry)(struct pkv_lock *lock, unsigned int seq);
+	void (*write_begin)(struct pkv_lock *lock);
+	void (*write_end)(struct pkv_lock *lock);
+	bool free_after_grace_period;
+};
+
+/**
+ * struct pkv_lock - a lock of some strategy
+ * @ops: the strategy; decides which of the other members is used
+ * @mutex: of "mutex": one at a time, readers too
+ * @rwsem: of "rwsem": many readers or one writer
+ * @seqlock: of "rcu": readers take no lock, writers one after the other
+ */
+struct pkv_lock {
+	const struct pkv_lock_ops *ops;
+	struct mutex mutex;	/* protects the store: see @ops */
+	struct rw_semaphore rwsem;
+	seqlock_t seqlock;
+};
+
+extern const struct pkv_lock_ops pkv_lock_mutex;
+extern const struct pkv_lock_ops pkv_lock_rwsem;
+extern const struct pkv_lock_ops pkv_lock_rcu;
+
+const struct pkv_lock_ops *pkv_lock_strategy(const char *name);
+void pkv_lock_init(struct pkv_lock *lock, const struct pkv_lock_ops *ops);
+void pkv_lock_destroy(struct pkv_lock *lock);
+
+static inline unsigned int pkv_read_begin(struct pkv_lock *lock)
+{
+	return lock->ops->read_begin(lock);
+}
+
+static inline bool pkv_read_retry(struct pkv_lock *lock, unsigned int seq)
+{
+	return lock->ops->read_retry(lock, seq);
+}
+
+static inline void pkv_write_begin(struct pkv_lock *lock)
+{
+	lock->ops->write_begin(lock);
+}
+
+static inline void pkv_write_end(struct pkv_lock *lock)
+{
+	lock->ops->write_end(lock);
+}
+
+/* For lockdep: whether the lock is held, for reading or writing. */
+static inline bool pkv_lock_is_held(const struct pkv_lock *lock)
+{
+	return lockdep_is_held(&lock->mutex) || lockdep_is_held(&lock->rwsem) ||
+	       lockdep_is_held(&lock->seqlock.lock);
+}
+
+#endif /* _PKV_LOCK_H */
