@@ -13,7 +13,7 @@ from fuzzer.machine.kernel import Kernel, KernelOptions
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.paths import project_root
-from fuzzer.target.target import Target, load_target
+from fuzzer.target.target import Target, load_target, with_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,22 @@ class Subject:
 
 
 def load_subject(
-    description: Path, bug: str | None, kernels: KernelOptions, accel: Accel
+    description: Path,
+    bug: str | None,
+    kernels: KernelOptions,
+    accel: Accel,
+    params: str | None = None,
 ) -> Subject:
     """Return the subject of a description file.
 
+    ``params`` replaces the module parameters that the description gives.
+
     Raises:
-        BadInputError: the description or the bug's name is wrong.
+        BadInputError: the description, the bug's name or the parameters are wrong.
     """
     target = load_target(description)
+    if params is not None:
+        target = with_params(target, params)
     return Subject(target, find_bug(target, bug) if bug else None, kernels, accel)
 
 
@@ -56,6 +64,7 @@ def identify(subject: Subject, guest: Guest) -> Identity:
         driver=guest.driver.key,
         qemu=qemu_version(),
         accel=guest.template.accel.value,
+        params=subject.target.module.params,
     )
 
 

@@ -74,6 +74,9 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
         "--target", type=Path, metavar="YAML", help="the driver's description [the pkv driver's]"
     )
     group.add_argument("--bug", metavar="NAME", help="plant this bug: bugs/NAME.patch")
+    group.add_argument(
+        "--params", metavar="TEXT", help="load the module with these parameters [the description's]"
+    )
     _add_machine_options(parser)
 
 

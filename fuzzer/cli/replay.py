@@ -40,6 +40,8 @@ def _from_crash(options: argparse.Namespace) -> _Reproducer:
             )
     if options.bug is None:
         options.bug = crash.identity.bug
+    if options.params is None:
+        options.params = crash.identity.params
     return _Reproducer(crash.title, crash.program, crash.history)
 
 

@@ -44,4 +44,4 @@ def subject_of(options: argparse.Namespace) -> Subject:
         say(f"WARNING: using {choice.accel}: {choice.reason} Override: --accel kvm")
     else:
         say(f"using {choice.accel}: {choice.reason}")
-    return load_subject(path, options.bug, kernels, choice.accel)
+    return load_subject(path, options.bug, kernels, choice.accel, options.params)

@@ -46,7 +46,8 @@ class Identity:
     """What a crash was found with; keys are hashes of what went into a build.
 
     ``description`` is the target's YAML file, relative to the project where
-    it is part of it. ``bug`` names a planted bug.
+    it is part of it. ``bug`` names a planted bug, ``params`` are what the
+    module was loaded with.
     """
 
     target: str
@@ -56,6 +57,7 @@ class Identity:
     driver: str
     qemu: str
     accel: str
+    params: str = ""
 
 
 @dataclass(frozen=True, slots=True)

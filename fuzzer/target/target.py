@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import re
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ _POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # struct ch_header of vm/channel.h has 128 and 512 bytes for these, with a NUL.
 _DEVICE = re.compile(r"/dev/[\x21-\x7e]{1,122}\Z")
 _PARAMS = re.compile(r"[\x20-\x7e]{0,511}\Z")
+_PARAMS_ALLOWED = "up to 511 printable characters"
 _RESET_IOCTL = re.compile(r"\s*ioctl\s*\(\s*f\d\s*,\s*([A-Za-z_]\w*)")
 _MAX_POOL_STRING = 4096
 
@@ -97,6 +99,16 @@ def load_target(path: Path) -> Target:
     InfrastructureError when the header cannot be compiled for lack of gcc.
     """
     return _Loader(path).target()
+
+
+def with_params(target: Target, params: str) -> Target:
+    """Return the target with other module parameters.
+
+    Raises BadInputError for text that the kernel could not be handed.
+    """
+    if not _PARAMS.match(params):
+        raise BadInputError(f"module parameters {params!r}: {_PARAMS_ALLOWED} are allowed")
+    return dataclasses.replace(target, module=dataclasses.replace(target.module, params=params))
 
 
 class _Loader:
@@ -173,8 +185,7 @@ class _Loader:
             built = self._path(entries["object"], "object", Path.is_file)
         params = ""
         if "params" in entries:
-            allowed = "up to 511 printable characters"
-            params = self._matching(entries["params"], "params", _PARAMS, allowed)
+            params = self._matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
         return ModuleSpec(source, built, name, params)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fuzzer.errors import InfrastructureError
+from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import project_root
 from fuzzer.target.calls import (
     IoctlSpec,
@@ -27,7 +27,7 @@ from fuzzer.target.calls import (
     ValuesField,
     WriteSpec,
 )
-from fuzzer.target.target import ModuleSpec, ResetKind, Target, load_target
+from fuzzer.target.target import ModuleSpec, ResetKind, Target, load_target, with_params
 
 DEMO = Path(__file__).parent / "data" / "demo" / "demo.yaml"
 
@@ -138,3 +138,12 @@ def test_the_shipped_description_loads() -> None:
     target = load_target(project_root() / "module" / "pkv.yaml")
     assert target.device == "/dev/pkv"
     assert {"PKV_IOC_DELETE", "PKV_IOC_LIST"} <= target.constants.keys()
+
+
+def test_parameters_can_be_replaced(pkv_target: Target) -> None:
+    assert with_params(pkv_target, "lock=rcu").module.params == "lock=rcu"
+
+
+def test_parameters_the_kernel_cannot_be_handed_are_refused(pkv_target: Target) -> None:
+    with pytest.raises(BadInputError, match="printable"):
+        with_params(pkv_target, "lock=rcu\n")
