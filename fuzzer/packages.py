@@ -60,7 +60,10 @@ PACKAGES = (
     Package("busybox-static", "the guest's shell", program="busybox", static=True),
     Package("qemu-system-x86", "runs the virtual machines", program="qemu-system-x86_64"),
 )
-TEST_PACKAGES = (Package("sparse", "checks the driver's address spaces", program="sparse"),)
+TEST_PACKAGES = (
+    Package("openssl", "makes the key of a kernel that takes signed modules", program="openssl"),
+    Package("sparse", "checks the driver's address spaces", program="sparse"),
+)
 
 
 def command_of(argv: Sequence[str]) -> str:

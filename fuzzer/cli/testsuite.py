@@ -15,10 +15,16 @@ from xml.etree import ElementTree
 
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError, PkvfuzzError
 from fuzzer.machine.csource_checks import check_module
+from fuzzer.machine.headers import ensure_headers
 from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.testkernels import ensure_builtin_kernel, ensure_signed_kernel
 from fuzzer.paths import project_root
 
 GROUPS = ("lint", "c", "unit", "vm", "e2e")
+
+# Kernels that people run the driver on: the headers of each are in some Debian.
+HEADER_SERIES = ("6.1", "6.12")
+_DRIVER = "pkv"
 
 _LINT_TIMEOUT_S = 600
 _PYTEST_TIMEOUT_S = 3600
@@ -54,10 +60,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended, and the tests it ran where it ran pytest."""
+    """How a step ended, and the tests it ran where it ran pytest.
+
+    ``note`` says what it looked at, where that depends on the host.
+    """
 
     outcome: Outcome
     counts: Counts | None = None
+    note: str = ""
     output: str = field(default="", repr=False)
 
 
@@ -90,8 +100,9 @@ def run_tests(only: str | None, pytest_args: Sequence[str]) -> int:
         took = time.monotonic() - began
         if result.output:
             print(result.output, flush=True)
-        tests = f" ({result.counts})" if result.counts else ""
-        lines.append(f"{step.name}: {result.outcome.value} in {took:.1f} s{tests}")
+        note = str(result.counts) if result.counts else result.note
+        about = f" ({note})" if note else ""
+        lines.append(f"{step.name}: {result.outcome.value} in {took:.1f} s{about}")
         print(f"== {lines[-1]}", flush=True)
         results.append(result)
     if len(lines) > 1:
@@ -115,7 +126,7 @@ def _steps(root: Path, only: str | None, pytest_args: Sequence[str]) -> list[_St
     def pytest(*directories: str) -> Callable[[], StepResult]:
         return lambda: _run_pytest([tests / name for name in directories], pytest_args, root)
 
-    kernels = _Step("kernels", "both kernels", _build_kernels)
+    kernels = _Step("kernels", "kernels", lambda: _build_kernels(root, only))
     steps = [
         _Step("lint", "ruff check", tool("ruff", "check")),
         _Step("lint", "ruff format", tool("ruff", "format", "--check")),
@@ -168,20 +179,32 @@ def _run_tool(argv: Sequence[str], root: Path) -> StepResult:
     return StepResult(Outcome.FAILED, output=result.stdout.rstrip())
 
 
-def _build_kernels() -> StepResult:
+def _build_kernels(root: Path, only: str | None) -> StepResult:
     # A step of its own: minutes on a fresh machine, and inside pytest nobody
     # would see the progress.
-    for flavour in Flavour:
+    for flavour in Flavour if only != "c" else (Flavour.FULL,):
         ensure_kernel(flavour)
+    if only in (None, "vm"):
+        ensure_signed_kernel()
+        ensure_builtin_kernel(root / "module", _DRIVER)
     return StepResult(Outcome.PASSED)
 
 
 def _check_module(root: Path) -> StepResult:
     kernel = ensure_kernel(Flavour.FULL)
-    problems = check_module(root / "module", kernel.source, kernel.directory)
-    if not problems:
-        return StepResult(Outcome.PASSED)
-    return StepResult(Outcome.FAILED, output="\n".join(problems))
+    release = kernel.directory / "include" / "config" / "kernel.release"
+    built_against = [f"{release.read_text().strip()} full"]
+    found = []
+    for series in HEADER_SERIES:
+        headers = ensure_headers(series)
+        if headers is None:
+            built_against.append(f"{series}: not offered by this distribution")
+        else:
+            built_against.append(headers.version)
+            found.append(headers)
+    problems = check_module(root / "module", kernel.source, kernel.directory, found)
+    outcome = Outcome.FAILED if problems else Outcome.PASSED
+    return StepResult(outcome, note=", ".join(built_against), output="\n".join(problems))
 
 
 def _run_pytest(paths: Sequence[Path], pytest_args: Sequence[str], root: Path) -> StepResult:
@@ -199,7 +222,7 @@ def _run_pytest(paths: Sequence[Path], pytest_args: Sequence[str], root: Path) -
         return StepResult(Outcome.PASSED, counts)
     if code in (_PYTEST_TESTS_FAILED, _PYTEST_NOTHING_COLLECTED):
         return StepResult(Outcome.FAILED, counts)
-    return StepResult(Outcome.BROKEN, counts, f"pytest ended with exit code {code}")
+    return StepResult(Outcome.BROKEN, counts, output=f"pytest ended with exit code {code}")
 
 
 def _read_counts(report: Path) -> Counts:

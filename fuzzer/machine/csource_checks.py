@@ -9,22 +9,31 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.headers import Headers
+from fuzzer.machine.kbuild import kconfig_symbols
 
 _TIMEOUT_S = 300
+_JOBS = os.cpu_count() or 1
 _PACKAGES = {"make": "make", "sparse": "sparse", "perl": "perl", "patch": "patch"}
+_CHECKED = ("*.c", "*.h", "Kbuild", "Kconfig", "Makefile")
 
 
-def check_module(source_dir: Path, kernel_source: Path, kernel_build: Path) -> list[str]:
+def check_module(
+    source_dir: Path, kernel_source: Path, kernel_build: Path, headers: Sequence[Headers] = ()
+) -> list[str]:
     """Return the problems of a module's source, one a line; empty when it is clean.
 
-    ``source_dir`` holds a Kbuild file and may hold ``bugs/*.patch``; it is
-    not written to. It is built with W=1 and sparse in a copy, its ``*.c`` and
-    ``*.h`` go through checkpatch --strict, and each patch must apply to a
-    copy of its own and build with W=1. ``kernel_source`` is a kernel tree,
-    ``kernel_build`` its output directory, ready for modules to be built.
+    ``source_dir`` holds a Kbuild file and may hold a Kconfig file and
+    ``bugs/*.patch``; it is not written to. Copies of it are built with W=1
+    and sparse, once as it is and once with every bool option of its Kconfig;
+    with W=1 against each of ``headers``; and with W=1 with each patch, which
+    must apply. Its files go through checkpatch --strict. ``kernel_source`` is
+    a kernel tree, ``kernel_build`` its output directory, ready for modules to
+    be built.
 
     Raises InfrastructureError when a tool is missing or does not end, and
     BadInputError when a directory is not what it should be.
@@ -42,26 +51,66 @@ def check_module(source_dir: Path, kernel_source: Path, kernel_build: Path) -> l
     ):
         if not path.is_file():
             raise BadInputError(f"{path.parent} is not {what}: it has no {path.name}")
-    patches = sorted((source_dir / "bugs").glob("*.patch"))
+    kconfig = source_dir / "Kconfig"
+    symbols = kconfig_symbols(kconfig) if kconfig.is_file() else {}
+    options = [f"CONFIG_{symbol}=y" for symbol, kind in symbols.items() if kind == "bool"]
     with tempfile.TemporaryDirectory(prefix="pkvfuzz-check-") as scratch:
-        copy = _copy(source_dir, Path(scratch) / "module")
-        problems = _checkpatch(copy, checkpatch)
-        problems += _build(copy, kernel_build, sparse=True)
-        for patch in patches:
-            problems += _check_patch(patch, source_dir, Path(scratch) / patch.stem, kernel_build)
+        plain = _copy(source_dir, Path(scratch) / "plain")
+        problems = _checkpatch(plain, checkpatch)
+        built = _build(plain, kernel_build, "C=2")
+        problems += built
+        if options:
+            copy = _copy(source_dir, Path(scratch) / "options")
+            found = _build(copy, kernel_build, "C=2", *options)
+            problems += [f"{' '.join(options)}: {line}" for line in found if line not in built]
+        for each in headers:
+            copy = _copy(source_dir, Path(scratch) / each.version)
+            found = _build(copy, each.directory)
+            problems += [f"Linux {each.version}: {line}" for line in found]
+        patches = sorted((source_dir / "bugs").glob("*.patch"))
+        if patches and built:
+            problems.append("bugs/: not checked, as the driver itself does not build clean")
+        else:
+            problems += _check_all_patches(patches, source_dir, Path(scratch), kernel_build)
     return problems
 
 
-def _check_patch(patch: Path, source_dir: Path, copy: Path, kernel_build: Path) -> list[str]:
-    _copy(source_dir, copy)
-    # Fuzz 0: a patch that only nearly applies may plant another bug than it says.
-    command = ["patch", "-p1", "--batch", "--fuzz=0", "--input", str(patch.absolute())]
-    result = _run(command, copy)
-    if result.returncode:
-        found = [f"does not apply: {line}" for line in result.stdout.splitlines()]
-    else:
-        found = _build(copy, kernel_build, sparse=False)
-    return [f"{patch.name}: {line}" for line in found]
+def _check_all_patches(
+    patches: Sequence[Path], source_dir: Path, scratch: Path, kernel_build: Path
+) -> list[str]:
+    def check_share(number: int) -> list[str]:
+        share, copy = patches[number::_JOBS], scratch / f"patched{number}"
+        return _check_patches(share, source_dir, copy, kernel_build) if share else []
+
+    with ThreadPoolExecutor(_JOBS) as pool:
+        problems = [line for found in pool.map(check_share, range(_JOBS)) for line in found]
+    return sorted(problems, key=lambda line: line.partition(": ")[0])
+
+
+def _check_patches(
+    patches: Sequence[Path], source_dir: Path, copy: Path, kernel_build: Path
+) -> list[str]:
+    """Return the problems of patches, each of which starts from a module that is built.
+
+    So make compiles only what the patch changes. All are in the same
+    directory, one after the other: make has its path in what it remembers of
+    a build, and compiles everything again in another.
+    """
+    _build(_copy(source_dir, copy), kernel_build)
+    built = copy.rename(copy.with_name(f"{copy.name}-built"))
+    problems = []
+    for patch in patches:
+        shutil.copytree(built, copy)
+        # Fuzz 0: a patch that only nearly applies may plant another bug than it says.
+        command = ["patch", "-p1", "--batch", "--fuzz=0", "--input", str(patch.absolute())]
+        result = _run(command, copy)
+        if result.returncode:
+            found = [f"does not apply: {line}" for line in result.stdout.splitlines()]
+        else:
+            found = _build(copy, kernel_build)
+        problems += [f"{patch.name}: {line}" for line in found]
+        shutil.rmtree(copy)
+    return problems
 
 
 def _copy(source_dir: Path, copy: Path) -> Path:
@@ -73,7 +122,7 @@ def _copy(source_dir: Path, copy: Path) -> Path:
 
 
 def _checkpatch(copy: Path, checkpatch: Path) -> list[str]:
-    files = sorted(path.name for path in copy.glob("*.[ch]"))
+    files = sorted(str(path.relative_to(copy)) for name in _CHECKED for path in copy.rglob(name))
     command = [
         "perl",
         str(checkpatch.absolute()),
@@ -92,19 +141,18 @@ def _checkpatch(copy: Path, checkpatch: Path) -> list[str]:
     return problems
 
 
-def _build(copy: Path, kernel_build: Path, *, sparse: bool) -> list[str]:
+def _build(copy: Path, kernel_build: Path, *variables: str) -> list[str]:
     """Build the module in ``copy``; return what compiler, modpost and sparse say about it.
 
     Sparse 0.6.4, as Debian 12 has it, also complains about headers of newer
     kernels, and W=1 may too. Only lines that name the module's own files count.
     """
     copy = copy.resolve()
-    names = [re.escape(path.name) for path in copy.rglob("*.[ch]")]
-    own_diagnostic = re.compile(rf"(?:^|/)(?:{'|'.join(names)}):.*\b(?:warning|error): ")
-    command = ["make", "-C", str(kernel_build.absolute()), f"M={copy}", "W=1", "modules"]
-    if sparse:
-        command.append("C=2")
-    result = _run(command, copy)
+    own = [path for path in copy.rglob("*.[ch]") if not path.name.endswith(".mod.c")]
+    names = "|".join(re.escape(path.name) for path in own)
+    own_diagnostic = re.compile(rf"(?:^|/)(?:{names}):.*\b(?:warning|error): ")
+    command = ["make", f"-j{_JOBS}", "-C", str(kernel_build.absolute()), f"M={copy}", "W=1"]
+    result = _run([*command, *variables, "modules"], copy)
     lines = [line.replace(f"{copy}/", "") for line in result.stdout.splitlines()]
     problems = [
         line

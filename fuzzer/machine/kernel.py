@@ -1,33 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel builds: two flavours, cached by what goes into them."""
+"""The kernels that fuzz and judge: two flavours, cached by what goes into them."""
 
 from __future__ import annotations
 
 import enum
-import functools
-import os
-import re
-import shutil
-import signal
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from fuzzer.cache import build_once, content_key, lookup
-from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.lifetime import end_with_parent
-from fuzzer.machine.source import (
-    KernelSource,
-    compiler_version,
-    prepare_source,
-    source_key,
-)
+from fuzzer.errors import BadInputError
+from fuzzer.machine.kbuild import BuiltKernel, Recipe, build_kernel, parse_config, recipe_key
+from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.paths import project_root
-from fuzzer.progress import Progress
 
-# Lines that make prints for a build of 6.12; steers the time left, nothing else.
-_TYPICAL_STEPS = 1380
+__all__ = [
+    "NEEDED",
+    "Flavour",
+    "Kernel",
+    "KernelOptions",
+    "ensure_kernel",
+    "kernel_key",
+    "parse_config",
+    "ready_kernel",
+]
 
 # Without these the fuzzer cannot work at all; asked of a kernel that was built elsewhere.
 NEEDED = (
@@ -51,151 +47,37 @@ class KernelOptions:
     build: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A built kernel: its build directory, ready for building modules against."""
+class Kernel(BuiltKernel):
+    """A kernel that fuzzes or judges; its name is its flavour."""
 
-    flavour: Flavour
-    directory: Path
-    source: Path
-    key: str
+    __slots__ = ()
 
     @property
-    def image(self) -> Path:
-        """The bootable image."""
-        return self.directory / "arch" / "x86" / "boot" / "bzImage"
+    def flavour(self) -> Flavour:
+        """What it is for."""
+        return Flavour(self.name)
 
 
-def parse_config(text: str) -> dict[str, str]:
-    """Return the options of a ``.config`` or fragment; one that is not set is ``n``."""
-    options = {}
-    for line in text.splitlines():
-        if match := re.match(r"(CONFIG_\w+)=(.*)$", line.strip()):
-            options[match[1]] = match[2]
-        elif match := re.match(r"# (CONFIG_\w+) is not set$", line.strip()):
-            options[match[1]] = "n"
-    return options
+def _recipe(flavour: Flavour) -> Recipe:
+    fragments = ("base.config", "sanitizers.config", f"{flavour}.config")
+    variables = _kasan_variables() if flavour is Flavour.FAST else ()
+    return Recipe(flavour, fragments, variables)
 
 
-def lost_options(requested: dict[str, str], final: dict[str, str]) -> list[str]:
-    """Return the requests that Kconfig did not honour, in words."""
-    return [
-        f"{name}={value} became {final.get(name, 'n')}"
-        for name, value in requested.items()
-        if final.get(name, "n") != value
-    ]
-
-
-def _fragments(flavour: Flavour) -> str:
-    directory = project_root() / "vm" / "kernel"
-    names = ("base.config", f"{flavour}.config")
-    return "".join((directory / name).read_text() for name in names)
-
-
-def _make_variables(flavour: Flavour) -> list[str]:
-    """Return make variables that say which core objects get KASAN checks."""
-    if flavour is Flavour.FULL:
-        return []
+def _kasan_variables() -> tuple[str, ...]:
+    """Return make variables that say which core objects of ``fast`` get KASAN checks."""
     listing = (project_root() / "vm" / "kernel" / "fast.kasan").read_text()
     objects = [line for line in listing.splitlines() if line and not line.startswith("#")]
-    return [
+    return (
         "KASAN_SANITIZE=n",
         "KASAN_SANITIZE_lib_string=y",
         *(f"KASAN_SANITIZE_{name}=y" for name in objects),
-    ]
-
-
-def _configure(source: KernelSource, directory: Path, requested: dict[str, str]) -> None:
-    """Write ``.config``: tinyconfig with the requests on top, each checked afterwards."""
-    config = directory / ".config"
-    for target in ("tinyconfig", "olddefconfig"):
-        done = subprocess.run(
-            ["make", "-s", "-C", str(source.directory), f"O={directory}", target],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if done.returncode:
-            last = " / ".join(done.stderr.splitlines()[-3:])
-            raise InfrastructureError(f"make {target} of the kernel failed: {last}")
-        if target == "tinyconfig":
-            # The requests last: of two members of a choice, the later wins.
-            tiny = parse_config(config.read_text())
-            kept = {key: value for key, value in tiny.items() if key not in requested}
-            kept |= requested
-            config.write_text(
-                "".join(
-                    f"# {name} is not set\n" if value == "n" else f"{name}={value}\n"
-                    for name, value in kept.items()
-                )
-            )
-    lost = lost_options(requested, parse_config(config.read_text()))
-    if lost:
-        raise InfrastructureError(
-            f"the kernel in {source.directory} cannot be configured as asked: "
-            f"{'; '.join(lost)}. Look at vm/kernel/*.config"
-        )
-
-
-def _compile(
-    flavour: Flavour,
-    source: KernelSource,
-    directory: Path,
-    nice: int,
-    progress: Progress,
-) -> None:
-    log = directory / "build.log"
-    command = [
-        "make",
-        *("-C", str(source.directory), f"O={directory}", f"-j{os.cpu_count() or 1}"),
-        *_make_variables(flavour),
-        *("bzImage", "modules_prepare"),
-    ]
-    if nice:
-        command = ["nice", "-n", str(nice), *command]
-    with log.open("w") as file:
-        file.write(f"$ {' '.join(command)}\n")
-        file.flush()
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
-        ) as process:
-            assert process.stdout is not None
-            try:
-                for step, line in enumerate(process.stdout):
-                    file.write(line)
-                    progress.update(step)
-            except BaseException:
-                process.terminate()
-                raise
-    if process.returncode:
-        tail = " / ".join(_errors_in(log.read_text(errors="replace")))
-        kept = log.rename(directory.parent / f"failed-{flavour}-kernel.log")
-        raise InfrastructureError(
-            f"building the {flavour} kernel failed: {tail}. All of it: {kept}"
-        )
-    # Modules are checked against this; a full "make modules" would write it.
-    shutil.copyfile(directory / "vmlinux.symvers", directory / "Module.symvers")
-    progress.finish("done")
-
-
-def _errors_in(log: str) -> list[str]:
-    lines = [line.strip() for line in log.splitlines() if "error" in line.lower()]
-    return lines[:3] or log.splitlines()[-3:]
+    )
 
 
 def kernel_key(flavour: Flavour, source: str) -> str:
-    """Return the key of a build: source, patches, config, objects, compiler."""
-    return content_key(
-        source, _fragments(flavour), " ".join(_make_variables(flavour)), compiler_version()
-    )
+    """Return the key of a flavour's build from the source of that key."""
+    return recipe_key(_recipe(flavour), source)
 
 
 def ready_kernel(flavour: Flavour, options: KernelOptions) -> Kernel | None:
@@ -227,15 +109,11 @@ def ensure_kernel(
     if options.build is not None:
         return _given_build(flavour, options.build)
     source = prepare_source(options.source)
-    key = kernel_key(flavour, source.key)
+    recipe = _recipe(flavour)
+    key = recipe_key(recipe, source.key)
 
     def build(directory: Path) -> None:
-        requested = parse_config(_fragments(flavour))
-        for name in source.missing_options:
-            requested.pop(name, None)
-        _configure(source, directory, requested)
-        progress = Progress(f"building the {flavour} kernel", _TYPICAL_STEPS, stream)
-        _compile(flavour, source, directory, nice, progress)
+        build_kernel(recipe, source, directory, nice=nice, stream=stream)
 
     directory = build_once(f"kernel-{flavour}", key, build, keep=3)
     return Kernel(flavour, directory, source.directory, key)

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine import kernel, source
+from fuzzer.machine import kbuild, kernel, source
+from fuzzer.machine.kbuild import Recipe, kconfig_symbols, lost_options, parse_config, recipe_key
 from fuzzer.machine.kernel import (
     NEEDED,
     Flavour,
     KernelOptions,
     ensure_kernel,
     kernel_key,
-    lost_options,
-    parse_config,
     ready_kernel,
 )
 from fuzzer.machine.source import find_tarball, prepare_source, source_key
@@ -30,12 +29,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = root / "vm" / "kernel"
     (directory / "patches").mkdir(parents=True)
     (directory / "base.config").write_text("CONFIG_A=y\n")
+    (directory / "sanitizers.config").write_text("CONFIG_KASAN=y\n")
     (directory / "fast.config").write_text("CONFIG_B=n\n")
     (directory / "full.config").write_text("CONFIG_B=y\n")
     (directory / "fast.kasan").write_text("# comment\nusercopy.o\n")
-    for module in (kernel, source):
+    for module in (kbuild, kernel, source):
         monkeypatch.setattr(module, "project_root", lambda: root)
-    monkeypatch.setattr(kernel, "compiler_version", lambda: "gcc 12")
+    monkeypatch.setattr(kbuild, "compiler_version", lambda: "gcc 12")
     return root
 
 
@@ -83,9 +83,37 @@ def test_a_kernel_key_changes_with_all_that_goes_into_it(
     keys.append(kernel_key(Flavour.FAST, "1"))
     (directory / "fast.config").write_text("CONFIG_B=m\n")
     keys.append(kernel_key(Flavour.FAST, "1"))
-    monkeypatch.setattr(kernel, "compiler_version", lambda: "gcc 13")
+    (directory / "sanitizers.config").write_text("CONFIG_KASAN=n\n")
+    keys.append(kernel_key(Flavour.FAST, "1"))
+    monkeypatch.setattr(kbuild, "compiler_version", lambda: "gcc 13")
     keys.append(kernel_key(Flavour.FAST, "1"))
     assert len(set(keys)) == len(keys)
+
+
+def test_what_is_asked_for_beside_the_fragments_is_in_the_key() -> None:
+    recipes = [
+        Recipe("a", ("base.config",)),
+        Recipe("a", ("base.config",), options={"CONFIG_C": "y"}),
+        Recipe("a", ("base.config",), options={"CONFIG_C": "m"}),
+        Recipe("a", ("base.config", "sanitizers.config")),
+    ]
+    assert len({recipe_key(recipe, "1") for recipe in recipes}) == len(recipes)
+
+
+def test_a_kernel_has_the_flavour_of_its_name(tmp_path: Path) -> None:
+    found = ensure_kernel(Flavour.FULL, _given(tmp_path, _GOOD))
+    assert found.flavour is Flavour.FULL
+    assert found.name == "full"
+
+
+def test_the_symbols_of_a_kconfig_file_are_read_with_their_types(tmp_path: Path) -> None:
+    kconfig = tmp_path / "Kconfig"
+    kconfig.write_text(
+        '# config COMMENT\nconfig DRV\n\ttristate "A driver"\n\thelp\n\t  See config OTHER.\n\n'
+        'config DRV_KUNIT_TEST\n\tbool "Tests" if !KUNIT_ALL_TESTS\n\tdepends on DRV && KUNIT\n'
+        "config DRV_SIZE\n\tint\n\tdefault 3\n"
+    )
+    assert kconfig_symbols(kconfig) == {"DRV": "tristate", "DRV_KUNIT_TEST": "bool"}
 
 
 def test_the_other_flavours_config_does_not_matter(project: Path) -> None:

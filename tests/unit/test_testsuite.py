@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from fuzzer.cli import testsuite
-from fuzzer.errors import BadInputError
+from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.headers import Headers
+from fuzzer.machine.kernel import Flavour, Kernel
 
 
 @pytest.fixture
@@ -18,6 +21,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "tests" / name).mkdir(parents=True)
     monkeypatch.setattr(testsuite, "project_root", lambda: tmp_path)
     monkeypatch.setattr(testsuite, "ensure_kernel", lambda flavour: None)
+    monkeypatch.setattr(testsuite, "ensure_signed_kernel", lambda: None)
+    monkeypatch.setattr(testsuite, "ensure_builtin_kernel", lambda driver, name: None)
     return tmp_path
 
 
@@ -66,6 +71,63 @@ def test_all_steps_run_even_if_an_earlier_one_fails(
     output = capfd.readouterr().out
     for step in ("ruff check", "ruff format", "mypy --strict"):
         assert f"== {step}: failed" in output
+
+
+@pytest.fixture
+def full_kernel(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """Return a kernel 6.12.117 that is taken for ``full``."""
+    directory = checkout / "build"
+    (directory / "include" / "config").mkdir(parents=True)
+    (directory / "include" / "config" / "kernel.release").write_text("6.12.117\n")
+    kernel = Kernel(Flavour.FULL, directory, directory, "key")
+    monkeypatch.setattr(testsuite, "ensure_kernel", lambda flavour: kernel)
+    return kernel
+
+
+@pytest.mark.usefixtures("full_kernel")
+def test_the_c_checks_name_the_kernels_they_built_against(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def offered(series: str) -> Headers | None:
+        return Headers("6.12.9", Path("/headers")) if series == "6.12" else None
+
+    checked: list[tuple[Path, Sequence[Headers]]] = []
+
+    def check(source: Path, tree: Path, build: Path, headers: Sequence[Headers]) -> list[str]:
+        checked.append((source, headers))
+        return []
+
+    monkeypatch.setattr(testsuite, "ensure_headers", offered)
+    monkeypatch.setattr(testsuite, "check_module", check)
+    assert testsuite.run_tests("c", []) == 0
+    line = capfd.readouterr().out.splitlines()[-1]
+    assert line.startswith("driver C checks: passed in ")
+    assert line.endswith("(6.12.117 full, 6.1: not offered by this distribution, 6.12.9)")
+    ((source, headers),) = checked
+    assert source.name == "module"
+    assert headers == [Headers("6.12.9", Path("/headers"))]
+
+
+@pytest.mark.usefixtures("full_kernel")
+def test_problems_of_the_drivers_source_fail_the_c_checks(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(testsuite, "ensure_headers", lambda series: None)
+    monkeypatch.setattr(testsuite, "check_module", lambda *_: ["pkv.c:1:1: warning: odd"])
+    assert testsuite.run_tests("c", []) == 1
+    assert "pkv.c:1:1: warning: odd" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("full_kernel")
+def test_c_checks_without_headers_that_are_offered_could_not_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(series: str) -> Headers | None:
+        raise InfrastructureError(f"no network for {series}")
+
+    monkeypatch.setattr(testsuite, "ensure_headers", fail)
+    assert testsuite.run_tests("c", []) == 3
+    assert "driver C checks: no network for 6.1" in capfd.readouterr().out
 
 
 def test_an_unknown_part_is_bad_input() -> None:

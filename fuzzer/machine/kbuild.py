@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a kernel: its configuration, requests checked, and its compilation."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from fuzzer.cache import content_key
+from fuzzer.errors import InfrastructureError
+from fuzzer.lifetime import end_with_parent
+from fuzzer.machine.source import KernelSource, compiler_version
+from fuzzer.paths import cache_dir, project_root
+from fuzzer.progress import Progress
+
+_CONFIGURE_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a kernel is made from a source tree.
+
+    ``fragments`` are files in ``vm/kernel``, of which a later one overrules an
+    earlier one; ``options`` are requests on top of them. ``variables`` go to
+    make. ``steps`` is about how many lines make prints for 6.12: it steers the
+    time left, nothing else.
+    """
+
+    name: str
+    fragments: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+    steps: int = 1380
+
+    def fragment_text(self) -> str:
+        """Return the fragments, one after the other."""
+        directory = project_root() / "vm" / "kernel"
+        return "".join((directory / name).read_text() for name in self.fragments)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltKernel:
+    """A built kernel: its build directory, ready for building modules against."""
+
+    name: str
+    directory: Path
+    source: Path
+    key: str
+
+    @property
+    def image(self) -> Path:
+        """The bootable image."""
+        return self.directory / "arch" / "x86" / "boot" / "bzImage"
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """Return the options of a ``.config`` or fragment; one that is not set is ``n``."""
+    options = {}
+    for line in text.splitlines():
+        if match := re.match(r"(CONFIG_\w+)=(.*)$", line.strip()):
+            options[match[1]] = match[2]
+        elif match := re.match(r"# (CONFIG_\w+) is not set$", line.strip()):
+            options[match[1]] = "n"
+    return options
+
+
+def kconfig_symbols(kconfig: Path) -> dict[str, str]:
+    """Return the type (``bool`` or ``tristate``) of each symbol a Kconfig file defines."""
+    pattern = r"^config (\w+)\n\s+(bool|tristate)\b"
+    return dict(re.findall(pattern, kconfig.read_text(), re.MULTILINE))
+
+
+def lost_options(requested: dict[str, str], final: dict[str, str]) -> list[str]:
+    """Return the requests that Kconfig did not honour, in words."""
+    return [
+        f"{name}={value} became {final.get(name, 'n')}"
+        for name, value in requested.items()
+        if final.get(name, "n") != value
+    ]
+
+
+def configure(
+    source: Path, directory: Path, requested: Mapping[str, str], *, config: str = ".config"
+) -> None:
+    """Write a build directory's ``config``: tinyconfig with the requests on top.
+
+    Raises:
+        InfrastructureError: Kconfig did not honour a request.
+    """
+    path = directory / config
+    for target in ("tinyconfig", "olddefconfig"):
+        command = ["make", "-s", "-C", str(source), f"O={directory}", f"KCONFIG_CONFIG={config}"]
+        done = subprocess.run(
+            [*command, target],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_CONFIGURE_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode:
+            last = " / ".join(done.stderr.splitlines()[-3:])
+            raise InfrastructureError(f"make {target} of the kernel failed: {last}")
+        if target == "tinyconfig":
+            # The requests last: of two members of a choice, the later wins.
+            tiny = parse_config(path.read_text())
+            kept = {key: value for key, value in tiny.items() if key not in requested}
+            path.write_text(
+                "".join(
+                    f"# {name} is not set\n" if value == "n" else f"{name}={value}\n"
+                    for name, value in [*kept.items(), *requested.items()]
+                )
+            )
+    lost = lost_options(dict(requested), parse_config(path.read_text()))
+    if lost:
+        raise InfrastructureError(
+            f"the kernel in {source} cannot be configured as asked: "
+            f"{'; '.join(lost)}. Look at vm/kernel/*.config"
+        )
+
+
+def compile_kernel(
+    name: str,
+    source: Path,
+    directory: Path,
+    arguments: Sequence[str],
+    progress: Progress,
+    *,
+    nice: int = 0,
+) -> None:
+    """Run make in a configured build directory; ``arguments`` are variables and targets.
+
+    Raises:
+        InfrastructureError: it failed; the message says where its output is.
+    """
+    log = directory / "build.log"
+    jobs = f"-j{os.cpu_count() or 1}"
+    command = ["make", "-C", str(source), f"O={directory}", jobs, *arguments]
+    if nice:
+        command = ["nice", "-n", str(nice), *command]
+    with log.open("a") as file:
+        file.write(f"$ {' '.join(command)}\n")
+        file.flush()
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for step, line in enumerate(process.stdout):
+                    file.write(line)
+                    progress.update(step)
+            except BaseException:
+                process.terminate()
+                raise
+    if process.returncode:
+        tail = " / ".join(_errors_in(log.read_text(errors="replace")))
+        kept = log.rename(cache_dir() / f"failed-{name}-kernel.log")
+        raise InfrastructureError(f"building the {name} kernel failed: {tail}. All of it: {kept}")
+    progress.finish("done")
+
+
+def _errors_in(log: str) -> list[str]:
+    lines = [line.strip() for line in log.splitlines() if "error" in line.lower()]
+    return lines[:3] or log.splitlines()[-3:]
+
+
+def build_kernel(
+    recipe: Recipe,
+    source: KernelSource,
+    directory: Path,
+    *,
+    nice: int = 0,
+    stream: TextIO | None = None,
+) -> None:
+    """Make a kernel in an empty directory, and all that modules are built with.
+
+    Raises:
+        InfrastructureError: Kconfig did not honour a request, or make failed.
+    """
+    requested = parse_config(recipe.fragment_text()) | recipe.options
+    for name in source.missing_options:
+        requested.pop(name, None)
+    configure(source.directory, directory, requested)
+    progress = Progress(f"building the {recipe.name} kernel", recipe.steps, stream)
+    arguments = [*recipe.variables, "bzImage", "modules_prepare"]
+    compile_kernel(recipe.name, source.directory, directory, arguments, progress, nice=nice)
+    # Modules are checked against this; a full "make modules" would write it.
+    shutil.copyfile(directory / "vmlinux.symvers", directory / "Module.symvers")
+
+
+def recipe_key(recipe: Recipe, source: str) -> str:
+    """Return the key of a build: source and patches, config, objects, compiler."""
+    options = (f"{name}={value}" for name, value in recipe.options.items())
+    return content_key(
+        source, recipe.fragment_text(), " ".join(recipe.variables), compiler_version(), *options
+    )
