@@ -31,6 +31,7 @@ _COMMANDS = {
     "replay": "fuzzer.cli.replay",
     "shell": "fuzzer.cli.shell",
     "convert": "fuzzer.cli.convert",
+    "bugs": "fuzzer.cli.bugs",
     "bench": "fuzzer.cli.bench",
     "doctor": "fuzzer.cli.doctor",
     "test": "fuzzer.cli.test",
@@ -140,6 +141,10 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("file", type=Path, help="a .prog file, or a program in wire form")
     convert.add_argument("-o", "--output", type=Path, metavar="FILE", help="[standard output]")
     convert.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
+
+    bugs = command("bugs", "list the planted bugs of a driver, for run --bug")
+    bugs.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    bugs.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
 
     bench = command("bench", "measure speed; prints ratios, and counts that noise cannot change")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also as JSON (- for only that)")

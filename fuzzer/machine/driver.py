@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import os
 import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +24,16 @@ from fuzzer.target.target import Target
 _SOURCES = {".c", ".h", ".S", ".mk"}
 _NAMES = {"Kbuild", "Makefile", "Kconfig"}
 _GENERATED = re.compile(r".*\.mod\.c$")
+_DIFF_STARTS = ("--- ", "diff ", "Index: ")
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A built module. ``key`` names its content."""
+    """A built module. ``key`` names its content.
+
+    Built from source, it lies in its build directory: sources (with the bug,
+    if one was planted), objects and, of a build for gcov, the ``.gcno`` files.
+    """
 
     name: str
     object: Path
@@ -37,32 +44,79 @@ class Driver:
         return self.object.read_bytes()
 
 
+class Level(enum.StrEnum):
+    """How hard a planted bug is to find."""
+
+    EASY = "easy"
+    MEDIUM = "medium"
+    HARD = "hard"
+
+
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A planted bug: a patch for the driver, and what its header says."""
+    """A planted bug: a patch for the driver, and what its header says.
+
+    ``expect`` is the title it is reported with; where no report comes,
+    ``oracle`` says how else it shows (empty: by its report). ``needs`` are the
+    abilities that finding it takes: sequence, value, fault, race and so on.
+    """
 
     name: str
     path: Path
     kind: str
     cwe: str
     expect: str
+    level: Level = Level.EASY
+    needs: tuple[str, ...] = ()
+    oracle: str = ""
+    description: str = ""
+
+
+def _read_header(text: str) -> dict[str, str]:
+    """Return the fields that stand before a patch's diff.
+
+    A field goes on in the lines below it that are indented.
+    """
+    fields: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith(_DIFF_STARTS) or line == "---":
+            break
+        if line[:1] in (" ", "\t") and line.strip() and name:
+            fields[name] = f"{fields[name]} {line.strip()}".strip()
+        elif match := re.match(r"([A-Z][\w-]*):(?: (.*))?$", line):
+            name = match[1]
+            fields[name] = (match[2] or "").strip()
+    return fields
+
+
+def _read_bug(path: Path) -> Bug:
+    fields = _read_header(path.read_text())
+    level = fields.get("Level", Level.EASY)
+    if level not in list(Level):
+        raise BadInputError(f"{path}: Level: {level} is not known; it is one of {', '.join(Level)}")
+    needs = [need.strip() for need in fields.get("Needs", "").split(",")]
+    return Bug(
+        path.stem,
+        path,
+        fields.get("Class", ""),
+        fields.get("CWE", ""),
+        fields.get("Expect", ""),
+        Level(level),
+        tuple(need for need in needs if need),
+        fields.get("Oracle", ""),
+        fields.get("Description", ""),
+    )
 
 
 def list_bugs(target: Target) -> list[Bug]:
-    """Return the planted bugs beside a target's description, by name."""
-    found = []
-    for path in sorted((target.path.parent / "bugs").glob("*.patch")):
-        fields = dict(re.findall(r"^(\w+): (.+)$", path.read_text(), re.MULTILINE))
-        found.append(
-            Bug(
-                path.stem,
-                path,
-                fields.get("Class", ""),
-                fields.get("CWE", ""),
-                fields.get("Expect", ""),
-            )
-        )
-    return found
+    """Return the planted bugs beside a target's description, by name.
+
+    Raises:
+        BadInputError: a patch's header says what has no meaning.
+    """
+    patches = sorted((target.path.parent / "bugs").glob("*.patch"))
+    return [_read_bug(path) for path in patches]
 
 
 def find_bug(target: Target, name: str) -> Bug:
@@ -113,27 +167,41 @@ def _first_errors(output: str, directory: Path) -> str:
     return text.replace(f"{directory}/", "")
 
 
-def build_driver(target: Target, kernel: Kernel, bug: Bug | None = None) -> Driver:
+def build_driver(
+    target: Target,
+    kernel: Kernel,
+    bug: Bug | None = None,
+    variables: Sequence[str] = (),
+) -> Driver:
     """Build a target's driver against a kernel; from the cache when nothing changed.
+
+    ``variables`` are given to make as well, such as ``GCOV_PROFILE=y``.
 
     Raises:
         BadInputError: it does not compile, or the bug's patch does not apply;
-            the message has the compiler's errors.
+            the message has the compiler's errors. Or the driver comes ready
+            built, so that neither bug nor variables can have an effect.
     """
     module = target.module
     if module.object is not None:
         if bug is not None:
             raise BadInputError("--bug needs a driver in source form")
+        if variables:
+            raise BadInputError(
+                f"{module.object} is built already, so it cannot be built with "
+                f"{' '.join(variables)}; give the driver in source form"
+            )
         return Driver(module.name, module.object, content_key(module.object.read_bytes()))
     assert module.source is not None
     source = module.source
     files = _source_files(source)
-    flags = _compiler_flags(kernel)
+    # The last wins: whoever asks for something gets it.
+    flags = [*_compiler_flags(kernel), *variables]
     patch = bug.path.read_bytes() if bug else b""
     key = content_key(
         kernel.key,
         compiler_version(),
-        " ".join(flags),
+        "\0".join(flags),
         module.name,
         patch,
         *(part for file in files for part in (str(file.relative_to(source)), file.read_bytes())),
@@ -186,5 +254,5 @@ def build_driver(target: Target, kernel: Kernel, bug: Bug | None = None) -> Driv
                 f"module.name in {target.path} must be the name of the .ko"
             )
 
-    directory = build_once("driver", key, build, keep=20)
+    directory = build_once("driver", key, build, keep=80)
     return Driver(module.name, directory / object_name, key)

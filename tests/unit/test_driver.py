@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.driver import build_driver, find_bug, list_bugs
+from fuzzer.machine.driver import Bug, Level, build_driver, find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.target.target import Target, load_target
 
@@ -35,6 +35,28 @@ Description: reads: too late.
 +++ b/toy.c
 @@ -1 +1 @@
 -{old};
++int bug;
+"""
+
+_RICH_PATCH = """\
+SPDX-License-Identifier: GPL-2.0
+Bug: rich
+Class: use-after-free
+CWE: 416
+Level: hard
+Needs: sequence, race,expiry
+Expect: KASAN: slab-use-after-free Read in toy_read
+Oracle: a read returns bytes
+ that nobody wrote
+Description:
+	The table is unlocked: too early.
+
+	Write a key, DELETE it, read.
+
+{separator}--- a/toy.c
++++ b/toy.c
+@@ -1 +1,2 @@
+ int x;
 +int bug;
 """
 
@@ -93,13 +115,45 @@ def test_bugs_are_listed_with_their_headers(target: Target) -> None:
     assert find_bug(target, "late") == late
 
 
+# The second is what git format-patch puts between.
+@pytest.mark.parametrize("separator", ["", "---\n toy.c | 1 +\n\n"])
+def test_a_header_may_say_more_over_several_lines(target: Target, separator: str) -> None:
+    path = target.path.parent / "bugs" / "rich.patch"
+    path.write_text(_RICH_PATCH.format(separator=separator))
+    assert find_bug(target, "rich") == Bug(
+        "rich",
+        path,
+        "use-after-free",
+        "416",
+        "KASAN: slab-use-after-free Read in toy_read",
+        Level.HARD,
+        ("sequence", "race", "expiry"),
+        "a read returns bytes that nobody wrote",
+        "The table is unlocked: too early. Write a key, DELETE it, read.",
+    )
+
+
+def test_a_header_may_say_less(target: Target) -> None:
+    late = find_bug(target, "late")
+    assert (late.level, late.needs, late.oracle) == (Level.EASY, (), "")
+    assert late.description == "reads: too late."
+
+
+def test_a_level_that_does_not_exist_is_refused_with_those_that_do(target: Target) -> None:
+    path = target.path.parent / "bugs" / "rich.patch"
+    path.write_text(_RICH_PATCH.replace("hard", "tricky"))
+    with pytest.raises(BadInputError, match=r"rich\.patch: Level: tricky .*easy, medium, hard"):
+        list_bugs(target)
+
+
 def test_the_shipped_bugs_say_what_they_are(pkv_target: Target) -> None:
     bugs = list_bugs(pkv_target)
     assert bugs
     for bug in bugs:
         assert bug.kind
         assert bug.cwe.isdigit()
-        assert bug.expect
+        assert bug.expect or bug.oracle
+        assert bug.description
         assert f"Bug: {bug.name}\n" in bug.path.read_text()
 
 
@@ -143,6 +197,31 @@ def test_an_old_compiler_gets_checked_string_functions(
     assert "-Dmemcpy=__asan_memcpy" in calls.read_text()
 
 
+def test_make_gets_further_variables_which_make_another_build(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _fake_make(tmp_path, monkeypatch)
+    plain = build_driver(target, kernel)
+    covered = build_driver(target, kernel, variables=("CONFIG_TOY_TEST=y", "GCOV_PROFILE=y"))
+    assert "KASAN_SANITIZE=y CONFIG_TOY_TEST=y GCOV_PROFILE=y modules" in calls.read_text()
+    assert covered.key != plain.key
+    assert build_driver(target, kernel) == plain
+    joined = build_driver(target, kernel, variables=("CONFIG_TOY_TEST=y GCOV_PROFILE=y",))
+    assert joined.key != covered.key
+
+
+def test_what_a_build_made_stays_beside_the_module(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_make(tmp_path, monkeypatch)
+    make = tmp_path / "bin" / "make"
+    make.write_text(make.read_text() + "echo notes > $directory/toy.gcno\n")
+    for _ in range(2):
+        driver = build_driver(target, kernel, find_bug(target, "late"))
+        assert (driver.object.parent / "toy.gcno").read_text() == "notes\n"
+        assert (driver.object.parent / "toy.c").read_text() == "int bug;\n"
+
+
 def test_a_patch_that_does_not_apply_is_an_error(
     target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,3 +259,5 @@ def test_a_ready_module_is_used_and_takes_no_bug(
     assert build_driver(ready, kernel).image() == b"ELF"
     with pytest.raises(BadInputError, match="source form"):
         build_driver(ready, kernel, find_bug(target, "late"))
+    with pytest.raises(BadInputError, match=r"ready\.ko is built already.*GCOV_PROFILE=y"):
+        build_driver(ready, kernel, variables=["GCOV_PROFILE=y"])

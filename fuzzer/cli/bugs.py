@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz bugs``: the planted bugs that ``--bug`` can name."""
+
+from __future__ import annotations
+
+import argparse
+
+from fuzzer.cli.setting import target_path
+from fuzzer.errors import ExitCode
+from fuzzer.machine.driver import list_bugs
+from fuzzer.report.bugs import markdown_table, text_table
+from fuzzer.target.target import load_target
+
+
+def command(options: argparse.Namespace) -> int:
+    """Print the table."""
+    bugs = list_bugs(load_target(target_path(options)))
+    print(markdown_table(bugs) if options.markdown else text_table(bugs), end="")
+    return int(ExitCode.NOTHING_FOUND)
