@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	1
+#define CH_VERSION	2
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -29,7 +29,7 @@
 #define CH_COUNTERS_SIZE 0x040000
 #define CH_TABLE	0x400000	/* uint32_t: block number + 1 by pc */
 #define CH_TABLE_SIZE	0x400000
-#define CH_BULK		0x800000	/* module image, batch of programs */
+#define CH_BULK		0x800000	/* module image, batch of programs, executable */
 #define CH_BULK_SIZE	0x800000
 
 /*
@@ -46,6 +46,7 @@ enum ch_command {
 	CH_RUN,		/* run the program, then reset */
 	CH_LOOP,	/* run the programs in CH_BULK loop_count times */
 	CH_SHELL,	/* start a shell on the console */
+	CH_EXEC,	/* run the executable in CH_BULK, or exec_args[0] */
 };
 
 /* Request flags. */
@@ -54,7 +55,7 @@ enum ch_command {
 enum ch_status {
 	CH_OK,
 	CH_ERROR,	/* the command failed; message says why */
-	CH_TIMEOUT,	/* a call passed its limit and was interrupted */
+	CH_TIMEOUT,	/* a call, or what CH_EXEC runs, passed its limit: ended */
 	CH_STUCK,	/* a call passed its limit and cannot be interrupted */
 	CH_DIED,	/* the process that ran the program is gone */
 };
@@ -74,18 +75,20 @@ struct ch_header {
 	uint32_t n_counters;
 	uint64_t table_base;		/* pc of CH_TABLE[0] */
 	uint32_t table_length;		/* entries in CH_TABLE */
-	uint32_t pad;
+	uint32_t exec_argc;		/* strings in exec_args */
 	char device[128];
 	char module_name[64];
 	char module_params[512];
-	char pad2[0x800 - 768];
+	char exec_args[1024];		/* each ends with a NUL */
+	uint32_t exec_timeout_ms;
+	char pad[0x800 - 1796];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */
 	uint32_t status;		/* enum ch_status */
 	int32_t error;			/* errno of a CH_ERROR */
 	uint32_t n_results;
-	uint32_t output_length;
+	uint32_t output_length;		/* of a CH_EXEC: all, also if not kept */
 	uint32_t log_length;
 	uint32_t n_pcs;			/* pcs seen, before folding */
 	uint32_t stopped_call;		/* for CH_TIMEOUT, CH_STUCK, CH_DIED:
@@ -97,7 +100,7 @@ struct ch_header {
 	uint64_t progress;		/* moves with every call */
 	uint64_t tsc;			/* ticks from request to reply */
 	uint32_t current_call;		/* the call that is running */
-	uint32_t pad3;
+	int32_t exec_status;		/* exit status; -n: ended by signal n */
 	char message[256];
 };
 
@@ -107,6 +110,8 @@ struct ch_result {
 	uint32_t out_offset;	/* in CH_OUTPUT */
 	uint32_t out_length;	/* bytes read, or an ioctl's buffer after it */
 	uint32_t tsc;		/* ticks, with CH_F_TSC */
+	uint32_t faulted;	/* 1: the fault that was asked for took place */
+	uint32_t pad;
 };
 
 /*
@@ -115,10 +120,20 @@ struct ch_result {
  * taken modulo W_N_OPS, file modulo W_N_FILES, counts are cut to what is
  * left, calls past CH_MAX_CALLS and a tail too short for a header are
  * ignored. File 0 is the device, opened before the first call.
+ *
+ * Calls with thread 0 are serial: each begins when all before it are done. A
+ * run of calls with other threads is a parallel part: its threads start
+ * together, each makes its own calls in order, and the next serial call
+ * begins when all of them are done. thread is taken modulo W_N_THREADS + 1.
+ *
+ * A program that loads or unloads the module leaves it as it likes: before
+ * the reset it is loaded again as it was.
  */
 #define CH_MAX_CALLS	128
 #define W_N_FILES	8
 #define W_MAX_FIXUPS	8
+#define W_N_THREADS	3
+#define W_MAX_SLEEP	2000	/* milliseconds */
 
 enum w_op {
 	W_OPEN,		/* file = open(device, cmd); replaces an open file */
@@ -131,6 +146,9 @@ enum w_op {
 	W_IOCTL,	/* cmd: number; payload's address, or arg: value */
 	W_POLL,		/* cmd: events; never waits */
 	W_MMAP,		/* arg: bytes, cmd: page offset; touches each page */
+	W_SLEEP,	/* arg: milliseconds, cut to W_MAX_SLEEP */
+	W_UNLOAD,	/* unload the target's module */
+	W_LOAD,		/* load it again; payload: its parameters */
 	W_N_OPS,
 };
 
@@ -145,7 +163,10 @@ struct w_call {
 	uint32_t cmd;
 	uint64_t arg;
 	uint16_t length;
-	uint16_t pad;
+	uint16_t fault;		/* n > 0: its nth allocation or user copy fails */
+	uint16_t cut;		/* so many bytes at its buffer's end are unmapped */
+	uint8_t thread;		/* 0: serial */
+	uint8_t pad;
 } __attribute__((packed));
 
 /* The 8 bytes at payload[at] are made the address of payload[to]. */

@@ -12,10 +12,13 @@ import enum
 import mmap
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fuzzer.errors import BadInputError
+
 MAGIC = 0x6B76667A7A756631
-VERSION = 1
+VERSION = 2
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -39,6 +42,7 @@ class Command(enum.IntEnum):
     RUN = 4
     LOOP = 5
     SHELL = 6
+    EXEC = 7
 
 
 class Status(enum.IntEnum):
@@ -68,11 +72,13 @@ class Header(ctypes.Structure):
         ("n_counters", ctypes.c_uint32),
         ("table_base", ctypes.c_uint64),
         ("table_length", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
+        ("exec_argc", ctypes.c_uint32),
         ("device", ctypes.c_char * 128),
         ("module_name", ctypes.c_char * 64),
         ("module_params", ctypes.c_char * 512),
-        ("pad2", ctypes.c_char * (0x800 - 768)),
+        ("exec_args", ctypes.c_char * 1024),
+        ("exec_timeout_ms", ctypes.c_uint32),
+        ("pad", ctypes.c_char * (0x800 - 1796)),
         ("done_seq", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
         ("error", ctypes.c_int32),
@@ -88,7 +94,7 @@ class Header(ctypes.Structure):
         ("progress", ctypes.c_uint64),
         ("tsc", ctypes.c_uint64),
         ("current_call", ctypes.c_uint32),
-        ("pad3", ctypes.c_uint32),
+        ("exec_status", ctypes.c_int32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -102,6 +108,8 @@ class RawResult(ctypes.Structure):
         ("out_offset", ctypes.c_uint32),
         ("out_length", ctypes.c_uint32),
         ("tsc", ctypes.c_uint32),
+        ("faulted", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
     ]
 
 
@@ -134,12 +142,14 @@ class CallResult:
 
     ``error`` is an errno or 0, ``output`` the bytes read (or an ioctl's buffer
     afterwards), ``tsc`` the TSC ticks it took if the program was timed.
+    ``faulted`` tells that the fault the call asked for took place.
     """
 
     ret: int
     error: int
     output: bytes
     tsc: int
+    faulted: bool = False
 
 
 class Channel:
@@ -201,6 +211,28 @@ class Channel:
         words[_LENGTH] = length
         words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
 
+    def post_execution(self, argv: Sequence[str], image: bytes, timeout: float) -> None:
+        """Start another program in the guest; ``timeout`` is in seconds.
+
+        Raises:
+            BadInputError: the image or the arguments do not fit.
+        """
+        arguments = b"".join([os.fsencode(argument) + b"\0" for argument in argv])
+        room = Header.exec_args.size
+        if not argv or len(arguments) > room or arguments.count(b"\0") != len(argv):
+            raise BadInputError(
+                f"{len(argv)} arguments in {len(arguments)} bytes; "
+                f"at least one, in at most {room} bytes and without NUL, is allowed"
+            )
+        if len(image) > BULK_SIZE:
+            raise BadInputError(f"the program has {len(image)} bytes, at most {BULK_SIZE} fit")
+        self.memory[BULK : BULK + len(image)] = image
+        start = Header.exec_args.offset
+        self.memory[start : start + len(arguments)] = arguments
+        self.header.exec_argc = len(argv)
+        self.header.exec_timeout_ms = min(int(timeout * 1000), 0xFFFFFFFF)
+        self.post(Command.EXEC, len(image))
+
     def finished(self) -> bool:
         """Tell whether the guest has answered the last command."""
         return self._done[0] == self._request[0]
@@ -259,7 +291,7 @@ class Channel:
             offset = min(raw.out_offset, OUTPUT_SIZE)
             start, length = OUTPUT + offset, min(raw.out_length, OUTPUT_SIZE - offset)
             output = bytes(self.memory[start : start + length])
-            found.append(CallResult(raw.ret, raw.error, output, raw.tsc))
+            found.append(CallResult(raw.ret, raw.error, output, raw.tsc, bool(raw.faulted)))
         return found
 
     def counters(self, count: int) -> memoryview:

@@ -12,7 +12,16 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.machine.source import compiler_version
 from fuzzer.paths import project_root
 
-CFLAGS = ("-static", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
+# Commands for a shell, and for what tests and benchmarks run in a guest.
+APPLETS = (
+    *("awk", "base64", "basename", "cat", "chmod", "cp", "cut", "dd", "df", "dmesg", "echo", "env"),
+    *("false", "find", "free", "grep", "head", "hexdump", "id", "insmod", "kill", "ln", "ls"),
+    *("lsmod", "md5sum", "mkdir", "mknod", "mount", "mv", "od", "poweroff", "printf", "ps", "rm"),
+    *("rmdir", "rmmod", "sed", "seq", "sh", "sleep", "sort", "stat", "strings", "sync", "sysctl"),
+    *("tail", "tar", "taskset", "test", "time", "timeout", "top", "touch", "tr", "true"),
+    *("umount", "uname", "uniq", "usleep", "wc", "xargs", "xxd", "yes"),
+)
+CFLAGS = ("-static", "-pthread", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
 
 
 def executor_sources() -> list[Path]:
@@ -36,7 +45,7 @@ def ensure_initrd() -> tuple[Path, str]:
     sources = executor_sources()
     key = content_key(
         *(source.read_bytes() for source in sources),
-        " ".join(CFLAGS),
+        " ".join((*CFLAGS, *APPLETS)),
         compiler_version(),
         file_stamp(busybox),
     )
@@ -45,7 +54,7 @@ def ensure_initrd() -> tuple[Path, str]:
         root = directory / "root"
         (root / "bin").mkdir(parents=True)
         shutil.copy(busybox, root / "bin" / "busybox")
-        for applet in ("sh", "ls", "cat", "echo", "dmesg", "hexdump", "printf", "poweroff"):
+        for applet in APPLETS:
             (root / "bin" / applet).symlink_to("busybox")
         code = [str(source) for source in sources if source.suffix == ".c"]
         _run(["gcc", *CFLAGS, *code, "-o", str(root / "init")], None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +15,23 @@ from pexpect.socket_pexpect import SocketSpawn
 
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import BULK, BULK_SIZE, OUTPUT, CallResult, Channel, Command, Status
+from fuzzer.machine.channel import (
+    BULK,
+    BULK_SIZE,
+    OUTPUT,
+    OUTPUT_SIZE,
+    CallResult,
+    Channel,
+    Command,
+    Status,
+)
 from fuzzer.machine.qemu import Hardware, Qemu, QemuKilledError, command_line
 from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
 
 BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
 COMMAND_TIMEOUT = 60.0
+# Seconds that a guest has to end a program which it was told to run for so long.
+_GRACE = 10.0
 READY = "pkvfuzz: executor ready"
 _PANIC = "Kernel panic - not syncing: "
 
@@ -37,6 +49,23 @@ class Run:
     stopped_call: int
     log: bytes
     tsc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What came of a program that is not a wire program.
+
+    ``status`` is its exit status, or ``-n`` if signal ``n`` ended it, which is
+    SIGKILL when its time was over (``timed_out``). ``output`` is what it wrote
+    to standard output and error, without the end when it was ``truncated``.
+    ``log`` has the kernel's messages (raw kmsg records).
+    """
+
+    status: int
+    output: bytes
+    log: bytes
+    truncated: bool = False
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +110,14 @@ class Machine:
         ram: Path | None,
         *,
         console_level: int = 1,
+        arguments: str = "",
     ) -> Self:
         """Boot a kernel and wait for the executor.
 
         ``ram`` is the memory file to create for a template, or None. Kernel
         messages below ``console_level`` (1: panics, 5: warnings and worse)
         are printed on the console as well; that takes time for each byte.
+        ``arguments`` are added to the kernel's command line.
 
         Raises:
             InfrastructureError: it did not come up; the message has the last
@@ -99,13 +130,14 @@ class Machine:
             kernel_arguments = (
                 f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
                 f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
-                f"pkvfuzz_channel={hardware.channel_address:#x} pkvfuzz_console={console_level}"
+                f"pkvfuzz_channel={hardware.channel_address:#x} pkvfuzz_console={console_level} "
+                f"{arguments}"
             )
-            arguments = [
+            command = [
                 *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
                 *("-kernel", str(kernel), "-initrd", str(initrd), "-append", kernel_arguments),
             ]
-            machine = cls(Qemu(arguments, channel, interactive=True), channel, hardware, accel)
+            machine = cls(Qemu(command, channel, interactive=True), channel, hardware, accel)
         except BaseException:
             channel.close()
             raise
@@ -198,12 +230,12 @@ class Machine:
         if self._owns_channel:
             self.channel.close()
 
-    def await_answer(self, timeout: float) -> None:
+    def await_answer(self, timeout: float, *, total: bool = False) -> None:
         """Wait for the posted command.
 
         Raises:
             LostMachineError: neither an answer nor a further call within
-                ``timeout`` seconds, or QEMU is gone.
+                ``timeout`` seconds (with ``total``: no answer), or QEMU is gone.
         """
         deadline, progress = time.monotonic() + timeout, self.channel.header.progress
         # In slices, so that a QEMU that was killed is noticed at once.
@@ -212,7 +244,7 @@ class Machine:
                 raise LostMachineError(
                     f"QEMU ended while the guest was working{self._last_words()}"
                 )
-            if self.channel.header.progress != progress:
+            if self.channel.header.progress != progress and not total:
                 deadline, progress = time.monotonic() + timeout, self.channel.header.progress
             elif time.monotonic() > deadline:
                 raise LostMachineError(
@@ -236,6 +268,9 @@ class Machine:
         """Run a command and return its status; CH_ERROR becomes an exception."""
         self.channel.post(command, length)
         self.await_answer(timeout)
+        return self._status(command)
+
+    def _status(self, command: Command) -> Status:
         status = self.channel.status
         if status is Status.ERROR:
             message = self.channel.header.message.decode(errors="replace")
@@ -298,4 +333,32 @@ class Machine:
             header.stopped_call,
             self.channel.log(),
             header.tsc,
+        )
+
+    def execute(self, argv: Sequence[str], image: bytes = b"", timeout: float = 60.0) -> Execution:
+        """Run another program in the guest, as root, and wait for its end.
+
+        ``image`` is a static executable that ``argv`` is handed to; without
+        one ``argv[0]`` is a path in the guest, as ``/bin/busybox``. It is
+        killed after ``timeout`` seconds, with its process group. What it
+        leaves behind in the background lives on.
+
+        Raises:
+            BadInputError: the image or the arguments do not fit the channel.
+            InfrastructureError: it cannot be run; the message says why.
+            LostMachineError: the guest hangs, its executor is dead, or QEMU is gone.
+        """
+        self.channel.post_execution(argv, image, timeout)
+        self.await_answer(timeout + _GRACE, total=True)
+        status = self._status(Command.EXEC)
+        if status in {Status.STUCK, Status.DIED}:
+            raise LostMachineError(f"{argv[0]} cannot be run: the executor has {status.name}")
+        header, channel = self.channel.header, self.channel
+        length = min(header.output_length, OUTPUT_SIZE)
+        return Execution(
+            header.exec_status,
+            bytes(channel.memory[OUTPUT : OUTPUT + length]),
+            channel.log(),
+            truncated=header.output_length > OUTPUT_SIZE,
+            timed_out=status is Status.TIMEOUT,
         )

@@ -82,10 +82,15 @@ def _environment_key(hardware: Hardware, accel: Accel) -> str:
     return content_key(qemu_version(), " ".join(line), str(layout.VERSION))
 
 
-def ensure_base(kernel: Kernel, accel: Accel, hardware: Hardware) -> tuple[Template, str]:
-    """Return the base template of a kernel, and its key; boots once to make it."""
+def ensure_base(
+    kernel: Kernel, accel: Accel, hardware: Hardware, *, arguments: str = ""
+) -> tuple[Template, str]:
+    """Return the base template of a kernel, and its key; boots once to make it.
+
+    ``arguments`` are added to the kernel's command line.
+    """
     initrd, initrd_key = ensure_initrd()
-    key = content_key(kernel.key, initrd_key, _environment_key(hardware, accel))
+    key = content_key(kernel.key, initrd_key, _environment_key(hardware, accel), arguments)
 
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)
@@ -93,7 +98,13 @@ def ensure_base(kernel: Kernel, accel: Accel, hardware: Hardware) -> tuple[Templ
         # A guest that locks up can say so on its console only. fast cannot afford that.
         level = 5 if kernel.flavour is Flavour.FULL else 1
         with Machine.boot(
-            kernel.image, initrd, hardware, accel, ram, console_level=level
+            kernel.image,
+            initrd,
+            hardware,
+            accel,
+            ram,
+            console_level=level,
+            arguments=arguments,
         ) as machine:
             machine.freeze(directory)
 
@@ -148,8 +159,12 @@ def ensure_guest(
     driver: Driver,
     accel: Accel,
     hardware: Hardware | None = None,
+    *,
+    arguments: str = "",
 ) -> Guest:
     """Return the guest for a driver on a kernel; makes the templates that are missing.
+
+    ``arguments`` are added to the kernel's command line.
 
     Raises:
         BadInputError: the kernel refuses the module.
@@ -157,7 +172,7 @@ def ensure_guest(
     """
     hardware = hardware or Hardware()
     image = driver_image(target, driver)
-    base, base_key = ensure_base(kernel, accel, hardware)
+    base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)
     key = content_key(base_key, driver.key, image.name, image.device, image.params)
 
     def build(directory: Path) -> None:

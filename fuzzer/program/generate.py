@@ -16,7 +16,7 @@ from fuzzer.program.choices import (
 from fuzzer.program.program import FLAG_VALUE, MAX_CALLS, MAX_PAYLOAD, Call, Op, Program
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
-from fuzzer.program.wire import FIXUP_SIZE, HEADER, decode
+from fuzzer.program.wire import FIXUP_SIZE, PLAIN_HEADER, decode
 from fuzzer.target.calls import (
     CallSpec,
     IoctlSpec,
@@ -40,6 +40,7 @@ _MAP_PAGES = (0, 0, 0, 1, 16)
 _O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
 _OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND)
 
+_PACK = PLAIN_HEADER.pack
 _Maker = Callable[[Seen, bool], bytes]
 
 
@@ -114,7 +115,7 @@ class Generator:
         return 1 + int(7 * self._random() ** 3)
 
     def _write(self, spec: WriteSpec) -> _Maker:
-        rand, pack, file, spoil = self._random, HEADER.pack, self._file_chooser(), self._spoil
+        rand, pack, file, spoil = self._random, _PACK, self._file_chooser(), self._spoil
         op = int(Op.PWRITE if spec.positioned else Op.WRITE)
         writers = tuple(self._template(template) for template in spec.templates)
         integer, positioned = self._integer, spec.positioned
@@ -127,7 +128,7 @@ class Generator:
                     offset = integer() & 0xFFFFFFFF
                 else:
                     data = spoil(data)[:MAX_PAYLOAD]
-            return pack(op, file(), 0, 0, offset, 0, len(data), 0) + data
+            return pack(op, file(), 0, 0, offset, 0, len(data)) + data
 
         return make
 
@@ -148,14 +149,14 @@ class Generator:
         return write
 
     def _read(self, spec: ReadSpec) -> _Maker:
-        rand, pack, file, integer = self._random, HEADER.pack, self._file_chooser(), self._integer
+        rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
         op = int(Op.PREAD if spec.positioned else Op.READ)
         counts, positioned = spec.counts, spec.positioned
 
         def make(seen: Seen, broken: bool) -> bytes:
             count = integer() if broken else counts[int(rand() * len(counts))]
             offset = _OFFSETS[int(rand() * len(_OFFSETS))] if positioned else 0
-            return pack(op, file(), 0, 0, offset, count, 0, 0)
+            return pack(op, file(), 0, 0, offset, count, 0)
 
         return make
 
@@ -188,7 +189,7 @@ class Generator:
         args: Sequence[int],
         broken_arg: Callable[[], int] | None = None,
     ) -> _Maker:
-        rand, pack, integer, number = self._random, HEADER.pack, self._integer, int(op)
+        rand, pack, integer, number = self._random, _PACK, self._integer, int(op)
 
         def make(seen: Seen, broken: bool) -> bytes:
             cmd = cmds[int(rand() * len(cmds))]
@@ -198,36 +199,36 @@ class Generator:
                     arg = broken_arg()
                 elif len(cmds) > 1:
                     cmd = integer() & 0xFFFFFFFF
-            return pack(number, file(broken), 0, 0, cmd, arg, 0, 0)
+            return pack(number, file(broken), 0, 0, cmd, arg, 0)
 
         return make
 
     def _ioctl_value(self, spec: IoctlSpec) -> _Maker:
-        rand, pack, file, integer = self._random, HEADER.pack, self._file_chooser(), self._integer
+        rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
         op, number = int(Op.IOCTL), spec.number
         values = tuple(value & ((1 << 64) - 1) for value in spec.values)
 
         def make(seen: Seen, broken: bool) -> bytes:
             value = integer() if broken else values[int(rand() * len(values))]
-            return pack(op, file(), FLAG_VALUE, 0, number, value, 0, 0)
+            return pack(op, file(), FLAG_VALUE, 0, number, value, 0)
 
         return make
 
     def _ioctl_struct(self, spec: IoctlSpec, maker: StructMaker) -> _Maker:
-        rand, pack, file, integer = self._random, HEADER.pack, self._file_chooser(), self._integer
+        rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
         op, number, spoil = int(Op.IOCTL), spec.number, self._spoil
 
         def make(seen: Seen, broken: bool) -> bytes:
             n_fixups, body = maker.payload(seen)
             if not broken:
                 length = len(body) - FIXUP_SIZE * n_fixups
-                return pack(op, file(), 0, n_fixups, number, 0, length, 0) + body
+                return pack(op, file(), 0, n_fixups, number, 0, length) + body
             return make_broken(n_fixups, body)
 
         def make_broken(n_fixups: int, body: bytes) -> bytes:
             kind = rand()
             if kind < 0.1:
-                return pack(op, file(), FLAG_VALUE, 0, number, integer(), 0, 0)
+                return pack(op, file(), FLAG_VALUE, 0, number, integer(), 0)
             cmd = number
             if kind < 0.2:
                 # Another direction, size or command of the same driver.
@@ -240,6 +241,6 @@ class Generator:
                 data = spoil(data)[:MAX_PAYLOAD]
             else:
                 data = maker.wrong_member(data)
-            return pack(op, file(), 0, n_fixups, cmd, 0, len(data), 0) + fixups + data
+            return pack(op, file(), 0, n_fixups, cmd, 0, len(data)) + fixups + data
 
         return make

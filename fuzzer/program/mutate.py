@@ -46,6 +46,9 @@ _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.IOCTL: (_CMD,),
     Op.POLL: (_CMD,),
     Op.MMAP: (_ARG, _CMD),
+    Op.SLEEP: (_ARG,),
+    Op.UNLOAD: (),
+    Op.LOAD: (),
 }
 
 # Payloads grow slowly beyond this many bytes: long ones cost the guest time
@@ -285,5 +288,5 @@ class Mutator:
 
 def _bare(chunk: bytes) -> bytes:
     """Return a call without fixups and payload."""
-    op, file, flags, _, cmd, arg, _, _ = HEADER.unpack_from(chunk)
-    return HEADER.pack(op, file, flags, 0, cmd, arg, 0, 0)
+    op, file, flags, _, cmd, arg, _, *rest = HEADER.unpack_from(chunk)
+    return HEADER.pack(op, file, flags, 0, cmd, arg, 0, *rest)

@@ -16,6 +16,9 @@ MAX_PROGRAM_SIZE = 0x10000
 N_FILES = 8
 """Files a program can have open; file 0 is open before the first call (W_N_FILES)."""
 
+N_THREADS = 3
+"""Threads that calls of a parallel part can run on, beside the serial one (W_N_THREADS)."""
+
 MAX_FIXUPS = 8
 """Fixups of one call (W_MAX_FIXUPS)."""
 
@@ -39,6 +42,13 @@ class Op(enum.IntEnum):
     IOCTL = 7
     POLL = 8
     MMAP = 9
+    SLEEP = 10
+    UNLOAD = 11
+    LOAD = 12
+
+
+WITHOUT_FILE = frozenset({Op.SLEEP, Op.UNLOAD, Op.LOAD})
+"""Operations that do not look at ``file``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,11 @@ class Call:
 
     ``file`` is below N_FILES, ``flags`` 8 bits, ``cmd`` 32 bits, ``arg`` 64
     bits, all unsigned; ``data`` is the payload.
+
+    With ``fault`` (16 bits) above 0, that allocation or user copy within the
+    call fails, where the kernel can inject faults. The last ``cut`` (16 bits)
+    bytes of its buffer are unmapped. ``thread`` is 0, or for a call of a
+    parallel part 1 to N_THREADS; vm/channel.h has the rules.
     """
 
     op: Op
@@ -64,6 +79,9 @@ class Call:
     arg: int = 0
     data: bytes = b""
     fixups: tuple[Fixup, ...] = ()
+    fault: int = 0
+    cut: int = 0
+    thread: int = 0
 
 
 Program: TypeAlias = tuple[Call, ...]

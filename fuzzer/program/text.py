@@ -18,11 +18,19 @@ r"""Programs as readable text, one call a line, without loss.
     ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})
     ioctl(f0, PKV_IOC_LIST, {buf: &[64], room: 1})
     ioctl(f0, 0x4008b001, "\x00\x00\x00\x00\x00\x00\x00\x00raw") @0->8
+    sleep(100)                        milliseconds, at most 2000
+    unload()                          the target's module; its files must be closed
+    load("ttl_ms=50")                 it again, with these parameters
+    write(f0, "a=1\n") fail=3         its third allocation or user copy fails
+    read(f0, 64) cut=4                the last 4 bytes of its buffer are not mapped
+    [1] read(f0, 64)                  these two threads start together,
+    [2] close(f0)                     and the next call waits for both
 
 A struct's members that are left out are zero; ``&[64]`` is the address of 64
-zero bytes, ``&"..."`` of these bytes. ``@at->to`` is a fixup. What a call
-carries beyond its arguments follows as ``!flags=``, ``!cmd=``, ``!arg=`` or
-``!data=``.
+zero bytes, ``&"..."`` of these bytes. ``@at->to`` is a fixup. A run of calls
+with threads, 1 to 3, is made in parallel, those of one thread in order. What a
+call carries beyond its arguments follows as ``!flags=``, ``!cmd=``, ``!arg=``,
+``!data=`` or, where no file is shown, ``!file=``.
 """
 
 from __future__ import annotations
@@ -32,7 +40,7 @@ from pathlib import Path
 
 from fuzzer.errors import BadInputError
 from fuzzer.program.payload import Value, unpack_struct
-from fuzzer.program.program import FLAG_VALUE, Call, Fixup, Op, Program
+from fuzzer.program.program import FLAG_VALUE, WITHOUT_FILE, Call, Fixup, Op, Program
 from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
 from fuzzer.program.text_parser import LineParser, parse_program, struct_layouts
 from fuzzer.program.wire import decode
@@ -94,10 +102,13 @@ def reset_program(target: Target) -> Program:
 
 def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, StructLayout]) -> str:
     """Return a call's line; what its arguments do not say goes into suffixes."""
-    flags = cmd = arg = 0
+    file = flags = cmd = arg = 0
     data = b""
     fixups: tuple[Fixup, ...] = ()
-    arguments = [f"f{call.file}"]
+    arguments: list[str] = []
+    if call.op not in WITHOUT_FILE:
+        file = call.file
+        arguments.append(f"f{file}")
     match call.op:
         case Op.OPEN:
             cmd = call.cmd
@@ -138,9 +149,19 @@ def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, Str
                 else:
                     fixups = call.fixups
                     arguments.append(_struct(values))
-    line = f"{call.op.name.lower()}({', '.join(arguments)})"
+        case Op.SLEEP:
+            arg = call.arg
+            arguments.append(show_integer(arg))
+        case Op.LOAD:
+            data = call.data
+            arguments.append(quote(data))
+    line = f"[{call.thread}] " if call.thread else ""
+    line += f"{call.op.name.lower()}({', '.join(arguments)})"
+    line += f" fail={call.fault}" if call.fault else ""
+    line += f" cut={call.cut}" if call.cut else ""
     line += "".join([f" @{f.at}->{f.to}" for f in call.fixups[len(fixups) :]])
     for field, value, implied in (
+        ("file", call.file, file),
         ("flags", call.flags, flags),
         ("cmd", call.cmd, cmd),
         ("arg", call.arg, arg),

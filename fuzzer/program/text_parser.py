@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 
 from fuzzer.errors import BadInputError
 from fuzzer.program.payload import Buffer, Value, pack_struct
@@ -15,18 +16,22 @@ from fuzzer.program.program import (
     MAX_PAYLOAD,
     MAX_PROGRAM_SIZE,
     N_FILES,
+    N_THREADS,
+    WITHOUT_FILE,
     Call,
     Fixup,
     Op,
     Program,
 )
-from fuzzer.program.syntax import ACCESS, Line, TextError
+from fuzzer.program.syntax import ACCESS, Line, TextError, Token
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.target import Target
 
 _OPS = {op.name.lower(): op for op in Op}
+_COUNT_FIELDS = {"fail": "fault", "cut": "cut"}
+_COUNTS = {Token("name", name) for name in _COUNT_FIELDS}
 _FILES = {f"f{number}": number for number in range(N_FILES)}
 
 
@@ -66,16 +71,16 @@ class LineParser:
         line = Line(text, self._constants)
         if line.at_end():
             return None
+        thread = _thread(line)
         name = line.name("a call")
         if name not in _OPS:
             close = difflib.get_close_matches(name, _OPS, n=1)
             guess = f"did you mean {close[0]}? " if close else ""
             raise TextError(f"no call {name!r}; {guess}allowed: {', '.join(_OPS)}")
         line.expect("(")
-        file = line.name("a file, f0 to f7,")
-        if file not in _FILES:
-            raise TextError(f"no file {file!r}; allowed: f0 to f{N_FILES - 1}")
-        call = self._arguments(line, Call(_OPS[name], _FILES[file]))
+        op = _OPS[name]
+        file = 0 if op in WITHOUT_FILE else _file(line)
+        call = self._arguments(line, Call(op, file, thread=thread))
         line.expect(")")
         call = _suffixes(line, call)
         if not line.at_end():
@@ -116,6 +121,10 @@ class LineParser:
             case Op.IOCTL:
                 line.expect(",")
                 return self._ioctl(line, call)
+            case Op.SLEEP:
+                arg = line.integer("milliseconds", 64)
+            case Op.LOAD:
+                data = line.string("the module's parameters")
         return dataclasses.replace(call, cmd=cmd, arg=arg, data=data)
 
     def _ioctl(self, line: Line, call: Call) -> Call:
@@ -136,7 +145,29 @@ class LineParser:
                     raise TextError(str(error)) from None
             else:
                 arg = line.integer("a value", 64)
-        return Call(call.op, call.file, flags, number, arg, data, fixups)
+        return dataclasses.replace(call, flags=flags, cmd=number, arg=arg, data=data, fixups=fixups)
+
+
+def _thread(line: Line) -> int:
+    if not line.accept("["):
+        return 0
+    thread = _counted(line, "the thread", N_THREADS)
+    line.expect("]")
+    return thread
+
+
+def _counted(line: Line, what: str, most: int) -> int:
+    number = line.plain_integer(what)
+    if not 1 <= number <= most:
+        raise TextError(f"{what} is {number}; 1 to {most} is allowed")
+    return number
+
+
+def _file(line: Line) -> int:
+    file = line.name("a file, f0 to f7,")
+    if file not in _FILES:
+        raise TextError(f"no file {file!r}; allowed: f0 to f{N_FILES - 1}")
+    return _FILES[file]
 
 
 def struct_layouts(target: Target | None) -> dict[int, StructLayout]:
@@ -176,7 +207,7 @@ def _value(line: Line, name: str) -> Value:
 
 
 def _suffixes(line: Line, call: Call) -> Call:
-    """Read what the arguments do not show: ``@at->to`` and ``!field=value``."""
+    """Read what the arguments do not show: ``fail=``, ``cut=``, ``@at->to``, ``!field=value``."""
     fixups = list(call.fixups)
     changes: dict[str, int | bytes] = {}
     while True:
@@ -185,13 +216,35 @@ def _suffixes(line: Line, call: Call) -> Call:
             line.expect("->")
             fixups.append(Fixup(at, line.integer("a fixup's target", 16)))
         elif line.accept("!"):
-            field = line.name("a field")
-            bits = {"flags": 8, "cmd": 32, "arg": 64}.get(field)
-            if field in changes or (bits is None and field != "data"):
-                raise TextError(f"!{field}; allowed, each once: !flags, !cmd, !arg, !data")
+            field, value = _hidden_field(line, call, changes)
+            changes[field] = value
+        elif line.peek() in _COUNTS:
+            name = line.take().text
+            field = _COUNT_FIELDS[name]
+            if field in changes:
+                raise TextError(f"{name} is given twice")
             line.expect("=")
-            changes[field] = line.string(field) if bits is None else line.integer(field, bits)
+            changes[field] = _counted(line, name, 0xFFFF)
         else:
             break
     # mypy cannot see which field each of these values belongs to.
     return dataclasses.replace(call, fixups=tuple(fixups), **changes)  # type: ignore[arg-type]
+
+
+def _hidden_field(
+    line: Line, call: Call, changes: Mapping[str, int | bytes]
+) -> tuple[str, int | bytes]:
+    field = line.name("a field")
+    bits = {"flags": 8, "cmd": 32, "arg": 64}
+    if call.op in WITHOUT_FILE:
+        bits["file"] = 8
+    if field in changes or (field not in bits and field != "data"):
+        allowed = ", ".join(f"!{name}" for name in (*bits, "data"))
+        raise TextError(f"!{field}; allowed, each once: {allowed}")
+    line.expect("=")
+    if field == "data":
+        return field, line.string(field)
+    value = line.integer(field, bits[field])
+    if field == "file" and value >= N_FILES:
+        raise TextError(f"file is {value}; 0 to {N_FILES - 1} is allowed")
+    return field, value

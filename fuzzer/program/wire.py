@@ -2,19 +2,31 @@
 """The wire form of programs, which is corpus, channel and executor format in one.
 
 Defined by ``struct w_call`` in vm/channel.h. Decoding is total: any bytes are
-a program. Encoding what was decoded gives the canonical form: operation and
-file in range, counts that fit, zero padding, no tail. Fields that an operation
-does not use are kept.
+a program. Encoding what was decoded gives the canonical form: operation, file
+and thread in range, counts that fit, zero padding, no tail. Fields that an
+operation does not use are kept.
 """
 
 from __future__ import annotations
 
 import struct
 
-from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, N_FILES, Call, Fixup, Op, Program
+from fuzzer.program.program import (
+    MAX_CALLS,
+    MAX_FIXUPS,
+    N_FILES,
+    N_THREADS,
+    Call,
+    Fixup,
+    Op,
+    Program,
+)
 
-HEADER = struct.Struct("<BBBBIQHH")
-"""``struct w_call``: op, file, flags, n_fixups, cmd, arg, length, pad."""
+HEADER = struct.Struct("<BBBBIQHHHBB")
+"""``struct w_call``: op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, pad."""
+
+PLAIN_HEADER = struct.Struct("<BBBBIQH6x")
+"""``struct w_call`` up to length; the call is serial, without fault or cut."""
 
 FIXUP = struct.Struct("<HH")
 """``struct w_fixup``: at, to."""
@@ -24,13 +36,15 @@ FIXUP_SIZE = FIXUP.size
 
 _OPS = tuple(Op)
 _N_OPS = len(_OPS)
-_SHAPE = struct.Struct("<BBxB12xHH").unpack_from
+_SHAPE = struct.Struct("<BBxB12xH4xBB").unpack_from
 
 
 def encode_call(call: Call) -> bytes:
     """Return the wire form of one call; ValueError for a field that does not fit."""
-    if call.file >= N_FILES or len(call.fixups) > MAX_FIXUPS:
-        raise ValueError(f"file {call.file} or {len(call.fixups)} fixups is too many")
+    if call.file >= N_FILES or call.thread > N_THREADS or len(call.fixups) > MAX_FIXUPS:
+        raise ValueError(
+            f"file {call.file}, thread {call.thread} or {len(call.fixups)} fixups is too many"
+        )
     try:
         header = HEADER.pack(
             call.op,
@@ -40,6 +54,9 @@ def encode_call(call: Call) -> bytes:
             call.cmd,
             call.arg,
             len(call.data),
+            call.fault,
+            call.cut,
+            call.thread,
             0,
         )
         fixups = b"".join([FIXUP.pack(fixup.at, fixup.to) for fixup in call.fixups])
@@ -68,18 +85,26 @@ def split(data: bytes) -> list[bytes]:
     at, size = 0, len(data)
     last = size - HEADER_SIZE
     while at <= last:
-        op, file, n_fixups, length, pad = shape(data, at)
+        op, file, n_fixups, length, thread, pad = shape(data, at)
         end = at + HEADER_SIZE + FIXUP_SIZE * n_fixups + length
-        if op < n_ops and file < N_FILES and n_fixups <= MAX_FIXUPS and not pad and end <= size:
+        if (
+            op < n_ops
+            and file < N_FILES
+            and n_fixups <= MAX_FIXUPS
+            and thread <= N_THREADS
+            and not pad
+            and end <= size
+        ):
             append(data[at:end])
         else:
             body = at + HEADER_SIZE
             n_fixups = min(n_fixups, MAX_FIXUPS, (size - body) // FIXUP_SIZE)
             length = min(length, size - body - n_fixups * FIXUP_SIZE)
             end = body + n_fixups * FIXUP_SIZE + length
-            _, _, flags, _, cmd, arg, _, _ = HEADER.unpack_from(data, at)
-            op, file = op % n_ops, file % N_FILES
-            append(HEADER.pack(op, file, flags, n_fixups, cmd, arg, length, 0) + data[body:end])
+            _, _, flags, _, cmd, arg, _, fault, cut, _, _ = HEADER.unpack_from(data, at)
+            op, file, thread = op % n_ops, file % N_FILES, thread % (N_THREADS + 1)
+            header = HEADER.pack(op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, 0)
+            append(header + data[body:end])
         at = end
     # Rarely true, so cheaper here than in the loop.
     del chunks[MAX_CALLS:]
@@ -87,7 +112,7 @@ def split(data: bytes) -> list[bytes]:
 
 
 def _decode_chunk(chunk: bytes) -> Call:
-    op, file, flags, n_fixups, cmd, arg, _, _ = HEADER.unpack_from(chunk)
+    op, file, flags, n_fixups, cmd, arg, _, fault, cut, thread, _ = HEADER.unpack_from(chunk)
     body = HEADER_SIZE + n_fixups * FIXUP_SIZE
     fixups = tuple([Fixup(at, to) for at, to in FIXUP.iter_unpack(chunk[HEADER_SIZE:body])])
-    return Call(_OPS[op], file, flags, cmd, arg, chunk[body:], fixups)
+    return Call(_OPS[op], file, flags, cmd, arg, chunk[body:], fixups, fault, cut, thread)

@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from fuzzer.errors import BadInputError
 from fuzzer.machine import channel
 from fuzzer.paths import project_root
 from fuzzer.program import program, wire
@@ -22,6 +23,7 @@ _NAMES = {"FLAG_TSC": "CH_F_TSC"}
 _PROGRAM = {
     "W_N_FILES": program.N_FILES,
     "W_MAX_FIXUPS": program.MAX_FIXUPS,
+    "W_N_THREADS": program.N_THREADS,
     "W_VALUE": program.FLAG_VALUE,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,
@@ -80,7 +82,7 @@ def test_the_wire_form_is_packed_as_the_compiler_packs_it() -> None:
     structs = read_header(HEADER, structs=["w_call", "w_fixup"]).structs
     assert structs["w_call"].size == wire.HEADER_SIZE
     assert structs["w_fixup"].size == wire.FIXUP_SIZE
-    values = (1, 2, 3, 4, 5, 6, 7, 8)
+    values = tuple(range(1, 12))
     packed = wire.HEADER.pack(*values)
     members = structs["w_call"].members
     assert [
@@ -88,8 +90,10 @@ def test_the_wire_form_is_packed_as_the_compiler_packs_it() -> None:
         for member in members
     ] == list(values)
     assert [member.name for member in members] == [
-        *("op", "file", "flags", "n_fixups", "cmd", "arg", "length", "pad"),
+        *("op", "file", "flags", "n_fixups", "cmd", "arg", "length"),
+        *("fault", "cut", "thread", "pad"),
     ]
+    assert wire.PLAIN_HEADER.pack(*values[:7]) == wire.HEADER.pack(*values[:7], 0, 0, 0, 0)
 
 
 def test_the_regions_do_not_overlap() -> None:
@@ -117,6 +121,35 @@ def test_a_command_is_finished_when_the_guest_repeats_its_number() -> None:
     assert link.finished()
     assert link.wait(0.01)
     link.close()
+    link.close()
+
+
+def test_arguments_are_strings_one_after_the_other() -> None:
+    link = channel.Channel()
+    link.post_execution(["/bin/echo", "", "é"], b"\x7fELF", 1.5)
+    header, start = link.header, channel.Header.exec_args.offset
+    expected = b"/bin/echo\0\0\xc3\xa9\0"
+    assert bytes(link.memory[start : start + len(expected)]) == expected
+    assert bytes(link.memory[channel.BULK : channel.BULK + 4]) == b"\x7fELF"
+    assert (header.command, header.length) == (channel.Command.EXEC, 4)
+    assert (header.exec_argc, header.exec_timeout_ms) == (3, 1500)
+    link.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "image", "message"),
+    [
+        ([], b"", "0 arguments in 0 bytes"),
+        (["x" * 1024], b"", "1 arguments in 1025 bytes"),
+        (["a\0b"], b"", "without NUL"),
+        (["a"], bytes(channel.BULK_SIZE + 1), "at most 8388608 fit"),
+    ],
+)
+def test_what_cannot_be_executed_is_refused(argv: list[str], image: bytes, message: str) -> None:
+    link = channel.Channel()
+    with pytest.raises(BadInputError, match=message):
+        link.post_execution(argv, image, 1.0)
+    assert link.finished()
     link.close()
 
 

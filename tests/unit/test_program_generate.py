@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.program.generate import Generator
-from fuzzer.program.program import FLAG_VALUE, Call, Op
+from fuzzer.program.program import FLAG_VALUE, WITHOUT_FILE, Call, Op
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.wire import decode, encode
 from fuzzer.target.target import load_target
@@ -38,7 +38,7 @@ def share(calls: list[Call], wanted: Callable[[Call], object]) -> float:
 
 def test_every_described_call_is_made_as_often_as_its_weight_says(calls: list[Call]) -> None:
     counts = Counter(call.op for call in calls)
-    assert counts.keys() == set(Op)
+    assert counts.keys() == set(Op) - WITHOUT_FILE
     # 16 is the sum of all weights.
     assert counts[Op.WRITE] / len(calls) == pytest.approx(4 / 16, abs=0.03)
     assert counts[Op.IOCTL] / len(calls) == pytest.approx(5 / 16, abs=0.03)
@@ -111,6 +111,10 @@ def test_extra_files_are_used_but_file_0_most(calls: list[Call]) -> None:
     assert files.keys() == set(range(8))
     opens = [call for call in calls if call.op is Op.OPEN]
     assert share(opens, lambda call: call.file != 0) > 0.8
+
+
+def test_calls_are_serial_and_without_faults(calls: list[Call]) -> None:
+    assert {(call.fault, call.cut, call.thread) for call in calls} == {(0, 0, 0)}
 
 
 def test_strings_already_seen_are_used_again() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.program import Call, Op
-from fuzzer.program.wire import decode, encode, split
+from fuzzer.program.program import WITHOUT_FILE, Call, Op
+from fuzzer.program.wire import HEADER_SIZE, decode, encode, split
 from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
@@ -63,9 +63,9 @@ def test_results_are_canonical_programs_within_the_limits(
         data = mutator.mutate(data, max_size)
         assert 1 <= len(data) <= max_size
         chunks = split(data)
-        if max_size >= 20:
+        if max_size >= HEADER_SIZE:
             assert b"".join(chunks) == data
-            assert min(min_calls, max_size // 20) <= len(chunks) <= max_calls
+            assert min(min_calls, max_size // HEADER_SIZE) <= len(chunks) <= max_calls
 
 
 def test_the_same_seed_gives_the_same_results() -> None:
@@ -154,6 +154,23 @@ def test_keys_move_from_one_call_to_another() -> None:
     results = [decode(mutator.mutate(encode(old), 4096)) for _ in range(3000)]
     deletes = [c for new in results for c in new if c.op is Op.IOCTL and c.cmd == DELETE]
     assert any(call.data == b"\x08\0\0\0" + b"rare-key".ljust(16, b"\0") for call in deletes)
+
+
+@pytest.mark.parametrize("op", sorted(WITHOUT_FILE))
+def test_calls_that_are_never_generated_are_mutated_too(op: Op) -> None:
+    old = Call(op, arg=1_000_000, data=b"payload", fault=3, cut=4, thread=2)
+    mutator = make(max_calls=1)
+    results = [decode(mutator.mutate(encode((old,)), 4096))[0] for _ in range(500)]
+    kept = [call for call in results if call.op is op]
+    assert kept
+    assert {(call.fault, call.cut, call.thread) for call in kept} == {(3, 4, 2)}
+
+
+def test_fault_cut_and_thread_outlive_a_payload_that_is_too_big() -> None:
+    old = Call(Op.WRITE, 5, data=b"x" * 100, fault=3, cut=4, thread=2)
+    mutator = make(max_calls=1)
+    results = [decode(mutator.mutate(encode((old,)), HEADER_SIZE)) for _ in range(100)]
+    assert (Call(Op.WRITE, 5, fault=3, cut=4, thread=2),) in results
 
 
 def test_a_program_that_is_too_big_keeps_its_calls_before_its_payloads() -> None:

@@ -77,6 +77,18 @@ LINES = [
         'close(f0) @1->2 !flags=0x4 !cmd=0x1 !arg=0x2 !data="x"',
         Call(Op.CLOSE, 0, 4, 1, 2, b"x", (Fixup(1, 2),)),
     ),
+    ("sleep(100)", Call(Op.SLEEP, arg=100)),
+    ("unload()", Call(Op.UNLOAD)),
+    ('load("ttl_ms=50")', Call(Op.LOAD, data=b"ttl_ms=50")),
+    ('load("")', Call(Op.LOAD)),
+    ("[1] read(f0, 64)", Call(Op.READ, arg=64, thread=1)),
+    ("read(f0, 64) fail=3", Call(Op.READ, arg=64, fault=3)),
+    ("read(f0, 64) cut=4", Call(Op.READ, arg=64, cut=4)),
+    (
+        '[3] load("") fail=65535 cut=65535 @1->2 !file=0x7 !arg=0x1',
+        Call(Op.LOAD, 7, 0, 0, 1, b"", (Fixup(1, 2),), 65535, 65535, 3),
+    ),
+    ("sleep(1) !file=0x1 !flags=0x2 !cmd=0x3", Call(Op.SLEEP, 1, 2, 3, 1)),
     (
         "ioctl(f0, DEMO_IOC_CLEAR) !flags=0x3",
         Call(Op.IOCTL, flags=3, cmd=NUMBERS["CLEAR"]),
@@ -93,6 +105,12 @@ def test_a_line_is_a_call_and_back(line: str, call: Call) -> None:
 def test_comments_blank_lines_spaces_and_line_ends_do_not_matter() -> None:
     text = "# first\n\n  read ( f0 , 0x40 ) # sixty-four\r\n\tpoll(f0,POLLIN|POLLOUT)\n"
     assert parse_program(text, None, "x") == (Call(Op.READ, arg=64), Call(Op.POLL, cmd=5))
+
+
+def test_suffixes_may_be_in_any_order() -> None:
+    text = "[ 2 ] read(f0, 1) !cmd=1 cut=0x4 @1->2 fail=3"
+    call = Call(Op.READ, cmd=1, arg=1, fixups=(Fixup(1, 2),), fault=3, cut=4, thread=2)
+    assert parse_program(text, None, "x") == (call,)
 
 
 def test_text_beyond_ascii_is_utf8() -> None:
@@ -132,6 +150,21 @@ MISTAKES = [
     ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65536]})", "a buffer of 65536 bytes; 65535 is allowed"),
     ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65535]})", "a payload of 65559 bytes; 65535 is allowed"),
     ("close(f0) !file=1", "!file; allowed, each once: !flags, !cmd, !arg, !data"),
+    ("unload() !file=8", "file is 8; 0 to 7 is allowed"),
+    ("unload() !file=1 !file=1", "!file; allowed, each once: !flags, !cmd, !arg, !file, !data"),
+    ("unload(f0)", "'f0' where ')' is expected"),
+    ("sleep()", "')' where milliseconds, a number or a name, is expected"),
+    ("load()", "')' where the module's parameters, a string, is expected"),
+    ("[4] close(f0)", "the thread is 4; 1 to 3 is allowed"),
+    ("[0] close(f0)", "the thread is 0; 1 to 3 is allowed"),
+    ("[1 close(f0)", "'close' where ']' is expected"),
+    ("[1]", "the end of the line where a call is expected"),
+    ("close(f0) fail=0", "fail is 0; 1 to 65535 is allowed"),
+    ("close(f0) fail=65536", "fail is 65536; 1 to 65535 is allowed"),
+    ("close(f0) fail=1 fail=2", "fail is given twice"),
+    ("close(f0) cut=-1", "cut is -1; 1 to 65535 is allowed"),
+    ("close(f0) cut 1", "'1' where '=' is expected"),
+    ("close(f0) fall=1", "'fall' after the call"),
     ("close(f0) !cmd=1 !cmd=2", "!cmd; allowed, each once"),
     ("close(f0) !flags=256", "flags is 256, which does not fit in 8 bits"),
     ("close(f0)" + " @0->0" * 9, "9 fixups; 8 are allowed"),
@@ -161,6 +194,9 @@ calls = st.builds(
     st.just(0) | st.integers(0, (1 << 64) - 1),
     st.binary(max_size=40) | st.binary(max_size=8).map(lambda data: data.rjust(28, b"\0")),
     st.lists(st.builds(Fixup, places, places), max_size=8).map(tuple),
+    st.just(0) | st.integers(0, 0xFFFF),
+    st.just(0) | st.integers(0, 0xFFFF),
+    st.just(0) | st.integers(0, 3),
 )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fuzzer.paths import project_root
 from fuzzer.program import program, wire
 from fuzzer.program.program import Call, Fixup, Op
-from fuzzer.program.wire import HEADER, decode, encode, split
+from fuzzer.program.wire import HEADER, HEADER_SIZE, PLAIN_HEADER, decode, encode, split
 from fuzzer.target.header import Header, read_header
 
 fixups = st.builds(Fixup, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
@@ -23,6 +23,9 @@ calls = st.builds(
     st.integers(0, (1 << 64) - 1),
     st.binary(max_size=40),
     st.lists(fixups, max_size=8).map(tuple),
+    st.integers(0, 0xFFFF),
+    st.integers(0, 0xFFFF),
+    st.integers(0, 3),
 )
 programs = st.lists(calls, max_size=12).map(tuple)
 # Headers with every count and number, right and wrong, so that decoding has much to mend.
@@ -37,6 +40,9 @@ loose = st.lists(
             st.integers(0, 0xFFFFFFFF),
             st.integers(0, (1 << 64) - 1),
             st.integers(0, 60) | st.just(0xFFFF),
+            st.integers(0, 0xFFFF),
+            st.integers(0, 0xFFFF),
+            st.integers(0, 3) | st.integers(0, 255),
             st.sampled_from((0, 0, 1)),
         ),
         st.binary(max_size=60),
@@ -48,7 +54,7 @@ loose = st.lists(
 @pytest.fixture(scope="module")
 def channel() -> Header:
     constants = [f"W_{op.name}" for op in Op]
-    constants += ["W_N_OPS", "W_N_FILES", "W_MAX_FIXUPS", "W_VALUE"]
+    constants += ["W_N_OPS", "W_N_FILES", "W_MAX_FIXUPS", "W_N_THREADS", "W_VALUE"]
     constants += ["CH_MAX_CALLS", "CH_PROGRAM_SIZE"]
     header = project_root() / "vm" / "channel.h"
     return read_header(header, constants=constants, structs=["w_call", "w_fixup"])
@@ -68,6 +74,7 @@ def test_limits_are_those_of_the_channel_header(channel: Header) -> None:
     assert channel.constants["CH_PROGRAM_SIZE"] == program.MAX_PROGRAM_SIZE
     assert channel.constants["W_N_FILES"] == program.N_FILES
     assert channel.constants["W_MAX_FIXUPS"] == program.MAX_FIXUPS
+    assert channel.constants["W_N_THREADS"] == program.N_THREADS
     assert channel.constants["W_VALUE"] == program.FLAG_VALUE
 
 
@@ -82,7 +89,10 @@ def test_structs_have_the_layout_of_the_channel_header(channel: Header) -> None:
         ("cmd", 4),
         ("arg", 8),
         ("length", 16),
-        ("pad", 18),
+        ("fault", 18),
+        ("cut", 20),
+        ("thread", 22),
+        ("pad", 23),
     ]
     assert (1 << 8 * call.members[6].size) - 1 == program.MAX_PAYLOAD
     assert fixup.size == wire.FIXUP_SIZE
@@ -90,11 +100,10 @@ def test_structs_have_the_layout_of_the_channel_header(channel: Header) -> None:
 
 
 def test_a_call_is_encoded_byte_for_byte() -> None:
-    call = Call(Op.IOCTL, 1, 2, 0x44332211, 0x0102030405060708, b"xy", (Fixup(0x10, 0x20),))
-    assert (
-        encode((call,))
-        == bytes.fromhex("07 01 02 01 11223344 0807060504030201 0200 0000 1000 2000") + b"xy"
-    )
+    fixups = (Fixup(0x10, 0x20),)
+    call = Call(Op.IOCTL, 1, 2, 0x44332211, 0x0102030405060708, b"xy", fixups, 0x506, 0x708, 3)
+    header = "07 01 02 01 11223344 0807060504030201 0200 0605 0807 03 00"
+    assert encode((call,)) == bytes.fromhex(f"{header} 1000 2000") + b"xy"
 
 
 @given(programs)
@@ -112,31 +121,31 @@ def test_any_bytes_are_a_program_with_one_canonical_form(data: bytes) -> None:
     assert [decode(chunk) for chunk in split(data)] == [(call,) for call in decoded]
 
 
-def test_operation_and_file_are_taken_modulo() -> None:
-    data = HEADER.pack(10 + Op.LSEEK, 8 + 3, 0, 0, 0, 0, 0, 0)
-    assert decode(data) == (Call(Op.LSEEK, 3),)
+def test_operation_file_and_thread_are_taken_modulo() -> None:
+    data = HEADER.pack(len(Op) + Op.LSEEK, 8 + 3, 0, 0, 0, 0, 0, 5, 6, 4 + 2, 0)
+    assert decode(data) == (Call(Op.LSEEK, 3, fault=5, cut=6, thread=2),)
 
 
 def test_counts_are_cut_to_what_is_left() -> None:
-    data = HEADER.pack(Op.WRITE, 0, 0, 3, 0, 0, 100, 0) + b"\1\0\2\0" + b"abc"
+    data = PLAIN_HEADER.pack(Op.WRITE, 0, 0, 3, 0, 0, 100) + b"\1\0\2\0" + b"abc"
     assert decode(data) == (Call(Op.WRITE, data=b"abc", fixups=(Fixup(1, 2),)),)
 
 
 def test_fixups_past_the_limit_are_payload() -> None:
-    data = HEADER.pack(Op.WRITE, 0, 0, 9, 0, 0, 5, 0) + bytes(36) + b"z"
+    data = PLAIN_HEADER.pack(Op.WRITE, 0, 0, 9, 0, 0, 5) + bytes(36) + b"z"
     (call,) = decode(data)
     assert (len(call.fixups), call.data) == (8, b"\0\0\0\0z")
 
 
 def test_a_wrong_padding_is_mended() -> None:
-    data = HEADER.pack(Op.READ, 0, 0, 0, 0, 5, 0, 0xFFFF)
-    assert split(data) == [HEADER.pack(Op.READ, 0, 0, 0, 0, 5, 0, 0)]
+    data = HEADER.pack(Op.READ, 0, 0, 0, 0, 5, 0, 1, 2, 3, 0xFF)
+    assert split(data) == [HEADER.pack(Op.READ, 0, 0, 0, 0, 5, 0, 1, 2, 3, 0)]
 
 
 def test_a_short_tail_and_calls_past_the_limit_are_ignored() -> None:
-    assert decode(bytes(19)) == ()
-    assert len(decode(bytes(20 * 3 + 19))) == 3
-    assert len(decode(bytes(20 * 200))) == 128
+    assert decode(bytes(HEADER_SIZE - 1)) == ()
+    assert len(decode(bytes(HEADER_SIZE * 4 - 1))) == 3
+    assert len(decode(bytes(HEADER_SIZE * 200))) == 128
 
 
 @pytest.mark.parametrize(
@@ -148,6 +157,9 @@ def test_a_short_tail_and_calls_past_the_limit_are_ignored() -> None:
         Call(Op.WRITE, data=bytes(0x10000)),
         Call(Op.IOCTL, fixups=(Fixup(0, 0),) * 9),
         Call(Op.IOCTL, fixups=(Fixup(0x10000, 0),)),
+        Call(Op.READ, fault=0x10000),
+        Call(Op.READ, cut=0x10000),
+        Call(Op.READ, thread=4),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Call) -> None:

@@ -236,6 +236,39 @@ def test_a_counter_counts_its_block_alone(misbehaving: Guest) -> None:
     assert {once[number] for number in reset} == {0}, "the reset is not the program's coverage"
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_threads_cover_is_counted_once(misbehaving: Guest, times: int) -> None:
+    branch = _blocks_of(misbehaving, "td_branch")
+    part = "[1] ioctl(f0, TD_BRANCH, 1)\n[2] ioctl(f0, TD_BRANCH, 1)\n"
+    with misbehaving.restore() as machine:
+        for _ in range(2):
+            counters = _coverage(machine, misbehaving, f"{part}ioctl(f0, TD_GET)\n" * times)
+            assert {counters[number] for number in branch} == {2 * times}
+            without = _coverage(machine, misbehaving, "[1] ioctl(f0, TD_BRANCH, 0)")
+            assert {without[number] for number in branch} == {0}
+
+
+@pytest.mark.parametrize("thread", ["", "[1] "])
+def test_coverage_goes_on_when_a_module_is_loaded_again(misbehaving: Guest, thread: str) -> None:
+    branch = _blocks_of(misbehaving, "td_branch")
+    calls = (
+        "ioctl(f0, TD_BRANCH, 1)",
+        "close(f0)",
+        "unload()",
+        'load("start=1")',
+        "open(f0)",
+        "ioctl(f0, TD_BRANCH, 1)",
+        "ioctl(f0, TD_BRANCH, 1)",
+    )
+    program = "".join(f"{thread}{call}\n" for call in calls)
+    with misbehaving.restore() as machine:
+        for _ in range(3):
+            counters = _coverage(machine, misbehaving, program)
+            assert {counters[number] for number in branch} == {3}
+            counters = _coverage(machine, misbehaving, "ioctl(f0, TD_BRANCH, 1)")
+            assert {counters[number] for number in branch} == {1}
+
+
 def test_counters_of_what_did_not_run_are_left_alone(fast_misbehaving: Guest) -> None:
     branch = _blocks_of(fast_misbehaving, "td_branch")
     count = len(fast_misbehaving.blocks)

@@ -6,8 +6,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "../channel.h"
+
+#define PAGE	4096
+
+/* main.c */
+void pause_ms(long ms);
+void write_file(const char *path, const char *text);
 
 /* channel.c: CH_SIZE bytes, shared with the host */
 extern uint8_t *channel;
@@ -16,26 +23,108 @@ void channel_map(void);
 int fail(int error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* watch.c: what PID 1 knows of the runner's threads */
+struct watched {
+	uint32_t running;	/* bit n: thread n is at work on a parallel part */
+	uint32_t slow;		/* threads between slow_begin() and slow_end() */
+	struct {
+		pid_t tid;	/* 0: not made yet */
+		uint32_t call;	/* the call it is making */
+	} thread[W_N_THREADS + 1];
+};
+
+extern struct watched *watched;
+void watch_open(void);
+void watch(pid_t runner) __attribute__((noreturn));
+
 /* log.c: /dev/kmsg */
 void log_open(void);
 void log_drain(void);
 
+/* coverage.c: KCOV, for each thread */
+uint64_t *coverage_open(size_t entries);
+void coverage_drop(uint64_t *cover);
+void coverage_fold(uint64_t *cover);
+size_t coverage_copy(const uint64_t *cover, uint64_t *to, size_t room);
+
+/* fault.c: fault injection */
+void fault_prepare(void);
+int fault_open(void);
+void fault_arm(int fail_nth, uint32_t nth);
+bool fault_disarm(int fail_nth);
+
 /* module.c */
 int module_load(const void *image, size_t length, const char *params);
 int module_unload(void);
-int module_reload(void);
+int module_insert(const char *params);
+int module_remove(void);
+int module_await(void);
+bool module_is_altered(void);
+int module_restore(void);
 void module_list_sections(void);
 
-/* coverage.c: KCOV */
-void coverage_open(void);
-void coverage_start(void);
-size_t coverage_count(void);
-void coverage_fold(size_t from, size_t to);
-size_t coverage_copy(uint64_t *to, size_t room);
+/* call.c: single calls */
+struct thread {
+	uint8_t *scratch_end;	/* buffers end here, at an unmapped page */
+	uint64_t *cover;
+	int fail_nth;
+};
+
+/* A call of a program: numbers in range, counts cut to what is there. */
+struct step {
+	struct w_call call;
+	const uint8_t *fixups;
+	const uint8_t *payload;
+};
+
+extern struct thread threads[W_N_THREADS + 1];	/* 0: the runner itself */
+extern uint32_t output_used;
+void thread_open(struct thread *thread, size_t cover_entries);
+void open_first_file(void);
+void close_files(void);
+void call_make(struct thread *thread, const struct step *step,
+	       struct ch_result *result);
+
+/* parallel.c: parts of a program that several threads run at a time */
+int part_run(const struct step *steps, uint32_t first, uint32_t end,
+	     struct ch_result *results);
 
 /* program.c: wire programs */
 void program_open(void);
 void program_run(const uint8_t *program, size_t length);
 int program_loop(const uint8_t *batch, size_t length, uint32_t count);
+
+/* execute.c: other programs */
+int execute(void);
+
+static inline uint64_t ticks(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
+}
+
+/* The host and PID 1 look at this to tell slow from stuck. */
+static inline void note_progress(void)
+{
+	__atomic_fetch_add(&header->progress, 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * In between, a call may take longer than others: the kernel waits for RCU and
+ * checks a whole image where a module is loaded, however fast the driver is.
+ */
+static inline void slow_begin(void)
+{
+	note_progress();
+	__atomic_fetch_add(&watched->slow, 1, __ATOMIC_RELEASE);
+}
+
+static inline void slow_end(void)
+{
+	note_progress();
+	__atomic_fetch_sub(&watched->slow, 1, __ATOMIC_RELEASE);
+}
 
 #endif

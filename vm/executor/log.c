@@ -22,11 +22,14 @@ void log_open(void)
 		lseek(kmsg, 0, SEEK_END);
 }
 
-/* Append the new records to CH_LOG, each ended by a newline. */
+/*
+ * Append the new records to CH_LOG, each ended by a newline. It is emptied
+ * when a command begins: a CH_LOOP's programs add to one log.
+ */
 void log_drain(void)
 {
 	static char record[8192];
-	uint32_t used = 0;
+	uint32_t used = header->log_length;
 
 	for (;;) {
 		ssize_t n = read(kmsg, record, sizeof(record));
@@ -35,7 +38,7 @@ void log_drain(void)
 			continue;	/* overrun: go on with what is left */
 		if (n <= 0)
 			break;
-		if (used + n > CH_LOG_SIZE)
+		if (used > CH_LOG_SIZE || used + n > CH_LOG_SIZE)
 			continue;	/* full: drop the newest, keep the cause */
 		__builtin_memcpy(channel + CH_LOG + used, record, n);
 		used += n;

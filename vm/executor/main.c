@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * PID 1 of the guest. It forks a runner, which serves the channel, and
- * watches it: a call that passes its time limit is interrupted, and when the
- * runner is dead or cannot be interrupted PID 1 tells the host and goes on
- * handing over the kernel log.
- */
+/* PID 1 of the guest. It forks a runner, which serves the channel, and watches it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,24 +10,22 @@
 #include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "executor.h"
 
-#define WATCH_TICK_MS	10
 #define SPIN_ROUNDS	200000	/* about 0.2 ms; a busy host answers sooner */
 #define KLOG_CONSOLE_LEVEL 8
 
-static void pause_ms(long ms)
+void pause_ms(long ms)
 {
 	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
 
 	nanosleep(&time, NULL);
 }
 
-static void write_file(const char *path, const char *text)
+void write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 
@@ -111,11 +104,12 @@ static int obey(void)
 	case CH_LOAD: {
 		int error;
 
-		coverage_start();
+		coverage_drop(threads[0].cover);
 		error = module_load(channel + CH_BULK, header->length,
 				    header->module_params);
 		module_list_sections();
-		header->n_pcs = coverage_copy((uint64_t *)(channel + CH_BULK),
+		header->n_pcs = coverage_copy(threads[0].cover,
+					      (uint64_t *)(channel + CH_BULK),
 					      CH_BULK_SIZE / sizeof(uint64_t));
 		log_drain();
 		return error;
@@ -135,6 +129,8 @@ static int obey(void)
 	case CH_SHELL:
 		start_shell();
 		return 0;
+	case CH_EXEC:
+		return execute();
 	}
 	return fail(ENOSYS, "unknown command %u", header->command);
 }
@@ -157,17 +153,8 @@ static void wait_for_request(void)
 	}
 }
 
-static inline uint64_t ticks(void)
-{
-	uint32_t low, high;
-
-	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-	return (uint64_t)high << 32 | low;
-}
-
 static void serve(void)
 {
-	coverage_open();
 	program_open();
 	for (;;) {
 		uint64_t start;
@@ -183,63 +170,6 @@ static void serve(void)
 		header->tsc = ticks() - start;
 		__atomic_store_n(&header->done_seq, header->req_seq,
 				 __ATOMIC_RELEASE);
-	}
-}
-
-static void answer(uint32_t status)
-{
-	log_drain();
-	header->status = status;
-	header->stopped_call = header->current_call;
-	__atomic_store_n(&header->done_seq, header->req_seq, __ATOMIC_RELEASE);
-}
-
-/* The runner is gone: hand over the log for as long as the host asks. */
-static void attend(uint32_t status)
-{
-	for (;;) {
-		if (header->req_seq != header->done_seq)
-			answer(status);
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-		pause_ms(WATCH_TICK_MS);
-	}
-}
-
-static bool is_timed(uint32_t command)
-{
-	return command == CH_RUN || command == CH_LOOP;
-}
-
-static void watch(pid_t runner)
-{
-	uint64_t seen = 0, now;
-	uint32_t stalled_ms = 0;
-
-	for (;;) {
-		uint32_t limit = header->call_timeout_ms;
-		int status;
-		pid_t dead = waitpid(-1, &status, WNOHANG);
-
-		if (dead == runner)
-			attend(CH_DIED);
-		pause_ms(WATCH_TICK_MS);
-		now = header->progress + header->req_seq;
-		if (header->req_seq == header->done_seq || !limit ||
-		    !is_timed(header->command) || now != seen) {
-			seen = now;
-			stalled_ms = 0;
-			continue;
-		}
-		stalled_ms += WATCH_TICK_MS;
-		if (stalled_ms >= 2 * limit)
-			attend(CH_STUCK);
-		if (stalled_ms >= limit) {
-			if (header->status != CH_TIMEOUT)
-				header->stopped_call = header->current_call;
-			header->status = CH_TIMEOUT;
-			kill(runner, SIGUSR1);
-		}
 	}
 }
 
@@ -259,6 +189,7 @@ int main(void)
 	channel_map();
 	write_file("/proc/sys/kernel/hung_task_timeout_secs", "5");
 	write_file("/proc/sys/kernel/watchdog_thresh", "3");
+	fault_prepare();
 	wait_for_clock();
 	log_open();
 	/*
@@ -266,6 +197,7 @@ int main(void)
 	 * comes when nobody serves that any more: panics, lockups.
 	 */
 	klogctl(KLOG_CONSOLE_LEVEL, NULL, console ? atoi(console) : 1);
+	watch_open();
 	runner = fork();
 	if (!runner) {
 		sigaction(SIGUSR1, &action, NULL);

@@ -8,15 +8,17 @@
 #include <dirent.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "executor.h"
 
-/* Kept so that the module can be loaded again between programs. */
+/* Kept so that the module can be loaded again. */
 static void *kept_image;
 static size_t kept_length;
 static char kept_params[sizeof(((struct ch_header *)0)->module_params)];
+
+/* Whether a program has loaded or unloaded it. */
+static bool altered;
 
 static bool read_address(const char *section, uint64_t *address)
 {
@@ -69,31 +71,52 @@ void module_list_sections(void)
 /* The node is made by devtmpfs in the same call, or soon after by a worker. */
 static bool wait_for_device(void)
 {
-	const struct timespec tick = { .tv_nsec = 5000000 };
 	struct stat st;
 
 	for (int i = 0; i < 400; i++) {
 		if (!header->device[0] || !stat(header->device, &st))
 			return true;
-		nanosleep(&tick, NULL);
+		pause_ms(5);
+		note_progress();
 	}
 	return false;
 }
 
-int module_load(const void *image, size_t length, const char *params)
+/* Load the image that was kept: 0, or -1 and errno. module_await() follows. */
+int module_insert(const char *params)
 {
-	if (image != kept_image) {
-		free(kept_image);
-		kept_image = malloc(length);
-		if (!kept_image)
-			return fail(ENOMEM, "no memory for a module of %zu bytes",
-				    length);
-		memcpy(kept_image, image, length);
-		kept_length = length;
-		snprintf(kept_params, sizeof(kept_params), "%s", params);
+	int error;
+
+	if (!kept_image) {
+		errno = ENOENT;
+		return -1;
 	}
-	if (syscall(SYS_init_module, kept_image, length, params))
-		return fail(errno, "init_module: %s", strerror(errno));
+	slow_begin();
+	error = syscall(SYS_init_module, kept_image, kept_length, params);
+	slow_end();
+	altered |= !error;
+	return error;
+}
+
+/* Unload what module_insert() loads: 0, or -1 and errno. */
+int module_remove(void)
+{
+	int error;
+
+	if (!kept_image) {
+		errno = ENOENT;
+		return -1;
+	}
+	slow_begin();
+	error = syscall(SYS_delete_module, header->module_name, O_NONBLOCK);
+	slow_end();
+	altered |= !error;
+	return error;
+}
+
+/* Find out where it was loaded, and wait for its device. */
+int module_await(void)
+{
 	if (!read_address(".text", &header->text_start))
 		header->text_start = 0;
 	if (!wait_for_device())
@@ -102,16 +125,44 @@ int module_load(const void *image, size_t length, const char *params)
 	return 0;
 }
 
+static int load_kept(void)
+{
+	if (module_insert(kept_params))
+		return fail(errno, "init_module: %s", strerror(errno));
+	altered = false;
+	return module_await();
+}
+
+int module_load(const void *image, size_t length, const char *params)
+{
+	free(kept_image);
+	kept_image = malloc(length);
+	if (!kept_image)
+		return fail(ENOMEM, "no memory for a module of %zu bytes", length);
+	memcpy(kept_image, image, length);
+	kept_length = length;
+	snprintf(kept_params, sizeof(kept_params), "%s", params);
+	return load_kept();
+}
+
+/* For the host, which does not want it back after the next program. */
 int module_unload(void)
 {
 	if (syscall(SYS_delete_module, header->module_name, O_NONBLOCK))
 		return fail(errno, "delete_module: %s", strerror(errno));
+	altered = false;
 	return 0;
 }
 
-int module_reload(void)
+bool module_is_altered(void)
 {
-	int error = module_unload();
+	return altered;
+}
 
-	return error ? error : module_load(kept_image, kept_length, kept_params);
+/* Have it loaded anew with its own parameters, whatever was done to it. */
+int module_restore(void)
+{
+	if (module_remove() && errno != ENOENT)
+		return fail(errno, "delete_module: %s", strerror(errno));
+	return load_kept();
 }

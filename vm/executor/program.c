@@ -1,271 +1,126 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Runs wire programs. */
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "executor.h"
 
-/*
- * Buffers handed to the driver end where an unmapped page begins, so that a
- * driver that reads or writes past what it was given faults, each time.
- */
-#define SCRATCH_SIZE	0x10000
-#define MMAP_MAX_PAGES	16
-#define PAGE		4096
-
-#define OPEN_FLAGS	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
-
-static uint8_t *scratch_end;
-static int files[W_N_FILES];
-static sigjmp_buf past_mapping;
-
-static inline uint32_t ticks(void)
-{
-	uint32_t low, high;
-
-	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-	return low;
-}
-
-/* A page that a driver maps may not be there to touch: that is an error. */
-static void leave_mapping(int signal)
-{
-	siglongjmp(past_mapping, signal);
-}
+#define COVER_ENTRIES	(64 << 10)
 
 void program_open(void)
 {
-	struct sigaction action = { .sa_handler = leave_mapping };
-	uint8_t *map = mmap(NULL, SCRATCH_SIZE + PAGE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	sigaction(SIGBUS, &action, NULL);
-	mprotect(map + SCRATCH_SIZE, PAGE, PROT_NONE);
-	scratch_end = map + SCRATCH_SIZE;
-	for (int i = 0; i < W_N_FILES; i++)
-		files[i] = -1;
+	thread_open(&threads[0], COVER_ENTRIES);
 }
 
-/* A buffer of length bytes (at most SCRATCH_SIZE), its end at the guard. */
-static uint8_t *buffer(uint64_t length)
+/* Decode the call at *at and go past it; false at the end. */
+static bool decode(const uint8_t *program, size_t length, size_t *at,
+		   struct step *step)
 {
-	if (length > SCRATCH_SIZE)
-		length = SCRATCH_SIZE;
-	return scratch_end - length;
-}
+	struct w_call *call = &step->call;
+	size_t left = length - *at;
 
-static bool touch(volatile uint8_t *map, uint64_t pages)
-{
-	uint8_t sum = 0;
-
-	if (sigsetjmp(past_mapping, 1))
+	if (left < sizeof(*call))
 		return false;
-	for (uint64_t i = 0; i < pages; i++) {
-		sum += map[i * PAGE];
-		map[i * PAGE] = sum;
-	}
+	memcpy(call, program + *at, sizeof(*call));
+	left -= sizeof(*call);
+	call->op %= W_N_OPS;
+	call->file %= W_N_FILES;
+	call->thread %= W_N_THREADS + 1;
+	if (call->n_fixups > W_MAX_FIXUPS)
+		call->n_fixups = W_MAX_FIXUPS;
+	if (call->n_fixups > left / sizeof(struct w_fixup))
+		call->n_fixups = left / sizeof(struct w_fixup);
+	left -= call->n_fixups * sizeof(struct w_fixup);
+	if (call->length > left)
+		call->length = left;
+	step->fixups = program + *at + sizeof(*call);
+	step->payload = step->fixups + call->n_fixups * sizeof(struct w_fixup);
+	*at = step->payload + call->length - program;
 	return true;
 }
 
-static int64_t touch_pages(int fd, const struct w_call *call)
+/*
+ * Run each call of a program and store what each returned. Calls of a
+ * parallel part are put off until the serial call behind them. Without
+ * results it is the reset, which is serial.
+ */
+static int run_calls(const uint8_t *program, size_t length,
+		     struct ch_result *results)
 {
-	uint64_t pages = call->arg / PAGE + !!(call->arg % PAGE);
-	uint8_t *map;
-	bool touched;
-
-	if (pages > MMAP_MAX_PAGES)
-		pages = MMAP_MAX_PAGES;
-	map = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   (off_t)call->cmd * PAGE);
-	if (map == MAP_FAILED)
-		return -1;
-	touched = touch(map, pages);
-	munmap(map, pages * PAGE);
-	if (!touched)
-		errno = EFAULT;
-	return touched ? 0 : -1;
-}
-
-static void place_payload(uint8_t *to, const struct w_call *call,
-			  const struct w_fixup *fixups, const uint8_t *payload)
-{
-	memcpy(to, payload, call->length);
-	for (int i = 0; i < call->n_fixups; i++) {
-		uint16_t at = fixups[i].at, offset = fixups[i].to;
-		uint64_t address;
-
-		if (at + 8 > call->length)
-			continue;
-		if (offset > call->length)
-			offset = call->length;
-		address = (uintptr_t)to + offset;
-		memcpy(to + at, &address, sizeof(address));
-	}
-}
-
-static int64_t run_call(const struct w_call *call, const struct w_fixup *fixups,
-			const uint8_t *payload, const uint8_t **out,
-			int64_t *out_length)
-{
-	int *file = &files[call->file % W_N_FILES];
-	struct pollfd pollfd = { .fd = *file, .events = (short)call->cmd };
-	uint8_t *data;
-	int64_t ret;
-
-	switch (call->op % W_N_OPS) {
-	case W_OPEN:
-		if (*file >= 0)
-			close(*file);
-		*file = open(header->device,
-			     (call->cmd & OPEN_FLAGS) | O_CLOEXEC);
-		return *file < 0 ? -1 : 0;
-	case W_CLOSE:
-		ret = close(*file);
-		*file = -1;
-		return ret;
-	case W_READ:
-	case W_PREAD:
-		data = buffer(call->arg);
-		ret = call->op % W_N_OPS == W_READ ?
-			read(*file, data, call->arg) :
-			pread(*file, data, call->arg, call->cmd);
-		*out = data;
-		/* A driver may claim to have read more than it was asked for. */
-		*out_length = ret > scratch_end - data ? scratch_end - data : ret;
-		return ret;
-	case W_WRITE:
-	case W_PWRITE:
-		data = buffer(call->length);
-		place_payload(data, call, fixups, payload);
-		return call->op % W_N_OPS == W_WRITE ?
-			write(*file, data, call->length) :
-			pwrite(*file, data, call->length, call->cmd);
-	case W_LSEEK:
-		return lseek(*file, (off_t)call->arg, (int)call->cmd);
-	case W_IOCTL:
-		if (call->flags & W_VALUE)
-			return ioctl(*file, call->cmd, call->arg);
-		data = buffer(call->length);
-		place_payload(data, call, fixups, payload);
-		ret = ioctl(*file, call->cmd, data);
-		*out = data;
-		*out_length = call->length;
-		return ret;
-	case W_POLL:
-		ret = poll(&pollfd, 1, 0);
-		return ret < 0 ? ret : pollfd.revents;
-	case W_MMAP:
-		return touch_pages(*file, call);
-	}
-	return 0;
-}
-
-/* Run each call of a program; with results, store what each returned. */
-static uint32_t run_calls(const uint8_t *program, size_t length,
-			  struct ch_result *results)
-{
-	bool timed = header->flags & CH_F_TSC;
+	static struct step steps[CH_MAX_CALLS];
+	uint32_t n = 0, first = 0;
 	size_t at = 0;
-	uint32_t n = 0, out_used = 0;
+	int error = 0;
 
-	while (length - at >= sizeof(struct w_call) && n < CH_MAX_CALLS) {
-		struct w_call call;
-		struct w_fixup fixups[W_MAX_FIXUPS];
-		const uint8_t *out = NULL;
-		int64_t ret, out_length = 0;
-		uint32_t start = 0;
-		size_t skip;
+	while (!error && n < CH_MAX_CALLS &&
+	       decode(program, length, &at, &steps[n])) {
+		struct step *step = &steps[n++];
 
-		memcpy(&call, program + at, sizeof(call));
-		at += sizeof(call);
-		skip = call.n_fixups;
-		if (skip > W_MAX_FIXUPS)
-			skip = W_MAX_FIXUPS;
-		if (skip > (length - at) / sizeof(struct w_fixup))
-			skip = (length - at) / sizeof(struct w_fixup);
-		call.n_fixups = skip;
-		memcpy(fixups, program + at, skip * sizeof(struct w_fixup));
-		at += skip * sizeof(struct w_fixup);
-		if (call.length > length - at)
-			call.length = length - at;
-
-		if (results)
-			header->current_call = n;
-		header->progress++;
-		if (timed)
-			start = ticks();
-		errno = 0;
-		ret = run_call(&call, fixups, program + at, &out, &out_length);
-		at += call.length;
-		n++;
-		if (!results)
+		if (step->call.thread && results)
 			continue;
-
-		results->tsc = timed ? ticks() - start : 0;
-		results->ret = ret;
-		results->error = ret == -1 ? errno : 0;
-		results->out_offset = out_used;
-		if (out_length < 0)
-			out_length = 0;
-		if (out_length > CH_OUTPUT_SIZE - out_used)
-			out_length = CH_OUTPUT_SIZE - out_used;
-		results->out_length = out_length;
-		if (out_length)
-			memcpy(channel + CH_OUTPUT + out_used, out, out_length);
-		out_used += out_length;
-		results++;
+		if (first < n - 1)
+			error = part_run(steps, first, n - 1, results);
+		first = n;
+		if (error)
+			break;
+		if (results)
+			header->current_call = n - 1;
+		call_make(&threads[0], step, results ? &results[n - 1] : NULL);
 	}
+	if (!error && first < n)
+		error = part_run(steps, first, n, results);
 	if (results) {
-		header->output_length = out_used;
 		header->current_call = n;
+		header->n_results = error ? first : n;
+		header->output_length = output_used < CH_OUTPUT_SIZE ?
+			output_used : CH_OUTPUT_SIZE;
 	}
-	return n;
+	return error;
 }
 
-static void open_first_file(void)
+static int reset(void)
 {
-	if (files[0] < 0)
-		files[0] = open(header->device, O_RDWR | O_CLOEXEC);
-}
+	int error = 0;
 
-static void close_files(void)
-{
-	for (int i = 0; i < W_N_FILES; i++) {
-		if (files[i] >= 0)
-			close(files[i]);
-		files[i] = -1;
-	}
-}
-
-/* Coverage is the program's own: opening and closing count, resetting not. */
-void program_run(const uint8_t *program, size_t length)
-{
-	size_t ran, reset;
-
-	coverage_start();
-	open_first_file();
-	header->n_results = run_calls(program, length,
-				      (struct ch_result *)(channel + CH_RESULTS));
-	ran = coverage_count();
 	if (header->reset_length) {
 		open_first_file();
-		run_calls(channel + CH_RESET, header->reset_length, NULL);
+		error = run_calls(channel + CH_RESET, header->reset_length, NULL);
 	}
-	reset = coverage_count();
+	return error;
+}
+
+/*
+ * Coverage is the program's own: opening and closing count, resetting not.
+ * So files are closed twice if the module has to be loaded again.
+ */
+void program_run(const uint8_t *program, size_t length)
+{
+	uint64_t *cover = threads[0].cover;
+	bool reload = header->reset_reload;
+	int error;
+
+	header->n_pcs = 0;
+	output_used = 0;
+	coverage_drop(cover);
+	open_first_file();
+	error = run_calls(program, length,
+			  (struct ch_result *)(channel + CH_RESULTS));
+	if (!reload && module_is_altered()) {
+		close_files();
+		coverage_fold(cover);
+		error |= module_restore();
+	} else {
+		coverage_fold(cover);
+	}
+	error |= reset();
+	coverage_drop(cover);
 	close_files();
-	coverage_fold(0, ran);
-	coverage_fold(reset, coverage_count());
-	header->n_pcs = ran;
+	coverage_fold(cover);
 	header->programs++;
-	if (header->reset_reload && module_reload())
+	if (reload)
+		error |= module_restore();
+	if (error)
 		header->status = CH_ERROR;
 	log_drain();
 }

@@ -5,8 +5,11 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/atomic.h>
 #include <linux/bug.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -30,7 +33,13 @@ static unsigned long td_read_extra;
 static unsigned long td_read_lie;
 static unsigned long td_branches;
 static void *td_page;
+static atomic_t td_arrived = ATOMIC_INIT(0);
 
+static unsigned long start;
+module_param(start, ulong, 0444);
+MODULE_PARM_DESC(start, "what is kept at first");
+
+static DECLARE_WAIT_QUEUE_HEAD(td_meeting);
 static DECLARE_WAIT_QUEUE_HEAD(td_never);
 static DEFINE_MUTEX(td_mutex);
 static DEFINE_SPINLOCK(td_spinlock);
@@ -56,6 +65,7 @@ static noinline long td_reset(unsigned long arg)
 	td_kept = arg;
 	td_read_extra = 0;
 	td_read_lie = 0;
+	atomic_set(&td_arrived, 0);
 	return 0;
 }
 
@@ -78,6 +88,54 @@ static noinline long td_fill(const struct td_fill __user *argument)
 		if (put_user((u8)i, (u8 __user *)u64_to_user_ptr(fill.buf) + i))
 			return -EFAULT;
 	return fill.len;
+}
+
+static noinline long td_alloc(unsigned long count)
+{
+	for (td_kept = 0; td_kept < count; td_kept++) {
+		void *object = kmalloc(TD_OBJECT_SIZE, GFP_KERNEL);
+
+		if (!object)
+			return -ENOMEM;
+		kfree(object);
+	}
+	return 0;
+}
+
+/* Those that arrive make pairs: the first with the second, and so on. */
+static bool td_have_met(int arrival)
+{
+	return atomic_read(&td_arrived) >= round_up(arrival, 2);
+}
+
+static noinline long td_meet(unsigned long ms)
+{
+	int arrival = atomic_inc_return(&td_arrived);
+	long left;
+
+	wake_up_all(&td_meeting);
+	left = wait_event_interruptible_timeout(td_meeting, td_have_met(arrival),
+						msecs_to_jiffies(ms));
+	if (left < 0)
+		return left;
+	return left ? 0 : -ETIME;
+}
+
+/* Nobody else gets this CPU, so the other one must be on another. */
+static noinline long td_meet_cpu(unsigned long ms)
+{
+	u64 end = ktime_get_ns() + ms * NSEC_PER_MSEC;
+	int arrival = atomic_inc_return(&td_arrived);
+	long cpu;
+
+	preempt_disable();
+	cpu = smp_processor_id();
+	while (!td_have_met(arrival) && ktime_get_ns() < end)
+		cpu_relax();
+	if (!td_have_met(arrival))
+		cpu = -ETIME;
+	preempt_enable();
+	return cpu;
 }
 
 static noinline long td_sleep(void)
@@ -251,6 +309,15 @@ static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return td_noise();
 	case TD_FILL:
 		return td_fill((const struct td_fill __user *)arg);
+	case TD_ALLOC:
+		return td_alloc(arg);
+	case TD_MEET:
+		return td_meet(arg);
+	case TD_MEET_CPU:
+		return td_meet_cpu(arg);
+	case TD_PIN:
+		__module_get(THIS_MODULE);
+		return 0;
 	case TD_SLEEP:
 		return td_sleep();
 	case TD_STUCK:
@@ -308,8 +375,14 @@ static ssize_t td_read(struct file *file, char __user *buf, size_t count, loff_t
 	return n;
 }
 
+/* Keeps how many bytes it could look at. */
 static ssize_t td_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)
 {
+	char byte __maybe_unused;
+
+	for (td_kept = 0; td_kept < count; td_kept++)
+		if (get_user(byte, buf + td_kept))
+			return -EFAULT;
 	return count;
 }
 
@@ -361,6 +434,7 @@ static int __init td_init(void)
 {
 	int error;
 
+	td_kept = start;
 	td_page = (void *)get_zeroed_page(GFP_KERNEL);
 	if (!td_page)
 		return -ENOMEM;

@@ -35,6 +35,10 @@ struct td_fill {
 #define TD_BRANCH	_IO(TD_MAGIC, 8)	/* calls td_branch() if the argument is 1 */
 #define TD_NOISE	_IO(TD_MAGIC, 9)	/* print lines that are no report */
 #define TD_FILL		_IOW(TD_MAGIC, 10, struct td_fill)
+#define TD_ALLOC	_IO(TD_MAGIC, 11)	/* allocate so often, keep how often it worked */
+#define TD_MEET		_IO(TD_MAGIC, 12)	/* wait so many ms for another TD_MEET */
+#define TD_MEET_CPU	_IO(TD_MAGIC, 13)	/* the same, on the CPU; returns its number */
+#define TD_PIN		_IO(TD_MAGIC, 14)	/* the module cannot be unloaded any more */
 
 /* Faults. */
 #define TD_SLEEP	_IO(TD_MAGIC, 16)	/* wait for ever, until a signal */

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Makes single calls of a program, on any thread. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "executor.h"
+
+/*
+ * Buffers handed to the driver end where an unmapped area begins, so that a
+ * driver that reads or writes past what it was given faults, each time. The
+ * area takes the part of a buffer that is cut off, which may be all of it.
+ */
+#define SCRATCH_SIZE	0x10000
+#define GUARD_SIZE	(SCRATCH_SIZE + PAGE)
+#define MMAP_MAX_PAGES	16
+#define SLEEP_SLICE_NS	5000000
+
+#define OPEN_FLAGS	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
+
+struct thread threads[W_N_THREADS + 1];
+uint32_t output_used;
+
+static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
+static __thread sigjmp_buf past_mapping;
+
+/* A page that a driver maps may not be there to touch: that is an error. */
+static void leave_mapping(int signal)
+{
+	siglongjmp(past_mapping, signal);
+}
+
+/* Give the calling thread what it needs to make calls. */
+void thread_open(struct thread *thread, size_t cover_entries)
+{
+	struct sigaction action = { .sa_handler = leave_mapping };
+	uint8_t *map = mmap(NULL, SCRATCH_SIZE + GUARD_SIZE, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	sigaction(SIGBUS, &action, NULL);
+	mprotect(map, SCRATCH_SIZE, PROT_READ | PROT_WRITE);
+	/*
+	 * Its pages are there from the start, and not shared by a fork: what
+	 * fails in a call is to be the driver's doing, not a page fault.
+	 */
+	madvise(map, SCRATCH_SIZE, MADV_DONTFORK);
+	memset(map, 0, SCRATCH_SIZE);
+	thread->scratch_end = map + SCRATCH_SIZE;
+	thread->fail_nth = fault_open();
+	thread->cover = coverage_open(cover_entries);
+}
+
+/* How much of a buffer of length bytes is mapped, with cut bytes that are not. */
+static uint64_t mapped_of(uint64_t length, uint16_t cut)
+{
+	if (length > SCRATCH_SIZE)
+		length = SCRATCH_SIZE;
+	return length > cut ? length - cut : 0;
+}
+
+static bool touch(volatile uint8_t *map, uint64_t pages)
+{
+	uint8_t sum = 0;
+
+	if (sigsetjmp(past_mapping, 1))
+		return false;
+	for (uint64_t i = 0; i < pages; i++) {
+		sum += map[i * PAGE];
+		map[i * PAGE] = sum;
+	}
+	return true;
+}
+
+static int64_t touch_pages(int fd, const struct w_call *call)
+{
+	uint64_t pages = call->arg / PAGE + !!(call->arg % PAGE);
+	uint8_t *map;
+	bool touched;
+
+	if (pages > MMAP_MAX_PAGES)
+		pages = MMAP_MAX_PAGES;
+	map = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		   (off_t)call->cmd * PAGE);
+	if (map == MAP_FAILED)
+		return -1;
+	touched = touch(map, pages);
+	munmap(map, pages * PAGE);
+	if (!touched)
+		errno = EFAULT;
+	return touched ? 0 : -1;
+}
+
+/* Write the payload to a buffer that may be cut; returns the buffer. */
+static uint8_t *place_payload(struct thread *thread, const struct step *step)
+{
+	const struct w_call *call = &step->call;
+	uint64_t mapped = mapped_of(call->length, call->cut);
+	uint8_t *to = thread->scratch_end - mapped;
+
+	memcpy(to, step->payload, mapped);
+	for (int i = 0; i < call->n_fixups; i++) {
+		struct w_fixup fixup;
+		uint64_t address;
+
+		memcpy(&fixup, step->fixups + i * sizeof(fixup), sizeof(fixup));
+		if (fixup.at + 8 > call->length || fixup.at >= mapped)
+			continue;
+		if (fixup.to > call->length)
+			fixup.to = call->length;
+		address = (uintptr_t)to + fixup.to;
+		memcpy(to + fixup.at, &address,
+		       mapped - fixup.at < 8 ? mapped - fixup.at : 8);
+	}
+	return to;
+}
+
+/*
+ * Threads may use a file while another one closes it, which is for the driver
+ * to bear. Taking its number out of the table first keeps the executor from
+ * closing it twice, or never.
+ */
+static int replace_file(int *file, int fd)
+{
+	return __atomic_exchange_n(file, fd, __ATOMIC_RELAXED);
+}
+
+static int64_t open_file(int *file, uint32_t flags)
+{
+	int fd = replace_file(file, -1);
+
+	if (fd >= 0)
+		close(fd);
+	fd = open(header->device, (flags & OPEN_FLAGS) | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	fd = replace_file(file, fd);
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
+/* In slices, for the time limit is one of calls that do not return. */
+static int64_t sleep_ms(uint64_t ms)
+{
+	struct timespec end, next;
+
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	if (ms > W_MAX_SLEEP)
+		ms = W_MAX_SLEEP;
+	end.tv_nsec = next.tv_nsec + ms % 1000 * 1000000;
+	end.tv_sec = next.tv_sec + ms / 1000 + end.tv_nsec / 1000000000;
+	end.tv_nsec %= 1000000000;
+	while (next.tv_sec < end.tv_sec ||
+	       (next.tv_sec == end.tv_sec && next.tv_nsec < end.tv_nsec)) {
+		next.tv_nsec += SLEEP_SLICE_NS;
+		if (next.tv_nsec >= 1000000000) {
+			next.tv_nsec -= 1000000000;
+			next.tv_sec++;
+		}
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+		note_progress();
+	}
+	return 0;
+}
+
+static int64_t load(struct thread *thread, const struct step *step)
+{
+	uint16_t length = step->call.length;
+	char *params = (char *)thread->scratch_end - length - 1;
+
+	memcpy(params, step->payload, length);
+	params[length] = '\0';
+	return module_insert(params);
+}
+
+static int64_t run_call(struct thread *thread, const struct step *step,
+			const uint8_t **out, int64_t *out_length)
+{
+	const struct w_call *call = &step->call;
+	int *file = &files[call->file];
+	int fd = __atomic_load_n(file, __ATOMIC_RELAXED);
+	struct pollfd pollfd = { .fd = fd, .events = (short)call->cmd };
+	uint8_t *data;
+	int64_t ret;
+
+	switch (call->op) {
+	case W_OPEN:
+		return open_file(file, call->cmd);
+	case W_CLOSE:
+		return close(replace_file(file, -1));
+	case W_READ:
+	case W_PREAD:
+		data = thread->scratch_end - mapped_of(call->arg, call->cut);
+		ret = call->op == W_READ ?
+			read(fd, data, call->arg) :
+			pread(fd, data, call->arg, call->cmd);
+		*out = data;
+		/* A driver may claim to have read more than it was asked for. */
+		*out_length = ret > thread->scratch_end - data ?
+			thread->scratch_end - data : ret;
+		return ret;
+	case W_WRITE:
+	case W_PWRITE:
+		data = place_payload(thread, step);
+		return call->op == W_WRITE ?
+			write(fd, data, call->length) :
+			pwrite(fd, data, call->length, call->cmd);
+	case W_LSEEK:
+		return lseek(fd, (off_t)call->arg, (int)call->cmd);
+	case W_IOCTL:
+		if (call->flags & W_VALUE)
+			return ioctl(fd, call->cmd, call->arg);
+		data = place_payload(thread, step);
+		ret = ioctl(fd, call->cmd, data);
+		*out = data;
+		*out_length = thread->scratch_end - data;
+		return ret;
+	case W_POLL:
+		ret = poll(&pollfd, 1, 0);
+		return ret < 0 ? ret : pollfd.revents;
+	case W_MMAP:
+		return touch_pages(fd, call);
+	case W_SLEEP:
+		return sleep_ms(call->arg);
+	case W_UNLOAD:
+		return module_remove();
+	case W_LOAD:
+		return load(thread, step);
+	}
+	return 0;
+}
+
+/* Copy a call's output to where there is room, which is not in order of calls. */
+static void store_output(struct ch_result *result, const uint8_t *out,
+			 int64_t length)
+{
+	uint32_t at;
+
+	result->out_offset = output_used;
+	result->out_length = 0;
+	if (length <= 0)
+		return;
+	at = __atomic_fetch_add(&output_used, length, __ATOMIC_RELAXED);
+	if (at > CH_OUTPUT_SIZE)
+		at = CH_OUTPUT_SIZE;
+	if (length > CH_OUTPUT_SIZE - at)
+		length = CH_OUTPUT_SIZE - at;
+	memcpy(channel + CH_OUTPUT + at, out, length);
+	result->out_offset = at;
+	result->out_length = length;
+}
+
+/*
+ * Make a call, and if result is not NULL, store what it returned there.
+ *
+ * A module that is loaded has a new address. What is covered of the old one
+ * is folded before; of a load that failed the address is not known. Other
+ * threads of the same parallel part may lose coverage by this.
+ */
+void call_make(struct thread *thread, const struct step *step,
+	       struct ch_result *result)
+{
+	const struct w_call *call = &step->call;
+	bool timed = header->flags & CH_F_TSC;
+	bool faulted = false;
+	const uint8_t *out = NULL;
+	int64_t ret, out_length = 0;
+	uint32_t took = 0;
+	int error;
+
+	note_progress();
+	if (call->op == W_LOAD)
+		coverage_fold(thread->cover);
+	if (call->fault)
+		fault_arm(thread->fail_nth, call->fault);
+	if (timed)
+		took = ticks();
+	errno = 0;
+	ret = run_call(thread, step, &out, &out_length);
+	error = errno;
+	if (timed)
+		took = (uint32_t)ticks() - took;
+	if (call->fault)
+		faulted = fault_disarm(thread->fail_nth);
+	if (call->op == W_LOAD && ret)
+		coverage_drop(thread->cover);
+	else if (call->op == W_LOAD)
+		module_await();
+	if (!result)
+		return;
+	result->ret = ret;
+	result->error = ret == -1 ? error : 0;
+	result->tsc = took;
+	result->faulted = faulted;
+	store_output(result, out, out_length);
+}
+
+void open_first_file(void)
+{
+	if (files[0] < 0)
+		files[0] = open(header->device, O_RDWR | O_CLOEXEC);
+}
+
+void close_files(void)
+{
+	for (int i = 0; i < W_N_FILES; i++) {
+		if (files[i] >= 0)
+			close(files[i]);
+		files[i] = -1;
+	}
+}

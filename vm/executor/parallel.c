@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Parallel parts. Their threads are made when a program first asks for them,
+ * and wait for the next part then: a program without threads pays nothing.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "executor.h"
+
+/* Looks at the others before giving up the CPU: they may need the same one. */
+#define SPINS		64
+/* For one part each; the kernel takes its time to make these buffers. */
+#define COVER_ENTRIES	(16 << 10)
+
+static struct {
+	const struct step *steps;
+	struct ch_result *results;
+	uint32_t first, end;
+	uint32_t n_threads;
+	uint32_t arrived;
+} part;
+
+/* Set when a thread is to work on the part; by the thread itself cleared. */
+static uint32_t wanted[W_N_THREADS + 1];
+static long n_cpus;
+
+static void futex_wait(uint32_t *word, uint32_t value)
+{
+	syscall(SYS_futex, word, FUTEX_WAIT, value, NULL, NULL, 0);
+}
+
+static void futex_wake(uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static void pin(uint32_t number)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET((number - 1) % n_cpus, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+/* Wait until all of the part's threads are here, and leave at the same time. */
+static void meet(void)
+{
+	__atomic_fetch_add(&part.arrived, 1, __ATOMIC_ACQ_REL);
+	for (uint32_t i = 1;
+	     __atomic_load_n(&part.arrived, __ATOMIC_ACQUIRE) < part.n_threads;
+	     i++) {
+		if (n_cpus == 1 || i % SPINS == 0)
+			sched_yield();
+		else
+			__builtin_ia32_pause();
+	}
+}
+
+static void make_calls(uint32_t number)
+{
+	for (uint32_t i = part.first; i < part.end; i++) {
+		if (part.steps[i].call.thread != number)
+			continue;
+		watched->thread[number].call = i;
+		call_make(&threads[number], &part.steps[i], &part.results[i]);
+	}
+}
+
+static void *work(void *argument)
+{
+	uint32_t number = (uintptr_t)argument;
+	pid_t *tid = &watched->thread[number].tid;
+
+	pin(number);
+	thread_open(&threads[number], COVER_ENTRIES);
+	__atomic_store_n(tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	futex_wake((uint32_t *)tid);
+	for (;;) {
+		while (!__atomic_load_n(&wanted[number], __ATOMIC_ACQUIRE))
+			futex_wait(&wanted[number], 0);
+		wanted[number] = 0;
+		meet();
+		make_calls(number);
+		if (!__atomic_and_fetch(&watched->running, ~(1u << number),
+					__ATOMIC_ACQ_REL))
+			futex_wake(&watched->running);
+	}
+	return NULL;
+}
+
+/* Make a thread, if it is not there yet, and wait until it is ready. */
+static int make_thread(uint32_t number)
+{
+	pid_t *tid = &watched->thread[number].tid;
+	pthread_t handle;
+	int error;
+
+	if (*tid)
+		return 0;
+	slow_begin();
+	n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	error = pthread_create(&handle, NULL, work, (void *)(uintptr_t)number);
+	while (!error && !__atomic_load_n(tid, __ATOMIC_ACQUIRE))
+		futex_wait((uint32_t *)tid, 0);
+	slow_end();
+	return error ? fail(error, "making thread %u: %s", number,
+			    strerror(error)) : 0;
+}
+
+/*
+ * Make calls [first, end), each on the thread it names. The runner's own
+ * coverage is folded before, as a call of the part may move the module.
+ */
+int part_run(const struct step *steps, uint32_t first, uint32_t end,
+	     struct ch_result *results)
+{
+	uint32_t running = 0, left;
+
+	for (uint32_t i = first; i < end; i++) {
+		if (make_thread(steps[i].call.thread))
+			return header->error;
+		running |= 1u << steps[i].call.thread;
+	}
+	coverage_fold(threads[0].cover);
+	part.steps = steps;
+	part.results = results;
+	part.first = first;
+	part.end = end;
+	part.n_threads = __builtin_popcount(running);
+	part.arrived = 0;
+	header->current_call = first;
+	__atomic_store_n(&watched->running, running, __ATOMIC_RELEASE);
+	for (uint32_t number = 1; number <= W_N_THREADS; number++) {
+		if (!(running & 1u << number))
+			continue;
+		watched->thread[number].call = first;
+		__atomic_store_n(&wanted[number], 1, __ATOMIC_RELEASE);
+		futex_wake(&wanted[number]);
+	}
+	while ((left = __atomic_load_n(&watched->running, __ATOMIC_ACQUIRE)))
+		futex_wait(&watched->running, left);
+	for (uint32_t number = 1; number <= W_N_THREADS; number++)
+		if (running & 1u << number)
+			coverage_fold(threads[number].cover);
+	return 0;
+}

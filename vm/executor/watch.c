@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * PID 1 watches the runner: a call that passes its time limit is interrupted,
+ * and when the runner is dead or cannot be interrupted PID 1 tells the host
+ * and goes on handing over the kernel log.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "executor.h"
+
+#define WATCH_TICK_MS	10
+#define SLOW_LIMIT_MS	1500	/* of what slow_begin() is about */
+
+struct watched *watched;
+
+/* Call it before the fork: the runner writes what PID 1 reads. */
+void watch_open(void)
+{
+	watched = mmap(NULL, sizeof(*watched), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (watched == MAP_FAILED) {
+		perror("pkvfuzz: memory to watch the runner by");
+		_exit(1);
+	}
+}
+
+static void answer(uint32_t status, uint32_t call)
+{
+	log_drain();
+	header->status = status;
+	header->stopped_call = call;
+	__atomic_store_n(&header->done_seq, header->req_seq, __ATOMIC_RELEASE);
+}
+
+/* The runner is gone: hand over the log for as long as the host asks. */
+static void __attribute__((noreturn)) attend(uint32_t status, uint32_t call)
+{
+	/* The command that it went with may have left something in the log. */
+	bool begun = header->req_seq != header->done_seq;
+
+	for (;;) {
+		if (header->req_seq != header->done_seq) {
+			if (!begun)
+				header->log_length = 0;
+			begun = false;
+			answer(status, call);
+		}
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		pause_ms(WATCH_TICK_MS);
+	}
+}
+
+/* A CH_EXEC has a time limit of its own. */
+static bool is_timed(uint32_t command)
+{
+	return command == CH_RUN || command == CH_LOOP;
+}
+
+/* The threads that are making calls, as bits; the runner itself is 1. */
+static uint32_t active_threads(void)
+{
+	uint32_t running = __atomic_load_n(&watched->running, __ATOMIC_ACQUIRE);
+
+	return running ? running : 1;
+}
+
+static pid_t tid_of(uint32_t number, pid_t runner)
+{
+	return number ? watched->thread[number].tid : runner;
+}
+
+static uint32_t call_of(uint32_t number)
+{
+	return number ? watched->thread[number].call : header->current_call;
+}
+
+static uint32_t blocked_call(void)
+{
+	return call_of(__builtin_ctz(active_threads()));
+}
+
+/* How long nothing may move; 0: for ever. */
+static uint32_t time_limit(void)
+{
+	uint32_t limit = header->call_timeout_ms;
+
+	if (limit && limit < SLOW_LIMIT_MS &&
+	    __atomic_load_n(&watched->slow, __ATOMIC_ACQUIRE))
+		limit = SLOW_LIMIT_MS;
+	return limit;
+}
+
+static void interrupt_calls(pid_t runner)
+{
+	uint32_t active = active_threads();
+
+	for (uint32_t number = 0; number <= W_N_THREADS; number++) {
+		pid_t tid = tid_of(number, runner);
+
+		if (active & 1u << number && tid)
+			syscall(SYS_tgkill, runner, tid, SIGUSR1);
+	}
+}
+
+/* An oops ends its thread only, and a process is not waited for before its last. */
+static bool has_ended(pid_t runner, pid_t tid)
+{
+	char path[64], text[128], *state;
+	int fd;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", runner, tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return true;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return true;
+	text[n] = '\0';
+	state = strrchr(text, ')');
+	return state && (state[2] == 'Z' || state[2] == 'X');
+}
+
+static void look_for_dead_threads(pid_t runner)
+{
+	uint32_t active = active_threads();
+
+	for (uint32_t number = 0; number <= W_N_THREADS; number++) {
+		pid_t tid = tid_of(number, runner);
+
+		if (!(active & 1u << number) || !tid || !has_ended(runner, tid))
+			continue;
+		/* The others would go on, with what it held for ever locked. */
+		kill(runner, SIGKILL);
+		attend(CH_DIED, call_of(number));
+	}
+}
+
+static bool has_threads(void)
+{
+	for (uint32_t number = 1; number <= W_N_THREADS; number++)
+		if (watched->thread[number].tid)
+			return true;
+	return false;
+}
+
+void watch(pid_t runner)
+{
+	uint64_t seen = 0, now;
+	uint32_t stalled_ms = 0;
+
+	for (;;) {
+		uint32_t limit = time_limit();
+		pid_t dead = waitpid(-1, NULL, WNOHANG);
+
+		if (dead == runner)
+			attend(CH_DIED, blocked_call());
+		pause_ms(WATCH_TICK_MS);
+		now = header->progress + header->req_seq;
+		if (header->req_seq == header->done_seq || !limit ||
+		    !is_timed(header->command) || now != seen) {
+			seen = now;
+			stalled_ms = 0;
+			continue;
+		}
+		stalled_ms += WATCH_TICK_MS;
+		if (has_threads())
+			look_for_dead_threads(runner);
+		if (stalled_ms >= 2 * limit)
+			attend(CH_STUCK, blocked_call());
+		if (stalled_ms >= limit) {
+			if (header->status != CH_TIMEOUT)
+				header->stopped_call = blocked_call();
+			header->status = CH_TIMEOUT;
+			interrupt_calls(runner);
+		}
+	}
+}
