@@ -13,7 +13,7 @@ import pytest
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from tests.e2e.pkvfuzz_process import COMMAND, ROOT, environment, pkvfuzz
 
-STALE_READ = "KASAN: slab-use-after-free Read in pkv_read"
+STALE_READ = "KASAN: slab-use-after-free Read in pkv_store_last"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_planted_use_after_free_is_found_judged_on_full_and_stored(stale_last:
     assert record["identity"]["bug"] == "stale-last"
     assert record["identity"]["description"] == "module/pkv.yaml"
     report = (directory / "report.txt").read_text()
-    assert "BUG: KASAN: slab-use-after-free in pkv_read" in report
+    assert "BUG: KASAN: slab-use-after-free in pkv_store_last" in report
     assert "Freed by task" in report
     text = (directory / "program.prog").read_text()
     assert "write(f0" in text
