@@ -9,6 +9,7 @@ import pytest
 
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target, load_target
+from tests.vm.kunit import COVERAGE_TABLE
 
 _TESTS = Path(__file__).parent
 _MARKED = ("vm", "e2e")
@@ -20,6 +21,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in _MARKED:
             if item.path.is_relative_to(_TESTS / name):
                 item.add_marker(name)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what the driver's KUnit suites covered, if they ran."""
+    if table := config.stash.get(COVERAGE_TABLE, None):
+        terminalreporter.section("the driver's coverage by its KUnit suites")
+        terminalreporter.write_line(table)
 
 
 @pytest.fixture(scope="session")

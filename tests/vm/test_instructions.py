@@ -34,17 +34,17 @@ class Bound:
 
 
 FAST = {
-    "clear": Bound(33_000, 5_000),
+    "clear": Bound(33_000, 5_700),
     "delete": Bound(43_000, 4_500),
     "empty": Bound(26_000, 0),
     "list": Bound(56_000, 13_000),
     "open-close": Bound(47_000, 8_000),
     "overwrite": Bound(55_000, 14_000),
-    "read": Bound(42_000, 1_300),
+    "read": Bound(42_000, 1_900),
     "write": Bound(40_000, 11_000),
 }
 FULL = {
-    "clear": Bound(200_000, 12_000),
+    "clear": Bound(216_000, 19_500),
     "delete": Bound(283_000, 30_000),
     "empty": Bound(190_000, 0),
     "list": Bound(330_000, 56_000),
