@@ -12,6 +12,7 @@ from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.driver import build_driver, find_bug
 from fuzzer.machine.kernel import Flavour, Kernel, ensure_kernel
 from fuzzer.machine.provision import Guest, ensure_guest
+from fuzzer.machine.qemu import Hardware
 from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
 from tests.vm.guests import GuestFactory
 
@@ -45,16 +46,25 @@ def testdrv() -> Target:
 @pytest.fixture(scope="session")
 def guest(request: pytest.FixtureRequest, pkv_target: Target, accel: Accel) -> GuestFactory:
     """Return a function that makes guests."""
-    made: dict[tuple[Flavour, str | None, Path], Guest] = {}
+    made: dict[tuple[object, ...], Guest] = {}
 
-    def make(flavour: Flavour, bug: str | None = None, *, target: Target | None = None) -> Guest:
+    def make(
+        flavour: Flavour,
+        bug: str | None = None,
+        *,
+        target: Target | None = None,
+        cpus: int = 1,
+        arguments: str = "",
+    ) -> Guest:
         target = target or pkv_target
-        key = (flavour, bug, target.path)
+        key = (flavour, bug, target.path, target.module.params, cpus, arguments)
         if key not in made:
             kernel: Kernel = request.getfixturevalue(f"{flavour}_kernel")
             planted = find_bug(target, bug) if bug else None
             driver = build_driver(target, kernel, planted)
-            made[key] = ensure_guest(target, kernel, driver, accel)
+            made[key] = ensure_guest(
+                target, kernel, driver, accel, Hardware(cpus=cpus), arguments=arguments
+            )
         return made[key]
 
     return make

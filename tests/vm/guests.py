@@ -19,9 +19,18 @@ class GuestFactory(Protocol):
     """Makes guests, each once in a session: by default of the shipped driver."""
 
     def __call__(
-        self, flavour: Flavour, bug: str | None = None, *, target: Target | None = None
+        self,
+        flavour: Flavour,
+        bug: str | None = None,
+        *,
+        target: Target | None = None,
+        cpus: int = 1,
+        arguments: str = "",
     ) -> Guest:
-        """Return the guest of a flavour, with a planted bug if one is named."""
+        """Return the guest of a flavour, with a planted bug if one is named.
+
+        ``arguments`` are added to the kernel's command line.
+        """
 
 
 def wire(text: str, target: Target) -> bytes:

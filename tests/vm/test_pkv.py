@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver as a whole, in a VM: strategies, 32-bit callers, parameters, loading and unloading."""
+
+from __future__ import annotations
+
+import errno
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fuzzer.errors import BadInputError
+from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.machine import Machine, Run
+from fuzzer.machine.provision import Guest, driver_image
+from fuzzer.paths import project_root
+from fuzzer.program.generate import Generator
+from fuzzer.program.wire import encode
+from fuzzer.target.target import Target, with_params
+from tests.vm.guests import GuestFactory, returned, run, splat
+from tests.vm.leaks import find_leak, forget_leaks
+
+pytestmark = pytest.mark.vm
+
+STRATEGIES = ("mutex", "rwsem", "rcu")
+# The kernel's own complaint when dynamic debug finds no memory for a module's messages.
+DDEBUG_WARNING = "WARNING in ddebug_module_notify"
+COMPAT32 = Path(__file__).parent.parent / "data" / "compat32" / "compat32.c"
+# No C library for 32 bits is needed, and no stack protector that wants one.
+CFLAGS_32 = (
+    *("-m32", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-nostdlib", "-ffreestanding"),
+    *("-fno-pie", "-no-pie", "-fno-stack-protector", "-mpreferred-stack-boundary=2"),
+)
+
+STRESS = """\
+close(f0)
+[1] unload()
+[1] load("{params}")
+[1] unload()
+[1] load("{params}")
+[2] open(f1)
+[2] write(f1, "a=1\\nb=2\\n")
+[2] read(f1, 64)
+[2] close(f1)
+[3] open(f2)
+[3] write(f2, "a=3\\n")
+[3] ioctl(f2, PKV_IOC_CLEAR)
+[3] close(f2)
+"""
+
+
+def shell(machine: Machine, script: str) -> str:
+    """Return what a shell script in the guest prints."""
+    done = machine.execute(["/bin/busybox", "sh", "-c", script])
+    assert done.status == 0, done.output
+    assert splat(done.log) is None
+    return done.output.decode()
+
+
+def quiet(result: Run) -> Run:
+    """Return the result of a program that the kernel had nothing to say about."""
+    found = splat(result.log)
+    assert found is None, found
+    return result
+
+
+@pytest.fixture(scope="module")
+def full(guest: GuestFactory) -> Guest:
+    """Return a ``full`` guest with the driver."""
+    return guest(Flavour.FULL)
+
+
+def test_strategies_answer_alike(guest: GuestFactory, pkv_target: Target) -> None:
+    generator = Generator(pkv_target, random.Random(7))
+    programs = [encode(generator.program(1 + n % 30)) for n in range(200)]
+    answers = []
+    for strategy in STRATEGIES:
+        target = with_params(pkv_target, f"lock={strategy}")
+        with guest(Flavour.FAST, target=target).restore() as machine:
+            results = [quiet(machine.run(program)).results for program in programs]
+        # The entries of LIST are in no particular order, but for one history in one.
+        answers.append([[(c.ret, c.error, c.output) for c in calls] for calls in results])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_32_bit_process_can_do_all_of_it(full: Guest, tmp_path: Path) -> None:
+    binary = tmp_path / "compat32"
+    uapi = project_root() / "module"
+    include = subprocess.run(
+        ["gcc", "-print-multiarch"], capture_output=True, text=True, check=True, timeout=20
+    ).stdout.strip()
+    subprocess.run(
+        ["gcc", *CFLAGS_32, f"-I{uapi}", f"-I/usr/include/{include}", COMPAT32, "-o", binary],
+        check=True,
+        timeout=60,
+    )
+    with full.restore() as machine:
+        done = machine.execute(["compat32"], binary.read_bytes())
+    assert done.status == 0, f"check {done.status} of {COMPAT32.name} failed"
+    assert splat(done.log) is None
+
+
+def test_parameters_have_the_right_modes(full: Guest) -> None:
+    with full.restore() as machine:
+        listing = shell(machine, "cd /sys/module/pkv/parameters; busybox stat -c '%a %n' *; cat *")
+    assert listing.split() == ["444", "lock", "644", "ttl_ms", "mutex", "0"]
+
+
+def test_an_unknown_strategy_is_refused(full: Guest) -> None:
+    image = driver_image(with_params(full.target, "lock=spin"), full.driver)
+    with full.restore() as machine:
+        run(machine, full, "close(f0)\nunload()")
+        shell(machine, "busybox rmmod pkv")
+        with pytest.raises(BadInputError, match=r"Invalid argument.*lock=spin: not one of"):
+            machine.load(image)
+
+
+def test_keys_expire_when_the_parameter_is_set_at_run_time(full: Guest) -> None:
+    script = """
+        echo 20 > /sys/module/pkv/parameters/ttl_ms
+        printf 'a=1\\nb=2\\n' > /dev/pkv
+        for i in 1 2 3 4 5 6 7 8 9 10; do
+            busybox grep -q 'expired: 2' /proc/pkv && break; busybox sleep 0.2
+        done
+        busybox grep -E '^(ttl_ms|keys|expired):' /proc/pkv
+        cat /dev/pkv 2>&1 || true
+    """
+    with full.restore() as machine:
+        printed = shell(machine, script)
+    assert printed.splitlines()[:3] == ["ttl_ms: 20", "keys: 0 of 100", "expired: 2"]
+    assert "No data available" in printed
+
+
+def test_proc_counts_operations(full: Guest) -> None:
+    with full.restore() as machine:
+        before = shell(machine, "cat /proc/pkv").splitlines()
+        shell(machine, "printf 'a=1\\n' > /dev/pkv; cat /dev/pkv; printf 'a' > /dev/pkv || true")
+        after = shell(machine, "cat /proc/pkv").splitlines()
+    assert {"lock: mutex", "keys: 1 of 100", "value_bytes: 1"} <= set(after)
+    calls = {line.split()[0]: [int(n) for n in line.split()[1:]] for line in after[7:]}
+    earlier = {line.split()[0]: [int(n) for n in line.split()[1:]] for line in before[7:]}
+    assert [a - b for a, b in zip(calls["write"], earlier["write"], strict=True)] == [2, 1]
+    assert [a - b for a, b in zip(calls["open"], earlier["open"], strict=True)] == [3, 0]
+
+
+def test_debug_messages_are_under_dynamic_debug(full: Guest) -> None:
+    control = "/sys/kernel/debug/dynamic_debug/control"
+    with full.restore() as machine:
+        silent = machine.execute(["/bin/busybox", "cat", "/dev/pkv"])
+        shell(machine, f"echo 'module pkv +p' > {control}")
+        talking = machine.execute(["/bin/busybox", "cat", "/dev/pkv"])
+    assert b"opened by" not in silent.log
+    assert b"opened by busybox" in talking.log
+    assert b"closed by busybox" in talking.log
+
+
+def test_it_cannot_be_unloaded_while_a_file_is_open(full: Guest) -> None:
+    with full.restore() as machine:
+        result = quiet(run(machine, full, "unload()\nclose(f0)\nunload()\nopen(f0)"))
+    assert returned(result) == [(-1, errno.EAGAIN), (0, 0), (0, 0), (-1, errno.ENOENT)]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_unloads_with_expiry_queued(full: Guest, strategy: str) -> None:
+    text = f"""
+        close(f0)
+        unload()
+        load("lock={strategy} ttl_ms=30")
+        open(f0)
+        write(f0, "a=1\\nb=2\\nc=3\\n")
+        close(f0)
+        unload()
+        sleep(200)
+    """
+    with full.restore() as machine:
+        for _ in range(3):
+            result = quiet(run(machine, full, text))
+            assert all(error == 0 for _, error in returned(result)), returned(result)
+
+
+def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
+    needed = 0
+    leaky = guest(Flavour.FULL, arguments="kmemleak=on")
+    with leaky.restore() as machine:
+        forget_leaks(machine)
+        for first in range(1, 2000, 20):
+            numbers = range(first, first + 20)
+            text = "close(f0)\nunload()\n"
+            text += "".join(f'load("") fail={nth}\nunload()\n' for nth in numbers)
+            result = run(machine, leaky, text)
+            found = splat(result.log)
+            assert found is None or found.title == DDEBUG_WARNING, found
+            loads, unloads = result.results[2::2], result.results[3::2]
+            for nth, loaded, unloaded in zip(numbers, loads, unloads, strict=True):
+                assert loaded.faulted or loaded.ret == 0, nth
+                assert unloaded.error == (errno.ENOENT if loaded.ret else 0), nth
+            needed += sum(loaded.ret != 0 for loaded in loads)
+            if not loads[-1].faulted:
+                break
+        assert not loads[-1].faulted
+        # Device numbers, class, cdev, /proc and device alone make five.
+        assert needed > 5
+        assert find_leak(machine) is None
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_loads_and_unloads_under_concurrent_use(guest: GuestFactory, strategy: str) -> None:
+    busy = guest(Flavour.FULL, cpus=2)
+    with busy.restore() as machine:
+        assert cycles(machine, busy, f"lock={strategy} ttl_ms=1", at_least=20) >= 20
+
+
+def test_it_loads_and_unloads_a_thousand_times_under_concurrent_use(guest: GuestFactory) -> None:
+    busy = guest(Flavour.FAST, cpus=2)
+    with busy.restore() as machine:
+        assert cycles(machine, busy, "lock=rcu ttl_ms=1", at_least=1000) >= 1000
+
+
+def cycles(machine: Machine, guest: Guest, params: str, *, at_least: int) -> int:
+    """Load and unload beside two users of the device; return how often both succeeded."""
+    done = 0
+    for _ in range(at_least):
+        results = quiet(run(machine, guest, STRESS.format(params=params))).results
+        done += sum(results[index].ret == 0 for index in (2, 4))
+        if done >= at_least:
+            break
+    return done
+
+
+def test_it_loads_and_unloads_while_memory_is_short(full: Guest) -> None:
+    # All but 6 MiB: with less, the kernel ends the executor to get more.
+    fill = """
+        busybox mount -t tmpfs -o size=100% fill /tmp
+        megabytes=$(busybox awk '/MemAvailable/ { print int($2 / 1024) - 6 }' /proc/meminfo)
+        busybox dd if=/dev/zero of=/tmp/fill bs=1M count=$megabytes 2> /dev/null
+    """
+    text = 'close(f0)\nunload()\nload("ttl_ms=5")\nopen(f0)\nwrite(f0, "a=1\\n")'
+    with full.restore() as machine:
+        shell(machine, fill)
+        for _ in range(20):
+            loaded = quiet(run(machine, full, text)).results[2]
+            assert loaded.error in (0, errno.ENOMEM)
