@@ -19,7 +19,8 @@ _FRAME = re.compile(
 _SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*.*$")
 _KERNEL_RIP = re.compile(r"^RIP: 0010:")
 _STACK_START = re.compile(r"^ *Call Trace:")
-_STACK_PART = re.compile(r"^ *<(?:TASK|IRQ|NMI|#\w+)>$")
+# Also an address that no symbol is known for: a stale word of the stack, or a module that is gone.
+_STACK_PART = re.compile(r"^ *(?:<(?:TASK|IRQ|NMI|#\w+)>|(?:\? )?0x[0-9a-f]+)$")
 _MAX_REPORT_LINES = 400
 
 

@@ -133,6 +133,18 @@ def test_what_an_interrupt_interrupted_is_not_guilty() -> None:
     assert guilty_function([*lines, " driver_ioctl+0x1/0x2 [driver]"]) == "core_timer"
 
 
+def test_an_address_without_a_symbol_does_not_end_the_stack() -> None:
+    stack = [
+        "Call Trace:",
+        " <TASK>",
+        " __flush_work+0x466/0xbf0",
+        " ? 0xffffffff81000000",
+        " 0xffffffffa0001234",
+        " mydrv_clear+0x4d/0x310 [mydrv]",
+    ]
+    assert guilty_function(stack) == "mydrv_clear"
+
+
 def test_machinery_alone_is_not_guilty() -> None:
     assert guilty_function(["Call Trace:", " dump_stack+0x1/0x2", " kfree+0x1/0x2"]) is None
 
