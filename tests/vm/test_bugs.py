@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each planted bug: its program shows it, ordinary use does not, the good driver never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzzer.crash.judge import run_program
+from fuzzer.machine.driver import Bug, find_bug
+from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.machine import Run
+from fuzzer.machine.provision import Guest
+from fuzzer.paths import project_root
+from fuzzer.program.text import load_program
+from fuzzer.program.wire import encode
+from fuzzer.target.target import Target
+from tests.vm.guests import GuestFactory
+from tests.vm.leaks import find_leak, forget_leaks
+
+pytestmark = pytest.mark.vm
+
+BUGS = sorted(path.stem for path in (project_root() / "module" / "bugs").glob("*.patch"))
+SEEDS = sorted((project_root() / "seeds" / "pkv").glob("*.prog"))
+# A race is lost or won anew each time; the rarest took some hundred runs.
+RACE_RUNS = 10_000
+
+
+def wire_file(path: Path, target: Target) -> bytes:
+    return encode(load_program(path, target))
+
+
+def guest_for(guest: GuestFactory, bug: Bug, *, planted: bool) -> Guest:
+    """Return the guest that the bug's program needs, with the bug or without."""
+    return guest(
+        Flavour.FULL,
+        bug.name if planted else None,
+        cpus=2 if "race" in bug.needs else 1,
+        arguments="kmemleak=on" if is_leak(bug) else "",
+    )
+
+
+def is_leak(bug: Bug) -> bool:
+    return bug.expect.startswith("memory leak")
+
+
+def answers(run: Run) -> list[tuple[int, int, bytes]]:
+    """Return what each call gave: its return value, its errno and the bytes it wrote.
+
+    The bytes are sorted, as LIST may give its entries in any order.
+    """
+    return [(call.ret, call.error, bytes(sorted(call.output))) for call in run.results]
+
+
+def title_of(guest: Guest, program: bytes, runs: int) -> str | None:
+    """Return the title of the first splat within so many runs on a fresh machine."""
+    with guest.restore() as machine:
+        for _ in range(runs):
+            outcome = run_program(machine, program, late=runs == 1)
+            if outcome.splat:
+                return outcome.splat.title
+    return None
+
+
+@pytest.fixture(scope="module", params=BUGS)
+def bug(request: pytest.FixtureRequest, pkv_target: Target) -> Bug:
+    """Return each planted bug in turn."""
+    return find_bug(pkv_target, request.param)
+
+
+@pytest.fixture
+def program(bug: Bug, pkv_target: Target) -> bytes:
+    """Return the program that triggers the bug."""
+    return wire_file(bug.path.with_suffix(".prog"), pkv_target)
+
+
+def test_its_program_shows_it(bug: Bug, program: bytes, guest: GuestFactory) -> None:
+    patched = guest_for(guest, bug, planted=True)
+    if bug.expect == "wrong answer":
+        with patched.restore() as machine, guest_for(guest, bug, planted=False).restore() as good:
+            assert answers(machine.run(program)) != answers(good.run(program))
+    elif is_leak(bug):
+        with patched.restore() as machine:
+            forget_leaks(machine)
+            machine.run(program)
+            assert find_leak(machine) == bug.expect
+    else:
+        runs = RACE_RUNS if "race" in bug.needs else 1
+        assert title_of(patched, program, runs) == bug.expect
+
+
+def test_ordinary_use_does_not_show_it(bug: Bug, pkv_target: Target, guest: GuestFactory) -> None:
+    with guest(Flavour.FULL, bug.name).restore() as machine, guest(Flavour.FULL).restore() as good:
+        for path in SEEDS:
+            seed = wire_file(path, pkv_target)
+            assert run_program(machine, seed, late=False).splat is None, path.name
+            assert answers(machine.run(seed)) == answers(good.run(seed)), path.name
+
+
+def test_the_good_driver_is_silent(bug: Bug, program: bytes, guest: GuestFactory) -> None:
+    with guest_for(guest, bug, planted=False).restore() as machine:
+        if is_leak(bug):
+            forget_leaks(machine)
+        for _ in range(20 if "race" in bug.needs else 1):
+            assert run_program(machine, program, late=False).splat is None
+        if is_leak(bug):
+            assert find_leak(machine) is None
