@@ -190,6 +190,13 @@ class Campaign:
 
     def _watch(self) -> None:
         """Replace children that ended, and look after the disk."""
+        # First: on a full disk a child cannot even leave word of why it ended.
+        free = shutil.disk_usage(self._workdir.root).free >> 20
+        if free < _MIN_FREE_MIB:
+            raise InfrastructureError(
+                f"the disk with {self._workdir.root} has {free} MiB left; stopping while what was "
+                "found is intact. Free some space and run the same command to go on"
+            )
         for worker in self._workers:
             if worker.child and not worker.child.is_running():
                 self._bury(worker)
@@ -199,12 +206,6 @@ class Campaign:
             # The judge may have a kernel to build first; nobody should wait to hear of a crash.
             self._kept = time.monotonic()
             self._keep_unjudged()
-        free = shutil.disk_usage(self._workdir.root).free >> 20
-        if free < _MIN_FREE_MIB:
-            raise InfrastructureError(
-                f"the disk with {self._workdir.root} has {free} MiB left; stopping while what was "
-                "found is intact. Free some space and run the same command to go on"
-            )
 
     def _bury(self, worker: _Worker) -> None:
         child = worker.child
@@ -246,7 +247,7 @@ class Campaign:
             text = error_file(self._workdir.root, name).read_text()
         except OSError:
             return
-        raise InfrastructureError(f"{name}: {text}")
+        raise InfrastructureError(f"{name}: {text or 'ended, and could not write why'}")
 
     def _end_workers(self) -> None:
         for worker in self._workers:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,10 @@ def test_a_working_directory_of_another_target_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_driver_that_does_not_compile_shows_the_compilers_words(tmp_path: Path) -> None:
-    for name in ("pkv.c", "pkv.h", "Kbuild", "pkv.yaml"):
-        (tmp_path / name).write_bytes((ROOT / "module" / name).read_bytes())
-    with (tmp_path / "pkv.c").open("a") as file:
+    for path in (ROOT / "module").glob("*"):
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    with (tmp_path / "pkv_main.c").open("a") as file:
         file.write("int broken(void) { return nothing_of_that_name; }\n")
     done = pkvfuzz("run", "--target", "pkv.yaml", cwd=tmp_path)
     assert done.returncode == 2

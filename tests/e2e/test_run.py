@@ -76,7 +76,7 @@ def test_the_shipped_driver_is_clean_and_coverage_is_told(tmp_path: Path) -> Non
     match = re.search(r"(\d+)/(\d+) blocks", done.stdout)
     assert match
     covered, total = map(int, match.groups())
-    assert 0.8 * total < covered <= total
+    assert 0.6 * total < covered <= total
 
 
 def test_the_same_seed_keeps_the_same_programs(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ CFLAGS_32 = (
     *("-fno-pie", "-no-pie", "-fno-stack-protector", "-mpreferred-stack-boundary=2"),
 )
 
+# Loading and unloading wait for RCU, and nothing but that takes long.
+HURRY = "rcupdate.rcu_expedited=1"
+
 STRESS = """\
 close(f0)
 [1] unload()
@@ -181,7 +184,7 @@ def test_it_unloads_with_expiry_queued(full: Guest, strategy: str) -> None:
 
 def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
     needed = 0
-    leaky = guest(Flavour.FULL, arguments="kmemleak=on")
+    leaky = guest(Flavour.FULL, arguments=f"kmemleak=on {HURRY}")
     with leaky.restore() as machine:
         forget_leaks(machine)
         for first in range(1, 2000, 20):
@@ -206,13 +209,13 @@ def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_it_loads_and_unloads_under_concurrent_use(guest: GuestFactory, strategy: str) -> None:
-    busy = guest(Flavour.FULL, cpus=2)
+    busy = guest(Flavour.FULL, cpus=2, arguments=HURRY)
     with busy.restore() as machine:
         assert cycles(machine, busy, f"lock={strategy} ttl_ms=1", at_least=20) >= 20
 
 
 def test_it_loads_and_unloads_a_thousand_times_under_concurrent_use(guest: GuestFactory) -> None:
-    busy = guest(Flavour.FAST, cpus=2)
+    busy = guest(Flavour.FAST, cpus=2, arguments=HURRY)
     with busy.restore() as machine:
         assert cycles(machine, busy, "lock=rcu ttl_ms=1", at_least=1000) >= 1000
 
