@@ -60,15 +60,16 @@ class Kernel(BuiltKernel):
 
 def _recipe(flavour: Flavour) -> Recipe:
     fragments = ("base.config", "sanitizers.config", f"{flavour}.config")
-    variables = _kasan_variables() if flavour is Flavour.FAST else ()
+    variables = _sanitizer_variables() if flavour is Flavour.FAST else ()
     return Recipe(flavour, fragments, variables)
 
 
-def _kasan_variables() -> tuple[str, ...]:
-    """Return make variables that say which core objects of ``fast`` get KASAN checks."""
+def _sanitizer_variables() -> tuple[str, ...]:
+    """Return make variables that say which core objects of ``fast`` get checks."""
     listing = (project_root() / "vm" / "kernel" / "fast.kasan").read_text()
     objects = [line for line in listing.splitlines() if line and not line.startswith("#")]
     return (
+        "UBSAN_SANITIZE=n",
         "KASAN_SANITIZE=n",
         "KASAN_SANITIZE_lib_string=y",
         *(f"KASAN_SANITIZE_{name}=y" for name in objects),
