@@ -51,6 +51,7 @@ enum ch_command {
 
 /* Request flags. */
 #define CH_F_TSC	0x1	/* time each call in TSC ticks */
+#define CH_F_COMPARE	0x2	/* CH_RUN: comparisons, not coverage; once */
 
 enum ch_status {
 	CH_OK,
@@ -115,6 +116,29 @@ struct ch_result {
 };
 
 /*
+ * In CH_BULK after a CH_RUN with CH_F_COMPARE, which the executor takes back:
+ * what the driver compared in the serial calls, each comparison once in a
+ * call. Left out are those of equals, and those of kernel addresses.
+ */
+#define CH_CALL_COMPARISONS 512	/* of a call; half without a constant */
+
+struct ch_comparison {
+	uint64_t a;		/* zero-extended */
+	uint64_t b;
+	uint32_t call;		/* its index */
+	uint16_t size;		/* bytes of an operand: 1, 2, 4 or 8 */
+	uint16_t constant;	/* 1: a is a constant of the driver */
+};
+
+struct ch_comparisons {
+	uint32_t able;		/* 0: the kernel cannot record them */
+	uint32_t count;
+	uint32_t dropped;	/* at least so many did not fit; may repeat */
+	uint32_t pad;
+	struct ch_comparison list[];
+};
+
+/*
  * The wire form of a program: calls one after the other, each a header, then
  * n_fixups fixups, then length bytes of payload. Decoding is total: op is
  * taken modulo W_N_OPS, file modulo W_N_FILES, counts are cut to what is
@@ -149,11 +173,21 @@ enum w_op {
 	W_SLEEP,	/* arg: milliseconds, cut to W_MAX_SLEEP */
 	W_UNLOAD,	/* unload the target's module */
 	W_LOAD,		/* load it again; payload: its parameters */
+	W_DUP,		/* file = dup of file cmd % W_N_FILES; replaces it */
 	W_N_OPS,
 };
 
-/* Call flags. */
-#define W_VALUE		0x1	/* ioctl: pass arg, not the payload's address */
+/*
+ * Call flags. Those that an operation does not look at are ignored. A vector
+ * has parts of cmd bytes, W_MAX_PARTS at most: the last takes the rest, and
+ * with cmd 0 it is the only one. Null is stronger than read-only and cut.
+ */
+#define W_VALUE		0x01	/* ioctl: pass arg, not the payload's address */
+#define W_VECTOR	0x02	/* read, write: readv, writev */
+#define W_NULL		0x04	/* of a buffer: its address is NULL */
+#define W_READONLY	0x08	/* of a buffer: the kernel cannot write to it */
+#define W_COMPAT	0x10	/* ioctl: by the entry for 32-bit programs */
+#define W_MAX_PARTS	16
 
 struct w_call {
 	uint8_t op;

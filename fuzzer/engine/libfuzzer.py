@@ -79,6 +79,11 @@ class LibFuzzer:
             sys.setdlopenflags(flags)
         self._core = ctypes.CDLL(core.__file__)
         self._tables: list[object] = []
+        self._operands = (ctypes.c_uint64(), ctypes.c_uint64())
+        self._compared = self._core["__sanitizer_weak_hook_memcmp"]
+        self._compared.restype = None
+        pointers = [ctypes.c_void_p(ctypes.addressof(operand)) for operand in self._operands]
+        self._pointers = (ctypes.c_void_p(), *pointers)
 
     def register_counters(self, address: int, count: int) -> None:
         """Make ``count`` bytes at ``address`` libFuzzer's coverage counters.
@@ -95,6 +100,19 @@ class LibFuzzer:
         # By item: inside a class, Python would mangle a name with two underscores.
         self._core["__sanitizer_cov_8bit_counters_init"](pointer(address), pointer(address + count))
         self._core["__sanitizer_cov_pcs_init"](pointer(start), pointer(start + 16 * count))
+
+    def note_comparison(self, a: int, b: int, size: int) -> None:
+        """Let libFuzzer's own mutators know of two unequal operands of ``size`` bytes, 2 to 8.
+
+        Where they find the one in what they mutate, they may put the other
+        there. They remember a few dozen of the last ones. To be called while
+        libFuzzer's callback runs: at other times, and of single bytes, libFuzzer
+        takes no note.
+        """
+        first, second = self._operands
+        first.value, second.value = a, b
+        # Not zero, as memcmp() would return of them.
+        self._compared(*self._pointers, ctypes.c_size_t(size), 1)
 
     def mutate_bytes(self, data: bytes, max_size: int) -> bytes:
         """Return bytes as changed by libFuzzer's own mutators, with its compare hints."""

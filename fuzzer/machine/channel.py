@@ -11,11 +11,13 @@ import ctypes
 import enum
 import mmap
 import os
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fuzzer.errors import BadInputError
+from fuzzer.program.comparison import Comparison
 
 MAGIC = 0x6B76667A7A756631
 VERSION = 2
@@ -29,8 +31,10 @@ COUNTERS, COUNTERS_SIZE = 0x80000, 0x40000
 TABLE, TABLE_SIZE = 0x400000, 0x400000
 BULK, BULK_SIZE = 0x800000, 0x800000
 MAX_CALLS = 128
+CALL_COMPARISONS = 512
 
 FLAG_TSC = 0x1
+FLAG_COMPARE = 0x2
 
 
 class Command(enum.IntEnum):
@@ -113,9 +117,36 @@ class RawResult(ctypes.Structure):
     ]
 
 
+class RawComparison(ctypes.Structure):
+    """``struct ch_comparison``."""
+
+    _fields_ = [
+        ("a", ctypes.c_uint64),
+        ("b", ctypes.c_uint64),
+        ("call", ctypes.c_uint32),
+        ("size", ctypes.c_uint16),
+        ("constant", ctypes.c_uint16),
+    ]
+
+
+class RawComparisons(ctypes.Structure):
+    """``struct ch_comparisons``; the comparisons themselves follow."""
+
+    _fields_ = [
+        ("able", ctypes.c_uint32),
+        ("count", ctypes.c_uint32),
+        ("dropped", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+        ("list", RawComparison * 0),
+    ]
+
+
+_COMPARISON = struct.Struct("<QQIH?x")
+
 # Indices into the header as 32-bit words.
 _REQUEST = Header.req_seq.offset // 4
 _COMMAND = Header.command.offset // 4
+_FLAGS = Header.flags.offset // 4
 _LENGTH = Header.length.offset // 4
 _DONE = Header.done_seq.offset // 4
 _RUN = int(Command.RUN)
@@ -150,6 +181,21 @@ class CallResult:
     output: bytes
     tsc: int
     faulted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """What a driver compared in the serial calls of a program.
+
+    ``able`` is false when the kernel cannot record that. ``dropped`` is the
+    number of comparisons that were left out for want of room, at least: some
+    of them may be the same, and a call that compared more than the kernel's
+    buffer holds counts as one more.
+    """
+
+    able: bool
+    found: tuple[Comparison, ...]
+    dropped: int
 
 
 class Channel:
@@ -210,6 +256,26 @@ class Channel:
         words[_COMMAND] = _RUN
         words[_LENGTH] = length
         words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
+
+    def post_comparing(self, program: bytes) -> None:
+        """Start a program whose comparisons are wanted, see :meth:`comparisons`.
+
+        It leaves the coverage counters alone. Only this run is concerned.
+        """
+        self.memory[BULK : BULK + ctypes.sizeof(RawComparisons)] = bytes(
+            ctypes.sizeof(RawComparisons)
+        )
+        self._words[_FLAGS] |= FLAG_COMPARE
+        self.post_program(program)
+
+    def comparisons(self) -> Comparisons:
+        """Return what was compared in the program that :meth:`post_comparing` started."""
+        start = BULK + ctypes.sizeof(RawComparisons)
+        able, count, dropped = self.memory[BULK:start].cast("I")[:3]
+        # The guest wrote these: a driver's bug may have, too.
+        count = min(count, MAX_CALLS * CALL_COMPARISONS)
+        records = _COMPARISON.iter_unpack(self.memory[start : start + count * _COMPARISON.size])
+        return Comparisons(bool(able), tuple(map(Comparison._make, records)), dropped)
 
     def post_execution(self, argv: Sequence[str], image: bytes, timeout: float) -> None:
         """Start another program in the guest; ``timeout`` is in seconds.

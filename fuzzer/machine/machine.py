@@ -27,6 +27,7 @@ from fuzzer.machine.channel import (
 )
 from fuzzer.machine.qemu import Hardware, Qemu, QemuKilledError, command_line
 from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
+from fuzzer.program.comparison import Comparison
 
 BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
 COMMAND_TIMEOUT = 60.0
@@ -334,6 +335,19 @@ class Machine:
             self.channel.log(),
             header.tsc,
         )
+
+    def compare(self, program: bytes, timeout: float = 10.0) -> tuple[Comparison, ...]:
+        """Run a wire program and return what the driver compared in its serial calls.
+
+        It is empty where the kernel cannot record that. What else came of the
+        program is in the channel: its results, status and the kernel's log.
+
+        Raises:
+            LostMachineError: the guest hangs or QEMU is gone.
+        """
+        self.channel.post_comparing(program)
+        self.await_answer(timeout)
+        return self.channel.comparisons().found
 
     def execute(self, argv: Sequence[str], image: bytes = b"", timeout: float = 60.0) -> Execution:
         """Run another program in the guest, as root, and wait for its end.

@@ -25,8 +25,23 @@ MAX_FIXUPS = 8
 MAX_PAYLOAD = 0xFFFF
 """Bytes of one call's payload, whose length is 16 bits wide."""
 
-FLAG_VALUE = 0x1
+MAX_PARTS = 16
+"""Parts of a vector; the last takes the rest (W_MAX_PARTS)."""
+
+FLAG_VALUE = 0x01
 """Call flag: an ioctl passes ``arg``, not the address of its payload (W_VALUE)."""
+
+FLAG_VECTOR = 0x02
+"""Call flag: readv or writev, in parts of ``cmd`` bytes, or with 0 in one (W_VECTOR)."""
+
+FLAG_NULL = 0x04
+"""Call flag: the buffer's address is NULL, whatever else is said of it (W_NULL)."""
+
+FLAG_READONLY = 0x08
+"""Call flag: the kernel can read the buffer and not write to it (W_READONLY)."""
+
+FLAG_COMPAT = 0x10
+"""Call flag: an ioctl as a 32-bit program makes it (W_COMPAT)."""
 
 
 class Op(enum.IntEnum):
@@ -45,10 +60,26 @@ class Op(enum.IntEnum):
     SLEEP = 10
     UNLOAD = 11
     LOAD = 12
+    DUP = 13
 
 
 WITHOUT_FILE = frozenset({Op.SLEEP, Op.UNLOAD, Op.LOAD})
 """Operations that do not look at ``file``."""
+
+_BUFFER_FLAGS = FLAG_NULL | FLAG_READONLY
+_FLAGS = {
+    Op.READ: _BUFFER_FLAGS | FLAG_VECTOR,
+    Op.WRITE: _BUFFER_FLAGS | FLAG_VECTOR,
+    Op.PREAD: _BUFFER_FLAGS,
+    Op.PWRITE: _BUFFER_FLAGS,
+    Op.IOCTL: _BUFFER_FLAGS | FLAG_COMPAT | FLAG_VALUE,
+}
+
+
+def flags_used(op: Op, flags: int) -> int:
+    """Return all flags that a call looks at: with FLAG_VALUE an ioctl has no buffer."""
+    used = _FLAGS.get(op, 0)
+    return used & ~_BUFFER_FLAGS if used & flags & FLAG_VALUE else used
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +99,9 @@ class Call:
 
     With ``fault`` (16 bits) above 0, that allocation or user copy within the
     call fails, where the kernel can inject faults. The last ``cut`` (16 bits)
-    bytes of its buffer are unmapped. ``thread`` is 0, or for a call of a
-    parallel part 1 to N_THREADS; vm/channel.h has the rules.
+    bytes of its buffer are unmapped. Of ``flags`` those that flags_used() does
+    not name are ignored. ``thread`` is 0, or for a call of a parallel part 1 to
+    N_THREADS; vm/channel.h has the rules.
     """
 
     op: Op

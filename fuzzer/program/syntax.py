@@ -135,6 +135,13 @@ class Line:
             value |= self._term(what)
         return value
 
+    def counted(self, what: str, least: int, most: int) -> int:
+        """Return numbers and names joined by ``|``, from ``least`` to ``most``."""
+        number = self.plain_integer(what)
+        if not least <= number <= most:
+            raise TextError(f"{what} is {number}; {least} to {most} is allowed")
+        return number
+
     def string(self, what: str) -> bytes:
         """Return a byte string."""
         token = self.take()

@@ -10,6 +10,7 @@ r"""Programs as readable text, one call a line, without loss.
     pwrite(f0, "a=1\n", 8)            bytes, offset
     open(f1, O_RDONLY|O_NONBLOCK)     O_RDWR when left out
     close(f1)
+    dup(f1, f0)                       f1 becomes a dup of f0
     lseek(f0, -1, SEEK_END)
     poll(f0, 0x5)                     events
     mmap(f0, 4096, 0)                 bytes, page offset
@@ -23,14 +24,24 @@ r"""Programs as readable text, one call a line, without loss.
     load("ttl_ms=50")                 it again, with these parameters
     write(f0, "a=1\n") fail=3         its third allocation or user copy fails
     read(f0, 64) cut=4                the last 4 bytes of its buffer are not mapped
+    read(f0, 64) null                 its buffer's address is NULL
+    read(f0, 64) readonly             its buffer can be read only
+    write(f0, "a=1\n") split=2        writev, in parts of 2 bytes; 0 is one part
+    ioctl(f0, PKV_IOC_CLEAR) compat   as a 32-bit program makes it
     [1] read(f0, 64)                  these two threads start together,
     [2] close(f0)                     and the next call waits for both
 
 A struct's members that are left out are zero; ``&[64]`` is the address of 64
 zero bytes, ``&"..."`` of these bytes. ``@at->to`` is a fixup. A run of calls
-with threads, 1 to 3, is made in parallel, those of one thread in order. What a
-call carries beyond its arguments follows as ``!flags=``, ``!cmd=``, ``!arg=``,
-``!data=`` or, where no file is shown, ``!file=``.
+with threads, 1 to 3, is made in parallel, those of one thread in order.
+
+What follows a call may be in any order. ``fail=`` and ``cut=`` go with every
+call, ``null`` and ``readonly`` with a read, write, pread, pwrite or an ioctl
+that has a buffer, ``split=`` with a read or write, ``compat`` with an ioctl. A
+split buffer has 16 parts at most, of which the last takes the rest. ``null``
+goes neither with ``readonly`` nor with ``cut=``. What a call carries beyond all
+that follows as ``!flags=``, ``!cmd=``, ``!arg=``, ``!data=`` or, where no file
+is shown, ``!file=``.
 """
 
 from __future__ import annotations
@@ -40,7 +51,8 @@ from pathlib import Path
 
 from fuzzer.errors import BadInputError
 from fuzzer.program.payload import Value, unpack_struct
-from fuzzer.program.program import FLAG_VALUE, WITHOUT_FILE, Call, Fixup, Op, Program
+from fuzzer.program.program import FLAG_VALUE, N_FILES, WITHOUT_FILE, Call, Fixup, Op, Program
+from fuzzer.program.suffixes import format_suffixes
 from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
 from fuzzer.program.text_parser import LineParser, parse_program, struct_layouts
 from fuzzer.program.wire import decode
@@ -101,7 +113,7 @@ def reset_program(target: Target) -> Program:
 
 
 def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, StructLayout]) -> str:
-    """Return a call's line; what its arguments do not say goes into suffixes."""
+    """Return a call's line; what its arguments do not tell goes into suffixes."""
     file = flags = cmd = arg = 0
     data = b""
     fixups: tuple[Fixup, ...] = ()
@@ -155,20 +167,13 @@ def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, Str
         case Op.LOAD:
             data = call.data
             arguments.append(quote(data))
-    line = f"[{call.thread}] " if call.thread else ""
-    line += f"{call.op.name.lower()}({', '.join(arguments)})"
-    line += f" fail={call.fault}" if call.fault else ""
-    line += f" cut={call.cut}" if call.cut else ""
-    line += "".join([f" @{f.at}->{f.to}" for f in call.fixups[len(fixups) :]])
-    for field, value, implied in (
-        ("file", call.file, file),
-        ("flags", call.flags, flags),
-        ("cmd", call.cmd, cmd),
-        ("arg", call.arg, arg),
-    ):
-        if value != implied:
-            line += f" !{field}={value:#x}"
-    return line if call.data == data else f"{line} !data={quote(call.data)}"
+        case Op.DUP:
+            cmd = call.cmd % N_FILES
+            arguments.append(f"f{cmd}")
+    told = Call(call.op, file, flags, cmd, arg, data, fixups)
+    thread = f"[{call.thread}] " if call.thread else ""
+    name = call.op.name.lower()
+    return f"{thread}{name}({', '.join(arguments)}){format_suffixes(call, told)}"
 
 
 def _open_flags(flags: int) -> str:

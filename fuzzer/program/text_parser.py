@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
 
 from fuzzer.errors import BadInputError
 from fuzzer.program.payload import Buffer, Value, pack_struct
@@ -23,15 +22,14 @@ from fuzzer.program.program import (
     Op,
     Program,
 )
-from fuzzer.program.syntax import ACCESS, Line, TextError, Token
+from fuzzer.program.suffixes import parse_suffixes
+from fuzzer.program.syntax import ACCESS, Line, TextError
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.target import Target
 
 _OPS = {op.name.lower(): op for op in Op}
-_COUNT_FIELDS = {"fail": "fault", "cut": "cut"}
-_COUNTS = {Token("name", name) for name in _COUNT_FIELDS}
 _FILES = {f"f{number}": number for number in range(N_FILES)}
 
 
@@ -82,9 +80,7 @@ class LineParser:
         file = 0 if op in WITHOUT_FILE else _file(line)
         call = self._arguments(line, Call(op, file, thread=thread))
         line.expect(")")
-        call = _suffixes(line, call)
-        if not line.at_end():
-            raise TextError(f"{line.peek()} after the call; only # comments are allowed there")
+        call = parse_suffixes(line, call)
         if len(call.data) > MAX_PAYLOAD:
             raise TextError(f"a payload of {len(call.data)} bytes; {MAX_PAYLOAD} is allowed")
         if len(call.fixups) > MAX_FIXUPS:
@@ -125,6 +121,9 @@ class LineParser:
                 arg = line.integer("milliseconds", 64)
             case Op.LOAD:
                 data = line.string("the module's parameters")
+            case Op.DUP:
+                line.expect(",")
+                cmd = _file(line)
         return dataclasses.replace(call, cmd=cmd, arg=arg, data=data)
 
     def _ioctl(self, line: Line, call: Call) -> Call:
@@ -151,16 +150,9 @@ class LineParser:
 def _thread(line: Line) -> int:
     if not line.accept("["):
         return 0
-    thread = _counted(line, "the thread", N_THREADS)
+    thread = line.counted("the thread", 1, N_THREADS)
     line.expect("]")
     return thread
-
-
-def _counted(line: Line, what: str, most: int) -> int:
-    number = line.plain_integer(what)
-    if not 1 <= number <= most:
-        raise TextError(f"{what} is {number}; 1 to {most} is allowed")
-    return number
 
 
 def _file(line: Line) -> int:
@@ -204,47 +196,3 @@ def _value(line: Line, name: str) -> Value:
     if size > MAX_PAYLOAD:
         raise TextError(f"a buffer of {size} bytes; {MAX_PAYLOAD} is allowed")
     return Buffer(bytes(size))
-
-
-def _suffixes(line: Line, call: Call) -> Call:
-    """Read what the arguments do not show: ``fail=``, ``cut=``, ``@at->to``, ``!field=value``."""
-    fixups = list(call.fixups)
-    changes: dict[str, int | bytes] = {}
-    while True:
-        if line.accept("@"):
-            at = line.integer("a fixup's place", 16)
-            line.expect("->")
-            fixups.append(Fixup(at, line.integer("a fixup's target", 16)))
-        elif line.accept("!"):
-            field, value = _hidden_field(line, call, changes)
-            changes[field] = value
-        elif line.peek() in _COUNTS:
-            name = line.take().text
-            field = _COUNT_FIELDS[name]
-            if field in changes:
-                raise TextError(f"{name} is given twice")
-            line.expect("=")
-            changes[field] = _counted(line, name, 0xFFFF)
-        else:
-            break
-    # mypy cannot see which field each of these values belongs to.
-    return dataclasses.replace(call, fixups=tuple(fixups), **changes)  # type: ignore[arg-type]
-
-
-def _hidden_field(
-    line: Line, call: Call, changes: Mapping[str, int | bytes]
-) -> tuple[str, int | bytes]:
-    field = line.name("a field")
-    bits = {"flags": 8, "cmd": 32, "arg": 64}
-    if call.op in WITHOUT_FILE:
-        bits["file"] = 8
-    if field in changes or (field not in bits and field != "data"):
-        allowed = ", ".join(f"!{name}" for name in (*bits, "data"))
-        raise TextError(f"!{field}; allowed, each once: {allowed}")
-    line.expect("=")
-    if field == "data":
-        return field, line.string(field)
-    value = line.integer(field, bits[field])
-    if field == "file" and value >= N_FILES:
-        raise TextError(f"file is {value}; 0 to {N_FILES - 1} is allowed")
-    return field, value

@@ -3,8 +3,8 @@
 
 Defined by ``struct w_call`` in vm/channel.h. Decoding is total: any bytes are
 a program. Encoding what was decoded gives the canonical form: operation, file
-and thread in range, counts that fit, zero padding, no tail. Fields that an
-operation does not use are kept.
+and thread in range, counts that fit, zero padding, no tail. Fields and flags
+that an operation does not use are kept.
 """
 
 from __future__ import annotations

@@ -13,18 +13,24 @@ from fuzzer.errors import BadInputError
 from fuzzer.machine import channel
 from fuzzer.paths import project_root
 from fuzzer.program import program, wire
+from fuzzer.program.comparison import Comparison
 from fuzzer.target.header import read_header
 
 HEADER = project_root() / "vm" / "channel.h"
 
 # Names that differ; all others are the header's without CH_.
-_NAMES = {"FLAG_TSC": "CH_F_TSC"}
+_NAMES = {"FLAG_TSC": "CH_F_TSC", "FLAG_COMPARE": "CH_F_COMPARE"}
 
 _PROGRAM = {
     "W_N_FILES": program.N_FILES,
     "W_MAX_FIXUPS": program.MAX_FIXUPS,
     "W_N_THREADS": program.N_THREADS,
+    "W_MAX_PARTS": program.MAX_PARTS,
     "W_VALUE": program.FLAG_VALUE,
+    "W_VECTOR": program.FLAG_VECTOR,
+    "W_NULL": program.FLAG_NULL,
+    "W_READONLY": program.FLAG_READONLY,
+    "W_COMPAT": program.FLAG_COMPAT,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,
 }
@@ -45,6 +51,8 @@ def test_each_constant_of_the_channel_is_the_headers() -> None:
 
 
 def test_each_constant_of_programs_is_the_headers() -> None:
+    defined = set(re.findall(r"^#define\s+(W_\w+)", HEADER.read_text(), re.MULTILINE))
+    assert defined - {"W_MAX_SLEEP"} == {name for name in _PROGRAM if name.startswith("W_")}
     assert _values(*_PROGRAM) == _PROGRAM
 
 
@@ -66,7 +74,13 @@ def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enu
 
 
 @pytest.mark.parametrize(
-    ("name", "here"), [("ch_header", channel.Header), ("ch_result", channel.RawResult)]
+    ("name", "here"),
+    [
+        ("ch_header", channel.Header),
+        ("ch_result", channel.RawResult),
+        ("ch_comparison", channel.RawComparison),
+        ("ch_comparisons", channel.RawComparisons),
+    ],
 )
 def test_each_member_is_where_the_compiler_puts_it(name: str, here: type[ctypes.Structure]) -> None:
     layout = read_header(HEADER, structs=[name]).structs[name]
@@ -150,6 +164,31 @@ def test_what_cannot_be_executed_is_refused(argv: list[str], image: bytes, messa
     with pytest.raises(BadInputError, match=message):
         link.post_execution(argv, image, 1.0)
     assert link.finished()
+    link.close()
+
+
+def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
+    link = channel.Channel()
+    link.post_comparing(b"program")
+    assert link.header.flags == channel.FLAG_COMPARE
+    assert link.comparisons() == channel.Comparisons(able=False, found=(), dropped=0)
+    raw = channel.RawComparisons.from_buffer(link.map, channel.BULK)
+    raw.able, raw.count, raw.dropped = 1, 2, 7
+    records = (channel.RawComparison * 2).from_buffer(
+        link.map, channel.BULK + ctypes.sizeof(channel.RawComparisons)
+    )
+    records[0] = channel.RawComparison(0xFFFFFFFFFFFFFFFF, 1, 3, 8, 1)
+    records[1] = channel.RawComparison(2, 33, 127, 4, 0)
+    assert link.comparisons() == channel.Comparisons(
+        able=True,
+        found=(
+            Comparison(0xFFFFFFFFFFFFFFFF, 1, 3, 8, constant=True),
+            Comparison(2, 33, 127, 4, constant=False),
+        ),
+        dropped=7,
+    )
+    raw.count = 0xFFFFFFFF
+    assert len(link.comparisons().found) == channel.MAX_CALLS * channel.CALL_COMPARISONS
     link.close()
 
 

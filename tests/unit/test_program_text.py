@@ -84,6 +84,33 @@ LINES = [
     ("[1] read(f0, 64)", Call(Op.READ, arg=64, thread=1)),
     ("read(f0, 64) fail=3", Call(Op.READ, arg=64, fault=3)),
     ("read(f0, 64) cut=4", Call(Op.READ, arg=64, cut=4)),
+    ("dup(f1, f0)", Call(Op.DUP, 1)),
+    ("dup(f0, f7) fail=1", Call(Op.DUP, cmd=7, fault=1)),
+    ("dup(f0, f1) !cmd=0x9", Call(Op.DUP, cmd=9)),
+    ("read(f0, 64) split=8", Call(Op.READ, arg=64, cmd=8, flags=2)),
+    ('write(f0, "a=1") split=0', Call(Op.WRITE, data=b"a=1", flags=2)),
+    ("read(f0, 9) split=0xffffffff readonly", Call(Op.READ, arg=9, cmd=0xFFFFFFFF, flags=10)),
+    ('write(f0, "a") split=1 null fail=2', Call(Op.WRITE, data=b"a", cmd=1, flags=6, fault=2)),
+    ("pread(f0, 64, 128) null", Call(Op.PREAD, arg=64, cmd=128, flags=4)),
+    ('pwrite(f0, "x", 8) readonly cut=1', Call(Op.PWRITE, data=b"x", cmd=8, flags=8, cut=1)),
+    ("ioctl(f0, DEMO_IOC_CLEAR) compat", Call(Op.IOCTL, flags=0x11, cmd=NUMBERS["CLEAR"])),
+    ("ioctl(f0, 0x6404, 7) compat", Call(Op.IOCTL, flags=0x11, cmd=0x6404, arg=7)),
+    (
+        '[1] ioctl(f0, 0x1, "ab") readonly compat cut=1 @0->1',
+        Call(Op.IOCTL, 0, 0x18, 1, 0, b"ab", (Fixup(0, 1),), 0, 1, 1),
+    ),
+    (
+        "ioctl(f0, DEMO_IOC_DELETE, {}) null compat",
+        Call(Op.IOCTL, flags=0x14, cmd=NUMBERS["DELETE"], data=bytes(20)),
+    ),
+    # What no words tell: a flag that the operation ignores, or that another one makes void.
+    ("read(f0, 64) !flags=0x1", Call(Op.READ, arg=64, flags=1)),
+    ("read(f0, 64) !flags=0x82 !cmd=0x8", Call(Op.READ, arg=64, cmd=8, flags=0x82)),
+    ("pread(f0, 64, 8) !flags=0x2", Call(Op.PREAD, arg=64, cmd=8, flags=2)),
+    ('write(f0, "") !flags=0xc', Call(Op.WRITE, flags=0xC)),
+    ("read(f0, 64) cut=4 !flags=0x4", Call(Op.READ, arg=64, flags=4, cut=4)),
+    ("ioctl(f0, 0x1) !flags=0x9", Call(Op.IOCTL, cmd=1, flags=9)),
+    ('load("") !flags=0x8', Call(Op.LOAD, flags=8)),
     (
         '[3] load("") fail=65535 cut=65535 @1->2 !file=0x7 !arg=0x1',
         Call(Op.LOAD, 7, 0, 0, 1, b"", (Fixup(1, 2),), 65535, 65535, 3),
@@ -111,6 +138,11 @@ def test_suffixes_may_be_in_any_order() -> None:
     text = "[ 2 ] read(f0, 1) !cmd=1 cut=0x4 @1->2 fail=3"
     call = Call(Op.READ, cmd=1, arg=1, fixups=(Fixup(1, 2),), fault=3, cut=4, thread=2)
     assert parse_program(text, None, "x") == (call,)
+    text = 'write(f0,"ab")cut = 1 readonly fail=2@1->2 split\t=\t0x3'
+    call = Call(Op.WRITE, 0, 10, 3, 0, b"ab", (Fixup(1, 2),), 2, 1)
+    assert parse_program(text, None, "x") == (call,)
+    text = "ioctl(f0, 1) compat !arg=3"
+    assert parse_program(text, None, "x") == (Call(Op.IOCTL, flags=0x11, cmd=1, arg=3),)
 
 
 def test_text_beyond_ascii_is_utf8() -> None:
@@ -149,9 +181,10 @@ MISTAKES = [
     ("ioctl(f0, DEMO_IOC_DELETE, {key_len: &[4]})", "key_len is not 64 bits wide"),
     ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65536]})", "a buffer of 65536 bytes; 65535 is allowed"),
     ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65535]})", "a payload of 65559 bytes; 65535 is allowed"),
-    ("close(f0) !file=1", "!file; allowed, each once: !flags, !cmd, !arg, !data"),
+    ("close(f0) !file=1", "'!file' after the call; allowed there: fail=, cut=, !flags=, !cmd="),
     ("unload() !file=8", "file is 8; 0 to 7 is allowed"),
-    ("unload() !file=1 !file=1", "!file; allowed, each once: !flags, !cmd, !arg, !file, !data"),
+    ("unload() !file=1 !file=1", "!file is given twice"),
+    ("unload() !fault=1", "allowed there: fail=, cut=, !file=, !flags=, !cmd=, !arg=, !data="),
     ("unload(f0)", "'f0' where ')' is expected"),
     ("sleep()", "')' where milliseconds, a number or a name, is expected"),
     ("load()", "')' where the module's parameters, a string, is expected"),
@@ -165,7 +198,27 @@ MISTAKES = [
     ("close(f0) cut=-1", "cut is -1; 1 to 65535 is allowed"),
     ("close(f0) cut 1", "'1' where '=' is expected"),
     ("close(f0) fall=1", "'fall' after the call"),
-    ("close(f0) !cmd=1 !cmd=2", "!cmd; allowed, each once"),
+    ("close(f0) !cmd=1 !cmd=2", "!cmd is given twice"),
+    ("dup(f0)", "')' where ',' is expected"),
+    ("dup(f0, 1)", "'1' where a file, f0 to f7, is expected"),
+    ("dup(f0, f8)", "no file 'f8'; allowed: f0 to f7"),
+    ("close(f0) null", "'null' after the call; allowed there: fail=, cut=,"),
+    ("read(f0, 1) compat", "'compat' after the call; allowed there: split=, null, readonly, fail="),
+    ('write(f0, "") compat', "'compat' after the call; allowed there: split=, null, readonly,"),
+    ("pread(f0, 1, 0) split=1", "'split' after the call; allowed there: null, readonly, fail="),
+    ("ioctl(f0, 1) split=1", "'split' after the call; allowed there: compat, fail="),
+    ("ioctl(f0, 1) readonly", "'readonly' after the call; allowed there: compat, fail="),
+    ('ioctl(f0, 1, "") split=1', "allowed there: null, readonly, compat, fail="),
+    ('load("") readonly', "'readonly' after the call; allowed there: fail="),
+    ("read(f0, 1) null null", "null is given twice"),
+    ("read(f0, 1) null=1", "'=' after the call; allowed there: split="),
+    ("read(f0, 1) null readonly", "null and readonly contradict each other; give one of them"),
+    ("read(f0, 1) cut=1 null", "null and cut contradict each other"),
+    ("read(f0, 1) !flags=4 null", "null and !flags contradict each other"),
+    ("read(f0, 1) split=1 !cmd=1", "split and !cmd contradict each other"),
+    ("read(f0, 1) split", "the end of the line where '=' is expected"),
+    ("read(f0, 1) split=-1", "split is -1; 0 to 4294967295 is allowed"),
+    ("read(f0, 1) split=0x100000000", "split is 4294967296; 0 to 4294967295 is allowed"),
     ("close(f0) !flags=256", "flags is 256, which does not fit in 8 bits"),
     ("close(f0)" + " @0->0" * 9, "9 fixups; 8 are allowed"),
     ("close(f0) @65536->0", "does not fit in 16 bits"),
@@ -189,7 +242,7 @@ calls = st.builds(
     Call,
     st.sampled_from([*Op, Op.IOCTL, Op.IOCTL, Op.IOCTL]),
     st.integers(0, 7),
-    st.sampled_from((0, 0, 1, 2, 255)),
+    st.just(0) | st.integers(0, 31) | st.just(255),
     numbers,
     st.just(0) | st.integers(0, (1 << 64) - 1),
     st.binary(max_size=40) | st.binary(max_size=8).map(lambda data: data.rjust(28, b"\0")),

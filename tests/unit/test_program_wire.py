@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fuzzer.paths import project_root
 from fuzzer.program import program, wire
-from fuzzer.program.program import Call, Fixup, Op
+from fuzzer.program.program import Call, Fixup, Op, flags_used
 from fuzzer.program.wire import HEADER, HEADER_SIZE, PLAIN_HEADER, decode, encode, split
 from fuzzer.target.header import Header, read_header
 
@@ -54,7 +54,7 @@ loose = st.lists(
 @pytest.fixture(scope="module")
 def channel() -> Header:
     constants = [f"W_{op.name}" for op in Op]
-    constants += ["W_N_OPS", "W_N_FILES", "W_MAX_FIXUPS", "W_N_THREADS", "W_VALUE"]
+    constants += ["W_N_OPS", "W_N_FILES", "W_MAX_FIXUPS", "W_N_THREADS"]
     constants += ["CH_MAX_CALLS", "CH_PROGRAM_SIZE"]
     header = project_root() / "vm" / "channel.h"
     return read_header(header, constants=constants, structs=["w_call", "w_fixup"])
@@ -75,7 +75,6 @@ def test_limits_are_those_of_the_channel_header(channel: Header) -> None:
     assert channel.constants["W_N_FILES"] == program.N_FILES
     assert channel.constants["W_MAX_FIXUPS"] == program.MAX_FIXUPS
     assert channel.constants["W_N_THREADS"] == program.N_THREADS
-    assert channel.constants["W_VALUE"] == program.FLAG_VALUE
 
 
 def test_structs_have_the_layout_of_the_channel_header(channel: Header) -> None:
@@ -126,6 +125,12 @@ def test_operation_file_and_thread_are_taken_modulo() -> None:
     assert decode(data) == (Call(Op.LSEEK, 3, fault=5, cut=6, thread=2),)
 
 
+@pytest.mark.parametrize("op", list(Op))
+def test_flags_that_an_operation_does_not_use_are_kept(op: Op) -> None:
+    call = Call(op, flags=0xFF, cmd=0xFFFFFFFF)
+    assert decode(encode((call,))) == (call,)
+
+
 def test_counts_are_cut_to_what_is_left() -> None:
     data = PLAIN_HEADER.pack(Op.WRITE, 0, 0, 3, 0, 0, 100) + b"\1\0\2\0" + b"abc"
     assert decode(data) == (Call(Op.WRITE, data=b"abc", fixups=(Fixup(1, 2),)),)
@@ -165,3 +170,19 @@ def test_a_short_tail_and_calls_past_the_limit_are_ignored() -> None:
 def test_what_does_not_fit_is_refused(call: Call) -> None:
     with pytest.raises(ValueError, match=r"does not fit|too many"):
         encode((call,))
+
+
+@pytest.mark.parametrize(
+    ("op", "flags", "used"),
+    [
+        (Op.WRITE, 0, program.FLAG_VECTOR | program.FLAG_NULL | program.FLAG_READONLY),
+        (Op.READ, 0xFF, program.FLAG_VECTOR | program.FLAG_NULL | program.FLAG_READONLY),
+        (Op.PREAD, 0, program.FLAG_NULL | program.FLAG_READONLY),
+        (Op.IOCTL, 0, 0x1D),
+        (Op.IOCTL, program.FLAG_VALUE, program.FLAG_VALUE | program.FLAG_COMPAT),
+        (Op.LOAD, 0xFF, 0),
+        (Op.DUP, 0, 0),
+    ],
+)
+def test_a_call_looks_at_some_flags(op: Op, flags: int, used: int) -> None:
+    assert flags_used(op, flags) == used

@@ -11,15 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "buffer.h"
 #include "executor.h"
 
-/*
- * Buffers handed to the driver end where an unmapped area begins, so that a
- * driver that reads or writes past what it was given faults, each time. The
- * area takes the part of a buffer that is cut off, which may be all of it.
- */
-#define SCRATCH_SIZE	0x10000
-#define GUARD_SIZE	(SCRATCH_SIZE + PAGE)
 #define MMAP_MAX_PAGES	16
 #define SLEEP_SLICE_NS	5000000
 
@@ -41,28 +35,11 @@ static void leave_mapping(int signal)
 void thread_open(struct thread *thread, size_t cover_entries)
 {
 	struct sigaction action = { .sa_handler = leave_mapping };
-	uint8_t *map = mmap(NULL, SCRATCH_SIZE + GUARD_SIZE, PROT_NONE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	sigaction(SIGBUS, &action, NULL);
-	mprotect(map, SCRATCH_SIZE, PROT_READ | PROT_WRITE);
-	/*
-	 * Its pages are there from the start, and not shared by a fork: what
-	 * fails in a call is to be the driver's doing, not a page fault.
-	 */
-	madvise(map, SCRATCH_SIZE, MADV_DONTFORK);
-	memset(map, 0, SCRATCH_SIZE);
-	thread->scratch_end = map + SCRATCH_SIZE;
+	thread->scratch_end = buffer_open();
 	thread->fail_nth = fault_open();
 	thread->cover = coverage_open(cover_entries);
-}
-
-/* How much of a buffer of length bytes is mapped, with cut bytes that are not. */
-static uint64_t mapped_of(uint64_t length, uint16_t cut)
-{
-	if (length > SCRATCH_SIZE)
-		length = SCRATCH_SIZE;
-	return length > cut ? length - cut : 0;
 }
 
 static bool touch(volatile uint8_t *map, uint64_t pages)
@@ -97,30 +74,6 @@ static int64_t touch_pages(int fd, const struct w_call *call)
 	return touched ? 0 : -1;
 }
 
-/* Write the payload to a buffer that may be cut; returns the buffer. */
-static uint8_t *place_payload(struct thread *thread, const struct step *step)
-{
-	const struct w_call *call = &step->call;
-	uint64_t mapped = mapped_of(call->length, call->cut);
-	uint8_t *to = thread->scratch_end - mapped;
-
-	memcpy(to, step->payload, mapped);
-	for (int i = 0; i < call->n_fixups; i++) {
-		struct w_fixup fixup;
-		uint64_t address;
-
-		memcpy(&fixup, step->fixups + i * sizeof(fixup), sizeof(fixup));
-		if (fixup.at + 8 > call->length || fixup.at >= mapped)
-			continue;
-		if (fixup.to > call->length)
-			fixup.to = call->length;
-		address = (uintptr_t)to + fixup.to;
-		memcpy(to + fixup.at, &address,
-		       mapped - fixup.at < 8 ? mapped - fixup.at : 8);
-	}
-	return to;
-}
-
 /*
  * Threads may use a file while another one closes it, which is for the driver
  * to bear. Taking its number out of the table first keeps the executor from
@@ -138,6 +91,20 @@ static int64_t open_file(int *file, uint32_t flags)
 	if (fd >= 0)
 		close(fd);
 	fd = open(header->device, (flags & OPEN_FLAGS) | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	fd = replace_file(file, fd);
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
+/* A dup that fails leaves the file as it is. */
+static int64_t dup_file(int *file, uint32_t number)
+{
+	int from = __atomic_load_n(&files[number % W_N_FILES], __ATOMIC_RELAXED);
+	int fd = fcntl(from, F_DUPFD_CLOEXEC, 0);
+
 	if (fd < 0)
 		return -1;
 	fd = replace_file(file, fd);
@@ -180,6 +147,30 @@ static int64_t load(struct thread *thread, const struct step *step)
 	return module_insert(params);
 }
 
+static int64_t read_parts(const struct w_call *call, int fd, uint8_t *data,
+			  uint8_t *end)
+{
+	struct iovec parts[W_MAX_PARTS];
+
+	return readv(fd, parts,
+		     buffer_split(call, data, end, call->arg, parts));
+}
+
+static int64_t write_parts(const struct w_call *call, int fd, uint8_t *data,
+			   uint8_t *end)
+{
+	struct iovec parts[W_MAX_PARTS];
+
+	return writev(fd, parts,
+		      buffer_split(call, data, end, call->length, parts));
+}
+
+static int64_t control(const struct w_call *call, int fd, uint64_t arg)
+{
+	return call->flags & W_COMPAT ? compat_ioctl(fd, call->cmd, arg) :
+					ioctl(fd, call->cmd, arg);
+}
+
 static int64_t run_call(struct thread *thread, const struct step *step,
 			const uint8_t **out, int64_t *out_length)
 {
@@ -187,7 +178,8 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	int *file = &files[call->file];
 	int fd = __atomic_load_n(file, __ATOMIC_RELAXED);
 	struct pollfd pollfd = { .fd = fd, .events = (short)call->cmd };
-	uint8_t *data;
+	uint8_t *end = thread->scratch_end;
+	uint8_t *data, *buffer;
 	int64_t ret;
 
 	switch (call->op) {
@@ -197,30 +189,37 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return close(replace_file(file, -1));
 	case W_READ:
 	case W_PREAD:
-		data = thread->scratch_end - mapped_of(call->arg, call->cut);
-		ret = call->op == W_READ ?
-			read(fd, data, call->arg) :
-			pread(fd, data, call->arg, call->cmd);
+		data = end - buffer_mapped(call, call->arg);
+		buffer = buffer_address(call, data);
+		if (call->op == W_PREAD)
+			ret = pread(fd, buffer, call->arg, call->cmd);
+		else if (call->flags & W_VECTOR)
+			ret = read_parts(call, fd, data, end);
+		else
+			ret = read(fd, buffer, call->arg);
 		*out = data;
 		/* A driver may claim to have read more than it was asked for. */
-		*out_length = ret > thread->scratch_end - data ?
-			thread->scratch_end - data : ret;
+		*out_length = ret > end - data ? end - data : ret;
 		return ret;
 	case W_WRITE:
 	case W_PWRITE:
-		data = place_payload(thread, step);
-		return call->op == W_WRITE ?
-			write(fd, data, call->length) :
-			pwrite(fd, data, call->length, call->cmd);
+		data = buffer_fill(step, end);
+		buffer = buffer_address(call, data);
+		if (call->op == W_PWRITE)
+			return pwrite(fd, buffer, call->length, call->cmd);
+		if (call->flags & W_VECTOR)
+			return write_parts(call, fd, data, end);
+		return write(fd, buffer, call->length);
 	case W_LSEEK:
 		return lseek(fd, (off_t)call->arg, (int)call->cmd);
 	case W_IOCTL:
 		if (call->flags & W_VALUE)
-			return ioctl(fd, call->cmd, call->arg);
-		data = place_payload(thread, step);
-		ret = ioctl(fd, call->cmd, data);
+			return control(call, fd, call->arg);
+		data = buffer_fill(step, end);
+		buffer = buffer_address(call, data);
+		ret = control(call, fd, (uintptr_t)buffer);
 		*out = data;
-		*out_length = thread->scratch_end - data;
+		*out_length = end - data;
 		return ret;
 	case W_POLL:
 		ret = poll(&pollfd, 1, 0);
@@ -233,6 +232,8 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return module_remove();
 	case W_LOAD:
 		return load(thread, step);
+	case W_DUP:
+		return dup_file(file, call->cmd);
 	}
 	return 0;
 }

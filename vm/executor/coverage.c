@@ -11,6 +11,11 @@
 
 #include "executor.h"
 
+/* The calling thread's own. */
+static __thread int kcov = -1;
+static __thread uint64_t *recorded;
+static __thread size_t capacity;
+
 /* Record the calling thread from now on; NULL if the kernel cannot. */
 uint64_t *coverage_open(size_t entries)
 {
@@ -23,12 +28,35 @@ uint64_t *coverage_open(size_t entries)
 		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (cover == MAP_FAILED || ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC))
 		return NULL;
+	kcov = fd;
+	recorded = cover;
+	capacity = entries;
 	return cover;
+}
+
+/* Forget what the calling thread compared so far. */
+void coverage_forget(void)
+{
+	if (recorded)
+		__atomic_store_n(&recorded[0], 0, __ATOMIC_RELAXED);
+}
+
+/*
+ * Have KCOV_TRACE_PC or KCOV_TRACE_CMP of the calling thread recorded, in the
+ * same buffer; false if the kernel cannot, and then nothing is recorded.
+ */
+bool coverage_record(unsigned int mode)
+{
+	if (!recorded)
+		return false;
+	ioctl(kcov, KCOV_DISABLE, 0);
+	coverage_forget();
+	return !ioctl(kcov, KCOV_ENABLE, mode);
 }
 
 void coverage_drop(uint64_t *cover)
 {
-	if (cover)
+	if (cover && !(comparing && cover == threads[0].cover))
 		__atomic_store_n(&cover[0], 0, __ATOMIC_RELAXED);
 }
 
@@ -37,14 +65,17 @@ static size_t count_of(const uint64_t *cover)
 	return cover ? __atomic_load_n(&cover[0], __ATOMIC_RELAXED) : 0;
 }
 
-/* Add the pcs to the channel's counters, and begin anew. */
+/*
+ * Add the pcs to the channel's counters, and begin anew. While the runner's
+ * comparisons are recorded, which are no pcs, other threads do not count either.
+ */
 void coverage_fold(uint64_t *cover)
 {
 	const uint32_t *table = (const uint32_t *)(channel + CH_TABLE);
 	uint64_t base = header->text_start + header->table_base;
 	uint64_t length = header->table_length;
 	uint8_t *counters = channel + CH_COUNTERS;
-	size_t n = count_of(cover);
+	size_t n = comparing ? 0 : count_of(cover);
 
 	for (size_t i = 0; i < n; i++) {
 		uint64_t offset = cover[i + 1] - base;
@@ -66,5 +97,18 @@ size_t coverage_copy(const uint64_t *cover, uint64_t *to, size_t room)
 		n = room;
 	for (size_t i = 0; i < n; i++)
 		to[i] = cover[i + 1];
+	return n;
+}
+
+/*
+ * Returns how many comparisons of the calling thread are recorded, each of
+ * COMPARISON_WORDS words: type, two operands, pc. *all: there was room for all.
+ */
+size_t coverage_comparisons(const uint64_t **records, bool *all)
+{
+	size_t n = count_of(recorded);
+
+	*records = recorded + 1;
+	*all = !n || n < (capacity - 1) / COMPARISON_WORDS;
 	return n;
 }

@@ -46,6 +46,16 @@ uint64_t *coverage_open(size_t entries);
 void coverage_drop(uint64_t *cover);
 void coverage_fold(uint64_t *cover);
 size_t coverage_copy(const uint64_t *cover, uint64_t *to, size_t room);
+bool coverage_record(unsigned int mode);
+void coverage_forget(void);
+size_t coverage_comparisons(const uint64_t **records, bool *all);
+#define COMPARISON_WORDS	4
+
+/* compare.c: what the runner's calls compare, while the host wants to know */
+extern bool comparing;
+void compare_begin(void);
+void compare_take(uint32_t call);
+void compare_end(void);
 
 /* fault.c: fault injection */
 void fault_prepare(void);
@@ -62,6 +72,10 @@ int module_await(void);
 bool module_is_altered(void);
 int module_restore(void);
 void module_list_sections(void);
+
+/* compat.c: the entry for 32-bit programs */
+void compat_probe(void);
+int64_t compat_ioctl(int fd, uint32_t cmd, uint32_t arg);
 
 /* call.c: single calls */
 struct thread {

@@ -121,7 +121,9 @@ static int obey(void)
 		return error;
 	}
 	case CH_RUN:
+		compare_begin();
 		program_run(channel + CH_PROGRAM, header->length);
+		compare_end();
 		return 0;
 	case CH_LOOP:
 		return program_loop(channel + CH_BULK, header->length,

@@ -10,6 +10,7 @@
 
 void program_open(void)
 {
+	compat_probe();
 	thread_open(&threads[0], COVER_ENTRIES);
 }
 
@@ -66,7 +67,11 @@ static int run_calls(const uint8_t *program, size_t length,
 			break;
 		if (results)
 			header->current_call = n - 1;
+		if (comparing)
+			coverage_forget();
 		call_make(&threads[0], step, results ? &results[n - 1] : NULL);
+		if (comparing && results)
+			compare_take(n - 1);
 	}
 	if (!error && first < n)
 		error = part_run(steps, first, n, results);

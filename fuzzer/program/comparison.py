@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a driver compared while a program ran."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Comparison(NamedTuple):
+    """Two operands that were not equal, both unsigned and of ``size`` bytes (1, 2, 4 or 8).
+
+    ``call`` is the index of the call in the program. If ``constant``, ``a``
+    is a constant of the driver and ``b`` what it compared with it; a case of a
+    switch is one as well. What strcmp(), memcmp() and other functions outside
+    of the driver compare is not seen.
+    """
+
+    a: int
+    b: int
+    call: int
+    size: int
+    constant: bool

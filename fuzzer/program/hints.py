@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes to a program that what the driver compared suggests.
+
+Where an operand of a comparison is found in the program, the other one is
+what the driver looked for: it is put in its place. The operand may be there
+as a number in some width and byte order, as text, as the length of something
+or as the number of things.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from operator import itemgetter
+from typing import TypeAlias
+
+from fuzzer.program.comparison import Comparison
+from fuzzer.program.places import CallView, Kind, mask
+from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE
+from fuzzer.program.spans import numbered
+from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, split
+
+LIMIT = 400
+"""Substitutions of one program, at most."""
+
+# Comparisons of one program that are looked at.
+_COMPARISONS = 1500
+# Comparisons with the same operand in one call; of more, the first and the last.
+_ALIKE = 16
+# Operands of so many consecutive values are a loop's counter: the last one says how far it came.
+_LOOP = 4
+# How many calls back an operand is looked for that is not in its own.
+_BACK = 8
+_MATCHES_BACK = 3
+
+# A limit is passed by one more, and just kept by one less.
+_DELTAS = (0, 1, -1)
+
+# What is tried first. A doubtful match is worth _DOUBT less, a neighbour of the operand 1.
+_CONSTANT, _CONSTANT_ELSEWHERE, _VARIABLE, _VARIABLE_ELSEWHERE = 0, 4, 3, 7
+_DOUBT = 2
+
+_SIZES = frozenset({1, 2, 4, 8})
+
+_Candidate: TypeAlias = tuple[int, int, int, int, Kind, Callable[[], bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Substitution:
+    """What stands for call number ``call`` instead, in wire form: one call or more.
+
+    ``comparison`` is what it is made of, ``kind`` how an operand was found.
+    """
+
+    call: int
+    wire: bytes
+    kind: Kind
+    comparison: Comparison
+
+
+class Hints:
+    """The changes that a program's comparisons suggest, the most promising first.
+
+    ``data`` is a program in wire form (any bytes are one), ``comparisons``
+    what the driver compared when it ran. Results have at most ``max_size``
+    bytes, or as many as the program, and ``max_calls`` calls or as many;
+    there are ``limit`` of them at most, all different. The same arguments
+    give the same results.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        comparisons: Iterable[Comparison],
+        *,
+        max_size: int = MAX_PROGRAM_SIZE,
+        max_calls: int = MAX_CALLS,
+        limit: int = LIMIT,
+    ) -> None:
+        self._chunks = split(data)
+        self._views = [CallView(chunk) for chunk in self._chunks]
+        size = sum(map(len, self._chunks))
+        self._room = max(0, min(max_size, MAX_PROGRAM_SIZE) - size)
+        self._room_calls = max(0, min(max_calls, MAX_CALLS) - len(self._chunks))
+        self._totals = self._count_records()
+        self._alike = self._count_alike()
+        known = thin(item for item in comparisons if item.call < len(self._chunks))
+        self.substitutions = self._choose(known, limit)
+
+    def __len__(self) -> int:
+        return len(self.substitutions)
+
+    def apply(self, number: int) -> bytes:
+        """Return the program with one of the substitutions, in canonical wire form."""
+        chosen, chunks = self.substitutions[number], self._chunks
+        return b"".join([*chunks[: chosen.call], chosen.wire, *chunks[chosen.call + 1 :]])
+
+    def _choose(self, comparisons: list[Comparison], limit: int) -> tuple[Substitution, ...]:
+        candidates: list[_Candidate] = []
+        before: Counter[tuple[int, int, int]] = Counter()
+        for number, comparison in enumerate(comparisons):
+            same = (comparison.a, comparison.b, comparison.size)
+            # What several calls compare comes once from each of them in turn.
+            turn = before[same] << 16
+            before[same] += 1
+            for nth, (rank, call, kind, make) in enumerate(self._candidates(comparison), turn):
+                candidates.append((rank, nth, number, call, kind, make))
+        candidates.sort(key=itemgetter(0, 1, 2))
+        chosen: list[Substitution] = []
+        seen = {(call, chunk) for call, chunk in enumerate(self._chunks)}
+        for _, _, number, call, kind, make in candidates:
+            if len(chosen) >= limit:
+                break
+            wire = make()
+            if wire is None or (call, wire) in seen:
+                continue
+            if len(wire) - len(self._chunks[call]) > self._room:
+                continue
+            seen.add((call, wire))
+            chosen.append(Substitution(call, wire, kind, comparisons[number]))
+        return tuple(chosen)
+
+    def _candidates(
+        self, comparison: Comparison
+    ) -> Iterator[tuple[int, int, Kind, Callable[[], bytes | None]]]:
+        """Return rank, call, kind and maker of what one comparison suggests."""
+        a, b, call, size, constant = comparison
+        here = _CONSTANT if constant else _VARIABLE
+        elsewhere = _CONSTANT_ELSEWHERE if constant else _VARIABLE_ELSEWHERE
+        view = self._views[call]
+        for found, wanted in ((b, a),) if constant else ((b, a), (a, b)):
+            matched = False
+            for match in view.matches(found, size):
+                matched = True
+                rank = here if match.strong else here + _DOUBT
+                for new in (wanted,) if match.is_name else _around(wanted, size):
+                    yield rank + (new != wanted), call, match.kind, partial(match.put, new)
+            for rank, at, kind, put in self._counted(found, call):
+                matched = True
+                for new in _around(wanted, size):
+                    yield here + rank + (new != wanted), at, kind, partial(put, new - found)
+            # Compilers turn "x < 1 || x > 32" into "x - 1 > 31"; strings count their NUL.
+            for shift in (1, -1):
+                near = found + shift
+                if not 0 < near <= mask(8 * size):
+                    continue
+                for match in view.matches(near, size):
+                    if match.strong:
+                        for new in _around(wanted + shift, size):
+                            yield here + 1, call, match.kind, partial(match.put, new)
+            if not matched and found:
+                for at in range(call - 1, max(-1, call - 1 - _BACK), -1):
+                    strong = (match for match in self._views[at].matches(found, size))
+                    before = [match for match in strong if match.strong]
+                    for match in islice(before, _MATCHES_BACK):
+                        for new in _around(wanted, size):
+                            rank = elsewhere + (new != wanted)
+                            yield rank, at, match.kind, partial(match.put, new)
+                    if before:
+                        break
+
+    def _counted(
+        self, found: int, call: int
+    ) -> Iterator[tuple[int, int, Kind, Callable[[int], bytes | None]]]:
+        """Return where a number of things that several calls made was found.
+
+        With it come the call to change, and what makes so many things more there.
+        """
+        total = self._totals[call]
+        if total and total[2] == found:
+            at, separator, _ = total
+            yield 0, at, Kind.COUNT, partial(self._add_records, at, separator)
+        if found and found in (self._alike[call], self._alike[call] - 1):
+            yield _DOUBT, call, Kind.CALLS, partial(self._add_calls, call)
+
+    def _add_records(self, call: int, separator: int, more: int) -> bytes | None:
+        view = self._views[call]
+        return view.put_records(separator, view.counts[separator] + more)
+
+    def _add_calls(self, call: int, more: int) -> bytes | None:
+        """Return the call with so many like it before it, which differ if that can be."""
+        chunk = self._chunks[call]
+        if not 0 < more <= self._room_calls or more * len(chunk) > self._room:
+            return None
+        body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        copies = numbered(chunk[body:], more, same_length=True)
+        return b"".join([chunk[:body] + copy for copy in copies]) + chunk
+
+    def _count_records(self) -> list[tuple[int, int, int] | None]:
+        """Return for each call where records were written last, what ends them, and all so far.
+
+        None where there were none, or where those of one call are all.
+        """
+        totals: list[tuple[int, int, int] | None] = []
+        sums: dict[tuple[int, int], int] = {}
+        last: tuple[int, int, int] | None = None
+        for call, view in enumerate(self._views):
+            if view.counts:
+                separator, count = next(iter(view.counts.items()))
+                key = (view.op, separator)
+                sums[key] = sums.get(key, 0) + count
+                last = (call, separator, sums[key])
+            own = last is not None and last[0] == call and sums[key] == count
+            totals.append(None if own else last)
+        return totals
+
+    def _count_alike(self) -> list[int]:
+        """Return for each call how many like it there are up to it."""
+        seen: dict[bytes, int] = {}
+        counts = []
+        for chunk in self._chunks:
+            # Operation and command; the file does not matter.
+            key = chunk[:1] + chunk[4:8]
+            seen[key] = seen.get(key, 0) + 1
+            counts.append(seen[key])
+        return counts
+
+
+def _around(wanted: int, size: int) -> list[int]:
+    return [(wanted + delta) & mask(8 * size) for delta in _DELTAS]
+
+
+def thin(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Return the comparisons that are worth a look, those with constants first.
+
+    Of a loop's counter only the last value remains.
+    """
+    groups: dict[tuple[int, int, int, bool], dict[int, Comparison]] = {}
+    for comparison in comparisons:
+        a, b, call, size, constant = comparison
+        if size in _SIZES and a != b and max(a, b) <= mask(8 * size):
+            groups.setdefault((call, size, a, constant), {})[b] = comparison
+    kept: list[Comparison] = []
+    for group in groups.values():
+        values = sorted(group)
+        last = _loop_ends(values) if len(values) >= _LOOP else values
+        if len(last) > _ALIKE:
+            last = last[: _ALIKE // 2] + last[-_ALIKE // 2 :]
+        kept += [group[value] for value in last]
+    kept.sort(key=lambda comparison: not comparison.constant)
+    return kept[:_COMPARISONS]
+
+
+def _loop_ends(values: list[int]) -> list[int]:
+    """Return sorted values without all but the last of each run of _LOOP or more."""
+    kept: list[int] = []
+    run: list[int] = []
+    for value in [*values, -1]:
+        if run and value != run[-1] + 1:
+            kept += run if len(run) < _LOOP else run[-1:]
+            run = []
+        run.append(value)
+    return kept

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a value occurs in a call, and the call with another value in its place."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import islice
+from typing import Literal, TypeAlias
+
+from fuzzer.program import spans
+from fuzzer.program.program import FLAG_VALUE, FLAG_VECTOR, MAX_PAYLOAD, Op
+from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
+
+PAGE = 4096
+
+_Order: TypeAlias = Literal["little", "big"]
+
+_IOCTL = int(Op.IOCTL)
+_CMD, _ARG = (4, 32), (8, 64)
+# Fields that an operation reads, as (offset in struct w_call, bits).
+_FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
+    Op.OPEN: (_CMD,),
+    Op.CLOSE: (),
+    Op.READ: (_ARG,),
+    Op.WRITE: (),
+    Op.PREAD: (_ARG, _CMD),
+    Op.PWRITE: (_CMD,),
+    Op.LSEEK: (_ARG, _CMD),
+    Op.IOCTL: (_CMD,),
+    Op.POLL: (_CMD,),
+    Op.MMAP: (_ARG, _CMD),
+    Op.SLEEP: (),
+    Op.UNLOAD: (),
+    Op.LOAD: (),
+    Op.DUP: (),
+}
+# Whose vectors have parts of cmd bytes.
+_WITH_PARTS = frozenset({Op.READ, Op.WRITE})
+_WITH_PAYLOAD = frozenset({Op.WRITE, Op.PWRITE, Op.IOCTL, Op.LOAD})
+# Parts of an ioctl's number, as (shift, bits): size, magic, number.
+_IOCTL_PARTS = ((16, 14), (8, 8), (0, 8))
+
+# Below this, a value turns up in many places by chance.
+_SMALL = 256
+_OCCURRENCES = 6
+# More occurrences than this say that it is chance.
+_FEW = 3
+# Bytes of a payload that are searched for small values.
+_SEARCHED = 512
+
+
+class Kind(enum.StrEnum):
+    """How a value is in a program."""
+
+    FIELD = "field"
+    BYTES = "bytes"
+    TEXT = "text"
+    LENGTH = "length"
+    COUNT = "count"
+    CALLS = "calls"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A value found in a call.
+
+    ``strong`` tells that it is hardly by chance. ``put`` returns the call's
+    wire bytes with another value there, None where that one does not fit.
+    ``is_name`` tells that numbers nearby mean nothing.
+    """
+
+    kind: Kind
+    strong: bool
+    put: Callable[[int], bytes | None]
+    is_name: bool = False
+
+
+def mask(bits: int) -> int:
+    """Return a number with so many bits set."""
+    return (1 << bits) - 1
+
+
+def fit(value: int, bits: int, width: int) -> int | None:
+    """Return a value of ``bits`` in ``width`` bits; None unless zeros or its sign extend it."""
+    low = value & mask(width)
+    if low == value:
+        return low
+    negative = low >> (width - 1)
+    return low if negative and value == low | mask(bits) ^ mask(width) else None
+
+
+class CallView:
+    """One call's canonical wire bytes, to find values in."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self.chunk = chunk
+        self.op = chunk[0]
+        self._body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        is_value = self.op == _IOCTL and bool(chunk[2] & FLAG_VALUE)
+        used = self.op in _WITH_PAYLOAD and not is_value
+        self.data = chunk[self._body :] if used else b""
+        # What follows must stay where it is: a struct's members, what fixups point to.
+        self.rigid = self.op == _IOCTL or chunk[3] > 0
+        self._fields = (_ARG, _CMD) if is_value else _FIELDS[self.op]
+        if self.op in _WITH_PARTS and chunk[2] & FLAG_VECTOR:
+            self._fields = (*self._fields, _CMD)
+        self._aligned: dict[int, dict[bytes, list[int]]] = {}
+
+    def matches(self, value: int, size: int) -> Iterator[Match]:
+        """Return where an unsigned value of ``size`` bytes occurs; what is put is that wide."""
+        yield from self._in_fields(value, size)
+        if self.data:
+            yield from self._in_lengths(value)
+            yield from self._in_counts(value)
+            yield from self._in_text(value, size)
+            yield from self._in_bytes(value, size)
+
+    @cached_property
+    def counts(self) -> dict[int, int]:
+        """Return the number of records, by separator; empty if they cannot be changed."""
+        return {} if self.rigid or not self.data else spans.counts(self.data)
+
+    @cached_property
+    def _lengths(self) -> dict[int, list[tuple[int, int]]]:
+        return spans.lengths(self.data)
+
+    @cached_property
+    def _numbers(self) -> dict[int, list[spans.Number]]:
+        return spans.numbers(self.data)
+
+    def put_records(self, separator: int, count: int) -> bytes | None:
+        """Return the call with so many records."""
+        data = self.data
+        if count < 1 or count * (len(data) // self.counts[separator]) > MAX_PAYLOAD:
+            return None
+        return self._with_payload(spans.resize_records(data, separator, count))
+
+    def _with_payload(self, data: bytes) -> bytes | None:
+        if len(data) > MAX_PAYLOAD:
+            return None
+        length = len(data).to_bytes(2, "little")
+        return self.chunk[:16] + length + self.chunk[18 : self._body] + data
+
+    def _splice(self, start: int, end: int, new: bytes) -> bytes | None:
+        """Replace ``[start, end)`` of the payload; of a rigid one nothing moves."""
+        data = self.data
+        if self.rigid:
+            new = new.ljust(end - start, b"\0")
+            end = start + len(new)
+            if end > len(data):
+                return None
+        return self._with_payload(data[:start] + new + data[end:])
+
+    def _in_fields(self, value: int, size: int) -> Iterator[Match]:
+        for at, bits in self._fields:
+            field = int.from_bytes(self.chunk[at : at + bits // 8], "little")
+            parts = ((0, bits), *_IOCTL_PARTS) if self.op == _IOCTL and at == 4 else ((0, bits),)
+            for shift, width in parts:
+                part = field >> shift & mask(width)
+                # Of a wider field the driver compares the low part.
+                seen = part & mask(8 * size) if width > 8 * size else part
+                if fit(value, 8 * size, width) != seen:
+                    continue
+                strong = value >= _SMALL or (value > 0 and width == bits)
+                place = (at, bits, shift, min(width, 8 * size))
+                put = partial(self._put_field, place, size)
+                yield Match(Kind.FIELD, strong, put, is_name=len(parts) > 1 and width == bits)
+        if self.op == Op.MMAP and value:
+            # The driver is asked for whole pages, and may count in pages.
+            pages = -(-int.from_bytes(self.chunk[8:16], "little") // PAGE)
+            for unit in (1, PAGE):
+                if value * unit == pages * PAGE:
+                    yield Match(Kind.FIELD, True, partial(self._put_pages, unit))
+
+    def _put_field(self, place: tuple[int, int, int, int], size: int, value: int) -> bytes | None:
+        at, bits, shift, width = place
+        new = fit(value, 8 * size, width)
+        if new is None:
+            return None
+        end = at + bits // 8
+        field = int.from_bytes(self.chunk[at:end], "little") & ~(mask(width) << shift)
+        return (
+            self.chunk[:at] + (field | new << shift).to_bytes(end - at, "little") + self.chunk[end:]
+        )
+
+    def _put_pages(self, unit: int, value: int) -> bytes | None:
+        length = value * unit
+        if length > mask(64):
+            return None
+        return self.chunk[:8] + length.to_bytes(8, "little") + self.chunk[16:]
+
+    def _in_lengths(self, value: int) -> Iterator[Match]:
+        data = self.data
+        if value == len(data) and not self.rigid:
+            yield Match(Kind.LENGTH, True, self._put_length)
+        for start, end in self._lengths.get(value, ()):
+            if value or not self.rigid:
+                yield Match(Kind.LENGTH, value > 1, partial(self._put_span, start, end))
+
+    def _put_length(self, value: int) -> bytes | None:
+        if value > MAX_PAYLOAD:
+            return None
+        return self._with_payload(spans.resize_payload(self.data, value))
+
+    def _put_span(self, start: int, end: int, value: int) -> bytes | None:
+        if value > MAX_PAYLOAD:
+            return None
+        return self._splice(start, end, spans.resize(self.data[start:end], value))
+
+    def _in_counts(self, value: int) -> Iterator[Match]:
+        last = self.data[-1]
+        for separator, count in self.counts.items():
+            if count == value:
+                strong = separator == last
+                yield Match(Kind.COUNT, strong, partial(self.put_records, separator))
+
+    def _in_text(self, value: int, size: int) -> Iterator[Match]:
+        negative = value >> (8 * size - 1)
+        for known in (value, value | mask(64) ^ mask(8 * size)) if negative else (value,):
+            for number in self._numbers.get(known, ()):
+                yield Match(Kind.TEXT, True, partial(self._put_number, number, size))
+
+    def _put_number(self, number: spans.Number, size: int, value: int) -> bytes | None:
+        return self._splice(number.start, number.end, number.text(value, size))
+
+    def _in_bytes(self, value: int, size: int) -> Iterator[Match]:
+        for width in (8, 4, 2, 1):
+            low = fit(value, 8 * size, 8 * width) if width <= size else None
+            if low is None:
+                continue
+            pattern = low.to_bytes(width, "little")
+            narrow = width < size and width < 4
+            if low >= _SMALL and low != mask(8 * width):
+                places = self._find(pattern)
+                yield from self._at(places, width, "little", size, strong=True)
+                yield from self._at(self._find(pattern[::-1]), width, "big", size, strong=True)
+                continue
+            if narrow and low <= 8:
+                continue
+            places = self._find_aligned(pattern)
+            few = bool(low) and not narrow and len(places) <= _FEW
+            yield from self._at(places, width, "little", size, strong=few)
+            if width > 1 and low:
+                places = self._find_aligned(pattern[::-1])
+                yield from self._at(places, width, "big", size, strong=False)
+
+    def _at(
+        self, places: list[int], width: int, order: _Order, size: int, *, strong: bool
+    ) -> Iterator[Match]:
+        for at in islice(places, _OCCURRENCES if strong or width == size else 2):
+            place = (at, width, order)
+            yield Match(Kind.BYTES, strong, partial(self._put_bytes, place, size))
+
+    def _find(self, pattern: bytes) -> list[int]:
+        places: list[int] = []
+        at = self.data.find(pattern)
+        while at >= 0 and len(places) < _OCCURRENCES:
+            places.append(at)
+            at = self.data.find(pattern, at + 1)
+        return places
+
+    def _find_aligned(self, pattern: bytes) -> list[int]:
+        width = len(pattern)
+        index = self._aligned.get(width)
+        if index is None:
+            index = self._aligned[width] = {}
+            data = self.data
+            for at in range(0, min(len(data), _SEARCHED) - width + 1, width):
+                index.setdefault(data[at : at + width], []).append(at)
+        return index.get(pattern, [])
+
+    def _put_bytes(self, place: tuple[int, int, _Order], size: int, value: int) -> bytes | None:
+        at, width, order = place
+        low = fit(value, 8 * size, 8 * width)
+        if low is None:
+            return None
+        return self._with_payload(
+            self.data[:at] + low.to_bytes(width, order) + self.data[at + width :]
+        )

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows a call's arguments in program text; ``text`` describes the format."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fuzzer.program.program import (
+    FLAG_COMPAT,
+    FLAG_NULL,
+    FLAG_READONLY,
+    FLAG_VECTOR,
+    N_FILES,
+    WITHOUT_FILE,
+    Call,
+    Fixup,
+    flags_used,
+)
+from fuzzer.program.syntax import Line, TextError, quote, show_integer
+
+_FORMS = {
+    "split": FLAG_VECTOR,
+    "null": FLAG_NULL,
+    "readonly": FLAG_READONLY,
+    "compat": FLAG_COMPAT,
+}
+_HIDDEN_BITS = {"file": 8, "flags": 8, "cmd": 32, "arg": 64}
+_FIELDS = {"fail": "fault", "cut": "cut", "split": "cmd", "!data": "data"} | {
+    f"!{field}": field for field in _HIDDEN_BITS
+}
+_CONTRADICTIONS = (
+    ("null", "readonly"),
+    ("null", "cut"),
+    ("split", "!cmd"),
+    *((form, "!flags") for form in _FORMS),
+)
+
+
+def format_suffixes(call: Call, told: Call) -> str:
+    """Return what is to be said of ``call`` when its arguments tell ``told``."""
+    forms = _forms(call)
+    if forms:
+        told = dataclasses.replace(told, flags=call.flags)
+    if "split" in forms:
+        told = dataclasses.replace(told, cmd=call.cmd)
+    parts = [f"split={show_integer(call.cmd)}" if form == "split" else form for form in forms]
+    if call.fault:
+        parts.append(f"fail={call.fault}")
+    if call.cut:
+        parts.append(f"cut={call.cut}")
+    parts += [f"@{fixup.at}->{fixup.to}" for fixup in call.fixups[len(told.fixups) :]]
+    for field in _HIDDEN_BITS:
+        value = getattr(call, field)
+        if value != getattr(told, field):
+            parts.append(f"!{field}={value:#x}")
+    if call.data != told.data:
+        parts.append(f"!data={quote(call.data)}")
+    return "".join([f" {part}" for part in parts])
+
+
+def parse_suffixes(line: Line, call: Call) -> Call:
+    """Return the call with all that follows its arguments; TextError for a mistake."""
+    fixups = list(call.fixups)
+    flags = call.flags
+    given: set[str] = set()
+    changes: dict[str, int | bytes] = {}
+    allowed = _allowed(call)
+    while not line.at_end():
+        if line.accept("@"):
+            at = line.integer("a fixup's place", 16)
+            line.expect("->")
+            fixups.append(Fixup(at, line.integer("a fixup's target", 16)))
+            continue
+        hidden = line.accept("!")
+        name = f"!{line.name('a field')}" if hidden else line.take().text
+        if name not in allowed:
+            raise TextError(
+                f"{name!r} after the call; allowed there: {', '.join(allowed.values())}"
+            )
+        if name in given:
+            raise TextError(f"{name} is given twice")
+        given.add(name)
+        for one, other in _CONTRADICTIONS:
+            if one in given and other in given:
+                raise TextError(f"{one} and {other} contradict each other; give one of them")
+        flags |= _FORMS.get(name, 0)
+        if name in _FIELDS:
+            line.expect("=")
+            changes[_FIELDS[name]] = _value(line, name)
+    changes.setdefault("flags", flags)
+    # mypy cannot see which field each of these values belongs to.
+    return dataclasses.replace(call, fixups=tuple(fixups), **changes)  # type: ignore[arg-type]
+
+
+def _forms(call: Call) -> list[str]:
+    """Return the words that tell all of a call's flags, none when words cannot."""
+    flags = call.flags
+    if flags & ~flags_used(call.op, flags):
+        return []
+    if flags & FLAG_NULL and (flags & FLAG_READONLY or call.cut):
+        return []
+    return [name for name, flag in _FORMS.items() if flags & flag]
+
+
+def _allowed(call: Call) -> dict[str, str]:
+    """Return the names that may follow a call, each with what to say of it."""
+    used = flags_used(call.op, call.flags)
+    names = [name for name, flag in _FORMS.items() if used & flag]
+    names += ["fail", "cut", *(f"!{field}" for field in _HIDDEN_BITS), "!data"]
+    if call.op not in WITHOUT_FILE:
+        names.remove("!file")
+    return {name: f"{name}=" if name in _FIELDS else name for name in names} | {"@": "@at->to"}
+
+
+def _value(line: Line, name: str) -> int | bytes:
+    """Read the value of a name that has one."""
+    if name == "!data":
+        return line.string(name)
+    if name in ("fail", "cut"):
+        return line.counted(name, 1, 0xFFFF)
+    if name == "split":
+        return line.counted(name, 0, 0xFFFFFFFF)
+    field = name[1:]
+    if field == "file":
+        return line.counted(field, 0, N_FILES - 1)
+    return line.integer(field, _HIDDEN_BITS[field])

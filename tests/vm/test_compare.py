@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the driver compares reaches the host, and suggests the programs that pass its limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuzzer.machine.channel import CALL_COMPARISONS, FLAG_COMPARE, Status
+from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.program.comparison import Comparison
+from fuzzer.program.hints import Hints
+from fuzzer.program.program import Program
+from fuzzer.program.wire import decode
+from tests.vm.guests import GuestFactory, returned, run, wire
+
+pytestmark = pytest.mark.vm
+
+KEY_MAX, VALUE_MAX, SLOTS = 32, 256, 100
+MEMBERS = """\
+write(f0, "a=1\\nb=22\\n")
+ioctl(f0, PKV_IOC_DELETE, {key_len: 33, key: "a"})
+read(f0, 64)
+"""
+
+
+@pytest.fixture(scope="module")
+def fast(guest: GuestFactory) -> Guest:
+    """Return a ``fast`` guest with the driver."""
+    return guest(Flavour.FAST)
+
+
+def compared(machine: Machine, guest: Guest, text: str) -> tuple[Comparison, ...]:
+    found = machine.compare(wire(text, guest.target), 30.0)
+    assert machine.channel.status is Status.OK
+    assert machine.channel.comparisons().able
+    return found
+
+
+def suggested(guest: Guest, text: str, found: tuple[Comparison, ...]) -> list[Program]:
+    hints = Hints(wire(text, guest.target), found)
+    return [decode(hints.apply(i)) for i in range(len(hints))]
+
+
+@pytest.mark.parametrize("flavour", list(Flavour))
+def test_a_limit_is_seen_in_the_call_that_it_was_compared_in(
+    guest: GuestFactory, flavour: Flavour
+) -> None:
+    made = guest(flavour)
+    with made.restore() as machine:
+        found = compared(machine, made, MEMBERS)
+        assert len(machine.channel.results()) == 3
+    assert len(found) == len(set(found))
+    assert {item.call for item in found} == {0, 1, 2}
+    assert all(item.a != item.b for item in found)
+    # The compiler makes one comparison of "!key_len || key_len > 32".
+    known = {
+        (item.a, item.b) for item in found if item.call == 1 and item.size == 4 and item.constant
+    }
+    assert known & {(KEY_MAX, 33), (KEY_MAX - 1, 32)}
+    lengths = {
+        int.from_bytes(program[1].data[:4], "little") for program in suggested(made, MEMBERS, found)
+    }
+    assert KEY_MAX in lengths
+
+
+def test_lengths_and_counts_are_taken_to_their_limits(fast: Guest) -> None:
+    value = f'write(f0, "a={"x" * 300}\\n")'
+    keys = 'write(f0, "a=1\\n")'
+    with fast.restore() as machine:
+        values = suggested(fast, value, compared(machine, fast, value))
+        records = suggested(fast, keys, compared(machine, fast, keys))
+        longest = [len(p[0].data) - 3 for p in values]
+        assert {VALUE_MAX, VALUE_MAX + 1} <= set(longest)
+        full = [p for p in records if len(p) == 1 and p[0].data.count(b"\n") == SLOTS]
+        assert full
+    assert len({line[:3] for line in full[0][0].data.splitlines()}) == SLOTS
+
+
+def test_coverage_is_left_alone_and_comes_back(fast: Guest) -> None:
+    n_blocks = len(fast.blocks)
+    with fast.restore() as machine:
+        channel = machine.channel
+        channel.clear_counters(n_blocks)
+        before = run(machine, fast, MEMBERS)
+        plain = bytes(channel.counters(n_blocks))
+        assert any(plain)
+        channel.clear_counters(n_blocks)
+        assert compared(machine, fast, MEMBERS)
+        assert not any(channel.counters(n_blocks))
+        assert not channel.header.flags & FLAG_COMPARE
+        channel.clear_counters(n_blocks)
+        after = run(machine, fast, MEMBERS)
+        assert bytes(channel.counters(n_blocks)) == plain
+        assert returned(after) == returned(before)
+
+
+def test_calls_on_other_threads_are_made_and_do_not_count(fast: Guest) -> None:
+    text = 'write(f0, "a=1\\n")\n[1] write(f0, "b=1\\n")\n[2] read(f0, 64)\nread(f0, 64)\n'
+    n_blocks = len(fast.blocks)
+    with fast.restore() as machine:
+        channel = machine.channel
+        channel.clear_counters(n_blocks)
+        found = compared(machine, fast, text)
+        assert not any(channel.counters(n_blocks))
+        assert {item.call for item in found} == {0, 3}
+        assert [call.ret for call in channel.results()] == [4, 4, 1, 1]
+
+
+def test_a_loaded_modules_own_comparisons_are_seen(fast: Guest) -> None:
+    text = 'close(f0)\nunload()\nload("lock=mutex ttl_ms=77")\nopen(f0)\nwrite(f0, "a=1\\n")\n'
+    with fast.restore() as machine:
+        found = compared(machine, fast, text)
+        assert [call.ret for call in machine.channel.results()] == [0, 0, 0, 0, 4]
+        assert {item.call for item in found} >= {4}
+        run(machine, fast, MEMBERS)
+        assert any(machine.channel.counters(len(fast.blocks)))
+
+
+def test_so_many_comparisons_that_not_all_fit_are_cut(fast: Guest) -> None:
+    # Each pair of records of one write is compared, by the length of the key.
+    lines = "".join(f"{'k' * (1 + i % 30)}{i}=1\\n" for i in range(90))
+    text = f'write(f0, "{lines}")\nread(f0, 64)\n'
+    with fast.restore() as machine:
+        found = compared(machine, fast, text)
+        dropped = machine.channel.comparisons().dropped
+        results = machine.channel.results()
+    by_call = [[item for item in found if item.call == call] for call in (0, 1)]
+    assert 256 < len(by_call[0]) <= CALL_COMPARISONS
+    assert sum(not item.constant for item in by_call[0]) == 256
+    assert dropped
+    # What is compared last in the call is there, as is what the next one compares.
+    assert (SLOTS, 90) in {(item.a, item.b) for item in by_call[0]}
+    assert by_call[1]
+    assert [result.ret for result in results] == [len(lines) - 90, 1]
