@@ -15,12 +15,15 @@ import select
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fuzzer.campaign.exploring import Explorer
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import VERIFY_RUNS, Judgement, first_impression, judge, run_program
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting, read_sighting
 from fuzzer.crash.store import Crash
 from fuzzer.engine.worker import give_up
@@ -29,6 +32,7 @@ from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest
+from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.target.target import Target
 
 NAME = "judge"
@@ -49,6 +53,8 @@ class JudgeTask:
     subject: Subject
     workdir: Workdir
     parent: int
+    seed: int = 1
+    mechanisms: Mechanisms = ALL
 
 
 class StatusLine:
@@ -76,23 +82,33 @@ class StatusLine:
 class JudgeProcess:
     """Judges until told to end."""
 
-    def __init__(self, task: JudgeTask, guest: Guest) -> None:
+    def __init__(self, task: JudgeTask, setups: Setups) -> None:
         self._task = task
         self._workdir = task.workdir
-        self._guest = guest
+        self._guest: Guest = setups.plain
+        self._setups = setups
         self._target: Target = task.subject.target
+        self._explorer = Explorer(setups, self._target, task.mechanisms, task.seed, self._report)
         self._seen: set[str] = set()
         self._machine: Machine | None = None
         self._history: list[bytes] = []
         self._lost = 0
 
     def step(self) -> bool:
-        """Do a piece of work; tell whether there was any."""
+        """Judge a sighting or run programs of the corpus; tell whether there were any."""
+        return self._guarded(lambda: self._judge_one() or self._run_corpus())
+
+    def explore(self) -> bool:
+        """Use some time that is left to explore; tell whether there was anything to do."""
+        return self._guarded(self._explorer.step)
+
+    def _guarded(self, work: Callable[[], bool]) -> bool:
         try:
-            return self._judge_one() or self._run_corpus()
+            return work()
         except LostMachineError:
             # Somebody killed QEMU. What was being judged is still in the spool.
             self._drop_machine()
+            self._explorer.drop_machines()
             self._lost += 1
             if self._lost > _MAX_LOST:
                 raise
@@ -117,7 +133,7 @@ class JudgeProcess:
             return True
         known = self._known(sighting)
         runs = 1 if known and known.reproduced else VERIFY_RUNS
-        self.store(sighting, judge(self._guest, sighting, runs))
+        self.store(sighting, judge(self._setups.observe(sighting.kind), sighting, runs))
         shutil.rmtree(path)
         return True
 
@@ -172,20 +188,24 @@ class JudgeProcess:
             self._machine = self._guest.restore()
         outcome = run_program(self._machine, program, late=False)
         if outcome.splat:
-            spool = self._workdir.spool
             title, kind = outcome.splat.title, outcome.splat.kind
-            spool.count(title)
-            known = self._workdir.crashes.get(title)
-            if known is None or not known.reproduced:
-                history = tuple(self._history)
-                spool.add(Sighting(title, kind, program, history, outcome.log, NAME))
+            self._report(Sighting(title, kind, program, tuple(self._history), outcome.log, NAME))
             self._drop_machine()
         else:
             self._history.append(program)
+            self._explorer.note(program)
+
+    def _report(self, sighting: Sighting) -> None:
+        """Have a sighting judged, unless it is known to reproduce."""
+        self._workdir.spool.count(sighting.title)
+        known = self._workdir.crashes.get(sighting.title)
+        if known is None or not known.reproduced:
+            self._workdir.spool.add(sighting)
 
     def close(self) -> None:
-        """End the judge's machine."""
+        """End the judge's machines."""
         self._drop_machine()
+        self._explorer.drop_machines()
 
 
 def _asked_to_end(timeout: float) -> bool:
@@ -208,14 +228,15 @@ def main() -> None:
         )
         os.nice(_NICENESS)
         status.write("making the full template")
-        judging = JudgeProcess(task, task.subject.guest(kernel))
+        judging = JudgeProcess(task, task.subject.setups(kernel))
         status.write(READY)
         ending = False
         while True:
             worked = judging.step()
             waiting = len(task.workdir.spool.waiting())
             status.write(f"{waiting} to judge" if waiting else READY)
-            ending = ending or _asked_to_end(0.0 if worked else 0.3)
+            explored = not worked and not ending and judging.explore()
+            ending = ending or _asked_to_end(0.0 if worked or explored else 0.3)
             if ending and not worked and not task.workdir.spool.waiting():
                 break
         judging.close()

@@ -6,12 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Bug, build_driver, find_bug
 from fuzzer.machine.kernel import Kernel, KernelOptions
 from fuzzer.machine.provision import Guest, ensure_guest
-from fuzzer.machine.qemu import qemu_version
+from fuzzer.machine.qemu import Hardware, qemu_version
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target, load_target, with_params
 
@@ -25,10 +26,29 @@ class Subject:
     kernels: KernelOptions
     accel: Accel
 
-    def guest(self, kernel: Kernel) -> Guest:
-        """Return the guest on a kernel, building the driver and templates if need be."""
+    def guest(
+        self, kernel: Kernel, *, hardware: Hardware | None = None, arguments: str = ""
+    ) -> Guest:
+        """Return the guest on a kernel, building the driver and templates if need be.
+
+        ``arguments`` are added to the kernel's command line.
+        """
+        # Only software emulation can count instructions.
+        counting = hardware is not None and hardware.icount
         return ensure_guest(
-            self.target, kernel, build_driver(self.target, kernel, self.bug), self.accel
+            self.target,
+            kernel,
+            build_driver(self.target, kernel, self.bug),
+            Accel.TCG if counting else self.accel,
+            hardware,
+            arguments=arguments,
+        )
+
+    def setups(self, kernel: Kernel) -> Setups:
+        """Return the guests on a kernel that it takes to see any crash."""
+        return Setups(
+            self.guest(kernel),
+            lambda hardware, arguments: self.guest(kernel, hardware=hardware, arguments=arguments),
         )
 
 

@@ -9,8 +9,9 @@ sighted with, and is stored as not reproduced.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting
@@ -28,6 +29,10 @@ _HANG_REPORT = 15.0
 _LATE_REPORT = 0.05
 # Longest silence of a guest: the kernel takes up to 9 s to call a lockup one.
 _PROGRAM_TIMEOUT = 12.0
+
+
+Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
+"""Runs programs, and one more, on a fresh machine; returns what run_history() does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +109,23 @@ def run_program(machine: Machine, program: bytes, *, late: bool = True) -> Outco
     return Outcome(splat, log)
 
 
-def run_history(guest: Guest, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+def run_history(
+    guest: Guest, history: Sequence[bytes], program: bytes, tries: int = 1
+) -> tuple[Outcome, int]:
     """Run programs one after the other on a fresh machine until one splats.
 
-    Returns its outcome and its index, ``len(history)`` for ``program`` itself.
+    The last is run up to ``tries`` times. Returns the outcome and the index
+    of what splatted, ``len(history)`` for ``program`` itself.
     """
     with guest.restore() as machine:
         for number, earlier in enumerate(history):
             outcome = run_program(machine, earlier, late=False)
             if outcome.splat:
                 return outcome, number
+        for _ in range(tries - 1):
+            outcome = run_program(machine, program, late=False)
+            if outcome.splat:
+                return outcome, len(history)
         return run_program(machine, program), len(history)
 
 
@@ -141,8 +153,8 @@ def first_impression(sighting: Sighting) -> Splat:
     return found or Splat(sighting.title, sighting.kind, None, False, f"{sighting.title}\n{text}")
 
 
-def judge(guest: Guest, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> Judgement:
-    """Run a sighting again on fresh machines.
+def judge(observe: Observer, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> Judgement:
+    """Run a sighting again; each call of ``observe`` is on a fresh machine.
 
     Raises:
         LostMachineError: QEMU was killed from outside; try again.
@@ -150,11 +162,10 @@ def judge(guest: Guest, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> J
     history: tuple[bytes, ...] = ()
     program = sighting.program
     tried = 1
-    with guest.restore() as machine:
-        outcome = run_program(machine, program)
+    outcome, _ = observe((), program)
     if outcome.splat is None and sighting.history:
         tried += 1
-        outcome, number = run_history(guest, sighting.history, program)
+        outcome, number = observe(sighting.history, program)
         history = sighting.history[:number]
         if number < len(sighting.history):
             program = sighting.history[number]
@@ -163,6 +174,6 @@ def judge(guest: Guest, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> J
         return Judgement(splat, sighting.log, sighting.program, tuple(sighting.history), 0, tried)
     reproduced = 1
     for _ in range(verify_runs - 1):
-        again, _number = run_history(guest, history, program)
+        again, _number = observe(history, program)
         reproduced += again.splat is not None and again.splat.title == outcome.splat.title
     return Judgement(outcome.splat, outcome.log, program, history, reproduced, verify_runs)

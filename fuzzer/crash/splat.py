@@ -18,7 +18,7 @@ _FRAME = re.compile(
 )
 _SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*.*$")
 _KERNEL_RIP = re.compile(r"^RIP: 0010:")
-_STACK_START = re.compile(r"^ *Call Trace:")
+_STACK_START = re.compile(r"^ *(?:Call Trace|backtrace(?: \(crc [0-9a-f]+\))?):")
 # Also an address that no symbol is known for: a stale word of the stack, or a module that is gone.
 _STACK_PART = re.compile(r"^ *(?:<(?:TASK|IRQ|NMI|#\w+)>|(?:\? )?0x[0-9a-f]+)$")
 _MAX_REPORT_LINES = 400
@@ -129,6 +129,7 @@ RULES = (
         "hang",
     ),
     _rule(r"ODEBUG: (\w+) (?:active|not)", "WARNING: ODEBUG bug in {function}", "warning"),
+    _rule(r"^unreferenced object 0x", "memory leak in {function}", "leak"),
     _rule(r"refcount_t: ", "WARNING: refcount bug in {function}", "warning"),
     _rule(r"list_(?:add|del) corruption", "list corruption in {function}", "warning"),
     _rule(r"usercopy: Kernel memory", "usercopy: kernel memory exposure in {function}", "bug"),
@@ -145,7 +146,7 @@ _MACHINERY = re.compile(
     check_region|check_memory|check_noncircular|check_deadlock|check_prev|validate_chain|
     __lock_acquire|lock_acquire|lock_release|_?_?mutex_|__mutex|rt_mutex|down_|up_|_raw_|
     __down|__up|rwsem|__might|might_|lockdep|debug_|__debug|rcu_|__rcu|srcu|
-    kfree|kvfree|vfree|kmem_cache|__kmem|kmalloc|__kmalloc|slab_|__slab|
+    kmemleak_|kfree|kvfree|vfree|kmem_cache|__kmem|kmalloc|__kmalloc|slab_|__slab|
     ___slab|__cache|kmemdup|memdup|vmalloc|__vmalloc|
     mem(?:cpy|set|move|cmp|chr)|__mem(?:cpy|set|move)|
     str(?:n?len|n?cpy|n?cmp|lcpy|scpy|n?cat|n?chr|dup)|

@@ -14,12 +14,16 @@ from fuzzer.crash.judge import silent_guest
 from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting, Spool
 from fuzzer.crash.splat import find_splat
+from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.libfuzzer import LibFuzzer
+from fuzzer.engine.parents import Parents
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import COUNTERS, PROGRAM_SIZE, Channel, Status
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
+from fuzzer.program.cost import SLOW
+from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.target.target import ResetKind
 
@@ -28,11 +32,9 @@ from fuzzer.target.target import ResetKind
 RESTORE_EVERY = 20_000
 # Full sightings kept of a title by each worker; further ones are only counted.
 KEEP_SIGHTINGS = 3
-# libFuzzer chooses among corpus programs without regard to what they cost, and a
-# few that fill the driver's tables can take most of the time. A program of more
-# wire bytes than this gives way to a shorter one, this often.
-_LONG = 600
-_SKIP_LONG = 0.85
+# Programs of a phase on several vCPUs, in which calls run at the same time. There
+# is one before each replacement of the machine.
+_RACES = 500
 _PUBLISH_EVERY = 256
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0
@@ -49,6 +51,7 @@ class LoopOptions:
     min_calls: int = 1
     max_calls: int = 40
     restore_every: int = RESTORE_EVERY
+    mechanisms: Mechanisms = ALL
 
 
 class Loop:
@@ -59,6 +62,10 @@ class Loop:
     next program runs, and what it gets at once is the mutation of what it
     asked for the time before. The guest never waits for a mutation, and every
     program libFuzzer chooses still has its turn.
+
+    Serial phases alternate with short ones in which parts of programs run on
+    several threads, on machines of ``racing``, which have the vCPUs for it.
+    What is covered then is left to chance and does not count.
     """
 
     def __init__(
@@ -67,8 +74,12 @@ class Loop:
         fuzzer: LibFuzzer,
         options: LoopOptions,
         on_finish: Callable[[Loop], None] | None = None,
+        racing: Guest | None = None,
     ) -> None:
         self.guest = guest
+        self._racing = racing
+        self._races_left = 0
+        mechanisms = options.mechanisms
         self.options = options
         self.channel = Channel()
         self.machine: Machine = guest.restore(self.channel)
@@ -89,12 +100,13 @@ class Loop:
             fuzzer.mutate_bytes,
             min_calls=options.min_calls,
             max_calls=options.max_calls,
+            mechanisms=mechanisms,
         )
-        self._random = random.Random(options.seed + 1)
-        self._short: list[bytes] = []
-        self._parent: bytes | None = None
+        self._by_coverage = mechanisms.coverage
+        self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
+        self._parents = Parents(random.Random(options.seed + 1))
+        self._asked: bytes | None = None
         self._ahead: bytes | None = None
-        self._crashed: bytes | None = None
         self._fuzzing = False
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
         self._patience = 2 * guest.target.call_timeout_ms / 1000 + _SILENCE
@@ -106,21 +118,27 @@ class Loop:
             self._fuzzing = True
             self.statistics.counts.fuzzing = 1
             self.statistics.publish(self._covered)
-        self._parent = self._choose_parent(data)
+        self._asked = data
         ahead, self._ahead = self._ahead, None
         if ahead is None or len(ahead) > max_size:
-            return self._mutator.mutate(self._parent, max_size)
+            return self._make(data, max_size)
         return ahead
 
-    def _choose_parent(self, data: bytes) -> bytes:
-        """Return the program to mutate when libFuzzer asks for ``data``."""
-        # libFuzzer goes on from what it ran last, whatever that did. Each child
-        # of a crashing program would likely crash as well, and cost a restore.
-        if self._short and (
-            data == self._crashed or (len(data) > _LONG and self._random.random() < _SKIP_LONG)
-        ):
-            return self._random.choice(self._short)
-        return data
+    def _make(self, asked: bytes, max_size: int) -> bytes:
+        """Return a program to run, made of the one libFuzzer asks for or of another."""
+        mutator = self._mutator
+        if self._races_left:
+            return mutator.race(self._parents.any(), max_size)
+        if not self._by_coverage:
+            asked = mutator.fresh()
+        elif self._hinting and (hinted := self._hinting.take(slow=self._parents.may_be_slow)):
+            self._parents.spend_on(hinted)
+            return hinted
+        parent = self._parents.choose(asked)
+        made = mutator.mutate(parent.program, max_size, slow=parent.slow)
+        if mutator.slowed:
+            self._parents.spend(2 * SLOW)
+        return made
 
     def run_one(self, data: bytes) -> None:
         """libFuzzer's callback: run one program and see what the kernel says."""
@@ -129,10 +147,13 @@ class Loop:
             self.finish()
         data = data[:PROGRAM_SIZE]
         header = self.channel.header
+        if self._hinting and not self._races_left:
+            while (program := self._hinting.wanted()) is not None:
+                self._compare(program)
         self.channel.post_program(data)
-        if self._parent is not None:
-            self.mutate_ahead(self._parent)
-            self._parent = None
+        if self._asked is not None:
+            self.mutate_ahead(self._asked)
+            self._asked = None
         if not self.await_guest():
             self._lose(data)
             return
@@ -140,10 +161,13 @@ class Loop:
         counts.calls += header.n_results
         if (header.log_length or header.status) and self._examine(data):
             return
-        self._note_coverage(data)
         self.history.append(data)
-        if len(self.history) >= self.options.restore_every or self._restore_each:
-            self.restore()
+        if self._races_left:
+            self._end_race()
+        else:
+            self._note_coverage(data)
+            if len(self.history) >= self.options.restore_every or self._restore_each:
+                self._change_machine()
         if counts.programs % _PUBLISH_EVERY == 0:
             self.statistics.publish(self._covered)
 
@@ -151,13 +175,42 @@ class Loop:
         covered = self._covered | int.from_bytes(self.counters, "little")
         if covered != self._covered:
             self._covered = covered
-            self._mutator.note(data)
-            if len(data) <= _LONG:
-                self._short.append(data)
+            if self._by_coverage:
+                self._mutator.note(data)
+                self._parents.note(data)
+                if self._hinting:
+                    self._hinting.want(data)
+        if not self._by_coverage:
+            self.channel.clear_counters(len(self.guest.blocks))
 
-    def mutate_ahead(self, parent: bytes) -> None:
-        """Mutate a program while another one runs, to have it ready."""
-        self._ahead = self._mutator.mutate(parent, PROGRAM_SIZE // 8)
+    def _end_race(self) -> None:
+        self.channel.clear_counters(len(self.guest.blocks))
+        self._races_left -= 1
+        if not self._races_left:
+            self._ahead = None
+            self.restore()
+
+    def _change_machine(self) -> None:
+        """Go on with a fresh machine, of several vCPUs if it is time for races."""
+        if self._racing and self._fuzzing and not self._restore_each:
+            self._races_left = _RACES
+            self._ahead = None
+        self.restore()
+
+    def _compare(self, program: bytes) -> None:
+        """Run a program again to see what the driver compares with what."""
+        assert self._hinting is not None
+        header = self.channel.header
+        self.channel.post_comparing(program)
+        if not self.await_guest():
+            self._lose(program)
+        elif not (header.log_length or header.status) or not self._examine(program):
+            self.history.append(program)
+            self._hinting.learn(program, self.channel.comparisons())
+
+    def mutate_ahead(self, asked: bytes) -> None:
+        """Make a program while another one runs, to have it ready."""
+        self._ahead = self._make(asked, PROGRAM_SIZE // 8)
 
     def await_guest(self) -> bool:
         """Wait for the program to end; False when the guest is lost."""
@@ -213,7 +266,7 @@ class Loop:
         if seen < KEEP_SIGHTINGS:
             history = tuple(self.history)
             self._spool.add(Sighting(title, kind, data, history, log, self.options.name))
-        self._crashed = data
+        self._parents.avoid(data)
         self._clear()
 
     def _clear(self) -> None:
@@ -225,7 +278,8 @@ class Loop:
     def restore(self) -> None:
         """Replace the machine by a fresh one."""
         self.machine.close()
-        self.machine = self.guest.restore(self.channel)
+        guest = self._racing if self._racing and self._races_left else self.guest
+        self.machine = guest.restore(self.channel)
         self.history.clear()
         self.statistics.counts.restores += 1
 

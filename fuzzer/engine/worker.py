@@ -26,13 +26,14 @@ from fuzzer.machine.provision import Guest
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """What a worker is asked to do."""
+    """What a worker is asked to do. ``racing`` has several vCPUs, for threads."""
 
     guest: Guest
     corpus: Path
     loop: LoopOptions
     reload: bool
     parent: int
+    racing: Guest | None = None
 
 
 def error_file(workdir: Path, name: str) -> Path:
@@ -55,7 +56,7 @@ def work(task: WorkerTask, on_finish: Callable[[Loop], None] | None = None) -> N
 
     try:
         fuzzer = LibFuzzer()
-        loop = Loop(task.guest, fuzzer, options, on_finish)
+        loop = Loop(task.guest, fuzzer, options, on_finish, task.racing)
     except (PkvfuzzError, OSError) as error:
         give_up(options.workdir, options.name, error)
     engine = EngineOptions(

@@ -18,12 +18,13 @@ from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
 from fuzzer.program.wire import FIXUP_SIZE, PLAIN_HEADER, decode
 from fuzzer.target.calls import (
-    CallSpec,
     IoctlSpec,
     PlainKind,
     PlainSpec,
     PoolRef,
     ReadSpec,
+    ReloadSpec,
+    SleepSpec,
     Template,
     WriteSpec,
 )
@@ -61,9 +62,20 @@ class Generator:
         self.structs: dict[bytes, StructMaker] = {}
         """Makers for ioctl structs, by the number's wire bytes."""
         table: list[_Maker] = []
+        params: list[Callable[[Seen], bytes]] = []
+        waits: list[int] = []
         for spec in target.calls:
-            table += [self._maker(spec, target)] * spec.weight
+            if isinstance(spec, SleepSpec):
+                waits += spec.milliseconds * spec.weight
+            elif isinstance(spec, ReloadSpec):
+                params += [self._template(template) for template in spec.templates] * spec.weight
+            else:
+                table += [self._maker(spec, target)] * spec.weight
+        own = target.module.params.encode()
+        params.append(lambda seen: own)
         self._table = tuple(table)
+        self._params = tuple(params)
+        self._waits = tuple(waits)
 
     def chunk(self, seen: Seen = NOTHING_SEEN) -> bytes:
         """Return one call in the wire form; it may use strings of ``seen`` again."""
@@ -73,6 +85,36 @@ class Generator:
     def call(self, seen: Seen = NOTHING_SEEN) -> Call:
         """Return one call; it may use strings of ``seen`` again."""
         return decode(self.chunk(seen))[0]
+
+    def wait(self) -> bytes | None:
+        """Return a call that sleeps, in the wire form; None if the target has no use for it."""
+        if not self._waits:
+            return None
+        milliseconds = self._waits[int(self._random() * len(self._waits))]
+        return _PACK(int(Op.SLEEP), 0, 0, 0, 0, milliseconds, 0)
+
+    def dup(self) -> bytes:
+        """Return a call that makes one file number another one's, in the wire form."""
+        source = 0 if self._random() < 0.5 else self._extra_file()
+        return _PACK(int(Op.DUP), self._extra_file(), 0, 0, source, 0, 0)
+
+    def reload(self, files: Sequence[int]) -> list[bytes]:
+        """Return calls that close ``files``, unload the module, load it and open file 0.
+
+        Sometimes something of that is left out: the files are still open, or
+        the module is not loaded again.
+        """
+        rand = self._random
+        kind = rand()
+        chunks = [_PACK(int(Op.CLOSE), file, 0, 0, 0, 0, 0) for file in files if kind < 0.9]
+        chunks.append(_PACK(int(Op.UNLOAD), 0, 0, 0, 0, 0, 0))
+        if kind < 0.15:
+            wait = self.wait()
+            return [*chunks, wait] if wait else chunks
+        params = self._params[int(rand() * len(self._params))](NOTHING_SEEN)
+        chunks.append(_PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params)
+        chunks.append(_PACK(int(Op.OPEN), 0, 0, 0, _O_RDWR, 0, 0))
+        return chunks
 
     def program(self, n: int) -> Program:
         """Return ``n`` calls, 0 to MAX_CALLS, that share some of their strings."""
@@ -86,7 +128,7 @@ class Generator:
             chunks.append(self.chunk(seen))
         return decode(b"".join(chunks))
 
-    def _maker(self, spec: CallSpec, target: Target) -> _Maker:
+    def _maker(self, spec: WriteSpec | ReadSpec | PlainSpec | IoctlSpec, target: Target) -> _Maker:
         if isinstance(spec, WriteSpec):
             return self._write(spec)
         if isinstance(spec, ReadSpec):

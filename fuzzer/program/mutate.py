@@ -12,7 +12,9 @@ import random
 from collections.abc import Callable
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
+from fuzzer.program.cost import SLOW, cost_of
 from fuzzer.program.generate import Generator
+from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.program import (
     FLAG_VALUE,
     MAX_CALLS,
@@ -21,6 +23,8 @@ from fuzzer.program.program import (
     N_FILES,
     Op,
 )
+from fuzzer.program.stress import Stresser, buffer_size, can_fail, has_forms
+from fuzzer.program.stretch import Stretcher
 from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE, split
 from fuzzer.target.target import Target
 
@@ -28,7 +32,10 @@ from fuzzer.target.target import Target
 _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
-_IOCTL = int(Op.IOCTL)
+_IOCTL, _OPEN, _LOAD = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD)
+
+# Of the programs that may take long, so many are made to.
+_SLOW = 0.5
 
 _NOTED = 256
 """Programs remembered for splicing."""
@@ -49,6 +56,7 @@ _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.SLEEP: (_ARG,),
     Op.UNLOAD: (),
     Op.LOAD: (),
+    Op.DUP: (_CMD,),
 }
 
 # Payloads grow slowly beyond this many bytes: long ones cost the guest time
@@ -72,6 +80,7 @@ class Mutator:
         *,
         min_calls: int = 1,
         max_calls: int = 64,
+        mechanisms: Mechanisms = ALL,
     ) -> None:
         if not 1 <= min_calls <= max_calls <= MAX_CALLS:
             raise ValueError(
@@ -82,11 +91,17 @@ class Mutator:
         self._mutate_bytes = mutate_bytes
         self._min, self._max = min_calls, max_calls
         generator = Generator(target, rng)
+        self._generator = generator
         self._generate = generator.chunk
         self._find = generator.strings.find
         self._structs = generator.structs
         self._uses_files = generator.uses_files
         self._integer = integer_chooser(rng)
+        self._stresser = Stresser(rng)
+        self._stretcher = Stretcher(rng)
+        self._lifecycle = mechanisms.lifecycle
+        self.slowed = False
+        """Whether the last program was made to take long."""
         self._noted: list[list[bytes]] = []
         self._n_noted = 0
         weighted: tuple[tuple[Callable[[list[bytes], int], None], int], ...] = (
@@ -100,6 +115,11 @@ class Mutator:
             (self._change_field, 3),
             (self._change_payload, 5),
             (self._change_member, 3 if self._structs else 0),
+            (self._stretch, 2),
+            (self._reform, 1),
+            (self._dup, 1 if self._uses_files else 0),
+            (self._fail, 2 if mechanisms.faults else 0),
+            (self._cut, 2 if mechanisms.faults else 0),
         )
         self._table = tuple(method for method, weight in weighted for _ in range(weight))
 
@@ -114,11 +134,12 @@ class Mutator:
             self._noted[self._n_noted % _NOTED] = chunks
         self._n_noted += 1
 
-    def mutate(self, data: bytes, max_size: int) -> bytes:
+    def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a changed program of 1 to ``max_size`` bytes.
 
         When ``max_size`` is too small for ``min_calls`` calls, there are as
-        many as fit. ValueError when it is below 1.
+        many as fit. With ``slow`` it may be one that waits, or loads the
+        module anew. ValueError when ``max_size`` is below 1.
         """
         if max_size < 1:
             raise ValueError(f"max_size is {max_size}; at least 1 byte is needed")
@@ -132,12 +153,48 @@ class Mutator:
         room = max(0, max_size - len(data))
         for _ in range(_STACKED[int(rand() * len(_STACKED))]):
             table[int(rand() * len(table))](chunks, room)
+        self.slowed = slow and self._lifecycle and rand() < _SLOW
+        if self.slowed:
+            self._slow_down(chunks)
         while len(chunks) < self._min:
             chunks.append(self._generate())
         result = b"".join(chunks)
         if len(chunks) > self._max or len(result) > max_size:
             result = self._fit(chunks, max_size)
         return result
+
+    def fresh(self) -> bytes:
+        """Return a program made from nothing: as many calls as allowed, mostly few."""
+        rand = self._random
+        n = self._min + int(rand() ** 2 * (self._max - self._min + 1))
+        chunks: list[bytes] = []
+        for _ in range(n):
+            seen = self._seen(chunks) if chunks and rand() < 0.5 else NOTHING_SEEN
+            chunks.append(self._generate(seen))
+        return b"".join(chunks)
+
+    def race(self, data: bytes, max_size: int) -> bytes:
+        """Return a program of which a part runs on several threads.
+
+        What comes before is ``data``. ValueError when ``max_calls`` is below 8.
+        """
+        if self._max < 8:
+            raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
+        chunks = self._stresser.race(
+            split(data), lambda known: self._generate(self._seen(known) if known else {}), self._max
+        )
+        return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
+
+    def _slow_down(self, chunks: list[bytes]) -> None:
+        """Add a wait, or have the module loaded anew."""
+        rand = self._random
+        wait = self._generator.wait()
+        if wait and cost_of(chunks) >= SLOW and rand() < 0.7:
+            chunks.insert(int(rand() * (len(chunks) + 1)), wait)
+            return
+        at = 0 if rand() < 0.7 else int(rand() * (len(chunks) + 1))
+        files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}
+        chunks[at:at] = self._generator.reload(sorted(files))
 
     def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
         """Return the program cut to size: last calls first, then payloads."""
@@ -213,6 +270,58 @@ class Mutator:
         end = at if kind < 0.5 else at + len(run) if kind < 0.75 else len(chunks)
         chunks[at:end] = run
         del chunks[self._max :]
+
+    def _stretch(self, chunks: list[bytes], room: int) -> None:
+        """Make a part of a payload longer or shorter, or repeat it with a number in it."""
+        n = len(chunks)
+        index = int(self._random() * n)
+        for _ in range(n):
+            if len(chunks[index]) > HEADER_SIZE + FIXUP_SIZE * chunks[index][3]:
+                break
+            index = (index + 1) % n
+        else:
+            self._replace(chunks, room)
+            return
+        chunk = chunks[index]
+        if chunk[0] == _IOCTL:
+            self._change_payload(chunks, room)
+            return
+        body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        limit = min(MAX_PAYLOAD, len(chunk) - body + room)
+        data = self._stretcher.stretch(chunk[body:], limit)
+        chunks[index] = chunk[:16] + len(data).to_bytes(2, "little") + chunk[18:body] + data
+
+    def _reform(self, chunks: list[bytes], room: int) -> None:
+        self._stress(chunks, room, has_forms, self._stresser.form)
+
+    def _dup(self, chunks: list[bytes], room: int) -> None:
+        """Have another number for an open file."""
+        if len(chunks) >= self._max:
+            self._replace(chunks, room)
+            return
+        chunks.insert(int(self._random() * (len(chunks) + 1)), self._generator.dup())
+
+    def _fail(self, chunks: list[bytes], room: int) -> None:
+        self._stress(chunks, room, can_fail, self._stresser.fail)
+
+    def _cut(self, chunks: list[bytes], room: int) -> None:
+        self._stress(chunks, room, buffer_size, self._stresser.cut)
+
+    def _stress(
+        self,
+        chunks: list[bytes],
+        room: int,
+        fits: Callable[[bytes], object],
+        change: Callable[[bytes], bytes],
+    ) -> None:
+        n = len(chunks)
+        index = int(self._random() * n)
+        for _ in range(n):
+            if fits(chunks[index]):
+                chunks[index] = change(chunks[index])
+                return
+            index = (index + 1) % n
+        self._insert(chunks, room)
 
     def _change_field(self, chunks: list[bytes], room: int) -> None:
         rand = self._random

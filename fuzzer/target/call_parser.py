@@ -20,6 +20,8 @@ from fuzzer.target.calls import (
     PoolRef,
     RangeField,
     ReadSpec,
+    ReloadSpec,
+    SleepSpec,
     Template,
     ValuesField,
     WriteSpec,
@@ -29,11 +31,13 @@ from fuzzer.target.layout import Member, MemberKind, StructLayout
 from fuzzer.target.symbols import Symbols
 
 _PLAIN = tuple(kind.value for kind in PlainKind)
-_CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl")
+_CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
 _FIELDS = ("pool", "len", "pointer", "values", "range")
 _MAX_WEIGHT = 100
 # A payload's length is 16 bits wide in the wire form.
 _MAX_PAYLOAD = 0xFFFF
+# W_MAX_SLEEP of vm/channel.h.
+_MAX_SLEEP = 2000
 _U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF
 _I64 = -(1 << 63)
@@ -77,6 +81,11 @@ class CallParser:
             document.true(value, operation)
             return PlainSpec(PlainKind(operation), weight)
         items = document.sequence(value, operation)
+        if operation == "sleep":
+            times = (document.integer(item, "milliseconds", 1, _MAX_SLEEP) for item in items)
+            return SleepSpec(tuple(times), weight)
+        if operation == "reload":
+            return ReloadSpec(tuple(map(self._template, items)), weight)
         positioned = operation.startswith("p")
         if operation.endswith("write"):
             return WriteSpec(tuple(map(self._template, items)), positioned, weight)

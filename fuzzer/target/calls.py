@@ -61,6 +61,26 @@ class PlainSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepSpec:
+    """A wait of one of some milliseconds: for drivers that do things by the clock."""
+
+    milliseconds: tuple[int, ...]
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadSpec:
+    """The module unloaded, and loaded again with parameters made from a template.
+
+    Its ``weight`` is among reloads: how often there is one at all is for the
+    fuzzer to say, for it takes as long as a hundred programs.
+    """
+
+    templates: tuple[Template, ...]
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class PoolField:
     """A byte-array member filled from a pool, zero padded."""
 
@@ -120,4 +140,4 @@ class IoctlSpec:
     weight: int = 1
 
 
-CallSpec: TypeAlias = WriteSpec | ReadSpec | PlainSpec | IoctlSpec
+CallSpec: TypeAlias = WriteSpec | ReadSpec | PlainSpec | IoctlSpec | SleepSpec | ReloadSpec

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, cast
 
-from fuzzer.crash.judge import judge
+from fuzzer.crash.judge import judge, run_history
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Run
@@ -72,7 +73,7 @@ def sighting(program: bytes, *history: bytes) -> Sighting:
 
 def judged(splats: Callable[[list[bytes], int], bool], found: Sighting) -> Any:
     guest = FakeGuest(splats)
-    return judge(cast(Guest, guest), found), guest
+    return judge(functools.partial(run_history, cast(Guest, guest)), found), guest
 
 
 def test_a_program_that_splats_alone_is_verified_on_three_fresh_machines() -> None:

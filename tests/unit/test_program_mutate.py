@@ -163,7 +163,9 @@ def test_calls_that_are_never_generated_are_mutated_too(op: Op) -> None:
     results = [decode(mutator.mutate(encode((old,)), 4096))[0] for _ in range(500)]
     kept = [call for call in results if call.op is op]
     assert kept
-    assert {(call.fault, call.cut, call.thread) for call in kept} == {(3, 4, 2)}
+    # Of these only loading can fail at an allocation, so only its fault is changed.
+    assert {(call.cut, call.thread) for call in kept} == {(4, 2)}
+    assert {call.fault for call in kept if op is not Op.LOAD} <= {3}
 
 
 def test_fault_cut_and_thread_outlive_a_payload_that_is_too_big() -> None:

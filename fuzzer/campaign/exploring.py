@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the judge does while nothing waits: the corpus under other conditions, on ``full``.
+
+In turn: every allocation and user copy of a corpus program fails, one after
+the other; corpus programs are mutated, for bugs that only ``full`` can see
+need not come with new coverage; parts of them run at the same time; and
+programs run on a guest that looks for lost memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from fuzzer.crash.judge import Outcome, run_program
+from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.sighting import Sighting
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.mechanisms import Mechanisms
+from fuzzer.program.mutate import Mutator
+from fuzzer.program.program import MAX_PROGRAM_SIZE, Op
+from fuzzer.program.stress import can_fail, fault_of, is_parallel, with_fault
+from fuzzer.program.wire import split
+from fuzzer.target.target import Target
+
+NAME = "explorer"
+# A piece of work between two looks at the spool, in seconds.
+_SLICE = 0.5
+# Allocations and copies of a call that fail in turn. Loading a module has many.
+_MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
+# A machine is replaced after so many programs, which bounds a crash's history.
+_RESTORE_EVERY = 2000
+# Programs that run before leaks are looked for, and the seconds of other work between.
+_LEAK_BATCH = 64
+_LEAK_PAUSE = 10.0
+_RACE_REPEATS = 5
+_LOAD = int(Op.LOAD)
+
+
+class Explorer:
+    """Runs variants of corpus programs; what splats goes to ``sight``."""
+
+    def __init__(
+        self,
+        setups: Setups,
+        target: Target,
+        mechanisms: Mechanisms,
+        seed: int,
+        sight: Callable[[Sighting], None],
+    ) -> None:
+        self._setups = setups
+        self._mechanisms = mechanisms
+        self._sight = sight
+        rng = random.Random(seed)
+        self._random = rng
+        self._mutator = Mutator(
+            target, rng, lambda data, size: data[:size], max_calls=40, mechanisms=mechanisms
+        )
+        self._corpus: list[bytes] = []
+        self._to_fail: deque[bytes] = deque()
+        self._to_leak: deque[bytes] = deque()
+        self._leaks_at = 0.0
+        self._faults: Iterator[bytes] | None = None
+        self._benches = {
+            "plain": _Bench(lambda: setups.plain),
+            "racing": _Bench(lambda: setups.racing),
+        }
+        work: list[Callable[[], bool]] = [self._mutated]
+        if mechanisms.faults:
+            work.append(self._failing)
+        if mechanisms.races:
+            work.append(self._racing)
+        if mechanisms.leaks:
+            work.append(self._leaking)
+        self._work = itertools.cycle(work)
+        self._n_work = len(work)
+
+    def note(self, program: bytes) -> None:
+        """Take note of a program of the corpus."""
+        self._mutator.note(program)
+        self._corpus.append(program)
+        chunks = split(program)
+        if is_parallel(chunks) or any(map(fault_of, chunks)):
+            return
+        # Programs that load the module take long: the others come first.
+        slow = cost_of(chunks) >= SLOW
+        (self._to_fail.append if slow else self._to_fail.appendleft)(program)
+        self._to_leak.append(program)
+
+    def step(self) -> bool:
+        """Do a piece of work; tell whether there was any."""
+        return any(next(self._work)() for _ in range(self._n_work))
+
+    def drop_machines(self) -> None:
+        """End the machines; the next step takes fresh ones."""
+        for bench in self._benches.values():
+            bench.close()
+
+    def _run(self, name: str, program: bytes, *, late: bool = False) -> Outcome:
+        bench = self._benches[name]
+        outcome = run_program(bench.machine(), program, late=late)
+        bench.history.append(program)
+        if outcome.splat:
+            history = tuple(bench.history[:-1])
+            splat = outcome.splat
+            self._sight(Sighting(splat.title, splat.kind, program, history, outcome.log, NAME))
+            bench.close()
+        return outcome
+
+    def _mutated(self) -> bool:
+        """Run mutants of corpus programs, or programs of their own without coverage."""
+        if not self._corpus:
+            return False
+        end = time.monotonic() + _SLICE
+        slow = self._random.random() < 0.1
+        while time.monotonic() < end:
+            parent = self._random.choice(self._corpus)
+            if not self._mechanisms.coverage:
+                parent = self._mutator.fresh()
+            elif not slow and cost_of(split(parent)) >= SLOW:
+                continue
+            self._run("plain", self._mutator.mutate(parent, MAX_PROGRAM_SIZE // 8, slow=slow))
+        return True
+
+    def _failing(self) -> bool:
+        """Have every allocation and copy of a program's calls fail, one in each run."""
+        end = time.monotonic() + _SLICE
+        while time.monotonic() < end:
+            if self._faults is None:
+                if not self._to_fail:
+                    return False
+                self._faults = self._fail_all(self._to_fail.popleft())
+            if next(self._faults, None) is None:
+                self._faults = None
+        return True
+
+    def _fail_all(self, program: bytes) -> Iterator[bytes]:
+        chunks = split(program)
+        slow = cost_of(chunks) >= SLOW
+        for index, chunk in enumerate(chunks):
+            is_load = chunk[0] == _LOAD
+            # What is beside loading in such a program is had for less elsewhere.
+            if not can_fail(chunk) or (slow and not is_load):
+                continue
+            for nth in range(1, (_MAX_LOAD_FAULTS if is_load else _MAX_FAULTS) + 1):
+                failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
+                made = b"".join(failing)
+                outcome = self._run("plain", made)
+                yield made
+                if outcome.splat:
+                    continue
+                results = self._benches["plain"].machine().channel.results()
+                if index >= len(results) or not results[index].faulted:
+                    break
+
+    def _racing(self) -> bool:
+        """Run corpus programs with a part of them on several threads, a few times each."""
+        if not self._corpus:
+            return False
+        end = time.monotonic() + _SLICE
+        while time.monotonic() < end:
+            parent = self._random.choice(self._corpus)
+            if cost_of(split(parent)) >= SLOW and self._random.random() > 0.1:
+                continue
+            program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8)
+            for _ in range(_RACE_REPEATS):
+                if self._run("racing", program).splat:
+                    break
+        return True
+
+    def _leaking(self) -> bool:
+        """Look for memory that the next programs of the corpus lose."""
+        if not self._to_leak or time.monotonic() < self._leaks_at:
+            return False
+        taken = [self._to_leak.popleft() for _ in range(min(_LEAK_BATCH, len(self._to_leak)))]
+        self._pin_leak(taken)
+        self._leaks_at = time.monotonic() + _LEAK_PAUSE
+        return True
+
+    def _pin_leak(self, programs: list[bytes]) -> None:
+        """Look for a leak, and halve the programs until one is left that has it."""
+        outcome = self._lost_by(programs)
+        if outcome.splat is None:
+            return
+        splat = outcome.splat
+        while len(programs) > 1 and splat.kind == LEAK:
+            half = len(programs) // 2
+            for part in (programs[:half], programs[half:]):
+                again = self._lost_by(part)
+                if again.splat is not None:
+                    programs, outcome, splat = part, again, again.splat
+                    break
+            else:
+                break
+        history = tuple(programs[:-1])
+        self._sight(Sighting(splat.title, splat.kind, programs[-1], history, outcome.log, NAME))
+
+    def _lost_by(self, programs: list[bytes]) -> Outcome:
+        with self._setups.leaking.restore() as machine:
+            return self._setups.leak_of(machine, programs)
+
+
+class _Bench:
+    """A machine and what ran on it."""
+
+    def __init__(self, guest: Callable[[], Guest]) -> None:
+        self._guest = guest
+        self._machine: Machine | None = None
+        self.history: list[bytes] = []
+
+    def machine(self) -> Machine:
+        """Return the machine, a fresh one if there is none or it has run for long."""
+        if self._machine is None or len(self.history) >= _RESTORE_EVERY:
+            self.close()
+            self._machine = self._guest().restore()
+        return self._machine
+
+    def close(self) -> None:
+        """End the machine."""
+        if self._machine:
+            self._machine.close()
+        self._machine = None
+        self.history = []

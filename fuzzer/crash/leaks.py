@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that a driver lost, as kmemleak finds it in a guest booted with ``ARGUMENTS``.
+
+kmemleak looks for objects that no pointer leads to. It lets 5 s pass before
+it does, so such a guest counts instructions (QEMU's ``-icount``): there a wait
+takes no time.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fuzzer.crash.splat import Splat, find_splat
+from fuzzer.errors import InfrastructureError
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.qemu import Hardware
+
+ARGUMENTS = "kmemleak=on"
+"""What the kernel's command line needs."""
+
+HARDWARE = Hardware(icount=True)
+
+_FILE = "/sys/kernel/debug/kmemleak"
+_MINIMUM_AGE = 6
+# A pointer may linger on a stack: what one scan takes for reachable, the next does not.
+_SCANS = 2
+_TIMEOUT = 120.0
+_OBJECT = re.compile(r"^unreferenced object ", re.MULTILINE)
+
+
+def _shell(machine: Machine, script: str) -> str:
+    done = machine.execute(["/bin/busybox", "sh", "-c", script], timeout=_TIMEOUT)
+    if done.status:
+        raise InfrastructureError(
+            f"looking for leaks failed in the guest: {done.output.decode(errors='replace')}"
+        )
+    return done.output.decode(errors="replace")
+
+
+def forget_leaks(machine: Machine) -> None:
+    """Have what was lost before now not reported."""
+    _shell(machine, f"echo clear > {_FILE}")
+
+
+def find_leak(machine: Machine, module: str) -> Splat | None:
+    """Return the report of the first object that the module allocated and nobody holds.
+
+    Raises:
+        LostMachineError: the guest is gone.
+    """
+    for _ in range(_SCANS):
+        script = f"busybox sleep {_MINIMUM_AGE}; echo scan > {_FILE}; cat {_FILE}"
+        if found := parse_leaks(_shell(machine, script), module):
+            return found
+    return None
+
+
+def parse_leaks(report: str, module: str) -> Splat | None:
+    """Return the first object in kmemleak's list with a frame of the module."""
+    starts = [match.start() for match in _OBJECT.finditer(report)]
+    for start, end in zip(starts, [*starts[1:], len(report)], strict=True):
+        text = report[start:end]
+        if f" [{module}]" in text:
+            return find_splat(text.splitlines())
+    return None

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guests that it takes to see a crash: with several vCPUs, looking for leaks, or plain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fuzzer.crash.judge import Outcome, run_history, run_program
+from fuzzer.crash.leaks import ARGUMENTS, HARDWARE, find_leak, forget_leaks
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.machine.qemu import Hardware
+from fuzzer.program.stress import is_parallel
+from fuzzer.program.wire import split
+
+RACING = Hardware(cpus=2)
+"""For programs with threads."""
+
+RACE_TRIES = 100
+"""Runs of a program with threads on one machine before it counts as having shown nothing."""
+
+LEAK = "leak"
+"""The kind of crashes that only kmemleak sees."""
+
+
+class Setups:
+    """Makes the guests when they are first needed.
+
+    ``make(hardware, arguments)`` returns the guest of the driver under test on
+    such hardware, with ``arguments`` added to the kernel's command line.
+    """
+
+    def __init__(self, plain: Guest, make: Callable[[Hardware, str], Guest]) -> None:
+        self.plain = plain
+        self._make = make
+        self._racing: Guest | None = None
+        self._leaking: Guest | None = None
+
+    @property
+    def racing(self) -> Guest:
+        """A guest with several vCPUs."""
+        if self._racing is None:
+            self._racing = self._make(RACING, "")
+        return self._racing
+
+    @property
+    def leaking(self) -> Guest:
+        """A guest with kmemleak on."""
+        if self._leaking is None:
+            self._leaking = self._make(HARDWARE, ARGUMENTS)
+        return self._leaking
+
+    def observe(self, kind: str) -> Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]:
+        """Return how to run programs on a fresh machine to see a crash of that kind.
+
+        What is returned takes the programs before it and the program itself,
+        and returns the first outcome with a splat and the number of its
+        program, ``len(history)`` for the program itself.
+        """
+        return self._run_for_leaks if kind == LEAK else self._run
+
+    def _run(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+        if not is_parallel(split(program)):
+            return run_history(self.plain, history, program)
+        return run_history(self.racing, history, program, RACE_TRIES)
+
+    def _run_for_leaks(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+        with self.leaking.restore() as machine:
+            outcome = self.leak_of(machine, [*history, program])
+        return outcome, len(history)
+
+    def leak_of(self, machine: Machine, programs: Sequence[bytes]) -> Outcome:
+        """Run programs on a fresh leaking machine and return what they lost, or a splat."""
+        forget_leaks(machine)
+        for program in programs:
+            outcome = run_program(machine, program, late=False)
+            if outcome.splat:
+                return outcome
+        leak = find_leak(machine, self.leaking.driver.name)
+        return Outcome(leak, leak.text.encode() if leak else b"")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare hints in the fuzzing loop: programs to look into, programs made of what was seen."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+
+from fuzzer.engine.libfuzzer import LibFuzzer
+from fuzzer.machine.channel import PROGRAM_SIZE, Comparisons
+from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.hints import Hints
+from fuzzer.program.wire import split
+
+# Programs of the corpus that wait to be looked into; older ones give way.
+_WAITING = 256
+# Programs made of hints that wait to be run, the most promising of each program first.
+_READY = 50_000
+
+
+class Hinting:
+    """The queues between a loop and :class:`Hints`."""
+
+    def __init__(self, fuzzer: LibFuzzer, max_calls: int) -> None:
+        self._fuzzer = fuzzer
+        self._max_calls = max_calls
+        self._wanted: deque[bytes] = deque(maxlen=_WAITING)
+        self._ready: list[tuple[int, int, bytes]] = []
+        self._slow: list[tuple[int, int, bytes]] = []
+        self._seen: set[int] = set()
+        self._turn = False
+        self._able = True
+
+    def want(self, program: bytes) -> None:
+        """Have a program looked into."""
+        if self._able:
+            self._wanted.append(program)
+
+    def wanted(self) -> bytes | None:
+        """Return a program to run with :meth:`Channel.post_comparing`, or None."""
+        return self._wanted.popleft() if self._wanted else None
+
+    def learn(self, program: bytes, comparisons: Comparisons) -> None:
+        """Make programs of what was compared when one ran."""
+        if not comparisons.able:
+            self._able = False
+            self._wanted.clear()
+            return
+        hints = Hints(
+            program,
+            comparisons.found,
+            max_size=PROGRAM_SIZE // 8,
+            max_calls=self._max_calls,
+        )
+        ready = self._slow if cost_of(split(program)) >= SLOW else self._ready
+        for number in range(len(hints)):
+            made = hints.apply(number)
+            key = hash(made)
+            if key not in self._seen and len(ready) < _READY:
+                self._seen.add(key)
+                heapq.heappush(ready, (number, len(self._seen), made))
+        for found in comparisons.found:
+            self._fuzzer.note_comparison(found.a, found.b, found.size)
+
+    def take(self, *, slow: bool) -> bytes | None:
+        """Return a program made of hints, every other time that there is one.
+
+        With ``slow`` it may be one that takes as long as many others.
+        """
+        self._turn = not self._turn
+        if not self._turn:
+            return None
+        ready = self._slow if slow and self._slow else self._ready
+        return heapq.heappop(ready)[2] if ready else None

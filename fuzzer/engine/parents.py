@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which program is mutated next: libFuzzer's choice, unless it costs too much."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.wire import split
+
+# Programs of more than so many small calls' cost are long ones.
+LONG = 24.0
+# Shares of all cost that long and slow programs may take. libFuzzer chooses without
+# regard to cost, and a few that fill the driver's tables could take most of the time.
+_LONG_SHARE, _SLOW_SHARE = 0.4, 0.15
+_CACHED = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A program to mutate; ``slow``: what comes of it may take as long as many others."""
+
+    program: bytes
+    slow: bool
+
+
+class Parents:
+    """Keeps account of what programs cost, and chooses among them."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng
+        self._costs: dict[bytes, float] = {}
+        self._cheap: list[bytes] = []
+        self._all: list[bytes] = []
+        self._crashed: bytes | None = None
+        self._total = self._long = self._slow = 1.0
+
+    def note(self, program: bytes) -> None:
+        """Take note of a program of the corpus."""
+        self._all.append(program)
+        if self._cost(program) <= LONG:
+            self._cheap.append(program)
+
+    def avoid(self, program: bytes) -> None:
+        """Do not go on from this one, which crashed."""
+        # libFuzzer goes on from what it ran last, whatever that did. Each child
+        # of a crashing program would likely crash as well, and cost a restore.
+        self._crashed = program
+
+    def choose(self, asked: bytes) -> Parent:
+        """Return ``asked``, or in its stead another program of the corpus."""
+        chosen = asked
+        if self._cheap and (asked == self._crashed or not self._allows(self._cost(asked))):
+            chosen = self._random.choice(self._cheap)
+        slow = self.may_be_slow
+        self.spend(self._cost(chosen))
+        return Parent(chosen, slow)
+
+    @property
+    def may_be_slow(self) -> bool:
+        """Whether slow programs have not had their share yet."""
+        return self._slow < _SLOW_SHARE * self._total
+
+    def spend_on(self, program: bytes) -> None:
+        """Take note that a program runs that is not one of the corpus."""
+        self.spend(cost_of(split(program)))
+
+    def any(self) -> bytes:
+        """Return any program of the corpus that is not slow, b"" if there is none."""
+        for _ in range(4):
+            if not self._all:
+                break
+            program = self._random.choice(self._all)
+            if self._cost(program) < SLOW or self._random.random() < 0.02:
+                return program
+        return self._random.choice(self._cheap) if self._cheap else b""
+
+    def spend(self, cost: float) -> None:
+        """Take note that a program of this cost runs."""
+        self._total += cost
+        if cost >= SLOW:
+            self._slow += cost
+        elif cost > LONG:
+            self._long += cost
+
+    def _allows(self, cost: float) -> bool:
+        if cost >= SLOW:
+            return self.may_be_slow
+        return cost <= LONG or self._long < _LONG_SHARE * self._total
+
+    def _cost(self, program: bytes) -> float:
+        cost = self._costs.get(program)
+        if cost is None:
+            if len(self._costs) >= _CACHED:
+                self._costs.clear()
+            cost = self._costs[program] = cost_of(split(program))
+        return cost

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions of calls other than the usual: faults, odd buffers, threads.
+
+These work on a call's canonical wire bytes, as ``struct w_call`` has them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from fuzzer.program.program import (
+    FLAG_COMPAT,
+    FLAG_NULL,
+    FLAG_READONLY,
+    FLAG_VALUE,
+    FLAG_VECTOR,
+    N_THREADS,
+    Op,
+)
+from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
+
+_FAULT, _CUT, _THREAD = 18, 20, 22
+_IOCTL = int(Op.IOCTL)
+_READS = frozenset({int(Op.READ), int(Op.PREAD)})
+_WRITES = frozenset({int(Op.WRITE), int(Op.PWRITE)})
+_POSITIONED = frozenset({int(Op.PREAD), int(Op.PWRITE)})
+_FAULTY = frozenset(
+    map(int, (Op.OPEN, Op.READ, Op.WRITE, Op.PREAD, Op.PWRITE, Op.IOCTL, Op.POLL, Op.MMAP, Op.LOAD))
+)
+_LOAD = int(Op.LOAD)
+# Loading a module allocates so often that an even chance of each is tried.
+_LOAD_FAULTS = 250
+_SCRATCH = 0x10000
+_FORMS = {
+    Op.READ: (FLAG_VECTOR, FLAG_VECTOR, FLAG_NULL, FLAG_READONLY),
+    Op.WRITE: (FLAG_VECTOR, FLAG_VECTOR, FLAG_NULL, FLAG_READONLY),
+    Op.PREAD: (FLAG_NULL, FLAG_READONLY),
+    Op.PWRITE: (FLAG_NULL, FLAG_READONLY),
+    Op.IOCTL: (FLAG_COMPAT, FLAG_COMPAT, FLAG_NULL, FLAG_READONLY),
+}
+_PARTS = (1, 1, 2, 3, 4, 8, 16, 512)
+_REPEATS = (1, 1, 2, 4, 8)
+_TOUCHING = 0.5
+
+
+def with_fault(chunk: bytes, nth: int) -> bytes:
+    """Return the call with its ``nth`` allocation or user copy failing; 0: none."""
+    return chunk[:_FAULT] + nth.to_bytes(2, "little") + chunk[_CUT:]
+
+
+def fault_of(chunk: bytes) -> int:
+    """Return which allocation or user copy of a call is to fail; 0: none."""
+    return int.from_bytes(chunk[_FAULT:_CUT], "little")
+
+
+def with_cut(chunk: bytes, cut: int) -> bytes:
+    """Return the call with the last ``cut`` bytes of its buffer unmapped."""
+    return chunk[:_CUT] + cut.to_bytes(2, "little") + chunk[_THREAD:]
+
+
+def with_thread(chunk: bytes, thread: int) -> bytes:
+    """Return the call on a thread, 0 to N_THREADS."""
+    return chunk[:_THREAD] + bytes((thread,)) + chunk[_THREAD + 1 :]
+
+
+def is_parallel(chunks: Sequence[bytes]) -> bool:
+    """Whether any call of a program runs beside others."""
+    return any(chunk[_THREAD] for chunk in chunks)
+
+
+def can_fail(chunk: bytes) -> bool:
+    """Whether a call may allocate or copy."""
+    return chunk[0] in _FAULTY
+
+
+def has_forms(chunk: bytes) -> bool:
+    """Whether a call can be made in other ways: as a vector, 32-bit, with another buffer."""
+    return chunk[0] in _FORMS
+
+
+def buffer_size(chunk: bytes) -> int:
+    """Return the bytes of a call's buffer that can be cut; 0 if it has none."""
+    op = chunk[0]
+    if op in _READS:
+        return min(int.from_bytes(chunk[8:16], "little"), _SCRATCH)
+    if op in _WRITES or (op == _IOCTL and not chunk[2] & FLAG_VALUE):
+        return len(chunk) - HEADER_SIZE - FIXUP_SIZE * chunk[3]
+    return 0
+
+
+class Stresser:
+    """Chooses conditions; the same ``rng`` state gives the same choices."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+
+    def fail(self, chunk: bytes) -> bytes:
+        """Return the call with another fault than it has: mostly an early one, or none."""
+        rand = self._random
+        if fault_of(chunk) and rand() < 0.3:
+            return with_fault(chunk, 0)
+        if chunk[0] == _LOAD:
+            return with_fault(chunk, 1 + int(rand() * _LOAD_FAULTS))
+        return with_fault(chunk, 1 + int(6 * rand() ** 2))
+
+    def cut(self, chunk: bytes) -> bytes:
+        """Return the call with its buffer cut somewhere, or whole again."""
+        rand = self._random
+        size = min(buffer_size(chunk), 0xFFFF)
+        if not size:
+            return chunk
+        kind = rand()
+        if kind < 0.2:
+            return with_cut(chunk, 0)
+        choices = (1, size, size // 2, 8 * int(rand() * (size / 8 + 1)), int(rand() * size) + 1)
+        return with_cut(chunk, choices[int(rand() * len(choices))])
+
+    def form(self, chunk: bytes) -> bytes:
+        """Return the call made in another way; it is one that has forms."""
+        rand = self._random
+        op, flags = chunk[0], chunk[2] & FLAG_VALUE
+        cmd = chunk[4:8]
+        if op != _IOCTL and op not in _POSITIONED:
+            cmd = bytes(4)
+        if chunk[2] == flags or rand() < 0.3:
+            forms = _FORMS[Op(op)]
+            form = forms[int(rand() * len(forms))]
+            if form == FLAG_VECTOR:
+                cmd = _PARTS[int(rand() * len(_PARTS))].to_bytes(4, "little")
+            flags |= form
+        return chunk[:2] + bytes((flags,)) + chunk[3:4] + cmd + chunk[8:]
+
+    def race(
+        self, chunks: list[bytes], generate: Callable[[list[bytes]], bytes], limit: int
+    ) -> list[bytes]:
+        """Return a program with a parallel part: 2 or 3 threads, each repeating a few calls.
+
+        Some of the calls are the program's own, others are made by
+        ``generate(chunks)``. At most ``limit`` calls in all, 8 or more.
+        """
+        rand = self._random
+        n_threads = 2 + int(rand() * (N_THREADS - 1))
+        repeats = _REPEATS[int(rand() * len(_REPEATS))]
+        part: list[bytes] = []
+        for thread in range(1, n_threads + 1):
+            calls = [self._one(chunks, generate) for _ in range(1 + int(rand() ** 2 * 3))]
+            part += [with_thread(call, thread) for call in calls] * repeats
+        del part[limit // 2 * 2 - 2 :]
+        room = limit - len(part)
+        before = [with_thread(chunk, 0) for chunk in chunks[:room]]
+        at = int(rand() * (len(before) + 1)) if rand() < 0.3 else len(before)
+        return before[:at] + part + before[at:]
+
+    def _one(self, chunks: list[bytes], generate: Callable[[list[bytes]], bytes]) -> bytes:
+        rand = self._random
+        if chunks and rand() < _TOUCHING:
+            chunk = chunks[int(rand() * len(chunks))]
+            if chunk[0] < Op.SLEEP:
+                return chunk
+        return generate(chunks)
