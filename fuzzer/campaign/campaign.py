@@ -18,6 +18,7 @@ from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import first_impression
+from fuzzer.crash.setups import RACING
 from fuzzer.crash.sighting import read_sighting
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.engine.loop import LoopOptions
@@ -25,6 +26,7 @@ from fuzzer.engine.statistics import WorkerCounts, read_statistics
 from fuzzer.engine.worker import WorkerTask, error_file
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.provision import Guest
+from fuzzer.program.mechanisms import ALL, Mechanisms
 
 _TICK = 0.2
 # Seconds between two looks for crashes that nobody has judged yet.
@@ -45,6 +47,7 @@ class CampaignOptions:
     seed: int
     seconds: float | None = None
     programs: int | None = None
+    mechanisms: Mechanisms = ALL
 
 
 @dataclass(slots=True)
@@ -86,7 +89,11 @@ def _sum(first: WorkerCounts, second: WorkerCounts) -> WorkerCounts:
 
 
 class Campaign:
-    """Runs workers and judge over a working directory until time or user end it."""
+    """Runs workers and judge over a working directory until time or user end it.
+
+    ``until`` is asked about each snapshot, also while judging goes on after
+    the fuzzing; once it answers yes, the campaign ends without judging more.
+    """
 
     def __init__(
         self,
@@ -94,11 +101,17 @@ class Campaign:
         guest: Guest,
         options: CampaignOptions,
         show: Callable[[Snapshot], None],
+        until: Callable[[Snapshot], bool] | None = None,
     ) -> None:
         self._subject = subject
         self._guest = guest
+        self._racing = None
+        if options.mechanisms.races:
+            self._racing = subject.guest(guest.kernel, hardware=RACING)
         self._options = options
         self._show = show
+        self._until = until
+        self._enough = False
         self._workdir = options.workdir
         self._workers = [_Worker(f"worker-{i}") for i in range(options.vms)]
         self._covered: set[int] = set(guest.load_blocks)
@@ -129,7 +142,7 @@ class Campaign:
             while not self._is_over():
                 time.sleep(_TICK)
                 self._watch()
-                self._show(self.snapshot())
+                self._look(self.snapshot())
             self._ended = time.monotonic()
             self._end_workers()
             self._finish_judging()
@@ -145,8 +158,16 @@ class Campaign:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True
 
+    def _look(self, snapshot: Snapshot) -> None:
+        self._show(snapshot)
+        if self._until is not None and self._until(snapshot):
+            self._enough = True
+
+    def _is_cut_short(self) -> bool:
+        return self.interrupted or self._enough
+
     def _is_over(self) -> bool:
-        if self.interrupted:
+        if self._is_cut_short():
             return True
         options = self._options
         if options.programs is not None:
@@ -172,10 +193,12 @@ class Campaign:
                 # A replaced worker must not repeat what killed the one before it.
                 seed=(options.seed + 1000003 * number + 7919 * self._replaced) & 0x7FFFFFFF or 1,
                 runs=runs,
+                mechanisms=options.mechanisms,
             ),
             # One worker sees all there is; looking at the disk would depend on time.
             reload=not alone,
             parent=os.getpid(),
+            racing=self._racing,
         )
         error_file(self._workdir.root, worker.name).unlink(missing_ok=True)
         worker.child = Child(
@@ -183,7 +206,10 @@ class Campaign:
         )
 
     def _start_judge(self) -> None:
-        task = JudgeTask(self._subject, self._workdir, os.getpid())
+        options = self._options
+        task = JudgeTask(
+            self._subject, self._workdir, os.getpid(), options.seed, options.mechanisms
+        )
         error_file(self._workdir.root, JUDGE).unlink(missing_ok=True)
         self._workdir.judge_status.unlink(missing_ok=True)
         self._judge = Child("fuzzer.campaign.judging", task, self._workdir.logs / f"{JUDGE}.log")
@@ -259,10 +285,10 @@ class Campaign:
 
     def _finish_judging(self) -> None:
         """Wait for the judge to have seen everything; Ctrl-C cuts it short."""
-        if self.interrupted or self._judge is None:
+        if self._is_cut_short() or self._judge is None:
             return
         self._judge.finish()
-        while not self.interrupted:
+        while not self._is_cut_short():
             if not self._judge.is_running():
                 self._raise_error(JUDGE)
                 if not self._workdir.spool.waiting() or self._judge.process.returncode == 0:
@@ -271,7 +297,7 @@ class Campaign:
                 self._judge.finish()
             snapshot = self.snapshot()
             snapshot.finishing = True
-            self._show(snapshot)
+            self._look(snapshot)
             time.sleep(_TICK)
 
     def _keep_unjudged(self) -> None:

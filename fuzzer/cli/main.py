@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fuzzer import __version__
+from fuzzer.cli.mechanisms import add_switches
 from fuzzer.errors import BadInputError, ExitCode, PkvfuzzError
 from fuzzer.progress import say
 
@@ -21,7 +22,8 @@ exit codes of run and replay:
   1  a crash found / reproduced
   2  wrong usage or bad input
   3  the infrastructure failed: a build, QEMU, the disk; the message says what to do
-other commands end with 0, 2 or 3; test with 1 when a test failed.
+other commands end with 0, 2 or 3; test with 1 when a test failed, bench bugs with 1 when a run
+did not find its bug.
 130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed.
 """
 
@@ -33,6 +35,7 @@ _COMMANDS = {
     "convert": "fuzzer.cli.convert",
     "bugs": "fuzzer.cli.bugs",
     "bench": "fuzzer.cli.bench",
+    "bench bugs": "fuzzer.cli.bench_bugs",
     "doctor": "fuzzer.cli.doctor",
     "test": "fuzzer.cli.test",
 }
@@ -125,12 +128,14 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=_positive, metavar="N", help="makes a one-VM run repeatable")
     run.add_argument("--workdir", type=Path, metavar="DIR", help="[work/TARGET, work/TARGET-BUG]")
     run.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
+    add_switches(run)
     _add_target_options(run)
 
     replay = command("replay", "run a stored crash again on fresh machines")
     replay.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
     replay.add_argument("--times", type=_positive, default=1, metavar="N", help="machines [1]")
     replay.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")
+    replay.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
     _add_target_options(replay)
 
     shell = command("shell", "open a shell in a guest that has the driver loaded")
@@ -154,6 +159,8 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
     _add_machine_options(bench)
 
+    _add_bench_bugs(command("bench bugs", "measure how soon the fuzzer finds each planted bug"))
+
     command("doctor", "say what is missing or slow on this host, and what fixes it")
 
     test = command("test", "run the project's own checks and tests")
@@ -164,10 +171,56 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_bench_bugs(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument(
+        "--bug",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one; may be repeated [all that a kernel report tells]",
+    )
+    bench.add_argument(
+        "--time", type=_duration, default=600.0, metavar="T", help="the longest run [10m]"
+    )
+    bench.add_argument("--runs", type=_positive, default=3, metavar="R", help="for each bug [3]")
+    bench.add_argument("--jobs", type=_positive, default=1, metavar="J", help="bugs at a time [1]")
+    bench.add_argument(
+        "--vms", type=_positive, metavar="N", help="machines of a run [(cores minus one) / jobs]"
+    )
+    bench.add_argument(
+        "--seed", type=_positive, default=1, metavar="S", help="of the first run of each bug [1]"
+    )
+    bench.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="keep working directories, in DIR/BUG-SEED"
+    )
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also as JSON (- for only that)")
+    bench.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the share of bugs found over time, as SVG"
+    )
+    bench.add_argument(
+        "--compare",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="JSON",
+        help="draw this earlier result in the same plot; may be repeated",
+    )
+    bench.add_argument("--no-run", action="store_true", help="only draw what --compare names")
+    bench.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
+    _add_machine_options(bench)
+    add_switches(bench)
+
+
+def _join_command(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with a command of two words as one, as the parser knows it."""
+    two = " ".join(arguments[:2])
+    return [two, *arguments[2:]] if two in _COMMANDS else list(arguments)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code. No traceback reaches the user."""
     try:
-        options = build_parser().parse_args(arguments)
+        options = build_parser().parse_args(_join_command(arguments))
         module = importlib.import_module(_COMMANDS[options.command])
         code = module.command(options)
         sys.stdout.flush()

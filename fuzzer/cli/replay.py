@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuzzer.campaign.subject import description_of
 from fuzzer.cli.setting import subject_of
-from fuzzer.crash.judge import run_history
+from fuzzer.crash.setups import LEAK
 from fuzzer.crash.splat import Splat
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError, ExitCode
@@ -22,9 +22,10 @@ from fuzzer.target.target import load_target
 
 @dataclass(frozen=True, slots=True)
 class _Reproducer:
-    """What to run; ``title`` is None when any splat will do."""
+    """What to run; ``title`` is None when any splat will do, ``kind`` is the crash's."""
 
     title: str | None
+    kind: str
     program: bytes
     history: tuple[bytes, ...]
 
@@ -42,7 +43,7 @@ def _from_crash(options: argparse.Namespace) -> _Reproducer:
         options.bug = crash.identity.bug
     if options.params is None:
         options.params = crash.identity.params
-    return _Reproducer(crash.title, crash.program, crash.history)
+    return _Reproducer(crash.title, crash.kind, crash.program, crash.history)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -54,12 +55,13 @@ def command(options: argparse.Namespace) -> int:
     subject = subject_of(options)
     if reproducer is None:
         program = load_program(path, load_target(subject.target.path))
-        reproducer = _Reproducer(None, encode(program), ())
-    guest = subject.guest(ensure_kernel(Flavour(options.flavour), subject.kernels))
+        reproducer = _Reproducer(None, LEAK if options.leaks else "", encode(program), ())
+    kernel = ensure_kernel(Flavour(options.flavour), subject.kernels)
+    observe = subject.setups(kernel).observe(reproducer.kind)
     same, splat = 0, None
     others: dict[str, int] = {}
     for number in range(options.times):
-        outcome, _ = run_history(guest, reproducer.history, reproducer.program)
+        outcome, _ = observe(reproducer.history, reproducer.program)
         if outcome.splat is None:
             continue
         if reproducer.title in {None, outcome.splat.title}:

@@ -17,6 +17,7 @@ from fuzzer.campaign.campaign import (
 )
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.cli.mechanisms import mechanisms_of
 from fuzzer.cli.setting import subject_of
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
@@ -49,7 +50,9 @@ def command(options: argparse.Namespace) -> int:
         campaign = Campaign(
             subject,
             guest,
-            CampaignOptions(workdir, vms, seed, options.time, options.programs),
+            CampaignOptions(
+                workdir, vms, seed, options.time, options.programs, mechanisms_of(options)
+            ),
             show,
         )
         try:

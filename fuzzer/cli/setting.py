@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzer.campaign.subject import Subject, load_subject
 from fuzzer.errors import BadInputError
-from fuzzer.machine.accel import choose_accel
+from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import KernelOptions
 from fuzzer.paths import project_root
 from fuzzer.progress import say
@@ -35,13 +35,18 @@ def kernel_options(options: argparse.Namespace) -> KernelOptions:
     return KernelOptions(source, build)
 
 
-def subject_of(options: argparse.Namespace) -> Subject:
-    """Return the subject that the options name, on the accelerator that works here."""
-    kernels = kernel_options(options)
-    path = target_path(options)
+def accel_of(options: argparse.Namespace) -> Accel:
+    """Return the accelerator that the options ask for, or that works here, and say which."""
     choice = choose_accel(options.accel)
     if choice.degraded:
         say(f"WARNING: using {choice.accel}: {choice.reason} Override: --accel kvm")
     else:
         say(f"using {choice.accel}: {choice.reason}")
-    return load_subject(path, options.bug, kernels, choice.accel, options.params)
+    return choice.accel
+
+
+def subject_of(options: argparse.Namespace) -> Subject:
+    """Return the subject that the options name, on the accelerator that works here."""
+    kernels = kernel_options(options)
+    path = target_path(options)
+    return load_subject(path, options.bug, kernels, accel_of(options), options.params)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run against a planted bug: a campaign that ends when its bug is found.
+
+Started as ``python -m fuzzer.campaign.bugrun`` with a pickled :class:`RunTask`
+on standard input, because a campaign takes over its process's signals. It
+keeps its state in a file meanwhile, and leaves its result in another.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fuzzer.campaign.bugresult import (
+    FoundTitle,
+    Moment,
+    Outcome,
+    RunResult,
+    Spent,
+    outcome_of,
+)
+from fuzzer.campaign.campaign import Campaign, CampaignOptions, Snapshot
+from fuzzer.campaign.seeds import load_seeds, plant_seeds
+from fuzzer.campaign.subject import Subject
+from fuzzer.campaign.workdir import Workdir
+from fuzzer.crash.sighting import Spool
+from fuzzer.crash.store import Crash
+from fuzzer.errors import PkvfuzzError
+from fuzzer.lifetime import end_with_parent
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.program.mechanisms import Mechanisms
+from fuzzer.program.wire import split
+
+_STATE, _RESULT = "state.json", "result"
+# Seconds between two states left for the parent.
+_STATE_EVERY = 0.5
+# Longest time for judging after the fuzzing. A hang takes half a minute on each machine.
+_JUDGING_LIMIT = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """What a run is asked to do: ``seconds`` of fuzzing at most, in ``directory``."""
+
+    subject: Subject
+    directory: Path
+    vms: int
+    seed: int
+    seconds: float
+    mechanisms: Mechanisms
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """How far a run is. ``phase`` is ``preparing``, ``fuzzing`` or ``judging``."""
+
+    phase: str = "preparing"
+    seconds: float = 0.0
+    programs: int = 0
+    covered: int = 0
+    blocks: int = 0
+    crashes: int = 0
+
+
+def read_state(directory: Path) -> RunState:
+    """Return how far the run in a directory is."""
+    try:
+        return RunState(**json.loads((directory / _STATE).read_text()))
+    except (OSError, ValueError):
+        return RunState()
+
+
+def read_result(directory: Path) -> RunResult | None:
+    """Return the result of the run in a directory, or None if it left none."""
+    try:
+        result = pickle.loads((directory / _RESULT).read_bytes())  # noqa: S301 - our own child's
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return None
+    return result if isinstance(result, RunResult) else None
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+class Recorder:
+    """Watches a campaign: when each crash was seen and verified, and whether it is enough."""
+
+    def __init__(self, spool: Spool, expect: str) -> None:
+        self._spool = spool
+        self._expect = expect
+        self._zero: float | None = None
+        self._finishing: float | None = None
+        self._sighted: dict[str, Moment] = {}
+        self._verified: dict[str, Moment] = {}
+
+    def enough(self, snapshot: Snapshot) -> bool:
+        """Take note of a snapshot; tell whether the campaign may end.
+
+        It may when the expected crash is verified, or when judging what the
+        fuzzing left behind takes too long.
+        """
+        now = time.monotonic()
+        if self._zero is None and snapshot.counts.fuzzing:
+            self._zero = now - snapshot.elapsed
+        if self._finishing is None and snapshot.finishing:
+            self._finishing = now
+        # Judging may come after the fuzzing, when a snapshot's own time stands still.
+        moment = Moment(now - self._zero if self._zero else 0.0, snapshot.counts.programs)
+        for title in self._spool.counts():
+            self._sighted.setdefault(title, moment)
+        for crash in snapshot.crashes:
+            if crash.reproduced:
+                self._verified.setdefault(crash.title, moment)
+        if self._expect in self._verified:
+            return True
+        return self._finishing is not None and now - self._finishing > _JUDGING_LIMIT
+
+    def titles(self, crashes: tuple[Crash, ...]) -> tuple[FoundTitle, ...]:
+        """Return the stored crashes with their times, in the order they were seen."""
+        found = [self._found(crash) for crash in crashes]
+        return tuple(sorted(found, key=lambda each: each.sighted.seconds if each.sighted else 0.0))
+
+    def _found(self, crash: Crash) -> FoundTitle:
+        names = {crash.title, *crash.sighted_as}
+        seen = [self._sighted[name] for name in names if name in self._sighted]
+        return FoundTitle(
+            title=crash.title,
+            judged_on=crash.judged_on,
+            reproduced=crash.reproduced,
+            machines=crash.runs,
+            calls=len(split(crash.program)),
+            before=len(crash.history),
+            sightings=crash.sightings,
+            sighted=min(seen, key=lambda moment: moment.seconds, default=None),
+            verified=self._verified.get(crash.title),
+        )
+
+
+def spent_on(snapshot: Snapshot) -> Spent:
+    """Return what a campaign came to."""
+    counts = snapshot.counts
+    return Spent(
+        seconds=snapshot.elapsed,
+        programs=counts.programs,
+        calls=counts.calls,
+        covered=snapshot.covered,
+        blocks=snapshot.blocks,
+        corpus=snapshot.corpus,
+        restores=counts.restores,
+        lost=counts.lost,
+        replaced=snapshot.replaced,
+    )
+
+
+class _StateFile:
+    """Leaves snapshots for the parent to show."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / _STATE
+        self._written = 0.0
+
+    def show(self, snapshot: Snapshot) -> None:
+        now = time.monotonic()
+        if now - self._written < _STATE_EVERY:
+            return
+        self._written = now
+        fuzzing = "fuzzing" if snapshot.counts.fuzzing else "preparing"
+        state = RunState(
+            "judging" if snapshot.finishing else fuzzing,
+            snapshot.elapsed,
+            snapshot.counts.programs,
+            snapshot.covered,
+            snapshot.blocks,
+            len(snapshot.crashes),
+        )
+        _write(self._path, json.dumps(asdict(state)).encode())
+
+
+def _prepare_judging(task: RunTask) -> None:
+    """Make the judge's guests: that must not slow the first run of a bug and not the others."""
+    setups = task.subject.setups(ensure_kernel(Flavour.FULL, task.subject.kernels))
+    if task.mechanisms.races:
+        _ = setups.racing
+    if task.mechanisms.leaks:
+        _ = setups.leaking
+
+
+def run(task: RunTask) -> RunResult:
+    """Fuzz until the bug is found or the time is over.
+
+    Raises:
+        PkvfuzzError: the driver does not build, or the campaign failed.
+    """
+    subject, bug = task.subject, task.subject.bug
+    assert bug is not None
+    workdir = Workdir(task.directory / "work")
+    with workdir.opened(subject.target.name, bug.name):
+        _prepare_judging(task)
+        guest = subject.guest(ensure_kernel(Flavour.FAST, subject.kernels))
+        plant_seeds(workdir, load_seeds(subject.target, None, task.seed))
+        recorder = Recorder(workdir.spool, bug.expect)
+        options = CampaignOptions(
+            workdir, task.vms, task.seed, task.seconds, mechanisms=task.mechanisms
+        )
+        campaign = Campaign(
+            subject, guest, options, _StateFile(task.directory).show, recorder.enough
+        )
+        final = campaign.run()
+        recorder.enough(final)
+        titles = recorder.titles(final.crashes)
+    outcome = outcome_of(titles, bug.expect, interrupted=campaign.interrupted)
+    return RunResult(task.seed, outcome, titles, spent_on(final))
+
+
+def main() -> None:
+    """Read the task, run it, and leave the result."""
+    task: RunTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
+    end_with_parent(task.parent)
+    # Ctrl-C reaches the whole process group; the parent says when to end, by SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = run(task)
+    except (PkvfuzzError, OSError) as error:
+        text = str(error)
+        code = error.exit_code if isinstance(error, PkvfuzzError) else PkvfuzzError.exit_code
+        result = RunResult(task.seed, Outcome.FAILED, message=text, exit_code=int(code))
+    _write(task.directory / _RESULT, pickle.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

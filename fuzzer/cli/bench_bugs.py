@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz bench bugs``: how soon the fuzzer finds each planted bug."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fuzzer import __version__
+from fuzzer.campaign.bugresult import (
+    Outcome,
+    RunResult,
+    SuiteResult,
+    SuiteSettings,
+    SuiteVersions,
+)
+from fuzzer.campaign.campaign import default_vms
+from fuzzer.campaign.seeds import load_seeds
+from fuzzer.campaign.subject import Subject
+from fuzzer.campaign.suite import Suite, choose_bugs, run_directory
+from fuzzer.cli.mechanisms import mechanisms_of
+from fuzzer.cli.setting import accel_of, kernel_options, target_path
+from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
+from fuzzer.machine.driver import Bug, list_bugs
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.qemu import qemu_version
+from fuzzer.progress import say
+from fuzzer.report.suite import duration, engine_label, run_line, summary, table, to_json
+from fuzzer.report.suite_view import SuiteView
+from fuzzer.report.survival import draw, read_series, series_of
+from fuzzer.target.target import load_target
+
+_STDOUT = Path("-")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Fuzz each bug; 0 when all were found in all runs, 1 when some were not."""
+    for name, path in (("--json", options.json), ("--plot", options.plot)):
+        _check_writable(name, path)
+    if options.plot is None and (options.compare or options.no_run):
+        raise BadInputError("--compare and --no-run are for --plot FILE.svg; give it as well")
+    if options.no_run and not options.compare:
+        raise BadInputError("--no-run draws what --compare FILE.json names; give at least one")
+    others = [read_series(path) for path in options.compare]
+    if options.no_run:
+        _write(options.plot, draw(others))
+        return int(ExitCode.NOTHING_FOUND)
+    result = _run_suite(options)
+    if options.json == _STDOUT:
+        print(to_json(result))
+    else:
+        print(table(result))
+        print(summary(result))
+    if options.plot is not None:
+        _write(options.plot, draw([series_of(result), *others]))
+    return _exit_code(result)
+
+
+def _run_suite(options: argparse.Namespace) -> SuiteResult:
+    kernels = kernel_options(options)
+    target = load_target(target_path(options))
+    bugs = list_bugs(target)
+    chosen = choose_bugs(bugs, options.bug)
+    skipped = [] if options.bug else [bug for bug in bugs if bug not in chosen]
+    settings = SuiteSettings(
+        target=target.name,
+        seconds=options.time,
+        runs=options.runs,
+        jobs=options.jobs,
+        vms=options.vms or max(1, default_vms() // options.jobs),
+        seed=options.seed,
+        mechanisms=mechanisms_of(options),
+    )
+    load_seeds(target, None, settings.seed)  # a mistake in one is told before builds
+    _check_fresh(options.workdir, chosen, settings)
+    accel = accel_of(options)
+    versions = SuiteVersions(
+        pkvfuzz=__version__,
+        qemu=qemu_version(),
+        accel=accel.value,
+        fast=ensure_kernel(Flavour.FAST, kernels).key,
+        full=ensure_kernel(Flavour.FULL, kernels).key,
+        cores=len(os.sched_getaffinity(0)),
+    )
+    runs = f"{settings.runs} run{'s' * (settings.runs > 1)} each"
+    say(
+        f"fuzzing {settings.target} with {len(chosen)} bug{'s' * (len(chosen) > 1)}, {runs} "
+        f"of at most {duration(settings.seconds)}, {settings.jobs} at a time on {settings.vms} "
+        f"VM{'s' * (settings.vms > 1)}, {engine_label(settings.mechanisms)}, "
+        f"seeds from {settings.seed}"
+    )
+    view = SuiteView()
+
+    def ended(so_far: SuiteResult, bug: Bug, run: RunResult) -> None:
+        view.say(run_line(bug.name, run, bug.expect))
+        if options.json not in {None, _STDOUT}:
+            _write(options.json, to_json(so_far) + "\n")
+
+    with _directory(options.workdir) as directory:
+        suite = Suite(
+            [Subject(target, bug, kernels, accel) for bug in chosen],
+            settings,
+            versions,
+            directory,
+            show=view.show,
+            ended=ended,
+            skipped=skipped,
+            keep=options.workdir is not None,
+        )
+        try:
+            result = suite.run()
+        finally:
+            view.clear()
+    if options.json not in {None, _STDOUT}:
+        _write(options.json, to_json(result) + "\n")
+    return result
+
+
+def _exit_code(result: SuiteResult) -> int:
+    failed = [run for bug in result.bugs for run in bug.counted_as(Outcome.FAILED)]
+    if failed:
+        return max(run.exit_code for run in failed)
+    return int(ExitCode.NOTHING_FOUND if result.all_found else ExitCode.FOUND)
+
+
+@contextlib.contextmanager
+def _directory(given: Path | None) -> Iterator[Path]:
+    """Give the directory for the runs: one that is kept, or a temporary one."""
+    if given is not None:
+        yield given.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="pkvfuzz-bugs-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _check_fresh(given: Path | None, bugs: tuple[Bug, ...], settings: SuiteSettings) -> None:
+    """Refuse to start a run where an earlier one worked: its corpus would help."""
+    if given is None:
+        return
+    for bug in bugs:
+        for i in range(settings.runs):
+            path = run_directory(given, bug.name, settings.seed + i)
+            if path.exists():
+                raise BadInputError(
+                    f"{path} is there already, and every run starts from nothing. "
+                    "Remove it, or give another --workdir or --seed"
+                )
+
+
+def _check_writable(name: str, path: Path | None) -> None:
+    if path is None or path == _STDOUT:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise BadInputError(f"{name} {path}: not a file in a directory that exists")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise InfrastructureError(f"writing {path}: {error.strerror}") from error

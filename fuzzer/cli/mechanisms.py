@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The switches that turn mechanisms of the fuzzer off, for every command that fuzzes."""
+
+from __future__ import annotations
+
+import argparse
+
+from fuzzer.program.mechanisms import Mechanisms
+
+ENGINES = ("libfuzzer", "random")
+"""What chooses programs: coverage, or chance alone."""
+
+_SWITCHES = {
+    "hints": "do not try values that the driver compares its input with",
+    "faults": "do not make allocations and user copies fail",
+    "races": "do not run calls on several threads",
+    "lifecycle": "do not unload and load the module",
+    "leaks": "do not look for memory left behind",
+}
+
+
+def add_switches(parser: argparse.ArgumentParser) -> None:
+    """Add ``--engine`` and a ``--no-`` option for each mechanism to a command."""
+    group = parser.add_argument_group("what to leave out, to see what it is worth")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="random: each program is made anew, whatever was covered [libfuzzer]",
+    )
+    for name, text in _SWITCHES.items():
+        group.add_argument(f"--no-{name}", action="store_true", help=text)
+
+
+def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
+    """Return the mechanisms that are on by a command's options."""
+    return Mechanisms(
+        coverage=options.engine != "random",
+        hints=not options.no_hints,
+        faults=not options.no_faults,
+        races=not options.no_races,
+        lifecycle=not options.no_lifecycle,
+        leaks=not options.no_leaks,
+    )

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the suite of planted bugs came to, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fuzzer.campaign.bugresult import (
+    BugResult,
+    FoundTitle,
+    Moment,
+    Outcome,
+    RunResult,
+    SuiteResult,
+    seconds_sighted,
+)
+from fuzzer.program.mechanisms import Mechanisms
+from fuzzer.progress import clock
+
+JSON_VERSION = 1
+_COLUMNS = ("bug", "found", "sighted", "programs", "verified", "reproduced", "calls", "title")
+# Columns of text; the others are figures.
+_LEFT = (0, 7)
+_TITLE_WIDTH = 100
+
+
+def engine_label(mechanisms: Mechanisms) -> str:
+    """Return the engine and what was turned off: ``libfuzzer, no hints, no races``."""
+    parts = ["libfuzzer" if mechanisms.coverage else "random"]
+    on = asdict(mechanisms)
+    parts += [f"no {name}" for name in on if name != "coverage" and not on[name]]
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Format a duration, with tenths below ten seconds: ``3.2 s``, ``42 s``, ``3:07``."""
+    return f"{seconds:.1f} s" if seconds < 10 else clock(seconds)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= _TITLE_WIDTH else f"{title[: _TITLE_WIDTH - 1]}…"
+
+
+def _time(seconds: float | None, limit: float) -> str:
+    if seconds is None:
+        return "-"
+    return duration(seconds) if math.isfinite(seconds) else f"> {duration(limit)}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:,.0f}"
+
+
+def _programs(found: FoundTitle) -> float | None:
+    return found.sighted.programs if found.sighted else None
+
+
+def _verified(found: FoundTitle) -> float | None:
+    return found.verified.seconds if found.verified else None
+
+
+def _row(result: BugResult, limit: float) -> tuple[str, ...]:
+    found = result.found
+    machines = sum(each.machines for each in found)
+    return (
+        result.bug.name,
+        f"{len(found)} of {len(result.counted)}",
+        _time(result.median(seconds_sighted), limit),
+        _number(result.median(_programs)),
+        _time(result.median(_verified), limit),
+        f"{sum(each.reproduced for each in found)} of {machines}" if machines else "-",
+        _number(result.median(lambda each: each.calls)),
+        _short(result.bug.expect) if found else "",
+    )
+
+
+def _note(result: BugResult) -> str | None:
+    """Return what to print instead of a row for a bug without a run that counts."""
+    if result.skipped:
+        return f"not run: {result.bug.expect or 'expects nothing'}"
+    return None if result.counted else "not run to an end"
+
+
+def _times(count: int) -> str:
+    return f"in {count} run{'s' * (count != 1)}"
+
+
+def _below(result: BugResult) -> list[str]:
+    """Return the lines under a bug's row: what else was found, and what went wrong."""
+    lines = []
+    expect = result.bug.expect
+    failed = result.counted_as(Outcome.FAILED)
+    if missed := len(result.counted) - len(result.found) - len(failed):
+        lines.append(f"missed {_times(missed)}: {_short(expect)}")
+    if unverified := result.counted_as(Outcome.UNVERIFIED):
+        lines.append(f"sighted, not reproduced {_times(len(unverified))}: {_short(expect)}")
+    for heading, runs in (
+        ("other title", result.counted_as(Outcome.OTHER)),
+        (
+            "also",
+            [run for run in result.runs if run.outcome is not Outcome.OTHER],
+        ),
+    ):
+        lines += [f"{heading} {line}" for line in _others(runs, expect)]
+    lines += sorted({f"failed: {run.message}" for run in failed})
+    return lines
+
+
+def _others(runs: Sequence[RunResult], expect: str) -> list[str]:
+    """Return a line for each title other than the expected one that runs stored."""
+    stored: dict[str, list[FoundTitle]] = {}
+    for run in runs:
+        for found in run.titles:
+            if found.title != expect:
+                stored.setdefault(found.title, []).append(found)
+    lines = []
+    for title, found_by in stored.items():
+        machines = sum(found.machines for found in found_by)
+        shown = sum(found.reproduced for found in found_by)
+        verdict = f"reproduced {shown} of {machines}" if machines else "not judged"
+        lines.append(f"{_times(len(found_by))}: {_short(title)} ({verdict})")
+    return lines
+
+
+def table(result: SuiteResult) -> str:
+    """Return the table: a line for each bug, and below it what was not as expected."""
+    limit = result.settings.seconds
+    rows = {each.bug.name: _row(each, limit) for each in result.bugs if _note(each) is None}
+    cells = [_COLUMNS, *rows.values()]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
+    widths[0] = max([widths[0], *(len(each.bug.name) for each in result.bugs)])
+    widths[-1] = 0
+    lines = [_line(_COLUMNS, widths)]
+    for each in result.bugs:
+        note = _note(each)
+        if note is None:
+            lines.append(_line(rows[each.bug.name], widths))
+        else:
+            lines.append(f"{each.bug.name:<{widths[0]}}  {note}")
+        lines += [f"    {line}" for line in _below(each)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    shown = (
+        f"{cell:<{width}}" if column in _LEFT else f"{cell:>{width}}"
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join(shown).rstrip()
+
+
+def summary(result: SuiteResult) -> str:
+    """Return one line: how many bugs were found, in how many runs, and how soon."""
+    bugs, settings = result.run, result.settings
+    found = [each for each in bugs if each.found]
+    everywhere = [each for each in found if len(each.found) == len(each.counted)]
+    runs = sum(len(each.counted) for each in bugs)
+    hits = sum(len(each.found) for each in bugs)
+    text = (
+        f"found {len(found)} of {len(bugs)} bugs, {len(everywhere)} in every run "
+        f"({hits} of {runs} runs); median over bugs: "
+        f"{_time(result.median_seconds, settings.seconds)} until sighted; "
+        f"{engine_label(settings.mechanisms)}, at most {duration(settings.seconds)} each"
+    )
+    others = [each for each in bugs if not each.found and each.counted_as(Outcome.OTHER)]
+    if others:
+        text += f"; {len(others)} more with another title only"
+    return text + ("; interrupted" if result.interrupted else "")
+
+
+def run_line(name: str, run: RunResult, expect: str) -> str:
+    """Return one line on a run that has just ended."""
+    text = f"{name}, seed {run.seed}: {run.outcome}"
+    spent = f"{duration(run.spent.seconds)} and {run.spent.programs:,} programs"
+    match = run.match(expect)
+    if run.outcome is Outcome.FAILED:
+        return f"{text}: {run.message}"
+    if match and run.outcome is Outcome.FOUND:
+        seen = duration(match.sighted.seconds) if match.sighted else "?"
+        done = duration(match.verified.seconds) if match.verified else "?"
+        return (
+            f"{text} after {seen}, verified after {done} "
+            f"(reproduced {match.reproduced} of {match.machines}): {match.title}"
+        )
+    titles = "; ".join(_short(found.title) for found in run.titles)
+    return f"{text} in {spent}" + (f": {titles}" if titles else "")
+
+
+def to_json(result: SuiteResult) -> str:
+    """Return the result as JSON: one object; times are seconds of fuzzing."""
+    data = {
+        "version": JSON_VERSION,
+        "settings": asdict(result.settings),
+        "versions": asdict(result.versions),
+        "interrupted": result.interrupted,
+        "bugs": [_bug_json(each) for each in result.bugs],
+    }
+    return json.dumps(data, indent=2)
+
+
+def _bug_json(result: BugResult) -> dict[str, Any]:
+    bug = result.bug
+    return {
+        "name": bug.name,
+        "class": bug.kind,
+        "level": bug.level.value,
+        "needs": list(bug.needs),
+        "expect": bug.expect,
+        "skipped": result.skipped,
+        "found": len(result.found),
+        "of": len(result.counted),
+        "runs": [_run_json(run, bug.expect) for run in result.runs],
+    }
+
+
+def _run_json(run: RunResult, expect: str) -> dict[str, Any]:
+    match = run.match(expect) if run.outcome is Outcome.FOUND else None
+
+    def seconds(moment: Moment | None) -> float | None:
+        return moment.seconds if moment else None
+
+    return {
+        "seed": run.seed,
+        "found": match is not None,
+        "outcome": run.outcome.value,
+        "seconds": seconds(match.sighted) if match else None,
+        "programs": match.sighted.programs if match and match.sighted else None,
+        "verified_seconds": seconds(match.verified) if match else None,
+        "message": run.message,
+        "spent": asdict(run.spent),
+        "titles": [asdict(found) for found in run.titles],
+    }
