@@ -9,6 +9,7 @@ takes no time.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from fuzzer.crash.splat import Splat, find_splat
 from fuzzer.errors import InfrastructureError
@@ -58,7 +59,7 @@ def find_leak(machine: Machine, module: str) -> Splat | None:
 def parse_leaks(report: str, module: str) -> Splat | None:
     """Return the first object in kmemleak's list with a frame of the module."""
     starts = [match.start() for match in _OBJECT.finditer(report)]
-    for start, end in zip(starts, [*starts[1:], len(report)], strict=True):
+    for start, end in pairwise([*starts, len(report)]):
         text = report[start:end]
         if f" [{module}]" in text:
             return find_splat(text.splitlines())

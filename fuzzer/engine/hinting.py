@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from typing import TypeAlias
 
 from fuzzer.engine.libfuzzer import LibFuzzer
+from fuzzer.engine.parents import LONG, Parents
 from fuzzer.machine.channel import PROGRAM_SIZE, Comparisons
 from fuzzer.program.cost import SLOW, cost_of
 from fuzzer.program.hints import Hints
@@ -17,6 +19,8 @@ _WAITING = 256
 # Programs made of hints that wait to be run, the most promising of each program first.
 _READY = 50_000
 
+_Heap: TypeAlias = list[tuple[int, int, bytes]]
+
 
 class Hinting:
     """The queues between a loop and :class:`Hints`."""
@@ -25,8 +29,7 @@ class Hinting:
         self._fuzzer = fuzzer
         self._max_calls = max_calls
         self._wanted: deque[bytes] = deque(maxlen=_WAITING)
-        self._ready: list[tuple[int, int, bytes]] = []
-        self._slow: list[tuple[int, int, bytes]] = []
+        self._ready: tuple[_Heap, _Heap, _Heap] = ([], [], [])
         self._seen: set[int] = set()
         self._turn = False
         self._able = True
@@ -52,9 +55,10 @@ class Hinting:
             max_size=PROGRAM_SIZE // 8,
             max_calls=self._max_calls,
         )
-        ready = self._slow if cost_of(split(program)) >= SLOW else self._ready
         for number in range(len(hints)):
             made = hints.apply(number)
+            cost = cost_of(split(made))
+            ready = self._ready[(cost > LONG) + (cost >= SLOW)]
             key = hash(made)
             if key not in self._seen and len(ready) < _READY:
                 self._seen.add(key)
@@ -62,13 +66,19 @@ class Hinting:
         for found in comparisons.found:
             self._fuzzer.note_comparison(found.a, found.b, found.size)
 
-    def take(self, *, slow: bool) -> bytes | None:
+    def take(self, parents: Parents) -> bytes | None:
         """Return a program made of hints, every other time that there is one.
 
-        With ``slow`` it may be one that takes as long as many others.
+        Long and slow ones come when ``parents`` has time for them.
         """
         self._turn = not self._turn
         if not self._turn:
             return None
-        ready = self._slow if slow and self._slow else self._ready
+        short, long, slow = self._ready
+        if slow and parents.may_be_slow:
+            ready = slow
+        elif long and parents.may_be_long:
+            ready = long
+        else:
+            ready = short
         return heapq.heappop(ready)[2] if ready else None

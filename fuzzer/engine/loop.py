@@ -22,7 +22,6 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import COUNTERS, PROGRAM_SIZE, Channel, Status
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
-from fuzzer.program.cost import SLOW
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.target.target import ResetKind
@@ -130,14 +129,13 @@ class Loop:
         if self._races_left:
             return mutator.race(self._parents.any(), max_size)
         if not self._by_coverage:
-            asked = mutator.fresh()
-        elif self._hinting and (hinted := self._hinting.take(slow=self._parents.may_be_slow)):
-            self._parents.spend_on(hinted)
-            return hinted
-        parent = self._parents.choose(asked)
-        made = mutator.mutate(parent.program, max_size, slow=parent.slow)
-        if mutator.slowed:
-            self._parents.spend(2 * SLOW)
+            made = mutator.mutate(mutator.fresh(), max_size, slow=self._parents.may_be_slow)
+        elif self._hinting and (hinted := self._hinting.take(self._parents)):
+            made = hinted
+        else:
+            parent = self._parents.choose(asked)
+            made = mutator.mutate(parent.program, max_size, slow=parent.slow)
+        self._parents.spend(made)
         return made
 
     def run_one(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ from fuzzer.program.wire import split
 LONG = 24.0
 # Shares of all cost that long and slow programs may take. libFuzzer chooses without
 # regard to cost, and a few that fill the driver's tables could take most of the time.
-_LONG_SHARE, _SLOW_SHARE = 0.4, 0.15
+_LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
 _CACHED = 50_000
 
 
@@ -53,18 +53,17 @@ class Parents:
         chosen = asked
         if self._cheap and (asked == self._crashed or not self._allows(self._cost(asked))):
             chosen = self._random.choice(self._cheap)
-        slow = self.may_be_slow
-        self.spend(self._cost(chosen))
-        return Parent(chosen, slow)
+        return Parent(chosen, self.may_be_slow)
 
     @property
     def may_be_slow(self) -> bool:
         """Whether slow programs have not had their share yet."""
         return self._slow < _SLOW_SHARE * self._total
 
-    def spend_on(self, program: bytes) -> None:
-        """Take note that a program runs that is not one of the corpus."""
-        self.spend(cost_of(split(program)))
+    @property
+    def may_be_long(self) -> bool:
+        """Whether long programs have not had their share yet."""
+        return self._long < _LONG_SHARE * self._total
 
     def any(self) -> bytes:
         """Return any program of the corpus that is not slow, b"" if there is none."""
@@ -76,8 +75,9 @@ class Parents:
                 return program
         return self._random.choice(self._cheap) if self._cheap else b""
 
-    def spend(self, cost: float) -> None:
-        """Take note that a program of this cost runs."""
+    def spend(self, program: bytes) -> None:
+        """Take note that a program runs."""
+        cost = cost_of(split(program))
         self._total += cost
         if cost >= SLOW:
             self._slow += cost
@@ -87,7 +87,7 @@ class Parents:
     def _allows(self, cost: float) -> bool:
         if cost >= SLOW:
             return self.may_be_slow
-        return cost <= LONG or self._long < _LONG_SHARE * self._total
+        return cost <= LONG or self.may_be_long
 
     def _cost(self, program: bytes) -> float:
         cost = self._costs.get(program)
