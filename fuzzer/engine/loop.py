@@ -27,13 +27,13 @@ from fuzzer.program.mutate import Mutator
 from fuzzer.target.target import ResetKind
 
 # How many programs run on a machine before it is replaced by a fresh one. It
-# bounds the history that a crash comes with; at 60 ms a restore it costs 1 %.
-RESTORE_EVERY = 20_000
+# bounds the history that a crash comes with, and says how often there are races.
+RESTORE_EVERY = 10_000
 # Full sightings kept of a title by each worker; further ones are only counted.
 KEEP_SIGHTINGS = 3
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
 # is one before each replacement of the machine.
-_RACES = 500
+_RACES = 400
 _PUBLISH_EVERY = 256
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0

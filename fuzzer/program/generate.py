@@ -16,8 +16,9 @@ from fuzzer.program.choices import (
 from fuzzer.program.program import FLAG_VALUE, MAX_CALLS, MAX_PAYLOAD, Call, Op, Program
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
-from fuzzer.program.wire import FIXUP_SIZE, PLAIN_HEADER, decode
+from fuzzer.program.wire import FIXUP, FIXUP_SIZE, PLAIN_HEADER, decode
 from fuzzer.target.calls import (
+    AnyIoctlSpec,
     IoctlSpec,
     PlainKind,
     PlainSpec,
@@ -32,6 +33,8 @@ from fuzzer.target.target import Target
 
 _BROKEN = 0.1
 _EXTRA_FILE = 0.15
+# Of a buffer of which nothing is known: words that are not zero, buffers with a pointer.
+_FILLED, _POINTER = 0.15, 0.2
 
 _OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
 _LSEEK_OFFSETS = (0, 0, 1, 16, 4096, (1 << 64) - 1, (1 << 63) - 1)
@@ -128,15 +131,23 @@ class Generator:
             chunks.append(self.chunk(seen))
         return decode(b"".join(chunks))
 
-    def _maker(self, spec: WriteSpec | ReadSpec | PlainSpec | IoctlSpec, target: Target) -> _Maker:
+    def _maker(
+        self, spec: WriteSpec | ReadSpec | PlainSpec | IoctlSpec | AnyIoctlSpec, target: Target
+    ) -> _Maker:
         if isinstance(spec, WriteSpec):
             return self._write(spec)
         if isinstance(spec, ReadSpec):
             return self._read(spec)
         if isinstance(spec, PlainSpec):
             return self._plain(spec.kind)
+        if isinstance(spec, AnyIoctlSpec):
+            return self._ioctl_buffer(None, spec.sizes)
         if spec.struct is None:
-            return self._ioctl_value(spec)
+            return (
+                self._ioctl_buffer(spec.number, spec.sizes)
+                if spec.sizes
+                else (self._ioctl_value(spec))
+            )
         maker = StructMaker(self._rng, spec, spec.struct, target.pools)
         self.structs.setdefault(spec.number.to_bytes(4, "little"), maker)
         return self._ioctl_struct(spec, maker)
@@ -253,6 +264,28 @@ class Generator:
         def make(seen: Seen, broken: bool) -> bytes:
             value = integer() if broken else values[int(rand() * len(values))]
             return pack(op, file(), FLAG_VALUE, 0, number, value, 0)
+
+        return make
+
+    def _ioctl_buffer(self, number: int | None, sizes: Sequence[int]) -> _Maker:
+        """Make ioctls with a buffer of words, mostly zero; a number of None is any."""
+        rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
+        op = int(Op.IOCTL)
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            cmd = integer() & 0xFFFFFFFF if number is None else number
+            size = sizes[int(rand() * len(sizes))]
+            if broken and rand() < 0.3:
+                return pack(op, file(), FLAG_VALUE, 0, cmd, integer(), 0)
+            data = bytearray(size)
+            for at in range(0, size - 3, 4):
+                if rand() < _FILLED:
+                    data[at : at + 4] = (integer() & 0xFFFFFFFF).to_bytes(4, "little")
+            # A pointer may be wanted: often there is one, to the buffer's own second half.
+            fixups = b""
+            if size >= 16 and rand() < _POINTER:
+                fixups = FIXUP.pack(8 * int(rand() * (size // 16)), size // 2)
+            return pack(op, file(), 0, len(fixups) // FIXUP_SIZE, cmd, 0, size) + fixups + data
 
         return make
 

@@ -41,7 +41,7 @@ _FORMS = {
 }
 _PARTS = (1, 1, 2, 3, 4, 8, 16, 512)
 _REPEATS = (1, 1, 2, 4, 8)
-_TOUCHING = 0.5
+_TOUCHING, _SAME = 0.4, 0.4
 
 
 def with_fault(chunk: bytes, nth: int) -> bytes:
@@ -134,23 +134,37 @@ class Stresser:
     def race(
         self, chunks: list[bytes], generate: Callable[[list[bytes]], bytes], limit: int
     ) -> list[bytes]:
-        """Return a program with a parallel part: 2 or 3 threads, each repeating a few calls.
+        """Return a program with parallel parts: 2 or 3 threads, each repeating a few calls.
 
         Some of the calls are the program's own, others are made by
-        ``generate(chunks)``. At most ``limit`` calls in all, 8 or more.
+        ``generate(chunks)``; often all threads make the same. What comes
+        before the part is repeated with it while there is room: most races
+        can be lost once in a state only. At most ``limit`` calls in all, 8 or
+        more.
         """
+        rand = self._random
+        part = self._part(chunks, generate)
+        del part[limit - 2 :]
+        before = [with_thread(chunk, 0) for chunk in chunks[: limit - len(part)]]
+        if rand() < 0.3:
+            at = int(rand() * (len(before) + 1))
+            return before[:at] + part + before[at:]
+        again = before[-1 - int(rand() * 3) :] + part
+        rounds = (limit - len(before) - len(part)) // len(again)
+        return before + part + again * int(rand() * (rounds + 1))
+
+    def _part(self, chunks: list[bytes], generate: Callable[[list[bytes]], bytes]) -> list[bytes]:
         rand = self._random
         n_threads = 2 + int(rand() * (N_THREADS - 1))
         repeats = _REPEATS[int(rand() * len(_REPEATS))]
+        same = rand() < _SAME
+        calls: list[bytes] = []
         part: list[bytes] = []
         for thread in range(1, n_threads + 1):
-            calls = [self._one(chunks, generate) for _ in range(1 + int(rand() ** 2 * 3))]
+            if not (same and calls):
+                calls = [self._one(chunks, generate) for _ in range(1 + int(rand() ** 2 * 3))]
             part += [with_thread(call, thread) for call in calls] * repeats
-        del part[limit // 2 * 2 - 2 :]
-        room = limit - len(part)
-        before = [with_thread(chunk, 0) for chunk in chunks[:room]]
-        at = int(rand() * (len(before) + 1)) if rand() < 0.3 else len(before)
-        return before[:at] + part + before[at:]
+        return part
 
     def _one(self, chunks: list[bytes], generate: Callable[[list[bytes]], bytes]) -> bytes:
         rand = self._random

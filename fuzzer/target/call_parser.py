@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import yaml
 
 from fuzzer.target.calls import (
+    AnyIoctlSpec,
     CallSpec,
     Field,
     IoctlSpec,
@@ -33,6 +34,8 @@ from fuzzer.target.symbols import Symbols
 _PLAIN = tuple(kind.value for kind in PlainKind)
 _CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
 _FIELDS = ("pool", "len", "pointer", "values", "range")
+# Stands for an ioctl number that nobody knows.
+_ANY = "any"
 _MAX_WEIGHT = 100
 # A payload's length is 16 bits wide in the wire form.
 _MAX_PAYLOAD = 0xFFFF
@@ -64,12 +67,12 @@ class CallParser:
         operations = [name for name in entries if name in _CALLS]
         if len(operations) != 1:
             for name in entries:
-                if name not in (*_CALLS, "weight", "struct", "fields", "value"):
+                if name not in (*_CALLS, "weight", "struct", "fields", "value", "payload"):
                     raise document.error(node, f"no call {name!r}; {one_of(name, _CALLS)}")
             given = " and ".join(operations) or "nothing to call"
             raise document.error(node, f"a call has {given}; exactly one of {', '.join(_CALLS)}")
         operation = operations[0]
-        extra = ("struct", "fields", "value") if operation == "ioctl" else ()
+        extra = ("struct", "fields", "value", "payload") if operation == "ioctl" else ()
         document.mapping(node, f"a {operation} call", allowed=(operation, "weight", *extra))
         weight = 1
         if "weight" in entries:
@@ -118,8 +121,21 @@ class CallParser:
             raise self._document.error(node, f"no pool {name!r}; {one_of(name, [*self._pools])}")
         return name
 
-    def _ioctl(self, entries: Mapping[str, yaml.Node], weight: int) -> IoctlSpec:
+    def _ioctl(self, entries: Mapping[str, yaml.Node], weight: int) -> IoctlSpec | AnyIoctlSpec:
         document, node = self._document, entries["ioctl"]
+        sizes: tuple[int, ...] = ()
+        if "payload" in entries:
+            for other in ("struct", "fields", "value"):
+                if other in entries:
+                    raise document.error(
+                        entries["payload"], f"payload beside {other}; an ioctl takes one of them"
+                    )
+            items = document.sequence(entries["payload"], "payload")
+            sizes = tuple(document.integer(i, "bytes", 0, _MAX_PAYLOAD) for i in items)
+        if node.value == _ANY:
+            if not sizes:
+                raise document.error(node, "ioctl: any needs a payload: a list of sizes in bytes")
+            return AnyIoctlSpec(sizes, weight)
         number = self._symbols.integer(node, "ioctl", 0, _U32)
         name = None if document.is_integer(node) else str(node.value)
         if "struct" not in entries:
@@ -131,7 +147,7 @@ class CallParser:
             if "value" in entries:
                 items = document.sequence(entries["value"], "value")
                 values = tuple(self._symbols.integer(i, "a value", _I64, _U64) for i in items)
-            return IoctlSpec(name, number, values=values, weight=weight)
+            return IoctlSpec(name, number, values=values, sizes=sizes, weight=weight)
         if "value" in entries:
             raise document.error(
                 entries["value"], "value beside struct; an ioctl takes one or the other"

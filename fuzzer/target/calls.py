@@ -129,7 +129,8 @@ class IoctlSpec:
     """An ioctl: its number, and a pointer to a struct or else one of some scalars.
 
     ``name`` is the header's macro, None when the description gives a number.
-    Without ``struct``, ``values`` holds at least one scalar.
+    Without ``struct``, ``values`` holds at least one scalar; or else ``sizes``
+    are those of a buffer of which nothing more is known, in bytes.
     """
 
     name: str | None
@@ -137,7 +138,18 @@ class IoctlSpec:
     struct: StructLayout | None = None
     fields: tuple[Field, ...] = ()
     values: tuple[int, ...] = (0,)
+    sizes: tuple[int, ...] = ()
     weight: int = 1
 
 
-CallSpec: TypeAlias = WriteSpec | ReadSpec | PlainSpec | IoctlSpec | SleepSpec | ReloadSpec
+@dataclass(frozen=True, slots=True)
+class AnyIoctlSpec:
+    """An ioctl whose number is to be found out, with a buffer of one of ``sizes`` bytes."""
+
+    sizes: tuple[int, ...]
+    weight: int = 1
+
+
+CallSpec: TypeAlias = (
+    WriteSpec | ReadSpec | PlainSpec | IoctlSpec | AnyIoctlSpec | SleepSpec | ReloadSpec
+)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which program is mutated next, and what share of the time the costly ones have."""
+
+from __future__ import annotations
+
+import random
+
+from fuzzer.engine.parents import LONG, Parents
+from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import encode, split
+
+SHORT = encode((Call(Op.READ, arg=1),))
+OTHER = encode((Call(Op.READ, arg=2),))
+LONGER = encode((Call(Op.WRITE, data=bytes(500)),))
+RELOAD = encode((Call(Op.UNLOAD), Call(Op.LOAD)))
+
+
+def cost(program: bytes) -> float:
+    return cost_of(split(program))
+
+
+def test_what_is_asked_for_is_chosen_while_it_is_cheap() -> None:
+    parents = Parents(random.Random(1))
+    parents.note(OTHER)
+    assert parents.choose(SHORT).program == SHORT
+
+
+def test_a_program_that_crashed_gives_way_to_another() -> None:
+    parents = Parents(random.Random(1))
+    parents.avoid(SHORT)
+    assert parents.choose(SHORT).program == SHORT  # there is no other one
+    parents.note(OTHER)
+    assert parents.choose(SHORT).program == OTHER
+
+
+def test_long_and_slow_programs_have_their_shares() -> None:
+    assert LONG < cost(LONGER) < SLOW <= cost(RELOAD)
+    parents = Parents(random.Random(1))
+    for program in (SHORT, LONGER, RELOAD):
+        parents.note(program)
+    spent = {SHORT: 0.0, LONGER: 0.0, RELOAD: 0.0}
+    for number in range(30_000):
+        chosen = parents.choose((SHORT, LONGER, RELOAD)[number % 3]).program
+        parents.spend(chosen)
+        spent[chosen] += cost(chosen)
+    total = sum(spent.values())
+    assert 0.25 < spent[LONGER] / total < 0.35
+    assert 0.10 < spent[RELOAD] / total < 0.25
+
+
+def test_any_is_a_program_of_the_corpus_and_seldom_a_slow_one() -> None:
+    parents = Parents(random.Random(1))
+    assert parents.any() == b""
+    parents.note(RELOAD)
+    parents.note(SHORT)
+    chosen = [parents.any() for _ in range(2000)]
+    assert 0 < chosen.count(RELOAD) < 100

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults, odd buffers, threads, stretched payloads, and what programs cost."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.generate import Generator
+from fuzzer.program.mechanisms import Mechanisms
+from fuzzer.program.mutate import Mutator
+from fuzzer.program.program import (
+    FLAG_COMPAT,
+    FLAG_NULL,
+    FLAG_READONLY,
+    FLAG_VALUE,
+    FLAG_VECTOR,
+    Call,
+    Op,
+)
+from fuzzer.program.stress import (
+    Stresser,
+    buffer_size,
+    can_fail,
+    is_parallel,
+    with_cut,
+    with_fault,
+    with_thread,
+)
+from fuzzer.program.stretch import Stretcher
+from fuzzer.program.wire import decode, encode, encode_call, split
+from fuzzer.target.target import load_target
+
+TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
+WRITE = Call(Op.WRITE, data=b"key=value\n")
+
+
+def unchanged(data: bytes, max_size: int) -> bytes:
+    return data[:max_size]
+
+
+def mutants(program: tuple[Call, ...], n: int = 3000, **mechanisms: bool) -> list[Call]:
+    mutator = Mutator(TARGET, random.Random(1), unchanged, mechanisms=Mechanisms(**mechanisms))
+    data = encode(program)
+    return [call for _ in range(n) for call in decode(mutator.mutate(data, 4096))]
+
+
+def test_conditions_are_put_where_the_wire_form_has_them() -> None:
+    chunk = with_thread(with_cut(with_fault(encode_call(WRITE), 0x1234), 0x567), 2)
+    assert decode(chunk) == (
+        Call(Op.WRITE, data=b"key=value\n", fault=0x1234, cut=0x567, thread=2),
+    )
+    assert is_parallel([encode_call(WRITE), chunk])
+    assert not is_parallel([encode_call(WRITE)])
+
+
+def test_the_buffer_that_can_be_cut_is_what_the_call_hands_over() -> None:
+    assert buffer_size(encode_call(WRITE)) == 10
+    assert buffer_size(encode_call(Call(Op.READ, arg=64))) == 64
+    assert buffer_size(encode_call(Call(Op.PREAD, arg=1 << 40))) == 0x10000
+    assert buffer_size(encode_call(Call(Op.IOCTL, data=bytes(8)))) == 8
+    assert buffer_size(encode_call(Call(Op.IOCTL, flags=FLAG_VALUE, data=bytes(8)))) == 0
+    assert buffer_size(encode_call(Call(Op.CLOSE))) == 0
+
+
+def test_mutants_have_faults_and_cuts_unless_these_are_off() -> None:
+    program = (WRITE, Call(Op.READ, arg=64))
+    some, none = mutants(program), mutants(program, faults=False)
+    assert {call.fault for call in some} >= {0, 1, 2, 3}
+    assert {call.cut for call in some if call.op is Op.READ} >= {0, 1, 32, 64}
+    assert not any(call.fault or call.cut for call in none)
+    assert not any(call.fault for call in some if not can_fail(encode_call(call)))
+
+
+def test_mutants_are_calls_of_every_form() -> None:
+    found = mutants((WRITE, Call(Op.READ, arg=64), Call(Op.IOCTL, cmd=5, data=bytes(8))), 6000)
+    reads = {call.flags for call in found if call.op is Op.READ}
+    ioctls = {call.flags for call in found if call.op is Op.IOCTL}
+    assert reads >= {0, FLAG_VECTOR, FLAG_NULL, FLAG_READONLY}
+    assert ioctls >= {0, FLAG_COMPAT, FLAG_NULL, FLAG_READONLY}
+    assert any(call.cmd for call in found if call.flags == FLAG_VECTOR)
+
+
+def test_a_race_is_a_parallel_part_of_several_threads_within_the_limit() -> None:
+    mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
+    before = encode((WRITE,) * 10)
+    seen, rounds = set(), set()
+    for _ in range(300):
+        calls = decode(mutator.race(before, 8192))
+        threads = {call.thread for call in calls} - {0}
+        seen.add(len(threads))
+        assert len(calls) <= 40
+        rounds.add(sum(not a.thread and b.thread > 0 for a, b in pairwise(calls)))
+    assert seen >= {2, 3}
+    assert rounds >= {1, 2, 3}
+    with pytest.raises(ValueError, match="max_calls is 7"):
+        Mutator(TARGET, random.Random(1), unchanged, max_calls=7).race(before, 8192)
+
+
+def test_slow_mutants_reload_the_module_and_only_when_asked_for() -> None:
+    mutator = Mutator(TARGET, random.Random(1), unchanged)
+    data = encode((WRITE,))
+    slow = [decode(mutator.mutate(data, 4096, slow=True)) for _ in range(400)]
+    fast = [decode(mutator.mutate(data, 4096)) for _ in range(400)]
+    assert not any(call.op in {Op.LOAD, Op.UNLOAD} for program in fast for call in program)
+    cycle = [Op.CLOSE, Op.UNLOAD, Op.LOAD, Op.OPEN]
+    assert any([call.op for call in program[:4]] == cycle for program in slow)
+    off = Mutator(TARGET, random.Random(1), unchanged, mechanisms=Mechanisms(lifecycle=False))
+    programs = [decode(off.mutate(data, 4096, slow=True)) for _ in range(400)]
+    assert not any(call.op is Op.UNLOAD for program in programs for call in program)
+
+
+def test_a_described_wait_and_described_parameters_are_used(tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").touch()
+    (tmp_path / "d.yaml").write_text(
+        "version: 1\nname: d\ndevice: /dev/d\nmodule: {source: ., name: d, params: own=1}\n"
+        "pools: {mode: [x, y]}\n"
+        "calls: [read: [1], sleep: [5, 60], reload: ['mode={mode}']]\n"
+    )
+    generator = Generator(load_target(tmp_path / "d.yaml"), random.Random(1))
+    waits = [decode(chunk)[0] for _ in range(20) if (chunk := generator.wait())]
+    assert {call.arg for call in waits} == {5, 60}
+    loads = [
+        call.data
+        for _ in range(300)
+        for call in decode(b"".join(generator.reload([0])))
+        if call.op is Op.LOAD
+    ]
+    assert {b"mode=x", b"mode=y", b"own=1"} <= set(loads)
+    assert {call.op for _ in range(300) for call in [generator.call()]} == {Op.READ}
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(0, 1000), st.integers(0, 1 << 32))
+def test_stretched_data_is_within_the_limit_or_left_alone(
+    data: bytes, limit: int, seed: int
+) -> None:
+    result = Stretcher(random.Random(seed)).stretch(data, limit)
+    assert len(result) <= limit or result == data
+
+
+def test_words_are_stretched_to_limits_and_records_repeated_with_a_number() -> None:
+    stretcher = Stretcher(random.Random(1))
+    results = {stretcher.stretch(b"a=1\n", 8192) for _ in range(4000)}
+    assert {b"a" * 32 + b"=1\n", b"a" * 33 + b"=1\n", b"a=" + b"1" * 255 + b"\n"} <= results
+    counts = {
+        len(set(lines))
+        for data in results
+        if len(lines := data.split(b"\n")[:-1]) == len(set(lines))
+    }
+    assert {100, 101, 128} <= counts
+
+
+def test_programs_that_load_or_wait_cost_as_much_as_many_others() -> None:
+    def cost(*calls: Call) -> float:
+        return cost_of(split(encode(calls)))
+
+    assert cost(WRITE) < cost(WRITE, WRITE) < cost(Call(Op.WRITE, data=bytes(200))) < SLOW
+    assert cost(Call(Op.LOAD)) >= SLOW
+    assert cost(Call(Op.SLEEP, arg=20)) >= SLOW
+    assert cost(Call(Op.SLEEP, arg=1 << 60)) == cost(Call(Op.SLEEP, arg=2000))
+
+
+def test_faults_of_a_load_reach_far() -> None:
+    stresser = Stresser(random.Random(1))
+    load = encode_call(Call(Op.LOAD))
+    nths = [decode(stresser.fail(load))[0].fault for _ in range(500)]
+    assert min(nths) < 10
+    assert max(nths) > 200
