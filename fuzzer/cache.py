@@ -24,8 +24,8 @@ from fuzzer.paths import cache_dir
 
 _COMPLETE = ".complete"
 _KEY_LENGTH = 16
-# Old entries are removed only after a day, because a campaign may use them.
-_KEEP_SECONDS = 24 * 3600
+# Entries are removed when nobody has used them for so long.
+_KEEP_SECONDS = 3600
 
 
 def content_key(*parts: str | bytes) -> str:
@@ -69,16 +69,21 @@ def lookup(kind: str, key: str) -> Path | None:
     stamp = directory / _COMPLETE
     if not stamp.is_file():
         return None
-    with contextlib.suppress(OSError):
-        os.utime(stamp)
+    keep_entry(directory)
     return directory
+
+
+def keep_entry(directory: Path) -> None:
+    """Take note that an entry is in use; at least once in half an hour, or it may be removed."""
+    with contextlib.suppress(OSError):
+        os.utime(directory / _COMPLETE)
 
 
 def build_once(kind: str, key: str, build: Callable[[Path], None], *, keep: int = 0) -> Path:
     """Return the entry's directory, building it if it is not there.
 
     ``build`` is given the empty directory. With ``keep``, older entries of
-    the kind beyond that many are removed once they are a day old.
+    the kind beyond that many are removed once nobody has used them for an hour.
 
     Raises:
         InfrastructureError: the disk is full or the cache cannot be written;

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fuzzer import __version__
+from fuzzer.cli import corpus_options
 from fuzzer.cli.mechanisms import add_switches
 from fuzzer.errors import BadInputError, ExitCode, PkvfuzzError
 from fuzzer.progress import say
@@ -33,6 +34,7 @@ _COMMANDS = {
     "replay": "fuzzer.cli.replay",
     "shell": "fuzzer.cli.shell",
     "convert": "fuzzer.cli.convert",
+    **dict.fromkeys(corpus_options.NAMES, "fuzzer.cli.corpus"),
     "bugs": "fuzzer.cli.bugs",
     "bench": "fuzzer.cli.bench",
     "bench bugs": "fuzzer.cli.bench_bugs",
@@ -128,6 +130,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=_positive, metavar="N", help="makes a one-VM run repeatable")
     run.add_argument("--workdir", type=Path, metavar="DIR", help="[work/TARGET, work/TARGET-BUG]")
     run.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
+    run.add_argument(
+        "--device", metavar="/dev/NAME", help="fuzz this node without a description, with --module"
+    )
+    run.add_argument(
+        "--module", type=Path, metavar="PATH", help="a .ko, or a directory with a Kbuild file"
+    )
     add_switches(run)
     _add_target_options(run)
 
@@ -146,6 +154,8 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("file", type=Path, help="a .prog file, or a program in wire form")
     convert.add_argument("-o", "--output", type=Path, metavar="FILE", help="[standard output]")
     convert.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
+
+    corpus_options.add_commands(command, _add_target_options)
 
     bugs = command("bugs", "list the planted bugs of a driver, for run --bug")
     bugs.add_argument("--markdown", action="store_true", help="as a Markdown table")

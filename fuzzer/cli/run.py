@@ -16,11 +16,14 @@ from fuzzer.campaign.campaign import (
     default_workdir,
 )
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
+from fuzzer.campaign.undescribed import LEARNED, describe, known_ioctls, learned
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.mechanisms import mechanisms_of
 from fuzzer.cli.setting import subject_of
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.provision import Guest
+from fuzzer.program.wire import decode
 from fuzzer.progress import say
 from fuzzer.report.status import StatusView, summary
 
@@ -30,6 +33,7 @@ def command(options: argparse.Namespace) -> int:
     entered = time.monotonic()
     if options.time and options.programs:
         raise BadInputError("--time and --programs exclude each other")
+    _describe(options)
     subject = subject_of(options)
     target = subject.target
     bug = subject.bug.name if subject.bug else None
@@ -60,7 +64,28 @@ def command(options: argparse.Namespace) -> int:
         finally:
             view.clear()
         print(summary(final, Path(workdir.crashes.directory)))
+        if options.device:
+            _write_learned(workdir, guest)
     return int(ExitCode.FOUND if final.crashes else ExitCode.NOTHING_FOUND)
+
+
+def _describe(options: argparse.Namespace) -> None:
+    """Have a description made if there is none, and a working directory named for the device."""
+    if options.device is None and options.module is None:
+        return
+    if options.device is None or options.module is None or options.target is not None:
+        raise BadInputError("--device and --module go together, and without --target")
+    name = options.device.removeprefix("/dev/").replace("/", "-")
+    options.workdir = options.workdir or default_workdir(name, options.bug)
+    options.target = describe(options.device, options.module, options.workdir)
+
+
+def _write_learned(workdir: Workdir, guest: Guest) -> None:
+    programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
+    path = workdir.root / LEARNED
+    known = known_ioctls(guest, programs)
+    path.write_text(learned(guest.target, map(decode, programs), known))
+    print(f"what was learned of the device is in {path}, to be edited")
 
 
 class _announce_start:  # noqa: N801 - used like a function

@@ -12,12 +12,14 @@ from fuzzer.engine.parents import LONG, Parents
 from fuzzer.machine.channel import PROGRAM_SIZE, Comparisons
 from fuzzer.program.cost import SLOW, cost_of
 from fuzzer.program.hints import Hints
+from fuzzer.program.stress import fitted
 from fuzzer.program.wire import split
 
 # Programs of the corpus that wait to be looked into; older ones give way.
 _WAITING = 256
 # Programs made of hints that wait to be run, the most promising of each program first.
 _READY = 50_000
+_LONGEST = PROGRAM_SIZE // 8
 
 _Heap: TypeAlias = list[tuple[int, int, bytes]]
 
@@ -52,19 +54,24 @@ class Hinting:
         hints = Hints(
             program,
             comparisons.found,
-            max_size=PROGRAM_SIZE // 8,
+            max_size=_LONGEST,
             max_calls=self._max_calls,
         )
         for number in range(len(hints)):
-            made = hints.apply(number)
-            cost = cost_of(split(made))
-            ready = self._ready[(cost > LONG) + (cost >= SLOW)]
-            key = hash(made)
-            if key not in self._seen and len(ready) < _READY:
-                self._seen.add(key)
-                heapq.heappush(ready, (number, len(self._seen), made))
+            chunks = split(hints.apply(number))
+            self._add(number, chunks)
+            # A number that was put there tells the size of its buffer.
+            self._add(number, list(map(fitted, chunks)))
         for found in comparisons.found:
             self._fuzzer.note_comparison(found.a, found.b, found.size)
+
+    def _add(self, rank: int, chunks: list[bytes]) -> None:
+        made, cost = b"".join(chunks), cost_of(chunks)
+        ready = self._ready[(cost > LONG) + (cost >= SLOW)]
+        key = hash(made)
+        if key not in self._seen and len(ready) < _READY and len(made) <= _LONGEST:
+            self._seen.add(key)
+            heapq.heappush(ready, (rank, len(self._seen), made))
 
     def take(self, parents: Parents) -> bytes | None:
         """Return a program made of hints, every other time that there is one.

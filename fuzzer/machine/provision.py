@@ -13,7 +13,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.cache import build_once, content_key
+from fuzzer.cache import build_once, content_key, keep_entry
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine import channel as layout
 from fuzzer.machine.accel import Accel
@@ -59,6 +59,7 @@ class Guest:
         return self._restore(channel)
 
     def _restore(self, channel: layout.Channel | None) -> Machine:
+        keep_entry(self.template.directory)
         machine = Machine.restore(self.template, channel=channel)
         self.equip(machine)
         return machine

@@ -23,7 +23,7 @@ from fuzzer.program.program import (
     N_FILES,
     Op,
 )
-from fuzzer.program.stress import Stresser, buffer_size, can_fail, has_forms
+from fuzzer.program.stress import Stresser, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.stretch import Stretcher
 from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE, split
 from fuzzer.target.target import Target
@@ -33,6 +33,9 @@ _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
 _IOCTL, _OPEN, _LOAD = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD)
+
+# How often an ioctl's buffer is given the size that its number tells.
+_FIT = 0.2
 
 # Of the programs that may take long, so many are made to.
 _SLOW = 0.5
@@ -363,6 +366,8 @@ class Mutator:
         else:
             self._replace(chunks, room)
             return
+        if chunk[0] == _IOCTL and rand() < _FIT and len(fit := fitted(chunk)) - len(chunk) <= room:
+            chunks[index] = chunk = fit
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         data = chunk[body:]
         if chunk[0] == _IOCTL and len(data) >= 8 and rand() < 0.5:

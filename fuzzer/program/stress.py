@@ -89,6 +89,16 @@ def buffer_size(chunk: bytes) -> int:
     return 0
 
 
+def fitted(chunk: bytes) -> bytes:
+    """Return an ioctl with a buffer of the size that its number tells; others as they are."""
+    size = int.from_bytes(chunk[4:8], "little") >> 16 & 0x3FFF
+    body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+    if chunk[0] != _IOCTL or chunk[2] & FLAG_VALUE or size in (0, len(chunk) - body):
+        return chunk
+    data = chunk[body:][:size].ljust(size, b"\0")
+    return chunk[:16] + size.to_bytes(2, "little") + chunk[18:body] + data
+
+
 class Stresser:
     """Chooses conditions; the same ``rng`` state gives the same choices."""
 
