@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	2
+#define CH_VERSION	3
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -37,6 +37,14 @@
  * fuzzer: telling them apart fills the corpus with ever longer writes.
  */
 #define CH_COUNTER_MAX	8
+
+/*
+ * What ioctls cover is counted once more by number, for those in contexts:
+ * what they share, such as the check of a header, is new for each of them.
+ * The counter is the one at n_counters + hash of block and context.
+ */
+#define CH_MAX_CONTEXTS	48
+#define CH_CONTEXT_COUNTERS 8192	/* a power of two */
 
 /* What the host asks for. */
 enum ch_command {
@@ -82,7 +90,9 @@ struct ch_header {
 	char module_params[512];
 	char exec_args[1024];		/* each ends with a NUL */
 	uint32_t exec_timeout_ms;
-	char pad[0x800 - 1796];
+	uint32_t n_contexts;
+	uint32_t contexts[CH_MAX_CONTEXTS];	/* ioctl numbers */
+	char pad[0x800 - 1992];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */

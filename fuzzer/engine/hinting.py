@@ -12,6 +12,7 @@ from fuzzer.engine.parents import LONG, Parents
 from fuzzer.machine.channel import PROGRAM_SIZE, Comparisons
 from fuzzer.program.cost import SLOW, cost_of
 from fuzzer.program.hints import Hints
+from fuzzer.program.program import Op
 from fuzzer.program.stress import fitted
 from fuzzer.program.wire import split
 
@@ -45,12 +46,15 @@ class Hinting:
         """Return a program to run with :meth:`Channel.post_comparing`, or None."""
         return self._wanted.popleft() if self._wanted else None
 
-    def learn(self, program: bytes, comparisons: Comparisons) -> None:
-        """Make programs of what was compared when one ran."""
+    def learn(self, program: bytes, comparisons: Comparisons) -> set[int]:
+        """Make programs of what was compared when one ran; return the driver's ioctl numbers.
+
+        Those are what the number of an ioctl was compared with.
+        """
         if not comparisons.able:
             self._able = False
             self._wanted.clear()
-            return
+            return set()
         hints = Hints(
             program,
             comparisons.found,
@@ -64,6 +68,7 @@ class Hinting:
             self._add(number, list(map(fitted, chunks)))
         for found in comparisons.found:
             self._fuzzer.note_comparison(found.a, found.b, found.size)
+        return _numbers(program, comparisons)
 
     def _add(self, rank: int, chunks: list[bytes]) -> None:
         made, cost = b"".join(chunks), cost_of(chunks)
@@ -89,3 +94,17 @@ class Hinting:
         else:
             ready = short
         return heapq.heappop(ready)[2] if ready else None
+
+
+def _numbers(program: bytes, comparisons: Comparisons) -> set[int]:
+    chunks = split(program)
+    numbers = {
+        call: int.from_bytes(chunk[4:8], "little")
+        for call, chunk in enumerate(chunks)
+        if chunk[0] == Op.IOCTL
+    }
+    return {
+        found.a
+        for found in comparisons.found
+        if found.constant and found.size >= 4 and found.b == numbers.get(found.call)
+    }

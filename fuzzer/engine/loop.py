@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,16 @@ from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import COUNTERS, PROGRAM_SIZE, Channel, Status
+from fuzzer.machine.channel import (
+    CONTEXT_COUNTERS,
+    COUNTERS,
+    MAX_CONTEXTS,
+    PROGRAM_SIZE,
+    Channel,
+    Status,
+)
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
+from fuzzer.machine.provision import Guest, equip_contexts
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.target.target import ResetKind
@@ -90,9 +97,12 @@ class Loop:
         self._spool = Spool(options.workdir)
         self._recorded: dict[str, int] = {}
         self._covered = 0
-        n_blocks = len(guest.blocks)
-        self.counters = self.channel.counters(n_blocks)
-        fuzzer.register_counters(self.channel.address(COUNTERS), n_blocks)
+        self._seen = 0
+        self._contexts = list(guest.contexts)
+        self._n_counters = len(guest.blocks) + CONTEXT_COUNTERS
+        self.counters = self.channel.counters(self._n_counters)
+        self._block_counters = self.channel.counters(len(guest.blocks))
+        fuzzer.register_counters(self.channel.address(COUNTERS), self._n_counters)
         self._mutator = Mutator(
             guest.target,
             random.Random(options.seed),
@@ -170,19 +180,20 @@ class Loop:
             self.statistics.publish(self._covered)
 
     def _note_coverage(self, data: bytes) -> None:
-        covered = self._covered | int.from_bytes(self.counters, "little")
-        if covered != self._covered:
-            self._covered = covered
+        seen = self._seen | int.from_bytes(self.counters, "little")
+        if seen != self._seen:
+            self._seen = seen
+            self._covered |= int.from_bytes(self._block_counters, "little")
             if self._by_coverage:
                 self._mutator.note(data)
                 self._parents.note(data)
                 if self._hinting:
                     self._hinting.want(data)
         if not self._by_coverage:
-            self.channel.clear_counters(len(self.guest.blocks))
+            self.channel.clear_counters(self._n_counters)
 
     def _end_race(self) -> None:
-        self.channel.clear_counters(len(self.guest.blocks))
+        self.channel.clear_counters(self._n_counters)
         self._races_left -= 1
         if not self._races_left:
             self._ahead = None
@@ -204,7 +215,14 @@ class Loop:
             self._lose(program)
         elif not (header.log_length or header.status) or not self._examine(program):
             self.history.append(program)
-            self._hinting.learn(program, self.channel.comparisons())
+            found = self._hinting.learn(program, self.channel.comparisons())
+            self._add_contexts(found)
+
+    def _add_contexts(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number not in self._contexts and len(self._contexts) < MAX_CONTEXTS:
+                self._contexts.append(number)
+        equip_contexts(self.channel, self._contexts)
 
     def mutate_ahead(self, asked: bytes) -> None:
         """Make a program while another one runs, to have it ready."""
@@ -269,7 +287,7 @@ class Loop:
 
     def _clear(self) -> None:
         # libFuzzer must not keep a crashing program in its corpus either.
-        self.channel.clear_counters(len(self.guest.blocks))
+        self.channel.clear_counters(self._n_counters)
         self.restore()
         self.statistics.publish(self._covered)
 
@@ -278,6 +296,7 @@ class Loop:
         self.machine.close()
         guest = self._racing if self._racing and self._races_left else self.guest
         self.machine = guest.restore(self.channel)
+        equip_contexts(self.channel, self._contexts)
         self.history.clear()
         self.statistics.counts.restores += 1
 

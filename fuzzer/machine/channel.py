@@ -20,7 +20,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.program.comparison import Comparison
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 2
+VERSION = 3
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -31,6 +31,7 @@ COUNTERS, COUNTERS_SIZE = 0x80000, 0x40000
 TABLE, TABLE_SIZE = 0x400000, 0x400000
 BULK, BULK_SIZE = 0x800000, 0x800000
 MAX_CALLS = 128
+MAX_CONTEXTS, CONTEXT_COUNTERS = 48, 8192
 CALL_COMPARISONS = 512
 
 FLAG_TSC = 0x1
@@ -82,7 +83,9 @@ class Header(ctypes.Structure):
         ("module_params", ctypes.c_char * 512),
         ("exec_args", ctypes.c_char * 1024),
         ("exec_timeout_ms", ctypes.c_uint32),
-        ("pad", ctypes.c_char * (0x800 - 1796)),
+        ("n_contexts", ctypes.c_uint32),
+        ("contexts", ctypes.c_uint32 * MAX_CONTEXTS),
+        ("pad", ctypes.c_char * (0x800 - 1992)),
         ("done_seq", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
         ("error", ctypes.c_int32),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.template import Template, check_space
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
+from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import ResetKind, Target
 
 _KEEP = 12
@@ -45,6 +47,7 @@ class Guest:
     table_base: int
     table: bytes
     reset: bytes
+    contexts: tuple[int, ...]
 
     def restore(self, channel: layout.Channel | None = None) -> Machine:
         """Return a fresh machine in the template's state, ready for programs.
@@ -72,9 +75,18 @@ class Guest:
         header.table_base = self.table_base & 0xFFFFFFFFFFFFFFFF
         header.table_length = len(self.table) // 4
         header.n_counters = len(self.blocks)
+        equip_contexts(channel, self.contexts)
         header.reset_length = len(self.reset)
         header.reset_reload = self.target.reset.kind is ResetKind.RELOAD
         header.call_timeout_ms = self.target.call_timeout_ms
+
+
+def equip_contexts(channel: layout.Channel, numbers: Sequence[int]) -> None:
+    """Have coverage of ioctls with these numbers counted for each of them as well."""
+    header = channel.header
+    numbers = numbers[: layout.MAX_CONTEXTS]
+    header.contexts[: len(numbers)] = numbers
+    header.n_contexts = len(numbers)
 
 
 def _environment_key(hardware: Hardware, accel: Accel) -> str:
@@ -131,9 +143,10 @@ def reset_program(target: Target) -> bytes:
 def describe(template: Template, target: Target, kernel: Kernel, driver: Driver) -> Guest:
     """Return the guest for a machine that has the driver loaded."""
     blocks = read_blocks(driver.object)
-    if len(blocks) > layout.COUNTERS_SIZE:
+    room = layout.COUNTERS_SIZE - layout.CONTEXT_COUNTERS
+    if len(blocks) > room:
         raise InfrastructureError(
-            f"{driver.object.name} has {len(blocks)} blocks, at most {layout.COUNTERS_SIZE} fit"
+            f"{driver.object.name} has {len(blocks)} blocks, at most {room} fit"
         )
     table = make_table(blocks, template.sections, layout.TABLE_SIZE // 4)
     return Guest(
@@ -146,6 +159,7 @@ def describe(template: Template, target: Target, kernel: Kernel, driver: Driver)
         table.base,
         array.array("I", table.entries).tobytes(),
         reset_program(target),
+        tuple(dict.fromkeys(s.number for s in target.calls if isinstance(s, IoctlSpec))),
     )
 
 

@@ -51,6 +51,9 @@ _FEW = 3
 # Bytes of a payload that are searched for small values.
 _SEARCHED = 512
 
+# An ioctl's payload of so many bytes is taken for one struct, which has few members.
+_STRUCT = 64
+
 
 class Kind(enum.StrEnum):
     """How a value is in a program."""
@@ -107,6 +110,7 @@ class CallView:
         self._fields = (_ARG, _CMD) if is_value else _FIELDS[self.op]
         if self.op in _WITH_PARTS and chunk[2] & FLAG_VECTOR:
             self._fields = (*self._fields, _CMD)
+        self._is_struct = self.op == _IOCTL and len(self.data) <= _STRUCT
         self._aligned: dict[int, dict[bytes, list[int]]] = {}
 
     def matches(self, value: int, size: int) -> Iterator[Match]:
@@ -238,7 +242,8 @@ class CallView:
                 yield from self._at(places, width, "little", size, strong=True)
                 yield from self._at(self._find(pattern[::-1]), width, "big", size, strong=True)
                 continue
-            if narrow and low <= 8:
+            # A struct's 16-bit member is compared with something wider as well.
+            if narrow and low <= 8 and not (width == 2 and self._is_struct):
                 continue
             places = self._find_aligned(pattern)
             few = bool(low) and not narrow and len(places) <= _FEW
@@ -250,7 +255,8 @@ class CallView:
     def _at(
         self, places: list[int], width: int, order: _Order, size: int, *, strong: bool
     ) -> Iterator[Match]:
-        for at in islice(places, _OCCURRENCES if strong or width == size else 2):
+        many = strong or width == size or self._is_struct
+        for at in islice(places, _OCCURRENCES if many else 2):
             place = (at, width, order)
             yield Match(Kind.BYTES, strong, partial(self._put_bytes, place, size))
 

@@ -273,12 +273,17 @@ void call_make(struct thread *thread, const struct step *step,
 	bool faulted = false;
 	const uint8_t *out = NULL;
 	int64_t ret, out_length = 0;
-	uint32_t took = 0;
+	uint32_t took = 0, context = 0;
+	size_t covered = 0;
 	int error;
 
 	note_progress();
 	if (call->op == W_LOAD)
 		coverage_fold(thread->cover);
+	if (result)
+		context = coverage_context(call);
+	if (context)
+		covered = coverage_count(thread->cover);
 	if (call->fault)
 		fault_arm(thread->fail_nth, call->fault);
 	if (timed)
@@ -290,6 +295,8 @@ void call_make(struct thread *thread, const struct step *step,
 		took = (uint32_t)ticks() - took;
 	if (call->fault)
 		faulted = fault_disarm(thread->fail_nth);
+	if (context)
+		coverage_fold_context(thread->cover, covered, context);
 	if (call->op == W_LOAD && ret)
 		coverage_drop(thread->cover);
 	else if (call->op == W_LOAD)

@@ -11,6 +11,8 @@
 
 #include "executor.h"
 
+_Static_assert(1u << (32 - 19) == CH_CONTEXT_COUNTERS, "the hash does not fit");
+
 /* The calling thread's own. */
 static __thread int kcov = -1;
 static __thread uint64_t *recorded;
@@ -86,6 +88,43 @@ void coverage_fold(uint64_t *cover)
 	}
 	header->n_pcs += n;
 	coverage_drop(cover);
+}
+
+/* The context of a call, 1 and up; 0 if it has none. */
+uint32_t coverage_context(const struct w_call *call)
+{
+	uint32_t n = header->n_contexts;
+
+	if (call->op != W_IOCTL || comparing || n > CH_MAX_CONTEXTS)
+		return 0;
+	for (uint32_t i = 0; i < n; i++)
+		if (header->contexts[i] == call->cmd)
+			return i + 1;
+	return 0;
+}
+
+size_t coverage_count(const uint64_t *cover)
+{
+	return count_of(cover);
+}
+
+/* Count what was covered since there were so many pcs, for a context alone. */
+void coverage_fold_context(const uint64_t *cover, size_t first, uint32_t context)
+{
+	const uint32_t *table = (const uint32_t *)(channel + CH_TABLE);
+	uint64_t base = header->text_start + header->table_base;
+	uint64_t length = header->table_length;
+	uint8_t *counters = channel + CH_COUNTERS + header->n_counters;
+	size_t n = count_of(cover);
+
+	for (size_t i = first; i < n; i++) {
+		uint64_t offset = cover[i + 1] - base;
+		uint32_t block = offset < length ? table[offset] : 0;
+		uint32_t hash = (block + context * 0x9e3779b1u) * 0x85ebca6bu;
+
+		if (block)
+			counters[hash >> 19] = 1;
+	}
 }
 
 /* Copy out the pcs themselves; returns how many. */

@@ -45,6 +45,10 @@ void log_drain(void);
 uint64_t *coverage_open(size_t entries);
 void coverage_drop(uint64_t *cover);
 void coverage_fold(uint64_t *cover);
+uint32_t coverage_context(const struct w_call *call);
+size_t coverage_count(const uint64_t *cover);
+void coverage_fold_context(const uint64_t *cover, size_t first,
+			   uint32_t context);
 size_t coverage_copy(const uint64_t *cover, uint64_t *to, size_t room);
 bool coverage_record(unsigned int mode);
 void coverage_forget(void);
