@@ -13,7 +13,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from fuzzer.crash.judge import Outcome, run_program
 from fuzzer.crash.setups import LEAK, Setups
@@ -65,6 +65,7 @@ class Explorer:
         self._to_fail: deque[bytes] = deque()
         self._to_leak: deque[bytes] = deque()
         self._leaks_at = 0.0
+        self._pinning: Iterator[None] | None = None
         self._faults: Iterator[bytes] | None = None
         self._benches = {
             "plain": _Bench(lambda: setups.plain),
@@ -95,6 +96,12 @@ class Explorer:
     def step(self) -> bool:
         """Do a piece of work; tell whether there was any."""
         return any(next(self._work)() for _ in range(self._n_work))
+
+    def close(self) -> None:
+        """End the machines, and report what is not pinned down yet."""
+        if isinstance(self._pinning, Generator):
+            self._pinning.close()
+        self.drop_machines()
 
     def drop_machines(self) -> None:
         """End the machines; the next step takes fresh ones."""
@@ -175,30 +182,38 @@ class Explorer:
 
     def _leaking(self) -> bool:
         """Look for memory that the next programs of the corpus lose."""
-        if not self._to_leak or time.monotonic() < self._leaks_at:
-            return False
-        taken = [self._to_leak.popleft() for _ in range(min(_LEAK_BATCH, len(self._to_leak)))]
-        self._pin_leak(taken)
-        self._leaks_at = time.monotonic() + _LEAK_PAUSE
+        if self._pinning is None:
+            if not self._to_leak or time.monotonic() < self._leaks_at:
+                return False
+            taken = [self._to_leak.popleft() for _ in range(min(_LEAK_BATCH, len(self._to_leak)))]
+            self._pinning = self._pin_leak(taken)
+        # A look takes seconds, so there is one at a time.
+        if next(self._pinning, self) is self:
+            self._pinning = None
+            self._leaks_at = time.monotonic() + _LEAK_PAUSE
         return True
 
-    def _pin_leak(self, programs: list[bytes]) -> None:
+    def _pin_leak(self, programs: list[bytes]) -> Iterator[None]:
         """Look for a leak, and halve the programs until one is left that has it."""
         outcome = self._lost_by(programs)
-        if outcome.splat is None:
-            return
-        splat = outcome.splat
-        while len(programs) > 1 and splat.kind == LEAK:
-            half = len(programs) // 2
-            for part in (programs[:half], programs[half:]):
-                again = self._lost_by(part)
-                if again.splat is not None:
-                    programs, outcome, splat = part, again, again.splat
+        try:
+            while len(programs) > 1 and outcome.splat and outcome.splat.kind == LEAK:
+                half = len(programs) // 2
+                for part in (programs[:half], programs[half:]):
+                    yield
+                    again = self._lost_by(part)
+                    if again.splat:
+                        programs, outcome = part, again
+                        break
+                else:
                     break
-            else:
-                break
-        history = tuple(programs[:-1])
-        self._sight(Sighting(splat.title, splat.kind, programs[-1], history, outcome.log, NAME))
+        finally:
+            # Also when the campaign ends before it is pinned down.
+            if splat := outcome.splat:
+                history = tuple(programs[:-1])
+                self._sight(
+                    Sighting(splat.title, splat.kind, programs[-1], history, outcome.log, NAME)
+                )
 
     def _lost_by(self, programs: list[bytes]) -> Outcome:
         with self._setups.leaking.restore() as machine:

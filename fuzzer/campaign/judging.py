@@ -102,6 +102,10 @@ class JudgeProcess:
         """Use some time that is left to explore; tell whether there was anything to do."""
         return self._guarded(self._explorer.step)
 
+    def finish_exploring(self) -> None:
+        """End the explorer's machines; what it has found so far is to be judged."""
+        self._explorer.close()
+
     def _guarded(self, work: Callable[[], bool]) -> bool:
         try:
             return work()
@@ -236,7 +240,9 @@ def main() -> None:
             waiting = len(task.workdir.spool.waiting())
             status.write(f"{waiting} to judge" if waiting else READY)
             explored = not worked and not ending and judging.explore()
-            ending = ending or _asked_to_end(0.0 if worked or explored else 0.3)
+            if not ending and _asked_to_end(0.0 if worked or explored else 0.3):
+                ending = True
+                judging.finish_exploring()
             if ending and not worked and not task.workdir.spool.waiting():
                 break
         judging.close()

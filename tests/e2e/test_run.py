@@ -11,6 +11,8 @@ import pexpect
 import pytest
 
 from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.target.calls import IoctlSpec
+from fuzzer.target.target import load_target
 from tests.e2e.pkvfuzz_process import COMMAND, ROOT, environment, pkvfuzz
 
 STALE_READ = "KASAN: slab-use-after-free Read in pkv_store_last"
@@ -150,3 +152,21 @@ def test_a_seed_program_converts_to_wire_and_back(tmp_path: Path) -> None:
     (tmp_path / "again.prog").write_text(text)
     assert pkvfuzz("convert", "again.prog", "-o", "wire2", cwd=tmp_path).returncode == 0
     assert (tmp_path / "wire").read_bytes() == (tmp_path / "wire2").read_bytes()
+
+
+def test_a_driver_without_a_description_is_fuzzed_and_described(tmp_path: Path) -> None:
+    module = ROOT / "tests" / "drivers" / "cmdp"
+    done = pkvfuzz(
+        *("run", "--device", "/dev/cmdp", "--module", module, "--programs", 12000, "--seed", 1),
+        *("--workdir", tmp_path),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    match = re.search(r"(\d+)/(\d+) blocks", done.stdout)
+    assert match
+    covered, total = map(int, match.groups())
+    assert covered > 0.35 * total
+    learned = load_target(tmp_path / "learned.yaml")
+    numbers = {spec.number for spec in learned.calls if isinstance(spec, IoctlSpec)}
+    described = load_target(module / "cmdp.yaml")
+    assert {s.number for s in described.calls if isinstance(s, IoctlSpec)} <= numbers

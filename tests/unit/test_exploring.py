@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the judge does with spare time, on machines that exist only here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import pytest
+
+from fuzzer.campaign import exploring
+from fuzzer.campaign.exploring import Explorer
+from fuzzer.crash.judge import Outcome
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.splat import Splat
+from fuzzer.machine.channel import CallResult, Command, Status
+from fuzzer.machine.machine import Run
+from fuzzer.program.mechanisms import Mechanisms
+from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.wire import decode, encode
+from fuzzer.target.target import load_target
+
+TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
+WRITE, READ = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4)
+NOTHING = Mechanisms(faults=False, races=False, leaks=False)
+SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,-; f+0x1/0x2 [d]\n"
+
+
+class FakeMachine:
+    """Has three allocations in each call; splats when it is told to."""
+
+    def __init__(self, ran: list[Program], splats: Callable[[Program], bool]) -> None:
+        self._ran, self._splats = ran, splats
+        self.channel = self
+        self._results: list[CallResult] = []
+
+    def run(self, program: bytes, timeout: float) -> Run:
+        calls = decode(program)
+        self._ran.append(calls)
+        self._results = [CallResult(0, 0, b"", 0, 1 <= call.fault <= 3) for call in calls]
+        return Run(Status.OK, [], 0, SPLAT if self._splats(calls) else b"", 0)
+
+    def results(self) -> list[CallResult]:
+        return self._results
+
+    def command(self, command: Command, timeout: float) -> Status:
+        return Status.OK
+
+    def log(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> FakeMachine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class FakeSetups:
+    """Hands out fake machines; programs with ``leaky`` calls lose memory."""
+
+    def __init__(self, splats: Callable[[Program], bool] = lambda program: False) -> None:
+        self.ran: list[Program] = []
+        self.raced: list[Program] = []
+        self.leaky: Call | None = None
+        self.plain = self._guest(self.ran, splats)
+        self.racing = self._guest(self.raced, splats)
+        self.leaking = self._guest([], splats)
+
+    def _guest(self, ran: list[Program], splats: Callable[[Program], bool]) -> Any:
+        class Guest:
+            def restore(self) -> FakeMachine:
+                return FakeMachine(ran, splats)
+
+        return Guest()
+
+    def leak_of(self, machine: FakeMachine, programs: Sequence[bytes]) -> Outcome:
+        lost = any(self.leaky in decode(program) for program in programs)
+        leak = Splat("memory leak in f", "leak", "f", True, "unreferenced object")
+        return Outcome(leak if lost else None, b"")
+
+
+def explorer(setups: FakeSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
+    return Explorer(cast(Setups, setups), TARGET, mechanisms, 1, sighted.append)
+
+
+@pytest.fixture(autouse=True)
+def _short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exploring, "_SLICE", 0.02)
+    monkeypatch.setattr(exploring, "_LEAK_PAUSE", 0.0)
+
+
+def test_without_a_corpus_there_is_nothing_to_do() -> None:
+    assert not explorer(FakeSetups(), Mechanisms(), []).step()
+
+
+def test_every_allocation_of_every_call_fails_until_there_are_no_more() -> None:
+    setups = FakeSetups()
+    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    work.note(encode((WRITE, READ)))
+    for _ in range(4):
+        work.step()
+    expected = [(dataclasses.replace(WRITE, fault=n), READ) for n in (1, 2, 3, 4)]
+    expected += [(WRITE, dataclasses.replace(READ, fault=n)) for n in (1, 2, 3, 4)]
+    start = setups.ran.index(expected[0])
+    assert any(
+        setups.ran[at : at + len(expected)] == expected for at in range(start, len(setups.ran))
+    )
+
+
+def test_what_splats_is_told_with_the_programs_before_it() -> None:
+    sighted: list[Sighting] = []
+    setups = FakeSetups(lambda program: any(call.fault == 3 for call in program))
+    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), sighted)
+    work.note(encode((WRITE,)))
+    for _ in range(4):
+        work.step()
+    assert sighted
+    assert sighted[0].title == "WARNING in f"
+    assert any(call.fault == 3 for call in decode(sighted[0].program))
+    at = [encode(calls) for calls in setups.ran].index(sighted[0].program)
+    assert list(sighted[0].history) == [encode(calls) for calls in setups.ran[:at]]
+
+
+def test_races_run_on_several_vcpus_and_a_few_times() -> None:
+    setups = FakeSetups()
+    work = explorer(setups, dataclasses.replace(NOTHING, races=True), [])
+    work.note(encode((WRITE, READ)))
+    for _ in range(2):
+        work.step()
+    assert setups.raced
+    assert all(any(call.thread for call in calls) for calls in setups.raced)
+    assert setups.raced[0] == setups.raced[4]
+    assert not any(call.thread for calls in setups.ran for call in calls)
+
+
+def test_a_leak_is_pinned_to_the_program_that_has_it() -> None:
+    sighted: list[Sighting] = []
+    setups = FakeSetups()
+    setups.leaky = Call(Op.WRITE, data=b"7")
+    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
+    for number in range(20):
+        work.note(encode((Call(Op.WRITE, data=str(number).encode()),)))
+    for _ in range(40):
+        work.step()
+    assert [(s.title, decode(s.program), s.history) for s in sighted] == [
+        ("memory leak in f", (setups.leaky,), ())
+    ]
+
+
+def test_a_leak_that_is_not_pinned_down_at_the_end_is_told_as_far_as_it_is() -> None:
+    sighted: list[Sighting] = []
+    setups = FakeSetups()
+    setups.leaky = Call(Op.WRITE, data=b"7")
+    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
+    programs = [encode((Call(Op.WRITE, data=str(n).encode()),)) for n in range(20)]
+    for program in programs:
+        work.note(program)
+    while not work._pinning:
+        work.step()
+    work.close()
+    assert [s.title for s in sighted] == ["memory leak in f"]
+    assert [*sighted[0].history, sighted[0].program] == programs
