@@ -49,6 +49,7 @@ class EngineOptions:
             "len_control": 0,
             # Time limits are the executor's; a restore may take a while.
             "timeout": 1 << 30,
+            "report_slow_units": 1 << 30,
             "rss_limit_mb": 0,
             "detect_leaks": 0,
             "handle_int": 0,
