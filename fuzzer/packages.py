@@ -18,7 +18,9 @@ from typing import NamedTuple
 from fuzzer.paths import cache_dir
 
 # Commands that build or run something. Any other installs no package.
-MACHINE_COMMANDS = frozenset({"bench", "replay", "run", "shell", "test"})
+MACHINE_COMMANDS = frozenset(
+    {"bench", "corpus merge", "corpus minimize", "replay", "run", "shell", "test"}
+)
 
 PREFERRED_KERNEL_SOURCE = "linux-source-6.12"
 
@@ -72,7 +74,8 @@ def command_of(argv: Sequence[str]) -> str:
     if {"-h", "--help", "--version"} & set(before):
         return ""
     words = [word for word in before if not word.startswith("-")]
-    return words[0] if words and words[0] in MACHINE_COMMANDS else ""
+    names = (words[0], " ".join(words[:2])) if words else ()
+    return next((name for name in names if name in MACHINE_COMMANDS), "")
 
 
 def brings_kernel(argv: Sequence[str]) -> bool:

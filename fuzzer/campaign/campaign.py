@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from fuzzer.campaign.children import Child
+from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.subject import Subject, identify
@@ -85,6 +86,7 @@ def _sum(first: WorkerCounts, second: WorkerCounts) -> WorkerCounts:
         first.lost + second.lost,
         first.timeouts + second.timeouts,
         max(first.fuzzing, second.fuzzing),
+        first.flaky + second.flaky,
     )
 
 
@@ -113,6 +115,7 @@ class Campaign:
         self._until = until
         self._enough = False
         self._workdir = options.workdir
+        self._corpus_count = CorpusCount(self._workdir.corpus)
         self._workers = [_Worker(f"worker-{i}") for i in range(options.vms)]
         self._covered: set[int] = set(guest.load_blocks)
         self._judge: Child | None = None
@@ -362,7 +365,7 @@ class Campaign:
             counts=total,
             covered=len(self._covered),
             blocks=len(self._guest.blocks),
-            corpus=sum(1 for _ in self._workdir.corpus.iterdir()),
+            corpus=self._corpus_count.count(),
             crashes=self._crashes(),
             waiting=len(spool.waiting()),
             replaced=self._replaced,

@@ -67,12 +67,26 @@ class Workdir:
         try:
             for directory in (self.corpus, self.logs):
                 directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        with self.locked():
+            self._check(identity)
+            self.spool.create()
+            self.crashes.recover()
+            yield
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others out of a directory that exists.
+
+        Raises:
+            BadInputError: it is in use.
+            InfrastructureError: it cannot be written.
+        """
+        try:
             lock = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise InfrastructureError(
-                f"the working directory {self.root} cannot be written: {error.strerror}. "
-                "Give another with --workdir"
-            ) from error
+            raise self._not_writable(error) from error
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,12 +95,15 @@ class Workdir:
                     f"the working directory {self.root} is in use by another campaign. "
                     "Wait for it, or give another with --workdir"
                 ) from error
-            self._check(identity)
-            self.spool.create()
-            self.crashes.recover()
             yield
         finally:
             os.close(lock)
+
+    def _not_writable(self, error: OSError) -> InfrastructureError:
+        return InfrastructureError(
+            f"the working directory {self.root} cannot be written: {error.strerror}. "
+            "Give another with --workdir"
+        )
 
     def _check(self, identity: dict[str, object]) -> None:
         path = self.root / "campaign.json"

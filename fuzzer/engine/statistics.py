@@ -12,14 +12,15 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-_COUNTS = struct.Struct("<7Q")
+_COUNTS = struct.Struct("<8Q")
 
 
 @dataclass(slots=True)
 class WorkerCounts:
     """Counts of one worker process.
 
-    ``lost`` are machines that died or hung without a splat of their own.
+    ``lost`` are machines that died or hung without a splat of their own,
+    ``flaky`` programs that covered something new and not when run again.
     """
 
     programs: int = 0
@@ -29,6 +30,7 @@ class WorkerCounts:
     lost: int = 0
     timeouts: int = 0
     fuzzing: int = 0
+    flaky: int = 0
 
 
 class WorkerStatistics:
@@ -55,6 +57,7 @@ class WorkerStatistics:
             counts.lost,
             counts.timeouts,
             counts.fuzzing,
+            counts.flaky,
         )
         self._map[_COUNTS.size :] = covered.to_bytes(self._n_blocks, "little")
 

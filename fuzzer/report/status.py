@@ -112,7 +112,8 @@ def summary(snapshot: Snapshot, store: Path) -> str:
         ),
         (
             f"{_share(snapshot.covered, snapshot.blocks)} covered of all instrumented ones, "
-            f"{snapshot.corpus} programs in the corpus"
+            f"{snapshot.corpus} programs in the corpus, {counts.flaky} kept out because what "
+            "they covered did not repeat"
         ),
         (
             f"{counts.restores} restores, {counts.lost} machines lost, "

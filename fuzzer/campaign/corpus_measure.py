@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What programs cover on a machine of their own, and whether it repeats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from fuzzer.crash.judge import run_program
+from fuzzer.engine.buckets import blocks_of, features_of, repeated
+from fuzzer.engine.loop import RESTORE_EVERY
+from fuzzer.machine.channel import CONTEXT_COUNTERS, MAX_CONTEXTS
+from fuzzer.machine.machine import LostMachineError, Machine
+from fuzzer.machine.provision import Guest, equip_contexts
+from fuzzer.program.program import Op
+from fuzzer.program.wire import decode
+from fuzzer.target.target import ResetKind
+
+# Machines that may get lost (their QEMU killed from outside) before this is given up.
+_MAX_LOST = 5
+
+
+class Bench:
+    """A machine that runs one program after the other, replaced as the fuzzing loop does.
+
+    ``programs`` are those it is to run, or most of them.
+    """
+
+    def __init__(self, guest: Guest, programs: Iterable[bytes]) -> None:
+        self._guest = guest
+        self._contexts = contexts_for(guest.contexts, programs)
+        self._n_counters = len(guest.blocks) + CONTEXT_COUNTERS
+        self._machine: Machine | None = None
+        self._left = 0
+        self._lost = 0
+        each = guest.target.reset.kind is ResetKind.RESTORE
+        self._restore_every = 1 if each else RESTORE_EVERY
+
+    def __enter__(self) -> Self:
+        """Return the bench."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the machine."""
+        self._drop()
+
+    def run(self, program: bytes) -> bytes | None:
+        """Return a program's counters, the blocks' ones first; None if it crashed.
+
+        Raises:
+            LostMachineError: QEMU was killed from outside, again and again.
+        """
+        while True:
+            machine = self._fresh_enough()
+            machine.channel.clear_counters(self._n_counters)
+            try:
+                outcome = run_program(machine, program, late=False)
+            except LostMachineError:
+                self._drop()
+                self._lost += 1
+                if self._lost > _MAX_LOST:
+                    raise
+                continue
+            if outcome.splat is None:
+                return bytes(machine.channel.counters(self._n_counters))
+            self._drop()
+            return None
+
+    def _fresh_enough(self) -> Machine:
+        if self._machine is None or not self._left:
+            self._drop()
+            self._machine = self._guest.restore()
+            equip_contexts(self._machine.channel, self._contexts)
+            self._left = self._restore_every
+        self._left -= 1
+        return self._machine
+
+    def _drop(self) -> None:
+        if self._machine:
+            self._machine.close()
+        self._machine = None
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a number of programs cover.
+
+    ``features`` of a program by its name, of those that cover something that
+    the ones before them do not. ``flaky`` programs covered something in one run
+    and not in the other; ``flaky_features`` is all of that. ``crashed`` are the
+    names of those that crashed.
+    """
+
+    features: dict[str, int] = field(default_factory=dict)
+    total: int = 0
+    programs: int = 0
+    flaky: int = 0
+    flaky_features: int = 0
+    crashed: list[str] = field(default_factory=list)
+
+    def flaky_blocks(self, n_blocks: int) -> int:
+        """Return the number of blocks that no program covered each time, but some once."""
+        either = blocks_of(self.total | self.flaky_features, n_blocks)
+        return either - blocks_of(self.total, n_blocks)
+
+
+def contexts_for(described: Iterable[int], programs: Iterable[bytes]) -> tuple[int, ...]:
+    """Return the ioctl numbers to count coverage for: a campaign learns some while it runs.
+
+    They are those ``described``, then those that programs use most.
+    """
+    used: Counter[int] = Counter()
+    for program in programs:
+        used.update({call.cmd for call in decode(program) if call.op is Op.IOCTL})
+    frequent = (number for number, times in used.most_common() if times > 1)
+    return tuple(dict.fromkeys((*described, *frequent)))[:MAX_CONTEXTS]
+
+
+def measure(
+    programs: Iterable[tuple[str, bytes]],
+    run: Callable[[bytes], bytes | None],
+    *,
+    already: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Measured:
+    """Run each program twice; ``already`` are features that are covered anyway."""
+    found = Measured(total=already)
+    for name, program in programs:
+        found.programs += 1
+        progress(found.programs)
+        first = run(program)
+        second = None if first is None else run(program)
+        if first is None or second is None:
+            found.crashed.append(name)
+            continue
+        features = features_of(repeated(first, second))
+        once = features_of(first) | features_of(second)
+        if first != second and once & ~features:
+            found.flaky += 1
+            found.flaky_features |= once & ~features
+        if features & ~found.total:
+            found.features[name] = features
+            found.total |= features
+    return found

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a corpus a campaign starts with: all of it, or of a large one a part."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from fuzzer.cache import content_key
+from fuzzer.campaign.workdir import Workdir
+from fuzzer.engine.reserve import reserve_directory, reserve_names, tried_file, tried_names
+from fuzzer.errors import InfrastructureError
+from fuzzer.machine.provision import Guest
+from fuzzer.program.cost import cost_of
+from fuzzer.program.wire import split
+
+# Programs to start with, and what they may cost in small calls of some 20 µs each: a
+# few seconds. libFuzzer runs all of them before it fuzzes.
+START_PROGRAMS = 4000
+START_COST = 150_000.0
+# Part of all time that counting the corpus may take.
+_COUNTING_SHARE = 0.01
+
+
+def coverage_key(guest: Guest) -> str:
+    """Return a name for what coverage measured on this guest is comparable with."""
+    return content_key(guest.driver.key, guest.target.module.params)
+
+
+def set_aside(workdir: Workdir, key: str) -> int:
+    """Move what is too much to start with into the reserve; returns how much is to be tried.
+
+    Names are hashes, so which programs stay is left to chance, and always the
+    same. ``key`` is that of the guest: what was tried on another counts no more.
+
+    Raises:
+        InfrastructureError: the directory cannot be written.
+    """
+    reserve = reserve_directory(workdir.root)
+    try:
+        with os.scandir(workdir.corpus) as entries:
+            names = sorted(entry.name for entry in entries)
+        first = _start_of(workdir.corpus, names)
+        rest = names[len(first) :]
+        if rest and not reserve.exists():
+            # Many times faster than to move what may be nearly all.
+            workdir.corpus.rename(reserve)
+            workdir.corpus.mkdir()
+            _move(first, reserve, workdir.corpus)
+        else:
+            _move(rest, workdir.corpus, reserve)
+        if reserve.exists():
+            _begin_record(workdir.root, key, set(rest))
+    except OSError as error:
+        raise InfrastructureError(f"{workdir.root}: {error.strerror}") from error
+    return len(reserve_names(workdir.root) - tried_names(workdir.root))
+
+
+def _start_of(directory: Path, names: list[str]) -> list[str]:
+    cost = 0.0
+    for number, name in enumerate(names[:START_PROGRAMS]):
+        cost += cost_of(split((directory / name).read_bytes()))
+        if cost > START_COST:
+            return names[:number]
+    return names[:START_PROGRAMS]
+
+
+def _move(names: list[str], source: Path, to: Path) -> None:
+    for name in names:
+        (source / name).rename(to / name)
+
+
+def _begin_record(root: Path, key: str, fresh: set[str]) -> None:
+    """Make the record of what was tried fit ``key``; the ``fresh`` ones were not."""
+    record = tried_file(root)
+    try:
+        with record.open() as file:
+            same = file.readline() == f"{key}\n"
+    except (OSError, ValueError):
+        same = False
+    if same and not fresh:
+        return
+    tried = sorted(tried_names(root) - fresh) if same else []
+    partial = record.with_suffix(".partial")
+    partial.write_text("".join(f"{line}\n" for line in (key, *tried)))
+    partial.replace(record)
+
+
+class CorpusCount:
+    """Counts the programs of a directory that others add to, without costing much.
+
+    The directory is listed only after it has changed, and less often the
+    longer that takes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._changed = -1
+        self._count = 0
+        self._not_before = 0.0
+
+    def count(self) -> int:
+        """Return the number of programs, as it was a moment ago."""
+        start = time.monotonic()
+        changed = self._directory.stat().st_mtime_ns
+        if changed != self._changed and start >= self._not_before:
+            with os.scandir(self._directory) as entries:
+                self._count = sum(1 for _ in entries)
+            self._changed = changed
+            end = time.monotonic()
+            self._not_before = end + (end - start) / _COUNTING_SHARE
+        return self._count

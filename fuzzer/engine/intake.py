@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What enters the corpus: coverage that repeats, shown by no more calls than it takes.
+
+libFuzzer owns the corpus and keeps an input as soon as its counters show
+something new. So a program that does is run again before libFuzzer looks, and
+what did not repeat is taken out of the counters. If the program can do with
+fewer calls, all that is new is taken out, and the shorter program is handed to
+libFuzzer as one of its next inputs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fuzzer.engine.buckets import features_of, repeated, without
+from fuzzer.engine.shorten import shorten
+
+# Programs of the queue that are not shortened (again). Few wait at a time.
+_AS_THEY_ARE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to become of a program.
+
+    ``counters`` is what libFuzzer may see of it, one byte for each counter.
+    ``kept``: it will enter the corpus. ``flaky``: nothing of what was new
+    repeated.
+    """
+
+    counters: bytes
+    kept: bool = False
+    flaky: bool = False
+
+
+class Intake:
+    """Decides what libFuzzer gets to see.
+
+    ``run`` runs a program under the same conditions as the fuzzing loop does,
+    on cleared counters, and returns all of them; None when the program crashed
+    or its machine was lost, which the loop has dealt with. The first
+    ``n_blocks`` counters are those of the blocks, any others are 0 or 1.
+    """
+
+    def __init__(self, run: Callable[[bytes], bytes | None], n_blocks: int) -> None:
+        self._run = run
+        self._n_blocks = n_blocks
+        self._blocks = (1 << 8 * n_blocks) - 1
+        self._queue: deque[bytes] = deque()
+        self._as_they_are: deque[bytes] = deque(maxlen=_AS_THEY_ARE)
+        self.seen = 0
+        """The features seen so far, all of which repeated."""
+
+    @property
+    def covered(self) -> int:
+        """The features of the blocks alone; a byte is not 0 if its block is covered."""
+        return self.seen & self._blocks
+
+    def is_new(self, counters: memoryview | bytes) -> bool:
+        """Tell whether there is something in the counters that was not seen before."""
+        seen = self.seen
+        return features_of(counters, self._n_blocks) | seen != seen
+
+    def consider(self, program: bytes, counters: bytes, *, shortened: bool) -> Verdict:
+        """Return what is to become of a program whose counters show something new.
+
+        With ``shortened`` calls that it can do without are dropped first.
+        """
+        if not program:
+            # libFuzzer runs it once at its start, and does not look at what it covered.
+            return Verdict(counters)
+        again = self._run(program)
+        if again is None:
+            return Verdict(bytes(len(counters)))
+        counters = repeated(counters, again)
+        new = features_of(counters) & ~self.seen
+        if not new:
+            return Verdict(counters, flaky=True)
+        if shortened and program not in self._as_they_are:
+            shorter = self._shorten(program, new)
+            if shorter is not program:
+                # Should the shorter one not do, for once, the whole one has its turn.
+                # Otherwise it shows nothing new by then.
+                self._queue += (shorter, program)
+                self._as_they_are += (shorter, program)
+                return Verdict(without(counters, new))
+        self.seen |= new
+        return Verdict(counters, kept=True)
+
+    def take(self) -> bytes | None:
+        """Return a program that libFuzzer is to run next, or None."""
+        return self._queue.popleft() if self._queue else None
+
+    def _shorten(self, program: bytes, new: int) -> bytes:
+        crashed = False
+
+        def keeps(candidate: bytes) -> bool:
+            nonlocal crashed
+            counters = None if crashed else self._run(candidate)
+            crashed = counters is None
+            return counters is not None and not new & ~features_of(counters)
+
+        return shorten(program, keeps)

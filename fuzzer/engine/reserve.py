@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reserve: programs of a large corpus that fuzzing does not wait for.
+
+libFuzzer runs the whole corpus before it fuzzes, and keeps of it what covers
+something that the rest does not. Of a large corpus it is given a part, and the
+others have their turn among the mutants: often as long as they bring something
+new, later rarely. What was tried is noted in ``reserve.tried``, whose first
+line names what it was tried on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from pathlib import Path
+
+from fuzzer.program.cost import cost_of
+from fuzzer.program.wire import split
+
+# The part of all cost that goes into the reserve: while it brings something, and after
+# so many programs in a row that did not.
+_EAGER, _LAZY = 0.5, 0.04
+_PATIENCE = 500
+_WRITE_EVERY = 256
+
+
+class Reserve:
+    """The programs of the reserve that a worker is to try.
+
+    Of ``workers`` workers the one of this ``number`` has its part of them.
+    """
+
+    def __init__(self, workdir: Path, number: int = 0, workers: int = 1) -> None:
+        self._directory = reserve_directory(workdir)
+        self._record = tried_file(workdir)
+        tried = tried_names(workdir)
+        # Divided before what others have tried by now is left out.
+        part = sorted(reserve_names(workdir))[number::workers]
+        self._names = deque(name for name in part if name not in tried)
+        self._tried: list[str] = []
+        self._spent = 0.0
+        self._barren = 0
+        self._last: bytes | None = None
+
+    def take(self, total: float) -> bytes | None:
+        """Return a program to run now, or None.
+
+        ``total`` is the cost of all that ran so far, by
+        :func:`~fuzzer.program.cost.cost_of`, and contains what was spent on
+        programs taken here.
+        """
+        share = _EAGER if self._barren < _PATIENCE else _LAZY
+        while self._names and self._spent <= share * total:
+            name = self._names.popleft()
+            self._tried.append(name)
+            if len(self._tried) >= _WRITE_EVERY or not self._names:
+                self.write()
+            with contextlib.suppress(OSError):
+                self._last = (self._directory / name).read_bytes()
+                self._spent += cost_of(split(self._last))
+                self._barren += 1
+                return self._last
+        return None
+
+    def note(self, program: bytes) -> None:
+        """Take note that a program, of the reserve or not, covers something new."""
+        if program == self._last:
+            self._barren = 0
+
+    def write(self) -> None:
+        """Note what was tried, for the next campaign."""
+        with contextlib.suppress(OSError), self._record.open("a") as file:
+            file.write("".join(f"{name}\n" for name in self._tried))
+        self._tried.clear()
+
+
+def reserve_directory(workdir: Path) -> Path:
+    """Return where a working directory's reserve is."""
+    return workdir / "reserve"
+
+
+def tried_file(workdir: Path) -> Path:
+    """Return the record of what was tried."""
+    return workdir / "reserve.tried"
+
+
+def reserve_names(workdir: Path) -> set[str]:
+    """Return the names of all programs in the reserve."""
+    try:
+        return {path.name for path in reserve_directory(workdir).iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def tried_names(workdir: Path) -> set[str]:
+    """Return the names of those that were tried."""
+    try:
+        lines = tried_file(workdir).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return set()
+    return set(lines[1:])

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What enters the corpus: only what repeats, and no longer than it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzzer.engine.buckets import blocks_of, features_of, repeated, without
+from fuzzer.engine.intake import Intake, Verdict
+from fuzzer.engine.shorten import shorten
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import decode, encode
+
+N_BLOCKS = 8
+
+
+def program(*files: int) -> bytes:
+    """Return a program of calls that differ by their file."""
+    return encode(tuple(Call(Op.READ, file=file) for file in files))
+
+
+def files_of(data: bytes) -> list[int]:
+    return [call.file for call in decode(data)]
+
+
+def counting(data: bytes) -> bytes:
+    """Return counters of a driver that has a block for each file."""
+    files = files_of(data)
+    return bytes(files.count(block) for block in range(N_BLOCKS))
+
+
+class Machine:
+    """Runs programs; ``change`` is given the counters of each run and its number."""
+
+    def __init__(self, change: Callable[[int, bytes], bytes | None] | None = None) -> None:
+        self.ran: list[bytes] = []
+        self._change = change or (lambda number, counters: counters)
+
+    def run(self, data: bytes) -> bytes | None:
+        self.ran.append(data)
+        return self._change(len(self.ran), counting(data))
+
+
+def consider(intake: Intake, data: bytes, *, shortened: bool = False) -> Verdict:
+    counters = counting(data)
+    assert intake.is_new(counters)
+    return intake.consider(data, counters, shortened=shortened)
+
+
+def test_what_repeats_is_kept_and_no_longer_new() -> None:
+    machine = Machine()
+    intake = Intake(machine.run, N_BLOCKS)
+    data = program(1, 1, 2)
+    assert consider(intake, data) == Verdict(counting(data), kept=True)
+    assert machine.ran == [data]
+    assert not intake.is_new(counting(data))
+
+
+def test_only_a_new_bucket_is_new() -> None:
+    intake = Intake(Machine().run, N_BLOCKS)
+    consider(intake, program(1, 1, 1, 1))
+    assert not intake.is_new(counting(program(*[1] * 7)))
+    assert intake.is_new(counting(program(*[1] * 8)))
+    assert intake.is_new(counting(program(1, 1, 1)))
+
+
+def test_what_does_not_repeat_is_taken_out_and_not_remembered() -> None:
+    intake = Intake(Machine(lambda number, counters: bytes(N_BLOCKS)).run, N_BLOCKS)
+    data = program(3)
+    assert consider(intake, data) == Verdict(bytes(N_BLOCKS), flaky=True)
+    assert intake.is_new(counting(data))
+
+
+def test_of_what_is_new_the_part_that_repeats_is_kept() -> None:
+    # Block 2 ran in the first run only, block 1 four times and then twice.
+    intake = Intake(lambda data: bytes((0, 2, 0, 0, 0, 0, 0, 0)), N_BLOCKS)
+    verdict = consider(intake, program(1, 1, 1, 1, 2))
+    assert verdict == Verdict(bytes((0, 2, 0, 0, 0, 0, 0, 0)), kept=True)
+    assert intake.is_new(counting(program(2)))
+
+
+def test_of_a_program_that_can_be_shorter_nothing_new_is_shown() -> None:
+    machine = Machine()
+    intake = Intake(machine.run, N_BLOCKS)
+    consider(intake, program(1))
+    verdict = consider(intake, program(1, 2, 3, 3), shortened=True)
+    assert verdict == Verdict(counting(program(1)))
+    assert intake.is_new(counting(program(2)))
+
+
+def test_the_shorter_program_has_its_turn_and_is_kept_as_it_is() -> None:
+    machine = Machine()
+    intake = Intake(machine.run, N_BLOCKS)
+    consider(intake, program(1))
+    consider(intake, program(1, 2, 3, 3), shortened=True)
+    short = intake.take()
+    assert short == program(2, 3, 3)
+    before = len(machine.ran)
+    assert consider(intake, short, shortened=True) == Verdict(counting(short), kept=True)
+    assert machine.ran[before:] == [short]
+    # The whole one comes next, and is nothing new any more.
+    whole = intake.take()
+    assert whole == program(1, 2, 3, 3)
+    assert not intake.is_new(counting(whole))
+    assert intake.take() is None
+
+
+def test_if_the_shorter_program_does_not_do_after_all_the_whole_one_is_kept() -> None:
+    intake = Intake(Machine().run, N_BLOCKS)
+    consider(intake, program(1))
+    consider(intake, program(1, 2), shortened=True)
+    intake.take()
+    whole = intake.take()
+    assert whole == program(1, 2)
+    assert consider(intake, whole, shortened=True).kept
+
+
+def test_a_program_that_needs_all_its_calls_is_kept_at_once() -> None:
+    machine = Machine()
+    intake = Intake(machine.run, N_BLOCKS)
+    data = program(1, 2)
+    assert consider(intake, data, shortened=True) == Verdict(counting(data), kept=True)
+    assert intake.take() is None
+
+
+def test_counters_beside_those_of_blocks_can_be_new_and_are_not_blocks() -> None:
+    def run(data: bytes) -> bytes:
+        return counting(data) + bytes((0, 1))
+
+    intake = Intake(run, N_BLOCKS)
+    assert intake.is_new(run(program(1)))
+    assert intake.consider(program(1), run(program(1)), shortened=False).kept
+    assert intake.covered == features_of(counting(program(1)))
+    assert not intake.is_new(run(program(1)))
+    assert intake.is_new(counting(program(1)) + bytes((1, 1)))
+
+
+def test_one_that_crashes_when_run_again_shows_nothing() -> None:
+    intake = Intake(Machine(lambda number, counters: None).run, N_BLOCKS)
+    assert consider(intake, program(1)) == Verdict(bytes(N_BLOCKS))
+    assert intake.is_new(counting(program(1)))
+
+
+def test_a_crash_ends_the_shortening_and_what_was_reached_counts() -> None:
+    # The second candidate crashes: after one call could go, and before another could.
+    machine = Machine(lambda number, counters: None if number == 4 else counters)
+    intake = Intake(machine.run, N_BLOCKS)
+    consider(intake, program(0, 1))
+    consider(intake, program(1, 2, 0), shortened=True)
+    assert len(machine.ran) == 4
+    assert intake.take() == program(1, 2)
+
+
+def test_shortening_takes_at_most_two_runs_a_call() -> None:
+    machine = Machine()
+    intake = Intake(machine.run, N_BLOCKS)
+    consider(intake, program(1))
+    data = program(*[1, 2] * 3, 4, *[0] * 20)
+    before = len(machine.ran)
+    consider(intake, data, shortened=True)
+    assert len(machine.ran) - before <= 1 + 2 * len(decode(data))
+
+
+def test_the_empty_program_that_libfuzzer_begins_with_does_not_count() -> None:
+    machine = Machine()
+    intake = Intake(machine.run, N_BLOCKS)
+    counters = bytes([1] * N_BLOCKS)
+    assert intake.consider(b"", counters, shortened=True) == Verdict(counters)
+    assert intake.is_new(counters)
+    assert machine.ran == []
+
+
+def simulate(programs: Iterable[bytes]) -> tuple[Intake, list[bytes]]:
+    """Do as the loop and libFuzzer do; return the intake and the corpus."""
+    intake = Intake(counting, N_BLOCKS)
+    corpus, known = [], 0
+    todo = list(programs)[::-1]
+    while todo:
+        data = todo.pop()
+        counters = counting(data)
+        if intake.is_new(counters):
+            counters = intake.consider(data, counters, shortened=True).counters
+        if features_of(counters) & ~known:
+            known |= features_of(counters)
+            corpus.append(data)
+        while (queued := intake.take()) is not None:
+            todo.append(queued)
+    assert known == intake.seen
+    return intake, corpus
+
+
+@given(st.lists(st.lists(st.integers(0, N_BLOCKS - 1), min_size=1, max_size=12), max_size=8))
+def test_libfuzzer_and_intake_agree_on_what_was_seen(files: list[list[int]]) -> None:
+    programs = [program(*each) for each in files]
+    intake, corpus = simulate(programs)
+    for data in programs:
+        # Shorter programs show all blocks; counts may have lost a bucket in between.
+        assert not features_of(bytes(map(bool, counting(data)))) & ~features_of(
+            bytes(map(bool, intake.seen.to_bytes(N_BLOCKS, "little")))
+        )
+    assert all(not intake.is_new(counting(data)) for data in corpus)
+
+
+def test_shorten_drops_from_the_end_and_keeps_at_least_a_call() -> None:
+    asked: list[list[int]] = []
+
+    def keeps(candidate: bytes) -> bool:
+        asked.append(files_of(candidate))
+        return True
+
+    assert files_of(shorten(program(1, 2, 3), keeps)) == [1]
+    assert asked == [[1, 2], [1]]
+
+
+def test_shorten_looks_a_second_time_for_what_was_needed_by_what_went() -> None:
+    # 1 is needed as long as 2 is there.
+    def keeps(candidate: bytes) -> bool:
+        files = files_of(candidate)
+        return 3 in files and (2 not in files or 1 in files)
+
+    assert files_of(shorten(program(2, 1, 3), keeps)) == [3]
+
+
+def test_shorten_returns_the_same_object_if_nothing_can_go() -> None:
+    data = program(1, 2)
+    assert shorten(data, lambda candidate: False) is data
+
+
+@pytest.mark.parametrize(
+    ("counts", "bucket"),
+    [
+        (range(1), 0),
+        (range(1, 2), 1),
+        (range(2, 3), 2),
+        (range(3, 4), 4),
+        (range(4, 8), 8),
+        (range(8, 16), 16),
+        (range(16, 32), 32),
+        (range(32, 128), 64),
+        (range(128, 256), 128),
+    ],
+)
+def test_buckets_are_those_of_libfuzzer(counts: Iterable[int], bucket: int) -> None:
+    assert {features_of(bytes([count])) for count in counts} == {bucket}
+
+
+def test_sets_of_features_are_taken_apart_by_block() -> None:
+    counters = bytes((0, 1, 5, 200))
+    features = features_of(counters)
+    assert blocks_of(features, 4) == 3
+    assert blocks_of(features | features_of(bytes((0, 2, 0, 0))), 4) == 3
+    assert blocks_of(features, 2) == 1
+    assert blocks_of(0, 4) == 0
+    assert features_of(counters + bytes((0, 1, 1)), 4) == features_of(counters + bytes((0, 1, 1)))
+    assert without(counters, features_of(bytes((1, 1, 1, 0)))) == bytes((0, 0, 5, 200))
+    assert without(counters, features) == bytes(4)
+    assert repeated(bytes((1, 5, 0)), bytes((2, 3, 9))) == bytes((1, 3, 0))
