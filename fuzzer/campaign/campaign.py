@@ -197,6 +197,8 @@ class Campaign:
                 seed=(options.seed + 1000003 * number + 7919 * self._replaced) & 0x7FFFFFFF or 1,
                 runs=runs,
                 mechanisms=options.mechanisms,
+                number=number,
+                workers=options.vms,
             ),
             # One worker sees all there is; looking at the disk would depend on time.
             reload=not alone,

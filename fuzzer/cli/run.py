@@ -15,6 +15,8 @@ from fuzzer.campaign.campaign import (
     default_vms,
     default_workdir,
 )
+from fuzzer.campaign.corpus import Coverage, open_corpus
+from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.undescribed import LEARNED, describe, known_ioctls, learned
 from fuzzer.campaign.workdir import Workdir
@@ -44,6 +46,9 @@ def command(options: argparse.Namespace) -> int:
     vms = options.vms or default_vms()
     with workdir.opened(target.name, bug):
         guest = subject.guest(ensure_kernel(Flavour.FAST, subject.kernels))
+        waiting = set_aside(workdir, coverage_key(guest))
+        if waiting:
+            say(f"{waiting:,} programs of the corpus are tried while fuzzing")
         plant_seeds(workdir, seeds)
         say(
             f"fuzzing {target.name}{f' with {bug}' if bug else ''} on {vms} VM{'s' * (vms > 1)}, "
@@ -63,6 +68,7 @@ def command(options: argparse.Namespace) -> int:
             final = campaign.run()
         finally:
             view.clear()
+        open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
         print(summary(final, Path(workdir.crashes.directory)))
         if options.device:
             _write_learned(workdir, guest)

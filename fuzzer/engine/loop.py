@@ -15,8 +15,10 @@ from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting, Spool
 from fuzzer.crash.splat import find_splat
 from fuzzer.engine.hinting import Hinting
+from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents
+from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
@@ -29,8 +31,10 @@ from fuzzer.machine.channel import (
 )
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest, equip_contexts
+from fuzzer.program.cost import SLOW, cost_of
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
+from fuzzer.program.wire import split
 from fuzzer.target.target import ResetKind
 
 # How many programs run on a machine before it is replaced by a fresh one. It
@@ -48,7 +52,10 @@ _SILENCE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """What a worker's loop needs to know. ``runs`` of None: until ended."""
+    """What a worker's loop needs to know. ``runs`` of None: until ended.
+
+    It is the one of this ``number`` among so many ``workers``.
+    """
 
     workdir: Path
     name: str
@@ -58,6 +65,8 @@ class LoopOptions:
     max_calls: int = 40
     restore_every: int = RESTORE_EVERY
     mechanisms: Mechanisms = ALL
+    number: int = 0
+    workers: int = 1
 
 
 class Loop:
@@ -97,7 +106,8 @@ class Loop:
         self._spool = Spool(options.workdir)
         self._recorded: dict[str, int] = {}
         self._covered = 0
-        self._seen = 0
+        self._intake = Intake(self._run_again, len(guest.blocks))
+        self._reserve = Reserve(options.workdir, options.number, options.workers)
         self._contexts = list(guest.contexts)
         self._n_counters = len(guest.blocks) + CONTEXT_COUNTERS
         self.counters = self.channel.counters(self._n_counters)
@@ -117,6 +127,8 @@ class Loop:
         self._asked: bytes | None = None
         self._ahead: bytes | None = None
         self._fuzzing = False
+        # With a reset by calls, a program more costs little.
+        self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
         self._patience = 2 * guest.target.call_timeout_ms / 1000 + _SILENCE
         self._restore_each = guest.target.reset.kind is ResetKind.RESTORE
@@ -140,6 +152,8 @@ class Loop:
             return mutator.race(self._parents.any(), max_size)
         if not self._by_coverage:
             made = mutator.mutate(mutator.fresh(), max_size, slow=self._parents.may_be_slow)
+        elif (chosen := self._intake.take()) or (chosen := self._reserve.take(self._parents.total)):
+            made = chosen
         elif self._hinting and (hinted := self._hinting.take(self._parents)):
             made = hinted
         else:
@@ -159,6 +173,7 @@ class Loop:
             while (program := self._hinting.wanted()) is not None:
                 self._compare(program)
         self.channel.post_program(data)
+        mutant = self._asked is not None
         if self._asked is not None:
             self.mutate_ahead(self._asked)
             self._asked = None
@@ -173,24 +188,50 @@ class Loop:
         if self._races_left:
             self._end_race()
         else:
-            self._note_coverage(data)
+            self._note_coverage(data, mutant)
             if len(self.history) >= self.options.restore_every or self._restore_each:
                 self._change_machine()
         if counts.programs % _PUBLISH_EVERY == 0:
             self.statistics.publish(self._covered)
 
-    def _note_coverage(self, data: bytes) -> None:
-        seen = self._seen | int.from_bytes(self.counters, "little")
-        if seen != self._seen:
-            self._seen = seen
-            self._covered |= int.from_bytes(self._block_counters, "little")
-            if self._by_coverage:
-                self._mutator.note(data)
-                self._parents.note(data)
-                if self._hinting:
-                    self._hinting.want(data)
+    def _note_coverage(self, data: bytes, mutant: bool) -> None:
         if not self._by_coverage:
+            self._covered |= int.from_bytes(self._block_counters, "little")
             self.channel.clear_counters(self._n_counters)
+        elif self._intake.is_new(self.counters):
+            self._consider(data, mutant)
+
+    def _consider(self, data: bytes, mutant: bool) -> None:
+        """Let libFuzzer see of a program with new coverage what it should."""
+        self._reserve.note(data)
+        # What others or an earlier campaign stored is as short as it was then.
+        shortened = mutant and self._shortens and cost_of(split(data)) < SLOW
+        verdict = self._intake.consider(data, bytes(self.counters), shortened=shortened)
+        self.counters[:] = verdict.counters
+        self.statistics.counts.flaky += verdict.flaky
+        if verdict.kept:
+            self._covered = self._intake.covered
+            self._mutator.note(data)
+            self._parents.note(data)
+            if self._hinting:
+                self._hinting.want(data)
+
+    def _run_again(self, program: bytes) -> bytes | None:
+        """Run a program that libFuzzer did not ask for; None when it crashed."""
+        header, counts = self.channel.header, self.statistics.counts
+        if self._restore_each:
+            self.restore()
+        self.channel.clear_counters(self._n_counters)
+        self.channel.post_program(program)
+        if not self.await_guest():
+            self._lose(program)
+            return None
+        counts.programs += 1
+        counts.calls += header.n_results
+        if (header.log_length or header.status) and self._examine(program):
+            return None
+        self.history.append(program)
+        return bytes(self.counters)
 
     def _end_race(self) -> None:
         self.channel.clear_counters(self._n_counters)
@@ -303,6 +344,7 @@ class Loop:
     def finish(self) -> None:
         """End the worker after the programs asked for."""
         self.statistics.publish(self._covered)
+        self._reserve.write()
         if self._on_finish:
             self._on_finish(self)
         self.machine.close()

@@ -56,6 +56,11 @@ class Parents:
         return Parent(chosen, self.may_be_slow)
 
     @property
+    def total(self) -> float:
+        """The cost of all that ran."""
+        return self._total
+
+    @property
     def may_be_slow(self) -> bool:
         """Whether slow programs have not had their share yet."""
         return self._slow < _SLOW_SHARE * self._total
