@@ -217,8 +217,8 @@ class Loop:
                 self._hinting.want(data)
 
     def _run_again(self, program: bytes) -> bytes | None:
-        """Run a program that libFuzzer did not ask for; None when it crashed."""
-        header, counts = self.channel.header, self.statistics.counts
+        """Run a program that libFuzzer did not ask for and that does not count; None: it crashed."""
+        header = self.channel.header
         if self._restore_each:
             self.restore()
         self.channel.clear_counters(self._n_counters)
@@ -226,8 +226,6 @@ class Loop:
         if not self.await_guest():
             self._lose(program)
             return None
-        counts.programs += 1
-        counts.calls += header.n_results
         if (header.log_length or header.status) and self._examine(program):
             return None
         self.history.append(program)

@@ -101,10 +101,12 @@ def test_each_thread_has_its_own_fault(full_misbehaving: Guest) -> None:
     assert [call.ret for call in done.results] == [-1, 0, 0, 0]
 
 
-def test_a_kernel_that_cannot_inject_faults_ignores_them(fast_misbehaving: Guest) -> None:
+def test_fast_injects_faults_as_well(fast_misbehaving: Guest) -> None:
+    program = "ioctl(f0, TD_ALLOC, 3) fail=1\nioctl(f0, TD_ALLOC, 3) fail=4"
     with fast_misbehaving.restore() as machine:
-        (call,) = run(machine, fast_misbehaving, "ioctl(f0, TD_ALLOC, 3) fail=1").results
-    assert (call.ret, call.faulted) == (0, False)
+        first, second = run(machine, fast_misbehaving, program).results
+    assert (first.ret, first.faulted) == (-1, True)
+    assert (second.ret, second.faulted) == (0, False)
 
 
 def test_a_cut_buffer_faults_after_what_is_left_of_it(misbehaving: Guest) -> None:
