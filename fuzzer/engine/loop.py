@@ -217,7 +217,7 @@ class Loop:
                 self._hinting.want(data)
 
     def _run_again(self, program: bytes) -> bytes | None:
-        """Run a program that libFuzzer did not ask for and that does not count; None: it crashed."""
+        """Run a program that does not count, for libFuzzer did not ask for it; None: it crashed."""
         header = self.channel.header
         if self._restore_each:
             self.restore()
