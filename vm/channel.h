@@ -168,6 +168,7 @@ struct ch_comparisons {
 #define W_MAX_FIXUPS	8
 #define W_N_THREADS	3
 #define W_MAX_SLEEP	2000	/* milliseconds */
+#define W_MAX_WAIT	10000000 /* ticks of the TSC */
 
 enum w_op {
 	W_OPEN,		/* file = open(device, cmd); replaces an open file */
@@ -184,6 +185,7 @@ enum w_op {
 	W_UNLOAD,	/* unload the target's module */
 	W_LOAD,		/* load it again; payload: its parameters */
 	W_DUP,		/* file = dup of file cmd % W_N_FILES; replaces it */
+	W_WAIT,		/* arg: ticks of the TSC since the parallel part began */
 	W_N_OPS,
 };
 

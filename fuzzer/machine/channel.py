@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fuzzer.errors import BadInputError
+from fuzzer.program.batch import pack
 from fuzzer.program.comparison import Comparison
 
 MAGIC = 0x6B76667A7A756631
@@ -259,6 +260,19 @@ class Channel:
         words[_COMMAND] = _RUN
         words[_LENGTH] = length
         words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
+
+    def post_batch(self, programs: Sequence[bytes]) -> None:
+        """Start several programs, which run one after the other and share a log.
+
+        Raises:
+            BadInputError: they do not fit the channel.
+        """
+        packed = pack(programs)
+        if len(packed) > BULK_SIZE:
+            raise BadInputError(f"{len(packed)} bytes of programs, at most {BULK_SIZE} fit")
+        self.memory[BULK : BULK + len(packed)] = packed
+        self.header.loop_count = 1
+        self.post(Command.LOOP, len(packed))
 
     def post_comparing(self, program: bytes) -> None:
         """Start a program whose comparisons are wanted, see :meth:`comparisons`.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,8 @@ from fuzzer.machine.template import Template, copy_memory, create_memory, freeze
 from fuzzer.program.comparison import Comparison
 
 BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
+# Counting instructions makes waiting loops slow, and a kernel that boots is full of them.
+_COUNTING_BOOT_TIMEOUT = 600.0
 COMMAND_TIMEOUT = 60.0
 # Seconds that a guest has to end a program which it was told to run for so long.
 _GRACE = 10.0
@@ -132,7 +134,7 @@ class Machine:
                 f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
                 f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
                 f"pkvfuzz_channel={hardware.channel_address:#x} pkvfuzz_console={console_level} "
-                f"{arguments}"
+                f"pkvfuzz_exact={int(hardware.is_exact)} {arguments}"
             )
             command = [
                 *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
@@ -151,7 +153,7 @@ class Machine:
         return machine
 
     def _await_boot(self) -> None:
-        timeout = BOOT_TIMEOUT[self.accel]
+        timeout = _COUNTING_BOOT_TIMEOUT if self.hardware.icount else BOOT_TIMEOUT[self.accel]
         console = SocketSpawn(self.qemu.console, timeout=timeout)
         try:
             if console.expect_exact([READY, _PANIC]):
@@ -171,14 +173,21 @@ class Machine:
 
     @classmethod
     def restore(
-        cls, template: Template, *, memory: Path | None = None, channel: Channel | None = None
+        cls,
+        template: Template,
+        *,
+        memory: Path | None = None,
+        channel: Channel | None = None,
+        prepare: Callable[[Channel], None] | None = None,
     ) -> Self:
         """Restore a machine from a template.
 
         With ``memory``, a copy of the template's memory is made there and the
         machine writes to it, so that it can be frozen again. With ``channel``,
         that one is used, and outlives the machine: libFuzzer's counters are in
-        it. No other machine may be using it.
+        it. No other machine may be using it. ``prepare`` is called with the
+        channel before the machine runs; what it posts there is seen at an
+        instant that does not depend on the host.
 
         Raises:
             LostMachineError: QEMU was killed meanwhile; another try may do.
@@ -188,6 +197,8 @@ class Machine:
         channel = channel or Channel()
         try:
             channel.restore_header(template.header())
+            if prepare is not None:
+                prepare(channel)
             if memory is not None:
                 copy_memory(template.ram, memory)
             arguments = [
@@ -326,6 +337,14 @@ class Machine:
             LostMachineError: the guest hangs or QEMU is gone.
         """
         self.channel.post_program(program)
+        return self.finish(timeout)
+
+    def finish(self, timeout: float = 10.0) -> Run:
+        """Wait for the program that was posted and return what came of it.
+
+        Raises:
+            LostMachineError: the guest hangs or QEMU is gone.
+        """
         self.await_answer(timeout)
         header = self.channel.header
         return Run(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.template import Template, check_space
+from fuzzer.program.program import N_THREADS, Call, Op
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.target.calls import IoctlSpec
@@ -32,6 +33,7 @@ from fuzzer.target.target import ResetKind, Target
 
 _KEEP = 12
 _RESTORE_TRIES = 3
+_ON_EACH_THREAD = tuple(Call(Op.WAIT, thread=thread + 1) for thread in range(N_THREADS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +57,40 @@ class Guest:
         Raises:
             InfrastructureError: it cannot be restored.
         """
+        return self._restore(channel, self._equip)
+
+    def start(self, post: Callable[[layout.Channel], None]) -> Machine:
+        """Return a fresh machine that has its first command when it begins to run.
+
+        ``post`` is given the channel and posts it. Where instructions are
+        counted, all that the machine does follows from the template and that.
+
+        Raises:
+            InfrastructureError: it cannot be restored.
+        """
+
+        def prepare(channel: layout.Channel) -> None:
+            self._equip(channel)
+            post(channel)
+
+        return self._restore(None, prepare)
+
+    def _restore(
+        self, channel: layout.Channel | None, prepare: Callable[[layout.Channel], None]
+    ) -> Machine:
+        keep_entry(self.template.directory)
         for _ in range(_RESTORE_TRIES - 1):
             # Somebody may kill a QEMU at any moment; also one that is just starting.
             with contextlib.suppress(LostMachineError):
-                return self._restore(channel)
-        return self._restore(channel)
-
-    def _restore(self, channel: layout.Channel | None) -> Machine:
-        keep_entry(self.template.directory)
-        machine = Machine.restore(self.template, channel=channel)
-        self.equip(machine)
-        return machine
+                return Machine.restore(self.template, channel=channel, prepare=prepare)
+        return Machine.restore(self.template, channel=channel, prepare=prepare)
 
     def equip(self, machine: Machine) -> None:
         """Write the block table, the reset and the limits into a machine's channel."""
-        channel, header = machine.channel, machine.channel.header
+        self._equip(machine.channel)
+
+    def _equip(self, channel: layout.Channel) -> None:
+        header = channel.header
         channel.memory[layout.TABLE : layout.TABLE + len(self.table)] = self.table
         channel.memory[layout.RESET : layout.RESET + len(self.reset)] = self.reset
         header.table_base = self.table_base & 0xFFFFFFFFFFFFFFFF
@@ -188,12 +209,17 @@ def ensure_guest(
     hardware = hardware or Hardware()
     image = driver_image(target, driver)
     base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)
-    key = content_key(base_key, driver.key, image.name, image.device, image.params)
+    # Making threads takes longer than most programs that have some.
+    first = encode(_ON_EACH_THREAD) if hardware.is_exact else b""
+    key = content_key(base_key, driver.key, image.name, image.device, image.params, first)
 
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)
         with Machine.restore(base, memory=directory / "ram") as machine:
-            machine.freeze(directory, machine.load(image))
+            known = machine.load(image)
+            if first:
+                machine.run(first)
+            machine.freeze(directory, known)
 
     template = _open(build_once("template", key, build, keep=_KEEP))
     return describe(template, target, kernel, driver)

@@ -43,6 +43,11 @@ class Hardware:
     icount: bool = False
 
     @property
+    def is_exact(self) -> bool:
+        """Whether parallel parts of programs run as their waits say, and always the same."""
+        return self.icount and self.cpus > 1
+
+    @property
     def channel_address(self) -> int:
         """Guest-physical address of the channel: right above the RAM."""
         return self.ram_mib * _MIB

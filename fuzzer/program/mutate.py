@@ -60,6 +60,7 @@ _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.UNLOAD: (),
     Op.LOAD: (),
     Op.DUP: (_CMD,),
+    Op.WAIT: (_ARG,),
 }
 
 # Payloads grow slowly beyond this many bytes: long ones cost the guest time

@@ -36,6 +36,7 @@ _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.UNLOAD: (),
     Op.LOAD: (),
     Op.DUP: (),
+    Op.WAIT: (),
 }
 # Whose vectors have parts of cmd bytes.
 _WITH_PARTS = frozenset({Op.READ, Op.WRITE})

@@ -19,6 +19,9 @@ N_FILES = 8
 N_THREADS = 3
 """Threads that calls of a parallel part can run on, beside the serial one (W_N_THREADS)."""
 
+MAX_WAIT = 10_000_000
+"""Longest a thread waits for its time in a parallel part, in TSC ticks (W_MAX_WAIT)."""
+
 MAX_FIXUPS = 8
 """Fixups of one call (W_MAX_FIXUPS)."""
 
@@ -61,9 +64,10 @@ class Op(enum.IntEnum):
     UNLOAD = 11
     LOAD = 12
     DUP = 13
+    WAIT = 14
 
 
-WITHOUT_FILE = frozenset({Op.SLEEP, Op.UNLOAD, Op.LOAD})
+WITHOUT_FILE = frozenset({Op.SLEEP, Op.UNLOAD, Op.LOAD, Op.WAIT})
 """Operations that do not look at ``file``."""
 
 _BUFFER_FLAGS = FLAG_NULL | FLAG_READONLY

@@ -30,10 +30,12 @@ r"""Programs as readable text, one call a line, without loss.
     ioctl(f0, PKV_IOC_CLEAR) compat   as a 32-bit program makes it
     [1] read(f0, 64)                  these two threads start together,
     [2] close(f0)                     and the next call waits for both
+    [1] wait(1600)                    thread 1 goes on 1600 ticks after their start
 
 A struct's members that are left out are zero; ``&[64]`` is the address of 64
 zero bytes, ``&"..."`` of these bytes. ``@at->to`` is a fixup. A run of calls
-with threads, 1 to 3, is made in parallel, those of one thread in order.
+with threads, 1 to 3, is made in parallel, those of one thread in order. Waits in
+it are its schedule; on an exact machine a tick is one instruction of the others.
 
 What follows a call may be in any order. ``fail=`` and ``cut=`` go with every
 call, ``null`` and ``readonly`` with a read, write, pread, pwrite or an ioctl
@@ -164,6 +166,9 @@ def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, Str
         case Op.SLEEP:
             arg = call.arg
             arguments.append(show_integer(arg))
+        case Op.WAIT:
+            arg = call.arg
+            arguments.append(str(arg))
         case Op.LOAD:
             data = call.data
             arguments.append(quote(data))

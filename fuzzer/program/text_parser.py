@@ -119,6 +119,8 @@ class LineParser:
                 return self._ioctl(line, call)
             case Op.SLEEP:
                 arg = line.integer("milliseconds", 64)
+            case Op.WAIT:
+                arg = line.integer("ticks", 64)
             case Op.LOAD:
                 data = line.string("the module's parameters")
             case Op.DUP:

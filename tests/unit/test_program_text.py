@@ -81,6 +81,7 @@ LINES = [
     ("unload()", Call(Op.UNLOAD)),
     ('load("ttl_ms=50")', Call(Op.LOAD, data=b"ttl_ms=50")),
     ('load("")', Call(Op.LOAD)),
+    ("[2] wait(160000)", Call(Op.WAIT, arg=160000, thread=2)),
     ("[1] read(f0, 64)", Call(Op.READ, arg=64, thread=1)),
     ("read(f0, 64) fail=3", Call(Op.READ, arg=64, fault=3)),
     ("read(f0, 64) cut=4", Call(Op.READ, arg=64, cut=4)),

@@ -103,6 +103,15 @@ void close_files(void);
 void call_make(struct thread *thread, const struct step *step,
 	       struct ch_result *result);
 
+/* schedule.c: waits in a part */
+void pin(uint32_t cpu);
+void schedule_open(void);
+uint64_t schedule_time(const struct w_call *call);
+uint32_t schedule_cpu(uint32_t rank, uint32_t n_cpus);
+uint64_t schedule_start(const struct step *steps, uint32_t n);
+void schedule_begin(uint64_t start);
+void schedule_wait(uint64_t until);
+
 /* parallel.c: parts of a program that several threads run at a time */
 int part_run(const struct step *steps, uint32_t first, uint32_t end,
 	     struct ch_result *results);

@@ -26,11 +26,14 @@ static struct {
 	uint32_t first, end;
 	uint32_t n_threads;
 	uint32_t arrived;
+	bool scheduled;		/* calls of it wait */
+	uint64_t start;		/* when it began, in ticks; 0: it has not yet */
+	uint32_t cpu[W_N_THREADS + 1];
 } part;
 
 /* Set when a thread is to work on the part; by the thread itself cleared. */
 static uint32_t wanted[W_N_THREADS + 1];
-static long n_cpus;
+static uint32_t n_cpus;
 
 static void futex_wait(uint32_t *word, uint32_t value)
 {
@@ -42,21 +45,44 @@ static void futex_wake(uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-static void pin(uint32_t number)
+/* Choose a vCPU for each thread of the part; those that wait have the lowest. */
+static void place(uint32_t running)
 {
-	cpu_set_t cpus;
+	uint64_t waits[W_N_THREADS + 1] = { 0 };
 
-	CPU_ZERO(&cpus);
-	CPU_SET((number - 1) % n_cpus, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
+	part.scheduled = false;
+	for (uint32_t i = part.first; i < part.end; i++) {
+		const struct w_call *call = &part.steps[i].call;
+		uint64_t time = schedule_time(call);
+
+		if (time > waits[call->thread])
+			waits[call->thread] = time;
+		part.scheduled |= time != 0;
+	}
+	for (uint32_t number = 1; number <= W_N_THREADS; number++) {
+		uint32_t rank = 0;
+
+		for (uint32_t other = 1; other <= W_N_THREADS; other++)
+			rank += running >> other & 1 &&
+				(waits[other] > waits[number] ||
+				 (waits[other] == waits[number] &&
+				  other < number));
+		part.cpu[number] = part.scheduled ? schedule_cpu(rank, n_cpus) :
+						    (number - 1) % n_cpus;
+	}
 }
 
 /* Wait until all of the part's threads are here, and leave at the same time. */
 static void meet(void)
 {
-	__atomic_fetch_add(&part.arrived, 1, __ATOMIC_ACQ_REL);
-	for (uint32_t i = 1;
-	     __atomic_load_n(&part.arrived, __ATOMIC_ACQUIRE) < part.n_threads;
+	uint32_t arrived = __atomic_add_fetch(&part.arrived, 1,
+					      __ATOMIC_ACQ_REL);
+
+	if (part.scheduled)
+		futex_wake(&part.arrived);
+	else if (arrived == part.n_threads)
+		__atomic_store_n(&part.start, 1, __ATOMIC_RELEASE);
+	for (uint32_t i = 1; !__atomic_load_n(&part.start, __ATOMIC_ACQUIRE);
 	     i++) {
 		if (n_cpus == 1 || i % SPINS == 0)
 			sched_yield();
@@ -65,12 +91,35 @@ static void meet(void)
 	}
 }
 
+/* Have a part whose calls wait begin, when all of its threads are there. */
+static void begin(void)
+{
+	uint32_t arrived;
+
+	while ((arrived = __atomic_load_n(&part.arrived, __ATOMIC_ACQUIRE)) <
+	       part.n_threads)
+		futex_wait(&part.arrived, arrived);
+	__atomic_store_n(&part.start,
+			 schedule_start(part.steps + part.first,
+					part.end - part.first),
+			 __ATOMIC_RELEASE);
+}
+
 static void make_calls(uint32_t number)
 {
+	bool begun = !part.scheduled;
+
 	for (uint32_t i = part.first; i < part.end; i++) {
+		uint64_t time = schedule_time(&part.steps[i].call);
+
 		if (part.steps[i].call.thread != number)
 			continue;
 		watched->thread[number].call = i;
+		if (time)
+			schedule_wait(part.start + time);
+		else if (!begun)
+			schedule_begin(part.start);
+		begun = true;
 		call_make(&threads[number], &part.steps[i], &part.results[i]);
 	}
 }
@@ -78,9 +127,10 @@ static void make_calls(uint32_t number)
 static void *work(void *argument)
 {
 	uint32_t number = (uintptr_t)argument;
+	uint32_t cpu = (number - 1) % n_cpus;
 	pid_t *tid = &watched->thread[number].tid;
 
-	pin(number);
+	pin(cpu);
 	thread_open(&threads[number], COVER_ENTRIES);
 	__atomic_store_n(tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	futex_wake((uint32_t *)tid);
@@ -88,6 +138,10 @@ static void *work(void *argument)
 		while (!__atomic_load_n(&wanted[number], __ATOMIC_ACQUIRE))
 			futex_wait(&wanted[number], 0);
 		wanted[number] = 0;
+		if (part.cpu[number] != cpu) {
+			cpu = part.cpu[number];
+			pin(cpu);
+		}
 		meet();
 		make_calls(number);
 		if (!__atomic_and_fetch(&watched->running, ~(1u << number),
@@ -137,6 +191,8 @@ int part_run(const struct step *steps, uint32_t first, uint32_t end,
 	part.end = end;
 	part.n_threads = __builtin_popcount(running);
 	part.arrived = 0;
+	part.start = 0;
+	place(running);
 	header->current_call = first;
 	__atomic_store_n(&watched->running, running, __ATOMIC_RELEASE);
 	for (uint32_t number = 1; number <= W_N_THREADS; number++) {
@@ -146,6 +202,8 @@ int part_run(const struct step *steps, uint32_t first, uint32_t end,
 		__atomic_store_n(&wanted[number], 1, __ATOMIC_RELEASE);
 		futex_wake(&wanted[number]);
 	}
+	if (part.scheduled)
+		begin();
 	while ((left = __atomic_load_n(&watched->running, __ATOMIC_ACQUIRE)))
 		futex_wait(&watched->running, left);
 	for (uint32_t number = 1; number <= W_N_THREADS; number++)

@@ -11,6 +11,7 @@
 void program_open(void)
 {
 	compat_probe();
+	schedule_open();
 	thread_open(&threads[0], COVER_ENTRIES);
 }
 
