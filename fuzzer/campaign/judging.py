@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.exploring import Explorer
+from fuzzer.campaign.scheduling import Scheduler
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import VERIFY_RUNS, Judgement, first_impression, judge, run_program
@@ -89,6 +90,7 @@ class JudgeProcess:
         self._setups = setups
         self._target: Target = task.subject.target
         self._explorer = Explorer(setups, self._target, task.mechanisms, task.seed, self._report)
+        self._scheduler = Scheduler(setups, task.workdir.crashes, self._target, task.seed)
         self._seen: set[str] = set()
         self._machine: Machine | None = None
         self._history: list[bytes] = []
@@ -100,7 +102,8 @@ class JudgeProcess:
 
     def explore(self) -> bool:
         """Use some time that is left to explore; tell whether there was anything to do."""
-        return self._guarded(self._explorer.step)
+        scheduled = self._guarded(self._scheduler.step)
+        return self._guarded(self._explorer.step) or scheduled
 
     def finish_exploring(self) -> None:
         """End the explorer's machines; what it has found so far is to be judged."""
@@ -176,6 +179,7 @@ class JudgeProcess:
             first_run=(*sighting.history, sighting.program),
         )
         store.put(crash, self._target)
+        self._scheduler.note(crash)
 
     def _run_corpus(self) -> bool:
         """Run some corpus programs that ``full`` has not seen."""

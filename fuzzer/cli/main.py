@@ -143,6 +143,9 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
     replay.add_argument("--times", type=_positive, default=1, metavar="N", help="machines [1]")
     replay.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")
+    replay.add_argument(
+        "--schedule", action="store_true", help="look for one under which a race happens each time"
+    )
     replay.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
     _add_target_options(replay)
 

@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.subject import description_of
 from fuzzer.cli.setting import subject_of
-from fuzzer.crash.setups import LEAK
+from fuzzer.crash.exact import LIMIT, find_schedule
+from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.splat import Splat
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
-from fuzzer.program.text import load_program
-from fuzzer.program.wire import encode
+from fuzzer.program.stress import is_parallel
+from fuzzer.program.text import format_program, load_program
+from fuzzer.program.wire import decode, encode, split
 from fuzzer.progress import say
-from fuzzer.target.target import load_target
+from fuzzer.target.target import Target, load_target
+
+_SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,10 @@ def command(options: argparse.Namespace) -> int:
         program = load_program(path, load_target(subject.target.path))
         reproducer = _Reproducer(None, LEAK if options.leaks else "", encode(program), ())
     kernel = ensure_kernel(Flavour(options.flavour), subject.kernels)
-    observe = subject.setups(kernel).observe(reproducer.kind)
+    setups = subject.setups(kernel)
+    if options.schedule:
+        reproducer = _schedule(reproducer, setups, subject.target)
+    observe = setups.observe(reproducer.kind)
     same, splat = 0, None
     others: dict[str, int] = {}
     for number in range(options.times):
@@ -73,6 +81,25 @@ def command(options: argparse.Namespace) -> int:
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
     return _tell(options.times, reproducer.title, same, others, splat)
+
+
+def _schedule(reproducer: _Reproducer, setups: Setups, target: Target) -> _Reproducer:
+    """Return the reproducer with a schedule, as it was if none was found; says which."""
+    if not is_parallel(split(reproducer.program)):
+        raise BadInputError("--schedule: the program has no threads")
+    found = find_schedule(
+        setups.exact,
+        reproducer.program,
+        random.Random(_SEED),
+        history=reproducer.history,
+        title=reproducer.title,
+    )
+    if found is None:
+        say(f"no schedule found in {LIMIT} tries")
+        return reproducer
+    say(f"schedule found in {found.tried} runs")
+    print(format_program(decode(found.program), target), end="")
+    return replace(reproducer, program=found.program)
 
 
 def _tell(

@@ -17,7 +17,7 @@ from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting
 from fuzzer.crash.splat import Splat, find_splat
 from fuzzer.machine.channel import Command, Status
-from fuzzer.machine.machine import LostMachineError, Machine
+from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.machine.provision import Guest
 
 # Fresh machines a crash is shown on before it is called reproduced.
@@ -85,8 +85,18 @@ def run_program(machine: Machine, program: bytes, *, late: bool = True) -> Outco
 
     A machine that showed a splat or fell silent must not be used again.
     """
+    return outcome_of(machine, lambda: machine.run(program, timeout=_PROGRAM_TIMEOUT), late=late)
+
+
+def run_started(machine: Machine, *, late: bool = True) -> Outcome:
+    """Return what came of the programs that a machine was started with."""
+    return outcome_of(machine, lambda: machine.finish(timeout=_PROGRAM_TIMEOUT), late=late)
+
+
+def outcome_of(machine: Machine, await_run: Callable[[], Run], *, late: bool) -> Outcome:
+    """Return what the kernel said of a program, waiting for a late report."""
     try:
-        run = machine.run(program, timeout=_PROGRAM_TIMEOUT)
+        run = await_run()
     except LostMachineError:
         if not machine.qemu.is_running():
             raise

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fuzzer.crash.exact import EXACT, run_exact
 from fuzzer.crash.judge import Outcome, run_history, run_program
 from fuzzer.crash.leaks import ARGUMENTS, HARDWARE, find_leak, forget_leaks
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
+from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import split
 
@@ -35,6 +37,7 @@ class Setups:
         self._make = make
         self._racing: Guest | None = None
         self._leaking: Guest | None = None
+        self._exact: Guest | None = None
 
     @property
     def racing(self) -> Guest:
@@ -50,6 +53,13 @@ class Setups:
             self._leaking = self._make(HARDWARE, ARGUMENTS)
         return self._leaking
 
+    @property
+    def exact(self) -> Guest:
+        """A guest on which a program's schedule decides."""
+        if self._exact is None:
+            self._exact = self._make(EXACT, "")
+        return self._exact
+
     def observe(self, kind: str) -> Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]:
         """Return how to run programs on a fresh machine to see a crash of that kind.
 
@@ -60,7 +70,10 @@ class Setups:
         return self._run_for_leaks if kind == LEAK else self._run
 
     def _run(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
-        if not is_parallel(split(program)):
+        chunks = split(program)
+        if is_scheduled(chunks):
+            return run_exact(self.exact, history, program), len(history)
+        if not is_parallel(chunks):
             return run_history(self.plain, history, program)
         return run_history(self.racing, history, program, RACE_TRIES)
 

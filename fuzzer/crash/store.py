@@ -70,7 +70,8 @@ class Crash:
 
     ``history`` are the programs that must run before ``program``;
     ``first_run`` is all that the machine which first showed the crash had run
-    since it was restored, in order, its last program included.
+    since it was restored, in order, its last program included. ``exact`` tells
+    that it was reproduced on an exact machine, as the program's schedule says.
     """
 
     title: str
@@ -87,12 +88,15 @@ class Crash:
     program: bytes
     history: tuple[bytes, ...] = field(default=())
     first_run: tuple[bytes, ...] = field(default=())
+    exact: bool = False
 
     def verdict(self) -> str:
         """Return in a few words whether it reproduces."""
         if not self.runs:
             return "not judged yet"
         text = f"reproduced {self.reproduced} of {self.runs}"
+        if self.exact:
+            text += " by its schedule"
         return text + (f", needs {len(self.history)} programs before it" if self.history else "")
 
 
@@ -199,6 +203,7 @@ def _to_json(crash: Crash) -> str:
         "judged_on": crash.judged_on,
         "reproduced": crash.reproduced,
         "runs": crash.runs,
+        "exact": crash.exact,
         "needs_history": bool(crash.history),
         "sightings": crash.sightings,
         "sighted_as": list(crash.sighted_as),
@@ -253,6 +258,7 @@ def read_crash(directory: Path) -> Crash:
             program=program,
             history=history,
             first_run=first_run,
+            exact=bool(record.get("exact", False)),
         )
     except FileNotFoundError as error:
         raise BadInputError(

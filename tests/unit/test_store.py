@@ -45,6 +45,17 @@ def test_a_stored_crash_reads_back_the_same(tmp_path: Path, pkv_target: Target) 
     assert 'write(f0, "a=1\\n")' in (path / "program.prog").read_text()
 
 
+def test_a_crash_stored_before_there_were_schedules_has_none(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    path = CrashStore(tmp_path).put(crash(exact=True), pkv_target)
+    assert read_crash(path) == crash(exact=True)
+    record = json.loads((path / "crash.json").read_text())
+    del record["exact"]
+    (path / "crash.json").write_text(json.dumps(record))
+    assert read_crash(path) == crash()
+
+
 def test_the_same_title_twice_is_one_directory(tmp_path: Path, pkv_target: Target) -> None:
     store = CrashStore(tmp_path)
     store.put(crash(sightings=1), pkv_target)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking for schedules of crashes that take a race, in time that is left.
+
+A crash keeps its program and its rate until a schedule is found that shows it
+each time.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections import deque
+from dataclasses import replace
+
+from fuzzer.crash.exact import ScheduleSearch, run_exact
+from fuzzer.crash.judge import VERIFY_RUNS
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.errors import InfrastructureError
+from fuzzer.program.schedule import is_scheduled
+from fuzzer.program.stress import is_parallel
+from fuzzer.program.wire import split
+from fuzzer.target.target import Target
+
+# A piece of work between two looks at the spool, in seconds.
+_SLICE = 0.5
+# Every try runs the programs before it as well; with more of them it takes too long.
+_LONGEST_HISTORY = 32
+
+
+class Scheduler:
+    """Gives stored crashes their schedules; ``seed`` decides what is tried."""
+
+    def __init__(self, setups: Setups, store: CrashStore, target: Target, seed: int) -> None:
+        self._setups = setups
+        self._store = store
+        self._target = target
+        self._random = random.Random(seed)
+        self._waiting: deque[Crash] = deque()
+        self._crash: Crash | None = None
+        self._search: ScheduleSearch | None = None
+        self._gave_up = False
+
+    def note(self, crash: Crash) -> None:
+        """Take note of a crash that was just stored."""
+        chunks = split(crash.program)
+        if is_parallel(chunks) and not is_scheduled(chunks) and not self._gave_up:
+            self._waiting.append(crash)
+
+    def step(self) -> bool:
+        """Try some schedules; tell whether there was a crash that needs one."""
+        if self._search is None:
+            if not self._waiting:
+                return False
+            self._begin(self._waiting.popleft())
+            if self._search is None:
+                return True
+        end = time.monotonic() + _SLICE
+        while self._search.step():
+            if time.monotonic() > end:
+                return True
+        self._finish(self._search)
+        self._search = None
+        return True
+
+    def _begin(self, crash: Crash) -> None:
+        usable = crash.reproduced and len(crash.history) <= _LONGEST_HISTORY
+        self._crash = replace(crash, history=crash.history if usable else ())
+        try:
+            guest = self._setups.exact
+        except InfrastructureError as error:
+            # Its kernel boots slowly; a crash without a schedule is a crash as well.
+            print(f"no exact machine: {error}", file=sys.stderr, flush=True)
+            self._waiting.clear()
+            self._gave_up = True
+            return
+        self._search = ScheduleSearch(
+            guest,
+            self._crash.history,
+            crash.program,
+            self._random,
+            title=crash.title,
+        )
+
+    def _finish(self, search: ScheduleSearch) -> None:
+        crash, found = self._crash, search.found
+        if crash is None or found is None:
+            return
+        same = 0
+        for _ in range(VERIFY_RUNS):
+            splat = run_exact(self._setups.exact, crash.history, found.program).splat
+            same += splat is not None and splat.title == crash.title
+        if same < VERIFY_RUNS or found.outcome.splat is None:
+            return
+        stored = self._store.get(crash.title) or crash
+        exact = replace(
+            stored,
+            program=found.program,
+            history=crash.history,
+            report=found.outcome.splat.text,
+            reproduced=same,
+            runs=same,
+            exact=True,
+        )
+        self._store.put(exact, self._target)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact mode: races that happen each time.
+
+An exact machine counts instructions and runs one vCPU at a time, and its
+first command is there when it begins to run: nothing of the host, not even
+its speed, has a say in what it does. Which thread runs when is decided by the
+program's schedule alone, so a race is looked for by trying schedules, and one
+that shows it once shows it always.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fuzzer.crash.judge import Outcome, run_started
+from fuzzer.machine.channel import FLAG_TSC, Channel
+from fuzzer.machine.provision import Guest
+from fuzzer.machine.qemu import Hardware
+from fuzzer.program.schedule import Schedules, Wait, with_waits, without_waits
+from fuzzer.program.wire import split
+
+# One vCPU for each of a part's threads and one for the timers (vm/executor/schedule.c).
+EXACT = Hardware(cpus=4, icount=True)
+"""A machine on which a schedule decides."""
+
+LIMIT = 500
+"""Schedules tried before a race counts as one that no schedule shows."""
+
+# Of what a call takes if it was not measured, in ticks.
+_USUAL = 20_000
+# How far to look for the ends of the times that show a race: at most this often each way.
+_FIRST_STEP, _STEPS = 32, 10
+
+
+def run_exact(guest: Guest, history: Sequence[bytes], program: bytes) -> Outcome:
+    """Run programs on a fresh exact machine; the same ones always give the same outcome."""
+
+    def post(channel: Channel) -> None:
+        if history:
+            channel.post_batch([*history, program])
+        else:
+            channel.post_program(program)
+
+    with guest.start(post) as machine:
+        return run_started(machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A program whose schedule shows a crash; ``tried`` schedules were run to find it."""
+
+    program: bytes
+    outcome: Outcome
+    tried: int
+
+
+class ScheduleSearch:
+    """Looks for a schedule under which a program shows a splat, a few runs at a time.
+
+    ``title`` is that of the splat, None for any. The schedule the program may
+    have is dropped. ``found`` is what was found, None while nothing is.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        history: Sequence[bytes],
+        program: bytes,
+        rng: random.Random,
+        *,
+        title: str | None = None,
+        limit: int = LIMIT,
+    ) -> None:
+        self._guest = guest
+        self._history = tuple(history)
+        self._chunks = without_waits(split(program))
+        self._title = title
+        self._random = rng
+        self._left = limit
+        self._schedules: Schedules | None = None
+        self.tried = 0
+        self.found: Scheduled | None = None
+
+    def step(self) -> bool:
+        """Try a schedule; tell whether there is more to do."""
+        if self.found or self._left <= 0:
+            return False
+        self._left -= 1
+        if self._schedules is None:
+            # It may need none: there is an order without a schedule, too.
+            if not self._settle(()):
+                self._schedules = Schedules(self._chunks, self._measure(), self._random)
+            return self.found is None
+        if not self._schedules:
+            return False
+        self._settle(self._schedules.choose())
+        return self.found is None and self._left > 0
+
+    def _measure(self) -> list[int]:
+        """Return the ticks that each call takes when nothing interrupts it."""
+
+        def post(channel: Channel) -> None:
+            channel.header.flags |= FLAG_TSC
+            channel.post_program(b"".join(self._chunks))
+
+        with self._guest.start(post) as machine:
+            run_started(machine, late=False)
+            ticks = [result.tsc for result in machine.channel.results()]
+        missing = len(self._chunks) - len(ticks)
+        return [each or _USUAL for each in ticks] + [_USUAL] * missing
+
+    def _run(self, waits: tuple[Wait, ...]) -> Scheduled | None:
+        """Return the program with a schedule if it shows the splat."""
+        self.tried += 1
+        program = with_waits(self._chunks, waits)
+        outcome = run_exact(self._guest, self._history, program)
+        if outcome.splat is None or self._title not in {None, outcome.splat.title}:
+            return None
+        return Scheduled(program, outcome, self.tried)
+
+    def _settle(self, waits: tuple[Wait, ...]) -> bool:
+        """Try a schedule; if it shows the splat, find the simplest one near it."""
+        found = self._run(waits)
+        if found is None:
+            return False
+        for wait in reversed(waits if len(waits) > 1 else ()):
+            fewer = tuple(other for other in waits if other != wait)
+            simpler = self._run(fewer)
+            if simpler:
+                found, waits = simpler, fewer
+        if len(waits) == 1:
+            found = self._centre(waits[0]) or found
+        self.found = replace(found, tried=self.tried)
+        return True
+
+    def _centre(self, wait: Wait) -> Scheduled | None:
+        """Try the middle of the times that show the splat: a rebuilt machine may differ a bit."""
+        ends = []
+        for direction in (-1, 1):
+            end, step = wait.ticks, _FIRST_STEP
+            for _ in range(_STEPS):
+                ticks = wait.ticks + direction * step
+                if ticks < 1 or not self._run((replace(wait, ticks=ticks),)):
+                    break
+                end, step = ticks, 2 * step
+            ends.append(end)
+        return self._run((replace(wait, ticks=sum(ends) // 2),))
+
+
+def find_schedule(
+    guest: Guest,
+    program: bytes,
+    rng: random.Random,
+    limit: int = LIMIT,
+    *,
+    history: Sequence[bytes] = (),
+    title: str | None = None,
+) -> Scheduled | None:
+    """Return the program with a schedule that shows a splat each time, None if none was found.
+
+    Raises:
+        LostMachineError: QEMU was killed from outside; try again.
+    """
+    search = ScheduleSearch(guest, history, program, rng, title=title, limit=limit)
+    while search.step():
+        pass
+    return search.found

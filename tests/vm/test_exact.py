@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact mode: what a program does follows from it alone, races included."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from fuzzer.crash.exact import EXACT, find_schedule, run_exact
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.channel import FLAG_TSC, Channel
+from fuzzer.machine.driver import build_driver, find_bug
+from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.machine import Run
+from fuzzer.machine.provision import Guest, ensure_guest
+from fuzzer.paths import project_root
+from fuzzer.program.text import load_program
+from fuzzer.program.wire import encode
+from fuzzer.target.target import Target
+from tests.vm.guests import wire
+
+pytestmark = pytest.mark.vm
+
+READS = """\
+write(f0, "a=1\\n")
+[1] read(f0, 64)
+[2] wait({ticks})
+[2] read(f0, 64)
+"""
+
+
+@pytest.fixture(scope="module")
+def exact(fast_kernel: Kernel, pkv_target: Target) -> Guest:
+    """Return an exact guest whose driver has a race."""
+    driver = build_driver(pkv_target, fast_kernel, find_bug(pkv_target, "delete-race"))
+    return ensure_guest(pkv_target, fast_kernel, driver, Accel.TCG, EXACT)
+
+
+def timed(exact: Guest, text: str) -> tuple[Run, bytes]:
+    """Run a program with each call timed; returns its coverage as well."""
+
+    def post(channel: Channel) -> None:
+        channel.header.flags |= FLAG_TSC
+        channel.post_program(wire(text, exact.target))
+
+    with exact.start(post) as machine:
+        run = machine.finish(60.0)
+        return run, bytes(machine.channel.counters(len(exact.blocks)))
+
+
+def test_every_machine_does_the_same_to_the_tick(exact: Guest) -> None:
+    first = timed(exact, READS.format(ticks=1000))
+    for _ in range(4):
+        assert timed(exact, READS.format(ticks=1000)) == first
+
+
+def test_a_wait_decides_when_a_thread_takes_over(exact: Guest) -> None:
+    alone = timed(exact, READS.format(ticks=100_000))[0].results[1].tsc
+    early, late = (timed(exact, READS.format(ticks=ticks))[0].results for ticks in (900, 1300))
+    for results in (early, late):
+        # Thread 1 stood still while thread 2 made its call.
+        assert results[1].tsc > alone + results[3].tsc
+    assert {result.ret for result in early} == {result.ret for result in late}
+
+
+def test_a_race_that_is_found_happens_each_time(exact: Guest) -> None:
+    path = project_root() / "module" / "bugs" / "delete-race.prog"
+    program = encode(load_program(path, exact.target))
+    assert run_exact(exact, (), program).splat is None
+    title = "KASAN: slab-use-after-free Read in pkv_store_delete"
+    found = find_schedule(exact, program, random.Random(1), title=title)
+    assert found, "no schedule found"
+    for _ in range(20):
+        assert run_exact(exact, (), found.program) == found.outcome
