@@ -60,6 +60,7 @@ enum ch_command {
 /* Request flags. */
 #define CH_F_TSC	0x1	/* time each call in TSC ticks */
 #define CH_F_COMPARE	0x2	/* CH_RUN: comparisons, not coverage; once */
+#define CH_F_STOP	0x4	/* CH_LOOP: ends when the kernel says something */
 
 enum ch_status {
 	CH_OK,
@@ -104,7 +105,7 @@ struct ch_header {
 	uint32_t n_pcs;			/* pcs seen, before folding */
 	uint32_t stopped_call;		/* for CH_TIMEOUT, CH_STUCK, CH_DIED:
 					 * its index; n calls: the reset */
-	uint64_t programs;		/* programs run since boot */
+	uint64_t programs;		/* programs begun since boot */
 	uint64_t loop_ns;		/* guest time a CH_LOOP took */
 	uint64_t loop_calls;
 	uint64_t text_start;		/* load address of the module's .text */

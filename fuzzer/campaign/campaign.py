@@ -49,6 +49,7 @@ class CampaignOptions:
     seconds: float | None = None
     programs: int | None = None
     mechanisms: Mechanisms = ALL
+    exact: bool = False
 
 
 @dataclass(slots=True)
@@ -213,7 +214,12 @@ class Campaign:
     def _start_judge(self) -> None:
         options = self._options
         task = JudgeTask(
-            self._subject, self._workdir, os.getpid(), options.seed, options.mechanisms
+            self._subject,
+            self._workdir,
+            os.getpid(),
+            options.seed,
+            options.mechanisms,
+            options.exact,
         )
         error_file(self._workdir.root, JUDGE).unlink(missing_ok=True)
         self._workdir.judge_status.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
+from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.crash.judge import Outcome, run_program
 from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.sighting import Sighting
@@ -43,7 +44,10 @@ _LOAD = int(Op.LOAD)
 
 
 class Explorer:
-    """Runs variants of corpus programs; what splats goes to ``sight``."""
+    """Runs variants of corpus programs; what splats goes to ``sight``.
+
+    With ``exact`` its races are on exact machines, see :class:`ExactRaces`.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,8 @@ class Explorer:
         mechanisms: Mechanisms,
         seed: int,
         sight: Callable[[Sighting], None],
+        *,
+        exact: bool = False,
     ) -> None:
         self._setups = setups
         self._mechanisms = mechanisms
@@ -75,7 +81,8 @@ class Explorer:
         if mechanisms.faults:
             work.append(self._failing)
         if mechanisms.races:
-            work.append(self._racing)
+            races = ExactRaces(setups, self._mutator, rng, sight)
+            work.append((lambda: races.step(self._corpus)) if exact else self._racing)
         if mechanisms.leaks:
             work.append(self._leaking)
         self._work = itertools.cycle(work)

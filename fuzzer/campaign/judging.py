@@ -56,6 +56,7 @@ class JudgeTask:
     parent: int
     seed: int = 1
     mechanisms: Mechanisms = ALL
+    exact: bool = False
 
 
 class StatusLine:
@@ -89,7 +90,9 @@ class JudgeProcess:
         self._guest: Guest = setups.plain
         self._setups = setups
         self._target: Target = task.subject.target
-        self._explorer = Explorer(setups, self._target, task.mechanisms, task.seed, self._report)
+        self._explorer = Explorer(
+            setups, self._target, task.mechanisms, task.seed, self._report, exact=task.exact
+        )
         self._scheduler = Scheduler(setups, task.workdir.crashes, self._target, task.seed)
         self._seen: set[str] = set()
         self._machine: Machine | None = None

@@ -131,6 +131,11 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--workdir", type=Path, metavar="DIR", help="[work/TARGET, work/TARGET-BUG]")
     run.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
     run.add_argument(
+        "--exact",
+        action="store_true",
+        help="judge races by machines on which the fuzzer says when threads take turns (slower)",
+    )
+    run.add_argument(
         "--device", metavar="/dev/NAME", help="fuzz this node without a description, with --module"
     )
     run.add_argument(

@@ -33,6 +33,8 @@ from fuzzer.report.status import StatusView, summary
 def command(options: argparse.Namespace) -> int:
     """Fuzz; returns 1 when the working directory holds a crash at the end."""
     entered = time.monotonic()
+    if options.exact and options.no_races:
+        raise BadInputError("--exact is for races; leave out --no-races")
     if options.time and options.programs:
         raise BadInputError("--time and --programs exclude each other")
     _describe(options)
@@ -60,7 +62,13 @@ def command(options: argparse.Namespace) -> int:
             subject,
             guest,
             CampaignOptions(
-                workdir, vms, seed, options.time, options.programs, mechanisms_of(options)
+                workdir,
+                vms,
+                seed,
+                options.time,
+                options.programs,
+                mechanisms_of(options),
+                options.exact,
             ),
             show,
         )

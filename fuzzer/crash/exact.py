@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.judge import Outcome, run_started
-from fuzzer.machine.channel import FLAG_TSC, Channel
+from fuzzer.machine.channel import FLAG_STOP, FLAG_TSC, Channel
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.schedule import Schedules, Wait, with_waits, without_waits
@@ -37,14 +37,45 @@ _FIRST_STEP, _STEPS = 32, 10
 def run_exact(guest: Guest, history: Sequence[bytes], program: bytes) -> Outcome:
     """Run programs on a fresh exact machine; the same ones always give the same outcome."""
 
+    if history:
+        return run_batch(guest, [*history, program])[0]
+    with guest.start(lambda channel: channel.post_program(program)) as machine:
+        return run_started(machine)
+
+
+def run_batch(guest: Guest, programs: Sequence[bytes]) -> tuple[Outcome, int]:
+    """Run programs on a fresh exact machine until the kernel says something.
+
+    Returns the outcome and the number of the last program that ran. The same
+    programs always give the same.
+    """
+
+    before = 0
+
     def post(channel: Channel) -> None:
-        if history:
-            channel.post_batch([*history, program])
-        else:
-            channel.post_program(program)
+        nonlocal before
+        before = channel.header.programs
+        channel.header.flags |= FLAG_STOP
+        channel.post_batch(programs)
 
     with guest.start(post) as machine:
-        return run_started(machine)
+        outcome = run_started(machine)
+        ran = machine.channel.header.programs - before
+    return outcome, max(0, min(ran, len(programs)) - 1)
+
+
+def measure_ticks(guest: Guest, chunks: Sequence[bytes]) -> list[int]:
+    """Return the ticks that each call of a program takes when nothing interrupts it."""
+
+    def post(channel: Channel) -> None:
+        channel.header.flags |= FLAG_TSC
+        channel.post_program(b"".join(chunks))
+
+    with guest.start(post) as machine:
+        run_started(machine, late=False)
+        ticks = [result.tsc for result in machine.channel.results()]
+    missing = len(chunks) - len(ticks)
+    return [each or _USUAL for each in ticks] + [_USUAL] * missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +122,13 @@ class ScheduleSearch:
         if self._schedules is None:
             # It may need none: there is an order without a schedule, too.
             if not self._settle(()):
-                self._schedules = Schedules(self._chunks, self._measure(), self._random)
+                ticks = measure_ticks(self._guest, self._chunks)
+                self._schedules = Schedules(self._chunks, ticks, self._random)
             return self.found is None
         if not self._schedules:
             return False
         self._settle(self._schedules.choose())
         return self.found is None and self._left > 0
-
-    def _measure(self) -> list[int]:
-        """Return the ticks that each call takes when nothing interrupts it."""
-
-        def post(channel: Channel) -> None:
-            channel.header.flags |= FLAG_TSC
-            channel.post_program(b"".join(self._chunks))
-
-        with self._guest.start(post) as machine:
-            run_started(machine, late=False)
-            ticks = [result.tsc for result in machine.channel.results()]
-        missing = len(self._chunks) - len(ticks)
-        return [each or _USUAL for each in ticks] + [_USUAL] * missing
 
     def _run(self, waits: tuple[Wait, ...]) -> Scheduled | None:
         """Return the program with a schedule if it shows the splat."""

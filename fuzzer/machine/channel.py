@@ -37,6 +37,7 @@ CALL_COMPARISONS = 512
 
 FLAG_TSC = 0x1
 FLAG_COMPARE = 0x2
+FLAG_STOP = 0x4
 
 
 class Command(enum.IntEnum):

@@ -6,15 +6,20 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, cast
 
 import pytest
 
-from fuzzer.crash.exact import find_schedule, run_exact
+from fuzzer.campaign.exact_races import ExactRaces
+from fuzzer.crash.exact import find_schedule, run_batch, run_exact
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Run
 from fuzzer.machine.provision import Guest
+from fuzzer.program.mutate import Mutator
 from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call, Op, Program
 from fuzzer.program.schedule import (
     Schedules,
@@ -26,8 +31,10 @@ from fuzzer.program.schedule import (
 )
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import decode, encode, split
+from fuzzer.target.target import load_target
 from tests.unit.test_judge import SPLAT, TITLE
 
+DEMO = Path(__file__).parent / "data" / "demo" / "demo.yaml"
 OPEN, FIRST, SECOND = Call(Op.OPEN, 1), Call(Op.READ, thread=1), Call(Op.WRITE, thread=2)
 RACE = encode((OPEN, FIRST, SECOND))
 CHUNKS = split(RACE)
@@ -99,7 +106,8 @@ class FakeExactMachine:
     """Has run what it was started with; the second thread is raced within a window."""
 
     def __init__(self, programs: list[bytes], shows: Callable[[list[bytes]], bool]) -> None:
-        self._splats = shows(programs)
+        self._programs, self._shows = programs, shows
+        self.header = SimpleNamespace(programs=7)
         self.channel = self
 
     def __enter__(self) -> FakeExactMachine:
@@ -114,7 +122,13 @@ class FakeExactMachine:
         pass
 
     def finish(self, timeout: float) -> Run:
-        return Run(Status.OK, [], 0, SPLAT if self._splats else b"", 0)
+        splats = False
+        for number in range(1, len(self._programs) + 1):
+            self.header.programs += 1
+            splats = self._shows(self._programs[:number])
+            if splats:
+                break
+        return Run(Status.OK, [], 0, SPLAT if splats else b"", 0)
 
     def command(self, command: Command, timeout: float) -> Status:
         return Status.OK
@@ -132,7 +146,7 @@ class FakeExactGuest:
     def __init__(self, shows: Callable[[list[bytes]], bool]) -> None:
         self._shows = shows
         self._posted: list[bytes] = []
-        self.header = SimpleNamespace(flags=0)
+        self.header = SimpleNamespace(flags=0, programs=7)
 
     def post_program(self, program: bytes) -> None:
         self._posted = [program]
@@ -190,6 +204,40 @@ def test_what_splats_in_any_order_needs_no_schedule() -> None:
     found = find_schedule(guest, RACE, random.Random(1))
     assert found
     assert found.program == RACE
+
+
+def test_a_batch_ends_with_the_program_that_splats() -> None:
+    guest = cast(Guest, FakeExactGuest(lambda programs: programs[-1] == RACE))
+    outcome, number = run_batch(guest, [b"before", RACE, b"after"])
+    assert outcome.splat
+    assert number == 1
+    outcome, number = run_batch(guest, [b"before", b"after"])
+    assert outcome.splat is None
+    assert number == 1
+
+
+def test_corpus_programs_race_as_schedules_say() -> None:
+    ran: list[list[bytes]] = []
+
+    def shows(programs: list[bytes]) -> bool:
+        if programs not in ran:
+            ran.append(list(programs))
+        return len(ran) > 100 and is_scheduled(split(programs[-1]))
+
+    setups = cast(Setups, SimpleNamespace(exact=FakeExactGuest(shows)))
+    rng = random.Random(1)
+    mutator = Mutator(load_target(DEMO), rng, lambda data, size: data[:size], max_calls=40)
+    sighted: list[Sighting] = []
+    races = ExactRaces(setups, mutator, rng, sighted.append)
+    assert not races.step([])
+    corpus = [encode((OPEN, Call(Op.READ, arg=4), Call(Op.WRITE, data=b"a=1"), Call(Op.READ)))]
+    for _ in range(40):
+        races.step(corpus)
+        if sighted:
+            break
+    (first, *_) = sighted
+    assert is_scheduled(split(first.program))
+    assert ran[-1] == [*first.history, first.program]
 
 
 def test_the_programs_before_it_run_on_the_same_machine() -> None:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fuzzer.crash.exact import EXACT, find_schedule, run_exact
+from fuzzer.crash.exact import EXACT, find_schedule, measure_ticks, run_batch, run_exact
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import FLAG_TSC, Channel
 from fuzzer.machine.driver import build_driver, find_bug
@@ -15,8 +15,9 @@ from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Run
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.paths import project_root
+from fuzzer.program.schedule import Schedules, with_waits
 from fuzzer.program.text import load_program
-from fuzzer.program.wire import encode
+from fuzzer.program.wire import encode, split
 from fuzzer.target.target import Target
 from tests.vm.guests import wire
 
@@ -62,6 +63,19 @@ def test_a_wait_decides_when_a_thread_takes_over(exact: Guest) -> None:
         # Thread 1 stood still while thread 2 made its call.
         assert results[1].tsc > alone + results[3].tsc
     assert {result.ret for result in early} == {result.ret for result in late}
+
+
+def test_a_batch_of_programs_does_the_same_each_time(exact: Guest) -> None:
+    path = project_root() / "module" / "bugs" / "delete-race.prog"
+    chunks = split(encode(load_program(path, exact.target)))
+    schedules = Schedules(chunks, measure_ticks(exact, chunks), random.Random(1))
+    batch = [with_waits(chunks, schedules.choose()) for _ in range(100)]
+    first, number = run_batch(exact, batch)
+    assert first.splat, "none of 100 schedules shows the race"
+    assert number < len(batch)
+    for _ in range(3):
+        assert run_batch(exact, batch) == (first, number)
+    assert run_exact(exact, batch[:number], batch[number]) == first
 
 
 def test_a_race_that_is_found_happens_each_time(exact: Guest) -> None:

@@ -106,6 +106,7 @@ void program_run(const uint8_t *program, size_t length)
 	bool reload = header->reset_reload;
 	int error;
 
+	header->programs++;
 	header->n_pcs = 0;
 	output_used = 0;
 	coverage_drop(cover);
@@ -123,7 +124,6 @@ void program_run(const uint8_t *program, size_t length)
 	coverage_drop(cover);
 	close_files();
 	coverage_fold(cover);
-	header->programs++;
 	if (reload)
 		error |= module_restore();
 	if (error)
@@ -152,8 +152,12 @@ int program_loop(const uint8_t *batch, size_t length, uint32_t count)
 			program_run(batch + at, size);
 			calls += header->n_results;
 			at += size;
+			if (header->flags & CH_F_STOP &&
+			    (header->log_length || header->status))
+				goto end;
 		}
 	}
+end:
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	header->loop_ns = (end.tv_sec - start.tv_sec) * 1000000000ull +
 			  end.tv_nsec - start.tv_nsec;
