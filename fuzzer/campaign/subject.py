@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Bug, build_driver, find_bug
-from fuzzer.machine.kernel import Kernel, KernelOptions
+from fuzzer.machine.kernel import Builtin, Kernel, KernelOptions
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware, qemu_version
 from fuzzer.paths import project_root
@@ -69,7 +69,15 @@ def load_subject(
     target = load_target(description)
     if params is not None:
         target = with_params(target, params)
+    kernels = kernels_for(target, kernels)
     return Subject(target, find_bug(target, bug) if bug else None, kernels, accel)
+
+
+def kernels_for(target: Target, kernels: KernelOptions) -> KernelOptions:
+    """Return the options of the kernels that a target needs."""
+    module = target.module
+    builtin = Builtin(module.builtin, module.config) if module.builtin else None
+    return replace(kernels, builtin=builtin)
 
 
 def identify(subject: Subject, guest: Guest) -> Identity:

@@ -13,18 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+from fuzzer.campaign.subject import kernels_for
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError, PkvfuzzError
 from fuzzer.machine.csource_checks import check_module
 from fuzzer.machine.headers import ensure_headers
-from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.testkernels import ensure_builtin_kernel, ensure_signed_kernel
 from fuzzer.paths import project_root
+from fuzzer.target.target import load_target
 
 GROUPS = ("lint", "c", "unit", "vm", "e2e")
 
 # Kernels that people run the driver on: the headers of each are in some Debian.
 HEADER_SERIES = ("6.1", "6.12")
 _DRIVER = "pkv"
+_UINPUT = Path("vm", "targets", "uinput", "uinput.yaml")
 
 _LINT_TIMEOUT_S = 600
 _PYTEST_TIMEOUT_S = 3600
@@ -185,9 +188,15 @@ def _build_kernels(root: Path, only: str | None) -> StepResult:
     for flavour in Flavour if only != "c" else (Flavour.FULL,):
         ensure_kernel(flavour)
     if only in (None, "vm"):
+        _ensure_uinput_kernel(root)
         ensure_signed_kernel()
         ensure_builtin_kernel(root / "module", _DRIVER)
     return StepResult(Outcome.PASSED)
+
+
+def _ensure_uinput_kernel(root: Path) -> None:
+    uinput = load_target(root / _UINPUT)
+    ensure_kernel(Flavour.FAST, kernels_for(uinput, KernelOptions()))
 
 
 def _check_module(root: Path) -> StepResult:

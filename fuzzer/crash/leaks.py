@@ -9,6 +9,7 @@ takes no time.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from fuzzer.crash.splat import Splat, find_splat
@@ -43,24 +44,26 @@ def forget_leaks(machine: Machine) -> None:
     _shell(machine, f"echo clear > {_FILE}")
 
 
-def find_leak(machine: Machine, module: str) -> Splat | None:
-    """Return the report of the first object that the module allocated and nobody holds.
+def find_leak(machine: Machine, marks: Sequence[str]) -> Splat | None:
+    """Return the report of the first object that the driver allocated and nobody holds.
+
+    ``marks`` are what its frames have in a trace, see :meth:`Driver.frame_marks`.
 
     Raises:
         LostMachineError: the guest is gone.
     """
     for _ in range(_SCANS):
         script = f"busybox sleep {_MINIMUM_AGE}; echo scan > {_FILE}; cat {_FILE}"
-        if found := parse_leaks(_shell(machine, script), module):
+        if found := parse_leaks(_shell(machine, script), marks):
             return found
     return None
 
 
-def parse_leaks(report: str, module: str) -> Splat | None:
-    """Return the first object in kmemleak's list with a frame of the module."""
+def parse_leaks(report: str, marks: Sequence[str]) -> Splat | None:
+    """Return the first object in kmemleak's list with one of the marks of the driver's frames."""
     starts = [match.start() for match in _OBJECT.finditer(report)]
     for start, end in pairwise([*starts, len(report)]):
         text = report[start:end]
-        if f" [{module}]" in text:
+        if any(mark in text for mark in marks):
             return find_splat(text.splitlines())
     return None

@@ -89,5 +89,5 @@ class Setups:
             outcome = run_program(machine, program, late=False)
             if outcome.splat:
                 return outcome
-        leak = find_leak(machine, self.leaking.driver.name)
+        leak = find_leak(machine, self.leaking.driver.frame_marks())
         return Outcome(leak, leak.text.encode() if leak else b"")

@@ -9,6 +9,8 @@ to each.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,13 @@ from elftools.elf.sections import SymbolTableSection
 from fuzzer.errors import BadInputError
 
 _TRACE_PC = "__sanitizer_cov_trace_pc"
+LINKED = "linked"
+"""The section of blocks that are known by their addresses in the kernel."""
+
+_TEXT = ".text"
+# Elf64_Sym: name, info, other, section, value, size.
+_SYMBOL = struct.Struct("<IBBHQQ")
+_STT_FUNC, _STT_FILE = 2, 4
 # What KCOV records is the return address: behind the call's 4-byte operand.
 _OPERAND_SIZE = 4
 
@@ -57,6 +66,118 @@ def read_blocks(module: Path) -> tuple[Block, ...]:
                         found.add(Block(code, relocation["r_offset"] + _OPERAND_SIZE))
     except (OSError, ELFError) as error:
         raise BadInputError(f"{module}: not a kernel module: {error}") from error
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function as a symbol table has it: ``section`` is its section's number."""
+
+    name: str
+    section: int
+    start: int
+    size: int
+
+
+def _read_symbols(elf: ELFFile) -> tuple[list[_Function], list[int], list[str]]:
+    """Return the functions, the number of functions before each file's symbol, and the files.
+
+    Parsed by hand, for a kernel has a hundred thousand symbols.
+    """
+    table = elf.get_section_by_name(".symtab")
+    if not isinstance(table, SymbolTableSection):
+        return [], [], []
+    names = elf.get_section(table["sh_link"]).data()
+    functions: list[_Function] = []
+    starts: list[int] = []
+    files: list[str] = []
+
+    def text(offset: int) -> str:
+        end: int = names.index(b"\0", offset)
+        return str(names[offset:end], "ascii", "replace")
+
+    data = table.data()
+    for name, info, _, section, value, size in _SYMBOL.iter_unpack(
+        data[: len(data) - len(data) % _SYMBOL.size]
+    ):
+        kind = info & 0xF
+        if kind == _STT_FILE:
+            starts.append(len(functions))
+            files.append(text(name))
+        elif kind == _STT_FUNC and section:
+            functions.append(_Function(text(name), section, value, size))
+    return functions, starts, files
+
+
+def read_functions(module: Path) -> tuple[str, ...]:
+    """Return the names of the functions that an object file defines.
+
+    Raises:
+        BadInputError: not an ELF object.
+    """
+    try:
+        with module.open("rb") as file:
+            return tuple(function.name for function in _read_symbols(ELFFile(file))[0])
+    except (OSError, ELFError, ValueError) as error:
+        raise BadInputError(f"{module}: not an object file: {error}") from error
+
+
+class _LinkedFunctions:
+    """Where a kernel's functions are; those of one file, as two may share a name."""
+
+    def __init__(self, vmlinux: Path) -> None:
+        with vmlinux.open("rb") as file:
+            self._functions, self._starts, self._files = _read_symbols(ELFFile(file))
+
+    def of_file(self, file: str, names: Set[str]) -> dict[str, int]:
+        """Return the addresses of a file's functions of these names, by name."""
+        best: dict[str, int] = {}
+        ends = [*self._starts[1:], len(self._functions)]
+        for name, start, end in zip(self._files, self._starts, ends, strict=True):
+            if name == file:
+                found = {each.name: each.start for each in self._functions[start:end]}
+                local = {each: found[each] for each in names & found.keys()}
+                best = max(best, local, key=len)
+        # The global ones stand behind all files.
+        for each in self._functions[self._starts[-1] if self._starts else 0 :]:
+            if each.name in names:
+                best.setdefault(each.name, each.start)
+        return best
+
+
+def read_builtin_blocks(objects: Sequence[Path], vmlinux: Path) -> tuple[Block, ...]:
+    """Return the blocks of object files that are linked into a kernel, in order.
+
+    Their section is :data:`LINKED` and their offsets are addresses. Code that
+    only runs at boot is left out, and so is what the linker puts far from the
+    rest, as it does with what the compiler calls unlikely.
+
+    Raises:
+        BadInputError: a file is missing or not ELF, or none has blocks.
+    """
+    found: set[Block] = set()
+    try:
+        linked = _LinkedFunctions(vmlinux)
+        for path in objects:
+            with path.open("rb") as file:
+                elf = ELFFile(file)
+                text = elf.get_section_index(_TEXT)
+                functions = [each for each in _read_symbols(elf)[0] if each.section == text]
+            addresses = linked.of_file(f"{path.stem}.c", {each.name for each in functions})
+            calls = [block.offset for block in read_blocks(path) if block.section == _TEXT]
+            for each in functions:
+                if (address := addresses.get(each.name)) is not None:
+                    moved = address - each.start
+                    inside = range(each.start, each.start + each.size)
+                    found.update(Block(LINKED, at + moved) for at in calls if at - 1 in inside)
+    except (OSError, ELFError, ValueError) as error:
+        raise BadInputError(f"the kernel's build directory is damaged: {error}") from error
+    if not found:
+        names = ", ".join(path.name for path in objects)
+        raise BadInputError(
+            f"{names}: no instrumented block. The kernel needs CONFIG_KCOV, and the driver to be "
+            "built with KCOV_INSTRUMENT_NAME.o=y"
+        )
     return tuple(sorted(found))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.lifetime import end_with_parent
+from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.source import compiler_version
 from fuzzer.target.target import Target
@@ -33,15 +34,34 @@ class Driver:
 
     Built from source, it lies in its build directory: sources (with the bug,
     if one was planted), objects and, of a build for gcov, the ``.gcno`` files.
+    Of a driver that is a part of the kernel, ``object`` is ``vmlinux`` and
+    ``parts`` are the driver's own objects.
     """
 
     name: str
     object: Path
     key: str
+    parts: tuple[Path, ...] = ()
 
     def image(self) -> bytes:
-        """Return the module's bytes."""
-        return self.object.read_bytes()
+        """Return the module's bytes; none if there is nothing to load."""
+        return b"" if self.parts else self.object.read_bytes()
+
+    def blocks(self) -> tuple[Block, ...]:
+        """Return the instrumented blocks, in order.
+
+        Raises:
+            BadInputError: it was not built for x86-64.
+        """
+        return (
+            read_builtin_blocks(self.parts, self.object) if self.parts else read_blocks(self.object)
+        )
+
+    def frame_marks(self) -> tuple[str, ...]:
+        """Return what a line of a stack trace has if it is one of the driver's."""
+        if not self.parts:
+            return (f" [{self.name}]",)
+        return tuple(f" {name}+0x" for part in self.parts for name in read_functions(part))
 
 
 class Level(enum.StrEnum):
@@ -183,6 +203,18 @@ def build_driver(
             built, so that neither bug nor variables can have an effect.
     """
     module = target.module
+    if module.builtin:
+        if bug is not None or variables:
+            raise BadInputError(f"{target.name} is built into the kernel: no --bug can be planted")
+        parts = tuple((kernel.directory / name).with_suffix(".o") for name in module.builtin)
+        for path in parts:
+            if not path.is_file():
+                raise BadInputError(
+                    f"{target.path}: the kernel was built without {path.name}; "
+                    "'config' must have the options that build it in"
+                )
+        key = content_key(kernel.key, *module.builtin)
+        return Driver(module.name, kernel.directory / "vmlinux", key, parts)
     if module.object is not None:
         if bug is not None:
             raise BadInputError("--bug needs a driver in source form")

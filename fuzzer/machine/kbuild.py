@@ -178,6 +178,19 @@ def _errors_in(log: str) -> list[str]:
     return lines[:3] or log.splitlines()[-3:]
 
 
+def copy_build(built: Path, directory: Path) -> None:
+    """Copy a build directory into an empty one, times of change included.
+
+    Raises:
+        InfrastructureError: the disk is full.
+    """
+    command = ["cp", "-a", "--reflink=auto", f"{built}/.", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise InfrastructureError(f"copying a built kernel failed: {last[0]}. Try: df -h")
+
+
 def build_kernel(
     recipe: Recipe,
     source: KernelSource,

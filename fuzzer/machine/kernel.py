@@ -4,18 +4,26 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kbuild import BuiltKernel, Recipe, build_kernel, parse_config, recipe_key
+from fuzzer.machine.kbuild import (
+    BuiltKernel,
+    Recipe,
+    build_kernel,
+    copy_build,
+    parse_config,
+    recipe_key,
+)
 from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.paths import project_root
 
 __all__ = [
     "NEEDED",
+    "Builtin",
     "Flavour",
     "Kernel",
     "KernelOptions",
@@ -40,11 +48,26 @@ class Flavour(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Builtin:
+    """A driver of the kernel's own tree: its C files there, and what builds them in.
+
+    ``config`` are options as ``NAME=y``.
+    """
+
+    sources: tuple[str, ...]
+    config: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KernelOptions:
-    """Where kernels come from: the user's ``--kernel-source`` or ``--kernel-build``."""
+    """Where kernels come from: the user's ``--kernel-source`` or ``--kernel-build``.
+
+    ``builtin`` is the driver under test when that is a part of the kernel.
+    """
 
     source: Path | None = None
     build: Path | None = None
+    builtin: Builtin | None = None
 
 
 class Kernel(BuiltKernel):
@@ -58,10 +81,32 @@ class Kernel(BuiltKernel):
         return Flavour(self.name)
 
 
-def _recipe(flavour: Flavour) -> Recipe:
+# Lines that make prints when a driver is added to a kernel that is built.
+_BUILTIN_STEPS = 120
+
+
+def _recipe(flavour: Flavour, builtin: Builtin | None = None) -> Recipe:
     fragments = ("base.config", "sanitizers.config", f"{flavour}.config")
     variables = _sanitizer_variables() if flavour is Flavour.FAST else ()
-    return Recipe(flavour, fragments, variables)
+    recipe = Recipe(flavour, fragments, variables)
+    if builtin is None:
+        return recipe
+    options = (line.split("=", 1) for line in builtin.config)
+    return replace(
+        recipe,
+        variables=(*variables, *_driver_variables(builtin)),
+        options={f"CONFIG_{name}": value for name, value in options},
+        steps=_BUILTIN_STEPS,
+    )
+
+
+def _driver_variables(builtin: Builtin) -> tuple[str, ...]:
+    """Return make variables that instrument a driver of the kernel's tree as a module is."""
+    return tuple(
+        f"{what}_{Path(source).stem}.o=y"
+        for source in builtin.sources
+        for what in ("KCOV_INSTRUMENT", "KASAN_SANITIZE", "UBSAN_SANITIZE")
+    )
 
 
 def _sanitizer_variables() -> tuple[str, ...]:
@@ -86,9 +131,13 @@ def ready_kernel(flavour: Flavour, options: KernelOptions) -> Kernel | None:
     if options.build is not None:
         return _given_build(flavour, options.build)
     source = source_key(options.source)
-    key = kernel_key(flavour, source)
-    directory, tree = lookup(f"kernel-{flavour}", key), lookup("source", source)
+    key = recipe_key(_recipe(flavour, options.builtin), source)
+    directory, tree = lookup(_entry(flavour, options), key), lookup("source", source)
     return Kernel(flavour, directory, tree, key) if directory and tree else None
+
+
+def _entry(flavour: Flavour, options: KernelOptions) -> str:
+    return f"kernel-{flavour}{'-builtin' if options.builtin else ''}"
 
 
 def ensure_kernel(
@@ -110,14 +159,28 @@ def ensure_kernel(
     if options.build is not None:
         return _given_build(flavour, options.build)
     source = prepare_source(options.source)
-    recipe = _recipe(flavour)
+    recipe = _recipe(flavour, options.builtin)
     key = recipe_key(recipe, source.key)
 
     def build(directory: Path) -> None:
+        if options.builtin is not None:
+            _check_sources(options.builtin, source.directory)
+            # Most objects are those of the plain kernel: make finds out which are not.
+            plain = ensure_kernel(flavour, replace(options, builtin=None), nice=nice, stream=stream)
+            copy_build(plain.directory, directory)
         build_kernel(recipe, source, directory, nice=nice, stream=stream)
 
-    directory = build_once(f"kernel-{flavour}", key, build, keep=3)
+    directory = build_once(_entry(flavour, options), key, build, keep=3)
     return Kernel(flavour, directory, source.directory, key)
+
+
+def _check_sources(builtin: Builtin, tree: Path) -> None:
+    for name in builtin.sources:
+        if not (tree / name).is_file():
+            raise BadInputError(
+                f"builtin: {name} is not in the kernel's source {tree}. "
+                "Give the path of a .c file, relative to the source tree"
+            )
 
 
 def _given_build(flavour: Flavour, directory: Path) -> Kernel:

@@ -18,7 +18,7 @@ from fuzzer.cache import build_once, content_key, keep_entry
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine import channel as layout
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.blocks import Block, blocks_at, make_table, read_blocks
+from fuzzer.machine.blocks import LINKED, Block, blocks_at, make_table
 from fuzzer.machine.driver import Driver
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.kernel import Flavour, Kernel
@@ -163,20 +163,21 @@ def reset_program(target: Target) -> bytes:
 
 def describe(template: Template, target: Target, kernel: Kernel, driver: Driver) -> Guest:
     """Return the guest for a machine that has the driver loaded."""
-    blocks = read_blocks(driver.object)
+    blocks = driver.blocks()
+    sections = {LINKED: 0} if driver.parts else template.sections
     room = layout.COUNTERS_SIZE - layout.CONTEXT_COUNTERS
     if len(blocks) > room:
         raise InfrastructureError(
             f"{driver.object.name} has {len(blocks)} blocks, at most {room} fit"
         )
-    table = make_table(blocks, template.sections, layout.TABLE_SIZE // 4)
+    table = make_table(blocks, sections, layout.TABLE_SIZE // 4)
     return Guest(
         template,
         target,
         kernel,
         driver,
         blocks,
-        blocks_at(blocks, template.sections, template.load_pcs),
+        blocks_at(blocks, sections, template.load_pcs),
         table.base,
         array.array("I", table.entries).tobytes(),
         reset_program(target),

@@ -104,6 +104,7 @@ class Mutator:
         self._stresser = Stresser(rng)
         self._stretcher = Stretcher(rng)
         self._lifecycle = mechanisms.lifecycle
+        self._reloads = not target.module.builtin
         self.slowed = False
         """Whether the last program was made to take long."""
         self._noted: list[list[bytes]] = []
@@ -193,8 +194,10 @@ class Mutator:
         """Add a wait, or have the module loaded anew."""
         rand = self._random
         wait = self._generator.wait()
-        if wait and cost_of(chunks) >= SLOW and rand() < 0.7:
+        if wait and (not self._reloads or (cost_of(chunks) >= SLOW and rand() < 0.7)):
             chunks.insert(int(rand() * (len(chunks) + 1)), wait)
+            return
+        if not self._reloads:
             return
         at = 0 if rand() < 0.7 else int(rand() * (len(chunks) + 1))
         files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}

@@ -39,18 +39,27 @@ _POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _DEVICE = re.compile(r"/dev/[\x21-\x7e]{1,122}\Z")
 _PARAMS = re.compile(r"[\x20-\x7e]{0,511}\Z")
 _PARAMS_ALLOWED = "up to 511 printable characters"
+_KERNEL_SOURCE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-]+\.c\Z")
+_OPTION = re.compile(r'[A-Z0-9][A-Z0-9_]*=(?:y|n|-?\d+|0x[0-9a-fA-F]+|"[\x20-\x21\x23-\x7e]*")\Z')
 _RESET_IOCTL = re.compile(r"\s*ioctl\s*\(\s*f\d\s*,\s*([A-Za-z_]\w*)")
 _MAX_POOL_STRING = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpec:
-    """The driver: exactly one of ``source`` (a Kbuild directory) and ``object`` (a .ko)."""
+    """The driver: exactly one of ``source``, ``object`` and ``builtin``.
+
+    ``source`` is a Kbuild directory, ``object`` a .ko. ``builtin`` are C files of
+    the kernel's own tree, relative to it, which the options ``config`` (``NAME=y``)
+    build into the kernel.
+    """
 
     source: Path | None
     object: Path | None
     name: str
     params: str = ""
+    builtin: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
 
 
 class ResetKind(enum.Enum):
@@ -108,6 +117,8 @@ def with_params(target: Target, params: str) -> Target:
     """
     if not _PARAMS.match(params):
         raise BadInputError(f"module parameters {params!r}: {_PARAMS_ALLOWED} are allowed")
+    if params and target.module.builtin:
+        raise BadInputError(f"{target.name} is built into the kernel and takes no --params")
     return dataclasses.replace(target, module=dataclasses.replace(target.module, params=params))
 
 
@@ -172,22 +183,38 @@ class _Loader:
 
     def _module(self, node: yaml.Node) -> ModuleSpec:
         document = self._document
-        keys = ("source", "object", "name", "params")
+        keys = ("source", "object", "builtin", "config", "name", "params")
         entries = document.mapping(node, "module", allowed=keys, required=("name",))
-        if ("source" in entries) == ("object" in entries):
-            raise document.error(node, "module needs exactly one of 'source' and 'object'")
+        if sum(key in entries for key in ("source", "object", "builtin")) != 1:
+            raise document.error(
+                node, "module needs exactly one of 'source', 'object' and 'builtin'"
+            )
+        for key in ("config", "params"):
+            if key in entries and ("builtin" in entries) != (key == "config"):
+                owner = "" if key == "config" else "out"
+                raise document.error(entries[key], f"'{key}' goes with{owner} 'builtin'")
         source = built = None
         if "source" in entries:
             source = self._path(entries["source"], "source", Path.is_dir)
             if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
                 raise document.error(entries["source"], f"source: {source} has no Kbuild file")
-        else:
+        elif "object" in entries:
             built = self._path(entries["object"], "object", Path.is_file)
+        builtin = self._texts(entries, "builtin", _KERNEL_SOURCE, "a .c file of the kernel's tree")
+        config = self._texts(entries, "config", _OPTION, "NAME=y, without CONFIG_,")
         params = ""
         if "params" in entries:
             params = self._matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
-        return ModuleSpec(source, built, name, params)
+        return ModuleSpec(source, built, name, params, builtin, config)
+
+    def _texts(
+        self, entries: Mapping[str, yaml.Node], key: str, pattern: re.Pattern[str], allowed: str
+    ) -> tuple[str, ...]:
+        if key not in entries:
+            return ()
+        items = self._document.sequence(entries[key], key)
+        return tuple(self._matching(item, f"an entry of {key}", pattern, allowed) for item in items)
 
     def _include(self) -> tuple[Path, ...]:
         if "include" not in self._root:

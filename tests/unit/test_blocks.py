@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.blocks import Block, BlockTable, blocks_at, make_table, read_blocks
+from fuzzer.machine.blocks import (
+    LINKED,
+    Block,
+    BlockTable,
+    blocks_at,
+    make_table,
+    read_blocks,
+    read_builtin_blocks,
+    read_functions,
+)
 
 _SOURCE = """
 int branch(int x) { if (x) return branch(x - 1); return 1; }
@@ -95,3 +104,58 @@ def test_code_that_spans_too_much_is_refused() -> None:
 def test_pcs_are_mapped_to_blocks() -> None:
     assert blocks_at(BLOCKS, SECTIONS, (0x9009, 0x1009, 0x1008, 0xDEAD)) == {1, 2}
     assert blocks_at(BLOCKS, {}, (9,)) == frozenset()
+
+
+_LINKED_SOURCE = """
+static int twice(int x) { return x ? x + x : 3; }
+int shared(int x) { return x > 7 ? twice(x) : 1; }
+"""
+_OTHER_SOURCE = """
+static int twice(int x) { return x ? x : 4; }
+int other(int x) { return x > 5 ? twice(x) : 2; }
+void __sanitizer_cov_trace_pc(void) { }
+"""
+
+
+def _link(directory: Path) -> tuple[Path, Path]:
+    """Return an object with coverage, and what it was linked into."""
+    for name, source, flags in (
+        ("code", _LINKED_SOURCE, ["-fsanitize-coverage=trace-pc"]),
+        ("other", _OTHER_SOURCE, []),
+    ):
+        (directory / f"{name}.c").write_text(source)
+        command = ["gcc", "-O0", *flags, "-c", f"{name}.c", "-o", f"{name}.o"]
+        subprocess.run(command, cwd=directory, check=True)
+    command = ["ld", "-Ttext=0x7000000", "-e", "0", "other.o", "code.o", "-o", "linked"]
+    subprocess.run(command, cwd=directory, check=True)
+    return directory / "code.o", directory / "linked"
+
+
+def test_blocks_of_a_linked_object_are_known_by_their_addresses(tmp_path: Path) -> None:
+    built, linked = _link(tmp_path)
+    blocks = read_builtin_blocks([built], linked)
+    listing = subprocess.run(
+        ["objdump", "-d", str(linked)], capture_output=True, text=True, check=True
+    ).stdout
+    calls = re.findall(r"^\s*([0-9a-f]+):.*call.*<__sanitizer_cov_trace_pc>", listing, re.M)
+    assert len(calls) > 3
+    assert [block.offset for block in blocks] == [int(call, 16) + 5 for call in calls]
+    table = make_table(blocks, {LINKED: 0}, 1 << 16)
+    assert table.base == blocks[0].offset
+    assert table.entries[blocks[-1].offset - table.base] == len(blocks)
+
+
+def test_a_kernel_without_coverage_of_the_driver_is_refused(tmp_path: Path) -> None:
+    built, linked = _link(tmp_path)
+    with pytest.raises(BadInputError, match=r"other\.o: no instrumented block"):
+        read_builtin_blocks([built.with_name("other.o")], linked)
+    with pytest.raises(BadInputError, match="damaged"):
+        read_builtin_blocks([built], tmp_path / "nowhere")
+    linked.write_bytes(linked.read_bytes()[:3000])
+    with pytest.raises(BadInputError):
+        read_builtin_blocks([built], linked)
+
+
+def test_functions_of_an_object_are_listed(tmp_path: Path) -> None:
+    built, _ = _link(tmp_path)
+    assert set(read_functions(built)) == {"twice", "shared"}

@@ -27,7 +27,7 @@ unreferenced object 0xffff888004608c00 (size 96):
 
 
 def test_an_object_of_the_driver_is_a_leak_with_a_title() -> None:
-    found = parse_leaks(OTHERS + OURS + OTHERS, "drv")
+    found = parse_leaks(OTHERS + OURS + OTHERS, [" [drv]"])
     assert found
     assert (found.title, found.kind) == ("memory leak in drv_open", "leak")
     assert "(size 96)" in found.text
@@ -35,6 +35,6 @@ def test_an_object_of_the_driver_is_a_leak_with_a_title() -> None:
 
 
 def test_objects_of_others_and_an_empty_list_are_none() -> None:
-    assert parse_leaks(OTHERS, "drv") is None
-    assert parse_leaks(OURS, "other") is None
-    assert parse_leaks("", "drv") is None
+    assert parse_leaks(OTHERS, [" [drv]"]) is None
+    assert parse_leaks(OURS, [" [other]"]) is None
+    assert parse_leaks("", [" [drv]"]) is None

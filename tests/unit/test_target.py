@@ -147,3 +147,39 @@ def test_parameters_can_be_replaced(pkv_target: Target) -> None:
 def test_parameters_the_kernel_cannot_be_handed_are_refused(pkv_target: Target) -> None:
     with pytest.raises(BadInputError, match="printable"):
         with_params(pkv_target, "lock=rcu\n")
+
+
+def _builtin(tmp_path: Path, module: str) -> Path:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        f"version: 1\nname: x\ndevice: /dev/x\nmodule: {module}\ncalls: [{{read: [1]}}]\n"
+    )
+    return path
+
+
+def test_a_driver_of_the_kernels_own_tree(tmp_path: Path) -> None:
+    text = "{builtin: [drivers/char/x.c, drivers/char/x-sub.c], config: [X=y, N_X=16], name: x}"
+    target = load_target(_builtin(tmp_path, text))
+    assert target.module == ModuleSpec(
+        None, None, "x", "", ("drivers/char/x.c", "drivers/char/x-sub.c"), ("X=y", "N_X=16")
+    )
+    with pytest.raises(BadInputError, match="built into the kernel and takes no --params"):
+        with_params(target, "a=1")
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("{builtin: [../x.c], name: x}", r"an entry of builtin is '../x.c'"),
+        ("{builtin: [/x.c], name: x}", r"an entry of builtin is '/x.c'"),
+        ("{builtin: [x.o], name: x}", r"a .c file of the kernel's tree is allowed"),
+        ("{builtin: [x.c], config: [X], name: x}", r"NAME=y, without CONFIG_, is allowed"),
+        ('{builtin: [x.c], config: ["X=$(id)"], name: x}', r"NAME=y"),
+        ("{builtin: [x.c], params: a=1, name: x}", r"'params' goes without 'builtin'"),
+        ("{builtin: [x.c], object: x.ko, name: x}", r"exactly one of"),
+        ("{source: ., config: [X=y], name: x}", r"'config' goes with 'builtin'"),
+    ],
+)
+def test_what_a_builtin_driver_cannot_be(tmp_path: Path, module: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        load_target(_builtin(tmp_path, module))

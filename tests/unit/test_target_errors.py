@@ -37,7 +37,12 @@ MISTAKES = [
     ("source: .", "source: nowhere", 0, "source: there is no "),
     ("source: .", "source: demo.h", 0, "demo.h is not a directory"),
     ("source: .", "object: demo.ko", 0, "object: there is no "),
-    ("source: .\n", "source: .\n  object: demo.h\n", 0, "exactly one of 'source' and 'object'"),
+    (
+        "source: .\n",
+        "source: .\n  object: demo.h\n",
+        0,
+        "exactly one of 'source', 'object' and 'builtin'",
+    ),
     ("header: demo.h", "header: demo.hpp", 0, "header: there is no "),
     ("header: demo.h", "header: .", 0, "is not a file"),
     ("header: demo.h\n", "", 14, "DEMO_IOC_DELETE needs a header"),

@@ -136,6 +136,10 @@ static int load_kept(void)
 int module_load(const void *image, size_t length, const char *params)
 {
 	free(kept_image);
+	kept_image = NULL;
+	/* A part of the kernel is there already. */
+	if (!length)
+		return module_await();
 	kept_image = malloc(length);
 	if (!kept_image)
 		return fail(ENOMEM, "no memory for a module of %zu bytes", length);
