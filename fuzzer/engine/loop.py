@@ -299,7 +299,9 @@ class Loop:
             message = self.channel.header.message.decode(errors="replace")
             raise InfrastructureError(f"the executor failed: {message}")
         else:
-            self.statistics.counts.timeouts += status is Status.TIMEOUT
+            if status is Status.TIMEOUT:
+                self.statistics.counts.timeouts += 1
+                self._parents.blocked(data)
             return False
         return True
 

@@ -14,6 +14,8 @@ LONG = 24.0
 # Shares of all cost that long and slow programs may take. libFuzzer chooses without
 # regard to cost, and a few that fill the driver's tables could take most of the time.
 _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
+# A call that waits is interrupted after 100 ms (vm/executor/watch.c); in calls of 20 µs.
+_BLOCKED = 5000.0
 _CACHED = 50_000
 
 
@@ -47,6 +49,12 @@ class Parents:
         # libFuzzer goes on from what it ran last, whatever that did. Each child
         # of a crashing program would likely crash as well, and cost a restore.
         self._crashed = program
+
+    def blocked(self, program: bytes) -> None:
+        """Take note that a program had a call that waited until it was interrupted."""
+        self._costs[program] = max(self._cost(program), SLOW)
+        self._total += _BLOCKED
+        self._slow += _BLOCKED
 
     def choose(self, asked: bytes) -> Parent:
         """Return ``asked``, or in its stead another program of the corpus."""

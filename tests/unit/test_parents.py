@@ -49,6 +49,16 @@ def test_long_and_slow_programs_have_their_shares() -> None:
     assert 0.10 < spent[RELOAD] / total < 0.25
 
 
+def test_a_program_that_blocked_is_a_slow_one() -> None:
+    parents = Parents(random.Random(1))
+    parents.note(SHORT)
+    parents.blocked(OTHER)
+    parents.note(OTHER)
+    assert parents.choose(OTHER).program == SHORT
+    chosen = [parents.any() for _ in range(2000)]
+    assert chosen.count(OTHER) < 100
+
+
 def test_any_is_a_program_of_the_corpus_and_seldom_a_slow_one() -> None:
     parents = Parents(random.Random(1))
     assert parents.any() == b""

@@ -58,6 +58,17 @@ def test_a_call_that_sleeps_is_interrupted_and_the_next_ones_run(misbehaving: Gu
         assert returned(again) == [(0, 0)]
 
 
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_fault_that_a_sleeping_call_did_not_come_to_spares_the_signal(
+    misbehaving: Guest, nth: int
+) -> None:
+    with misbehaving.restore() as machine:
+        program = f"ioctl(f0, TD_SLEEP) fail={nth}\nioctl(f0, TD_SET, 5)\nioctl(f0, TD_GET)"
+        done = run(machine, misbehaving, program)
+        assert done.status is Status.TIMEOUT
+        assert returned(done) == [(-1, errno.EINTR), (0, 0), (5, 0)]
+
+
 def test_the_call_that_was_interrupted_is_named(fast_misbehaving: Guest) -> None:
     with fast_misbehaving.restore() as machine:
         program = "ioctl(f0, TD_SET, 5)\nioctl(f0, TD_SLEEP)\nioctl(f0, TD_GET)"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * PID 1 watches the runner: a call that passes its time limit is interrupted,
- * and when the runner is dead or cannot be interrupted PID 1 tells the host
- * and goes on handing over the kernel log.
+ * one that waits for something already after a short time. When the runner is
+ * dead or cannot be interrupted, PID 1 tells the host and goes on handing over
+ * the kernel log.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 
 #define WATCH_TICK_MS	10
 #define SLOW_LIMIT_MS	1500	/* of what slow_begin() is about */
+#define WAIT_LIMIT_MS	100	/* of a call that waits for something */
 
 struct watched *watched;
 
@@ -98,6 +100,26 @@ static uint32_t time_limit(void)
 	return limit;
 }
 
+static int open_of_thread(pid_t runner, pid_t tid, const char *name, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", runner, tid, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* A fault that the call did not come to must not fail the signal's frame. */
+static void take_back_fault(pid_t runner, pid_t tid)
+{
+	int fd = open_of_thread(runner, tid, "fail-nth", O_WRONLY);
+
+	if (fd < 0)
+		return;
+	if (write(fd, "0", 1) != 1)
+		perror("pkvfuzz: fail-nth");
+	close(fd);
+}
+
 static void interrupt_calls(pid_t runner)
 {
 	uint32_t active = active_threads();
@@ -105,29 +127,54 @@ static void interrupt_calls(pid_t runner)
 	for (uint32_t number = 0; number <= W_N_THREADS; number++) {
 		pid_t tid = tid_of(number, runner);
 
-		if (active & 1u << number && tid)
-			syscall(SYS_tgkill, runner, tid, SIGUSR1);
+		if (!(active & 1u << number) || !tid)
+			continue;
+		take_back_fault(runner, tid);
+		syscall(SYS_tgkill, runner, tid, SIGUSR1);
 	}
+}
+
+/* As /proc has it: R, S, D ...; X if it is gone. */
+static char state_of(pid_t runner, pid_t tid)
+{
+	char text[128], *state;
+	int fd = open_of_thread(runner, tid, "stat", O_RDONLY);
+	ssize_t n;
+
+	if (fd < 0)
+		return 'X';
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return 'X';
+	text[n] = '\0';
+	state = strrchr(text, ')');
+	return state ? state[2] : '?';
 }
 
 /* An oops ends its thread only, and a process is not waited for before its last. */
 static bool has_ended(pid_t runner, pid_t tid)
 {
-	char path[64], text[128], *state;
-	int fd;
-	ssize_t n;
+	char state = state_of(runner, tid);
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", runner, tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return true;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return true;
-	text[n] = '\0';
-	state = strrchr(text, ')');
-	return state && (state[2] == 'Z' || state[2] == 'X');
+	return state == 'Z' || state == 'X';
+}
+
+/* Whether all calls that are being made wait for something, and may be told not to. */
+static bool all_wait(pid_t runner)
+{
+	uint32_t active = active_threads();
+
+	if (__atomic_load_n(&watched->slow, __ATOMIC_ACQUIRE))
+		return false;
+	for (uint32_t number = 0; number <= W_N_THREADS; number++) {
+		pid_t tid = tid_of(number, runner);
+
+		if (active & 1u << number && tid &&
+		    state_of(runner, tid) != 'S')
+			return false;
+	}
+	return true;
 }
 
 static void look_for_dead_threads(pid_t runner)
@@ -177,7 +224,8 @@ void watch(pid_t runner)
 			look_for_dead_threads(runner);
 		if (stalled_ms >= 2 * limit)
 			attend(CH_STUCK, blocked_call());
-		if (stalled_ms >= limit) {
+		if (stalled_ms >= limit ||
+		    (stalled_ms >= WAIT_LIMIT_MS && all_wait(runner))) {
 			if (header->status != CH_TIMEOUT)
 				header->stopped_call = blocked_call();
 			header->status = CH_TIMEOUT;
