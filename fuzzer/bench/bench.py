@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fuzzer.bench.instructions import bench_programs, count_instructions, counting_guest
 from fuzzer.bench.restore import measure_restores
-from fuzzer.bench.result import BenchResult, FlavourResult, show_table, to_json
-from fuzzer.bench.speed import measure_speed
+from fuzzer.bench.result import (
+    BenchResult,
+    FlavourResult,
+    Shape,
+    Together,
+    show_table,
+    to_json,
+)
+from fuzzer.bench.speed import measure_speed, measure_together
+from fuzzer.crash.setups import RACING
 from fuzzer.errors import ExitCode, InfrastructureError
 from fuzzer.machine.accel import AccelChoice, choose_accel
 from fuzzer.machine.driver import build_driver
@@ -19,6 +28,8 @@ from fuzzer.progress import say
 from fuzzer.target.target import Target, load_target
 
 STDOUT = Path("-")
+# Calls of the programs whose speed is compared.
+_LENGTHS = (1, 10, 50)
 
 
 def run_bench(
@@ -45,7 +56,10 @@ def run_bench(
     flavours = tuple(
         _measure(target, flavour, choice, seconds, kernel_options) for flavour in Flavour
     )
-    result = BenchResult(target.name, choice.accel, choice.reason, qemu_version(), flavours)
+    shapes, together = _measure_fast(target, choice, seconds, kernel_options)
+    result = BenchResult(
+        target.name, choice.accel, choice.reason, qemu_version(), flavours, shapes, together
+    )
     if json_path == STDOUT:
         print(to_json(result))
         return ExitCode.NOTHING_FOUND
@@ -74,3 +88,23 @@ def _measure(
     say(f"{flavour}: counting instructions")
     counts = count_instructions(counting_guest(target, kernel), bench_programs(target))
     return FlavourResult(flavour, restores, speed, counts)
+
+
+def _measure_fast(
+    target: Target, choice: AccelChoice, seconds: float, options: KernelOptions | None
+) -> tuple[tuple[Shape, ...], Together]:
+    """Measure what is only of interest where the fuzzing is done."""
+    kernel = ensure_kernel(Flavour.FAST, options)
+    driver = build_driver(target, kernel)
+    guest = ensure_guest(target, kernel, driver, choice.accel)
+    racing = ensure_guest(target, kernel, driver, choice.accel, RACING)
+    shapes = []
+    for calls in _LENGTHS:
+        for threads in (None, racing):
+            name = f"{calls} call{'s' * (calls > 1)}{', on threads' if threads else ''}"
+            say(f"fast: programs of {name}, for {seconds:.0f} s")
+            shapes.append(Shape(name, measure_speed(guest, seconds, calls=calls, racing=threads)))
+    vms = os.cpu_count() or 1
+    say(f"fast: one VM, then {vms} VMs at the same time, for {seconds:.0f} s each")
+    alone = measure_speed(guest, seconds)
+    return tuple(shapes), Together(vms, alone, measure_together(guest, seconds, vms))

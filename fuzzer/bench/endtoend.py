@@ -81,10 +81,14 @@ class _Clocks:
 
 
 class MeteredLoop(Loop):
-    """The fuzzing loop, stopped after each window to let the guest run alone."""
+    """The fuzzing loop, stopped after each window to let the guest run alone.
+
+    Where the worker has a racing guest, all programs after the warm-up have
+    calls on several threads.
+    """
 
     def __init__(self, task: EndToEndTask, fuzzer: LibFuzzer) -> None:
-        super().__init__(task.worker.guest, fuzzer, task.worker.loop)
+        super().__init__(task.worker.guest, fuzzer, task.worker.loop, racing=task.worker.racing)
         self._task = task
         self._clocks = _Clocks()
         self._programs: list[bytes] = []
@@ -151,6 +155,8 @@ class MeteredLoop(Loop):
                 )
             )
             self._left -= wall + self._windows[-1].ceiling
+        if self._size == WARM_UP and self._task.worker.racing:
+            self.race_from_now_on()
         self._size = WINDOW
         if self._left <= 0:
             self._leave()

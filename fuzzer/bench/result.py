@@ -27,14 +27,49 @@ class FlavourResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """The speed of programs of some form: so many calls, on one thread or several."""
+
+    name: str
+    speed: Speed
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The speed of one VM, and of each of ``vms`` that ran at the same time."""
+
+    vms: int
+    alone: Speed
+    each: tuple[Speed, ...]
+
+    @property
+    def programs_per_second(self) -> float:
+        """What all VMs together did."""
+        return sum(speed.programs_per_second for speed in self.each)
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast as one VM they were."""
+        return self.programs_per_second / self.alone.programs_per_second
+
+    @property
+    def ratio(self) -> float:
+        """End to end over the guests alone, of all VMs."""
+        ceilings = sum(speed.ceiling_programs_per_second for speed in self.each)
+        return self.programs_per_second / ceilings
+
+
+@dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What was measured, and on what."""
+    """What was measured, and on what. ``shapes`` and ``together`` are of ``fast``."""
 
     target: str
     accel: Accel
     accel_reason: str
     qemu: str
     flavours: tuple[FlavourResult, ...]
+    shapes: tuple[Shape, ...] = ()
+    together: Together | None = None
 
 
 def to_json(result: BenchResult) -> str:
@@ -101,7 +136,23 @@ def show_table(result: BenchResult) -> str:
         for name, cells in section:
             text = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
             lines.append(f"  {name:<{title}}{text}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_shape_lines(result)])
+
+
+def _shape_lines(result: BenchResult) -> list[str]:
+    rows = [(each.name, each.speed.programs_per_second, each.speed.ratio) for each in result.shapes]
+    if together := result.together:
+        rows.append(("one VM", together.alone.programs_per_second, together.alone.ratio))
+        name = f"{together.vms} VMs ({together.gain:.2f} times one VM)"
+        rows.append((name, together.programs_per_second, together.ratio))
+    if not rows:
+        return []
+    heading = "fast, by form of program and number of VMs"
+    width = max(len(heading), *(len(name) + 2 for name, _, _ in rows)) + 2
+    return [
+        f"{heading:<{width}}{'programs/s':>12}{'/ guest alone':>15}",
+        *(f"{'  ' + name:<{width}}{speed:>12,.0f}{ratio:>15.2f}" for name, speed, ratio in rows),
+    ]
 
 
 def _milliseconds(spread: Spread) -> str:

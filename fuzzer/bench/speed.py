@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +104,13 @@ def sum_up(windows: Sequence[Window]) -> Speed:
     )
 
 
-def measure_speed(guest: Guest, seconds: float) -> Speed:
+def measure_speed(
+    guest: Guest, seconds: float, *, calls: int = CALLS, racing: Guest | None = None
+) -> Speed:
     """Fuzz for ``seconds`` after the warm-up, in a process of its own, and sum up.
+
+    Programs have so many ``calls``; with ``racing``, a guest of several vCPUs,
+    they are made by several threads on that.
 
     Raises:
         InfrastructureError: the process failed; the message has its last words.
@@ -116,11 +122,21 @@ def measure_speed(guest: Guest, seconds: float) -> Speed:
         Spool(workdir).create()
         for index, seed in enumerate(_seeds(guest.target)):
             (corpus / f"seed-{index}").write_bytes(seed)
-        loop = LoopOptions(workdir, "bench", _SEED, min_calls=CALLS, max_calls=CALLS)
-        worker = WorkerTask(guest, corpus, loop, False, os.getpid())
+        loop = LoopOptions(workdir, "bench", _SEED, min_calls=calls, max_calls=calls)
+        worker = WorkerTask(guest, corpus, loop, False, os.getpid(), racing)
         result = workdir / "windows.json"
         _measure(EndToEndTask(worker, seconds, result), workdir / "log")
         return sum_up([Window(**window) for window in json.loads(result.read_text())])
+
+
+def measure_together(guest: Guest, seconds: float, vms: int) -> tuple[Speed, ...]:
+    """Return the speeds of so many VMs that fuzz at the same time, in processes of their own.
+
+    Raises:
+        InfrastructureError: a process failed; the message has its last words.
+    """
+    with ThreadPoolExecutor(vms) as pool:
+        return tuple(pool.map(lambda _: measure_speed(guest, seconds), range(vms)))
 
 
 def _seeds(target: Target) -> list[bytes]:

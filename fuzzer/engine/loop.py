@@ -45,6 +45,7 @@ KEEP_SIGHTINGS = 3
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
 # is one before each replacement of the machine.
 _RACES = 400
+_WITHOUT_END = 1 << 60
 _PUBLISH_EVERY = 256
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0
@@ -243,6 +244,12 @@ class Loop:
         if self._racing and self._fuzzing and not self._restore_each:
             self._races_left = _RACES
             self._ahead = None
+        self.restore()
+
+    def race_from_now_on(self) -> None:
+        """Have all further programs make calls on several threads, to measure how fast that is."""
+        self._races_left = _WITHOUT_END
+        self._ahead = None
         self.restore()
 
     def _compare(self, program: bytes) -> None:

@@ -15,7 +15,14 @@ import pytest
 from fuzzer.bench.endtoend import Window
 from fuzzer.bench.instructions import InstructionCount, bench_programs
 from fuzzer.bench.restore import RestoreTimes, Spread
-from fuzzer.bench.result import BenchResult, FlavourResult, show_table, to_json
+from fuzzer.bench.result import (
+    BenchResult,
+    FlavourResult,
+    Shape,
+    Together,
+    show_table,
+    to_json,
+)
 from fuzzer.bench.speed import Shares, sum_up
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.accel import Accel
@@ -93,6 +100,24 @@ def test_the_table_has_a_column_for_each_flavour() -> None:
     assert rows["read"].count("27,509 (7,058 + 803)") == 2
     assert rows["empty"].split()[-2:] == ["17,343", "17,343"]
     assert len({len(line) for line in lines if line.startswith("  ")}) == 1
+
+
+def test_other_forms_of_programs_have_lines_of_their_own() -> None:
+    speed = sum_up([window(1000, 0.25, 0.2)])
+    slower = sum_up([window(1000, 0.4, 0.2)])
+    shown = show_table(
+        dataclasses.replace(
+            result(),
+            shapes=(Shape("50 calls, on threads", slower),),
+            together=Together(2, speed, (slower, slower)),
+        )
+    )
+    lines = [line.rsplit(maxsplit=2) for line in shown.splitlines()[-3:]]
+    assert lines == [
+        ["  50 calls, on threads", "2,500", "0.50"],
+        ["  one VM", "4,000", "0.80"],
+        ["  2 VMs (1.25 times one VM)", "5,000", "0.50"],
+    ]
 
 
 def test_the_json_has_what_the_table_has() -> None:
