@@ -100,7 +100,8 @@ def _measure_fast(
     racing = ensure_guest(target, kernel, driver, choice.accel, RACING)
     shapes = []
     for calls in _LENGTHS:
-        for threads in (None, racing):
+        # One call has nothing to race with.
+        for threads in (None, racing) if calls > 1 else (None,):
             name = f"{calls} call{'s' * (calls > 1)}{', on threads' if threads else ''}"
             say(f"fast: programs of {name}, for {seconds:.0f} s")
             shapes.append(Shape(name, measure_speed(guest, seconds, calls=calls, racing=threads)))
