@@ -21,7 +21,7 @@ from fuzzer.crash.setups import RACING
 from fuzzer.errors import ExitCode, InfrastructureError
 from fuzzer.machine.accel import AccelChoice, choose_accel
 from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
+from fuzzer.machine.kernel import STANDARD, Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.provision import ensure_guest
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.progress import say
@@ -54,7 +54,7 @@ def run_bench(
     target = load_target(target_path)
     choice = choose_accel(accel)
     flavours = tuple(
-        _measure(target, flavour, choice, seconds, kernel_options) for flavour in Flavour
+        _measure(target, flavour, choice, seconds, kernel_options) for flavour in STANDARD
     )
     shapes, together = _measure_fast(target, choice, seconds, kernel_options)
     result = BenchResult(

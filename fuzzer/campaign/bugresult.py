@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from fuzzer.machine.driver import Bug
@@ -83,15 +83,22 @@ class RunResult:
     message: str = ""
     exit_code: int = 0
 
-    def match(self, expect: str) -> FoundTitle | None:
-        """Return the crash with the expected title, if it was stored."""
-        return next((found for found in self.titles if found.title == expect), None)
+    def match(self, expect: Container[str]) -> FoundTitle | None:
+        """Return the crash with an expected title that was stored, one that reproduces first."""
+        return _match(self.titles, expect)
 
 
-def outcome_of(titles: Iterable[FoundTitle], expect: str, *, interrupted: bool) -> Outcome:
+def _match(titles: Iterable[FoundTitle], expect: Container[str]) -> FoundTitle | None:
+    matches = [found for found in titles if found.title in expect]
+    return max(matches, key=lambda found: found.reproduced > 0, default=None)
+
+
+def outcome_of(
+    titles: Iterable[FoundTitle], expect: Container[str], *, interrupted: bool
+) -> Outcome:
     """Return how a run ended that stored these crashes."""
     titles = tuple(titles)
-    expected = next((found for found in titles if found.title == expect), None)
+    expected = _match(titles, expect)
     if expected and expected.reproduced:
         return Outcome.FOUND
     if interrupted:
@@ -117,7 +124,7 @@ class BugResult:
     @property
     def found(self) -> tuple[FoundTitle, ...]:
         """The expected crash of each run that found it."""
-        matches = (run.match(self.bug.expect) for run in self.counted_as(Outcome.FOUND))
+        matches = (run.match(self.bug.titles) for run in self.counted_as(Outcome.FOUND))
         return tuple(match for match in matches if match)
 
     def counted_as(self, outcome: Outcome) -> tuple[RunResult, ...]:
@@ -152,6 +159,7 @@ class SuiteSettings:
     vms: int
     seed: int
     mechanisms: Mechanisms
+    kernel: str = "fast"
 
 
 @dataclass(frozen=True, slots=True)

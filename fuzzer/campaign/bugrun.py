@@ -13,6 +13,7 @@ import pickle
 import signal
 import sys
 import time
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import Crash
 from fuzzer.errors import PkvfuzzError
 from fuzzer.lifetime import end_with_parent
-from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.kernel import ensure_kernel
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.wire import split
 
@@ -94,7 +95,7 @@ def _write(path: Path, data: bytes) -> None:
 class Recorder:
     """Watches a campaign: when each crash was seen and verified, and whether it is enough."""
 
-    def __init__(self, spool: Spool, expect: str) -> None:
+    def __init__(self, spool: Spool, expect: Container[str]) -> None:
         self._spool = spool
         self._expect = expect
         self._zero: float | None = None
@@ -120,7 +121,7 @@ class Recorder:
         for crash in snapshot.crashes:
             if crash.reproduced:
                 self._verified.setdefault(crash.title, moment)
-        if self._expect in self._verified:
+        if any(title in self._expect for title in self._verified):
             return True
         return self._finishing is not None and now - self._finishing > _JUDGING_LIMIT
 
@@ -187,7 +188,7 @@ class _StateFile:
 
 def _prepare_judging(task: RunTask) -> None:
     """Make the judge's guests: that must not slow the first run of a bug and not the others."""
-    setups = task.subject.setups(ensure_kernel(Flavour.FULL, task.subject.kernels))
+    setups = task.subject.setups(ensure_kernel(task.subject.judged_on, task.subject.kernels))
     if task.mechanisms.races:
         _ = setups.racing
     if task.mechanisms.leaks:
@@ -205,9 +206,9 @@ def run(task: RunTask) -> RunResult:
     workdir = Workdir(task.directory / "work")
     with workdir.opened(subject.target.name, bug.name):
         _prepare_judging(task)
-        guest = subject.guest(ensure_kernel(Flavour.FAST, subject.kernels))
+        guest = subject.guest(ensure_kernel(subject.fuzzed_on, subject.kernels))
         plant_seeds(workdir, load_seeds(subject.target, None, task.seed))
-        recorder = Recorder(workdir.spool, bug.expect)
+        recorder = Recorder(workdir.spool, bug.titles)
         options = CampaignOptions(
             workdir, task.vms, task.seed, task.seconds, mechanisms=task.mechanisms
         )
@@ -217,7 +218,7 @@ def run(task: RunTask) -> RunResult:
         final = campaign.run()
         recorder.enough(final)
         titles = recorder.titles(final.crashes)
-    outcome = outcome_of(titles, bug.expect, interrupted=campaign.interrupted)
+    outcome = outcome_of(titles, bug.titles, interrupted=campaign.interrupted)
     return RunResult(task.seed, outcome, titles, spent_on(final))
 
 

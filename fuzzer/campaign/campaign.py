@@ -22,10 +22,11 @@ from fuzzer.crash.judge import first_impression
 from fuzzer.crash.setups import RACING
 from fuzzer.crash.sighting import read_sighting
 from fuzzer.crash.store import Crash, read_crash
-from fuzzer.engine.loop import LoopOptions
+from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
 from fuzzer.engine.worker import WorkerTask, error_file
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
 from fuzzer.program.mechanisms import ALL, Mechanisms
 
@@ -37,6 +38,8 @@ _SHORT_LIFE = 5.0
 _MAX_SHORT_LIVES = 5
 # Below this the disk is full for our purposes; a crash needs some room itself.
 _MIN_FREE_MIB = 32
+# Serial programs between two phases of races on kcsan: about as many as in such a phase.
+_SERIAL_ON_KCSAN = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,10 @@ class Campaign:
         self._racing = None
         if options.mechanisms.races:
             self._racing = subject.guest(guest.kernel, hardware=RACING)
+        # There is a phase of races before each new machine, and kcsan is about races.
+        self._restore_every = RESTORE_EVERY
+        if guest.kernel.flavour is Flavour.KCSAN:
+            self._restore_every = _SERIAL_ON_KCSAN
         self._options = options
         self._show = show
         self._until = until
@@ -197,6 +204,7 @@ class Campaign:
                 # A replaced worker must not repeat what killed the one before it.
                 seed=(options.seed + 1000003 * number + 7919 * self._replaced) & 0x7FFFFFFF or 1,
                 runs=runs,
+                restore_every=self._restore_every,
                 mechanisms=options.mechanisms,
                 number=number,
                 workers=options.vms,

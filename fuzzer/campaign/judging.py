@@ -30,7 +30,7 @@ from fuzzer.crash.store import Crash
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
 from fuzzer.lifetime import end_with_parent
-from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.kernel import ensure_kernel
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.program.mechanisms import ALL, Mechanisms
@@ -232,7 +232,7 @@ def main() -> None:
     status = StatusLine(task.workdir.judge_status)
     try:
         kernel = ensure_kernel(
-            Flavour.FULL,
+            task.subject.judged_on,
             task.subject.kernels,
             nice=_BUILD_NICENESS,
             stream=status,  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Bug, build_driver, find_bug
-from fuzzer.machine.kernel import Builtin, Kernel, KernelOptions
+from fuzzer.machine.kernel import Builtin, Flavour, Kernel, KernelOptions
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware, qemu_version
 from fuzzer.paths import project_root
@@ -19,12 +19,21 @@ from fuzzer.target.target import Target, load_target, with_params
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A driver under test and the means to make guests with it."""
+    """A driver under test and the means to make guests with it.
+
+    ``fuzzed_on`` is the flavour of kernel that it is fuzzed on.
+    """
 
     target: Target
     bug: Bug | None
     kernels: KernelOptions
     accel: Accel
+    fuzzed_on: Flavour = Flavour.FAST
+
+    @property
+    def judged_on(self) -> Flavour:
+        """The flavour that says whether something is a crash."""
+        return Flavour.KCSAN if self.fuzzed_on is Flavour.KCSAN else Flavour.FULL
 
     def guest(
         self, kernel: Kernel, *, hardware: Hardware | None = None, arguments: str = ""
@@ -58,6 +67,8 @@ def load_subject(
     kernels: KernelOptions,
     accel: Accel,
     params: str | None = None,
+    *,
+    fuzzed_on: Flavour = Flavour.FAST,
 ) -> Subject:
     """Return the subject of a description file.
 
@@ -70,7 +81,7 @@ def load_subject(
     if params is not None:
         target = with_params(target, params)
     kernels = kernels_for(target, kernels)
-    return Subject(target, find_bug(target, bug) if bug else None, kernels, accel)
+    return Subject(target, find_bug(target, bug) if bug else None, kernels, accel, fuzzed_on)
 
 
 def kernels_for(target: Target, kernels: KernelOptions) -> KernelOptions:

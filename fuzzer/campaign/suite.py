@@ -97,8 +97,10 @@ class _Slot:
     process: Process
 
 
-def choose_bugs(bugs: Sequence[Bug], names: Sequence[str]) -> tuple[Bug, ...]:
+def choose_bugs(bugs: Sequence[Bug], names: Sequence[str], kernel: str = "") -> tuple[Bug, ...]:
     """Return the bugs to run: those named, else all that a kernel report tells.
+
+    Of bugs that one flavour of kernel alone reports, those of ``kernel``.
 
     Raises:
         BadInputError: a name is not known, or there is nothing to run.
@@ -110,7 +112,9 @@ def choose_bugs(bugs: Sequence[Bug], names: Sequence[str]) -> tuple[Bug, ...]:
                 f"--bug {name}: no such bug; there are: {', '.join(known) or 'none'}"
             )
     chosen = tuple(
-        bug for bug in bugs if (bug.name in names if names else bug.expect != WRONG_ANSWER)
+        bug
+        for bug in bugs
+        if (bug.name in names if names else bug.expect != WRONG_ANSWER and bug.kernel == kernel)
     )
     if not chosen:
         raise BadInputError(

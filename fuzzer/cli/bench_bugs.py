@@ -64,7 +64,9 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
     kernels = kernel_options(options)
     target = load_target(target_path(options))
     bugs = list_bugs(target)
-    chosen = choose_bugs(bugs, options.bug)
+    chosen = choose_bugs(
+        bugs, options.bug, Flavour.KCSAN if options.kernel == Flavour.KCSAN else ""
+    )
     skipped = [] if options.bug else [bug for bug in bugs if bug not in chosen]
     settings = SuiteSettings(
         target=target.name,
@@ -74,6 +76,7 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
         vms=options.vms or max(1, default_vms() // options.jobs),
         seed=options.seed,
         mechanisms=mechanisms_of(options),
+        kernel=options.kernel,
     )
     load_seeds(target, None, settings.seed)  # a mistake in one is told before builds
     _check_fresh(options.workdir, chosen, settings)
@@ -90,19 +93,19 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
     say(
         f"fuzzing {settings.target} with {len(chosen)} bug{'s' * (len(chosen) > 1)}, {runs} "
         f"of at most {duration(settings.seconds)}, {settings.jobs} at a time on {settings.vms} "
-        f"VM{'s' * (settings.vms > 1)}, {engine_label(settings.mechanisms)}, "
+        f"VM{'s' * (settings.vms > 1)}, {engine_label(settings.mechanisms, settings.kernel)}, "
         f"seeds from {settings.seed}"
     )
     view = SuiteView()
 
     def ended(so_far: SuiteResult, bug: Bug, run: RunResult) -> None:
-        view.say(run_line(bug.name, run, bug.expect))
+        view.say(run_line(bug.name, run, bug.titles))
         if options.json not in {None, _STDOUT}:
             _write(options.json, to_json(so_far) + "\n")
 
     with _directory(options.workdir) as directory:
         suite = Suite(
-            [Subject(target, bug, kernels, accel) for bug in chosen],
+            [Subject(target, bug, kernels, accel, Flavour(options.kernel)) for bug in chosen],
             settings,
             versions,
             directory,

@@ -99,6 +99,15 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_kernel_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kernel",
+        choices=("fast", "full", "kcsan"),
+        default="fast",
+        help="fuzz on this kernel; kcsan reports data races, in place of what KASAN sees [fast]",
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = _Parser(
@@ -141,13 +150,18 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--module", type=Path, metavar="PATH", help="a .ko, or a directory with a Kbuild file"
     )
+    _add_kernel_option(run)
     add_switches(run)
     _add_target_options(run)
 
     replay = command("replay", "run a stored crash again on fresh machines")
     replay.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
     replay.add_argument("--times", type=_positive, default=1, metavar="N", help="machines [1]")
-    replay.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")
+    replay.add_argument(
+        "--flavour",
+        choices=("full", "fast", "kcsan"),
+        help="kernel to run it on [the one that it was judged on, else full]",
+    )
     replay.add_argument(
         "--schedule", action="store_true", help="look for one under which a race happens each time"
     )
@@ -155,7 +169,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_target_options(replay)
 
     shell = command("shell", "open a shell in a guest that has the driver loaded")
-    shell.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")
+    shell.add_argument(
+        "--flavour", choices=("full", "fast", "kcsan"), default="full", help="[full]"
+    )
     _add_target_options(shell)
 
     convert = command("convert", "turn a program's text into wire form, or back")
@@ -225,6 +241,7 @@ def _add_bench_bugs(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--no-run", action="store_true", help="only draw what --compare names")
     bench.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
+    _add_kernel_option(bench)
     _add_machine_options(bench)
     add_switches(bench)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+from fuzzer.machine.kernel import Flavour
 from fuzzer.program.mechanisms import Mechanisms
 
 ENGINES = ("libfuzzer", "random")
@@ -40,5 +41,6 @@ def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
         faults=not options.no_faults,
         races=not options.no_races,
         lifecycle=not options.no_lifecycle,
-        leaks=not options.no_leaks,
+        # kmemleak is not in a kernel that looks for data races.
+        leaks=not options.no_leaks and getattr(options, "kernel", None) != Flavour.KCSAN,
     )

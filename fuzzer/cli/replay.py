@@ -27,12 +27,16 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class _Reproducer:
-    """What to run; ``title`` is None when any splat will do, ``kind`` is the crash's."""
+    """What to run; ``title`` is None when any splat will do, ``kind`` is the crash's.
+
+    ``flavour`` is that of the kernel which judged it.
+    """
 
     title: str | None
     kind: str
     program: bytes
     history: tuple[bytes, ...]
+    flavour: Flavour = Flavour.FULL
 
 
 def _from_crash(options: argparse.Namespace) -> _Reproducer:
@@ -48,7 +52,8 @@ def _from_crash(options: argparse.Namespace) -> _Reproducer:
         options.bug = crash.identity.bug
     if options.params is None:
         options.params = crash.identity.params
-    return _Reproducer(crash.title, crash.kind, crash.program, crash.history)
+    flavour = Flavour(crash.judged_on) if crash.judged_on in list(Flavour) else Flavour.FULL
+    return _Reproducer(crash.title, crash.kind, crash.program, crash.history, flavour)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -61,7 +66,7 @@ def command(options: argparse.Namespace) -> int:
     if reproducer is None:
         program = load_program(path, load_target(subject.target.path))
         reproducer = _Reproducer(None, LEAK if options.leaks else "", encode(program), ())
-    kernel = ensure_kernel(Flavour(options.flavour), subject.kernels)
+    kernel = ensure_kernel(Flavour(options.flavour or reproducer.flavour), subject.kernels)
     setups = subject.setups(kernel)
     if options.schedule:
         reproducer = _schedule(reproducer, setups, subject.target)

@@ -23,7 +23,7 @@ from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.mechanisms import mechanisms_of
 from fuzzer.cli.setting import subject_of
 from fuzzer.errors import BadInputError, ExitCode
-from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.kernel import ensure_kernel
 from fuzzer.machine.provision import Guest
 from fuzzer.program.wire import decode
 from fuzzer.progress import say
@@ -47,7 +47,7 @@ def command(options: argparse.Namespace) -> int:
     workdir = Workdir(options.workdir or default_workdir(target.name, bug))
     vms = options.vms or default_vms()
     with workdir.opened(target.name, bug):
-        guest = subject.guest(ensure_kernel(Flavour.FAST, subject.kernels))
+        guest = subject.guest(ensure_kernel(subject.fuzzed_on, subject.kernels))
         waiting = set_aside(workdir, coverage_key(guest))
         if waiting:
             say(f"{waiting:,} programs of the corpus are tried while fuzzing")

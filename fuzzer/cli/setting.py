@@ -9,7 +9,7 @@ from pathlib import Path
 from fuzzer.campaign.subject import Subject, load_subject
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
-from fuzzer.machine.kernel import KernelOptions
+from fuzzer.machine.kernel import Flavour, KernelOptions
 from fuzzer.paths import project_root
 from fuzzer.progress import say
 
@@ -49,4 +49,6 @@ def subject_of(options: argparse.Namespace) -> Subject:
     """Return the subject that the options name, on the accelerator that works here."""
     kernels = kernel_options(options)
     path = target_path(options)
-    return load_subject(path, options.bug, kernels, accel_of(options), options.params)
+    fuzzed_on = Flavour(getattr(options, "kernel", Flavour.FAST))
+    accel = accel_of(options)
+    return load_subject(path, options.bug, kernels, accel, options.params, fuzzed_on=fuzzed_on)

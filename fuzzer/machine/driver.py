@@ -79,6 +79,9 @@ class Bug:
     ``expect`` is the title it is reported with; where no report comes,
     ``oracle`` says how else it shows (empty: by its report). ``needs`` are the
     abilities that finding it takes: sequence, value, fault, race and so on.
+    ``also`` are titles that it may come with instead: which side of a deadlock is
+    told depends on which was first. ``kernel`` is the flavour that alone reports it;
+    empty: fast, full or both.
     """
 
     name: str
@@ -90,6 +93,13 @@ class Bug:
     needs: tuple[str, ...] = ()
     oracle: str = ""
     description: str = ""
+    kernel: str = ""
+    also: tuple[str, ...] = ()
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The titles that a report of it may have."""
+        return (self.expect, *self.also)
 
 
 def _read_header(text: str) -> dict[str, str]:
@@ -126,6 +136,8 @@ def _read_bug(path: Path) -> Bug:
         tuple(need for need in needs if need),
         fields.get("Oracle", ""),
         fields.get("Description", ""),
+        fields.get("Kernel", ""),
+        tuple(title.strip() for title in fields.get("Also", "").split(";") if title.strip()),
     )
 
 
@@ -167,14 +179,16 @@ def _source_files(directory: Path) -> list[Path]:
 
 
 def _compiler_flags(kernel: Kernel) -> list[str]:
-    """Return make variables that turn coverage and KASAN on for the driver.
+    """Return make variables that turn coverage and the sanitizer on for the driver.
 
     With a compiler that has no ``--param asan-kernel-mem-intrinsic-prefix``
     (GCC before 13) the driver's own memcpy(), memset() and memmove() would go
     unchecked on x86: mm/kasan/shadow.c leaves the checking versions out.
     """
-    variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
     config = parse_config((kernel.directory / ".config").read_text())
+    if config.get("CONFIG_KCSAN", "n") == "y":
+        return ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
+    variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
     if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "n":
         names = ("memcpy", "memset", "memmove")
         variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))

@@ -23,6 +23,7 @@ from fuzzer.paths import project_root
 
 __all__ = [
     "NEEDED",
+    "STANDARD",
     "Builtin",
     "Flavour",
     "Kernel",
@@ -35,16 +36,26 @@ __all__ = [
 
 # Without these the fuzzer cannot work at all; asked of a kernel that was built elsewhere.
 NEEDED = (
-    "MODULES", "KASAN", "KCOV", "DEBUG_FS", "DEVTMPFS", "DEVMEM", "PROC_FS", "SYSFS",
+    "MODULES", "KCOV", "DEBUG_FS", "DEVTMPFS", "DEVMEM", "PROC_FS", "SYSFS",
     "BLK_DEV_INITRD", "SERIAL_8250_CONSOLE", "KALLSYMS", "X86_MPPARSE",
 )  # fmt: skip
 
 
 class Flavour(enum.StrEnum):
-    """What a kernel is for: fuzzing fast, or judging with every check on."""
+    """What a kernel is for: fuzzing fast, judging with every check on, or data races."""
 
     FAST = "fast"
     FULL = "full"
+    KCSAN = "kcsan"
+
+    @property
+    def sanitizer(self) -> str:
+        """The option of what checks the driver's accesses to memory."""
+        return "KCSAN" if self is Flavour.KCSAN else "KASAN"
+
+
+STANDARD = (Flavour.FAST, Flavour.FULL)
+"""The flavours of every campaign that asks for no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,39 +97,45 @@ _BUILTIN_STEPS = 120
 
 
 def _recipe(flavour: Flavour, builtin: Builtin | None = None) -> Recipe:
-    fragments = ("base.config", "sanitizers.config", f"{flavour}.config")
-    variables = _sanitizer_variables() if flavour is Flavour.FAST else ()
-    recipe = Recipe(flavour, fragments, variables)
+    sanitizers = () if flavour is Flavour.KCSAN else ("sanitizers.config",)
+    fragments = ("base.config", *sanitizers, f"{flavour}.config")
+    recipe = Recipe(flavour, fragments, _sanitizer_variables(flavour))
     if builtin is None:
         return recipe
     options = (line.split("=", 1) for line in builtin.config)
     return replace(
         recipe,
-        variables=(*variables, *_driver_variables(builtin)),
+        variables=(*recipe.variables, *_driver_variables(builtin, flavour)),
         options={f"CONFIG_{name}": value for name, value in options},
         steps=_BUILTIN_STEPS,
     )
 
 
-def _driver_variables(builtin: Builtin) -> tuple[str, ...]:
+def _driver_variables(builtin: Builtin, flavour: Flavour) -> tuple[str, ...]:
     """Return make variables that instrument a driver of the kernel's tree as a module is."""
     return tuple(
         f"{what}_{Path(source).stem}.o=y"
         for source in builtin.sources
-        for what in ("KCOV_INSTRUMENT", "KASAN_SANITIZE", "UBSAN_SANITIZE")
+        for what in ("KCOV_INSTRUMENT", f"{flavour.sanitizer}_SANITIZE", "UBSAN_SANITIZE")
     )
 
 
-def _sanitizer_variables() -> tuple[str, ...]:
-    """Return make variables that say which core objects of ``fast`` get checks."""
+def _sanitizer_variables(flavour: Flavour) -> tuple[str, ...]:
+    """Return make variables that say which core objects get checks, when not all do."""
     listing = (project_root() / "vm" / "kernel" / "fast.kasan").read_text()
     objects = [line for line in listing.splitlines() if line and not line.startswith("#")]
-    return (
-        "UBSAN_SANITIZE=n",
-        "KASAN_SANITIZE=n",
-        "KASAN_SANITIZE_lib_string=y",
-        *(f"KASAN_SANITIZE_{name}=y" for name in objects),
-    )
+    match flavour:
+        case Flavour.FAST:
+            return (
+                "UBSAN_SANITIZE=n",
+                "KASAN_SANITIZE=n",
+                "KASAN_SANITIZE_lib_string=y",
+                *(f"KASAN_SANITIZE_{name}=y" for name in objects),
+            )
+        case Flavour.KCSAN:
+            return ("KCSAN_SANITIZE=n", *(f"KCSAN_SANITIZE_{name}=y" for name in objects))
+        case _:
+            return ()
 
 
 def kernel_key(flavour: Flavour, source: str) -> str:
@@ -194,7 +211,8 @@ def _given_build(flavour: Flavour, directory: Path) -> Kernel:
                 "(and cp vmlinux.symvers Module.symvers)"
             )
     options = parse_config(config.read_text())
-    missing = [name for name in NEEDED if options.get(f"CONFIG_{name}", "n") == "n"]
+    needed = (*NEEDED, flavour.sanitizer)
+    missing = [name for name in needed if options.get(f"CONFIG_{name}", "n") == "n"]
     if options.get("CONFIG_STRICT_DEVMEM", "n") != "n":
         missing.append("STRICT_DEVMEM=n")
     if missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,9 +28,11 @@ _LEFT = (0, 7)
 _TITLE_WIDTH = 100
 
 
-def engine_label(mechanisms: Mechanisms) -> str:
-    """Return the engine and what was turned off: ``libfuzzer, no hints, no races``."""
+def engine_label(mechanisms: Mechanisms, kernel: str = "fast") -> str:
+    """Return the engine and what is not as usual: ``libfuzzer on full, no hints, no races``."""
     parts = ["libfuzzer" if mechanisms.coverage else "random"]
+    if kernel != "fast":
+        parts[0] += f" on {kernel}"
     on = asdict(mechanisms)
     parts += [f"no {name}" for name in on if name != "coverage" and not on[name]]
     return ", ".join(parts)
@@ -74,7 +76,7 @@ def _row(result: BugResult, limit: float) -> tuple[str, ...]:
         _time(result.median(_verified), limit),
         f"{sum(each.reproduced for each in found)} of {machines}" if machines else "-",
         _number(result.median(lambda each: each.calls)),
-        _short(result.bug.expect) if found else "",
+        ", ".join(sorted({_short(each.title) for each in found})),
     )
 
 
@@ -105,17 +107,17 @@ def _below(result: BugResult) -> list[str]:
             [run for run in result.runs if run.outcome is not Outcome.OTHER],
         ),
     ):
-        lines += [f"{heading} {line}" for line in _others(runs, expect)]
+        lines += [f"{heading} {line}" for line in _others(runs, result.bug.titles)]
     lines += sorted({f"failed: {run.message}" for run in failed})
     return lines
 
 
-def _others(runs: Sequence[RunResult], expect: str) -> list[str]:
+def _others(runs: Sequence[RunResult], expect: Container[str]) -> list[str]:
     """Return a line for each title other than the expected one that runs stored."""
     stored: dict[str, list[FoundTitle]] = {}
     for run in runs:
         for found in run.titles:
-            if found.title != expect:
+            if found.title not in expect:
                 stored.setdefault(found.title, []).append(found)
     lines = []
     for title, found_by in stored.items():
@@ -164,7 +166,8 @@ def summary(result: SuiteResult) -> str:
         f"found {len(found)} of {len(bugs)} bugs, {len(everywhere)} in every run "
         f"({hits} of {runs} runs); median over bugs: "
         f"{_time(result.median_seconds, settings.seconds)} until sighted; "
-        f"{engine_label(settings.mechanisms)}, at most {duration(settings.seconds)} each"
+        f"{engine_label(settings.mechanisms, settings.kernel)}, "
+        f"at most {duration(settings.seconds)} each"
     )
     others = [each for each in bugs if not each.found and each.counted_as(Outcome.OTHER)]
     if others:
@@ -172,7 +175,7 @@ def summary(result: SuiteResult) -> str:
     return text + ("; interrupted" if result.interrupted else "")
 
 
-def run_line(name: str, run: RunResult, expect: str) -> str:
+def run_line(name: str, run: RunResult, expect: Container[str]) -> str:
     """Return one line on a run that has just ended."""
     text = f"{name}, seed {run.seed}: {run.outcome}"
     spent = f"{duration(run.spent.seconds)} and {run.spent.programs:,} programs"
@@ -210,14 +213,15 @@ def _bug_json(result: BugResult) -> dict[str, Any]:
         "level": bug.level.value,
         "needs": list(bug.needs),
         "expect": bug.expect,
+        "also": list(bug.also),
         "skipped": result.skipped,
         "found": len(result.found),
         "of": len(result.counted),
-        "runs": [_run_json(run, bug.expect) for run in result.runs],
+        "runs": [_run_json(run, bug.titles) for run in result.runs],
     }
 
 
-def _run_json(run: RunResult, expect: str) -> dict[str, Any]:
+def _run_json(run: RunResult, expect: Container[str]) -> dict[str, Any]:
     match = run.match(expect) if run.outcome is Outcome.FOUND else None
 
     def seconds(moment: Moment | None) -> float | None:

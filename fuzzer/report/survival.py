@@ -86,7 +86,7 @@ def _series(data: dict[str, Any]) -> Series:
     ]
     runs = [run for bug in counted for run in bug]
     return Series(
-        label=engine_label(Mechanisms(**settings["mechanisms"])),
+        label=engine_label(Mechanisms(**settings["mechanisms"]), settings.get("kernel", "fast")),
         seconds=tuple(sorted(float(run["seconds"] or 0) for run in runs if run["found"])),
         runs=len(runs),
         bugs=sum(bool(bug) for bug in counted),

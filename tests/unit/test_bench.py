@@ -27,7 +27,7 @@ from fuzzer.bench.speed import Shares, sum_up
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Channel, Command
-from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.kernel import STANDARD
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target, load_target
 
@@ -51,7 +51,7 @@ def result() -> BenchResult:
     speed = sum_up([window(1000, 0.25, 0.2)])
     times = RestoreTimes(Spread.of([0.03, 0.05, 0.04]), Spread.of([0.06]))
     counts = (InstructionCount("empty", 17343, ()), InstructionCount("read", 27509, (7058, 803)))
-    flavours = tuple(FlavourResult(flavour, times, speed, counts) for flavour in Flavour)
+    flavours = tuple(FlavourResult(flavour, times, speed, counts) for flavour in STANDARD)
     return BenchResult("demo", Accel.TCG, "because", "QEMU 7.2", flavours)
 
 

@@ -193,7 +193,7 @@ def _given(directory: Path, config: str) -> KernelOptions:
     return KernelOptions(build=directory)
 
 
-_GOOD = "".join(f"CONFIG_{name}=y\n" for name in NEEDED)
+_GOOD = "".join(f"CONFIG_{name}=y\n" for name in (*NEEDED, "KASAN"))
 
 
 @pytest.mark.parametrize("missing", [".config", "Module.symvers", "arch/x86/boot/bzImage"])
@@ -209,6 +209,12 @@ def test_a_build_without_what_is_needed_is_refused(tmp_path: Path) -> None:
     options = _given(tmp_path, config + "CONFIG_STRICT_DEVMEM=y\n")
     with pytest.raises(BadInputError, match=r"has not got them: KCOV, STRICT_DEVMEM=n"):
         ensure_kernel(Flavour.FULL, options)
+
+
+def test_each_flavour_needs_its_sanitizer(tmp_path: Path) -> None:
+    options = _given(tmp_path, _GOOD)
+    with pytest.raises(BadInputError, match=r"has not got them: KCSAN"):
+        ensure_kernel(Flavour.KCSAN, options)
 
 
 def test_a_good_build_is_used_as_it_is(tmp_path: Path) -> None:

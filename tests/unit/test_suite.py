@@ -147,6 +147,13 @@ def test_wrong_answers_are_run_when_they_are_named_only() -> None:
         choose_bugs([], [])
 
 
+def test_a_bug_that_one_kernel_alone_reports_is_run_on_that_one() -> None:
+    bugs = [bug("a"), dataclasses.replace(bug("b"), kernel="kcsan")]
+    assert [each.name for each in choose_bugs(bugs, [])] == ["a"]
+    assert [each.name for each in choose_bugs(bugs, [], "kcsan")] == ["b"]
+    assert [each.name for each in choose_bugs(bugs, ["b"])] == ["b"]
+
+
 class FakeProcess:
     """A run that ends when its plan says so."""
 

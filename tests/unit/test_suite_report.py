@@ -129,6 +129,7 @@ def test_the_json_has_the_settings_and_every_run() -> None:
 
 def test_the_label_names_the_engine_and_what_is_off() -> None:
     assert engine_label(ALL) == "libfuzzer"
+    assert engine_label(Mechanisms(faults=False), "full") == "libfuzzer on full, no faults"
     assert engine_label(Mechanisms(coverage=False, faults=False)) == "random, no faults"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.driver import build_driver, find_bug
-from fuzzer.machine.kernel import Flavour, Kernel, ensure_kernel
+from fuzzer.machine.kernel import STANDARD, Flavour, Kernel, ensure_kernel
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
@@ -70,7 +70,7 @@ def guest(request: pytest.FixtureRequest, pkv_target: Target, accel: Accel) -> G
     return make
 
 
-@pytest.fixture(scope="session", params=list(Flavour))
+@pytest.fixture(scope="session", params=list(STANDARD))
 def misbehaving(request: pytest.FixtureRequest, guest: GuestFactory, testdrv: Target) -> Guest:
     """Return a guest with testdrv, of each flavour in turn."""
     return guest(request.param, target=testdrv)

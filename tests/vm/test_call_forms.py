@@ -8,7 +8,7 @@ import errno
 import pytest
 
 from fuzzer.machine.channel import CallResult, Status
-from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.kernel import STANDARD, Flavour
 from fuzzer.machine.machine import Run
 from fuzzer.machine.provision import Guest
 from tests.vm.guests import GuestFactory, returned, run, splat
@@ -19,7 +19,7 @@ FAULT = (-1, errno.EFAULT)
 LIST = "ioctl(f0, PKV_IOC_LIST, {buf: &[48], room: 1})"
 
 
-@pytest.fixture(scope="module", params=list(Flavour))
+@pytest.fixture(scope="module", params=list(STANDARD))
 def pkv(request: pytest.FixtureRequest, guest: GuestFactory) -> Guest:
     """Return a guest with the shipped driver, of each flavour in turn."""
     return guest(request.param)
