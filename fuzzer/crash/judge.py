@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting
-from fuzzer.crash.splat import Splat, find_splat
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.machine.provision import Guest
+from fuzzer.splat.find import Splat, find_splat
+from fuzzer.splat.kmsg import console_lines
 
 # Fresh machines a crash is shown on before it is called reproduced.
 VERIFY_RUNS = 3

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.crash.judge import silent_guest
-from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting, Spool
-from fuzzer.crash.splat import find_splat
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
@@ -35,6 +33,8 @@ from fuzzer.program.cost import SLOW, cost_of
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import ResetKind
 
 # How many programs run on a machine before it is replaced by a fresh one. It

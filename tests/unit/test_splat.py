@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.kmsg import console_lines
-from fuzzer.crash.splat import find_splat, guilty_function
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.title import guilty_function
 
 LOGS = Path(__file__).parent / "data" / "splats"
 
