@@ -48,6 +48,7 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Record:
     function = guilty.function if guilty and not corrupted else None
     if rule.kind == "kcsan" and not corrupted:
         function = races(stacks, report.match)
+        corrupted = None if function else "the stack of one side of the race is missing"
     if function is None and not report.mixed and (site := site_of(rule, texts)):
         function, corrupted = site, None
     title = make_title(rule, report.match, texts, function)

@@ -15,6 +15,7 @@ _CPU = re.compile(
 _TAINT = re.compile(r"^(?P<kernel>\d+\.\d+\S*) #.*? (?:Not tainted|Tainted: (?P<taint>[A-Z ]+))")
 _BY = re.compile(
     r"by task (?P<name>.+)/(?P<pid>\d+)$|^(?P<name2>\S+)/(?P<pid2>\d+) (?:is |just )"
+    r'|^  comm "(?P<name5>.*)", pid (?P<pid5>\d+),'
     r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) blocked|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
 )
 _MODULES = re.compile(r"^Modules linked in:(?P<names>.*)")

@@ -19,12 +19,13 @@ SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*.*$")
 _NAME = r"(?P<name>[A-Za-z_][\w.$]*)"
 _FRAME = re.compile(
     rf"""^\ *(?P<guess>\?\ )?(?:\[<[0-9a-fx]+>\]\ )?(?P<guess2>\?\ )?
-    (?:(?P<ip>RIP:\ [0-9a-f]+:|pc\ :\ |PC\ is\ at\ )|(?P<lr>lr\ :\ |LR\ is\ at\ ))?
+    (?:(?P<ip>RIP:\ [0-9a-f]+:|IP:\ |pc\ :\ |PC\ is\ at\ )|(?P<lr>lr\ :\ |LR\ is\ at\ ))?
+    (?:\[<[0-9a-f]+>\]\ +)*
     {_NAME}\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)
     (?:\ (?P<file>[\w./-]+:\d+))?(?:\ \[(?P<module>\w+)(?:\ [0-9a-f]{{8,}})?\])?""",
     re.VERBOSE,
 )
-_INLINE = re.compile(rf"^ *{_NAME} (?P<file>[\w./-]+:\d+) \[inline\]")
+_INLINE = re.compile(rf"^ *(?:RIP: [0-9a-f]+:)?{_NAME} (?P<file>[\w./-]+:\d+) \[inline\]")
 _DECODED = re.compile(
     rf"^ *(?P<guess>\? )?{_NAME} \((?P<file>[\w./-]+:\d+)(?: \(discriminator \d+\))?[^)]*\)"
     r"(?: (?P<module>\w+))?$"

@@ -20,7 +20,7 @@ MACHINERY = re.compile(
     warn_slowpath|__warn|panic|oops_|die|exc_|asm_|handle_|do_error|do_trap|fixup_|page_fault|
     schedule|__schedule|preempt|io_schedule|wait_for|__wait|
     lock_timer|hrtimer|process_timeout|should_fail|fail_dump|printk|_printk|vprintk|dev_printk|
-    ret_from|entry_|do_syscall|x64_sys|__x64_sys|__se_sys|ksys|vfs_|kthread|worker_thread|
+    ret_from|entry_|do_syscall|x64_sys|__x64_sys|__se_sys|__do_sys|ksys|vfs_|kthread|worker_thread|
     process_one|watchdog|sched_show|show_|nmi|__pfx|
     dump_backtrace|invoke_syscall|el0_|el0t_|el1_|el1h_|do_el0|do_mem_abort|do_translation|do_debug|
     __arm64_sys|bug_handler|call_break|brk_handler|die_kernel|

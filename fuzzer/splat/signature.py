@@ -10,6 +10,7 @@ the title, which tells these apart.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from fuzzer.splat.frames import Frame
 from fuzzer.splat.machinery import MACHINERY
@@ -26,9 +27,9 @@ def _place(frames: Iterable[Frame]) -> list[str]:
     """Return the innermost frames that tell where it is: a module's, if there is one."""
     known = [frame for frame in frames if not MACHINERY.match(frame.function)]
     own = [frame.function for frame in known if frame.module]
-    if own:
-        return own[:_DEPTH]
-    return [frame.function for frame in known][:_DEPTH]
+    names = own or [frame.function for frame in known]
+    # A function after itself: the instruction pointer and the top of the stack, or recursion.
+    return [name for name, _ in groupby(names)][:_DEPTH]
 
 
 def signature_of(record: Record) -> str:

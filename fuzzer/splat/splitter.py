@@ -127,7 +127,7 @@ class Splitter:
             done.append(self._close(line.caller))
             going = None
         started = first_match(line.text)
-        if started and not self._starts(going, line, started[0]):
+        if started and not self._starts(going, line, *started):
             started = None
         if started:
             mixed = False
@@ -182,7 +182,7 @@ class Splitter:
             return _EPILOGUE.match(line.text) is not None or "Kernel panic" in line.text
         return len(going.report.lines) - going.parts < _PATIENCE
 
-    def _starts(self, going: _Open | None, line: Line, rule: Rule) -> bool:
+    def _starts(self, going: _Open | None, line: Line, rule: Rule, match: re.Match[str]) -> bool:
         """Tell whether a first line starts a report, and is not part of the one going on."""
         if rule.kind == "reboot":
             first, self._booted = not self._booted, True
@@ -193,6 +193,15 @@ class Splitter:
         self._leaving = self._leaving or rule.kind == "panic"
         if going and not going.stack and rule.kind in going.report.rule.absorbs:
             return False
+        if going and len(going.report.lines) == going.report.lead + 1:
+            # Symbolised: one such line for each function that was inlined.
+            report = going.report
+            if (
+                rule is report.rule
+                and match[0] == report.match[0]
+                and "inline]" in report.first.raw
+            ):
+                return False
         if not rule.opener:
             if going:
                 return False

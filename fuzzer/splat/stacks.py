@@ -64,7 +64,7 @@ _CONTEXT_OUT = re.compile(r"^ *</(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>
 # An address that no symbol is known for: a stale word of the stack, or a module that is gone.
 _NO_SYMBOL = re.compile(r"^ *(?:\? )?(?:\[<)?0x[0-9a-f]+(?:>\])?$")
 _REGISTERED = re.compile(r"state was registered at:|-irq-|lock(?:'s)? dependencies")
-_KERNEL_IP = re.compile(r"^(?:RIP: 0010:|pc : |PC is at )")
+_KERNEL_IP = re.compile(r"^(?:RIP: 0010:|IP: |pc : |PC is at )")
 # What the kernel prints after a stack, or inside it where an exception was taken.
 _AFTER = re.compile(
     r"^(?: *$|RIP: |RSP: |R[A-D]X: |RBP: |R\d\d: |ORIG_RAX|Code: |CPU: |=+$|-{3,}|Modules linked"
