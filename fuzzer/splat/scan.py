@@ -9,10 +9,11 @@ fast as a regular expression with all of them as alternatives.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from fuzzer.splat.line import decode_line, parse_line
-from fuzzer.splat.rules import HINTS
+from fuzzer.splat.rules import HINTS, first_match
 from fuzzer.splat.splitter import LEAVING, Report, Splitter
 
 BLOCK = 256 * 1024
@@ -21,6 +22,7 @@ BLOCK = 256 * 1024
 _MAX_LINE = 1 << 20
 # Lines before a hit that are looked at too: what a report prints before its first line.
 _BEFORE = 3
+_O = ord("O")
 _NEEDLES = tuple(hint.encode() for hint in (*HINTS, LEAVING))
 
 
@@ -65,57 +67,65 @@ class Scanner:
         """Look at whole lines."""
         done: list[Report] = []
         hits = _hits(block)
-        place = 0
         position, end = 0, len(block)
         while position < end:
             if self._splitter.idle:
-                while place < len(hits) and hits[place] < position:
-                    place += 1
-                target = hits[place] if place < len(hits) else end
-                position = self._skip(block, position, target)
-                if position >= end:
+                start = _next_start(block, position, hits)
+                self._pass_over(block, position, start)
+                position = start
+                if position == end:
                     break
-            newline = block.find(b"\n", position)
-            stop = newline + 1 if newline >= 0 else end
+            stop = _line_end(block, position)
             done += self._line(block[position:stop])
             position = stop
         return done
 
-    def _skip(self, block: bytes, position: int, target: int) -> int:
-        """Go on to the line with ``target``, looking only at the few before it."""
-        start = target
-        for _ in range(_BEFORE + (target < len(block))):
-            start = block.rfind(b"\n", position, max(position, start - 1)) + 1
-            if start <= position:
-                start = position
-                break
-        self.lines += block.count(b"\n", position, start)
-        while start < target:
-            newline = block.find(b"\n", start)
-            if newline < 0 or newline >= target:
-                break
-            self._line(block[start : newline + 1])
-            start = newline + 1
-        if target == len(block) and start < target:
-            self._line(block[start:])
-            return target
-        return start
+    def _pass_over(self, block: bytes, position: int, start: int) -> None:
+        """Count the lines from ``position`` to ``start``, and look at the last few only."""
+        near = start
+        for _ in range(_BEFORE):
+            if near > position:
+                near = max(block.rfind(b"\n", position, near - 1) + 1, position)
+        self.lines += block.count(b"\n", position, near)
+        while near < start:
+            stop = _line_end(block, near)
+            self._line(block[near:stop])
+            near = stop
 
     def _line(self, raw: bytes) -> list[Report]:
         self.lines += 1
         return self._splitter.feed(parse_line(decode_line(raw), self.lines))
 
 
-def _hits(block: bytes) -> list[int]:
+def _line_end(block: bytes, position: int) -> int:
+    newline = block.find(b"\n", position)
+    return newline + 1 if newline >= 0 else len(block)
+
+
+def _hits(block: bytes) -> deque[int]:
     """Return where the block has a needle, in order."""
     hits: list[int] = []
     for needle in _NEEDLES:
         at = block.find(needle)
         while at >= 0:
-            hits.append(at)
+            # Drivers print "DEBUG: ..." by the thousand; "ODEBUG: " is a report.
+            if needle != b"BUG" or block[max(at - 2, 0) : at] != b"DE" or block[at - 3] == _O:
+                hits.append(at)
             at = block.find(needle, at + len(needle))
-    hits.sort()
-    return hits
+    return deque(sorted(hits))
+
+
+def _next_start(block: bytes, position: int, hits: deque[int]) -> int:
+    """Return where the next line begins that starts a report, the end when there is none."""
+    while hits:
+        hit = hits.popleft()
+        if hit < position:
+            continue
+        start = max(block.rfind(b"\n", position, hit) + 1, position)
+        line = parse_line(decode_line(block[start : _line_end(block, hit)][:_MAX_LINE]))
+        if LEAVING in line.text or first_match(line.text):
+            return start
+    return len(block)
 
 
 def scan(chunks: Iterable[bytes]) -> Iterator[Report]:
