@@ -52,16 +52,16 @@ def _details(record: Record) -> Iterator[str]:
         yield f"  damaged: {record.corrupted}"
     if access := record.access:
         parts = [access.direction or "access"]
-        parts += [f"of {access.size} bytes"] if access.size is not None else []
+        parts += [f"of {_bytes(access.size)}"] if access.size is not None else []
         parts += [f"at {access.address:#x} ({access.address_class})"] if access.address else []
         yield f"  access: {' '.join(parts)}"
     if obj := record.object:
         parts = [obj.cache or "an object"]
-        parts += [f"of {obj.size} bytes"] if obj.size is not None else []
+        parts += [f"of {_bytes(obj.size)}"] if obj.size is not None else []
         parts += [f"({obj.state})"] if obj.state else []
         if obj.offset is not None and obj.where:
             beside = "into" if obj.where == "inside" else f"to the {obj.where} of"
-            parts.append(f", {obj.offset} bytes {beside} it")
+            parts.append(f", {_bytes(obj.offset)} {beside} it")
         yield f"  object: {' '.join(parts)}".replace(" ,", ",")
     if record.task.name is not None:
         cpu = "" if record.task.cpu is None else f" on CPU {record.task.cpu}"
@@ -89,3 +89,7 @@ def _stacks(stacks: Sequence[Stack]) -> Iterator[str]:
             yield f"    {frame.function}{offset}{module}{file}{inlined}"
         if len(frames) > _FRAMES:
             yield f"    and {len(frames) - _FRAMES} more"
+
+
+def _bytes(count: int) -> str:
+    return f"{count} byte" + ("" if count == 1 else "s")

@@ -26,6 +26,8 @@ _PATIENCE = 20
 # Lines of anybody without one of the report's own: its caller has gone on.
 _SILENCE = 2000
 _MAX_OPEN = 64
+# Lines between two looks for reports that nobody continues.
+_CHECK = 100
 # How long a report keeps a consequence (a panic, an end mark) from being one of its own.
 _AFTERMATH = 500
 _CALLERS = 256
@@ -140,7 +142,7 @@ class Splitter:
             self._begin(line, *started, mixed=mixed)
         elif going:
             self._add(going, line)
-        if self._open:
+        if self._open and (line.number % _CHECK == 0 or len(self._open) > _MAX_OPEN):
             done += self._give_up(line.number)
         self._lead.append(line)
         return done
