@@ -11,7 +11,7 @@ from fuzzer.splat.record import Record
 from fuzzer.splat.severity import Facts, rate
 from fuzzer.splat.splitter import Report, split_lines
 from fuzzer.splat.stacks import Role, Stack, find_stacks
-from fuzzer.splat.title import guilty_frame, main_frames, make_title, races, site_of
+from fuzzer.splat.title import guilty_frame, main_frames, make_title, races, site_of, work_of
 
 # These print their first stack without a heading.
 _HEADLESS = frozenset({"kmsan", "kfence"})
@@ -49,8 +49,10 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Record:
     if rule.kind == "kcsan" and not corrupted:
         function = races(stacks, report.match)
         corrupted = None if function else "the stack of one side of the race is missing"
-    if function is None and not report.mixed and (site := site_of(rule, texts)):
-        function, corrupted = site, None
+    if not report.mixed:
+        machinery = guilty is None and any(stack.role is Role.FAULT for stack in stacks)
+        if named := site_of(rule, texts) or (work_of(texts) if machinery else None):
+            function, corrupted = named, None
     title = make_title(rule, report.match, texts, function)
     access, obj = details.find_access(texts, rule.kind), details.find_object(texts)
     kernel, taint = details.find_kernel(texts)

@@ -24,7 +24,8 @@ MACHINERY = re.compile(
     process_one|watchdog|sched_show|show_|nmi|__pfx|
     dump_backtrace|invoke_syscall|el0_|el0t_|el1_|el1h_|do_el0|do_mem_abort|do_translation|do_debug|
     __arm64_sys|bug_handler|call_break|brk_handler|die_kernel|
-    kmsan_|__msan|kfence_|__kfence|kcsan_|__tsan|__cfi_|ubsan_|
+    __alloc_pages|alloc_pages|__get_free_pages|get_free_pages|warn_alloc|dump_header|oom_kill|
+    out_of_memory|kmsan_|__msan|kfence_|__kfence|kcsan_|__tsan|__cfi_|ubsan_|
     native_|__sanitizer|__read_once|stack_trace|stack_depot|unwind|arch_stack
     )""",
     re.VERBOSE,

@@ -78,6 +78,8 @@ def rate(
             count(5, "through a pointer that is data")
         elif access.address_class == "user":
             count(5, "at a user address")
+    if access is None and "null-ptr-deref" in title:
+        count(-20, "through a NULL pointer")
     if "use-after-free" in title:
         count(5, "freed memory can be allocated anew")
     if "stack-out-of-bounds" in title and access and access.direction == "write":

@@ -178,7 +178,7 @@ class Splitter:
         if len(going.report.lines) >= MAX_LINES:
             going.report.cut = not going.ended
             return False
-        if OWN_STACK.match(line.text):
+        if OWN_STACK.search(line.text):
             return False
         if going.ended:
             return _EPILOGUE.match(line.text) is not None or "Kernel panic" in line.text

@@ -16,6 +16,9 @@ from fuzzer.splat.rules import Rule
 from fuzzer.splat.stacks import Role, Stack, find_stacks
 
 _ACCESS = re.compile(r"^(Read|Write) (?:of size|at addr) ")
+_WORK = re.compile(r"^Workqueue: \S+ ([A-Za-z_][\w.]*)")
+# What differs from run to run.
+_ADDRESS = re.compile(r"\b(?:0x)?[0-9a-f]{8,}\b|\(____ptrval____\)")
 CUT_SHORT = " (report cut short)"
 
 
@@ -56,11 +59,19 @@ def guilty_function(lines: Sequence[str]) -> str | None:
 
 
 def site_of(rule: Rule, texts: Sequence[str]) -> str | None:
-    """Return the function that a report without a stack names."""
+    """Return the function that a report names beside its stack."""
     if rule.site:
         for text in texts:
             if found := rule.site.search(text):
                 return plain_name(found[1])
+    return None
+
+
+def work_of(texts: Sequence[str]) -> str | None:
+    """Return the work function whose worker a report is of."""
+    for text in texts:
+        if found := _WORK.match(text):
+            return plain_name(found[1])
     return None
 
 
@@ -82,5 +93,5 @@ def make_title(rule: Rule, match: re.Match[str], texts: Sequence[str], function:
     title = rule.title
     if function is None:
         title = title.replace(" in {function}", CUT_SHORT)
-    groups = [group or "unknown fault" for group in match.groups()]
+    groups = [_ADDRESS.sub("ADDR", group or "unknown fault") for group in match.groups()]
     return " ".join(title.format(*groups, access=access, function=function).split())

@@ -24,7 +24,7 @@ PANIC = (
         family=Family.STACK,
         hint="Kernel panic",
         score=75,
-        example="Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: drv_f",
+        example="Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: drv_guilty",
         site=r"stack is corrupted in: ([\w.]+)",
     ),
     rule(

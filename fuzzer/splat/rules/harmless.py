@@ -20,5 +20,8 @@ HARMLESS = re.compile(
 )
 """Such a line never starts a report."""
 
-OWN_STACK = re.compile(r"^FAULT_INJECTION: forcing a failure|^sysrq: Show |^SysRq : Show ")
+OWN_STACK = re.compile(
+    r"^FAULT_INJECTION: forcing a failure|: page allocation failure: order:"
+    r"|^sysrq: Show |^SysRq : Show "
+)
 """Starts a stack that belongs to no report, and so ends the report before it."""

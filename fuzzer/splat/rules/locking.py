@@ -78,6 +78,16 @@ LOCKDEP = (
         "WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
     ),
     _lockdep(r"BUG: (Invalid wait context)", "BUG: {0}", "[ BUG: Invalid wait context ]", score=25),
+    rule(
+        r"BUG: key \S+ has not been registered!",
+        "BUG: lock key has not been registered in {function}",
+        "lockdep",
+        family=Family.LOCK,
+        hint="BUG",
+        score=30,
+        example="BUG: key ffff888003c98400 has not been registered!",
+        absorbs="warning",
+    ),
     _lockdep(
         r"INFO: trying to register non-static key",
         "INFO: trying to register non-static key",
@@ -140,7 +150,7 @@ CONTEXT = (
         "BUG: {0}",
         "atomic",
         "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[27]",
-        site=r"^ *last function: ([\w.]+)",
+        site=r"^ *(?:last function: |preempt=.* workfn=)([\w.]+)",
     ),
 )
 

@@ -7,11 +7,13 @@ mm/{usercopy,slub,page_alloc,memory}.c, kernel/{fork,cfi}.c of Linux 6.12.
 
 from __future__ import annotations
 
-from fuzzer.splat.rules.rule import Family, rule
+from typing import Any
+
+from fuzzer.splat.rules.rule import Family, Rule, rule
 
 HEADED = (
     rule(
-        r"ODEBUG: (\w+) (?:active|not)",
+        r"ODEBUG: (?:\w+ (?:active|not)|object \S+ is (?:NOT )?on stack)",
         "WARNING: ODEBUG bug in {function}",
         "warning",
         family=Family.MEMORY,
@@ -38,6 +40,16 @@ HEADED = (
         hint="corruption",
         score=55,
         example="list_del corruption. prev->next should be ffff888003c98400, but was dead00",
+        absorbs="warning bug fault oops",
+    ),
+    rule(
+        r"list_add double add",
+        "list corruption in {function}",
+        "warning",
+        family=Family.MEMORY,
+        hint="list_add double",
+        score=55,
+        example="list_add double add: new=ffff888003c98400, prev=ffff888003c98420, next=ffff8880",
         absorbs="warning bug fault oops",
     ),
     rule(
@@ -75,46 +87,54 @@ WARN = (
     ),
 )
 
+
+def _slub(pattern: str, title: str, example: str, score: int, **more: Any) -> Rule:
+    # The stack is that of a warning that SLUB prints after its dump of the object.
+    return rule(
+        pattern,
+        title + " in {function}",
+        "slub",
+        family=more.get("family", Family.MEMORY),
+        hint=more.get("hint", "BUG"),
+        score=score,
+        example=example,
+        absorbs="slub warning",
+    )
+
+
 DAMAGE = (
-    rule(
-        r"^BUG ([\w-]+) \([^)]*\): .*(?:already free|Invalid object pointer|wrong slab)",
-        "SLUB: bad free in {function}",
-        "slub",
+    _slub(
+        r"^\[(?:\w+ )?(Redzone|Poison|Padding|Freepointer) overwritten\] 0x",
+        "SLUB: {0} overwritten",
+        "[Right Redzone overwritten] 0xffff888003c98440-0xffff888003c98440 @offset=72.",
+        65,
+        hint="overwritten]",
+    ),
+    _slub(
+        r"^BUG [\w-]+ \([^)]*\): .*(?:already free|Invalid object pointer|wrong slab)",
+        "SLUB: bad free",
+        "BUG kmalloc-64 (Tainted: G    B): Object already free",
+        70,
         family=Family.FREE,
-        hint="BUG",
-        score=70,
-        example="BUG kmalloc-64 (Tainted: G    B): Object already free",
-        ruled=True,
     ),
-    rule(
-        r"^BUG ([\w-]+) \([^)]*\): (?:\w+ )?(Redzone|Poison|Padding|Freepointer)",
-        "SLUB: {1} overwritten in {function}",
-        "slub",
-        family=Family.MEMORY,
-        hint="BUG",
-        score=65,
-        example="BUG kmalloc-64 (Not tainted): Right Redzone overwritten",
-        ruled=True,
+    _slub(
+        r"^BUG [\w-]+ \([^)]*\): (?:\w+ )?(Redzone|Poison|Padding|Freepointer)",
+        "SLUB: {0} overwritten",
+        "BUG kmalloc-64 (Not tainted): Right Redzone overwritten",
+        65,
     ),
-    rule(
-        r"^BUG ([\w-]+) \([^)]*\): Objects remaining",
-        "SLUB: objects remaining in {function}",
-        "slub",
+    _slub(
+        r"^BUG [\w-]+ \([^)]*\): Objects remaining",
+        "SLUB: objects remaining",
+        "BUG drv_cache (Not tainted): Objects remaining in drv_cache on shutdown",
+        25,
         family=Family.LEAK,
-        hint="BUG",
-        score=25,
-        example="BUG drv_cache (Not tainted): Objects remaining in drv_cache on shutdown",
-        ruled=True,
     ),
-    rule(
-        r"^BUG ([\w-]+) \([^)]*\): ",
-        "SLUB: damaged slab in {function}",
-        "slub",
-        family=Family.MEMORY,
-        hint="BUG",
-        score=60,
-        example="BUG kmalloc-64 (Not tainted): Freechain corrupt",
-        ruled=True,
+    _slub(
+        r"^BUG [\w-]+ \([^)]*\): ",
+        "SLUB: damaged slab",
+        "BUG kmalloc-64 (Not tainted): Freechain corrupt",
+        60,
     ),
     rule(
         r"\bBUG: (Bad page state|Bad page map|Bad page cache)\b(?!: \d)",
@@ -161,6 +181,7 @@ DAMAGE = (
         family=Family.OTHER,
         hint="BUG",
         score=35,
-        example="BUG: key ffff888003c98400 has not been registered!",
+        example="BUG: mempool element poison mismatch",
+        absorbs="warning",
     ),
 )
