@@ -24,7 +24,8 @@ PANIC = (
         family=Family.STACK,
         hint="Kernel panic",
         score=75,
-        example="Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: drv_guilty",
+        example="Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: "
+        "drv_guilty",
         site=r"stack is corrupted in: ([\w.]+)",
     ),
     rule(
