@@ -161,6 +161,15 @@ def build_parser() -> argparse.ArgumentParser:
         "logs", type=Path, nargs="+", metavar="LOG", help="a kernel log; - for standard input"
     )
     triage.add_argument("--json", action="store_true", help="as JSON")
+    triage.add_argument(
+        "--module",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="KO",
+        help="tell file and line in this module; may be repeated",
+    )
+    triage.add_argument("--vmlinux", type=Path, metavar="V", help="the same for the kernel")
 
     shell = command("shell", "open a shell in a guest that has the driver loaded")
     shell.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from fuzzer.splat.record import Record
 from fuzzer.splat.stacks import Stack
+from fuzzer.splat.symbols import source_lines
 from fuzzer.splat.triage import Finding, Triage, same_bug
 
 _PLACES = 3
@@ -87,6 +88,8 @@ def _stacks(stacks: Sequence[Stack]) -> Iterator[str]:
             file = f" {frame.file}" if frame.file else ""
             inlined = " (inlined)" if frame.inline else ""
             yield f"    {frame.function}{offset}{module}{file}{inlined}"
+            if frame.module and frame.file:
+                yield from (f"      {line}" for line in source_lines(frame.file))
         if len(frames) > _FRAMES:
             yield f"    and {len(frames) - _FRAMES} more"
 

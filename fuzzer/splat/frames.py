@@ -22,7 +22,7 @@ _FRAME = re.compile(
     (?:(?P<ip>RIP:\ [0-9a-f]+:|IP:\ |pc\ :\ |PC\ is\ at\ )|(?P<lr>lr\ :\ |LR\ is\ at\ ))?
     (?:\[<[0-9a-f]+>\]\ +)*
     {_NAME}\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)
-    (?:\ (?P<file>[\w./-]+:\d+))?(?:\ \[(?P<module>\w+)(?:\ [0-9a-f]{{8,}})?\])?""",
+    (?:\ (?P<file>[\w./-]+:\d+))?(?:\ \[(?P<module>\w+)(?:\ (?P<build>[0-9a-f]{{8,}}))?\])?""",
     re.VERBOSE,
 )
 _INLINE = re.compile(rf"^ *(?:RIP: [0-9a-f]+:)?{_NAME} (?P<file>[\w./-]+:\d+) \[inline\]")
@@ -39,7 +39,8 @@ class Frame:
     ``offset`` into the function and its ``size`` are bytes. ``module`` is None
     in the kernel's own code. ``file`` is ``name:line`` where the log has
     it. A frame that is not ``reliable`` is one that the unwinder guessed. An
-    ``inline`` one has no code of its own: its module is its caller's.
+    ``inline`` one has no code of its own: its module is its caller's. ``build_id`` is
+    the module's, in hexadecimal digits.
     """
 
     function: str
@@ -49,6 +50,7 @@ class Frame:
     file: str | None = None
     inline: bool = False
     reliable: bool = True
+    build_id: str | None = None
 
 
 def plain_name(name: str) -> str:
@@ -67,6 +69,7 @@ def parse_frame(text: str) -> Frame | None:
             match["module"],
             match["file"],
             reliable=not (match["guess"] or match["guess2"] or match["lr"]),
+            build_id=match["build"],
         )
     if match := _INLINE.match(text):
         return Frame(plain_name(match["name"]), file=match["file"], inline=True)

@@ -16,6 +16,7 @@ from fuzzer.splat.record import Record, to_json
 from fuzzer.splat.scan import Scanner
 from fuzzer.splat.severity import Facts
 from fuzzer.splat.signature import signature_of
+from fuzzer.splat.symbols import Symbols
 
 FORMAT = 1
 MAX_PLACES = 20
@@ -79,6 +80,11 @@ class Triage:
         finding.count += 1
         if len(finding.places) < MAX_PLACES:
             finding.places.append(Place(log, record.line))
+
+    def symbolise(self, symbols: Symbols) -> None:
+        """Give the frames of what was found file and line."""
+        for finding in self._found.values():
+            finding.record = symbols.symbolise(finding.record)
 
     def findings(self) -> list[Finding]:
         """Return the distinct reports: crashes before notices, the worst first."""
