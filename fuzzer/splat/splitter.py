@@ -93,6 +93,8 @@ class _Open:
     stack: bool = False
     """A frame was seen."""
     ended: bool = False
+    asked: bool = False
+    """Other CPUs were asked for their stacks."""
     parts: int = 0
     """How many of the lines are known to be part of it."""
 
@@ -104,6 +106,7 @@ class Splitter:
         self._open: dict[str | None, _Open] = {}
         self._lead: deque[Line] = deque(maxlen=3)
         self._recent: dict[str | None, int] = {}
+        self._helpers: dict[str | None, str | None] = {}
         self._booted = False
         self._leaving = False
 
@@ -124,11 +127,16 @@ class Splitter:
             self._leaving = True
         if not line.stamped and line.caller is None and self._rejoined(line):
             return done
-        going = self._open.get(line.caller)
+        owner = self._owner(line)
+        going = self._open.get(owner)
         if going and not self._belongs(going, line):
-            done.append(self._close(line.caller))
+            done.append(self._close(owner))
             going = None
         started = first_match(line.text)
+        if started and owner != line.caller:
+            # A CPU that showed its stack for another one's report has one of its own.
+            self._helpers.pop(line.caller)
+            going = None
         if started and not self._starts(going, line, *started):
             started = None
         if started:
@@ -156,6 +164,16 @@ class Splitter:
             going.report.cut = not going.ended
             done.append(self._close(caller))
         return done
+
+    def _owner(self, line: Line) -> str | None:
+        """Return whose report a line belongs to: the CPU that asked this one for its stack."""
+        if line.caller in self._open:
+            return line.caller
+        if line.text.startswith("NMI backtrace for cpu"):
+            asking = [caller for caller, going in self._open.items() if going.asked]
+            if asking:
+                self._helpers[line.caller] = asking[-1]
+        return self._helpers.get(line.caller, line.caller)
 
     def _rejoined(self, line: Line) -> bool:
         """Deal with a line without a stamp among lines that have one; tell whether that is done.
@@ -233,6 +251,7 @@ class Splitter:
             going.parts = len(report.lines)
         if not going.stack and text.startswith((" ", "RIP: ", "pc :")):
             going.stack = parse_frame(text) is not None
+        going.asked = going.asked or text.startswith("Sending NMI from CPU")
         if "Kernel panic" in text:
             going.ended = False
             going.parts = len(report.lines)
@@ -249,6 +268,8 @@ class Splitter:
 
     def _close(self, caller: str | None) -> Report:
         going = self._open.pop(caller)
+        if self._helpers:
+            self._helpers = {cpu: owner for cpu, owner in self._helpers.items() if owner != caller}
         del going.report.lines[max(going.parts, going.report.lead + 1) :]
         if len(self._recent) >= _CALLERS:
             self._recent.pop(next(iter(self._recent)))
