@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from fuzzer.bench.instructions import bench_programs, count_instructions, counting_guest
+from fuzzer.bench.logspeed import measure_log_speed
 from fuzzer.bench.restore import measure_restores
 from fuzzer.bench.result import (
     BenchResult,
@@ -57,8 +58,16 @@ def run_bench(
         _measure(target, flavour, choice, seconds, kernel_options) for flavour in STANDARD
     )
     shapes, together = _measure_fast(target, choice, seconds, kernel_options)
+    say("searching a log")
     result = BenchResult(
-        target.name, choice.accel, choice.reason, qemu_version(), flavours, shapes, together
+        target.name,
+        choice.accel,
+        choice.reason,
+        qemu_version(),
+        flavours,
+        shapes,
+        together,
+        measure_log_speed(),
     )
     if json_path == STDOUT:
         print(to_json(result))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from fuzzer.bench.instructions import InstructionCount
+from fuzzer.bench.logspeed import LogSpeed
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.speed import CALLS, Speed
 from fuzzer.machine.accel import Accel
@@ -70,6 +71,7 @@ class BenchResult:
     flavours: tuple[FlavourResult, ...]
     shapes: tuple[Shape, ...] = ()
     together: Together | None = None
+    log_speed: LogSpeed | None = None
 
 
 def to_json(result: BenchResult) -> str:
@@ -136,7 +138,7 @@ def show_table(result: BenchResult) -> str:
         for name, cells in section:
             text = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
             lines.append(f"  {name:<{title}}{text}")
-    return "\n".join([*lines, *_shape_lines(result)])
+    return "\n".join([*lines, *_log_lines(result), *_shape_lines(result)])
 
 
 def _shape_lines(result: BenchResult) -> list[str]:
@@ -153,6 +155,13 @@ def _shape_lines(result: BenchResult) -> list[str]:
         f"{heading:<{width}}{'programs/s':>12}{'/ guest alone':>15}",
         *(f"{'  ' + name:<{width}}{speed:>12,.0f}{ratio:>15.2f}" for name, speed, ratio in rows),
     ]
+
+
+def _log_lines(result: BenchResult) -> list[str]:
+    if (logs := result.log_speed) is None:
+        return []
+    speed = f"{logs.mb_s:.0f} MB/s, {logs.ratio:.2f} of only reading its lines"
+    return [f"a log without reports is searched at {speed}"]
 
 
 def _milliseconds(spread: Spread) -> str:

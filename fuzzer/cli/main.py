@@ -23,6 +23,7 @@ exit codes of run and replay:
   1  a crash found / reproduced
   2  wrong usage or bad input
   3  the infrastructure failed: a build, QEMU, the disk; the message says what to do
+triage ends with 0, 1 or 2 in the same way, by what is in the logs.
 other commands end with 0, 2 or 3; test with 1 when a test failed, bench bugs with 1 when a run
 did not find its bug.
 130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed.
@@ -32,6 +33,7 @@ did not find its bug.
 _COMMANDS = {
     "run": "fuzzer.cli.run",
     "replay": "fuzzer.cli.replay",
+    "triage": "fuzzer.cli.triage",
     "shell": "fuzzer.cli.shell",
     "convert": "fuzzer.cli.convert",
     **dict.fromkeys(corpus_options.NAMES, "fuzzer.cli.corpus"),
@@ -125,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            epilog=_EXIT_CODES if name in {"run", "replay"} else None,
+            epilog=_EXIT_CODES if name in {"run", "replay", "triage"} else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -167,6 +169,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
     _add_target_options(replay)
+
+    triage = command("triage", "say which kernel reports are in logs, from anywhere")
+    triage.add_argument(
+        "logs", type=Path, nargs="+", metavar="LOG", help="a kernel log; - for standard input"
+    )
+    triage.add_argument("--json", action="store_true", help="as JSON")
+    triage.add_argument(
+        "--module",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="KO",
+        help="tell file and line in this module; may be repeated",
+    )
+    triage.add_argument("--vmlinux", type=Path, metavar="V", help="the same for the kernel")
 
     shell = command("shell", "open a shell in a guest that has the driver loaded")
     shell.add_argument(

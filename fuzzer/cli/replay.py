@@ -12,7 +12,6 @@ from fuzzer.campaign.subject import description_of
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.setups import LEAK, Setups
-from fuzzer.crash.splat import Splat
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
@@ -20,6 +19,7 @@ from fuzzer.program.stress import is_parallel
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.progress import say
+from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target, load_target
 
 _SEED = 1

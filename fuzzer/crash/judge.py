@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting
-from fuzzer.crash.splat import Splat, find_splat
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.machine.provision import Guest
+from fuzzer.splat.find import Splat, find_splat
+from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.silence import Silence, silent_splat
 
 # Fresh machines a crash is shown on before it is called reproduced.
 VERIFY_RUNS = 3
@@ -47,10 +48,8 @@ class Outcome:
     lost: bool = False
 
 
-def _hang(title: str, log: bytes) -> Outcome:
-    text = "\n".join(log_lines(log))
-    text = f"{title}\n{text}\n"
-    return Outcome(Splat(title, "hang", None, False, text), log, lost=True)
+def _hang(silence: Silence, log: bytes) -> Outcome:
+    return Outcome(silent_splat(silence, log_lines(log)), log, lost=True)
 
 
 def log_lines(log: bytes) -> list[str]:
@@ -67,7 +66,7 @@ def silent_guest(machine: Machine) -> Outcome:
     splat = find_splat(log_lines(log))
     if splat:
         return Outcome(splat, log, lost=True)
-    return _hang("INFO: the guest does not answer", log)
+    return _hang(Silence.NO_ANSWER, log)
 
 
 def _follow(machine: Machine, log: bytes, patience: float) -> bytes:
@@ -113,9 +112,9 @@ def outcome_of(machine: Machine, await_run: Callable[[], Run], *, late: bool) ->
     except LostMachineError:
         pass
     if splat is None and run.status is Status.STUCK:
-        return _hang("INFO: call does not return", log)
+        return _hang(Silence.NO_RETURN, log)
     if splat is None and run.status is Status.DIED:
-        return _hang("the process that ran the program died", log)
+        return _hang(Silence.DIED, log)
     return Outcome(splat, log)
 
 

@@ -12,10 +12,10 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from fuzzer.crash.splat import Splat, find_splat
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
+from fuzzer.splat.find import Splat, find_splat
 
 ARGUMENTS = "kmemleak=on"
 """What the kernel's command line needs."""

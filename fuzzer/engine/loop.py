@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.crash.judge import silent_guest
-from fuzzer.crash.kmsg import console_lines
 from fuzzer.crash.sighting import Sighting, Spool
-from fuzzer.crash.splat import find_splat
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
@@ -35,6 +33,9 @@ from fuzzer.program.cost import SLOW, cost_of
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.silence import Silence
 from fuzzer.target.target import ResetKind
 
 # How many programs run on a machine before it is replaced by a fresh one. It
@@ -299,9 +300,9 @@ class Loop:
         if splat:
             self._sight(data, splat.title, splat.kind, log)
         elif status is Status.STUCK:
-            self._sight(data, "INFO: call does not return", "hang", log)
+            self._sight(data, Silence.NO_RETURN, Silence.NO_RETURN.kind, log)
         elif status is Status.DIED:
-            self._sight(data, "the process that ran the program died", "died", log)
+            self._sight(data, Silence.DIED, Silence.DIED.kind, log)
         elif status is Status.ERROR:
             message = self.channel.header.message.decode(errors="replace")
             raise InfrastructureError(f"the executor failed: {message}")

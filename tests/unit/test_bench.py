@@ -14,6 +14,7 @@ import pytest
 
 from fuzzer.bench.endtoend import Window
 from fuzzer.bench.instructions import InstructionCount, bench_programs
+from fuzzer.bench.logspeed import LogSpeed, measure_log_speed, quiet_log
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.result import (
     BenchResult,
@@ -29,6 +30,7 @@ from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Channel, Command
 from fuzzer.machine.kernel import STANDARD
 from fuzzer.paths import project_root
+from fuzzer.splat.scan import scan
 from fuzzer.target.target import Target, load_target
 
 
@@ -52,7 +54,8 @@ def result() -> BenchResult:
     times = RestoreTimes(Spread.of([0.03, 0.05, 0.04]), Spread.of([0.06]))
     counts = (InstructionCount("empty", 17343, ()), InstructionCount("read", 27509, (7058, 803)))
     flavours = tuple(FlavourResult(flavour, times, speed, counts) for flavour in STANDARD)
-    return BenchResult("demo", Accel.TCG, "because", "QEMU 7.2", flavours)
+    logs = LogSpeed(1000, 70.0, 700.0, 0.1)
+    return BenchResult("demo", Accel.TCG, "because", "QEMU 7.2", flavours, log_speed=logs)
 
 
 def target(directory: Path) -> Target:
@@ -100,6 +103,7 @@ def test_the_table_has_a_column_for_each_flavour() -> None:
     assert rows["read"].count("27,509 (7,058 + 803)") == 2
     assert rows["empty"].split()[-2:] == ["17,343", "17,343"]
     assert len({len(line) for line in lines if line.startswith("  ")}) == 1
+    assert "searched at 70 MB/s, 0.10 of" in lines[-1]
 
 
 def test_other_forms_of_programs_have_lines_of_their_own() -> None:
@@ -126,7 +130,15 @@ def test_the_json_has_what_the_table_has() -> None:
     fast = data["flavours"][0]
     assert fast["flavour"] == "fast"
     assert fast["speed"]["ratio"] == pytest.approx(0.8)
+    assert data["log_speed"]["ratio"] == pytest.approx(0.1)
     assert fast["instructions"][1] == {"name": "read", "program": 27509, "calls": [7058, 803]}
+
+
+def test_the_log_that_is_searched_has_no_report_and_the_speed_is_a_ratio() -> None:
+    assert list(scan([quiet_log(3000)])) == []
+    speed = measure_log_speed(3000)
+    assert speed.size == len(quiet_log(3000))
+    assert speed.ratio == pytest.approx(speed.mb_s / speed.lines_mb_s)
 
 
 def test_bench_programs_beside_the_target_are_used(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from fuzzer.campaign.exploring import Explorer
 from fuzzer.crash.judge import Outcome
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.crash.splat import Splat
 from fuzzer.machine.channel import CallResult, Command, Status
 from fuzzer.machine.machine import Run
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.program import Call, Op, Program
 from fuzzer.program.wire import decode, encode
+from fuzzer.splat.find import Splat
 from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.kmsg import console_lines
-from fuzzer.crash.splat import find_splat, guilty_function
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.title import guilty_function
 
 LOGS = Path(__file__).parent / "data" / "splats"
 
@@ -30,6 +31,7 @@ EXPECTED = {
     "pkv-lock-order-full": ("possible deadlock in pkv_llseek", "lockdep"),
     "pkv-stale-last-fast": ("KASAN: slab-use-after-free Read in pkv_read", "kasan"),
     "pkv-stale-last-full": ("KASAN: slab-use-after-free Read in pkv_read", "kasan"),
+    "rcu-other-cpu": ("INFO: rcu stall in prov_spin_irqs_off", "hang"),
     "refcount": ("WARNING: refcount bug in td_refcount", "warning"),
     "shift": ("UBSAN: shift-out-of-bounds in td_shift", "ubsan"),
     "stack-oob": ("KASAN: stack-out-of-bounds Read in td_stack_oob", "kasan"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fuzzer.crash.kmsg import console_lines
-from fuzzer.crash.splat import Splat, find_splat
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
+from fuzzer.splat.find import Splat, find_splat
+from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import Target
 
 

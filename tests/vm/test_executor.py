@@ -10,11 +10,11 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from fuzzer.crash.kmsg import console_lines
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
+from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.header import read_header
 from tests.vm.guests import returned, run, splat
 

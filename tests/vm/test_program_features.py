@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from fuzzer.crash.kmsg import console_lines
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import BULK, OUTPUT_SIZE, Command, Status
@@ -23,6 +22,7 @@ from fuzzer.machine.qemu import Hardware
 from fuzzer.program import batch
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
+from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import Target
 from tests.vm.guests import returned, run, splat, wire
 

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz triage``: the kernel reports in logs from anywhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.progress import say
+from fuzzer.report.triage import triage_text
+from fuzzer.splat.scan import BLOCK
+from fuzzer.splat.symbols import Symbols
+from fuzzer.splat.triage import Triage, findings_json
+
+STDIN = Path("-")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Read the logs, print what is in them; 1 when that is a crash."""
+    triage = Triage()
+    # Before the logs are read: they may be long, and a wrong file is told at once.
+    symbols = Symbols(options.vmlinux, options.module) if _has_symbols(options) else None
+    for path in options.logs:
+        if path == STDIN:
+            triage.add_log("stdin", _chunks(sys.stdin.buffer))
+        else:
+            _add_file(triage, path)
+    if symbols:
+        triage.symbolise(symbols)
+        for complaint in symbols.complaints.values():
+            say(complaint)
+    if options.json:
+        print(json.dumps(findings_json(triage), indent=2))
+    else:
+        print(triage_text(triage), end="")
+    crashes = [finding for finding in triage.findings() if finding.record.crash]
+    return int(ExitCode.FOUND if crashes else ExitCode.NOTHING_FOUND)
+
+
+def _has_symbols(options: argparse.Namespace) -> bool:
+    return bool(options.vmlinux or options.module)
+
+
+def _add_file(triage: Triage, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            triage.add_log(str(path), _chunks(file))
+    except OSError as error:
+        raise BadInputError(
+            f"reading the log {path}: {error.strerror}. Give files with kernel messages, "
+            "or - for standard input"
+        ) from error
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    # read1: what comes through a pipe is looked at when it comes.
+    while chunk := file.read1(BLOCK) if hasattr(file, "read1") else file.read(BLOCK):
+        yield chunk

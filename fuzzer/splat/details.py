@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report says beside its stacks: the access, the object, the task, the kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fuzzer.splat.record import Access, AddressClass, SlabObject, Task
+
+_CPU = re.compile(
+    r"^CPU: (?P<cpu>\d+)(?: UID: \d+)? PID: (?P<pid>\d+) Comm: (?P<name>.*?) "
+    r"(?:Not tainted|(?:Kdump: loaded )?Tainted: (?P<taint>[A-Z ]*?)) +(?P<kernel>\d+\.\S+)"
+)
+_TAINT = re.compile(r"^(?P<kernel>\d+\.\d+\S*) #.*? (?:Not tainted|Tainted: (?P<taint>[A-Z ]+))")
+_BY = re.compile(
+    r"by task (?P<name>.+)/(?P<pid>\d+)$|^(?P<name2>\S+)/(?P<pid2>\d+) (?:is |just )"
+    r'|^  comm "(?P<name5>.*)", pid (?P<pid5>\d+),'
+    r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) blocked|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
+)
+_MODULES = re.compile(r"^Modules linked in:(?P<names>.*)")
+_LOCK = re.compile(r"\((?P<name>[^()]*(?:\([^()]*\)[^()]*)*)\)\{[^}]*\}")
+
+_KASAN = re.compile(
+    r"^(?P<what>Read|Write|Free) (?:of size (?P<size>\d+) at|at|of) addr (?P<addr>[0-9a-f]+)"
+)
+_KFENCE = re.compile(
+    r"^(?:Out-of-bounds|Use-after-free|Corrupted|Invalid) .*(?:at|of) 0x(?P<addr>[0-9a-f]+)"
+)
+_KCSAN = re.compile(
+    r"(?P<what>read|write)[\w ()-]* to 0x(?P<addr>[0-9a-f]+) of (?P<size>\d+) bytes"
+)
+_FAULT = re.compile(
+    r"(?:address|virtual address|non-canonical address|for address|paging request at)[: ]+"
+    r"(?:0x)?(?P<addr>[0-9a-f]{2,16})\b"
+)
+_PF = re.compile(r"^#PF: \w+ (?P<what>read|write|instruction)")
+_WNR = re.compile(r"WnR = (?P<write>[01])")
+_KMSAN = re.compile(r"^Memory access of size (?P<size>\d+) starts at (?P<addr>[0-9a-f]+)")
+_LEAK = re.compile(r"^unreferenced object 0x(?P<addr>[0-9a-f]+) \(size (?P<size>\d+)\)")
+
+_CACHE = re.compile(r"belongs to the cache (?P<cache>\S+) of size (?P<size>\d+)")
+_PLACE = re.compile(
+    r"^(?:The buggy address is located )?(?P<offset>\d+) bytes "
+    r"(?P<where>inside|to the left|to the right) of"
+)
+_REGION = re.compile(r"^ *(?P<state>allocated |freed )?(?P<size>\d+)-byte region")
+_KFENCE_OBJECT = re.compile(r"^kfence-#\d+: .*size=(?P<size>\d+), cache=(?P<cache>\S+)")
+_KFENCE_PLACE = re.compile(r"\((?P<offset>\d+)B (?P<where>left|right) of kfence")
+_SLUB = re.compile(r"^BUG (?P<cache>[\w-]+) \(")
+_USERCOPY = re.compile(
+    r"SLUB object '(?P<cache>[^']+)' \(offset (?P<offset>\d+), size (?P<size>\d+)"
+)
+
+_PAGE = 4096
+_USER_END = 1 << 47
+_KERNEL_START = 0xFFFF_8000_0000_0000
+# include/linux/poison.h; a pointer that was read from such memory is near one.
+_POISON = (
+    (0xDEAD_0000_0000_0000, 0xDEAD_0000_0001_0000),
+    (0x6B6B_6B6B_6B6B_0000, 0x6B6B_6B6B_6B6C_0000),
+    (0x5A5A_5A5A_5A5A_0000, 0x5A5A_5A5A_5A5B_0000),
+)
+
+
+def classify(address: int) -> AddressClass:
+    """Return where an address points, on a 64-bit machine with 48-bit addresses."""
+    if address < _PAGE:
+        return AddressClass.NULL
+    if address < _USER_END:
+        return AddressClass.USER
+    if any(low <= address < high for low, high in _POISON):
+        return AddressClass.POISON
+    # arm64 has its kernel addresses from 0xffff000000000000 on.
+    if address >= _KERNEL_START or address >> 48 == 0xFFFF:
+        return AddressClass.KERNEL
+    return AddressClass.NONCANONICAL
+
+
+def _search(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | None:
+    for text in texts:
+        if match := pattern.search(text):
+            return match
+    return None
+
+
+def _access(what: str | None, size: str | None, address: str | None) -> Access:
+    number = int(address, 16) if address else None
+    where = None if number is None else classify(number)
+    return Access(what, int(size) if size else None, number, where)
+
+
+def find_access(texts: Sequence[str], kind: str) -> Access | None:
+    """Return what was done to memory, as far as the report says."""
+    head = texts[:12]
+    if kind == "kasan" and (match := _search(_KASAN, head)):
+        return _access(match["what"].lower(), match["size"], match["addr"])
+    if kind == "kfence":
+        match = _search(_KFENCE, texts[1:6])
+        first = texts[0]
+        what = next((w for w in ("read", "write", "free") if f"{w} in " in first), None)
+        if "memory corruption" in first:
+            what = "write"
+        return _access(what, None, match["addr"] if match else None)
+    if kind == "kcsan" and (match := _search(_KCSAN, texts)):
+        return _access(match["what"], match["size"], match["addr"])
+    if kind == "kmsan" and (match := _search(_KMSAN, texts)):
+        return _access("read", match["size"], match["addr"])
+    if kind == "leak" and (match := _search(_LEAK, texts[:1])):
+        return _access(None, match["size"], match["addr"])
+    if kind in {"fault", "oops"}:
+        match = _search(_FAULT, head)
+        what = None
+        if found := _search(_PF, head):
+            what = "execute" if found["what"] == "instruction" else found["what"]
+        elif found := _search(_WNR, texts[:20]):
+            what = "write" if found["write"] == "1" else "read"
+        # KASAN's guess is the address that was meant; the one of the fault is of its shadow.
+        if meant := _search(_RANGE, head):
+            return _access(what, None, meant["addr"])
+        if match or what:
+            return _access(what, None, match["addr"] if match else None)
+    if "usercopy: " in texts[0] or "usercopy: " in " ".join(head[:3]):
+        match = _search(_USERCOPY, head)
+        what = "write" if "overwrite" in " ".join(head[:3]) else "read"
+        return _access(what, match["size"] if match else None, None)
+    return None
+
+
+_RANGE = re.compile(r"^KASAN: .* in range \[0x(?P<addr>[0-9a-f]+)-")
+
+
+def find_object(texts: Sequence[str]) -> SlabObject | None:
+    """Return the slab object that was hit, as far as the report says."""
+    if match := _search(_CACHE, texts):
+        place, region = _search(_PLACE, texts), _search(_REGION, texts)
+        where = place["where"].removeprefix("to the ") if place else None
+        state = (region["state"] or "").strip() or None if region else None
+        # The region is what was asked for, the cache's size what there is.
+        size = int((region or match)["size"])
+        return SlabObject(
+            match["cache"], size, int(place["offset"]) if place else None, where, state
+        )
+    if match := _search(_KFENCE_OBJECT, texts):
+        place = _search(_KFENCE_PLACE, texts)
+        return SlabObject(
+            match["cache"],
+            int(match["size"]),
+            int(place["offset"]) if place else None,
+            place["where"] if place else None,
+        )
+    if match := _search(_USERCOPY, texts[:4]):
+        return SlabObject(match["cache"], None, int(match["offset"]), "inside")
+    if match := _search(_SLUB, texts[:1]):
+        return SlabObject(match["cache"], None)
+    return None
+
+
+def find_task(texts: Sequence[str]) -> Task:
+    """Return who was running when the report was made."""
+    if match := _search(_CPU, texts):
+        return Task(match["name"], int(match["pid"]), int(match["cpu"]))
+    if match := _search(_BY, texts[:6]):
+        name, pid = [group for group in match.groups() if group]
+        return Task(name, int(pid))
+    return Task()
+
+
+def find_kernel(texts: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the kernel's version and its taint letters; None for what is not told."""
+    match = _search(_CPU, texts) or _search(_TAINT, texts[:8])
+    if match is None:
+        return None, None
+    taint = match["taint"]
+    return match["kernel"], None if taint is None else taint.replace(" ", "")
+
+
+def find_modules(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules linked in, without their flags."""
+    match = _search(_MODULES, texts)
+    if match is None:
+        return ()
+    names = match["names"].partition("[last unloaded")[0].split()
+    return tuple(re.sub(r"\(.*", "", name) for name in names)
+
+
+def find_locks(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the lock classes in a lockdep report, sorted."""
+    names: set[str] = set()
+    for text in texts:
+        if " lock(" in text or ": lock(" in text:
+            continue
+        for match in _LOCK.finditer(text):
+            # "/1" is a subclass, "#2" another lock class of the same name.
+            names.add(re.sub(r"(?:#\d+|/\d+)+$", "", match["name"]))
+    return tuple(sorted(names))

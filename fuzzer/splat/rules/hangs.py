@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hangs: lockups, stalls, tasks that do not go on.
+
+Formats: kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h,
+kernel/rcu/tree_exp.h, kernel/rcu/tasks.h, kernel/workqueue.c of Linux 6.12.
+"""
+
+from __future__ import annotations
+
+from fuzzer.splat.rules.rule import Family, Rule, rule
+
+
+def _hang(pattern: str, title: str, hint: str, example: str, *, score: int = 35) -> Rule:
+    return rule(
+        pattern,
+        title,
+        "hang",
+        family=Family.HANG,
+        hint=hint,
+        score=score,
+        example=example,
+        interrupted=True,
+    )
+
+
+RULES = (
+    _hang(
+        r"INFO: task .* blocked for more than",
+        "INFO: task hung in {function}",
+        "INFO: ",
+        "INFO: task init:27 blocked for more than 5 seconds.",
+        score=30,
+    ),
+    _hang(
+        r"BUG: soft lockup - CPU",
+        "BUG: soft lockup in {function}",
+        "BUG",
+        "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [init:27]",
+    ),
+    _hang(
+        r"Watchdog detected hard LOCKUP on cpu",
+        "BUG: hard lockup in {function}",
+        "LOCKUP",
+        "watchdog: Watchdog detected hard LOCKUP on cpu 1",
+        score=40,
+    ),
+    _hang(
+        r"INFO: rcu\w* (?:self-)?detected (?:expedited )?stalls?\b",
+        "INFO: rcu stall in {function}",
+        "INFO: ",
+        "rcu: INFO: rcu_preempt self-detected stall on CPU",
+    ),
+    _hang(
+        r"BUG: workqueue lockup",
+        "BUG: workqueue lockup",
+        "BUG",
+        "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 32s!",
+        score=30,
+    ),
+)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rule for one kind of report is."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+
+
+class Family(enum.StrEnum):
+    """What kind of bug a report is about, whichever checker saw it.
+
+    A freed object that is read is a KASAN report on one kernel and a page
+    fault on the next: the same family, hence the same bug if it is in the same
+    place.
+    """
+
+    MEMORY = "memory"
+    FREE = "free"
+    UNINIT = "uninit"
+    NUMBER = "number"
+    LEAK = "leak"
+    RACE = "race"
+    LOCK = "lock"
+    CONTEXT = "context"
+    HANG = "hang"
+    ASSERT = "assert"
+    STACK = "stack"
+    PANIC = "panic"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of report: how its first line looks, and what it is called.
+
+    ``{0}`` and so on in ``title`` are the pattern's groups, ``{access}`` is
+    ``Read`` or ``Write``, ``{function}`` the guilty function. For a report that
+    has no stack but says where it happened, ``site`` finds the function in one
+    of its lines.
+
+    ``hint`` is a part of every first line that the pattern matches: a cheap
+    search for hints decides which lines are looked at. ``absorbs`` are the
+    kinds whose first lines belong to this report when they follow before its stack does.
+    ``score`` is how bad it is before anything else is known, of 100.
+    ``example`` is such a line, for the tests and for the reader.
+    """
+
+    pattern: re.Pattern[str]
+    title: str
+    kind: str
+    family: Family
+    hint: str
+    score: int
+    example: str
+    absorbs: frozenset[str] = field(default=frozenset())
+    site: re.Pattern[str] | None = None
+    crash: bool = True
+    """False for what is worth a line of its own and is nobody's crash."""
+    ruled: bool = False
+    """The report ends with a line of ``=``."""
+    interrupted: bool = False
+    """What was interrupted is guilty, not the interrupt that noticed."""
+    opener: bool = True
+    """False when the line does not start a report if one of the same caller is near."""
+
+
+def rule(
+    pattern: str,
+    title: str,
+    kind: str,
+    *,
+    family: Family,
+    hint: str,
+    score: int,
+    example: str,
+    absorbs: str = "",
+    site: str | None = None,
+    crash: bool = True,
+    ruled: bool = False,
+    interrupted: bool = False,
+    opener: bool = True,
+) -> Rule:
+    """Return a rule; ``absorbs`` are kinds, with spaces between."""
+    return Rule(
+        re.compile(pattern),
+        title,
+        kind,
+        family,
+        hint,
+        score,
+        example,
+        frozenset(absorbs.split()),
+        re.compile(site) if site else None,
+        crash,
+        ruled,
+        interrupted,
+        opener,
+    )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How bad a report is: a score of 100, a level, and the reasons.
+
+The order is what counts, not the number: a write after free is above a read, a
+wild pointer above NULL, and what needs a race or a failed allocation is
+below what does not. A rule gives the starting score (``Rule.score``).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fuzzer.splat.rules import Family, Rule
+
+if TYPE_CHECKING:
+    from fuzzer.splat.record import Access, SlabObject
+
+_LEVELS = ((75, "critical"), (50, "high"), (25, "medium"), (0, "low"))
+
+
+class Level(enum.StrEnum):
+    """How bad, in a word."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the caller knows of a crash and the log does not say; None is unknown."""
+
+    needs_race: bool | None = None
+    needs_fault: bool | None = None
+    """An allocation or user copy must be made to fail."""
+    size_controlled: bool | None = None
+    """The program chooses how many bytes are accessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Severity:
+    """``score`` is 0 to 100; ``reasons`` are what it is made of, in words."""
+
+    level: Level
+    score: int
+    reasons: tuple[str, ...]
+
+
+def rate(
+    rule: Rule,
+    title: str,
+    access: Access | None,
+    obj: SlabObject | None,
+    facts: Facts,
+    *,
+    corrupted: bool,
+) -> Severity:
+    """Return how bad a report is."""
+    score = rule.score
+    reasons = [f"{rule.kind}, {rule.family} bug: {rule.score}"]
+
+    def count(points: int, why: str) -> None:
+        nonlocal score
+        score += points
+        reasons.append(f"{why}: {points:+}")
+
+    if rule.family is Family.MEMORY and access:
+        if access.direction == "write":
+            count(20, "writes")
+        elif access.direction == "execute":
+            count(25, "jumps to a wrong address")
+        if access.address_class == "null":
+            count(-20, "through a NULL pointer")
+        elif access.address_class in {"noncanonical", "poison"}:
+            count(5, "through a pointer that is data")
+        elif access.address_class == "user":
+            count(5, "at a user address")
+    if access is None and "null-ptr-deref" in title:
+        count(-20, "through a NULL pointer")
+    if "use-after-free" in title:
+        count(5, "freed memory can be allocated anew")
+    if "stack-out-of-bounds" in title and access and access.direction == "write":
+        count(5, "return addresses are near")
+    if obj and obj.where == "right" and obj.offset == 0 and access and access.size == 1:
+        count(-5, "one byte past the end")
+    if facts.size_controlled:
+        count(10, "the program controls the size")
+    elif facts.size_controlled is False:
+        count(-5, "the size is fixed")
+    if facts.needs_race:
+        count(-15, "needs a race")
+    if facts.needs_fault:
+        count(-15, "needs an allocation or copy to fail")
+    if corrupted:
+        count(-10, "the report is damaged")
+    score = max(0, min(100, score))
+    level = next(Level(name) for least, name in _LEVELS if score >= least)
+    return Severity(level, score, tuple(reasons))

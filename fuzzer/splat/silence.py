@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ends that no kernel report tells: what is said of them instead.
+
+A log cannot show them. Whoever ran the machine knows.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from fuzzer.splat.find import Splat
+
+
+class Silence(enum.StrEnum):
+    """A crash without a report; the value is its title."""
+
+    NO_ANSWER = "INFO: the guest does not answer"
+    NO_RETURN = "INFO: call does not return"
+    DIED = "the process that ran the program died"
+
+    @property
+    def kind(self) -> str:
+        """The kind that a sighting of it has."""
+        return "died" if self is Silence.DIED else "hang"
+
+
+def silent_splat(silence: Silence, lines: Sequence[str]) -> Splat:
+    """Return a splat of what is not in the log ``lines``."""
+    text = "\n".join([silence.value, *lines]) + "\n"
+    return Splat(silence.value, "hang", None, False, text)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stacks of a report: what each one is of, and its frames, innermost first."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fuzzer.splat.frames import Frame, parse_frame
+
+
+class Role(enum.StrEnum):
+    """What a stack is of."""
+
+    FAULT = "fault"
+    """Where it happened."""
+    ALLOC = "alloc"
+    FREE = "free"
+    ORIGIN = "origin"
+    """Where an uninitialised value comes from."""
+    WORK = "work"
+    """Where work, or a callback, that involves the object was queued."""
+    OTHER_TASK = "other-task"
+    """The other side of a race, or another CPU."""
+    LOCK_CHAIN = "lock-chain"
+    """Where a lock of lockdep's chain was taken."""
+    INTERRUPTED = "interrupted"
+    """What an interrupt interrupted."""
+    PAGE = "page"
+    """Where the page was allocated or freed."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A stack. ``heading`` is the line before it; ``closed`` tells that its end was seen."""
+
+    role: Role
+    frames: tuple[Frame, ...]
+    heading: str = ""
+    closed: bool = True
+
+
+_HEADINGS: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
+    (re.compile(pattern), role)
+    for pattern, role in (
+        (r"^ *Call [Tt]race:", Role.FAULT),
+        (r"^ *backtrace(?: \(crc [0-9a-f]+\))?:", Role.FAULT),
+        (r"^[Aa]llocated (?:by task|in )", Role.ALLOC),
+        (r"^[Ff]reed (?:by task|in )", Role.FREE),
+        (r"^Uninit was |^Local variable .* created at:", Role.ORIGIN),
+        (r"^(?:Second to last|Last) potentially related work creation:", Role.WORK),
+        (r"^-> #\d+ ", Role.LOCK_CHAIN),
+        (r"^(?:race at unknown origin, with )?(?:read|write)[\w ()-]* to 0x", Role.FAULT),
+        (r"^(?:assert no|read-write|read) .* by (?:task|interrupt)", Role.FAULT),
+        (r"^page last (?:allocated|free)", Role.PAGE),
+    )
+)
+_CONTEXT_IN = re.compile(r"^ *<(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")
+_CONTEXT_OUT = re.compile(r"^ *</(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")
+# An address that no symbol is known for: a stale word of the stack, or a module that is gone.
+_NO_SYMBOL = re.compile(r"^ *(?:\? )?(?:\[<)?0x[0-9a-f]+(?:>\])?$")
+_REGISTERED = re.compile(r"state was registered at:|-irq-|lock(?:'s)? dependencies")
+_KERNEL_IP = re.compile(r"^(?:RIP: 0010:|IP: |pc : |PC is at )")
+# What the kernel prints after a stack, or inside it where an exception was taken.
+_AFTER = re.compile(
+    r"^(?: *$|RIP: |RSP: |R[A-D]X: |RBP: |R\d\d: |ORIG_RAX|Code: |CPU: |=+$|-{3,}|Modules linked"
+    r"|Tainted|irq event|The buggy|Memory state|Kernel Offset|value changed|\w.*:$|Bytes? \d)"
+)
+_LAST = re.compile(
+    r"^(?:entry_SYSCALL|entry_INT80|ret_from_fork|secondary_startup|x86_64_start|start_kernel"
+    r"|el0t?_|kthread$|asm_)"
+)
+_REGISTERS = re.compile(
+    r"^(?:Code: |RSP: |R[A-D]X: |RBP: |R\d\d: |[FCD]S: |CR2: |DR\d: |PKRU: |pstate: |sp : "
+    r"|x\d+ *: )"
+)
+# Lines of somebody else in the middle of a stack, before it counts as over.
+_MAX_FOREIGN = 3
+
+
+def _heading(text: str) -> Role | None:
+    for pattern, role in _HEADINGS:
+        if pattern.search(text):
+            return role
+    return None
+
+
+class _Collector:
+    """Goes through a report's lines and collects its stacks."""
+
+    def __init__(self, headless: bool) -> None:
+        self._headless = headless
+        self.stacks: list[Stack] = []
+        self._ip: Frame | None = None
+        self._role: Role | None = None
+        self._heading = ""
+        self._frames: list[Frame] = []
+        self._foreign = 0
+        self._main_seen = False
+        self._last = ""
+        self._nmi = False
+        self._registers = False
+
+    def _begin(self, role: Role, heading: str) -> None:
+        self._end(closed=True)
+        if role is Role.FAULT:
+            # Only the first "Call Trace" is where it happened: a second one is another
+            # task's, or the panic's. KMSAN and KCSAN have none.
+            if self._main_seen:
+                role = Role.OTHER_TASK if self._nmi or " by " in heading else Role.OTHER
+            self._main_seen = True
+        self._role, self._heading = role, heading
+
+    def _end(self, *, closed: bool) -> None:
+        if self._role is not None and self._frames:
+            self.stacks.append(Stack(self._role, _placed(self._frames), self._heading, closed))
+        self._role, self._frames, self._foreign, self._registers = None, [], 0, False
+
+    def feed(self, text: str) -> None:
+        """Look at the next line."""
+        self._nmi = self._nmi or text.startswith("NMI backtrace for cpu")
+        role = _heading(text)
+        if role is not None:
+            self._begin(role, text.strip())
+            # SLUB names the caller in the heading.
+            frame = parse_frame(text.partition(" in ")[2]) if " in " in text else None
+            if frame and role in {Role.ALLOC, Role.FREE}:
+                self._frames.append(frame)
+            self._last = text
+            return
+        frame = parse_frame(text)
+        if self._role is None:
+            self._outside(text, frame)
+        elif frame and not (text.startswith("RIP: ") and not _KERNEL_IP.match(text)):
+            self._frames.append(frame)
+            self._registers = self._registers or text.startswith("RIP: ")
+        elif self._registers and _REGISTERS.match(text):
+            # An exception was taken here; what took it follows its registers.
+            pass
+        elif _CONTEXT_OUT.match(text):
+            interrupt = "TASK" not in text
+            self._end(closed=True)
+            if interrupt:
+                self._role, self._heading = Role.INTERRUPTED, text.strip()
+        elif _CONTEXT_IN.match(text) or _NO_SYMBOL.match(text):
+            pass
+        elif self._role is Role.INTERRUPTED and text.strip() and not text.startswith("RIP: 00"):
+            # Registers at the time of the interrupt: the stack goes on after them.
+            pass
+        elif _AFTER.match(text) and (self._frames or self._role is Role.INTERRUPTED):
+            self._end(closed=True)
+        elif self._frames:
+            self._foreign += 1
+            if self._foreign > _MAX_FOREIGN:
+                self._end(closed=True)
+        if text.strip():
+            self._last = text
+
+    def _outside(self, text: str, frame: Frame | None) -> None:
+        if frame is None:
+            return
+        if _KERNEL_IP.match(text):
+            if self._ip is None and not self._main_seen:
+                self._ip = frame
+                self.stacks.append(Stack(Role.FAULT, (frame,), "instruction pointer"))
+        elif text.startswith(" ") and not self._main_seen and frame.reliable:
+            if self._headless:
+                self._begin(Role.FAULT, self._last.strip())
+                self._frames.append(frame)
+            elif self._last.endswith(":"):
+                chain = _REGISTERED.search(self._last) is not None
+                self._begin(Role.LOCK_CHAIN if chain else Role.OTHER, self._last.strip())
+                self._frames.append(frame)
+
+    def finish(self) -> list[Stack]:
+        """Return the stacks. One that the log ends in is not closed, unless it got to its end."""
+        done = bool(self._frames) and _LAST.match(self._frames[-1].function) is not None
+        self._end(closed=done)
+        return self.stacks
+
+
+def _placed(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Give each inlined frame the module of the frame that it is inlined into."""
+    placed: list[Frame] = []
+    module: str | None = None
+    for frame in reversed(frames):
+        if frame.inline:
+            placed.append(dataclasses.replace(frame, module=module))
+        else:
+            module = frame.module
+            placed.append(frame)
+    return tuple(reversed(placed))
+
+
+def find_stacks(texts: Sequence[str], *, headless: bool = False) -> tuple[Stack, ...]:
+    """Return the stacks of a report, in order.
+
+    An instruction pointer that the report names before its first stack is a
+    stack of one frame. ``headless`` is for KMSAN and KFENCE, which print the first
+    stack without a heading.
+    """
+    collector = _Collector(headless)
+    for text in texts:
+        collector.feed(text)
+    return tuple(collector.finish())
