@@ -32,6 +32,9 @@ _LATE_REPORT = 0.05
 _PROGRAM_TIMEOUT = 12.0
 
 
+ASIDE = "aside"
+"""The origin of a sighting that was met while another one was judged."""
+
 Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
 """Runs programs, and one more, on a fresh machine; returns what run_history() does."""
 
@@ -198,7 +201,7 @@ def judge(observe: Observer, sighting: Sighting, verify_runs: int = VERIFY_RUNS)
             return Judgement(splat, outcome.log, program, history, reproduced, runs, found)
         others.setdefault(
             splat.title,
-            Sighting(splat.title, splat.kind, program, history, outcome.log, sighting.origin),
+            Sighting(splat.title, splat.kind, program, history, outcome.log, ASIDE),
         )
     return Judgement(
         seen,

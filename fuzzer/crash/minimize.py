@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from fuzzer.crash.judge import VERIFY_RUNS
@@ -224,21 +224,31 @@ class Minimizer:
 
     def _drive(self, reduction: Reduction) -> Iterator[None]:
         """Try what a reduction proposes until it ends, or time does."""
-        trials = self._trials
-        assert trials is not None
         index: int | None = None
+        self._is_complete = False
         try:
             batch = next(reduction)
-            while self.seconds < self._limit:
-                shown = trials.first(batch)
-                if shown:
-                    self._trail.append(_Step(shown.reproducer, shown.splat))
-                index = shown.index if shown else None
-                yield
+            while True:
+                index = yield from self._first(batch)
+                if self.seconds >= self._limit:
+                    return
                 batch = reduction.send(index)
-            self._is_complete = False
         except StopIteration:
             self._is_complete = True
+
+    def _first(self, batch: Sequence[Reproducer]) -> Generator[None, None, int | None]:
+        """Return the number of the first of a batch that shows the crash, None if none does."""
+        trials = self._trials
+        assert trials is not None
+        for start in range(0, len(batch), trials.width):
+            shown = trials.first(batch[start : start + trials.width])
+            yield
+            if shown:
+                self._trail.append(_Step(shown.reproducer, shown.splat))
+                return start + shown.index
+            if self.seconds >= self._limit:
+                break
+        return None
 
     def _fresh(self, found: Reproducer) -> FreshTrials:
         """Return trials on fresh machines, side by side where the programs are plain."""

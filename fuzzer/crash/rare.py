@@ -71,6 +71,7 @@ class RateTrials:
         self._rate = rate
         self._error = error
         self.effort = Effort()
+        self.width = 1
 
     def first(self, batch: Sequence[Reproducer]) -> Shown | None:
         """Return the first of a batch whose rate is not worse."""

@@ -51,6 +51,7 @@ class ScheduledTrials:
         self._held = _held_in(known.program)
         self._random = random.Random(seed)
         self.effort = Effort()
+        self.width = 1
 
     def first(self, batch: Sequence[Reproducer]) -> Shown | None:
         """Return the first of a batch that shows the crash, with the schedule that it takes."""

@@ -175,6 +175,15 @@ class CrashStore:
         shutil.rmtree(old, ignore_errors=True)
         return final
 
+    def remove(self, title: str) -> None:
+        """Remove a crash that turned out to be another one."""
+        with self._locked():
+            path = self.path(title)
+            gone = self.directory / f".{path.name}.{os.getpid()}.gone"
+            if path.exists():
+                path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
     def recover(self) -> None:
         """Finish or undo what a killed process left half done."""
         for hidden in self.directory.glob(".*"):

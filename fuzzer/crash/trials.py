@@ -46,6 +46,8 @@ class Trials(Protocol):
     """Tries reproducers."""
 
     effort: Effort
+    width: int
+    """How many reproducers are a slice of work."""
 
     def first(self, batch: Sequence[Reproducer]) -> Shown | None:
         """Return the first of a batch that shows the crash, None if none does.
@@ -112,6 +114,7 @@ class ReusingTrials:
         self._machine: Machine | None = None
         self._is_fresh = False
         self.effort = Effort()
+        self.width = 4 if late else 64
 
     def first(self, batch: Sequence[Reproducer]) -> Shown | None:
         """Return the first of a batch that shows the crash."""
@@ -166,6 +169,7 @@ class FreshTrials:
         self._guest = guest
         self._cores = cores
         self.effort = Effort()
+        self.width = cores
 
     def first(self, batch: Sequence[Reproducer]) -> Shown | None:
         """Return the first of a batch that shows the crash."""
