@@ -101,15 +101,21 @@ class Crash:
     retries: int = 0
 
     def verdict(self) -> str:
-        """Return in a few words whether it reproduces, with the rate's 95 % interval."""
+        """Return in a few words whether it reproduces, the rate's 95 % interval, what it takes."""
         if not self.runs:
             return "not judged yet"
         text = f"reproduced {self.reproduced} of {self.runs}"
         if self.exact:
             text += " by its schedule"
         elif self.reproduced:
-            text += f" ({show_interval(self.reproduced, self.runs)})"
-        return text + (f", needs {len(self.history)} programs before it" if self.history else "")
+            text += f", rate {show_interval(self.reproduced, self.runs)}"
+        needs = []
+        if self.minimized:
+            calls = len(split(self.original or self.program))
+            needs.append(f"{len(split(self.program))} of {calls} calls")
+        if self.history:
+            needs.append(f"{len(self.history)} programs before it")
+        return text + (f", needs {' and '.join(needs)}" if needs else "")
 
 
 class CrashStore:
