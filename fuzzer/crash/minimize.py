@@ -214,13 +214,16 @@ class Minimizer:
         for step in reversed(self._trail):
             yield
             if step.reproducer == start or final.first([step.reproducer]):
-                hits = 0
-                for _ in range(VERIFY_RUNS):
+                hits, runs = 0, 0
+                # It has to be seen there as well, however long that takes.
+                while runs < VERIFY_RUNS or (not hits and runs < _RAREST):
                     again = observed(self._observe, step.reproducer).splat
                     hits += again is not None and self._match(again)
+                    runs += 1
                     yield
-                self._finish(step, hits, VERIFY_RUNS)
-                return
+                if hits:
+                    self._finish(step, hits, runs)
+                    return
 
     def _drive(self, reduction: Reduction) -> Iterator[None]:
         """Try what a reduction proposes until it ends, or time does."""
