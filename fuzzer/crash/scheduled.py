@@ -21,7 +21,7 @@ from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_wai
 from fuzzer.program.wire import decode, split
 
 # Schedules that are tried for each program before it counts as one that shows nothing.
-_LIMIT = 24
+_LIMIT = 8
 _SOON = 1
 
 
