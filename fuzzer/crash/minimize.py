@@ -26,6 +26,7 @@ from fuzzer.crash.trials import (
     FreshTrials,
     Match,
     ReusingTrials,
+    Shown,
     Trials,
     matches,
     observed,
@@ -99,7 +100,6 @@ class Minimizer:
         self._cores = cores or len(os.sched_getaffinity(0))
         self._trail: list[_Step] = []
         self._trials: Trials | None = None
-        self._rate: Rate | None = None
         self._work = self._steps()
         self._is_complete = False
         self.seconds = 0.0
@@ -157,10 +157,9 @@ class Minimizer:
                 yield from self._reduce_certain(start, shown[0])
                 return
             sample, most = single_sample(self._observe), _RAREST
-        self._rate = measure(sample, self._match, start, most)
-        yield
-        if self._rate.hits:
-            yield from self._reduce_rare(start, sample, self._rate)
+        rate = yield from measure(sample, self._match, start, most)
+        if rate.hits:
+            yield from self._reduce_rare(start, sample, rate)
 
     def _reduce_certain(self, start: Reproducer, splat: Splat) -> Iterator[None]:
         """Make smaller what shows its crash each time."""
@@ -188,7 +187,7 @@ class Minimizer:
             self._use(ScheduledTrials(exact, self._match, self._bug, found, self._seed))
             found = unscheduled(found)
         elif not found.history and self._bug.kind != LEAK and self._resets():
-            self._use(self._reusing(found, careful=careful))
+            self._use((yield from self._reusing(found, careful=careful)))
         else:
             self._use(self._fresh(found))
         yield
@@ -213,7 +212,7 @@ class Minimizer:
         self._use(final)
         for step in reversed(self._trail):
             yield
-            if step.reproducer == start or final.first([step.reproducer]):
+            if step.reproducer == start or (yield from final.first([step.reproducer])):
                 hits, runs = 0, 0
                 # It has to be seen there as well, however long that takes.
                 while runs < VERIFY_RUNS or (not hits and runs < _RAREST):
@@ -243,15 +242,20 @@ class Minimizer:
         """Return the number of the first of a batch that shows the crash, None if none does."""
         trials = self._trials
         assert trials is not None
-        for start in range(0, len(batch), trials.width):
-            shown = trials.first(batch[start : start + trials.width])
-            yield
-            if shown:
-                self._trail.append(_Step(shown.reproducer, shown.splat))
-                return start + shown.index
-            if self.seconds >= self._limit:
-                break
-        return None
+        search = trials.first(batch)
+        try:
+            while True:
+                next(search)
+                yield
+                if self.seconds >= self._limit:
+                    search.close()
+                    return None
+        except StopIteration as end:
+            shown: Shown | None = end.value
+        if shown:
+            self._trail.append(_Step(shown.reproducer, shown.splat))
+        yield
+        return shown.index if shown else None
 
     def _fresh(self, found: Reproducer) -> FreshTrials:
         """Return trials on fresh machines, side by side where the programs are plain."""
@@ -265,7 +269,7 @@ class Minimizer:
     def _resets(self) -> bool:
         return self._target.reset.kind in {ResetKind.CALLS, ResetKind.RELOAD}
 
-    def _reusing(self, found: Reproducer, *, careful: bool) -> ReusingTrials:
+    def _reusing(self, found: Reproducer, *, careful: bool) -> Generator[None, None, ReusingTrials]:
         """Return trials that wait for late reports only where the crash is one."""
 
         def trials(*, late: bool) -> ReusingTrials:
@@ -274,7 +278,7 @@ class Minimizer:
             )
 
         at_once = trials(late=False)
-        if at_once.first([found]):
+        if (yield from at_once.first([found])):
             return at_once
         at_once.close()
         return trials(late=True)

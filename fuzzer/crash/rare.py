@@ -7,14 +7,14 @@ test tells its rate from one that is worse; how often follows from the rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeAlias
 
 from fuzzer.crash.judge import Observer, run_program
 from fuzzer.crash.rate import Comparison, Rate
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.splat import Splat
-from fuzzer.crash.trials import Effort, Match, Shown, observed
+from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
 from fuzzer.machine.provision import Guest
 
 ERROR = 0.02
@@ -52,13 +52,16 @@ def single_sample(observe: Observer) -> Sample:
     return lambda reproducer: (observed(observe, reproducer).splat, 1)
 
 
-def measure(sample: Sample, match: Match, reproducer: Reproducer, most_runs: int) -> Rate:
-    """Return how often a reproducer shows the crash."""
+def measure(
+    sample: Sample, match: Match, reproducer: Reproducer, most_runs: int
+) -> Generator[None, None, Rate]:
+    """Return how often a reproducer shows the crash; yields between machines."""
     hits = runs = 0
     while hits < _BASELINE_HITS and runs < most_runs:
         splat, count = sample(reproducer)
         hits += splat is not None and match(splat)
         runs += count
+        yield
     return Rate(hits, runs)
 
 
@@ -71,17 +74,16 @@ class RateTrials:
         self._rate = rate
         self._error = error
         self.effort = Effort()
-        self.width = 1
 
-    def first(self, batch: Sequence[Reproducer]) -> Shown | None:
+    def first(self, batch: Sequence[Reproducer]) -> Search:
         """Return the first of a batch whose rate is not worse."""
         for index, reproducer in enumerate(batch):
-            splat = self._as_often(reproducer)
+            splat = yield from self._as_often(reproducer)
             if splat:
                 return Shown(index, reproducer, splat)
         return None
 
-    def _as_often(self, reproducer: Reproducer) -> Splat | None:
+    def _as_often(self, reproducer: Reproducer) -> Generator[None, None, Splat | None]:
         test = Comparison(self._rate.estimate, self._error)
         shown: Splat | None = None
         total = 0
@@ -93,6 +95,7 @@ class RateTrials:
             total += runs
             self.effort.runs += runs
             self.effort.restores += 1
+            yield
         return shown if test.decision else None
 
     def close(self) -> None:

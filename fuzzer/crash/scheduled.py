@@ -8,13 +8,13 @@ again: first the known one is tried, then some others.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.exact import ScheduleSearch, run_exact
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.splat import Splat
-from fuzzer.crash.trials import Effort, Match, Shown
+from fuzzer.crash.trials import Effort, Match, Search, Shown
 from fuzzer.machine.provision import Guest
 from fuzzer.program.program import Op
 from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_waits, without_waits
@@ -51,12 +51,12 @@ class ScheduledTrials:
         self._held = _held_in(known.program)
         self._random = random.Random(seed)
         self.effort = Effort()
-        self.width = 1
 
-    def first(self, batch: Sequence[Reproducer]) -> Shown | None:
+    def first(self, batch: Sequence[Reproducer]) -> Search:
         """Return the first of a batch that shows the crash, with the schedule that it takes."""
         for index, reproducer in enumerate(batch):
-            shown = self._with_known(reproducer) or self._searched(reproducer)
+            yield
+            shown = self._with_known(reproducer) or (yield from self._searched(reproducer))
             if shown:
                 program, splat = shown
                 self._held = _held_in(program)
@@ -74,7 +74,9 @@ class ScheduledTrials:
         splat = run_exact(self._guest, reproducer.history, program).splat
         return (program, splat) if splat and self._match(splat) else None
 
-    def _searched(self, reproducer: Reproducer) -> tuple[bytes, Splat] | None:
+    def _searched(
+        self, reproducer: Reproducer
+    ) -> Generator[None, None, tuple[bytes, Splat] | None]:
         search = ScheduleSearch(
             self._guest,
             reproducer.history,
@@ -84,7 +86,7 @@ class ScheduledTrials:
             limit=_LIMIT,
         )
         while search.step():
-            pass
+            yield
         self.effort.runs += search.tried
         self.effort.restores += search.tried
         found = search.found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -42,15 +42,19 @@ class Effort:
     restores: int = 0
 
 
+Search: TypeAlias = Generator[None, None, Shown | None]
+"""Looks for what shows a crash, a slice of work at a time."""
+
+
 class Trials(Protocol):
     """Tries reproducers."""
 
     effort: Effort
-    width: int
-    """How many reproducers are a slice of work."""
 
-    def first(self, batch: Sequence[Reproducer]) -> Shown | None:
+    def first(self, batch: Sequence[Reproducer]) -> Search:
         """Return the first of a batch that shows the crash, None if none does.
+
+        Yields between slices of work.
 
         Raises:
             LostMachineError: QEMU was killed from outside; try again.
@@ -113,12 +117,15 @@ class ReusingTrials:
         self._spares = Spares(guest, max(1, min(cores - 1, _MOST_SPARES)))
         self._machine: Machine | None = None
         self._is_fresh = False
+        # Runs that are a slice of work.
+        self._slice = 4 if late else 64
         self.effort = Effort()
-        self.width = 4 if late else 64
 
-    def first(self, batch: Sequence[Reproducer]) -> Shown | None:
+    def first(self, batch: Sequence[Reproducer]) -> Search:
         """Return the first of a batch that shows the crash."""
         for index, reproducer in enumerate(batch):
+            if index and index % self._slice == 0:
+                yield
             splat, was_fresh = self._run(reproducer.program)
             if splat and self._careful and not was_fresh:
                 splat, _ = self._run(reproducer.program)
@@ -169,11 +176,12 @@ class FreshTrials:
         self._guest = guest
         self._cores = cores
         self.effort = Effort()
-        self.width = cores
 
-    def first(self, batch: Sequence[Reproducer]) -> Shown | None:
+    def first(self, batch: Sequence[Reproducer]) -> Search:
         """Return the first of a batch that shows the crash."""
         for start in range(0, len(batch), self._cores):
+            if start:
+                yield
             part = batch[start : start + self._cores]
             chosen = self._likely(self._guest, part) if self._guest else range(len(part))
             for index in chosen:

@@ -241,7 +241,12 @@ def test_a_trial_takes_as_many_runs_as_the_rate_asks_for() -> None:
             matches(BUG),
             Rate(int(rate * 10_000), 10_000),
         )
-        shown = trials.first([Reproducer(b"")])
+        search = trials.first([Reproducer(b"")])
+        try:
+            while True:
+                next(search)
+        except StopIteration as end:
+            shown = end.value
         assert (shown is not None) == (candidate >= rate)
         return trials.effort.runs
 
