@@ -181,7 +181,11 @@ def build_parser() -> argparse.ArgumentParser:
     minimize.add_argument(
         "--time", type=_duration, default=600.0, metavar="T", help="at most [10m]"
     )
-    minimize.add_argument("--flavour", choices=("full", "fast"), default="full", help="[full]")
+    minimize.add_argument(
+        "--flavour",
+        choices=("full", "fast", "kcsan"),
+        help="kernel to run it on [the one that it was judged on, else full]",
+    )
     minimize.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
     _add_target_options(minimize)
 

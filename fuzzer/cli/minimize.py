@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from fuzzer.campaign.reducing import splat_of, with_minimal
-from fuzzer.cli.setting import stored_crash, subject_of
+from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.rate import show_interval
@@ -42,7 +42,8 @@ def command(options: argparse.Namespace) -> int:
         if crash
         else Reproducer(encode(load_program(path, load_target(subject.target.path))))
     )
-    setups = subject.setups(ensure_kernel(Flavour(options.flavour), subject.kernels))
+    flavour = judging_flavour(crash) if crash else Flavour.FULL
+    setups = subject.setups(ensure_kernel(Flavour(options.flavour or flavour), subject.kernels))
     bug = splat_of(crash) if crash else _first_splat(setups, start, leaks=options.leaks)
     found = _minimized(setups, subject.target, start, bug, options.time) if bug else None
     if found is None:

@@ -19,6 +19,7 @@ _FAMILIES = {
     "atomic-sleep": "sleep",
 }
 _SILENT = "hang"
+_RACE = "kcsan"
 
 
 def family(kind: str) -> str:
@@ -29,8 +30,12 @@ def family(kind: str) -> str:
 def same_bug(a: Splat, b: Splat) -> bool:
     """Whether two splats have one family and one guilty function.
 
-    Where neither names a function, their titles must be the same.
+    Where neither names a function, their titles must be the same. A data race
+    has two functions, either of which may be named.
     """
+    if a.kind == b.kind == _RACE:
+        named = _is_in(a.function, b.text) or _is_in(b.function, a.text)
+        return named or a.title == b.title
     if family(a.kind) != family(b.kind):
         return False
     if a.function is None and b.function is None:

@@ -21,6 +21,8 @@ def splat(kind: str, function: str | None, text: str = "", title: str = "") -> S
         (splat("kasan", "f"), splat("kasan", "g"), False),
         (splat("kasan", "f"), splat("lockdep", "f"), False),
         (splat("kasan", "f"), splat("kasan", None), False),
+        (splat("kcsan", "f", " f+0x1/0x2"), splat("kcsan", "g", " g+0x1/0x2\n f+0x1/0x2"), True),
+        (splat("kcsan", "f", " f+0x1/0x2"), splat("kcsan", "g", " g+0x1/0x2"), False),
         (splat("hang", None, title="x"), splat("hang", None, title="x"), True),
         (splat("hang", None, title="x"), splat("hang", None, title="y"), False),
     ],
