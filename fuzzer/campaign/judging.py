@@ -48,13 +48,14 @@ from fuzzer.target.target import Target
 NAME = "judge"
 # What the status line says when the judge has nothing left to do.
 READY = "ready"
+MINIMIZING = "minimizing"
 _BUILD_NICENESS = 19
 _NICENESS = 5
 # A judge that loses machine after machine is not helping.
 _MAX_LOST = 20
 # Corpus programs between two looks at the spool: a sighting goes first.
 _SLICE = 20
-# Seconds for making crashes minimal when a campaign ends; the one begun is finished.
+# Seconds for making crashes minimal when a campaign ends, and as many for verifying the one begun.
 _FINISH = 30.0
 
 
@@ -276,15 +277,16 @@ def main() -> None:
         while True:
             worked = judging.step()
             waiting = len(task.workdir.spool.waiting())
-            status.write(f"{waiting} to judge" if waiting else READY)
+            status.write(f"{waiting} to judge" if waiting else MINIMIZING if deadline else READY)
             explored = not worked and not ending and judging.explore()
             if not ending and _asked_to_end(0.0 if worked or explored else 0.3):
                 ending = True
                 judging.finish_exploring()
             if ending and not worked and not task.workdir.spool.waiting():
                 deadline = deadline or time.monotonic() + _FINISH
-                status.write("minimizing")
-                if not judging.reduce(hurry=time.monotonic() > deadline):
+                status.write(MINIMIZING)
+                over = time.monotonic() - deadline
+                if over > _FINISH or not judging.reduce(hurry=over > 0):
                     break
         judging.close()
     except (PkvfuzzError, OSError) as error:

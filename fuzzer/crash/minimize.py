@@ -210,7 +210,9 @@ class Minimizer:
         yield from self._drive(minimal(start, self._layouts))
         final = RateTrials(sample, self._match, rate, error=_FINAL_ERROR)
         self._use(final)
-        for step in reversed(self._trail):
+        # Where time is over there is none for the steps between, either.
+        steps = self._trail if self._is_complete else [self._trail[0], *self._trail[1:][-1:]]
+        for step in reversed(steps):
             yield
             if step.reproducer == start or (yield from final.first([step.reproducer])):
                 hits, runs = 0, 0
