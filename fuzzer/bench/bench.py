@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fuzzer.bench.instructions import bench_programs, count_instructions, counting_guest
 from fuzzer.bench.logspeed import measure_log_speed
+from fuzzer.bench.minimizing import measure_minimizing
 from fuzzer.bench.restore import measure_restores
 from fuzzer.bench.result import (
     BenchResult,
@@ -96,7 +97,9 @@ def _measure(
     speed = measure_speed(guest, seconds)
     say(f"{flavour}: counting instructions")
     counts = count_instructions(counting_guest(target, kernel), bench_programs(target))
-    return FlavourResult(flavour, restores, speed, counts)
+    say(f"{flavour}: minimizing a crash")
+    minimizing = measure_minimizing(target, kernel, choice.accel)
+    return FlavourResult(flavour, restores, speed, counts, minimizing)
 
 
 def _measure_fast(

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 
 from fuzzer.bench.instructions import InstructionCount
 from fuzzer.bench.logspeed import LogSpeed
+from fuzzer.bench.minimizing import CALLS as CALLS_OF_CRASH
+from fuzzer.bench.minimizing import Minimizing
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.speed import CALLS, Speed
 from fuzzer.machine.accel import Accel
@@ -25,6 +27,7 @@ class FlavourResult:
     restores: RestoreTimes
     speed: Speed
     instructions: tuple[InstructionCount, ...]
+    minimizing: Minimizing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ def show_table(result: BenchResult) -> str:
             ],
         ),
         ("guest instructions: program (its calls)", _instruction_rows(flavours)),
+        (f"a crash among {CALLS_OF_CRASH} calls", _minimizing_rows(flavours)),
     ]
     rows = [row for _, section in sections for row in section]
     title = max(len(name) for name, _ in rows) + 2
@@ -172,6 +176,25 @@ def _instruction_rows(flavours: Sequence[FlavourResult]) -> list[tuple[str, Sequ
     """One row for each measured program; every flavour measured the same ones."""
     rows = zip(*(flavour.instructions for flavour in flavours), strict=True)
     return [(row[0].name, [_counts(count) for count in row]) for row in rows]
+
+
+def _minimizing_rows(flavours: Sequence[FlavourResult]) -> list[tuple[str, Sequence[str]]]:
+    found = [flavour.minimizing for flavour in flavours]
+
+    def cells(show: Callable[[Minimizing], str]) -> list[str]:
+        return [show(each) if each else "-" for each in found]
+
+    restores = [flavour.restores.first_program.median for flavour in flavours]
+    ratios = [
+        each.seconds / one if each else 0.0 for each, one in zip(found, restores, strict=True)
+    ]
+    return [
+        ("bug", cells(lambda each: each.bug)),
+        ("calls left", cells(lambda each: f"{each.calls}")),
+        ("runs (machines)", cells(lambda each: f"{each.runs} ({each.restores})")),
+        ("seconds", cells(lambda each: f"{each.seconds:.1f}")),
+        ("time / time to a first program", [f"{ratio:.0f}" if ratio else "-" for ratio in ratios]),
+    ]
 
 
 def _counts(count: InstructionCount) -> str:

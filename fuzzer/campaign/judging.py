@@ -15,15 +15,24 @@ import select
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.exploring import Explorer
+from fuzzer.campaign.reducing import Reducer
 from fuzzer.campaign.scheduling import Scheduler
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
-from fuzzer.crash.judge import VERIFY_RUNS, Judgement, first_impression, judge, run_program
+from fuzzer.crash.judge import (
+    ASIDE,
+    VERIFY_RUNS,
+    Judgement,
+    first_impression,
+    judge,
+    run_program,
+)
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting, read_sighting
 from fuzzer.crash.store import Crash
@@ -39,12 +48,15 @@ from fuzzer.target.target import Target
 NAME = "judge"
 # What the status line says when the judge has nothing left to do.
 READY = "ready"
+MINIMIZING = "minimizing"
 _BUILD_NICENESS = 19
 _NICENESS = 5
 # A judge that loses machine after machine is not helping.
 _MAX_LOST = 20
 # Corpus programs between two looks at the spool: a sighting goes first.
 _SLICE = 20
+# Seconds for making crashes minimal when a campaign ends, and as many for verifying the one begun.
+_FINISH = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,9 @@ class JudgeProcess:
         self._explorer = Explorer(
             setups, self._target, task.mechanisms, task.seed, self._report, exact=task.exact
         )
-        self._scheduler = Scheduler(setups, task.workdir.crashes, self._target, task.seed)
+        store, seed = task.workdir.crashes, task.seed
+        self._scheduler = Scheduler(setups, store, self._target, seed, self._note_scheduled)
+        self._reducer = Reducer(setups, store, self._target, seed, self._scheduler.is_pending)
         self._seen: set[str] = set()
         self._machine: Machine | None = None
         self._history: list[bytes] = []
@@ -105,8 +119,16 @@ class JudgeProcess:
 
     def explore(self) -> bool:
         """Use some time that is left to explore; tell whether there was anything to do."""
+        reduced = self._guarded(self._reducer.step)
         scheduled = self._guarded(self._scheduler.step)
-        return self._guarded(self._explorer.step) or scheduled
+        return self._guarded(self._explorer.step) or scheduled or reduced
+
+    def reduce(self, *, hurry: bool) -> bool:
+        """Go on with stored crashes; in a hurry only with the one begun. Tell if there was one."""
+        self._scheduler.stop()
+        if hurry:
+            self._reducer.hurry()
+        return self._guarded(lambda: self._reducer.step(finish=hurry))
 
     def finish_exploring(self) -> None:
         """End the explorer's machines; what it has found so far is to be judged."""
@@ -143,7 +165,11 @@ class JudgeProcess:
             return True
         known = self._known(sighting)
         runs = 1 if known and known.reproduced else VERIFY_RUNS
-        self.store(sighting, judge(self._setups.observe(sighting.kind), sighting, runs))
+        judgement = judge(self._setups.observe(sighting.kind), sighting, runs)
+        self.store(sighting, judgement)
+        # One that was met aside has none: two that show by turns would never end.
+        for other in judgement.others if sighting.origin != ASIDE else ():
+            self._report(other)
         shutil.rmtree(path)
         return True
 
@@ -183,6 +209,10 @@ class JudgeProcess:
         )
         store.put(crash, self._target)
         self._scheduler.note(crash)
+        self._reducer.note(crash)
+
+    def _note_scheduled(self, crash: Crash) -> None:
+        self._reducer.note(crash)
 
     def _run_corpus(self) -> bool:
         """Run some corpus programs that ``full`` has not seen."""
@@ -217,6 +247,7 @@ class JudgeProcess:
         """End the judge's machines."""
         self._drop_machine()
         self._explorer.drop_machines()
+        self._reducer.close()
 
 
 def _asked_to_end(timeout: float) -> bool:
@@ -242,16 +273,21 @@ def main() -> None:
         judging = JudgeProcess(task, task.subject.setups(kernel))
         status.write(READY)
         ending = False
+        deadline = 0.0
         while True:
             worked = judging.step()
             waiting = len(task.workdir.spool.waiting())
-            status.write(f"{waiting} to judge" if waiting else READY)
+            status.write(f"{waiting} to judge" if waiting else MINIMIZING if deadline else READY)
             explored = not worked and not ending and judging.explore()
             if not ending and _asked_to_end(0.0 if worked or explored else 0.3):
                 ending = True
                 judging.finish_exploring()
             if ending and not worked and not task.workdir.spool.waiting():
-                break
+                deadline = deadline or time.monotonic() + _FINISH
+                status.write(MINIMIZING)
+                over = time.monotonic() - deadline
+                if over > _FINISH or not judging.reduce(hurry=over > 0):
+                    break
         judging.close()
     except (PkvfuzzError, OSError) as error:
         give_up(task.workdir.root, NAME, error)

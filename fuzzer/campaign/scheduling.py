@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from fuzzer.crash.exact import ScheduleSearch, run_exact
@@ -30,9 +31,20 @@ _LONGEST_HISTORY = 32
 
 
 class Scheduler:
-    """Gives stored crashes their schedules; ``seed`` decides what is tried."""
+    """Gives stored crashes their schedules; ``seed`` decides what is tried.
 
-    def __init__(self, setups: Setups, store: CrashStore, target: Target, seed: int) -> None:
+    ``found`` is told of those that have got one.
+    """
+
+    def __init__(
+        self,
+        setups: Setups,
+        store: CrashStore,
+        target: Target,
+        seed: int,
+        found: Callable[[Crash], None] = lambda crash: None,
+    ) -> None:
+        self._tell = found
         self._setups = setups
         self._store = store
         self._target = target
@@ -47,6 +59,16 @@ class Scheduler:
         chunks = split(crash.program)
         if is_parallel(chunks) and not is_scheduled(chunks) and not self._gave_up:
             self._waiting.append(crash)
+
+    def is_pending(self, title: str) -> bool:
+        """Whether a schedule is yet to be looked for."""
+        searched = [self._crash] if self._crash and self._search else []
+        return any(crash.title == title for crash in (*self._waiting, *searched))
+
+    def stop(self) -> None:
+        """Look for no more schedules."""
+        self._waiting.clear()
+        self._search = None
 
     def step(self) -> bool:
         """Try some schedules; tell whether there was a crash that needs one."""
@@ -102,5 +124,7 @@ class Scheduler:
             reproduced=same,
             runs=same,
             exact=True,
+            minimized=False,
         )
         self._store.put(exact, self._target)
+        self._tell(exact)

@@ -18,7 +18,7 @@ from fuzzer.errors import BadInputError, ExitCode, PkvfuzzError
 from fuzzer.progress import say
 
 _EXIT_CODES = """\
-exit codes of run and replay:
+exit codes of run, replay and minimize:
   0  nothing found / not reproduced
   1  a crash found / reproduced
   2  wrong usage or bad input
@@ -34,6 +34,7 @@ _COMMANDS = {
     "run": "fuzzer.cli.run",
     "replay": "fuzzer.cli.replay",
     "triage": "fuzzer.cli.triage",
+    "minimize": "fuzzer.cli.minimize",
     "shell": "fuzzer.cli.shell",
     "convert": "fuzzer.cli.convert",
     **dict.fromkeys(corpus_options.NAMES, "fuzzer.cli.corpus"),
@@ -127,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            epilog=_EXIT_CODES if name in {"run", "replay", "triage"} else None,
+            epilog=_EXIT_CODES if name in {"run", "replay", "minimize", "triage"} else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -184,6 +185,25 @@ def build_parser() -> argparse.ArgumentParser:
         help="tell file and line in this module; may be repeated",
     )
     triage.add_argument("--vmlinux", type=Path, metavar="V", help="the same for the kernel")
+    minimize = command("minimize", "make a crash's program as small as it can be")
+    minimize.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
+    minimize.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the program there [the crash directory; of a .prog standard output]",
+    )
+    minimize.add_argument(
+        "--time", type=_duration, default=600.0, metavar="T", help="at most [10m]"
+    )
+    minimize.add_argument(
+        "--flavour",
+        choices=("full", "fast", "kcsan"),
+        help="kernel to run it on [the one that it was judged on, else full]",
+    )
+    minimize.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
+    _add_target_options(minimize)
 
     shell = command("shell", "open a shell in a guest that has the driver loaded")
     shell.add_argument(

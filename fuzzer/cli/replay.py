@@ -8,11 +8,12 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuzzer.campaign.subject import description_of
-from fuzzer.cli.setting import subject_of
+from fuzzer.campaign.reducing import splat_of
+from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.exact import LIMIT, find_schedule
+from fuzzer.crash.rate import show_interval
+from fuzzer.crash.same import same_bug
 from fuzzer.crash.setups import LEAK, Setups
-from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.program.stress import is_parallel
@@ -27,33 +28,16 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class _Reproducer:
-    """What to run; ``title`` is None when any splat will do, ``kind`` is the crash's.
+    """What to run; ``bug`` is None when any splat will do, ``kind`` is the crash's.
 
     ``flavour`` is that of the kernel which judged it.
     """
 
-    title: str | None
+    bug: Splat | None
     kind: str
     program: bytes
     history: tuple[bytes, ...]
     flavour: Flavour = Flavour.FULL
-
-
-def _from_crash(options: argparse.Namespace) -> _Reproducer:
-    crash: Crash = read_crash(options.crash)
-    if options.target is None:
-        options.target = description_of(crash.identity)
-        if not options.target.is_file():
-            raise BadInputError(
-                f"{options.crash}: found with {crash.identity.description}, which is not here. "
-                "Give the driver's description with --target"
-            )
-    if options.bug is None:
-        options.bug = crash.identity.bug
-    if options.params is None:
-        options.params = crash.identity.params
-    flavour = Flavour(crash.judged_on) if crash.judged_on in list(Flavour) else Flavour.FULL
-    return _Reproducer(crash.title, crash.kind, crash.program, crash.history, flavour)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -61,7 +45,12 @@ def command(options: argparse.Namespace) -> int:
     path: Path = options.crash
     if not path.exists():
         raise BadInputError(f"{path}: no such file or directory")
-    reproducer = _from_crash(options) if path.is_dir() else None
+    reproducer = None
+    if path.is_dir():
+        crash = stored_crash(options)
+        reproducer = _Reproducer(
+            splat_of(crash), crash.kind, crash.program, crash.history, judging_flavour(crash)
+        )
     subject = subject_of(options)
     if reproducer is None:
         program = load_program(path, load_target(subject.target.path))
@@ -77,7 +66,7 @@ def command(options: argparse.Namespace) -> int:
         outcome, _ = observe(reproducer.history, reproducer.program)
         if outcome.splat is None:
             continue
-        if reproducer.title in {None, outcome.splat.title}:
+        if reproducer.bug is None or same_bug(reproducer.bug, outcome.splat):
             same += 1
             splat = outcome.splat
         else:
@@ -85,7 +74,8 @@ def command(options: argparse.Namespace) -> int:
             splat = splat or outcome.splat
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
-    return _tell(options.times, reproducer.title, same, others, splat)
+    title = reproducer.bug.title if reproducer.bug else None
+    return _tell(options.times, title, same, others, splat)
 
 
 def _schedule(reproducer: _Reproducer, setups: Setups, target: Target) -> _Reproducer:
@@ -97,7 +87,7 @@ def _schedule(reproducer: _Reproducer, setups: Setups, target: Target) -> _Repro
         reproducer.program,
         random.Random(_SEED),
         history=reproducer.history,
-        title=reproducer.title,
+        title=reproducer.bug.title if reproducer.bug else None,
     )
     if found is None:
         say(f"no schedule found in {LIMIT} tries")
@@ -115,6 +105,8 @@ def _tell(
     if same:
         name = splat.title if splat and title is None else title
         print(f"reproduced {same} of {times}: {name}")
+        if times > 1:
+            print(f"rate: {show_interval(same, times)} (95 % confidence)")
     elif others:
         print(f"not reproduced in {times} runs, but something else happened")
     else:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fuzzer.campaign.subject import Subject, load_subject
+from fuzzer.campaign.subject import Subject, description_of, load_subject
+from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import Flavour, KernelOptions
@@ -52,3 +53,29 @@ def subject_of(options: argparse.Namespace) -> Subject:
     fuzzed_on = Flavour(getattr(options, "kernel", Flavour.FAST))
     accel = accel_of(options)
     return load_subject(path, options.bug, kernels, accel, options.params, fuzzed_on=fuzzed_on)
+
+
+def stored_crash(options: argparse.Namespace) -> Crash:
+    """Return the stored crash that is named; options not given become what it was found with.
+
+    Raises:
+        BadInputError: it is damaged, or its driver's description is not here.
+    """
+    crash = read_crash(options.crash)
+    if options.target is None:
+        options.target = description_of(crash.identity)
+        if not options.target.is_file():
+            raise BadInputError(
+                f"{options.crash}: found with {crash.identity.description}, which is not here. "
+                "Give the driver's description with --target"
+            )
+    if options.bug is None:
+        options.bug = crash.identity.bug
+    if options.params is None:
+        options.params = crash.identity.params
+    return crash
+
+
+def judging_flavour(crash: Crash) -> Flavour:
+    """Return the flavour of the kernel that judged a crash."""
+    return Flavour(crash.judged_on) if crash.judged_on in list(Flavour) else Flavour.FULL

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judging: a sighting is run again on fresh machines, and what they say counts.
 
-First the program alone, then with the history that led up to it. A program
-that brings down nothing on the ``full`` kernel keeps the report it was
-sighted with, and is stored as not reproduced.
+First the program alone, then with the history that led up to it. One that does
+not show the bug that was sighted keeps the report it was sighted with, and is
+stored as not reproduced.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fuzzer.crash.same import akin, same_bug
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
@@ -31,6 +32,9 @@ _LATE_REPORT = 0.05
 # Longest silence of a guest: the kernel takes up to 9 s to call a lockup one.
 _PROGRAM_TIMEOUT = 12.0
 
+
+ASIDE = "aside"
+"""The origin of a sighting that was met while another one was judged."""
 
 Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
 """Runs programs, and one more, on a fresh machine; returns what run_history() does."""
@@ -144,6 +148,8 @@ class Judgement:
 
     ``program`` and ``history`` are those that were seen to cause ``splat``.
     ``runs`` fresh machines were tried, ``reproduced`` of them showed it.
+    ``others`` are different crashes that were met meanwhile, to be judged
+    themselves.
     """
 
     splat: Splat
@@ -152,6 +158,7 @@ class Judgement:
     history: tuple[bytes, ...]
     reproduced: int
     runs: int
+    others: tuple[Sighting, ...] = ()
 
 
 def first_impression(sighting: Sighting) -> Splat:
@@ -165,24 +172,42 @@ def first_impression(sighting: Sighting) -> Splat:
 def judge(observe: Observer, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> Judgement:
     """Run a sighting again; each call of ``observe`` is on a fresh machine.
 
+    First the program alone, then with what ran before it. Only the bug that
+    was sighted counts, in the words of whichever kernel flavour.
+
     Raises:
         LostMachineError: QEMU was killed from outside; try again.
     """
-    history: tuple[bytes, ...] = ()
-    program = sighting.program
-    tried = 1
-    outcome, _ = observe((), program)
-    if outcome.splat is None and sighting.history:
+    seen = first_impression(sighting)
+    others: dict[str, Sighting] = {}
+    tried = 0
+    for before in ((), sighting.history) if sighting.history else ((),):
         tried += 1
-        outcome, number = observe(sighting.history, program)
-        history = sighting.history[:number]
-        if number < len(sighting.history):
-            program = sighting.history[number]
-    if outcome.splat is None:
-        splat = first_impression(sighting)
-        return Judgement(splat, sighting.log, sighting.program, tuple(sighting.history), 0, tried)
-    reproduced = 1
-    for _ in range(verify_runs - 1):
-        again, _number = observe(history, program)
-        reproduced += again.splat is not None and again.splat.title == outcome.splat.title
-    return Judgement(outcome.splat, outcome.log, program, history, reproduced, verify_runs)
+        outcome, number = observe(before, sighting.program)
+        program = before[number] if number < len(before) else sighting.program
+        history = tuple(before[:number])
+        splat = outcome.splat
+        if splat is None:
+            continue
+        if akin(seen, splat):
+            reproduced = 1
+            for _ in range(verify_runs - 1):
+                again, at = observe(history, program)
+                same = again.splat is not None and same_bug(splat, again.splat)
+                reproduced += same and at == len(history)
+            found = tuple(others.values())
+            runs = max(1, verify_runs)
+            return Judgement(splat, outcome.log, program, history, reproduced, runs, found)
+        others.setdefault(
+            splat.title,
+            Sighting(splat.title, splat.kind, program, history, outcome.log, ASIDE),
+        )
+    return Judgement(
+        seen,
+        sighting.log,
+        sighting.program,
+        tuple(sighting.history),
+        0,
+        tried,
+        tuple(others.values()),
+    )

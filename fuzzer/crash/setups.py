@@ -74,7 +74,8 @@ class Setups:
         if is_scheduled(chunks):
             return run_exact(self.exact, history, program), len(history)
         if not is_parallel(chunks):
-            return run_history(self.plain, history, program)
+            beside = any(is_parallel(split(earlier)) for earlier in history)
+            return run_history(self.racing if beside else self.plain, history, program)
         return run_history(self.racing, history, program, RACE_TRIES)
 
     def _run_for_leaks(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:

@@ -21,16 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fuzzer.crash.rate import show_interval
 from fuzzer.errors import BadInputError
 from fuzzer.program import batch
 from fuzzer.program.text import format_program
-from fuzzer.program.wire import decode
+from fuzzer.program.wire import decode, split
 from fuzzer.target.target import Target
 
 FORMAT = 1
 _RECORD, _REPORT = "crash.json", "report.txt"
 _TEXT, _WIRE, _HISTORY = "program.prog", "program.bin", "history.bin"
 _FIRST_LOG, _FIRST_RUN = "first-seen.txt", "first-seen.bin"
+_ORIGINAL = "original.bin"
 _LOCK = ".lock"
 _SLUG_LENGTH = 80
 
@@ -72,6 +74,10 @@ class Crash:
     ``first_run`` is all that the machine which first showed the crash had run
     since it was restored, in order, its last program included. ``exact`` tells
     that it was reproduced on an exact machine, as the program's schedule says.
+
+    ``original`` is the program before it was minimised, which took
+    ``minimize_seconds``; ``minimized`` tells that nothing was left to try.
+    ``retries`` counts later attempts at one that did not reproduce.
     """
 
     title: str
@@ -89,15 +95,27 @@ class Crash:
     history: tuple[bytes, ...] = field(default=())
     first_run: tuple[bytes, ...] = field(default=())
     exact: bool = False
+    original: bytes = b""
+    minimized: bool = False
+    minimize_seconds: float = 0.0
+    retries: int = 0
 
     def verdict(self) -> str:
-        """Return in a few words whether it reproduces."""
+        """Return in a few words whether it reproduces, the rate's 95 % interval, what it takes."""
         if not self.runs:
             return "not judged yet"
         text = f"reproduced {self.reproduced} of {self.runs}"
         if self.exact:
             text += " by its schedule"
-        return text + (f", needs {len(self.history)} programs before it" if self.history else "")
+        elif self.reproduced:
+            text += f", rate {show_interval(self.reproduced, self.runs)}"
+        needs = []
+        if self.minimized:
+            calls = len(split(self.original or self.program))
+            needs.append(f"{len(split(self.program))} of {calls} calls")
+        if self.history:
+            needs.append(f"{len(self.history)} programs before it")
+        return text + (f", needs {' and '.join(needs)}" if needs else "")
 
 
 class CrashStore:
@@ -148,6 +166,8 @@ class CrashStore:
             (partial / _TEXT).write_text(f"# {crash.title}\n{text}")
             if crash.history:
                 (partial / _HISTORY).write_bytes(batch.pack(crash.history))
+            if crash.original:
+                (partial / _ORIGINAL).write_bytes(crash.original)
             if crash.first_run:
                 (partial / _FIRST_RUN).write_bytes(batch.pack(crash.first_run))
             (partial / _RECORD).write_text(_to_json(crash))
@@ -160,6 +180,15 @@ class CrashStore:
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         return final
+
+    def remove(self, title: str) -> None:
+        """Remove a crash that turned out to be another one."""
+        with self._locked():
+            path = self.path(title)
+            gone = self.directory / f".{path.name}.{os.getpid()}.gone"
+            if path.exists():
+                path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def recover(self) -> None:
         """Finish or undo what a killed process left half done."""
@@ -205,6 +234,11 @@ def _to_json(crash: Crash) -> str:
         "runs": crash.runs,
         "exact": crash.exact,
         "needs_history": bool(crash.history),
+        "minimized": crash.minimized,
+        "original_calls": len(split(crash.original or crash.program)),
+        "minimal_calls": len(split(crash.program)),
+        "minimize_seconds": round(crash.minimize_seconds, 2),
+        "retries": crash.retries,
         "sightings": crash.sightings,
         "sighted_as": list(crash.sighted_as),
         "identity": dataclasses.asdict(crash.identity),
@@ -235,6 +269,7 @@ def read_crash(directory: Path) -> Crash:
         path = directory / _FIRST_RUN
         if path.exists():
             first_run = tuple(batch.unpack(path.read_bytes()))
+        original = directory / _ORIGINAL
         path = directory / _WIRE
         program = path.read_bytes()
         if not program:
@@ -259,6 +294,10 @@ def read_crash(directory: Path) -> Crash:
             history=history,
             first_run=first_run,
             exact=bool(record.get("exact", False)),
+            original=original.read_bytes() if original.exists() else b"",
+            minimized=bool(record.get("minimized", False)),
+            minimize_seconds=float(record.get("minimize_seconds", 0.0)),
+            retries=int(record.get("retries", 0)),
         )
     except FileNotFoundError as error:
         raise BadInputError(

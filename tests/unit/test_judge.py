@@ -22,12 +22,22 @@ SPLAT = b"""\
 4,5,1000,-; vfs_read+0x1/0x2
 """
 TITLE = "KASAN: slab-use-after-free Read in drv_read"
+FAULT = b"""\
+3,1,1000,-;BUG: unable to handle page fault for address: 0
+4,3,1000,-;Call Trace:
+4,4,1000,-; drv_read+0x1/0x2 [drv]
+"""
+OTHER = b"""\
+4,1,1000,-;WARNING: CPU: 0 PID: 1 at drv.c:1
+4,3,1000,-;Call Trace:
+4,4,1000,-; drv_open+0x1/0x2 [drv]
+"""
 
 
 class FakeMachine:
     """Runs programs by calling a function with all programs so far."""
 
-    def __init__(self, splats: Callable[[list[bytes]], bool]) -> None:
+    def __init__(self, splats: Callable[[list[bytes]], bool | bytes]) -> None:
         self._splats = splats
         self._ran: list[bytes] = []
         self.channel = self
@@ -45,7 +55,8 @@ class FakeMachine:
 
     def run(self, program: bytes, timeout: float) -> Run:
         self._ran.append(program)
-        return Run(Status.OK, [], 0, SPLAT if self._splats(self._ran) else b"", 0)
+        log = self._splats(self._ran)
+        return Run(Status.OK, [], 0, log if isinstance(log, bytes) else SPLAT if log else b"", 0)
 
     def command(self, command: Command, timeout: float) -> Status:
         return Status.OK
@@ -57,7 +68,7 @@ class FakeMachine:
 class FakeGuest:
     """Counts the machines that are restored."""
 
-    def __init__(self, splats: Callable[[list[bytes], int], bool]) -> None:
+    def __init__(self, splats: Callable[[list[bytes], int], bool | bytes]) -> None:
         self._splats = splats
         self.machines = 0
 
@@ -71,7 +82,7 @@ def sighting(program: bytes, *history: bytes) -> Sighting:
     return Sighting(TITLE, "kasan", program, history, SPLAT, "worker-0")
 
 
-def judged(splats: Callable[[list[bytes], int], bool], found: Sighting) -> Any:
+def judged(splats: Callable[[list[bytes], int], bool | bytes], found: Sighting) -> Any:
     guest = FakeGuest(splats)
     return judge(functools.partial(run_history, cast(Guest, guest)), found), guest
 
@@ -108,3 +119,32 @@ def test_what_does_not_reproduce_keeps_the_report_it_was_sighted_with() -> None:
     assert judgement.splat.title == TITLE
     assert judgement.history == (b"one",)
     assert judgement.program == b"bad"
+
+
+def test_the_same_bug_in_other_words_is_the_cause() -> None:
+    judgement, _ = judged(lambda ran, number: FAULT if number == 2 else SPLAT, sighting(b"bad"))
+    assert (judgement.reproduced, judgement.runs, judgement.splat.title) == (3, 3, TITLE)
+
+
+def test_another_bug_is_not_the_cause_and_is_not_lost() -> None:
+    judgement, _ = judged(lambda ran, _: OTHER, sighting(b"bad", b"one"))
+    assert (judgement.reproduced, judgement.splat.title) == (0, TITLE)
+    (other,) = judgement.others
+    assert (other.title, other.program, other.history) == ("WARNING in drv_open", b"bad", ())
+
+
+def test_a_history_that_shows_the_bug_counts_though_the_program_shows_another() -> None:
+    def splats(ran: list[bytes], _: int) -> bytes:
+        if ran[-1] != b"bad":
+            return b""
+        return SPLAT if b"one" in ran else OTHER
+
+    judgement, _ = judged(splats, sighting(b"bad", b"one"))
+    assert (judgement.reproduced, judgement.splat.title) == (3, TITLE)
+    assert judgement.history == (b"one",)
+    assert len(judgement.others) == 1
+
+
+def test_in_verifying_only_the_same_bug_counts() -> None:
+    judgement, _ = judged(lambda ran, number: OTHER if number == 2 else SPLAT, sighting(b"bad"))
+    assert (judgement.reproduced, judgement.runs) == (2, 3)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bringing stored crashes further, in time that is left.
+
+Crashes that reproduce are made minimal. Those that do not are tried again, a
+few times: what it took may have been luck.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from fuzzer.crash.judge import judge
+from fuzzer.crash.minimize import Minimized, Minimizer
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.errors import InfrastructureError
+from fuzzer.machine.machine import LostMachineError
+from fuzzer.splat.find import Splat
+from fuzzer.target.target import Target
+
+# A piece of work between two looks at the spool, in seconds.
+_SLICE = 0.5
+# Seconds for one crash: races that happen seldom take as long as they may.
+_LIMIT = 120.0
+_RETRIES, _RETRY_PAUSE = 3, 10.0
+_MOST_LOST = 3
+_ORIGIN = "retry"
+
+
+def splat_of(crash: Crash) -> Splat:
+    """Return the splat that a crash was stored with."""
+    complete = crash.function is not None
+    return Splat(crash.title, crash.kind, crash.function, complete, crash.report)
+
+
+def with_minimal(crash: Crash, found: Minimized) -> Crash:
+    """Return a crash with its minimal reproducer; the original program is kept."""
+    reproducer = found.reproducer
+    return replace(
+        crash,
+        program=reproducer.program,
+        history=reproducer.history,
+        original=crash.original or crash.program,
+        # Another report of the same bug would not go with the title.
+        report=found.splat.text if found.splat.title == crash.title else crash.report,
+        reproduced=found.hits,
+        runs=found.runs,
+        minimized=found.complete,
+        minimize_seconds=crash.minimize_seconds + found.seconds,
+    )
+
+
+class Reducer:
+    """Works on stored crashes, one at a time.
+
+    ``is_awaited(title)`` tells that somebody else is about to change a crash's
+    program, so that it has to wait.
+    """
+
+    def __init__(
+        self,
+        setups: Setups,
+        store: CrashStore,
+        target: Target,
+        seed: int,
+        is_awaited: Callable[[str], bool],
+    ) -> None:
+        self._setups = setups
+        self._store = store
+        self._target = target
+        self._seed = seed
+        self._is_awaited = is_awaited
+        self._waiting: deque[str] = deque()
+        self._failed: deque[str] = deque()
+        self._retry_at = 0.0
+        self._lost: dict[str, int] = {}
+        self._title = ""
+        self._minimizer: Minimizer | None = None
+        for crash in store.all():
+            self.note(crash)
+
+    def note(self, crash: Crash) -> None:
+        """Take note of a stored crash that may need work."""
+        queue = self._waiting if crash.reproduced else self._failed
+        if not crash.reproduced:
+            self._retry_at = time.monotonic() + _RETRY_PAUSE
+        if crash.runs and not crash.minimized and crash.title not in queue:
+            queue.append(crash.title)
+
+    def step(self, *, finish: bool = False) -> bool:
+        """Do a piece of work; tell whether there was any.
+
+        With ``finish`` only the crash that was begun is worked on.
+
+        Raises:
+            LostMachineError: QEMU was killed from outside; go on.
+        """
+        try:
+            if finish and self._minimizer is None:
+                return False
+            return self._minimize() or self._retry()
+        except LostMachineError:
+            self._give_back()
+            raise
+        except InfrastructureError as error:
+            print(f"minimizing {self._title}: {error}", file=sys.stderr, flush=True)
+            self.close()
+            return True
+
+    def hurry(self) -> None:
+        """Have the crash that is being worked on done with soon."""
+        if self._minimizer:
+            self._minimizer.hurry(0.0)
+
+    def close(self) -> None:
+        """End the machines; what is being worked on stays as it was stored."""
+        if self._minimizer:
+            self._minimizer.close()
+        self._minimizer = None
+
+    def _give_back(self) -> None:
+        """Begin a crash anew whose machine was lost, but not for ever."""
+        self.close()
+        self._lost[self._title] = self._lost.get(self._title, 0) + 1
+        if self._lost[self._title] < _MOST_LOST:
+            self._waiting.append(self._title)
+
+    def _minimize(self) -> bool:
+        if self._minimizer is None:
+            title = next((each for each in self._waiting if not self._is_awaited(each)), None)
+            if title is None:
+                return False
+            self._waiting.remove(title)
+            crash = self._store.get(title)
+            if crash is None or not crash.reproduced or crash.minimized:
+                return True
+            self._title = title
+            self._minimizer = Minimizer(
+                self._setups,
+                self._target,
+                Reproducer(crash.program, crash.history),
+                splat_of(crash),
+                seed=self._seed,
+                limit=_LIMIT,
+            )
+        end = time.monotonic() + _SLICE
+        while self._minimizer.step():
+            if time.monotonic() > end:
+                return True
+        result = self._minimizer.result
+        self.close()
+        crash = self._store.get(self._title)
+        if result and crash:
+            self._store.put(with_minimal(crash, result), self._target)
+        return True
+
+    def _retry(self) -> bool:
+        """Try a crash again that did not reproduce."""
+        if not self._failed or time.monotonic() < self._retry_at:
+            return False
+        self._title = self._failed.popleft()
+        crash = self._store.get(self._title)
+        if crash is None or crash.reproduced or crash.retries >= _RETRIES:
+            return True
+        self._retry_at = time.monotonic() + _RETRY_PAUSE
+        programs = crash.first_run or (*crash.history, crash.program)
+        sighting = Sighting(
+            crash.title,
+            crash.kind,
+            programs[-1],
+            programs[:-1],
+            crash.first_log.encode(),
+            _ORIGIN,
+        )
+        judgement = judge(self._setups.observe(crash.kind), sighting)
+        tried = replace(crash, retries=crash.retries + 1)
+        if not judgement.reproduced:
+            tried = replace(tried, runs=crash.runs + judgement.runs)
+            self._store.put(tried, self._target)
+            self.note(tried)
+            return True
+        splat = judgement.splat
+        shown = replace(
+            tried,
+            title=splat.title,
+            kind=splat.kind,
+            function=splat.function,
+            reproduced=judgement.reproduced,
+            runs=judgement.runs,
+            report=splat.text,
+            program=judgement.program,
+            history=judgement.history,
+        )
+        known = self._store.get(splat.title)
+        if known and known.reproduced:
+            titles = tuple(sorted({*known.sighted_as, *crash.sighted_as}))
+            shown = replace(known, sighted_as=titles)
+        self._store.put(shown, self._target)
+        if splat.title != crash.title:
+            self._store.remove(crash.title)
+        self.note(shown)
+        return True

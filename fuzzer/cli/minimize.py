@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz minimize``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fuzzer.campaign.reducing import splat_of, with_minimal
+from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
+from fuzzer.crash.judge import VERIFY_RUNS
+from fuzzer.crash.minimize import Minimized, Minimizer
+from fuzzer.crash.rate import show_interval
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.program.text import format_program, load_program
+from fuzzer.program.wire import decode, encode, split
+from fuzzer.progress import Progress, say
+from fuzzer.splat.find import Splat
+from fuzzer.target.target import Target, load_target
+
+
+def command(options: argparse.Namespace) -> int:
+    """Minimise; returns 1 when the crash was reproduced."""
+    path: Path = options.crash
+    if not path.exists():
+        raise BadInputError(f"{path}: no such file or directory")
+    crash = stored_crash(options) if path.is_dir() else None
+    store = CrashStore(path.resolve().parent)
+    in_place = crash is not None and options.output is None
+    if crash and in_place and store.path(crash.title) != path.resolve():
+        raise BadInputError(
+            f"{path}: not named as its crash is, {store.path(crash.title).name}. "
+            "Rename it, or give -o FILE"
+        )
+    subject = subject_of(options)
+    start = (
+        Reproducer(crash.program, crash.history)
+        if crash
+        else Reproducer(encode(load_program(path, load_target(subject.target.path))))
+    )
+    flavour = judging_flavour(crash) if crash else Flavour.FULL
+    setups = subject.setups(ensure_kernel(Flavour(options.flavour or flavour), subject.kernels))
+    bug = splat_of(crash) if crash else _first_splat(setups, start, leaks=options.leaks)
+    found = _minimized(setups, subject.target, start, bug, options.time) if bug else None
+    if found is None:
+        print("not reproduced")
+        return int(ExitCode.NOTHING_FOUND)
+    if crash and in_place:
+        store.put(with_minimal(crash, found), subject.target)
+    _write(found, crash, subject.target, options.output)
+    _tell(start, found)
+    return int(ExitCode.FOUND)
+
+
+def _first_splat(setups: Setups, start: Reproducer, *, leaks: bool) -> Splat | None:
+    """Return what a program shows first, on a few machines at most."""
+    observe = setups.observe(LEAK if leaks else "")
+    for _ in range(VERIFY_RUNS):
+        outcome, _number = observe(start.history, start.program)
+        if outcome.splat:
+            return outcome.splat
+    return None
+
+
+def _minimized(
+    setups: Setups, target: Target, start: Reproducer, bug: Splat, limit: float
+) -> Minimized | None:
+    say(f"minimizing {_size(start)}: {bug.title}")
+    minimizer = Minimizer(setups, target, start, bug, limit=limit)
+    progress = Progress("minimizing")
+    try:
+        while minimizer.step():
+            progress.update(0, _size(minimizer.best))
+    finally:
+        minimizer.close()
+    progress.finish(_size(minimizer.best))
+    return minimizer.result
+
+
+def _size(reproducer: Reproducer) -> str:
+    text = f"{len(split(reproducer.program))} calls, {len(reproducer.program)} bytes"
+    before = len(reproducer.history)
+    return f"{text}, {before} programs before it" if before else text
+
+
+def _write(found: Minimized, crash: Crash | None, target: Target, output: Path | None) -> None:
+    program = found.reproducer.program
+    text = format_program(decode(program), target)
+    if output is None:
+        print(text, end="")
+    elif output.suffix == ".prog":
+        output.write_text(f"# {crash.title if crash else found.splat.title}\n{text}")
+    else:
+        output.write_bytes(program)
+
+
+def _tell(start: Reproducer, found: Minimized) -> None:
+    """Say on standard error what came of it: standard output may be the program."""
+    effort = found.effort
+    say(f"from {_size(start)} to {_size(found.reproducer)}")
+    say(
+        f"in {found.seconds:.1f} s, {effort.runs} runs on {effort.restores} machines"
+        + ("" if found.complete else "; time was over before everything was tried")
+    )
+    say(
+        f"reproduced {found.hits} of {found.runs} ({show_interval(found.hits, found.runs)}): "
+        f"{found.splat.title}"
+    )

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Minimising: from the reproducer of a crash to a smaller one of the same bug.
+
+What is tried is in ``reduction``, where it is tried in ``trials``, ``rare`` and
+``scheduled``. The result was shown again on fresh machines; if it does not hold
+there, an earlier step counts, and in the end the reproducer that it began with.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from fuzzer.crash.judge import VERIFY_RUNS
+from fuzzer.crash.rare import RateTrials, Sample, measure, racing_sample, single_sample
+from fuzzer.crash.rate import Rate
+from fuzzer.crash.reduction import Reduction, minimal, shorter_history
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.scheduled import ScheduledTrials, unscheduled
+from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.trials import (
+    Effort,
+    FreshTrials,
+    Match,
+    ReusingTrials,
+    Shown,
+    Trials,
+    matches,
+    observed,
+)
+from fuzzer.machine.channel import BULK_SIZE
+from fuzzer.program.schedule import is_scheduled
+from fuzzer.program.stress import is_parallel
+from fuzzer.program.text_parser import struct_layouts
+from fuzzer.program.wire import split
+from fuzzer.splat.find import Splat
+from fuzzer.target.target import ResetKind, Target
+
+LIMIT = 600.0
+"""Seconds of work after which a reproducer is as small as it gets."""
+
+# A crash that happens less often than once in so many runs is left as it is.
+_RAREST_RACE, _RAREST = 3000, 30
+# The last word on a rate errs less often than a step.
+_FINAL_ERROR = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Minimized:
+    """What minimising came to.
+
+    ``reproducer`` showed ``splat`` on ``hits`` of ``runs`` fresh machines.
+    ``complete`` tells that nothing was left to try when it ended.
+    """
+
+    reproducer: Reproducer
+    splat: Splat
+    hits: int
+    runs: int
+    seconds: float
+    effort: Effort
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    reproducer: Reproducer
+    splat: Splat
+
+
+class Minimizer:
+    """Makes a reproducer smaller, a slice at a time.
+
+    ``bug`` is the splat to keep; ``kind`` its kind. ``result`` is what came
+    of it, None while there is work to do and when the crash was not reproduced.
+    """
+
+    def __init__(
+        self,
+        setups: Setups,
+        target: Target,
+        start: Reproducer,
+        bug: Splat,
+        *,
+        seed: int = 1,
+        limit: float = LIMIT,
+        cores: int | None = None,
+    ) -> None:
+        self._setups = setups
+        self._target = target
+        self._layouts = struct_layouts(target)
+        self._start = start
+        self._bug = bug
+        self._match: Match = matches(bug)
+        self._observe = setups.observe(bug.kind)
+        self._seed = seed
+        self._limit = limit
+        self._cores = cores or len(os.sched_getaffinity(0))
+        self._trail: list[_Step] = []
+        self._trials: Trials | None = None
+        self._work = self._steps()
+        self._is_complete = False
+        self.seconds = 0.0
+        self.effort = Effort()
+        self.result: Minimized | None = None
+
+    @property
+    def best(self) -> Reproducer:
+        """The smallest reproducer so far."""
+        return self._trail[-1].reproducer if self._trail else self._start
+
+    def step(self) -> bool:
+        """Do a slice of work; tell whether there is more.
+
+        Raises:
+            LostMachineError: QEMU was killed from outside; what was achieved counts.
+        """
+        begin = time.monotonic()
+        try:
+            return next(self._work, self) is not self
+        finally:
+            self.seconds += time.monotonic() - begin
+
+    def run(self) -> Minimized | None:
+        """Do all of the work and return the result."""
+        try:
+            while self.step():
+                pass
+        finally:
+            self.close()
+        return self.result
+
+    def hurry(self, seconds: float) -> None:
+        """Have the work end after so many further seconds, and what it takes to verify it."""
+        self._limit = min(self._limit, self.seconds + seconds)
+
+    def close(self) -> None:
+        """End the machines."""
+        if self._trials:
+            self._trials.close()
+
+    def _steps(self) -> Iterator[None]:
+        start = self._start
+        chunks = split(start.program)
+        if is_parallel(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK:
+            sample, most = racing_sample(self._setups.racing), _RAREST_RACE
+        else:
+            splats = []
+            for _ in range(VERIFY_RUNS):
+                splat = observed(self._observe, start).splat
+                splats.append(splat if splat and self._match(splat) else None)
+                yield
+            shown = [splat for splat in splats if splat]
+            if len(shown) == VERIFY_RUNS:
+                yield from self._reduce_certain(start, shown[0])
+                return
+            sample, most = single_sample(self._observe), _RAREST
+        rate = yield from measure(sample, self._match, start, most)
+        if rate.hits:
+            yield from self._reduce_rare(start, sample, rate)
+
+    def _reduce_certain(self, start: Reproducer, splat: Splat) -> Iterator[None]:
+        """Make smaller what shows its crash each time."""
+        self._trail = [_Step(start, splat)]
+        if start.history:
+            self._use(self._fresh(start))
+            yield from self._drive(shorter_history(start))
+        begin = self._trail[:]
+        for careful in (False, True):
+            self._trail = begin[:]
+            yield from self._reduce_program(self.best, careful=careful)
+            self._use(None)
+            yield
+            # What programs left behind on a machine may have had a part in it; if so, once more.
+            if careful or (yield from self._verify(self._trail[-1])):
+                break
+        for step in reversed(self._trail):
+            if self.result is None:
+                yield from self._verify(step)
+
+    def _reduce_program(self, found: Reproducer, *, careful: bool) -> Iterator[None]:
+        """Make the program itself smaller, and what is left of its history."""
+        if is_scheduled(split(found.program)):
+            exact = self._setups.exact
+            self._use(ScheduledTrials(exact, self._match, self._bug, found, self._seed))
+            found = unscheduled(found)
+        elif not found.history and self._bug.kind != LEAK and self._resets():
+            self._use((yield from self._reusing(found, careful=careful)))
+        else:
+            self._use(self._fresh(found))
+        yield
+        yield from self._drive(minimal(found, self._layouts))
+
+    def _verify(self, step: _Step) -> Generator[None, None, bool]:
+        """Show a crash on several fresh machines; if it happens on each, that is the result."""
+        for _ in range(VERIFY_RUNS):
+            again = observed(self._observe, step.reproducer).splat
+            if again is None or not self._match(again):
+                return False
+            yield
+        self._finish(step, VERIFY_RUNS, VERIFY_RUNS)
+        return True
+
+    def _reduce_rare(self, start: Reproducer, sample: Sample, rate: Rate) -> Iterator[None]:
+        """Make smaller what shows its crash at a rate."""
+        self._trail = [_Step(start, self._bug)]
+        self._use(RateTrials(sample, self._match, rate))
+        yield from self._drive(minimal(start, self._layouts))
+        final = RateTrials(sample, self._match, rate, error=_FINAL_ERROR)
+        self._use(final)
+        # Where time is over there is none for the steps between, either.
+        steps = self._trail if self._is_complete else [self._trail[0], *self._trail[1:][-1:]]
+        for step in reversed(steps):
+            yield
+            if step.reproducer == start or (yield from final.first([step.reproducer])):
+                hits, runs = 0, 0
+                # It has to be seen there as well, however long that takes.
+                while runs < VERIFY_RUNS or (not hits and runs < _RAREST):
+                    again = observed(self._observe, step.reproducer).splat
+                    hits += again is not None and self._match(again)
+                    runs += 1
+                    yield
+                if hits:
+                    self._finish(step, hits, runs)
+                    return
+
+    def _drive(self, reduction: Reduction) -> Iterator[None]:
+        """Try what a reduction proposes until it ends, or time does."""
+        index: int | None = None
+        self._is_complete = False
+        try:
+            batch = next(reduction)
+            while True:
+                index = yield from self._first(batch)
+                if self.seconds >= self._limit:
+                    return
+                batch = reduction.send(index)
+        except StopIteration:
+            self._is_complete = True
+
+    def _first(self, batch: Sequence[Reproducer]) -> Generator[None, None, int | None]:
+        """Return the number of the first of a batch that shows the crash, None if none does."""
+        trials = self._trials
+        assert trials is not None
+        search = trials.first(batch)
+        try:
+            while True:
+                next(search)
+                yield
+                if self.seconds >= self._limit:
+                    search.close()
+                    return None
+        except StopIteration as end:
+            shown: Shown | None = end.value
+        if shown:
+            self._trail.append(_Step(shown.reproducer, shown.splat))
+        yield
+        return shown.index if shown else None
+
+    def _fresh(self, found: Reproducer) -> FreshTrials:
+        """Return trials on fresh machines, side by side where the programs are plain."""
+        programs = (*found.history, found.program)
+        is_plain = not any(is_parallel(split(program)) for program in programs)
+        if self._bug.kind == LEAK or not is_plain or 2 * found.size > BULK_SIZE:
+            return FreshTrials(self._observe, self._match)
+        plain = self._setups.plain
+        return FreshTrials(self._observe, self._match, guest=plain, cores=self._cores)
+
+    def _resets(self) -> bool:
+        return self._target.reset.kind in {ResetKind.CALLS, ResetKind.RELOAD}
+
+    def _reusing(self, found: Reproducer, *, careful: bool) -> Generator[None, None, ReusingTrials]:
+        """Return trials that wait for late reports only where the crash is one."""
+
+        def trials(*, late: bool) -> ReusingTrials:
+            return ReusingTrials(
+                self._setups.plain, self._match, late=late, careful=careful, cores=self._cores
+            )
+
+        at_once = trials(late=False)
+        if (yield from at_once.first([found])):
+            return at_once
+        at_once.close()
+        return trials(late=True)
+
+    def _use(self, trials: Trials | None) -> None:
+        if self._trials:
+            self._trials.close()
+            self.effort.runs += self._trials.effort.runs
+            self.effort.restores += self._trials.effort.restores
+        self._trials = trials
+
+    def _finish(self, step: _Step, hits: int, runs: int) -> None:
+        self._use(None)
+        self.result = Minimized(
+            step.reproducer, step.splat, hits, runs, self.seconds, self.effort, self._is_complete
+        )

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of some reproducers show a crash as often as the first one did.
+
+A race is won or lost anew in each run. So a reproducer runs until a sequential
+test tells its rate from one that is worse; how often follows from the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeAlias
+
+from fuzzer.crash.judge import Observer, run_program
+from fuzzer.crash.rate import Comparison, Rate
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
+from fuzzer.machine.provision import Guest
+from fuzzer.splat.find import Splat
+
+ERROR = 0.02
+"""How probable it is that a step is accepted, or rejected, by luck."""
+
+# Runs on one machine, and runs after which a reproducer that shows nothing is given up.
+_RACE_RUNS = 200
+_MOST_RUNS = 20_000
+# A rate is measured until the crash was seen so often.
+_BASELINE_HITS = 8
+
+Sample: TypeAlias = Callable[[Reproducer], tuple[Splat | None, int]]
+"""Runs a reproducer on a fresh machine, perhaps repeatedly; returns the splat that ended
+it and the number of runs."""
+
+
+def racing_sample(guest: Guest) -> Sample:
+    """Return how to run programs with threads, many times on a machine."""
+
+    def sample(reproducer: Reproducer) -> tuple[Splat | None, int]:
+        with guest.restore() as machine:
+            for earlier in reproducer.history:
+                if run_program(machine, earlier, late=False).splat:
+                    return None, 1
+            for number in range(1, _RACE_RUNS):
+                if splat := run_program(machine, reproducer.program, late=False).splat:
+                    return splat, number
+            return run_program(machine, reproducer.program).splat, _RACE_RUNS
+
+    return sample
+
+
+def single_sample(observe: Observer) -> Sample:
+    """Return how to run any program, once on a machine."""
+    return lambda reproducer: (observed(observe, reproducer).splat, 1)
+
+
+def measure(
+    sample: Sample, match: Match, reproducer: Reproducer, most_runs: int
+) -> Generator[None, None, Rate]:
+    """Return how often a reproducer shows the crash; yields between machines."""
+    hits = runs = 0
+    while hits < _BASELINE_HITS and runs < most_runs:
+        splat, count = sample(reproducer)
+        hits += splat is not None and match(splat)
+        runs += count
+        yield
+    return Rate(hits, runs)
+
+
+class RateTrials:
+    """Tries reproducers against a known rate."""
+
+    def __init__(self, sample: Sample, match: Match, rate: Rate, *, error: float = ERROR) -> None:
+        self._sample = sample
+        self._match = match
+        self._rate = rate
+        self._error = error
+        self.effort = Effort()
+
+    def first(self, batch: Sequence[Reproducer]) -> Search:
+        """Return the first of a batch whose rate is not worse."""
+        for index, reproducer in enumerate(batch):
+            splat = yield from self._as_often(reproducer)
+            if splat:
+                return Shown(index, reproducer, splat)
+        return None
+
+    def _as_often(self, reproducer: Reproducer) -> Generator[None, None, Splat | None]:
+        test = Comparison(self._rate.estimate, self._error)
+        shown: Splat | None = None
+        total = 0
+        while test.decision is None and total < _MOST_RUNS:
+            splat, runs = self._sample(reproducer)
+            is_hit = splat is not None and self._match(splat)
+            shown = splat if is_hit else shown
+            test.note(int(is_hit), runs)
+            total += runs
+            self.effort.runs += runs
+            self.effort.restores += 1
+            yield
+        return shown if test.decision else None
+
+    def close(self) -> None:
+        """Do nothing: machines end with their runs."""

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a crash happens: what so many runs tell, and whether a program is worse.
+
+A rate is of runs that are independent and alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_CONFIDENCE = 0.95
+_HALVINGS = 50
+# A program whose crash happens at a third of the rate is a worse one.
+_WORSE = 1 / 3
+# No number of runs shows that something happens always.
+_SURE = 0.97
+
+
+def interval(hits: int, runs: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+    """Return the exact (Clopper-Pearson) confidence interval of a rate; ``runs`` is above 0."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits == 0 else _solve(lambda rate: 1 - _at_most(hits - 1, runs, rate) < tail)
+    high = 1.0 if hits == runs else _solve(lambda rate: _at_most(hits, runs, rate) > tail)
+    return low, high
+
+
+def show_interval(hits: int, runs: int) -> str:
+    """Return the 95 % confidence interval of a rate in per cent: ``44 to 97 %``."""
+    low, high = interval(hits, runs)
+    digits = 1 if hits > 0 and high < 0.02 else 0
+    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f} %"
+
+
+def _at_most(hits: int, runs: int, rate: float) -> float:
+    """Return the probability of ``hits`` or fewer in so many runs; ``rate`` is between 0 and 1."""
+    yes, no = math.log(rate), math.log1p(-rate)
+    return math.fsum(
+        math.exp(
+            math.lgamma(runs + 1)
+            - math.lgamma(count + 1)
+            - math.lgamma(runs - count + 1)
+            + count * yes
+            + (runs - count) * no
+        )
+        for count in range(hits + 1)
+    )
+
+
+def _solve(is_below: Callable[[float], bool]) -> float:
+    """Return the rate up to which ``is_below`` is true."""
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if is_below(middle):
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A crash was seen in ``hits`` of ``runs`` runs."""
+
+    hits: int
+    runs: int
+
+    @property
+    def estimate(self) -> float:
+        """The rate to reckon with: above 0 and below 1."""
+        return min((self.hits + 0.5) / (self.runs + 1), _SURE)
+
+
+class Comparison:
+    """Wald's sequential test of a program's rate against a known one.
+
+    Runs are noted until ``decision`` is not None. It is true for a program
+    whose crash happens as often as that rate, false for a third of it or less,
+    and wrong with a probability of ``error`` at most. How many runs that takes
+    follows from the rate; a program that never shows the crash never passes.
+    """
+
+    def __init__(self, known: float, error: float) -> None:
+        worse = known * _WORSE
+        self._hit = math.log(known / worse)
+        self._miss = math.log((1 - known) / (1 - worse))
+        self._bound = math.log((1 - error) / error)
+        self._sum = 0.0
+
+    def note(self, hits: int, runs: int) -> None:
+        """Note ``hits`` in ``runs`` further runs."""
+        self._sum += hits * self._hit + (runs - hits) * self._miss
+
+    @property
+    def decision(self) -> bool | None:
+        """Whether the program is as good; None while that is open."""
+        if abs(self._sum) < self._bound:
+            return None
+        return self._sum > 0

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to try in order to make a reproducer smaller: pure logic, without a machine.
+
+A reduction is a generator. It yields a batch of reproducers, each smaller or
+simpler than the last one that was accepted, the best first, and is sent the
+index of the one to go on with, or None if none shows the crash. It ends when
+there is nothing left to try, and returns the last one accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeAlias, TypeVar
+
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.program.plainer import (
+    Layouts,
+    is_text,
+    plainer_text,
+    shorter_members,
+    smaller_members,
+)
+from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Op, Program
+from fuzzer.program.renaming import renamed
+from fuzzer.program.simpler import normalized, smaller_numbers, without_conditions
+from fuzzer.program.wire import decode, encode
+
+T = TypeVar("T")
+
+Reduction: TypeAlias = Generator[Sequence[Reproducer], int | None, Reproducer]
+
+# A payload's bytes are left out in at most so many pieces.
+_PIECES = 256
+_ROUNDS = 5
+
+
+def fewest(
+    items: Sequence[T], made: Callable[[Sequence[T]], Reproducer], *, pieces: int = 0
+) -> Generator[Sequence[Reproducer], int | None, tuple[T, ...]]:
+    """Leave out items, in ever smaller pieces, and return those that are needed.
+
+    Leaving out any one of them was tried, unless ``pieces`` bounds how small
+    the pieces become. Later items go first. ``made`` makes the reproducer.
+    """
+    items = tuple(items)
+    least = max(1, len(items) // pieces) if pieces else 1
+    size = max(least, len(items) // 2)
+    at = len(items)
+    while items:
+        starts = sorted(range(0, len(items), size), reverse=True)
+        # What follows the last piece that went was tried with it there, so it comes last.
+        starts = [s for s in starts if s < at] + [s for s in starts if s >= at]
+        rest = [(*items[:start], *items[start + size :]) for start in starts]
+        index = yield [made(each) for each in rest]
+        if index is not None:
+            items, at = rest[index], starts[index]
+            size = min(size, max(least, len(items) // 2))
+        elif size == least:
+            break
+        else:
+            size = max(least, size // 2)
+            at = len(items)
+    return items
+
+
+def shorter_history(start: Reproducer) -> Reduction:
+    """Leave out programs before the reproducer's own, or make them a part of it."""
+    if not start.history:
+        return start
+
+    def with_history(history: Sequence[bytes]) -> Reproducer:
+        return replace(start, history=tuple(history))
+
+    history = yield from fewest(start.history, with_history)
+    found = with_history(history)
+    if history:
+        joined = b"".join([*history, start.program])
+        fits = len(decode(joined)) < MAX_CALLS and len(joined) <= MAX_PROGRAM_SIZE
+        if fits and (yield [Reproducer(joined)]) is not None:
+            return Reproducer(joined)
+    return found
+
+
+def fewer_calls(start: Reproducer) -> Reduction:
+    """Leave out calls: none of those left can be left out."""
+
+    def with_calls(calls: Sequence[Call]) -> Reproducer:
+        return replace(start, program=encode(tuple(calls)))
+
+    calls = yield from fewest(decode(start.program), with_calls)
+    return with_calls(calls)
+
+
+def minimal(start: Reproducer, layouts: Layouts) -> Reduction:
+    """Make a reproducer minimal: history, calls, threads, conditions, arguments, text."""
+    found = yield from shorter_history(start)
+    found = yield from fewer_calls(found)
+    for _ in range(_ROUNDS):
+        before = found
+        found = yield from _simpler(found, layouts)
+        if found == before:
+            return found
+        found = yield from fewer_calls(found)
+        if found == before:
+            return found
+    return found
+
+
+def _simpler(start: Reproducer, layouts: Layouts) -> Reduction:
+    found = yield from _choices(start, _whole_program)
+    for number in reversed(range(len(decode(found.program)))):
+        found = yield from _choices(found, _of_call(number, without_conditions))
+    found = yield from _choices(found, lambda program: renamed(program, layouts))
+    for number in reversed(range(len(decode(found.program)))):
+        for form in (
+            lambda call: smaller_members(call, layouts),
+            lambda call: shorter_members(call, layouts),
+            smaller_numbers,
+            lambda call: plainer_text(call, layouts),
+        ):
+            found = yield from _choices(found, _of_call(number, form))
+        found = yield from _shorter_text(found, number, layouts)
+    return found
+
+
+def _choices(start: Reproducer, forms: Callable[[Program], Iterable[Program]]) -> Reduction:
+    """Take the best form of a program that shows the crash, as long as there is one."""
+    found = start
+    while True:
+        program = decode(found.program)
+        made = [encode(each) for each in forms(program)]
+        batch = [
+            replace(found, program=each) for each in dict.fromkeys(made) if each != found.program
+        ]
+        index = (yield batch) if batch else None
+        if index is None:
+            return found
+        found = batch[index]
+
+
+def _of_call(
+    number: int, forms: Callable[[Call], Iterable[Call]]
+) -> Callable[[Program], Iterable[Program]]:
+    """Return a function that puts the forms of one call into a program."""
+
+    def put(program: Program) -> list[Program]:
+        before, after = program[:number], program[number + 1 :]
+        return [(*before, form, *after) for form in forms(program[number])]
+
+    return put
+
+
+def _whole_program(program: Program) -> list[Program]:
+    """Return the program without threads, conditions or files that it can do without."""
+    usual = tuple(_usual(call) for call in program)
+    serial = tuple(replace(call, thread=0) for call in program)
+    found = [
+        tuple(normalized(replace(call, thread=0)) for call in usual),
+        serial,
+        usual,
+        tuple(normalized(call) for call in program),
+        tuple(replace(call, fault=0) for call in program),
+        tuple(replace(call, cut=0) for call in program),
+    ]
+    threads = sorted({call.thread for call in program if call.thread}, reverse=True)
+    for thread in threads:
+        # Its calls are made before, or by a thread of a lower number.
+        for other in range(thread):
+            found.append(
+                tuple(replace(c, thread=other) if c.thread == thread else c for c in program)
+            )
+    for number, call in enumerate(program):
+        if call.thread:
+            found.append((*program[:number], replace(call, thread=0), *program[number + 1 :]))
+    for file in sorted({call.file for call in program if call.file}, reverse=True):
+        found += [_with_file(program, file, other) for other in range(file)]
+    return found
+
+
+def _usual(call: Call) -> Call:
+    forms = without_conditions(call)
+    return forms[0] if forms else call
+
+
+def _with_file(program: Program, file: int, other: int) -> Program:
+    """Return the program with one file in place of another; of a dup both ends are files."""
+
+    def changed(call: Call) -> Call:
+        made = replace(call, file=other) if call.file == file else call
+        if made.op is Op.DUP and made.cmd % N_FILES == file:
+            made = replace(made, cmd=other)
+        return made
+
+    return tuple(map(changed, program))
+
+
+def _shorter_text(start: Reproducer, number: int, layouts: Layouts) -> Reduction:
+    program = decode(start.program)
+    call = program[number]
+    if not is_text(call, layouts) or not call.data:
+        return start
+
+    def with_bytes(data: Sequence[int]) -> Reproducer:
+        short = replace(call, data=bytes(data))
+        return replace(start, program=encode((*program[:number], short, *program[number + 1 :])))
+
+    data = yield from fewest(call.data, with_bytes, pieces=_PIECES)
+    return with_bytes(data)

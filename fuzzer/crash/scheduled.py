@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of some programs with threads show a crash under a schedule.
+
+A program with fewer calls takes other times, so its schedule is looked for
+again: first the known one is tried, then some others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+from fuzzer.crash.exact import ScheduleSearch, run_exact
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.trials import Effort, Match, Search, Shown
+from fuzzer.machine.provision import Guest
+from fuzzer.program.program import Op
+from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_waits, without_waits
+from fuzzer.program.wire import decode, split
+from fuzzer.splat.find import Splat
+
+# Schedules that are tried for each program before it counts as one that shows nothing.
+_LIMIT = 8
+_SOON = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A thread's call, counted from 0 in that thread, is held for so many ticks."""
+
+    thread: int
+    call: int
+    ticks: int
+
+
+def unscheduled(reproducer: Reproducer) -> Reproducer:
+    """Return a reproducer without its schedule."""
+    return replace(reproducer, program=b"".join(without_waits(split(reproducer.program))))
+
+
+class ScheduledTrials:
+    """Tries programs without a schedule; shows them with one."""
+
+    def __init__(
+        self, guest: Guest, match: Match, bug: Splat, known: Reproducer, seed: int
+    ) -> None:
+        self._guest = guest
+        self._match = match
+        self._title = bug.title
+        self._held = _held_in(known.program)
+        self._random = random.Random(seed)
+        self.effort = Effort()
+
+    def first(self, batch: Sequence[Reproducer]) -> Search:
+        """Return the first of a batch that shows the crash, with the schedule that it takes."""
+        for index, reproducer in enumerate(batch):
+            yield
+            shown = self._with_known(reproducer) or (yield from self._searched(reproducer))
+            if shown:
+                program, splat = shown
+                self._held = _held_in(program)
+                return Shown(index, replace(reproducer, program=program), splat)
+        return None
+
+    def _with_known(self, reproducer: Reproducer) -> tuple[bytes, Splat] | None:
+        chunks = split(reproducer.program)
+        waits = _waits(chunks, self._held)
+        return self._run(reproducer, with_waits(chunks, waits))
+
+    def _run(self, reproducer: Reproducer, program: bytes) -> tuple[bytes, Splat] | None:
+        self.effort.runs += 1
+        self.effort.restores += 1
+        splat = run_exact(self._guest, reproducer.history, program).splat
+        return (program, splat) if splat and self._match(splat) else None
+
+    def _searched(
+        self, reproducer: Reproducer
+    ) -> Generator[None, None, tuple[bytes, Splat] | None]:
+        search = ScheduleSearch(
+            self._guest,
+            reproducer.history,
+            reproducer.program,
+            self._random,
+            title=self._title,
+            limit=_LIMIT,
+        )
+        while search.step():
+            yield
+        self.effort.runs += search.tried
+        self.effort.restores += search.tried
+        found = search.found
+        if found is None or found.outcome.splat is None:
+            return None
+        chunks = split(found.program)
+        parts = parallel_parts(chunks)
+        if parts and not is_scheduled(chunks):
+            # A program with threads counts as one that has a schedule if it waits at all.
+            return self._run(reproducer, with_waits(chunks, [Wait(parts[0][0], _SOON)]))
+        return found.program, found.outcome.splat
+
+    def close(self) -> None:
+        """Do nothing: machines end with their runs."""
+
+
+def _held_in(program: bytes) -> list[_Held]:
+    held: list[_Held] = []
+    calls: dict[int, int] = {}
+    for call in decode(program):
+        if call.op is Op.WAIT and call.thread:
+            held.append(_Held(call.thread, calls.get(call.thread, 0), call.arg))
+        else:
+            calls[call.thread] = calls.get(call.thread, 0) + 1
+    return held
+
+
+def _waits(chunks: Sequence[bytes], held: Sequence[_Held]) -> list[Wait]:
+    """Return the waits before the same calls of a program that has fewer, where it has them."""
+    places: dict[int, list[int]] = {}
+    for index, call in enumerate(decode(b"".join(chunks))):
+        places.setdefault(call.thread, []).append(index)
+    found: dict[int, Wait] = {}
+    for each in held:
+        of_thread = places.get(each.thread, [])
+        if of_thread:
+            index = of_thread[min(each.call, len(of_thread) - 1)]
+            found.setdefault(index, Wait(index, each.ticks))
+    return list(found.values())

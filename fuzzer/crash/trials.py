@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of some reproducers show a crash, where each shows it always or never.
+
+Restoring a machine costs what a hundred programs do. So programs run on one
+machine as long as none splats, which leaves it as the target's reset says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from fuzzer.crash.judge import Observer, Outcome, run_program, run_started
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.same import same_bug
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.splat.find import Splat
+
+# Machines waiting to be used; each has a guest's memory.
+_MOST_SPARES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The reproducer at ``index`` showed the crash, in the form that ``reproducer`` has."""
+
+    index: int
+    reproducer: Reproducer
+    splat: Splat
+
+
+@dataclass(slots=True)
+class Effort:
+    """What was spent: runs of reproducers, and machines that were restored for them."""
+
+    runs: int = 0
+    restores: int = 0
+
+
+Search: TypeAlias = Generator[None, None, Shown | None]
+"""Looks for what shows a crash, a slice of work at a time."""
+
+
+class Trials(Protocol):
+    """Tries reproducers."""
+
+    effort: Effort
+
+    def first(self, batch: Sequence[Reproducer]) -> Search:
+        """Return the first of a batch that shows the crash, None if none does.
+
+        Yields between slices of work.
+
+        Raises:
+            LostMachineError: QEMU was killed from outside; try again.
+        """
+
+    def close(self) -> None:
+        """End the machines. More may be tried afterwards."""
+
+
+Match: TypeAlias = Callable[[Splat], bool]
+"""Whether a splat is the crash that is looked for."""
+
+
+def matches(bug: Splat) -> Match:
+    """Return a function that knows a bug again."""
+    return lambda splat: same_bug(bug, splat)
+
+
+class Spares:
+    """Fresh machines that are restored ahead: they come up on the cores that are left."""
+
+    def __init__(self, guest: Guest, count: int) -> None:
+        self._guest = guest
+        self._count = count
+        self._ready: deque[Machine] = deque()
+
+    def take(self) -> Machine:
+        """Return a machine; the caller closes it."""
+        while len(self._ready) <= self._count:
+            # The first program takes a machine as long as a hundred later ones.
+            self._ready.append(self._guest.start(lambda channel: channel.post_program(b"")))
+        machine = self._ready.popleft()
+        try:
+            machine.finish()
+        except BaseException:
+            machine.close()
+            raise
+        return machine
+
+    def close(self) -> None:
+        """End the machines that were not taken."""
+        while self._ready:
+            self._ready.popleft().close()
+
+
+class ReusingTrials:
+    """Tries serial programs that are alone, many on one machine.
+
+    When ``careful``, one that shows the crash after others ran there has to
+    show it on a fresh machine as well; otherwise that is left to whoever
+    verifies the last one. ``late`` waits for reports that come after a program.
+    """
+
+    def __init__(
+        self, guest: Guest, match: Match, *, late: bool, careful: bool, cores: int
+    ) -> None:
+        self._match = match
+        self._late = late
+        self._careful = careful
+        self._spares = Spares(guest, max(1, min(cores - 1, _MOST_SPARES)))
+        self._machine: Machine | None = None
+        self._is_fresh = False
+        # Runs that are a slice of work.
+        self._slice = 4 if late else 64
+        self.effort = Effort()
+
+    def first(self, batch: Sequence[Reproducer]) -> Search:
+        """Return the first of a batch that shows the crash."""
+        for index, reproducer in enumerate(batch):
+            if index and index % self._slice == 0:
+                yield
+            splat, was_fresh = self._run(reproducer.program)
+            if splat and self._careful and not was_fresh:
+                splat, _ = self._run(reproducer.program)
+            if splat and self._match(splat):
+                return Shown(index, reproducer, splat)
+        return None
+
+    def _run(self, program: bytes) -> tuple[Splat | None, bool]:
+        """Run a program; tell what it showed, and whether the machine was fresh."""
+        if self._machine is None:
+            self._machine = self._spares.take()
+            self._is_fresh = True
+            self.effort.restores += 1
+        was_fresh, self._is_fresh = self._is_fresh, False
+        self.effort.runs += 1
+        try:
+            outcome = run_program(self._machine, program, late=self._late)
+        except BaseException:
+            self._drop()
+            raise
+        if outcome.splat:
+            self._drop()
+        return outcome.splat, was_fresh
+
+    def _drop(self) -> None:
+        if self._machine:
+            self._machine.close()
+        self._machine = None
+
+    def close(self) -> None:
+        """End the machines."""
+        self._drop()
+        self._spares.close()
+
+
+class FreshTrials:
+    """Tries each reproducer on a machine of its own.
+
+    With ``guest``, on which serial programs show the crash, several machines
+    run side by side, and what shows it there runs once more by ``observe``.
+    """
+
+    def __init__(
+        self, observe: Observer, match: Match, *, guest: Guest | None = None, cores: int = 1
+    ) -> None:
+        self._observe = observe
+        self._match = match
+        self._guest = guest
+        self._cores = cores
+        self.effort = Effort()
+
+    def first(self, batch: Sequence[Reproducer]) -> Search:
+        """Return the first of a batch that shows the crash."""
+        for start in range(0, len(batch), self._cores):
+            if start:
+                yield
+            part = batch[start : start + self._cores]
+            chosen = self._likely(self._guest, part) if self._guest else range(len(part))
+            for index in chosen:
+                self._count(1)
+                splat = observed(self._observe, part[index]).splat
+                if splat and self._match(splat):
+                    return Shown(start + index, part[index], splat)
+        return None
+
+    def _likely(self, guest: Guest, part: Sequence[Reproducer]) -> list[int]:
+        """Run reproducers side by side; return the numbers of those that show the crash."""
+        self._count(len(part))
+        with contextlib.ExitStack() as stack:
+            machines = [stack.enter_context(guest.start(_posting(each))) for each in part]
+            splats = [run_started(machine).splat for machine in machines]
+        return [index for index, splat in enumerate(splats) if splat and self._match(splat)]
+
+    def _count(self, runs: int) -> None:
+        self.effort.runs += runs
+        self.effort.restores += runs
+
+    def close(self) -> None:
+        """Do nothing: machines end with their runs."""
+
+
+def _posting(reproducer: Reproducer) -> Callable[[Channel], None]:
+    """Return a function that has a machine run a reproducer, its history first."""
+
+    def post(channel: Channel) -> None:
+        if reproducer.history:
+            channel.post_batch([*reproducer.history, reproducer.program])
+        else:
+            channel.post_program(reproducer.program)
+
+    return post
+
+
+def observed(observe: Observer, reproducer: Reproducer) -> Outcome:
+    """Run a reproducer on a fresh machine and return what its own program did.
+
+    What splats before that is another reproducer's crash.
+    """
+    outcome, number = observe(reproducer.history, reproducer.program)
+    if number < len(reproducer.history):
+        return Outcome(None, outcome.log)
+    return outcome

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plainer payloads of one call: structs with members zero and short, text of few letters.
+
+Each function returns calls with a payload that is simpler in one respect, the
+simplest first. Taking one again and again comes to an end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from fuzzer.program.payload import Buffer, Value, pack_struct, unpack_struct
+from fuzzer.program.program import MAX_PAYLOAD, Call, Op
+from fuzzer.program.simpler import has_payload, smaller, smaller_signed
+from fuzzer.target.layout import StructLayout
+
+Layouts: TypeAlias = Mapping[int, StructLayout]
+"""The struct of each ioctl number."""
+
+_WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+_PLAIN = re.compile(rb"a*|1*")
+# Forms of one payload that are tried at a time.
+_FORMS = 128
+
+
+def is_text(call: Call, layouts: Layouts) -> bool:
+    """Whether a call has a payload of which bytes can be left out."""
+    if not has_payload(call) or call.fixups:
+        return False
+    return call.op is not Op.IOCTL or members(call, layouts) is None
+
+
+def members(call: Call, layouts: Layouts) -> dict[str, Value] | None:
+    """Return the members of an ioctl's struct, None if its payload is none."""
+    layout = layouts.get(call.cmd) if call.op is Op.IOCTL and has_payload(call) else None
+    return unpack_struct(layout, call.data, call.fixups) if layout else None
+
+
+def _packed(call: Call, layouts: Layouts, values: Mapping[str, Value]) -> Call | None:
+    try:
+        data, fixups = pack_struct(layouts[call.cmd], values)
+    except ValueError:
+        return None
+    return replace(call, data=data, fixups=fixups) if len(data) <= MAX_PAYLOAD else None
+
+
+def _variants(call: Call, layouts: Layouts, found: Iterator[Mapping[str, Value]]) -> list[Call]:
+    made = (_packed(call, layouts, values) for values in found)
+    return [each for each in dict.fromkeys(made) if each is not None and each != call]
+
+
+def smaller_members(call: Call, layouts: Layouts) -> list[Call]:
+    """Return an ioctl with members of its struct zero, or numbers in it smaller."""
+    values = members(call, layouts)
+    if values is None:
+        return _zeroed(call) if call.op is Op.IOCTL and has_payload(call) else []
+    layout = layouts[call.cmd]
+
+    def forms() -> Iterator[Mapping[str, Value]]:
+        yield {}
+        for name in values:
+            yield {other: value for other, value in values.items() if other != name}
+        for member in layout.members:
+            value = values.get(member.name)
+            if isinstance(value, int):
+                bits = 8 * member.size
+                number = value & ((1 << bits) - 1)
+                lower = smaller_signed(number, bits) if member.signed else smaller(number)
+                for each in lower:
+                    yield {**values, member.name: each}
+
+    return _variants(call, layouts, forms())
+
+
+def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
+    """Return an ioctl with strings and buffers of its struct shorter.
+
+    Numbers that tell such a length are changed with it.
+    """
+    values = members(call, layouts)
+    if values is None:
+        return []
+
+    def forms() -> Iterator[Mapping[str, Value]]:
+        for name, value in values.items():
+            if isinstance(value, int):
+                continue
+            content = value.data if isinstance(value, Buffer) else value
+            for length in smaller(len(content)):
+                cut = content[:length]
+                short = {**values, name: Buffer(cut) if isinstance(value, Buffer) else cut}
+                told = [other for other, known in values.items() if known == len(content)]
+                if told:
+                    yield {**short, **dict.fromkeys(told, length)}
+                yield short
+
+    return _variants(call, layouts, forms())
+
+
+def _zeroed(call: Call) -> list[Call]:
+    """Return the call with parts of its payload zero."""
+    data = call.data
+    found = []
+    for start, end in _windows(len(data)):
+        if any(data[start:end]):
+            found.append(replace(call, data=data[:start] + bytes(end - start) + data[end:]))
+    return found[:_FORMS]
+
+
+def _windows(length: int) -> Iterator[tuple[int, int]]:
+    size = length
+    while size:
+        yield from ((start, min(start + size, length)) for start in range(0, length, size))
+        size //= 2
+
+
+def plainer_text(call: Call, layouts: Layouts) -> list[Call]:
+    """Return the call with words of its text made of the letter ``a`` or the digit 1 alone."""
+    if is_text(call, layouts):
+        return [replace(call, data=data) for data in plainer(call.data)]
+    values = members(call, layouts) or {}
+
+    def forms() -> Iterator[Mapping[str, Value]]:
+        for name, value in values.items():
+            if isinstance(value, bytes):
+                for data in plainer(value):
+                    yield {**values, name: data}
+            elif isinstance(value, Buffer) and any(value.data):
+                yield {**values, name: Buffer(bytes(len(value.data)))}
+
+    return _variants(call, layouts, forms())
+
+
+def plainer(data: bytes) -> list[bytes]:
+    """Return text with all, every other, or single words, then bytes, replaced by plain ones."""
+    words = [match for match in _WORD.finditer(data) if not _PLAIN.fullmatch(match[0])]
+    if not words:
+        return []
+    found = [
+        _made_plain(data, chosen, digits=digits)
+        for chosen in (words, words[::2], words[1::2])
+        for digits in (False, True)
+    ]
+    for word in words[:_FORMS]:
+        found += [_made_plain(data, [word], digits=digits) for digits in (False, True)]
+    # Of a word that is needed as it is, some bytes may not be.
+    places = [at for word in words for at in range(word.start(), word.end())]
+    for at in places[:_FORMS]:
+        if data[at : at + 1] not in {b"a", b"1"}:
+            found.append(data[:at] + b"a" + data[at + 1 :])
+    return [each for each in dict.fromkeys(found) if each != data]
+
+
+def _made_plain(data: bytes, words: list[re.Match[bytes]], *, digits: bool) -> bytes:
+    made = bytearray(data)
+    for word in words:
+        letter = b"1" if digits and word[0].isdigit() else b"a"
+        made[word.start() : word.end()] = letter * len(word[0])
+    return bytes(made)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words that several calls of a program share, given a shorter name in all of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fuzzer.program.payload import Value, pack_struct
+from fuzzer.program.plainer import Layouts, is_text, members
+from fuzzer.program.program import Call, Program
+
+_WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+_LETTERS = tuple(bytes((letter,)) for letter in b"abcdefghijklmnopqrstuvwxyz")
+_WORDS = 64
+
+
+def renamed(program: Program, layouts: Layouts) -> Iterator[Program]:
+    """Yield the program with a word replaced by a letter that it does not have, everywhere.
+
+    Words that most calls share come first. Where a struct's number is the
+    length of such a word in the same struct, it changes with it.
+    """
+    words: Counter[bytes] = Counter()
+    for call in program:
+        words.update(set(_words_of(call, layouts)))
+    free = next((letter for letter in _LETTERS if letter not in words), None)
+    if free is None:
+        return
+    for word, _ in words.most_common(_WORDS):
+        # Letters among the first are plain already; others may move down to the free one.
+        if len(word) > 1 or word not in _LETTERS or word > free:
+            yield tuple(_with(call, layouts, word, free) for call in program)
+
+
+def _words_of(call: Call, layouts: Layouts) -> list[bytes]:
+    if is_text(call, layouts):
+        return _WORD.findall(call.data)
+    values = members(call, layouts) or {}
+    return [value for value in values.values() if isinstance(value, bytes) and value]
+
+
+def _with(call: Call, layouts: Layouts, word: bytes, new: bytes) -> Call:
+    if is_text(call, layouts):
+        data = _WORD.sub(lambda match: new if match[0] == word else match[0], call.data)
+        return replace(call, data=data)
+    values = members(call, layouts)
+    if values is None or word not in values.values():
+        return call
+    changed: dict[str, Value] = {}
+    for name, value in values.items():
+        if value == word:
+            changed[name] = new
+        elif value == len(word):
+            changed[name] = len(new)
+        else:
+            changed[name] = value
+    data, fixups = pack_struct(layouts[call.cmd], changed)
+    return replace(call, data=data, fixups=fixups)

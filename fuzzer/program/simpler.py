@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simpler forms of one call: without conditions, with smaller numbers.
+
+Each function returns forms of a call that are simpler in one respect, the
+simplest first. Taking one again and again comes to an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fuzzer.program.program import (
+    FLAG_VALUE,
+    FLAG_VECTOR,
+    N_FILES,
+    Call,
+    Op,
+    flags_used,
+)
+from fuzzer.program.syntax import ACCESS
+
+_USES_CMD = frozenset({Op.OPEN, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.IOCTL, Op.POLL, Op.MMAP, Op.DUP})
+_USES_ARG = frozenset({Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
+_USES_DATA = frozenset({Op.WRITE, Op.PWRITE, Op.LOAD})
+# Numbers in ``cmd`` that are no names: smaller ones are simpler.
+_COUNTS_CMD = frozenset({Op.PREAD, Op.PWRITE, Op.LSEEK, Op.POLL, Op.MMAP})
+_RDWR = ACCESS["O_RDWR"]
+_SIGN = 1 << 63
+_WIDTH = 1 << 64
+
+
+def has_payload(call: Call) -> bool:
+    """Whether a call uses its payload."""
+    return call.op in _USES_DATA or (call.op is Op.IOCTL and not call.flags & FLAG_VALUE)
+
+
+def normalized(call: Call) -> Call:
+    """Return the call without what its operation does not look at."""
+    flags = call.flags & flags_used(call.op, call.flags)
+    uses_cmd = call.op in _USES_CMD or bool(flags & FLAG_VECTOR)
+    uses_arg = call.op in _USES_ARG or (call.op is Op.IOCTL and bool(flags & FLAG_VALUE))
+    cmd = call.cmd if uses_cmd else 0
+    return replace(
+        call,
+        flags=flags,
+        cmd=cmd % N_FILES if call.op is Op.DUP else cmd,
+        arg=call.arg if uses_arg else 0,
+        data=call.data if has_payload(call) else b"",
+        fixups=call.fixups if has_payload(call) else (),
+    )
+
+
+def without_conditions(call: Call) -> list[Call]:
+    """Return the call as it usually is, and without each of its conditions."""
+    kept = call.flags & FLAG_VALUE
+    conditions = call.flags & flags_used(call.op, call.flags) & ~FLAG_VALUE
+    single = [_without_flag(call, bit) for bit in _bits(conditions)]
+    if call.fault:
+        single.append(replace(call, fault=0))
+    if call.cut:
+        single.append(replace(call, cut=0))
+    plain = _without_flag(replace(call, flags=kept | conditions, fault=0, cut=0), conditions)
+    return list(dict.fromkeys((plain, *single))) if single else []
+
+
+def _without_flag(call: Call, flags: int) -> Call:
+    split = flags & FLAG_VECTOR and call.op in {Op.READ, Op.WRITE}
+    return replace(call, flags=call.flags & ~flags, cmd=0 if split else call.cmd)
+
+
+def _bits(flags: int) -> Iterator[int]:
+    for shift in range(8):
+        if flags >> shift & 1:
+            yield 1 << shift
+
+
+def smaller(value: int) -> list[int]:
+    """Return numbers below one of at least 0, from 0 up to its predecessor in a few steps.
+
+    Taken again and again, they lead to the least number that will do in about
+    as many steps as it has bits.
+    """
+    found = [0, 1]
+    step = (value + 1) // 2
+    while step:
+        found.append(value - step)
+        step //= 2
+    return [each for each in dict.fromkeys(found) if 0 <= each < value]
+
+
+def smaller_signed(value: int, bits: int) -> list[int]:
+    """Return integers closer to zero, given and returned as unsigned ones of so many bits."""
+    if not value >> (bits - 1):
+        return smaller(value)
+    size = (1 << bits) - value
+    return [0, 1] + [(1 << bits) - each for each in smaller(size) if each]
+
+
+def smaller_numbers(call: Call) -> list[Call]:
+    """Return the call with each of its numbers smaller; those in a payload are left alone."""
+    op, flags = call.op, call.flags
+    found: list[Call] = []
+    if call.op in _USES_ARG - {Op.WAIT} or (op is Op.IOCTL and flags & FLAG_VALUE):
+        signed = op in {Op.LSEEK, Op.IOCTL}
+        values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
+        found += [replace(call, arg=value) for value in values]
+    if op in _COUNTS_CMD or (op in {Op.READ, Op.WRITE} and flags & FLAG_VECTOR):
+        found += [replace(call, cmd=value) for value in smaller(call.cmd)]
+    if op is Op.OPEN and call.cmd != _RDWR:
+        found.append(replace(call, cmd=_RDWR))
+    # One that fails earlier, or has less of its buffer missing, is simpler; none was tried.
+    found += [replace(call, fault=value) for value in smaller(call.fault) if value]
+    found += [replace(call, cut=value) for value in smaller(call.cut) if value]
+    return found

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Minimising on machines that exist only here: statistics, fallbacks, slices."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import pytest
+
+from fuzzer.crash.minimize import Minimized, Minimizer
+from fuzzer.crash.rare import RateTrials
+from fuzzer.crash.rate import Rate
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.trials import matches
+from fuzzer.machine.channel import Command, Status
+from fuzzer.machine.machine import Run
+from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.wire import decode, encode
+from fuzzer.splat.find import Splat
+from fuzzer.target.target import load_target
+
+TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
+BUG = Splat("KASAN: slab-use-after-free Read in drv_read", "kasan", "drv_read", True, "")
+OTHER = Splat("WARNING in drv_write", "warning", "drv_write", True, "")
+WRITE, READ, CLOSE = Call(Op.WRITE, data=b"a\n"), Call(Op.READ), Call(Op.CLOSE)
+SEEK = Call(Op.LSEEK, arg=7)
+
+Shows = Callable[[list[Program]], Splat | None]
+"""What the last of the programs that a machine ran made it report."""
+
+
+def log_of(splat: Splat) -> bytes:
+    first = (
+        "BUG: KASAN: slab-use-after-free in x\n4,1,1,-;Read of size 8 at addr 1"
+        if splat is BUG
+        else "WARNING: CPU: 0 PID: 1 at x"
+    )
+    return f"4,1,1,-;{first}\n4,2,1,-;Call Trace:\n4,3,1,-; {splat.function}+0x1/0x2 [d]\n".encode()
+
+
+class FakeMachine:
+    """Reports what ``shows`` says of the programs so far."""
+
+    def __init__(self, shows: Shows, closed: list[FakeMachine]) -> None:
+        self._shows, self._closed = shows, closed
+        self._ran: list[Program] = []
+        self._posted: list[bytes] = []
+        self.channel = self
+
+    def post_program(self, program: bytes) -> None:
+        self._posted = [program]
+
+    def post_batch(self, programs: Sequence[bytes]) -> None:
+        self._posted = list(programs)
+
+    def run(self, program: bytes, timeout: float = 1.0) -> Run:
+        self.post_program(program)
+        return self.finish()
+
+    def finish(self, timeout: float = 1.0) -> Run:
+        log = b""
+        for program in self._posted:
+            self._ran.append(decode(program))
+            splat = self._shows(self._ran)
+            log = log or (log_of(splat) if splat else b"")
+        return Run(Status.OK, [], 0, log, 0)
+
+    def command(self, command: Command, timeout: float) -> Status:
+        return Status.OK
+
+    def log(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        if self not in self._closed:
+            self._closed.append(self)
+
+    def __enter__(self) -> FakeMachine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class FakeGuest:
+    """Counts machines."""
+
+    def __init__(self, shows: Shows) -> None:
+        self._shows = shows
+        self.machines: list[FakeMachine] = []
+        self.closed: list[FakeMachine] = []
+
+    def restore(self) -> FakeMachine:
+        self.machines.append(FakeMachine(self._shows, self.closed))
+        return self.machines[-1]
+
+    def start(self, post: Callable[[Any], None]) -> FakeMachine:
+        machine = self.restore()
+        post(machine)
+        return machine
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody wait for late reports of a machine that has none."""
+    monkeypatch.setattr("fuzzer.crash.judge._LATE_REPORT", 0.0)
+
+
+def minimized(
+    shows: Shows, *programs: Program, racing: Shows | None = None
+) -> tuple[Minimized | None, FakeGuest]:
+    guest = FakeGuest(shows)
+    beside = FakeGuest(racing or shows)
+    setups = Setups(cast(Any, guest), lambda hardware, arguments: cast(Any, beside))
+    *history, program = map(encode, programs)
+    start = Reproducer(program, tuple(history))
+    found = Minimizer(setups, TARGET, start, BUG, cores=2).run()
+    for each in (guest, beside):
+        assert len(each.closed) == len(each.machines), "a machine was left running"
+    return found, guest
+
+
+def ops(reproducer: Reproducer) -> list[Op]:
+    return [call.op for call in decode(reproducer.program)]
+
+
+def in_order(program: Program, *wanted: Op) -> bool:
+    left = iter([call.op for call in program])
+    return all(op in left for op in wanted)
+
+
+def test_a_certain_crash_is_minimized_and_verified() -> None:
+    program = (SEEK,) * 20 + (WRITE,) + (SEEK,) * 17 + (CLOSE, READ)
+    found, _ = minimized(lambda ran: BUG if in_order(ran[-1], Op.WRITE, Op.READ) else None, program)
+    assert found
+    assert ops(found.reproducer) == [Op.WRITE, Op.READ]
+    assert (found.hits, found.runs, found.complete) == (3, 3, True)
+    assert found.effort.restores < found.effort.runs, "restores, where programs would do"
+
+
+def test_another_bug_on_the_way_does_not_count() -> None:
+    def shows(ran: list[Program]) -> Splat | None:
+        if in_order(ran[-1], Op.WRITE, Op.CLOSE, Op.READ):
+            return BUG
+        return OTHER if in_order(ran[-1], Op.WRITE, Op.READ) else None
+
+    found, _ = minimized(shows, (SEEK, WRITE, SEEK, CLOSE, READ, SEEK))
+    assert found
+    assert ops(found.reproducer) == [Op.WRITE, Op.CLOSE, Op.READ]
+
+
+def test_what_programs_leave_behind_does_not_make_a_reproducer() -> None:
+    def shows(ran: list[Program]) -> Splat | None:
+        # A write spoils the machine for good, whatever resets it.
+        wrote = any(in_order(program, Op.WRITE) for program in ran)
+        return BUG if wrote and in_order(ran[-1], Op.READ) else None
+
+    found, _ = minimized(shows, (SEEK, WRITE, SEEK, READ, SEEK))
+    assert found
+    assert ops(found.reproducer) == [Op.WRITE, Op.READ]
+    assert found.complete
+
+
+def test_a_history_is_made_as_short_as_it_can_be() -> None:
+    def shows(ran: list[Program]) -> Splat | None:
+        wrote = any(in_order(program, Op.WRITE) for program in ran[:-1])
+        return BUG if wrote and in_order(ran[-1], Op.READ) else None
+
+    found, _ = minimized(shows, *((SEEK,),) * 50, (SEEK, WRITE), *((SEEK,),) * 49, (READ, SEEK))
+    assert found
+    assert len(found.reproducer.history) == 1
+    assert ops(found.reproducer) == [Op.READ]
+
+
+def test_what_does_not_reproduce_has_no_result() -> None:
+    found, _ = minimized(lambda ran: OTHER, (WRITE, READ))
+    assert found is None
+
+
+def test_time_that_is_over_leaves_what_was_achieved() -> None:
+    guest = FakeGuest(lambda ran: BUG if in_order(ran[-1], Op.READ) else None)
+    setups = Setups(cast(Any, guest), lambda hardware, arguments: cast(Any, guest))
+    start = Reproducer(encode((SEEK,) * 30 + (READ,)))
+    minimizer = Minimizer(setups, TARGET, start, BUG)
+    while minimizer.best == start:
+        assert minimizer.step()
+    minimizer.hurry(0.0)
+    found = minimizer.run()
+    assert found
+    assert not found.complete
+    assert 1 <= len(ops(found.reproducer)) < 31
+    assert (found.hits, found.runs) == (3, 3)
+
+
+def racing(rate: Callable[[Program], float], rng: random.Random) -> Shows:
+    return lambda ran: BUG if rng.random() < rate(ran[-1]) else None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_race_keeps_its_rate(seed: int) -> None:
+    first, second = Call(Op.READ, thread=1), Call(Op.CLOSE, thread=2)
+    program = (SEEK, WRITE, first, first, first, first, second, SEEK)
+
+    def rate(calls: Program) -> float:
+        """Without the write the race is won one time in twenty only."""
+        threads = {call.op: call.thread for call in calls}
+        one, other = threads.get(Op.READ), threads.get(Op.CLOSE)
+        if not one or not other or one == other:
+            return 0.0
+        return 0.2 if Op.WRITE in threads else 0.01
+
+    found, _ = minimized(lambda ran: None, program, racing=racing(rate, random.Random(seed)))
+    assert found
+    assert ops(found.reproducer) == [Op.WRITE, Op.READ, Op.CLOSE]
+    assert [call.thread for call in decode(found.reproducer.program)][1:] == [1, 2]
+
+
+def test_a_crash_that_shows_sometimes_is_no_worse_afterwards() -> None:
+    rng = random.Random(1)
+    shows = racing(lambda calls: 0.5 if in_order(calls, Op.WRITE, Op.READ) else 0.02, rng)
+    found, _ = minimized(shows, (SEEK, SEEK, WRITE, SEEK, READ, CLOSE))
+    assert found
+    assert ops(found.reproducer) == [Op.WRITE, Op.READ]
+
+
+def test_a_trial_takes_as_many_runs_as_the_rate_asks_for() -> None:
+    def runs_for(rate: float, candidate: float) -> int:
+        rng = random.Random(3)
+        trials = RateTrials(
+            lambda each: (BUG if rng.random() < candidate else None, 1),
+            matches(BUG),
+            Rate(int(rate * 10_000), 10_000),
+        )
+        search = trials.first([Reproducer(b"")])
+        try:
+            while True:
+                next(search)
+        except StopIteration as end:
+            shown = end.value
+        assert (shown is not None) == (candidate >= rate)
+        return trials.effort.runs
+
+    assert runs_for(0.9, 0.9) <= 10
+    assert runs_for(0.9, 0.0) <= 3
+    assert 100 <= runs_for(0.01, 0.0) <= 1000
+
+
+def test_outcomes_of_the_history_are_not_the_programs() -> None:
+    def shows(ran: list[Program]) -> Splat | None:
+        return BUG if in_order(ran[-1], Op.READ) else None
+
+    found, _ = minimized(shows, (READ,), (READ, SEEK))
+    # The program shows it alone, so the history that shows it first is left out.
+    assert found is None or found.reproducer.history == ()

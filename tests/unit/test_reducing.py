@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of stored crashes in time that is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from fuzzer.campaign import reducing
+from fuzzer.campaign.reducing import Reducer
+from fuzzer.crash.judge import Outcome
+from fuzzer.crash.minimize import Minimized
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.store import Crash, CrashStore, Identity
+from fuzzer.crash.trials import Effort
+from fuzzer.machine.machine import LostMachineError
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import encode
+from fuzzer.splat.find import Splat
+from fuzzer.target.target import Target
+
+TITLE = "KASAN: slab-use-after-free Read in drv_read"
+SPLAT = Splat(TITLE, "kasan", "drv_read", True, "BUG: KASAN\n")
+WRITE, READ = Call(Op.WRITE, data=b"a\n"), Call(Op.READ)
+LONG, SHORT = encode((WRITE,) * 9 + (READ,)), encode((WRITE, READ))
+FIRST_LOG = """\
+BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
+Read of size 8 at addr ffff888000000000 by task init/1
+Call Trace:
+ drv_read+0x1/0x2 [drv]
+"""
+
+
+def crash(**changes: Any) -> Crash:
+    found = Crash(
+        title=TITLE,
+        kind="kasan",
+        function="drv_read",
+        judged_on="full",
+        reproduced=3,
+        runs=3,
+        sightings=1,
+        sighted_as=(TITLE,),
+        identity=Identity("d", "d.yaml", None, "full k", "d", "q", "tcg"),
+        report="BUG: KASAN\n",
+        first_log=FIRST_LOG,
+        program=LONG,
+        first_run=(b"", LONG),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+class FakeMinimizer:
+    """Finds SHORT in two steps, or loses its machine."""
+
+    lose = 0
+    hurried = False
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        self.result: Minimized | None = None
+        self._left = 2
+
+    def step(self) -> bool:
+        if FakeMinimizer.lose:
+            FakeMinimizer.lose -= 1
+            raise LostMachineError("killed")
+        self._left -= 1
+        if not self._left:
+            self.result = Minimized(Reproducer(SHORT), SPLAT, 3, 3, 1.5, Effort(9, 4), True)
+        return self._left > 0
+
+    def hurry(self, seconds: float) -> None:
+        FakeMinimizer.hurried = True
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrashStore:
+    """Return an empty store; nothing is waited for, and nothing really minimised."""
+    monkeypatch.setattr(reducing, "Minimizer", FakeMinimizer)
+    monkeypatch.setattr(reducing, "_RETRY_PAUSE", 0.0)
+    FakeMinimizer.lose, FakeMinimizer.hurried = 0, False
+    return CrashStore(tmp_path)
+
+
+def reducer(
+    store: CrashStore,
+    target: Target,
+    outcome: Outcome | None = None,
+    is_awaited: Callable[[str], bool] = lambda title: False,
+) -> Reducer:
+    def observe(history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+        return outcome or Outcome(None, b""), len(history)
+
+    class FakeSetups:
+        def observe(self, kind: str) -> Any:
+            return observe
+
+    return Reducer(cast(Setups, FakeSetups()), store, target, 1, is_awaited)
+
+
+def stored(store: CrashStore) -> Crash:
+    (found,) = store.all()
+    return found
+
+
+def test_a_stored_crash_is_made_minimal_and_keeps_its_original(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    path = store.put(crash(), pkv_target)
+    work = reducer(store, pkv_target)
+    while work.step():
+        pass
+    found = stored(store)
+    assert (found.program, found.original, found.minimized) == (SHORT, LONG, True)
+    record = json.loads((path / "crash.json").read_text())
+    assert (record["original_calls"], record["minimal_calls"]) == (10, 2)
+    assert (record["minimized"], record["minimize_seconds"]) == (True, 1.5)
+    assert (path / "original.bin").read_bytes() == LONG
+
+
+def test_a_minimal_crash_is_left_alone(store: CrashStore, pkv_target: Target) -> None:
+    store.put(crash(minimized=True), pkv_target)
+    assert not reducer(store, pkv_target).step()
+
+
+def test_a_crash_that_awaits_its_schedule_waits(store: CrashStore, pkv_target: Target) -> None:
+    awaited = [True]
+    store.put(crash(), pkv_target)
+    work = reducer(store, pkv_target, is_awaited=lambda title: awaited[0])
+    assert not work.step()
+    awaited[0] = False
+    assert work.step()
+    assert stored(store).minimized
+
+
+def test_a_lost_machine_means_another_try_but_not_for_ever(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    store.put(crash(), pkv_target)
+    work = reducer(store, pkv_target)
+    FakeMinimizer.lose = 2
+    for _ in range(2):
+        with pytest.raises(LostMachineError):
+            work.step()
+    assert work.step()
+    assert stored(store).minimized
+
+
+def test_what_does_not_reproduce_is_tried_a_few_times_and_kept(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    store.put(crash(reproduced=0, runs=2), pkv_target)
+    work = reducer(store, pkv_target)
+    assert sum(work.step() for _ in range(20)) <= 5
+    found = stored(store)
+    assert (found.reproduced, found.runs, found.retries) == (0, 2 + 3 * 2, 3)
+    assert found.program == LONG
+
+
+def test_what_reproduces_after_all_is_judged_anew_and_minimized(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    store.put(crash(reproduced=0, runs=2), pkv_target)
+    work = reducer(store, pkv_target, Outcome(SPLAT, b""))
+    while work.step():
+        pass
+    found = stored(store)
+    assert (found.reproduced, found.runs, found.retries) == (3, 3, 1)
+    assert found.minimized
+
+
+def test_what_reproduces_under_another_title_takes_its_place(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    store.put(crash(reproduced=0, runs=2), pkv_target)
+    other = dataclasses.replace(SPLAT, title="BUG: NULL pointer dereference in drv_read")
+    work = reducer(store, pkv_target, Outcome(other, b""))
+    assert work.step()
+    assert stored(store).title == other.title
+
+
+def test_at_the_end_only_the_crash_that_was_begun_is_finished(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    store.put(crash(), pkv_target)
+    work = reducer(store, pkv_target)
+    assert not work.step(finish=True)
+    work.hurry()
+    assert not FakeMinimizer.hurried

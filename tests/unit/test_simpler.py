@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simpler forms of calls: each is another call, and taking them comes to an end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuzzer.paths import project_root
+from fuzzer.program.plainer import plainer, plainer_text, shorter_members, smaller_members
+from fuzzer.program.program import Call, Program
+from fuzzer.program.renaming import renamed
+from fuzzer.program.simpler import normalized, smaller, smaller_numbers, without_conditions
+from fuzzer.program.text import format_program, parse_program
+from fuzzer.program.text_parser import struct_layouts
+from fuzzer.program.wire import decode, encode
+from fuzzer.target.target import load_target
+
+TARGET = load_target(project_root() / "module" / "pkv.yaml")
+LAYOUTS = struct_layouts(TARGET)
+
+FORMS: list[Callable[[Call], Iterable[Call]]] = [
+    without_conditions,
+    smaller_numbers,
+    lambda call: smaller_members(call, LAYOUTS),
+    lambda call: shorter_members(call, LAYOUTS),
+    lambda call: plainer_text(call, LAYOUTS),
+]
+
+
+def program(text: str) -> Program:
+    return parse_program(text, TARGET, "test")
+
+
+def shown(*programs: Program) -> list[str]:
+    return [format_program(each, TARGET).rstrip("\n") for each in programs]
+
+
+@pytest.mark.parametrize(
+    ("form", "line", "expected"),
+    [
+        (0, 'write(f0, "a=1\\n") fail=2', 'write(f0, "a=1\\n")'),
+        (0, "read(f0, 64) split=8 cut=2", "read(f0, 64) split=8"),
+        (0, "ioctl(f0, PKV_IOC_CLEAR) compat", "ioctl(f0, PKV_IOC_CLEAR)"),
+        (1, "pread(f0, 8, 4294967288)", "pread(f0, 8, 0)"),
+        (1, "lseek(f0, -5, SEEK_END)", "lseek(f0, -1, SEEK_END)"),
+        (1, "open(f1, O_RDONLY|O_NONBLOCK)", "open(f1)"),
+        (1, "read(f0, 0) fail=9", "read(f0, 0) fail=4"),
+        (
+            2,
+            'ioctl(f0, PKV_IOC_DELETE, {key_len: 33, key: "a"})',
+            "ioctl(f0, PKV_IOC_DELETE, {key_len: 33})",
+        ),
+        (
+            3,
+            'ioctl(f0, PKV_IOC_DELETE, {key_len: 5, key: "hello"})',
+            'ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "h"})',
+        ),
+        (
+            4,
+            'ioctl(f0, PKV_IOC_DELETE, {key_len: 5, key: "hello"})',
+            'ioctl(f0, PKV_IOC_DELETE, {key_len: 5, key: "aaaaa"})',
+        ),
+        (4, 'write(f0, "key=22\\nb=1\\n")', 'write(f0, "key=22\\na=1\\n")'),
+    ],
+)
+def test_forms_of_a_call(form: int, line: str, expected: str) -> None:
+    (call,) = program(line)
+    assert expected in shown(*((each,) for each in FORMS[form](call)))
+
+
+def test_smaller_numbers_lead_to_the_least_in_a_few_steps() -> None:
+    value, steps = 4_294_967_288, 0
+    while lower := [each for each in smaller(value) if each >= 1_000_003]:
+        value, steps = lower[0], steps + 1
+    assert value == 1_000_003
+    assert steps <= 64
+
+
+def test_a_name_that_calls_share_is_shortened_in_all_of_them() -> None:
+    made = renamed(
+        program('write(f0, "hello=b\\n")\nioctl(f0, PKV_IOC_DELETE, {key_len: 5, key: "hello"})'),
+        LAYOUTS,
+    )
+    assert 'write(f0, "a=b\\n")\nioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})' in shown(*made)
+
+
+def test_plain_text_stays_as_it_is() -> None:
+    assert plainer(b"a=1\naa=11\n") == []
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100), st.randoms(use_true_random=False))
+def test_forms_are_other_calls_and_come_to_an_end(data: bytes, choice: random.Random) -> None:
+    for call in decode(data):
+        assert normalized(normalized(call)) == normalized(call)
+        for forms in FORMS:
+            current = call
+            for _ in range(1000):
+                found = list(forms(current))
+                if not found:
+                    break
+                assert current not in found
+                assert all(decode(encode((each,))) == (each,) for each in found)
+                # Not only the smallest steps: a number may be counted down by one for long.
+                current = found[choice.randrange((len(found) + 1) // 2)]
+            assert not list(forms(current))
