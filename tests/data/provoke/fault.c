@@ -10,7 +10,6 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
 #include <linux/timer.h>
-#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "provoke.h"
@@ -110,7 +109,8 @@ static noinline void prov_int3(void)
 	asm volatile("int3");
 }
 
-static noinline void prov_stack_segment(void)
+/* Nothing is left from which a stack could be unwound. */
+static noinline void prov_broken_frame(void)
 {
 	asm volatile("push %%rbp\n\t"
 		     "mov %0, %%rbp\n\t"
@@ -118,7 +118,8 @@ static noinline void prov_stack_segment(void)
 		     "pop %%rbp"
 		     : : "r" (NON_CANONICAL) : "rax", "memory");
 }
-STACK_FRAME_NON_STANDARD(prov_stack_segment);
+
+STACK_FRAME_NON_STANDARD(prov_broken_frame);
 
 static noinline void prov_double_fault(void)
 {
@@ -126,6 +127,7 @@ static noinline void prov_double_fault(void)
 		     "push $0"
 		     : : : "memory");
 }
+
 STACK_FRAME_NON_STANDARD(prov_double_fault);
 
 static noinline unsigned long prov_recurse(unsigned long depth)
@@ -148,14 +150,6 @@ static noinline void prov_stack_end(void)
 {
 	*end_of_stack(current) = 0;
 	schedule_timeout_uninterruptible(1);
-}
-
-static noinline void prov_user_access(void)
-{
-	unsigned long value;
-
-	if (!__get_user(value, (unsigned long __user *)prov_hidden(NON_CANONICAL)))
-		prov_sink = value;
 }
 
 static noinline void prov_panic(void)
@@ -212,11 +206,10 @@ const struct provoke_kind prov_fault_kinds[] = {
 	PROVOKE_KIND(bug),
 	PROVOKE_KIND(invalid_opcode),
 	PROVOKE_KIND(int3),
-	PROVOKE_KIND(stack_segment),
+	PROVOKE_KIND(broken_frame),
 	PROVOKE_KIND(double_fault),
 	PROVOKE_KIND(stack_guard),
 	PROVOKE_KIND(stack_end),
-	PROVOKE_KIND(user_access),
 	PROVOKE_KIND(panic),
 	PROVOKE_KIND(bug_in_interrupt),
 	PROVOKE_KIND(timer_left),

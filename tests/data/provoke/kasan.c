@@ -280,8 +280,10 @@ static noinline void prov_usercopy_overwrite(void)
 static noinline void prov_usercopy_stack(void)
 {
 	char *stack = task_stack_page(current) + THREAD_SIZE - 16;
+	size_t size = 128;
 
-	if (copy_to_user(prov_user, stack - 64, 128))
+	OPTIMIZER_HIDE_VAR(size);
+	if (copy_to_user(prov_user, stack - 64, size))
 		return;
 }
 

@@ -19,16 +19,6 @@ static noinline void prov_bad_page(void)
 	__free_page(page);
 }
 
-static noinline void prov_page_double_put(void)
-{
-	struct page *page = alloc_page(GFP_KERNEL);
-
-	if (!page)
-		return;
-	__free_page(page);
-	__free_page(page);
-}
-
 static noinline void prov_cache_busy(void)
 {
 	struct kmem_cache *cache = kmem_cache_create("provoked", 64, 0, SLAB_NO_MERGE, NULL);
@@ -55,27 +45,40 @@ static noinline __no_sanitize_address void prov_scribble(char *at, size_t count)
 		WRITE_ONCE(at[i], 0x77);
 }
 
-static noinline void prov_redzone(void)
+static struct kmem_cache *prov_checked_cache(void)
 {
-	char *object = kmalloc(64, GFP_KERNEL);
-
-	OPTIMIZER_HIDE_VAR(object);
-	prov_scribble(object + 64, 4);
-	kfree(object);
+	return kmem_cache_create("provoked", 64, 0,
+				 SLAB_NO_MERGE | SLAB_CONSISTENCY_CHECKS |
+				 SLAB_RED_ZONE | SLAB_POISON, NULL);
 }
 
-static noinline void prov_poison(void)
+/* KASAN keeps what is freed for a while; its cache is looked at when that ends. */
+static noinline void prov_redzone(void)
 {
-	struct kmem_cache *cache = kmem_cache_create("provoked", 64, 0,
-						     SLAB_NO_MERGE | SLAB_POISON, NULL);
+	struct kmem_cache *cache = prov_checked_cache();
 	char *object = cache ? kmem_cache_alloc(cache, GFP_KERNEL) : NULL;
 
 	if (!object)
 		return;
+	OPTIMIZER_HIDE_VAR(object);
+	prov_scribble(object + 64, 4);
 	kmem_cache_free(cache, object);
+	kmem_cache_destroy(cache);
+}
+
+static noinline void prov_poison(void)
+{
+	struct kmem_cache *cache = prov_checked_cache();
+	char *object = cache ? kmem_cache_alloc(cache, GFP_KERNEL) : NULL;
+
+	if (!object)
+		return;
+	prov_kept = kmem_cache_alloc(cache, GFP_KERNEL);
+	kmem_cache_free(cache, object);
+	kmem_cache_shrink(cache);
 	OPTIMIZER_HIDE_VAR(object);
 	prov_scribble(object + 16, 4);
-	kmem_cache_destroy(cache);
+	prov_kept = kmem_cache_alloc(cache, GFP_KERNEL);
 }
 
 static noinline void prov_vfree_twice(void)
@@ -103,17 +106,15 @@ static noinline void prov_huge_kmalloc(void)
 /* Fails without being a fault of the driver's: not so large, but not there. */
 static noinline void prov_failed_allocation(void)
 {
-	for (int i = 0; i < 128; i++) {
-		void **block = (void **)__get_free_pages(GFP_NOWAIT, 9);
+	void **block = (void **)__get_free_pages(GFP_KERNEL | __GFP_NORETRY, 9);
 
-		if (!block)
-			break;
+	while (block) {
 		*block = prov_kept;
 		prov_kept = block;
+		block = (void **)__get_free_pages(GFP_KERNEL | __GFP_NORETRY, 9);
 	}
 	while (prov_kept) {
-		void **block = prov_kept;
-
+		block = prov_kept;
 		prov_kept = *block;
 		free_pages((unsigned long)block, 9);
 	}
@@ -143,7 +144,6 @@ static noinline void prov_out_of_memory(void)
 
 const struct provoke_kind prov_pages_kinds[] = {
 	PROVOKE_KIND(bad_page),
-	PROVOKE_KIND(page_double_put),
 	PROVOKE_KIND(cache_busy),
 	PROVOKE_KIND(cache_wrong),
 	PROVOKE_KIND(redzone),
