@@ -5,7 +5,6 @@
 #include <linux/kthread.h>
 #include <linux/lockdep.h>
 #include <linux/mutex.h>
-#include <linux/rculist.h>
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
@@ -24,8 +23,8 @@ static DEFINE_RWLOCK(prov_shared);
 static DECLARE_COMPLETION(prov_done);
 static struct timer_list prov_timer;
 static struct work_struct prov_work;
-static LIST_HEAD(prov_list);
 static void __rcu *prov_pointer;
+static bool prov_locks;
 
 /* Have a function run by a timer, in interrupt context. */
 static void prov_in_interrupt(void (*function)(struct timer_list *timer))
@@ -50,16 +49,22 @@ static noinline void prov_circular(void)
 
 static noinline void prov_work_locks(struct work_struct *work)
 {
-	mutex_lock(&prov_a);
-	mutex_unlock(&prov_a);
+	if (READ_ONCE(prov_locks)) {
+		mutex_lock(&prov_a);
+		mutex_unlock(&prov_a);
+	}
 }
 
+/* The second time it would wait for ever, if the work locked again. */
 static noinline void prov_circular_flush(void)
 {
 	INIT_WORK(&prov_work, prov_work_locks);
+	WRITE_ONCE(prov_locks, true);
 	schedule_work(&prov_work);
 	flush_work(&prov_work);
+	WRITE_ONCE(prov_locks, false);
 	mutex_lock(&prov_a);
+	schedule_work(&prov_work);
 	flush_work(&prov_work);
 	mutex_unlock(&prov_a);
 }
@@ -128,7 +133,7 @@ static noinline void prov_irq_inversion(void)
 	prov_in_interrupt(prov_timer_locks);
 }
 
-static noinline void prov_irq_inversion_read(void)
+static noinline void prov_irq_state_read(void)
 {
 	spin_lock(&prov_inner);
 	write_lock(&prov_shared);
@@ -176,14 +181,6 @@ static noinline void prov_rcu_pointer(void)
 {
 	if (rcu_dereference(prov_pointer))
 		pr_info("provoke: a pointer\n");
-}
-
-static noinline void prov_rcu_list(void)
-{
-	struct task_struct *task;
-
-	list_for_each_entry_rcu(task, &prov_list, tasks)
-		pr_info("provoke: an entry\n");
 }
 
 static noinline void prov_rcu_wait(void)
@@ -295,13 +292,12 @@ const struct provoke_kind prov_lockdep_kinds[] = {
 	PROVOKE_KIND(irq_state_task),
 	PROVOKE_KIND(irq_order),
 	PROVOKE_KIND(irq_inversion),
-	PROVOKE_KIND(irq_inversion_read),
+	PROVOKE_KIND(irq_state_read),
 	PROVOKE_KIND(unlock),
 	PROVOKE_KIND(held_freed),
 	PROVOKE_KIND(keep_lock),
 	PROVOKE_KIND(exit_with_lock),
 	PROVOKE_KIND(rcu_pointer),
-	PROVOKE_KIND(rcu_list),
 	PROVOKE_KIND(rcu_wait),
 	PROVOKE_KIND(wait_context),
 	PROVOKE_KIND(non_static_key),

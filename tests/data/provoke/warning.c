@@ -133,7 +133,7 @@ static noinline void prov_odebug_init_active(void)
 	timer_setup(&prov_timer, prov_timer_idle, 0);
 }
 
-static noinline void prov_odebug_not_on_stack(void)
+static noinline void prov_odebug_on_stack(void)
 {
 	struct work_struct work;
 
@@ -148,13 +148,6 @@ static noinline void prov_odebug_rcu_twice(void)
 {
 	call_rcu(&prov_rcu, prov_rcu_idle);
 	call_rcu(&prov_rcu, prov_rcu_idle);
-}
-
-static noinline void prov_timer_without_function(void)
-{
-	timer_setup(&prov_timer, NULL, 0);
-	mod_timer(&prov_timer, jiffies);
-	msleep(50);
 }
 
 static noinline void prov_atomic_sleep(void)
@@ -283,9 +276,8 @@ const struct provoke_kind prov_warning_kinds[] = {
 	PROVOKE_KIND(list_del),
 	PROVOKE_KIND(odebug_free_active),
 	PROVOKE_KIND(odebug_init_active),
-	PROVOKE_KIND(odebug_not_on_stack),
+	PROVOKE_KIND(odebug_on_stack),
 	PROVOKE_KIND(odebug_rcu_twice),
-	PROVOKE_KIND(timer_without_function),
 	PROVOKE_KIND(atomic_sleep),
 	PROVOKE_KIND(atomic_kmalloc),
 	PROVOKE_KIND(atomic_copy),
