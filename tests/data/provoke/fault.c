@@ -5,9 +5,8 @@
 #include <linux/mm.h>
 #include <linux/objtool.h>
 #include <linux/panic.h>
-#include <linux/pid_namespace.h>
 #include <linux/reboot.h>
-#include <linux/sched/signal.h>
+#include <linux/sched.h>
 #include <linux/sched/task_stack.h>
 #include <linux/timer.h>
 #include <linux/vmalloc.h>
@@ -176,19 +175,9 @@ static noinline void prov_timer_left(void)
 	mod_timer(&prov_timer, jiffies + HZ / 2);
 }
 
-static noinline void prov_kill_init(void)
-{
-	send_sig(SIGKILL, task_active_pid_ns(current)->child_reaper, 1);
-}
-
 static noinline void prov_restart(void)
 {
 	kernel_restart(NULL);
-}
-
-static noinline void prov_silent_restart(void)
-{
-	emergency_restart();
 }
 
 const struct provoke_kind prov_fault_kinds[] = {
@@ -213,8 +202,6 @@ const struct provoke_kind prov_fault_kinds[] = {
 	PROVOKE_KIND(panic),
 	PROVOKE_KIND(bug_in_interrupt),
 	PROVOKE_KIND(timer_left),
-	PROVOKE_KIND(kill_init),
 	PROVOKE_KIND(restart),
-	PROVOKE_KIND(silent_restart),
 	{ }
 };

@@ -148,7 +148,6 @@ const struct provoke_kind prov_hang_kinds[] = {
 	PROVOKE_KIND(spin),
 	PROVOKE_KIND(spin_spinlock),
 	PROVOKE_KIND(rcu_stall),
-	PROVOKE_KIND(spin_irqs_off),
 	PROVOKE_KIND(other_cpu),
 	PROVOKE_KIND(other_cpu_irqs_off),
 	PROVOKE_KIND(rcu_expedited),
