@@ -190,6 +190,31 @@ static noinline void prov_stack_oob_write(void)
 	WRITE_ONCE(start[sizeof(array) + 1], 1);
 }
 
+static noinline void prov_alloca_oob_read(void)
+{
+	size_t size = 13;
+	char *array;
+
+	OPTIMIZER_HIDE_VAR(size);
+	array = __builtin_alloca(size);
+	barrier_data(array);
+	READ_ONCE(array[size]);
+}
+
+static noinline void prov_scope_read(void)
+{
+	char *outlived;
+
+	{
+		char array[16] = { };
+
+		outlived = array;
+		barrier_data(array);
+	}
+	OPTIMIZER_HIDE_VAR(outlived);
+	READ_ONCE(outlived[2]);
+}
+
 static noinline void prov_global_oob_read(void)
 {
 	char *start = prov_global;
@@ -327,6 +352,8 @@ const struct provoke_kind prov_kasan_kinds[] = {
 	PROVOKE_KIND(invalid_free),
 	PROVOKE_KIND(stack_oob_read),
 	PROVOKE_KIND(stack_oob_write),
+	PROVOKE_KIND(alloca_oob_read),
+	PROVOKE_KIND(scope_read),
 	PROVOKE_KIND(global_oob_read),
 	PROVOKE_KIND(vmalloc_oob_read),
 	PROVOKE_KIND(vmalloc_uaf_write),

@@ -193,7 +193,7 @@ static noinline void prov_rcu_wait(void)
 static noinline void prov_wait_context(void)
 {
 	static struct lock_class_key key;
-	static struct lockdep_map map;
+	static struct lockdep_map map __maybe_unused;
 
 	lockdep_init_map_wait(&map, "prov_map", &key, 0, LD_WAIT_SLEEP);
 	spin_lock(&prov_outer);
@@ -216,7 +216,7 @@ static noinline void prov_non_static_key(void)
 static noinline void prov_unregistered_key(void)
 {
 	struct lock_class_key *key = kzalloc(sizeof(*key), GFP_KERNEL);
-	static struct lockdep_map map;
+	static struct lockdep_map map __maybe_unused;
 
 	if (key)
 		lockdep_init_map(&map, "prov_map", key, 0);
@@ -232,7 +232,9 @@ static noinline void prov_nest_lock(void)
 static noinline void prov_spinlock_magic(void)
 {
 	spin_lock_init(&prov_inner);
+#ifdef CONFIG_DEBUG_SPINLOCK
 	prov_inner.rlock.magic = 0x5a5a5a5a;
+#endif
 	spin_lock(&prov_inner);
 	spin_unlock(&prov_inner);
 }
