@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every golden log, of a real run of our kernels, is taken for what it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.golden.found import find, wanted
+from tests.golden.index import DIRECTORY, Golden, load_index
+
+INDEX = load_index()
+CRASHES = sorted(name for name, golden in INDEX.logs.items() if golden.expected)
+HARMLESS = sorted(name for name, golden in INDEX.logs.items() if not golden.expected)
+
+# What the parser gets wrong. A log that it gets right has to go from here.
+KNOWN_GAPS = {
+    "cache-busy": "a WARNING, not the cache that is destroyed with objects in it",
+    "double-fault": "the panic that follows",
+    "exit-with-lock": "nothing",
+    "invalid-opcode": "nothing",
+    "kobject-twice": "nothing",
+    "list-add-twice": "a WARNING, not list corruption",
+    "odebug-on-stack": "a WARNING, not a bug of debug objects",
+    "poison": "a WARNING, not the damaged object",
+    "redzone": "a WARNING, not the damaged object",
+    "rss-counter": "a report cut short",
+    "spinlock-magic": "CPU and process in the title",
+    "stack-guard": "addresses in the title",
+    "timer-preempt-leak": "call_timer_fn() as the function",
+    "unregistered-key": "an address in the title",
+    "user-protection": "a crash",
+    "usercopy-overwrite": "exposure, not overwrite",
+    "workqueue-leak": "a report cut short",
+    "workqueue-lockup": "the pool in the title, the timer's function",
+}
+
+
+def golden(name: str) -> Golden:
+    """Return a log of the index."""
+    return INDEX.logs[name]
+
+
+def _cases(names: list[str]) -> list[object]:
+    return [
+        pytest.param(
+            name,
+            marks=[pytest.mark.xfail(reason=f"it sees {KNOWN_GAPS[name]}", strict=True)]
+            if name in KNOWN_GAPS
+            else [],
+        )
+        for name in names
+    ]
+
+
+def test_each_log_is_in_the_index_and_each_entry_has_one() -> None:
+    assert {path.stem for path in DIRECTORY.glob("*.log")} == INDEX.logs.keys()
+
+
+def test_a_known_gap_is_one_of_a_log() -> None:
+    assert KNOWN_GAPS.keys() <= INDEX.logs.keys()
+
+
+def test_what_is_not_provoked_has_a_reason() -> None:
+    assert all(INDEX.not_provoked.values())
+    assert not INDEX.not_provoked.keys() & INDEX.logs.keys()
+
+
+@pytest.mark.parametrize("name", _cases(CRASHES))
+def test_a_crash_is_found_and_named(name: str) -> None:
+    assert find(golden(name).lines()) == wanted(golden(name).expected)
+
+
+@pytest.mark.parametrize("name", _cases(HARMLESS))
+def test_what_is_no_crash_is_not_taken_for_one(name: str) -> None:
+    lines = golden(name).lines()
+    assert lines
+    assert find(lines) is None
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_the_index_says_what_the_log_says(name: str) -> None:
+    """A slip in the index is found here: functions and accesses are words of the log."""
+    expected = golden(name).expected
+    assert expected is not None
+    text = golden(name).path.read_text()
+    if expected.function is not None:
+        assert f" {expected.function}" in text or f":{expected.function}+" in text
+        assert " in " not in expected.title or expected.title.endswith(f" in {expected.function}")
+    if expected.access is not None:
+        assert f"{expected.access} of size " in text
+        assert f" {expected.access} in " in expected.title
