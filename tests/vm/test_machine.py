@@ -339,7 +339,7 @@ def test_a_module_of_the_other_flavour_is_refused(
     kernels: dict[Flavour, Kernel] = {
         each: request.getfixturevalue(f"{each}_kernel") for each in STANDARD
     }
-    (other,) = set(Flavour) - {flavour}
+    (other,) = set(STANDARD) - {flavour}
     driver = build_driver(testdrv, kernels[other])
     base = ensure_base(kernels[flavour], accel, Hardware())[0]
     with Machine.restore(base) as machine, pytest.raises(BadInputError, match="The kernel said"):
