@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pkvfuzz convert``: a program's text to wire form, or back."""
+"""``pkvfuzz convert``: a program's text to wire form, or back, or either to C."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fuzzer.cli.setting import target_path
 from fuzzer.errors import BadInputError
+from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode
 from fuzzer.target.target import load_target
@@ -19,7 +20,9 @@ def command(options: argparse.Namespace) -> int:
     """Convert by the file's name: ``.prog`` is text, anything else wire form."""
     path: Path = options.file
     target = load_target(target_path(options))
-    if path.suffix == ".prog":
+    if options.c:
+        output = c_source(load_program(path, target), target).encode()
+    elif path.suffix == ".prog":
         output = encode(load_program(path, target))
         if options.output is None and os.isatty(sys.stdout.fileno()):
             raise BadInputError("wire form is binary: give a file with -o, or redirect the output")

@@ -213,6 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     convert = command("convert", "turn a program's text into wire form, or back")
     convert.add_argument("file", type=Path, help="a .prog file, or a program in wire form")
+    convert.add_argument("--c", action="store_true", help="to a C file that needs no pkvfuzz")
     convert.add_argument("-o", "--output", type=Path, metavar="FILE", help="[standard output]")
     convert.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.rate import show_interval
 from fuzzer.errors import BadInputError
 from fuzzer.program import batch
@@ -170,6 +171,7 @@ class CrashStore:
                 (partial / _ORIGINAL).write_bytes(crash.original)
             if crash.first_run:
                 (partial / _FIRST_RUN).write_bytes(batch.pack(crash.first_run))
+            write_bundle(partial, crash, target)
             (partial / _RECORD).write_text(_to_json(crash))
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)

@@ -15,6 +15,7 @@ _QUALIFIERS = frozenset(
 
 _DW_ATE_FLOATS = frozenset((0x03, 0x04))
 _DW_ATE_SIGNED = frozenset((0x05, 0x06))
+_DW_ATE_CHARS = frozenset((0x06, 0x08))
 
 
 def variable_types(top: DIE) -> Iterator[tuple[str, DIE]]:
@@ -71,6 +72,11 @@ def _elements(array: DIE) -> int:
     return total
 
 
+def _is_text(array: DIE) -> bool:
+    ranges = [each for each in array.iter_children() if each.tag == "DW_TAG_subrange_type"]
+    return len(ranges) == 1 and _integer(_type(array), "DW_AT_encoding") in _DW_ATE_CHARS
+
+
 def _collect(struct: DIE, base: int, prefix: str, members: list[Member]) -> None:
     for die in struct.iter_children():
         if die.tag != "DW_TAG_member":
@@ -92,7 +98,8 @@ def _member(name: str, offset: int, die: DIE) -> Member:
     if die.tag == "DW_TAG_pointer_type":
         return Member(name, offset, size, MemberKind.POINTER)
     if die.tag == "DW_TAG_array_type":
-        return Member(name, offset, size, MemberKind.BYTES, _elements(die))
+        text = _is_text(die)
+        return Member(name, offset, size, MemberKind.BYTES, _elements(die), is_text=text)
     encoding = _integer(die, "DW_AT_encoding")
     scalar = die.tag in ("DW_TAG_base_type", "DW_TAG_enumeration_type")
     if not scalar or encoding in _DW_ATE_FLOATS or size not in (1, 2, 4, 8):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class MemberKind(enum.Enum):
@@ -27,6 +27,7 @@ class Member:
 
     ``offset`` and ``size`` are in bytes. ``count`` is the number of array
     elements: 1 for a scalar, 0 for a flexible array member, whose size is 0.
+    ``is_text`` tells that it is an array of characters, which a string can fill.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Member:
     kind: MemberKind
     count: int = 1
     signed: bool = False
+    is_text: bool = field(default=False, compare=False)
 
     @property
     def is_pointer(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fuzzer.crash.splat import find_splat
+from fuzzer.splat.find import find_splat
 from tests.golden.index import Expectation
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from fuzzer.crash.kmsg import console_lines
 from fuzzer.errors import BadInputError
 from fuzzer.machine.channel import Command
 from fuzzer.machine.kernel import Flavour
@@ -17,6 +16,7 @@ from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest, driver_image
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
+from fuzzer.splat.kmsg import console_lines
 from tests.golden.index import Recipe
 
 _DATA = Path(__file__).parent.parent / "data"

@@ -56,6 +56,16 @@ def test_a_crash_stored_before_there_were_schedules_has_none(
     assert read_crash(path) == crash()
 
 
+def test_a_bundle_is_the_same_when_made_again(tmp_path: Path, pkv_target: Target) -> None:
+    first = CrashStore(tmp_path / "a").put(crash(), pkv_target)
+    again = CrashStore(tmp_path / "b").put(crash(), pkv_target)
+    files = sorted(path.name for path in first.iterdir())
+    assert {"README.md", "report.json", "repro.c", "pkv.h"} <= set(files)
+    for name in files:
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+        assert str(tmp_path).encode() not in (first / name).read_bytes()
+
+
 def test_the_same_title_twice_is_one_directory(tmp_path: Path, pkv_target: Target) -> None:
     store = CrashStore(tmp_path)
     store.put(crash(sightings=1), pkv_target)

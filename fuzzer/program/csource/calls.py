@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single calls in C, each as vm/executor/call.c makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fuzzer.program.csource.literals import (
+    c_integer,
+    c_string,
+    open_flags,
+    poll_events,
+    whence,
+)
+from fuzzer.program.csource.memory import (
+    ROOM,
+    Memory,
+    bytes_memory,
+    is_special,
+    mapped_size,
+    placed,
+    struct_memory,
+)
+from fuzzer.program.program import (
+    FLAG_COMPAT,
+    FLAG_NULL,
+    FLAG_READONLY,
+    FLAG_VALUE,
+    FLAG_VECTOR,
+    MAX_PARTS,
+    N_FILES,
+    Call,
+    Op,
+)
+from fuzzer.target.layout import StructLayout
+
+_MAX_SLEEP = 2000
+_MMAP_MAX_PAGES = 16
+_PAGE = 4096
+_HEADERS = {
+    Op.OPEN: ("fcntl.h",),
+    Op.CLOSE: ("unistd.h",),
+    Op.READ: ("unistd.h",),
+    Op.WRITE: ("unistd.h",),
+    Op.PREAD: ("unistd.h",),
+    Op.PWRITE: ("unistd.h",),
+    Op.LSEEK: ("unistd.h",),
+    Op.IOCTL: ("sys/ioctl.h",),
+    Op.POLL: ("poll.h",),
+    Op.SLEEP: ("unistd.h",),
+    Op.DUP: ("unistd.h",),
+}
+
+
+@dataclass(slots=True)
+class Needs:
+    """What the calls written so far need: helpers, headers, files, bytes of ``buffer``."""
+
+    helpers: set[str] = field(default_factory=set)
+    includes: set[str] = field(default_factory=set)
+    files: set[int] = field(default_factory=set)
+    buffer: int = 0
+
+    def take(self, memory: Memory) -> None:
+        """Add what a buffer needs."""
+        self.helpers |= set(memory.needs)
+        self.includes |= set(memory.includes)
+
+
+class CallWriter:
+    """Writes calls with the names of a target's ioctls and structs.
+
+    ``open_files`` are those that may be open where the next call stands.
+    """
+
+    def __init__(self, names: Mapping[int, str], layouts: Mapping[int, StructLayout]) -> None:
+        self._names = names
+        self._layouts = layouts
+        self.needs = Needs()
+        self.open_files: set[int] = set()
+
+    def lines(self, call: Call) -> list[str]:
+        """Return a call's lines, without indentation."""
+        needs = self.needs
+        needs.includes |= set(_HEADERS.get(call.op, ()))
+        statement, memory = self._statement(call)
+        if not statement:
+            return []
+        if memory:
+            needs.take(memory)
+        before = after = []
+        if call.fault:
+            needs.helpers.add("fail_nth")
+            before, after = [f"fail_nth({call.fault});"], ["fail_nth(0);"]
+        if call.op is Op.LOAD:
+            after = [*after, "await_device();"]
+        setup = memory.setup if memory else []
+        cleanup = memory.cleanup if memory else []
+        if not setup:
+            return [*before, *statement, *after]
+        # A blank line behind the declarations, if there is none yet.
+        gap = [] if "" in setup else [""]
+        inside = [*setup, *gap, *before, *statement, *after, *cleanup]
+        return ["{", *(f"\t{line}" if line else "" for line in inside), "}"]
+
+    def _file(self, number: int) -> str:
+        self.needs.files.add(number)
+        return f"f{number}"
+
+    def _statement(self, call: Call) -> tuple[list[str], Memory | None]:
+        """Return the statement that makes a call, and its buffer if it has one."""
+        match call.op:
+            case Op.OPEN:
+                return self._open(call), None
+            case Op.CLOSE:
+                return self._close(call), None
+            case Op.DUP:
+                return self._dup(call), None
+            case Op.READ | Op.PREAD:
+                return self._read(call)
+            case Op.WRITE | Op.PWRITE:
+                return self._write(call)
+            case Op.IOCTL:
+                return self._ioctl(call)
+            case Op.LSEEK:
+                offset = call.arg - (1 << 64) if call.arg >> 63 else call.arg
+                file = self._file(call.file)
+                return [f"lseek({file}, {c_integer(offset)}, {whence(call.cmd)});"], None
+            case Op.POLL:
+                events = poll_events(call.cmd)
+                pollfd = f"&(struct pollfd){{ .fd = {self._file(call.file)}, .events = {events} }}"
+                return [f"poll({pollfd}, 1, 0);"], None
+            case Op.MMAP:
+                self.needs.helpers.add("touch")
+                pages = min(-(-call.arg // _PAGE), _MMAP_MAX_PAGES)
+                offset = call.cmd * _PAGE
+                return [f"touch({self._file(call.file)}, {pages}, {c_integer(offset)});"], None
+            case Op.SLEEP:
+                return [f"usleep({min(call.arg, _MAX_SLEEP)} * 1000);"], None
+            case Op.UNLOAD:
+                self.needs.helpers.add("unload")
+                return ["unload();"], None
+            case Op.LOAD:
+                self.needs.helpers.add("load")
+                literal = c_string(call.data.split(b"\0")[0])
+                return _arguments("load(", "", literal, ");"), None
+            case Op.WAIT if call.thread:
+                self.needs.helpers.add("hold")
+                return [f"hold({call.arg});"], None
+            case _:
+                return [], None
+
+    def _open(self, call: Call) -> list[str]:
+        file = self._file(call.file)
+        opened = f"open(DEVICE, {open_flags(call.cmd)})"
+        known = call.file in self.open_files
+        self.open_files.add(call.file)
+        if call.thread:
+            self.needs.helpers |= {"take", "replace"}
+            return [f"close(take(&{file}));", f"replace(&{file}, {opened});"]
+        return [*([f"close({file});"] if known else []), f"{file} = {opened};"]
+
+    def _close(self, call: Call) -> list[str]:
+        file = self._file(call.file)
+        if call.thread:
+            self.needs.helpers.add("take")
+            return [f"close(take(&{file}));"]
+        self.open_files.discard(call.file)
+        return [f"close({file});", f"{file} = -1;"]
+
+    def _dup(self, call: Call) -> list[str]:
+        file, source = self._file(call.file), self._file(call.cmd % N_FILES)
+        known = call.file in self.open_files
+        self.open_files.add(call.file)
+        if call.thread or known:
+            self.needs.helpers.add("replace")
+            return [f"replace(&{file}, dup({source}));"]
+        return [f"{file} = dup({source});"]
+
+    def _read(self, call: Call) -> tuple[list[str], Memory | None]:
+        file = self._file(call.file)
+        vector = call.op is Op.READ and call.flags & FLAG_VECTOR
+        size = mapped_size(call, call.arg)
+        if call.flags & FLAG_NULL:
+            memory = Memory(["null"], needs=("null",))
+            size = 0
+        elif call.cut or call.flags & FLAG_READONLY or call.arg > ROOM:
+            memory = placed(call, size, [], "char *data")
+            if not vector and not memory.cleanup:
+                memory = Memory([f"before_gap({size})"], needs=memory.needs)
+        else:
+            memory = Memory(["buffer"])
+            self.needs.buffer = max(self.needs.buffer, call.arg, 1)
+        if vector:
+            return self._vector("readv", call, length=call.arg, size=size, memory=memory)
+        start, end = f"{file}, ", f", {c_integer(call.arg)});"
+        if call.op is Op.PREAD:
+            end = f", {c_integer(call.arg)}, {c_integer(call.cmd)});"
+        if call.arg > ROOM:
+            # The compiler warns of counts beyond what any object can have.
+            self.needs.includes.add("sys/syscall.h")
+            name = "SYS_pread64" if call.op is Op.PREAD else "SYS_read"
+            return _arguments(f"syscall({name}, ", start, memory.expression, end), memory
+        return _arguments(f"{call.op.name.lower()}(", start, memory.expression, end), memory
+
+    def _write(self, call: Call) -> tuple[list[str], Memory | None]:
+        file = self._file(call.file)
+        vector = call.op is Op.WRITE and call.flags & FLAG_VECTOR
+        size = mapped_size(call, len(call.data))
+        if call.flags & FLAG_NULL:
+            memory = Memory(["null"], needs=("null",))
+            size = 0
+        elif is_special(call):
+            memory = bytes_memory(call)
+            if vector and not memory.setup:
+                memory = placed(call, size, [], "char *data")
+        elif vector:
+            literal = c_string(call.data)
+            setup = _arguments("char data[] = ", "", literal, ";")
+            memory = Memory(["data"], [*setup, ""])
+        else:
+            memory = Memory(c_string(call.data))
+        if vector:
+            return self._vector("writev", call, length=len(call.data), size=size, memory=memory)
+        end = f", {len(call.data)});"
+        if call.op is Op.PWRITE:
+            end = f", {len(call.data)}, {c_integer(call.cmd)});"
+        start = f"{call.op.name.lower()}("
+        return _arguments(start, f"{file}, ", memory.expression, end), memory
+
+    def _vector(
+        self, name: str, call: Call, *, length: int, size: int, memory: Memory
+    ) -> tuple[list[str], Memory]:
+        """Split a buffer of which ``size`` bytes are mapped, as buffer_split() does."""
+        self.needs.includes.add("sys/uio.h")
+        file = self._file(call.file)
+        base = memory.expression[0]
+        parts: list[str] = []
+        at = 0
+        while not parts or at < length:
+            part = length - at
+            if call.cmd and len(parts) < MAX_PARTS - 1:
+                part = min(part, call.cmd)
+            start = min(at, size)
+            parts.append(f"{{ {f'{base} + {start}' if start else base}, {c_integer(part)} }}")
+            at += part
+        if len(parts) == 1:
+            return [f"{name}({file}, &(struct iovec){parts[0]}, 1);"], memory
+        lines = [f"{name}({file}, (struct iovec[]){{", *(f"\t{part}," for part in parts)]
+        return [*lines, f"}}, {len(parts)});"], memory
+
+    def _ioctl(self, call: Call) -> tuple[list[str], Memory | None]:
+        file = self._file(call.file)
+        number = self._names.get(call.cmd, f"{call.cmd:#x}")
+        compat = call.flags & FLAG_COMPAT
+        start = "ioctl("
+        if compat:
+            self.needs.helpers.add("compat_ioctl")
+            start = "compat_ioctl("
+        if call.flags & FLAG_VALUE:
+            value = c_integer(call.arg & 0xFFFFFFFF if compat else call.arg)
+            return [f"{start}{file}, {number}, {value});"], None
+        plain = call
+        if compat and not call.flags & FLAG_NULL:
+            memory = self._low_memory(plain)
+        else:
+            memory = struct_memory(plain, self._layouts.get(call.cmd))
+        expression = memory.expression
+        if compat:
+            expression = ["0" if call.flags & FLAG_NULL else f"(uintptr_t){expression[0]}"]
+        return _arguments(start, f"{file}, {number}, ", expression, ");"), memory
+
+    def _low_memory(self, call: Call) -> Memory:
+        """Return a buffer that a 32-bit program could have: a struct is copied there."""
+        memory = struct_memory(call, self._layouts.get(call.cmd))
+        if "before_gap" in memory.needs:
+            return memory
+        return bytes_memory(call)
+
+
+def _arguments(name: str, start: str, middle: list[str], end: str) -> list[str]:
+    """Return a call whose argument in the middle may have several lines."""
+    if len(middle) == 1:
+        return [f"{name}{start}{middle[0]}{end}"]
+    if middle[0].startswith("&("):
+        return [f"{name}{start}{middle[0]}", *middle[1:-1], f"{middle[-1]}{end}"]
+    return [
+        f"{name}{start}".rstrip(),
+        *(f"\t{each}" for each in middle[:-1]),
+        f"\t{middle[-1]}{end}",
+    ]

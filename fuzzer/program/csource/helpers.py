@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E101 - C is indented as the kernel does
+"""Functions that a reproducer in C may need, each with what it needs itself.
+
+They do what the executor in vm/executor does, in as few lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """C text, the headers it includes and the helpers before it."""
+
+    text: str
+    includes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+HELPERS = {
+    "null": Helper(
+        """\
+/* An address that the compiler does not know to be NULL, and so does not warn of. */
+static char *volatile null;
+"""
+    ),
+    "take": Helper(
+        """\
+/* Take a file, so that no other thread closes it as well. */
+static int take(int *file)
+{
+	return __atomic_exchange_n(file, -1, __ATOMIC_RELAXED);
+}
+"""
+    ),
+    "replace": Helper(
+        """\
+/* Put an open file in the place of another one, which is closed. */
+static void replace(int *file, int fd)
+{
+	if (fd < 0)
+		return;
+	fd = __atomic_exchange_n(file, fd, __ATOMIC_RELAXED);
+	if (fd >= 0)
+		close(fd);
+}
+""",
+        ("unistd.h",),
+    ),
+    "before_gap": Helper(
+        """\
+#define ROOM	0x10000
+
+/* Where the calling thread's buffers end: nothing is mapped from there on. */
+static __thread char *gap;
+
+/* Below 4 GiB, for 32-bit calls. */
+static char *make_gap(void)
+{
+	char *map = mmap(NULL, 3 * ROOM, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+
+	if (map == MAP_FAILED || mprotect(map, ROOM, PROT_READ | PROT_WRITE)) {
+		perror("mmap");
+		exit(1);
+	}
+	return (char *)memset(map, 0, ROOM) + ROOM;
+}
+
+/* Memory of size zero bytes that ends at the gap. */
+static void *before_gap(size_t size)
+{
+	return memset(gap - size, 0, size);
+}
+""",
+        ("stdio.h", "stdlib.h", "string.h", "sys/mman.h"),
+    ),
+    "thread_gap": Helper(
+        """\
+static char *thread_gap(int number)
+{
+	static char *gaps[4];
+
+	if (!gaps[number])
+		gaps[number] = make_gap();
+	return gaps[number];
+}
+""",
+        needs=("before_gap",),
+    ),
+    "read_only": Helper(
+        """\
+/* Have the kernel not write to the memory before the gap, or let it again. */
+static void read_only(int yes)
+{
+	mprotect(gap - ROOM, ROOM, yes ? PROT_READ : PROT_READ | PROT_WRITE);
+}
+""",
+        ("sys/mman.h",),
+        ("before_gap",),
+    ),
+    "write_file": Helper(
+        """\
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		perror(path);
+	if (fd >= 0)
+		close(fd);
+}
+""",
+        ("fcntl.h", "stdio.h", "string.h", "unistd.h"),
+    ),
+    "prepare_faults": Helper(
+        """\
+/* Let every allocation be one that can fail, and have no page fault among them. */
+static void prepare_faults(void)
+{
+	write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	if (mlockall(MCL_CURRENT | MCL_FUTURE))
+		perror("mlockall");
+}
+""",
+        ("stdio.h", "sys/mman.h"),
+        ("write_file",),
+    ),
+    "fail_nth": Helper(
+        """\
+/*
+ * From now on, the nth allocation or user copy of this thread fails; with 0
+ * none does. That copies from user space, too, and may be what fails.
+ */
+static void fail_nth(int n)
+{
+	static __thread int file;
+	char text[16];
+	int length = snprintf(text, sizeof(text), "%d", n);
+
+	if (n)
+		file = open("/proc/thread-self/fail-nth", O_RDWR);
+	if (pwrite(file, text, length, 0) < 0 &&
+	    pwrite(file, text, length, 0) < 0)
+		perror("/proc/thread-self/fail-nth");
+	if (!n)
+		close(file);
+}
+""",
+        ("fcntl.h", "stdio.h", "unistd.h"),
+        ("prepare_faults",),
+    ),
+    "compat_ioctl": Helper(
+        """\
+/* An ioctl as a 32-bit program makes it. */
+static int compat_ioctl(int fd, uint32_t number, uint32_t argument)
+{
+	int64_t ret;
+
+	__asm__ volatile("int $0x80"
+			 : "=a"(ret)
+			 : "0"((uint64_t)54), "b"((uint64_t)fd),
+			   "c"((uint64_t)number), "d"((uint64_t)argument)
+			 : "memory", "cc", "r8", "r9", "r10", "r11");
+	return ret;
+}
+""",
+        ("stdint.h",),
+    ),
+    "touch": Helper(
+        """\
+static __thread sigjmp_buf past_mapping;
+
+static void leave_mapping(int signal)
+{
+	siglongjmp(past_mapping, signal);
+}
+
+/* Map pages of a file, and add to each the bytes of those before it. */
+static void touch(int fd, size_t pages, off_t offset)
+{
+	volatile unsigned char sum = 0, *map;
+
+	map = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		   offset);
+	if (map == MAP_FAILED)
+		return;
+	signal(SIGBUS, leave_mapping);
+	if (!sigsetjmp(past_mapping, 1))
+		for (size_t i = 0; i < pages; i++)
+			map[i * 4096] = sum = sum + map[i * 4096];
+	munmap((void *)map, pages * 4096);
+}
+""",
+        ("setjmp.h", "signal.h", "sys/mman.h"),
+    ),
+    "unload": Helper(
+        """\
+static void unload(void)
+{
+	syscall(SYS_delete_module, MODULE, O_NONBLOCK);
+}
+""",
+        ("fcntl.h", "sys/syscall.h", "unistd.h"),
+    ),
+    "load": Helper(
+        """\
+static char *image;
+static long image_size;
+static int load_error;
+
+static void read_image(const char *path)
+{
+	FILE *file = fopen(path, "rb");
+
+	if (!file || fseek(file, 0, SEEK_END) || (image_size = ftell(file)) < 0 ||
+	    !(image = malloc(image_size + 1)) || fseek(file, 0, SEEK_SET) ||
+	    fread(image, 1, image_size, file) != (size_t)image_size) {
+		perror(path);
+		exit(2);
+	}
+	fclose(file);
+}
+
+static void load(const char *parameters)
+{
+	load_error = syscall(SYS_init_module, image, image_size, parameters);
+}
+
+/* The device's node may come a bit later than the module. */
+static void await_device(void)
+{
+	for (int i = 0; !load_error && access(DEVICE, F_OK) && i < 400; i++)
+		usleep(5000);
+}
+""",
+        ("stdio.h", "stdlib.h", "sys/syscall.h", "unistd.h"),
+    ),
+    "hold": Helper(
+        """\
+/*
+ * Hold this thread for up to twice so many ticks. The fuzzer's machine counts
+ * instructions and holds it for exactly so long; elsewhere times vary.
+ */
+static void hold(uint64_t ticks)
+{
+	uint64_t end = __builtin_ia32_rdtsc();
+
+	end += end % (2 * ticks + 1);
+	while (__builtin_ia32_rdtsc() < end)
+		__builtin_ia32_pause();
+}
+""",
+        ("stdint.h",),
+    ),
+    "run_threads": Helper(
+        """\
+static int missing;
+
+/* Wait until all of a part's threads are here, to leave at the same time. */
+static void meet(void)
+{
+	__atomic_sub_fetch(&missing, 1, __ATOMIC_ACQ_REL);
+	for (int i = 1; __atomic_load_n(&missing, __ATOMIC_ACQUIRE); i++)
+		if (i % 64 == 0)
+			sched_yield();
+}
+
+/* Run functions in threads, each on another CPU, and wait for all of them. */
+static void run_threads(int n, void *(*const functions[])(void *))
+{
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	pthread_t threads[4];
+	pthread_attr_t attributes;
+	cpu_set_t cpu;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, 0x10000);
+	__atomic_store_n(&missing, n, __ATOMIC_RELEASE);
+	for (int i = 0; i < n; i++) {
+		CPU_ZERO(&cpu);
+		CPU_SET(i % cpus, &cpu);
+		pthread_attr_setaffinity_np(&attributes, sizeof(cpu), &cpu);
+		if (pthread_create(&threads[i], &attributes, functions[i], NULL)) {
+			perror("pthread_create");
+			exit(1);
+		}
+	}
+	for (int i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	pthread_attr_destroy(&attributes);
+}
+""",
+        ("pthread.h", "sched.h", "stdio.h", "stdlib.h", "unistd.h"),
+    ),
+    "taint": Helper(
+        """\
+#define ROUNDS	10000
+
+/* What the kernel says of its health: most reports change it. */
+static long taint(void)
+{
+	long flags = 0;
+	FILE *file = fopen("/proc/sys/kernel/tainted", "r");
+
+	if (file && fscanf(file, "%ld", &flags) != 1)
+		flags = 0;
+	if (file)
+		fclose(file);
+	return flags;
+}
+""",
+        ("stdio.h",),
+    ),
+}
+
+
+def closure(names: Iterable[str]) -> list[str]:
+    """Return these helpers and all that they need, in the order of ``HELPERS``."""
+    wanted: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += HELPERS[name].needs
+    return [name for name in HELPERS if name in wanted]

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a call's buffer is in C: a literal, a struct, or bytes that end at a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fuzzer.program.csource.literals import c_integer, c_string
+from fuzzer.program.payload import Buffer, Value, unpack_struct
+from fuzzer.program.program import FLAG_NULL, FLAG_READONLY, Call
+from fuzzer.target.layout import Member, MemberKind, StructLayout
+
+ROOM = 0x10000
+"""Bytes before the gap (SCRATCH_SIZE in vm/executor/buffer.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A buffer: ``expression`` is its address once ``setup`` was run.
+
+    ``setup`` are lines with a declaration first. ``cleanup`` are those for
+    after the call; ``needs`` are helpers, ``includes`` headers.
+    """
+
+    expression: list[str]
+    setup: list[str] = field(default_factory=list)
+    cleanup: list[str] = field(default_factory=list)
+    needs: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+
+
+def is_special(call: Call) -> bool:
+    """Whether a call's buffer has to be placed: cut off, or not to be written to."""
+    return bool(call.cut or call.flags & FLAG_READONLY or call.fixups)
+
+
+def mapped_size(call: Call, length: int) -> int:
+    """Return how much of a buffer of so many bytes is mapped, as the executor does."""
+    return max(0, min(length, ROOM) - call.cut)
+
+
+def placed(call: Call, size: int, content: list[str], declaration: str) -> Memory:
+    """Return ``size`` bytes before the gap, filled by the lines of ``content``.
+
+    ``declaration`` is of the pointer to them: ``char *data``.
+    """
+    name = declaration.rsplit("*", 1)[1]
+    needs: tuple[str, ...] = ("before_gap",)
+    setup = [f"{declaration} = before_gap({size});"]
+    if content:
+        setup += ["", *content]
+    cleanup = []
+    if call.flags & FLAG_READONLY:
+        needs = (*needs, "read_only")
+        setup += [*([] if content else [""]), "read_only(1);"]
+        cleanup = ["read_only(0);"]
+    return Memory([name], setup, cleanup, needs, ("string.h",))
+
+
+def bytes_memory(call: Call) -> Memory:
+    """Return a payload as bytes that end at the gap, with the addresses in it."""
+    size = mapped_size(call, len(call.data))
+    lines = []
+    if any(call.data[:size]):
+        lines = _copy("data", call.data[:size])
+    for fixup in call.fixups:
+        if fixup.at + 8 > len(call.data) or fixup.at >= size:
+            continue
+        to, width = min(fixup.to, len(call.data)), min(8, size - fixup.at)
+        lines.append(f"memcpy(data + {fixup.at}, &(char *){{ data + {to} }}, {width});")
+    if not lines and not call.flags & FLAG_READONLY:
+        return Memory([f"before_gap({size})"], needs=("before_gap",))
+    return placed(call, size, lines, "char *data")
+
+
+def struct_memory(call: Call, layout: StructLayout | None) -> Memory:
+    """Return an ioctl's payload: a struct if it is one, else bytes."""
+    if call.flags & FLAG_NULL:
+        return Memory(["NULL"], includes=("stddef.h",))
+    values = unpack_struct(layout, call.data, call.fixups) if layout else None
+    if layout is None or values is None or mapped_size(call, len(call.data)) < layout.size:
+        return bytes_memory(call)
+    if is_special(call) or len(call.data) > layout.size:
+        return _placed_struct(call, layout, values)
+    first, later = _members(layout, values, "arg.")
+    initialiser = _initialiser(first)
+    if not later:
+        if len(initialiser) == 1:
+            return Memory([f"&(struct {layout.name}){initialiser[0]}"])
+        return Memory([f"&(struct {layout.name}){initialiser[0]}", *initialiser[1:]])
+    setup = [f"struct {layout.name} arg = {initialiser[0]}", *initialiser[1:]]
+    setup[-1] += ";"
+    return Memory(["&arg"], [*setup, "", *later], includes=("string.h",))
+
+
+def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]) -> Memory:
+    size = mapped_size(call, len(call.data))
+    starts = {fixup.at: fixup.to for fixup in call.fixups}
+    first, later = _members(layout, values, "arg->", starts)
+    initialiser = _initialiser(first)
+    content = [f"*arg = (struct {layout.name}){initialiser[0]}", *initialiser[1:]]
+    content[-1] += ";"
+    rest = call.data[layout.size : size]
+    if any(rest):
+        later += _copy("arg + 1", rest)
+    memory = placed(call, size, [*content, *later], f"struct {layout.name} *arg")
+    if size == layout.size:
+        return memory
+    memory.setup[0] = (
+        f"struct {layout.name} *arg = before_gap(sizeof(*arg) + {size - layout.size});"
+    )
+    return memory
+
+
+def _members(
+    layout: StructLayout,
+    values: Mapping[str, Value],
+    access: str,
+    starts: Mapping[int, int] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Return the members to initialise, and the lines that fill the others.
+
+    ``access`` is what stands before a member's name in a line, ``starts`` say
+    at which of the payload's bytes that begins which a member points to.
+    """
+    first: list[str] = []
+    later: list[str] = []
+    for name, value in values.items():
+        member = layout.member(name)
+        assert member is not None
+        if isinstance(value, Buffer):
+            assert starts is not None
+            first.append(f".{name} = {_address(member, starts[member.offset], layout.size)}")
+        elif isinstance(value, int):
+            number = c_integer(value)
+            first.append(f".{name} = {_pointer(number) if member.is_pointer else number}")
+        elif member.count == 0 and member.offset == layout.size:
+            continue  # What a flexible array holds is behind the struct.
+        elif member.is_text and len(value) < member.size:
+            first.append(f".{name} = {' '.join(c_string(value))}")
+        elif member.is_text:
+            later += _copy(f"{access}{name}", value)
+        else:
+            whole = "&arg" if access == "arg." else "arg"
+            later += _copy(f"(char *){whole} + {member.offset}", value)
+    return first, later
+
+
+def _pointer(number: str) -> str:
+    return f"(void *){number}" if not number.startswith("-") else f"(void *)({number})"
+
+
+def _address(member: Member, start: int, size: int) -> str:
+    place = "arg + 1" if start == size else f"(char *)arg + {start}"
+    return f"(void *)({place})" if member.kind is MemberKind.POINTER else f"(uintptr_t)({place})"
+
+
+def _initialiser(members: list[str]) -> list[str]:
+    if not members:
+        return ["{ 0 }"]
+    one = f"{{ {', '.join(members)} }}"
+    if len(one) <= 48:
+        return [one]
+    return ["{", *(f"\t{member}," for member in members), "}"]
+
+
+def _copy(to: str, data: bytes) -> list[str]:
+    """Return a memcpy() of literal bytes."""
+    if len(data) > 16 and len(set(data)) == 1:
+        return [f"memset({to}, {data[0]:#04x}, {len(data)});"]
+    literal = c_string(data)
+    if len(literal) == 1:
+        return [f"memcpy({to}, {literal[0]}, {len(data)});"]
+    return [
+        f"memcpy({to},",
+        *(f"       {line}" for line in literal[:-1]),
+        f"       {literal[-1]}, {len(data)});",
+    ]

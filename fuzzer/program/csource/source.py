@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole reproducer in C: the same programs always give the same text."""
+
+from __future__ import annotations
+
+from fuzzer.program.csource.calls import CallWriter
+from fuzzer.program.csource.helpers import HELPERS, closure
+from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.text import reset_program
+from fuzzer.program.text_parser import struct_layouts
+from fuzzer.target.calls import IoctlSpec
+from fuzzer.target.target import ResetKind, Target
+
+
+def c_source(program: Program, target: Target, title: str = "") -> str:
+    """Return a program as one C file; the target's header has to lie beside it.
+
+    A program with threads is repeated until the kernel reports something.
+    ``title`` is what it shows, for the comment at the top.
+    """
+    names: dict[int, str] = {}
+    for spec in target.calls:
+        if isinstance(spec, IoctlSpec) and spec.name is not None:
+            names.setdefault(spec.number, spec.name)
+    writer = CallWriter(names, struct_layouts(target))
+    loops = any(call.thread for call in program)
+    functions: list[str] = []
+    body = ["f0 = open(DEVICE, O_RDWR);"]
+    writer.needs.files.add(0)
+    writer.open_files.add(0)
+    body += _calls(program, writer, functions)
+    body += _ending(program, target, writer, loops)
+    run = "static void run(void)\n{\n" + _indent(body) + "}\n"
+    return _file(target, title, writer, [*functions, run], loops)
+
+
+def _calls(program: Program, writer: CallWriter, functions: list[str]) -> list[str]:
+    """Return the lines of all calls; threads become functions."""
+    lines: list[str] = []
+    part: list[Call] = []
+    for call in (*program, None):
+        if call is not None and call.thread:
+            part.append(call)
+            continue
+        if part:
+            lines += _part(part, writer, functions)
+            part = []
+        if call is not None:
+            lines += writer.lines(call)
+    return lines
+
+
+def _part(part: list[Call], writer: CallWriter, functions: list[str]) -> list[str]:
+    writer.needs.helpers.add("run_threads")
+    made: list[str] = []
+    for thread in sorted({call.thread for call in part}):
+        calls = [line for call in part if call.thread == thread for line in writer.lines(call)]
+        name = f"thread_{len(functions) + 1}"
+        lines = ["(void)unused;"]
+        if any("before_gap(" in line for line in calls):
+            writer.needs.helpers.add("thread_gap")
+            lines.append(f"gap = thread_gap({thread});")
+        lines += ["meet();", *calls, "return NULL;"]
+        functions.append(f"static void *{name}(void *unused)\n{{\n{_indent(lines)}}}\n")
+        made.append(name)
+    array = f"(void *(*const[])(void *)){{ {', '.join(made)} }}"
+    return [f"run_threads({len(made)}, {array});"]
+
+
+def _ending(program: Program, target: Target, writer: CallWriter, loops: bool) -> list[str]:
+    """Return what the executor does behind a program: the reset, and files closed."""
+    lines: list[str] = []
+    altered = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
+    reload = target.reset.kind is ResetKind.RELOAD
+    if altered or (reload and loops):
+        lines += _close_all(writer)
+        lines += writer.lines(Call(Op.UNLOAD))
+        lines += writer.lines(Call(Op.LOAD, data=target.module.params.encode()))
+    if target.reset.kind is ResetKind.CALLS:
+        if 0 not in writer.open_files:
+            lines += writer.lines(Call(Op.OPEN, cmd=2))
+        for call in reset_program(target):
+            lines += writer.lines(call)
+    lines += _close_all(writer)
+    return ["", "/* Back to how it was. */", *lines] if lines else []
+
+
+def _close_all(writer: CallWriter) -> list[str]:
+    return [
+        line for file in sorted(writer.open_files) for line in writer.lines(Call(Op.CLOSE, file))
+    ]
+
+
+def _file(target: Target, title: str, writer: CallWriter, functions: list[str], loops: bool) -> str:
+    needs = writer.needs
+    if loops:
+        needs.helpers.add("taint")
+    helpers = closure(needs.helpers)
+    includes = {"fcntl.h", "stdint.h", *needs.includes}
+    for name in helpers:
+        includes |= set(HELPERS[name].includes)
+    takes_module = "load" in helpers
+    if takes_module:
+        includes.add("stdio.h")
+    usage = f"./repro {target.module.name}.ko" if takes_module else "./repro"
+    comment = ["/*", *([f" * {title}", " *"] if title else [])]
+    comment += [
+        " * Build: cc -Wall -Wextra -static -pthread repro.c -o repro",
+        f" * Run, as root and with the module loaded: {usage}",
+        " */",
+    ]
+    text = "\n".join(comment) + "\n#define _GNU_SOURCE\n"
+    text += "".join(f"#include <{name}>\n" for name in sorted(includes))
+    if target.header is not None:
+        text += f'\n#include "{target.header.name}"\n'
+    text += f'\n#define DEVICE\t"{target.device}"\n'
+    if "unload" in helpers:
+        text += f'#define MODULE\t"{target.module.name}"\n'
+    text += f"\nstatic int {', '.join(f'f{file} = -1' for file in sorted(needs.files))};\n"
+    if needs.buffer:
+        text += f"static char buffer[{needs.buffer}];\n"
+    parts = [HELPERS[name].text for name in helpers] + functions
+    return text + "".join("\n" + part for part in [*parts, _main(helpers, loops)])
+
+
+def _main(helpers: list[str], loops: bool) -> str:
+    lines: list[str] = []
+    if loops:
+        lines += ["long before = taint();", ""]
+    if "load" in helpers:
+        lines += [
+            "if (argc != 2) {",
+            '\tfprintf(stderr, "usage: %s MODULE.ko\\n", argv[0]);',
+            "\treturn 2;",
+            "}",
+            "read_image(argv[1]);",
+        ]
+    if "prepare_faults" in helpers:
+        lines.append("prepare_faults();")
+    if "before_gap" in helpers:
+        lines.append("gap = make_gap();")
+    if loops:
+        lines.append("for (int i = 0; i < ROUNDS && taint() == before; i++)")
+        lines.append("\trun();")
+    else:
+        lines.append("run();")
+    lines.append("return 0;")
+    arguments = "int argc, char **argv" if "load" in helpers else "void"
+    return f"int main({arguments})\n{{\n{_indent(lines)}}}\n"
+
+
+def _indent(lines: list[str]) -> str:
+    return "".join(f"\t{line}\n" if line else "\n" for line in lines)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs as C: what a compiler takes without a warning, and always the same."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fuzzer.paths import project_root
+from fuzzer.program.csource.literals import c_string
+from fuzzer.program.csource.source import c_source
+from fuzzer.program.text import load_program, parse_program
+from fuzzer.target.target import Target
+
+PROGRAMS = sorted((project_root() / "module" / "bugs").glob("*.prog")) + sorted(
+    (project_root() / "crashes").glob("*/program.prog")
+)
+
+FORMS = """\
+write(f0, "a=1\\n") split=2
+write(f0, "a=1\\n") split=2 cut=1
+write(f0, "??=\\x001") null
+read(f0, 64) split=8
+read(f0, 64) split=8 readonly
+read(f0, 64) null fail=2
+read(f0, 0xffffffffffffffff)
+pread(f0, 0xffffffffffffffff, 4294967295)
+pwrite(f0, "a=1\\n", 8) readonly
+lseek(f0, -1, SEEK_END)
+lseek(f0, 8, 0x80000000)
+open(f1, O_RDONLY|O_NONBLOCK)
+open(f1, 0x3|O_DSYNC)
+dup(f1, f0)
+dup(f2, f0)
+poll(f0, 0xffff)
+mmap(f0, 8192, 1)
+ioctl(f0, PKV_IOC_DELETE, {key_len: 32, key: "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"})
+ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"}) compat readonly
+ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) cut=1
+ioctl(f0, PKV_IOC_LIST, {room: 1}) null compat
+ioctl(f0, PKV_IOC_CLEAR, 0xffff888000000000) compat
+ioctl(f0, 0x4008b001, "0123456789abcdef") @0->8 cut=3
+ioctl(f0, 0x4008b001, "")
+[1] close(f0)
+[1] wait(1600)
+[2] open(f0)
+[2] dup(f1, f0)
+[3] read(f0, 4) cut=2 fail=1
+sleep(5)
+unload()
+load("lock=rcu") fail=3
+"""
+
+
+def check(source: str, target: Target, directory: Path) -> None:
+    """Compile without a warning, with what a bundle has and no more."""
+    assert target.header is not None
+    shutil.copy(target.header, directory)
+    (directory / "repro.c").write_text(source)
+    done = subprocess.run(
+        ["gcc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-pthread", "repro.c"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not done.returncode, done.stderr + source
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_program_compiles_without_a_warning(
+    path: Path, pkv_target: Target, tmp_path: Path
+) -> None:
+    program = load_program(path, pkv_target)
+    source = c_source(program, pkv_target, "a title")
+    assert source == c_source(program, pkv_target, "a title")
+    assert str(project_root()) not in source
+    check(source, pkv_target, tmp_path)
+
+
+def test_every_form_of_a_call_compiles_without_a_warning(
+    pkv_target: Target, tmp_path: Path
+) -> None:
+    check(c_source(parse_program(FORMS, pkv_target, "x"), pkv_target), pkv_target, tmp_path)
+
+
+def test_calls_have_the_headers_names(pkv_target: Target) -> None:
+    text = 'write(f0, "a=1\\n")\nioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})\n'
+    source = c_source(parse_program(text, pkv_target, "x"), pkv_target)
+    assert '\twrite(f0, "a=1\\n", 4);\n' in source
+    assert "ioctl(f0, PKV_IOC_DELETE, &(struct pkv_delete){ .key_len = 1, .key = " in source
+    assert "thread" not in source.split("int main")[1]
+
+
+def test_a_string_is_what_the_compiler_reads_back() -> None:
+    assert c_string(b"a\x001??=\xff") == [r'"a\0001?\?=\377"']
