@@ -14,24 +14,7 @@ HARMLESS = sorted(name for name, golden in INDEX.logs.items() if not golden.expe
 
 # What the parser gets wrong. A log that it gets right has to go from here.
 KNOWN_GAPS = {
-    "cache-busy": "a WARNING, not the cache that is destroyed with objects in it",
-    "double-fault": "the panic that follows",
-    "exit-with-lock": "nothing",
-    "invalid-opcode": "nothing",
-    "kobject-twice": "nothing",
-    "list-add-twice": "a WARNING, not list corruption",
-    "odebug-on-stack": "a WARNING, not a bug of debug objects",
-    "poison": "a WARNING, not the damaged object",
-    "redzone": "a WARNING, not the damaged object",
-    "rss-counter": "a report cut short",
-    "spinlock-magic": "CPU and process in the title",
-    "stack-guard": "addresses in the title",
     "timer-preempt-leak": "call_timer_fn() as the function",
-    "unregistered-key": "an address in the title",
-    "user-protection": "a crash",
-    "usercopy-overwrite": "exposure, not overwrite",
-    "workqueue-leak": "a report cut short",
-    "workqueue-lockup": "the pool in the title, the timer's function",
 }
 
 

@@ -107,8 +107,8 @@ X86 = (
     ),
     # Beside these, every BUG() and every fault above prints an Oops line of its own.
     _fault(
-        r"^(?:Oops: )?(divide error|int3|stack segment|alignment check|bounds|control protection"
-        r"|double fault|iret exception|coprocessor error|simd exception|invalid TSS"
+        r"^(?:Oops: )?(divide error|int3|invalid opcode|stack segment|alignment check|bounds"
+        r"|control protection|double fault|iret exception|coprocessor error|simd exception|invalid TSS"
         r"|segment not present|machine check)[^\[]*\[#\d+\]",
         "{0}",
         "[#",
@@ -153,7 +153,7 @@ OOPS = (
         family=Family.OTHER,
         hint="[#",
         score=40,
-        example="Oops: invalid opcode: 0000 [#1] PREEMPT SMP KASAN",
+        example="Oops: something new: 0000 [#1] PREEMPT SMP KASAN",
     ),
 )
 

@@ -33,6 +33,15 @@ HEADED = (
         absorbs="warning",
     ),
     rule(
+        r"kobject: kobject \(\S+\): (tried to init an initialized object)",
+        "kobject: {0} in {function}",
+        "warning",
+        family=Family.MEMORY,
+        hint="kobject: ",
+        score=40,
+        example="kobject: kobject (0000000012345678): tried to init an initialized object, somethi",
+    ),
+    rule(
         r"list_(?:add|del) corruption",
         "list corruption in {function}",
         "warning",
