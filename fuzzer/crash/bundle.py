@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from fuzzer import __version__
 from fuzzer.program.csource.source import c_source
-from fuzzer.program.wire import decode
+from fuzzer.program.program import Op
+from fuzzer.program.stress import fault_of, is_parallel
+from fuzzer.program.wire import decode, split
+from fuzzer.splat.analyse import find_records
+from fuzzer.splat.record import Record, to_json
+from fuzzer.splat.severity import Facts
 from fuzzer.target.target import Target
 
 if TYPE_CHECKING:
@@ -25,27 +30,47 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
     Raises:
         OSError: the disk is full.
     """
-    (directory / SOURCE).write_text(c_source(decode(crash.program), target, crash.title))
-    if target.header is not None:
+    program = decode(crash.program)
+    (directory / SOURCE).write_text(c_source(program, target, crash.title))
+    # The header may have gone since the description was read: a crash is stored all the same.
+    if target.header is not None and target.header.is_file():
         shutil.copyfile(target.header, directory / target.header.name)
-    (directory / REPORT).write_text(json.dumps(report_record(crash), indent=2) + "\n")
-    (directory / README).write_text(_readme(crash))
+    record = record_of(crash)
+    loads = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
+    (directory / REPORT).write_text(json.dumps(_report_json(crash, record), indent=2) + "\n")
+    (directory / README).write_text(_readme(crash, record, loads=loads))
 
 
-def report_record(crash: Crash) -> dict[str, Any]:
-    """Return what is known of the kernel's report, as JSON can hold it."""
+def record_of(crash: Crash) -> Record | None:
+    """Return what the kernel's report says; None where there was silence instead of one."""
+    chunks = split(crash.program)
+    facts = Facts(needs_race=is_parallel(chunks), needs_fault=any(map(fault_of, chunks)))
+    records = find_records(crash.report.splitlines(), facts)
+    return next((record for record in records if record.title == crash.title), None)
+
+
+def _report_json(crash: Crash, record: Record | None) -> dict[str, Any]:
+    if record:
+        return to_json(record)
     return {"title": crash.title, "kind": crash.kind, "function": crash.function}
 
 
-def _readme(crash: Crash) -> str:
+def _readme(crash: Crash, record: Record | None, *, loads: bool) -> str:
     identity = crash.identity
     lines = [f"# {crash.title}", ""]
-    lines.append(f"In `{crash.function}`, {crash.verdict()} on the `{crash.judged_on}` kernel.")
+    where = f"In `{crash.function}`, {crash.verdict()}" if crash.function else crash.verdict()
+    lines.append(f"{where[0].upper()}{where[1:]} on the `{crash.judged_on}` kernel.")
+    if record:
+        severity = record.severity
+        reasons = "; ".join(severity.reasons)
+        lines.append(f"Severity: {severity.level}, {severity.score} of 100 ({reasons}).")
     if identity.bug:
         lines.append(f"The driver had the planted bug `{identity.bug}`.")
     lines += ["", "To see it, with this directory:", "", "    ./pkvfuzz replay DIRECTORY", ""]
     lines += ["Or, in a guest that has the driver loaded, what this makes of `repro.c`:", ""]
     lines += ["    cc -Wall -Wextra -static -pthread repro.c -o repro", ""]
+    if loads:
+        lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
     if crash.history:
         lines += ["It needs the programs in `history.bin` before it, which `repro.c` lacks.", ""]
     lines += ["| found with | |", "| --- | --- |", f"| kernel | {identity.kernel} |"]

@@ -108,8 +108,8 @@ X86 = (
     # Beside these, every BUG() and every fault above prints an Oops line of its own.
     _fault(
         r"^(?:Oops: )?(divide error|int3|invalid opcode|stack segment|alignment check|bounds"
-        r"|control protection|double fault|iret exception|coprocessor error|simd exception|invalid TSS"
-        r"|segment not present|machine check)[^\[]*\[#\d+\]",
+        r"|control protection|double fault|iret exception|coprocessor error|simd exception"
+        r"|invalid TSS|segment not present|machine check)[^\[]*\[#\d+\]",
         "{0}",
         "[#",
         40,
