@@ -33,6 +33,7 @@ did not find its bug.
 _COMMANDS = {
     "run": "fuzzer.cli.run",
     "replay": "fuzzer.cli.replay",
+    "crashes": "fuzzer.cli.crashes",
     "triage": "fuzzer.cli.triage",
     "minimize": "fuzzer.cli.minimize",
     "shell": "fuzzer.cli.shell",
@@ -170,6 +171,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
     _add_target_options(replay)
+
+    crashes = command("crashes", "list stored crashes, the most severe first, or show one")
+    crashes.add_argument(
+        "directory",
+        type=Path,
+        nargs="*",
+        help="of a crash, of crashes, or of a campaign [all in work/]",
+    )
+    crashes.add_argument("--json", action="store_true", help="as JSON")
 
     triage = command("triage", "say which kernel reports are in logs, from anywhere")
     triage.add_argument(

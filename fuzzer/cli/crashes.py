@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz crashes``: what campaigns have stored, the most severe first."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.crash.bundle import record_of
+from fuzzer.crash.store import Crash, read_crash
+from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.program.wire import split
+
+_RECORD = "crash.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A stored crash, where it is, and how severe: a level in a word, and a score of 100."""
+
+    crash: Crash
+    path: Path
+    level: str
+    score: int
+
+    @property
+    def calls(self) -> int:
+        return len(split(self.crash.program))
+
+
+def command(options: argparse.Namespace) -> int:
+    """List the crashes, or show the one whose directory is given."""
+    given: list[Path] = options.directory
+    if len(given) == 1 and (given[0] / _RECORD).is_file() and not options.json:
+        return _show(_list_one(given[0]))
+    found = sorted(_find(given), key=lambda each: (-each.score, each.crash.title, str(each.path)))
+    if options.json:
+        print(json.dumps([_to_json(each) for each in found], indent=2))
+        return int(ExitCode.NOTHING_FOUND)
+    if not found:
+        print("no crashes")
+    width = max((len(each.crash.title) for each in found), default=0)
+    for each in found:
+        calls = f"{each.calls} call{'s' * (each.calls != 1)}"
+        print(
+            f"{each.level:8} {each.score:3}  {each.crash.title:<{width}}  "
+            f"{each.crash.verdict()}; {calls}; {each.path}"
+        )
+    return int(ExitCode.NOTHING_FOUND)
+
+
+def _find(given: Sequence[Path]) -> list[_Listed]:
+    """Return the crashes in directories: a crash, a store, or a campaign's working directory."""
+    found = []
+    for directory in given or sorted(Path("work").glob("*")):
+        if not directory.is_dir():
+            raise BadInputError(
+                f"{directory}: no such directory. Give a crash, a directory of crashes or a "
+                "campaign's working directory"
+            )
+        patterns = (_RECORD, f"*/{_RECORD}", f"crashes/*/{_RECORD}")
+        records = [path for pattern in patterns for path in sorted(directory.glob(pattern))]
+        found += [_list_one(path.parent) for path in records]
+    return found
+
+
+def _list_one(directory: Path) -> _Listed:
+    crash = read_crash(directory)
+    record = record_of(crash)
+    if record is None:
+        return _Listed(crash, directory, "unknown", 0)
+    return _Listed(crash, directory, record.severity.level.value, record.severity.score)
+
+
+def _show(listed: _Listed) -> int:
+    readme = listed.path / "README.md"
+    if readme.is_file():
+        print(readme.read_text())
+    else:
+        print(f"# {listed.crash.title}\n\n{listed.crash.verdict()}\n")
+    program = listed.path / "program.prog"
+    if program.is_file():
+        print(program.read_text())
+    print(listed.crash.report, end="")
+    return int(ExitCode.NOTHING_FOUND)
+
+
+def _to_json(listed: _Listed) -> dict[str, object]:
+    crash = listed.crash
+    return {
+        "title": crash.title,
+        "severity": {"level": listed.level, "score": listed.score},
+        "kind": crash.kind,
+        "function": crash.function,
+        "judged_on": crash.judged_on,
+        "reproduced": crash.reproduced,
+        "runs": crash.runs,
+        "sightings": crash.sightings,
+        "calls": listed.calls,
+        "history": len(crash.history),
+        "target": crash.identity.target,
+        "bug": crash.identity.bug,
+        "path": str(listed.path),
+    }

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz crashes`` over the project's own stored crashes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fuzzer.cli.main import main
+from fuzzer.paths import project_root
+
+CRASHES = project_root() / "crashes"
+WRITE = "KASAN: slab-out-of-bounds Write in pkv_store_write"
+READ = "KASAN: slab-use-after-free Read in pkv_store_last"
+DEADLOCK = "possible deadlock in pkv_mutex_read_begin"
+
+
+def test_the_most_severe_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crashes", str(CRASHES)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [title for line in lines for title in (WRITE, READ, DEADLOCK) if title in line] == [
+        WRITE,
+        READ,
+        DEADLOCK,
+    ]
+    assert lines[0].startswith(("critical", "high"))
+    assert all("reproduced 3 of 3" in line for line in lines)
+
+
+def test_a_campaigns_directory_has_them_in_crashes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(CRASHES, tmp_path / "work" / "pkv" / "crashes")
+    monkeypatch.chdir(tmp_path)
+    assert main(["crashes", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {each["title"] for each in found} == {WRITE, READ, DEADLOCK}
+    scores = [each["severity"]["score"] for each in found]
+    assert scores == sorted(scores, reverse=True)
+    assert all(each["path"].startswith("work/pkv/crashes/") for each in found)
+
+
+def test_a_crashs_own_directory_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crashes", str(CRASHES / "kasan-slab-use-after-free-read-in-pkv-store-last")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"# {READ}")
+    assert "Severity: " in shown
+    assert "PKV_IOC_DELETE" in shown
+    assert "BUG: KASAN: slab-use-after-free in pkv_store_last" in shown
+
+
+def test_nothing_stored_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crashes", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "no crashes\n"
+    assert main(["crashes", str(tmp_path / "none")]) == 2
+    assert "no such directory" in capsys.readouterr().err
+
+
+def test_a_damaged_crash_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "crash.json").write_text("{")
+    assert main(["crashes", str(tmp_path)]) == 2
+    assert "damaged" in capsys.readouterr().err
