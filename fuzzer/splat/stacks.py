@@ -83,6 +83,9 @@ _MAX_FOREIGN = 3
 
 
 def _heading(text: str) -> Role | None:
+    # Most lines are frames: do not try every pattern on each.
+    if ":" not in text and not text.startswith(("Alloc", "Freed", "page last")):
+        return None
     for pattern, role in _HEADINGS:
         if pattern.search(text):
             return role

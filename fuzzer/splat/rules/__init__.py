@@ -39,6 +39,9 @@ _HINTED = re.compile("|".join(map(re.escape, HINTS)))
 
 def first_match(text: str) -> tuple[Rule, re.Match[str]] | None:
     """Return the rule whose report a line starts, and its match; None for most lines."""
+    if text.startswith(" ") and "+0x" in text:
+        # A stack frame: most lines of a report are.
+        return None
     if _HINTED.search(text) is None or HARMLESS.search(text):
         return None
     for rule in RULES:
