@@ -15,20 +15,11 @@
 #define DEVICE	"/dev/pkv"
 
 static int f0 = -1;
-static char buffer[64];
 
 static void run(void)
 {
 	f0 = open(DEVICE, O_RDWR);
-	pwrite(f0, "kkkkkkkkkkkkkkkkkkkkkkkkkkkNkkkkk=\n", 35, 0);
-	write(f0, "c=hdllo\n", 8);
-	pread(f0, buffer, 64, 512);
-	write(f0,
-		"a=\003\0001\n\000\000\000\000\000\000\000\000\000\000\000\000\000"
-		"\000", 20);
-	write(f0,
-		"kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk=x=y\n"
-		"\217", 38);
+	pwrite(f0, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=\n", 35, 0);
 
 	/* Back to how it was. */
 	ioctl(f0, PKV_IOC_CLEAR, 0);

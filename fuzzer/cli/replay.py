@@ -113,4 +113,13 @@ def _tell(
         print(f"not reproduced in {times} run{'s' * (times > 1)}")
     for other, count in others.items():
         print(f"a different crash {count} of {times}: {other}")
+    if title is not None:
+        print(f"verdict: {_verdict(same, others)}")
     return int(ExitCode.FOUND if splat else ExitCode.NOTHING_FOUND)
+
+
+def _verdict(same: int, others: dict[str, int]) -> str:
+    """Return what has become of a stored crash."""
+    if same:
+        return "still crashes"
+    return "a different bug now" if others else "fixed, or not seen in so few runs"
