@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +52,8 @@ def start(*arguments: object, cwd: Path, **extra: str) -> subprocess.Popen[str]:
             stderr=output,
             text=True,
             start_new_session=True,
+            # Whoever runs the tests in the background may have Ctrl-C ignored.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
 
