@@ -24,7 +24,8 @@ from fuzzer.target.target import Target, with_params
 pytestmark = pytest.mark.vm
 
 RACES = 400
-BUG_RUNS = 2000
+# Some ten to some hundred runs are usual.
+BUG_RUNS = 20_000
 
 
 @pytest.fixture(scope="session")
