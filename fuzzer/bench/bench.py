@@ -9,6 +9,7 @@ from pathlib import Path
 from fuzzer.bench.instructions import bench_programs, count_instructions, counting_guest
 from fuzzer.bench.logspeed import measure_log_speed
 from fuzzer.bench.minimizing import measure_minimizing
+from fuzzer.bench.profile import profile
 from fuzzer.bench.restore import measure_restores
 from fuzzer.bench.result import (
     BenchResult,
@@ -96,10 +97,12 @@ def _measure(
     say(f"{flavour}: fuzzing for {seconds:.0f} s, and the guest alone with the same programs")
     speed = measure_speed(guest, seconds)
     say(f"{flavour}: counting instructions")
-    counts = count_instructions(counting_guest(target, kernel), bench_programs(target))
+    counting, programs = counting_guest(target, kernel), bench_programs(target)
+    counts = count_instructions(counting, programs)
+    shares = profile(counting, programs)
     say(f"{flavour}: minimizing a crash")
     minimizing = measure_minimizing(target, kernel, choice.accel)
-    return FlavourResult(flavour, restores, speed, counts, minimizing)
+    return FlavourResult(flavour, restores, speed, counts, minimizing, shares)
 
 
 def _measure_fast(

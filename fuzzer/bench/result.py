@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from fuzzer.bench.instructions import InstructionCount
 from fuzzer.bench.logspeed import LogSpeed
@@ -21,13 +21,17 @@ JSON_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class FlavourResult:
-    """What was measured on one flavour of the kernel."""
+    """What was measured on one flavour of the kernel.
+
+    ``profile`` is what the instructions of all measured programs are for.
+    """
 
     flavour: Flavour
     restores: RestoreTimes
     speed: Speed
     instructions: tuple[InstructionCount, ...]
     minimizing: Minimizing | None = None
+    profile: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ def show_table(result: BenchResult) -> str:
             ],
         ),
         ("guest instructions: program (its calls)", _instruction_rows(flavours)),
+        ("what these instructions are for, all programs together", _profile_rows(flavours)),
         (f"a crash among {CALLS_OF_CRASH} calls", _minimizing_rows(flavours)),
     ]
     rows = [row for _, section in sections for row in section]
@@ -176,6 +181,17 @@ def _instruction_rows(flavours: Sequence[FlavourResult]) -> list[tuple[str, Sequ
     """One row for each measured program; every flavour measured the same ones."""
     rows = zip(*(flavour.instructions for flavour in flavours), strict=True)
     return [(row[0].name, [_counts(count) for count in row]) for row in rows]
+
+
+def _profile_rows(flavours: Sequence[FlavourResult]) -> list[tuple[str, Sequence[str]]]:
+    def cell(profile: dict[str, int], name: str) -> str:
+        return f"{profile[name]:,} ({profile[name] / sum(profile.values()):.1%})"
+
+    profiles = [flavour.profile for flavour in flavours if flavour.profile]
+    if len(profiles) < len(flavours):
+        return []
+    names = [name for name in profiles[0] if any(profile[name] for profile in profiles)]
+    return [(name, [cell(profile, name) for profile in profiles]) for name in names]
 
 
 def _minimizing_rows(flavours: Sequence[FlavourResult]) -> list[tuple[str, Sequence[str]]]:

@@ -348,9 +348,16 @@ class Qemu:
     def _printed(self) -> str:
         if not self._release.alive:
             return ""
-        size = os.fstat(self._resources.output).st_size
-        text = os.pread(self._resources.output, size, 0).decode(errors="replace")
+        text = self.output().decode(errors="replace")
         return " / ".join(line for line in text.splitlines()[-4:] if line)
+
+    def output_size(self) -> int:
+        """Return how many bytes QEMU itself has printed, its log included."""
+        return os.fstat(self._resources.output).st_size
+
+    def output(self, start: int = 0) -> bytes:
+        """Return what QEMU itself has printed, from byte ``start`` on."""
+        return os.pread(self._resources.output, self.output_size() - start, start)
 
     def kill(self) -> None:
         """End QEMU at once and release everything. May be called again."""

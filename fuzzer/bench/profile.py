@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What guest instructions are for: the driver, each sanitizer, the executor.
+
+QEMU logs the address of each instruction while a program runs; the kernel's
+symbols tell whose it was. As the guest counts instructions, nothing of the
+host has a say in it.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from fuzzer.bench.instructions import BenchProgram
+from fuzzer.errors import InfrastructureError
+from fuzzer.machine.channel import FLAG_TSC
+from fuzzer.machine.provision import Guest
+from fuzzer.machine.qemu import Qemu
+
+EXECUTOR, DRIVER, KERNEL = "executor, in user space", "driver", "rest of the kernel"
+
+_LOCKS = (
+    r".*lockdep.*|__?lock_(acquire|release|is_held).*|mark_(lock|held_locks).*|find_held_lock"
+    r"|match_held_lock|trace_hardirqs_.*|debug_check_no_locks_.*|rcu_is_watching|rcu_.*_held.*"
+    r"|fs_reclaim_.*|__might_.*|do_raw_(spin|read|write)_.*"
+)
+_STACKS = (
+    r"stack_(depot|trace)_.*|depot_.*|kasan_save_stack|filter_irq_stacks|arch_stack_walk"
+    r"|_*unwind_.*|update_stack_state|_*(kernel|module)_text_address|get_stack_info.*"
+    r"|in_task_stack|__module_address|mod_find.*|is_module_text_address|in_gate_area_no_mm"
+    r"|__?kasan_record_aux_stack.*"
+)
+# What an instruction is for, by the function that it is in; the first that matches.
+_PURPOSES = tuple(
+    (name, re.compile(pattern))
+    for name, pattern in (
+        ("KCOV, blocks", r"__sanitizer_cov_trace_pc|check_kcov_mode|kcov_.*"),
+        ("KCOV, comparisons", r"__sanitizer_cov_.*|write_comp_data"),
+        ("KASAN, accesses", r"__asan_.*|kasan_check_range|__kasan_check_(read|write|byte)"),
+        ("KASAN, stacks of allocations", _STACKS),
+        ("KASAN, allocations and frees", r".*kasan_.*|check_slab_allocation|qlist_.*"),
+        ("UBSAN", r"__ubsan_.*"),
+        ("lockdep and lock debugging", _LOCKS),
+        ("fault injection", r"_*should_fail.*|fail_dump|setup_fault_attr"),
+        ("other debugging", r"debug_.*|lookup_object.*|kmemleak_.*|_*check_(heap_)?object.*"),
+        ("slab allocator", r"_*(kmem_cache|kmalloc|kfree|slab)_?.*|memset_orig|__memset"),
+    )
+)
+PURPOSES = (EXECUTOR, DRIVER, *(name for name, _ in _PURPOSES), KERNEL)
+"""All purposes, in the order to show them."""
+
+_KERNEL_START, _MODULES_START = 0xFFFF_8000_0000_0000, 0xFFFF_FFFF_A000_0000
+_CODE = frozenset("tTwW")
+_ADDRESS = re.compile(rb"^Trace \d+: 0x[0-9a-f]+ \[[0-9a-f]+/([0-9a-f]+)/", re.MULTILINE)
+# One instruction for each line of the log, in the words of older and newer QEMU.
+_SINGLE = ("one-insn-per-tb on", "singlestep on")
+_WARM_UP = 4
+
+
+class SymbolMap:
+    """The functions of a kernel, by address; ``System.map`` has them, a line each.
+
+    Raises:
+        InfrastructureError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            lines = [line.split() for line in path.read_text().splitlines()]
+        except OSError as error:
+            raise InfrastructureError(f"reading {path}: {error.strerror}") from error
+        functions = sorted((int(line[0], 16), line[2]) for line in lines if line[1] in _CODE)
+        self._starts = [start for start, _ in functions]
+        self._names = [name for _, name in functions]
+
+    def name(self, address: int) -> str:
+        """Return the function that an address is in, "" before the first one."""
+        index = bisect_right(self._starts, address) - 1
+        return self._names[index] if index >= 0 else ""
+
+
+def purpose_of(function: str) -> str:
+    """Return what the instructions of a kernel function are for."""
+    return next((name for name, pattern in _PURPOSES if pattern.fullmatch(function)), KERNEL)
+
+
+def sum_up(addresses: Iterable[int], symbols: SymbolMap) -> dict[str, int]:
+    """Return how many instructions there are for each of PURPOSES."""
+    counts: Counter[str] = Counter()
+    for address, count in Counter(addresses).items():
+        if address < _KERNEL_START:
+            counts[EXECUTOR] += count
+        elif address >= _MODULES_START:
+            counts[DRIVER] += count
+        else:
+            counts[purpose_of(symbols.name(address))] += count
+    return {name: counts[name] for name in PURPOSES}
+
+
+def profile(guest: Guest, programs: Iterable[BenchProgram]) -> dict[str, int]:
+    """Run programs once each on a machine that counts instructions, and sum up what for.
+
+    Raises:
+        InfrastructureError: this QEMU cannot log single instructions.
+    """
+    symbols = SymbolMap(guest.kernel.directory / "System.map")
+    totals: Counter[str] = Counter()
+    with guest.restore() as machine:
+        machine.channel.header.flags = FLAG_TSC
+        _log_single_instructions(machine.qemu)
+        for program in programs:
+            for _ in range(_WARM_UP):
+                machine.run(program.wire)
+            before = machine.qemu.output_size()
+            _monitor(machine.qemu, "log exec,nochain")
+            run = machine.run(program.wire)
+            _monitor(machine.qemu, "log none")
+            found = _ADDRESS.findall(machine.qemu.output(before))
+            if len(found) < run.tsc:
+                raise InfrastructureError(
+                    f"QEMU logged {len(found)} of {run.tsc} instructions; is it built with its log?"
+                )
+            totals.update(sum_up((int(address, 16) for address in found), symbols))
+            # The rest is the executor's waiting for the host, before and after.
+            totals[EXECUTOR] -= len(found) - run.tsc
+    return {name: totals[name] for name in PURPOSES}
+
+
+def _log_single_instructions(qemu: Qemu) -> None:
+    answers = [_monitor(qemu, command) for command in _SINGLE]
+    if all(answers):
+        raise InfrastructureError(f"QEMU cannot run single instructions: {answers[0]}")
+
+
+def _monitor(qemu: Qemu, command: str) -> str:
+    return str(qemu.execute("human-monitor-command", command_line=command)).strip()
