@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target, load_target
-from tests.vm.kunit import COVERAGE_TABLE
+from tests.vm.kunit import COVERAGE_TABLE, take_coverage
 
 _TESTS = Path(__file__).parent
 _MARKED = ("vm", "e2e")
@@ -21,6 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in _MARKED:
             if item.path.is_relative_to(_TESTS / name):
                 item.add_marker(name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker of pytest-xdist has to tell at its end."""
+    take_coverage(node.config, getattr(node, "workeroutput", {}))
 
 
 def pytest_terminal_summary(

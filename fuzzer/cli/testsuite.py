@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ _UINPUT = Path("vm", "targets", "uinput", "uinput.yaml")
 
 _LINT_TIMEOUT_S = 600
 _PYTEST_TIMEOUT_S = 3600
+# Most tests wait for one guest. More at a time would wait for each other, and a
+# file's tests share what they have prepared.
+_PYTEST_JOBS = 4
 _PYTEST_TESTS_FAILED = 1
 _PYTEST_NOTHING_COLLECTED = 5
 
@@ -223,7 +227,10 @@ def _run_pytest(paths: Sequence[Path], pytest_args: Sequence[str], root: Path) -
         raise InfrastructureError(f"no tests in {', '.join(map(str, paths))}")
     with tempfile.TemporaryDirectory(prefix="pkvfuzz-test-") as directory:
         report = Path(directory) / "report.xml"
-        argv = [sys.executable, "-m", "pytest", f"--junitxml={report}", *pytest_args, *present]
+        jobs = min(_PYTEST_JOBS, len(os.sched_getaffinity(0)))
+        parallel = [f"--numprocesses={jobs}", "--dist=loadfile"]
+        argv = [sys.executable, "-m", "pytest", f"--junitxml={report}", *parallel]
+        argv += [*pytest_args, *present]
         code = subprocess.run(argv, cwd=root, check=False, timeout=_PYTEST_TIMEOUT_S).returncode
         counts = _read_counts(report) if report.is_file() else None
     # A selection such as -k may leave nothing of one directory.

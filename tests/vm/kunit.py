@@ -22,6 +22,20 @@ VARIABLES = ("CONFIG_PKV_KUNIT_TEST=y", "GCOV_PROFILE=y")
 
 # What the last run covered, as a table: for the end of pytest's output.
 COVERAGE_TABLE = pytest.StashKey[str]()
+_OUTPUT = "coverage_table"
+
+
+def tell_coverage(config: pytest.Config, table: str) -> None:
+    """Leave a table for the end of the test run, which may be in another process."""
+    config.stash[COVERAGE_TABLE] = table
+    if output := getattr(config, "workeroutput", None):
+        output[_OUTPUT] = table
+
+
+def take_coverage(config: pytest.Config, output: dict[str, object]) -> None:
+    """Take the table that a worker of this test run left, if it did."""
+    if table := output.get(_OUTPUT):
+        config.stash[COVERAGE_TABLE] = str(table)
 
 _GCOV = "/sys/kernel/debug/gcov"
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)

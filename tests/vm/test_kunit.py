@@ -15,7 +15,7 @@ from fuzzer.machine.qemu import Hardware
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target
 from tests.vm.guests import splat
-from tests.vm.kunit import COVERAGE_TABLE, VARIABLES, KunitRun, listed_cases, run_kunit
+from tests.vm.kunit import VARIABLES, KunitRun, listed_cases, run_kunit, tell_coverage
 
 # Read when tests are collected: no kernel, driver or guest is needed to list them.
 _CASES = listed_cases((project_root() / "module" / "pkv_kunit.c").read_text())
@@ -36,7 +36,7 @@ def kunit(
     image = driver_image(pkv_target, driver)
     run = run_kunit(base, driver, image, tmp_path_factory.mktemp("gcov"))
     if run.coverage:
-        pytestconfig.stash[COVERAGE_TABLE] = format_table(run.coverage)
+        tell_coverage(pytestconfig, format_table(run.coverage))
     return run
 
 
