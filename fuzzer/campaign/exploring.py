@@ -80,11 +80,14 @@ class Explorer:
         work: list[Callable[[], bool]] = [self._mutated]
         if mechanisms.faults:
             work.append(self._failing)
-        if mechanisms.races:
-            races = ExactRaces(setups, self._mutator, rng, sight)
-            work.append((lambda: races.step(self._corpus)) if exact else self._racing)
         if mechanisms.leaks:
             work.append(self._leaking)
+        if mechanisms.races and exact:
+            races = ExactRaces(setups, self._mutator, rng, sight)
+            # They are what exact mode is for.
+            work = [each for other in work for each in (lambda: races.step(self._corpus), other)]
+        elif mechanisms.races:
+            work.append(self._racing)
         self._work = itertools.cycle(work)
         self._n_work = len(work)
 
