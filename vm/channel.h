@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	3
+#define CH_VERSION	4
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -27,6 +27,8 @@
 #define CH_LOG_SIZE	0x040000
 #define CH_COUNTERS	0x080000	/* uint8_t, one for each block */
 #define CH_COUNTERS_SIZE 0x040000
+#define CH_SEEN		0x0c0000	/* uint8_t, buckets seen of each counter */
+#define CH_SEEN_SIZE	0x040000
 #define CH_TABLE	0x400000	/* uint32_t: block number + 1 by pc */
 #define CH_TABLE_SIZE	0x400000
 #define CH_BULK		0x800000	/* module image, batch of programs, executable */
@@ -37,6 +39,11 @@
  * fuzzer: telling them apart fills the corpus with ever longer writes.
  */
 #define CH_COUNTER_MAX	8
+
+/*
+ * In CH_SEEN a counter has a bit for each bucket of its values that the host
+ * knows of: 1, 2, 3, 4 to 7, and 8.
+ */
 
 /*
  * What ioctls cover is counted once more by number, for those in contexts:
@@ -55,12 +62,13 @@ enum ch_command {
 	CH_LOOP,	/* run the programs in CH_BULK loop_count times */
 	CH_SHELL,	/* start a shell on the console */
 	CH_EXEC,	/* run the executable in CH_BULK, or exec_args[0] */
+	CH_BATCH,	/* run the programs in CH_BULK until there is news */
 };
 
 /* Request flags. */
 #define CH_F_TSC	0x1	/* time each call in TSC ticks */
 #define CH_F_COMPARE	0x2	/* CH_RUN: comparisons, not coverage; once */
-#define CH_F_STOP	0x4	/* CH_LOOP: ends when the kernel says something */
+#define CH_F_NEW	0x4	/* CH_BATCH: what is not in CH_SEEN is news */
 
 enum ch_status {
 	CH_OK,
@@ -113,6 +121,8 @@ struct ch_header {
 	uint64_t tsc;			/* ticks from request to reply */
 	uint32_t current_call;		/* the call that is running */
 	int32_t exec_status;		/* exit status; -n: ended by signal n */
+	uint32_t batch_at;		/* the last program that began */
+	uint32_t batch_new;		/* 1: it covered what is not in CH_SEEN */
 	char message[256];
 };
 

@@ -3,7 +3,7 @@
 
 Started as ``python -m fuzzer.bench.endtoend`` with a pickled
 :class:`EndToEndTask` on standard input, because libFuzzer never gives a
-process back. It fuzzes in windows of a thousand programs. After each window
+process back. It fuzzes in windows of some programs. After each window
 the guest runs the very same programs alone, without the host: two times for
 one set of programs, a fraction of a second apart, so that what else the host
 does slows both and their ratio stands.
@@ -29,8 +29,8 @@ from fuzzer.machine.channel import BULK, PROGRAM_SIZE, Command
 from fuzzer.machine.machine import COMMAND_TIMEOUT, LostMachineError
 from fuzzer.program import batch
 
-# Programs in a window: at their greatest length they just fit the channel.
-WINDOW = 1000
+# Programs in a window, to which a batch may add: at their greatest length they fit the channel.
+WINDOW = 900
 # Until the guest's code is translated and the seeds have run.
 WARM_UP = 2000
 # Seconds between looks at a guest that runs alone.
@@ -102,7 +102,6 @@ class MeteredLoop(Loop):
         start = time.perf_counter()
         super().run_one(data)
         self._clocks.callback += time.perf_counter() - start
-        self._programs.append(data)
         if len(self._programs) >= self._size:
             self._end()
 
@@ -113,10 +112,14 @@ class MeteredLoop(Loop):
         self._clocks.mutating += time.perf_counter() - start
         return mutated
 
-    def mutate_ahead(self, data: bytes) -> None:
+    def account(self, programs: list[bytes]) -> None:
+        """Keep the programs for the guest to run alone."""
+        self._programs += programs
+
+    def prepare(self, asked: bytes) -> None:
         """Mutate while the guest works, on the clock."""
         start = time.perf_counter()
-        super().mutate_ahead(data)
+        super().prepare(asked)
         self._clocks.ahead += time.perf_counter() - start
 
     def await_guest(self) -> bool:

@@ -6,18 +6,21 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.crash.judge import silent_guest
 from fuzzer.crash.sighting import Sighting, Spool
+from fuzzer.engine.buckets import features_of
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
+from fuzzer.engine.supply import Supply
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
     CONTEXT_COUNTERS,
@@ -47,6 +50,7 @@ KEEP_SIGHTINGS = 3
 # is one before each replacement of the machine.
 _RACES = 400
 _WITHOUT_END = 1 << 60
+_LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0
@@ -74,11 +78,12 @@ class LoopOptions:
 class Loop:
     """Runs what libFuzzer asks for on one machine, and looks at what came of it.
 
-    While the guest works, the host has a core to itself. So mutations are
-    made then, one ahead: what libFuzzer asks to have mutated waits until the
-    next program runs, and what it gets at once is the mutation of what it
-    asked for the time before. The guest never waits for a mutation, and every
-    program libFuzzer chooses still has its turn.
+    Programs are handed to the guest in batches, and the next batch is made
+    while one runs, of what libFuzzer asked to have mutated last. The guest
+    runs them one after the other until one covers something new or the kernel
+    speaks: the host looks at what matters and at nothing else. libFuzzer is
+    told of a batch's last program. One that covers something new before that
+    is what libFuzzer gets to run next, alone.
 
     Serial phases alternate with short ones in which parts of programs run on
     several threads, on machines of ``racing``, which have the vCPUs for it.
@@ -108,6 +113,7 @@ class Loop:
         self._spool = Spool(options.workdir)
         self._recorded: dict[str, int] = {}
         self._covered = 0
+        self._random_seen = 0
         self._intake = Intake(self._run_again, len(guest.blocks))
         self._reserve = Reserve(options.workdir, options.number, options.workers)
         self._contexts = list(guest.contexts)
@@ -127,7 +133,12 @@ class Loop:
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
         self._parents = Parents(random.Random(options.seed + 1))
         self._asked: bytes | None = None
-        self._ahead: bytes | None = None
+        self._supply = Supply(self._make)
+        self._races = Supply(lambda _: self._mutator.race(self._parents.any(), _LONGEST))
+        # What libFuzzer is about to run: the end of a batch, or a program of its own.
+        self._batch: list[bytes] = []
+        self._found: deque[bytes] = deque()
+        self._published = 0
         self._fuzzing = False
         # With a reset by calls, a program more costs little.
         self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
@@ -142,63 +153,103 @@ class Loop:
             self.statistics.counts.fuzzing = 1
             self.statistics.publish(self._covered)
         self._asked = data
-        ahead, self._ahead = self._ahead, None
-        if ahead is None or len(ahead) > max_size:
-            return self._make(data, max_size)
-        return ahead
+        if not self._races_left:
+            chosen = self._found.popleft() if self._found else self._intake.take()
+            if chosen:
+                self._parents.spend(chosen)
+                return chosen[:max_size]
+        supply = self._races if self._races_left else self._supply
+        self._batch = supply.take(data, self._room())
+        return self._batch[-1][:max_size]
 
-    def _make(self, asked: bytes, max_size: int) -> bytes:
+    def _room(self) -> int:
+        """Return how many programs may run until the machine has to be replaced, or the end."""
+        if self._restore_each:
+            return 1
+        room = self._races_left or self.options.restore_every - len(self.history)
+        if self.options.runs is not None:
+            room = min(room, self.options.runs - self.statistics.counts.programs)
+        return max(1, room)
+
+    def _make(self, asked: bytes) -> bytes:
         """Return a program to run, made of the one libFuzzer asks for or of another."""
         mutator = self._mutator
-        if self._races_left:
-            return mutator.race(self._parents.any(), max_size)
         if not self._by_coverage:
-            made = mutator.mutate(mutator.fresh(), max_size, slow=self._parents.may_be_slow)
-        elif (chosen := self._intake.take()) or (chosen := self._reserve.take(self._parents.total)):
+            made = mutator.mutate(mutator.fresh(), _LONGEST, slow=self._parents.may_be_slow)
+        elif chosen := self._reserve.take(self._parents.total):
             made = chosen
         elif self._hinting and (hinted := self._hinting.take(self._parents)):
             made = hinted
         else:
             parent = self._parents.choose(asked)
-            made = mutator.mutate(parent.program, max_size, slow=parent.slow)
+            made = mutator.mutate(parent.program, _LONGEST, slow=parent.slow)
         self._parents.spend(made)
         return made
 
     def run_one(self, data: bytes) -> None:
-        """libFuzzer's callback: run one program and see what the kernel says."""
+        """libFuzzer's callback: run a program, or the batch that it is the last of."""
         counts = self.statistics.counts
         if self.options.runs is not None and counts.programs >= self.options.runs:
             self.finish()
-        data = data[:PROGRAM_SIZE]
-        header = self.channel.header
         if self._hinting and not self._races_left:
             while (program := self._hinting.wanted()) is not None:
                 self._compare(program)
-        self.channel.post_program(data)
-        mutant = self._asked is not None
-        if self._asked is not None:
-            self.mutate_ahead(self._asked)
-            self._asked = None
-        if not self.await_guest():
-            self._lose(data)
-            return
-        counts.programs += 1
-        counts.calls += header.n_results
-        if (header.log_length or header.status) and self._examine(data):
-            return
-        self.history.append(data)
-        if self._races_left:
-            self._end_race()
-        else:
-            self._note_coverage(data, mutant)
-            if len(self.history) >= self.options.restore_every or self._restore_each:
-                self._change_machine()
-        if counts.programs % _PUBLISH_EVERY == 0:
+        batch, self._batch = self._batch or [data[:PROGRAM_SIZE]], []
+        asked, self._asked = self._asked, None
+        self._run_batch(batch, asked)
+        if counts.programs - self._published >= _PUBLISH_EVERY:
+            self._published = counts.programs
             self.statistics.publish(self._covered)
+
+    def _run_batch(self, batch: list[bytes], asked: bytes | None) -> None:
+        """Run programs until there is something to look at; ``asked`` is what to mutate next."""
+        counts, header = self.statistics.counts, self.channel.header
+        racing = self._races_left > 0
+        self.channel.post_batch(batch, until_new=not racing)
+        if asked is not None:
+            self.prepare(asked)
+        answered = self.await_guest()
+        at = min(header.batch_at, len(batch) - 1)
+        last = batch[at]
+        self.history += batch[:at]
+        if not racing:
+            self._supply.put_back(batch[at + 1 :])
+        if not answered:
+            self._lose(last)
+            return
+        counts.programs += at + 1
+        counts.calls += header.loop_calls
+        self.account(batch[: at + 1])
+        if (header.log_length or header.status) and self._examine(last):
+            return
+        self.history.append(last)
+        if racing:
+            self._end_races(at + 1)
+            return
+        if at == len(batch) - 1:
+            self._note_coverage(last, asked is not None)
+        else:
+            self._note_earlier(last, new=bool(header.batch_new))
+        if len(self.history) >= self.options.restore_every or self._restore_each:
+            self._change_machine()
+
+    def account(self, programs: list[bytes]) -> None:
+        """Take note of programs that ran; what measures the loop overrides it."""
+
+    def _note_earlier(self, program: bytes, *, new: bool) -> None:
+        """Look at a program that ended its batch, and is not the one libFuzzer knows of."""
+        if not self._by_coverage:
+            self._note_coverage(program, mutant=True)
+            return
+        if new:
+            self._found.append(program)
+        self.channel.clear_counters(self._n_counters)
 
     def _note_coverage(self, data: bytes, mutant: bool) -> None:
         if not self._by_coverage:
             self._covered |= int.from_bytes(self._block_counters, "little")
+            self._random_seen |= features_of(self.counters, len(self.guest.blocks))
+            self.channel.write_seen(self._random_seen, self._n_counters)
             self.channel.clear_counters(self._n_counters)
         elif self._intake.is_new(self.counters):
             self._consider(data, mutant)
@@ -213,6 +264,7 @@ class Loop:
         self.statistics.counts.flaky += verdict.flaky
         if verdict.kept:
             self._covered = self._intake.covered
+            self.channel.write_seen(self._intake.seen, self._n_counters)
             self._mutator.note(data)
             self._parents.note(data)
             if self._hinting:
@@ -233,24 +285,22 @@ class Loop:
         self.history.append(program)
         return bytes(self.counters)
 
-    def _end_race(self) -> None:
+    def _end_races(self, n: int) -> None:
         self.channel.clear_counters(self._n_counters)
-        self._races_left -= 1
+        self._races_left -= n
         if not self._races_left:
-            self._ahead = None
+            self._races.drop()
             self.restore()
 
     def _change_machine(self) -> None:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
         if self._racing and self._fuzzing and not self._restore_each:
             self._races_left = _RACES
-            self._ahead = None
         self.restore()
 
     def race_from_now_on(self) -> None:
         """Have all further programs make calls on several threads, to measure how fast that is."""
         self._races_left = _WITHOUT_END
-        self._ahead = None
         self.restore()
 
     def _compare(self, program: bytes) -> None:
@@ -271,9 +321,9 @@ class Loop:
                 self._contexts.append(number)
         equip_contexts(self.channel, self._contexts)
 
-    def mutate_ahead(self, asked: bytes) -> None:
-        """Make a program while another one runs, to have it ready."""
-        self._ahead = self._make(asked, PROGRAM_SIZE // 8)
+    def prepare(self, asked: bytes) -> None:
+        """Make programs while others run, to have them ready."""
+        (self._races if self._races_left else self._supply).fill(asked)
 
     def await_guest(self) -> bool:
         """Wait for the program to end; False when the guest is lost."""

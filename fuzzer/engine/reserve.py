@@ -22,6 +22,8 @@ from fuzzer.program.wire import split
 _EAGER, _LAZY = 0.5, 0.04
 _PATIENCE = 500
 _WRITE_EVERY = 256
+# Programs that were taken and may not have run yet: more than two batches.
+_RECENT = 256
 
 
 class Reserve:
@@ -40,7 +42,7 @@ class Reserve:
         self._tried: list[str] = []
         self._spent = 0.0
         self._barren = 0
-        self._last: bytes | None = None
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
 
     def take(self, total: float) -> bytes | None:
         """Return a program to run now, or None.
@@ -56,15 +58,16 @@ class Reserve:
             if len(self._tried) >= _WRITE_EVERY or not self._names:
                 self.write()
             with contextlib.suppress(OSError):
-                self._last = (self._directory / name).read_bytes()
-                self._spent += cost_of(split(self._last))
+                program = (self._directory / name).read_bytes()
+                self._recent.append(program)
+                self._spent += cost_of(split(program))
                 self._barren += 1
-                return self._last
+                return program
         return None
 
     def note(self, program: bytes) -> None:
         """Take note that a program, of the reserve or not, covers something new."""
-        if program == self._last:
+        if program in self._recent:
             self._barren = 0
 
     def write(self) -> None:

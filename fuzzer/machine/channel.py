@@ -21,7 +21,7 @@ from fuzzer.program.batch import pack
 from fuzzer.program.comparison import Comparison
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 3
+VERSION = 4
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -29,6 +29,7 @@ PROGRAM, PROGRAM_SIZE = 0x4000, 0x10000
 OUTPUT, OUTPUT_SIZE = 0x14000, 0x20000
 LOG, LOG_SIZE = 0x34000, 0x40000
 COUNTERS, COUNTERS_SIZE = 0x80000, 0x40000
+SEEN, SEEN_SIZE = 0xC0000, 0x40000
 TABLE, TABLE_SIZE = 0x400000, 0x400000
 BULK, BULK_SIZE = 0x800000, 0x800000
 MAX_CALLS = 128
@@ -37,7 +38,7 @@ CALL_COMPARISONS = 512
 
 FLAG_TSC = 0x1
 FLAG_COMPARE = 0x2
-FLAG_STOP = 0x4
+FLAG_NEW = 0x4
 
 
 class Command(enum.IntEnum):
@@ -50,6 +51,7 @@ class Command(enum.IntEnum):
     LOOP = 5
     SHELL = 6
     EXEC = 7
+    BATCH = 8
 
 
 class Status(enum.IntEnum):
@@ -104,6 +106,8 @@ class Header(ctypes.Structure):
         ("tsc", ctypes.c_uint64),
         ("current_call", ctypes.c_uint32),
         ("exec_status", ctypes.c_int32),
+        ("batch_at", ctypes.c_uint32),
+        ("batch_new", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -153,8 +157,9 @@ _REQUEST = Header.req_seq.offset // 4
 _COMMAND = Header.command.offset // 4
 _FLAGS = Header.flags.offset // 4
 _LENGTH = Header.length.offset // 4
+_BATCH_AT = Header.batch_at.offset // 4
 _DONE = Header.done_seq.offset // 4
-_RUN = int(Command.RUN)
+_RUN, _BATCH = int(Command.RUN), int(Command.BATCH)
 
 # Looks at the answer before the first sleep; about 2 µs.
 _LOOKS = 32
@@ -262,18 +267,34 @@ class Channel:
         words[_LENGTH] = length
         words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
 
-    def post_batch(self, programs: Sequence[bytes]) -> None:
-        """Start several programs, which run one after the other and share a log.
+    def post_batch(self, programs: Sequence[bytes], *, until_new: bool = False) -> None:
+        """Start several programs, which run one after the other.
+
+        They end with the first after which the kernel says something or a call
+        was interrupted; with ``until_new`` also with the first that covers what
+        :meth:`write_seen` does not know, for which all counters must be 0.
+        ``header.batch_at`` is the number of the last that ran, whose results
+        and counters are in the channel, ``header.batch_new`` whether it covered
+        something new.
 
         Raises:
             BadInputError: they do not fit the channel.
         """
         packed = pack(programs)
-        if len(packed) > BULK_SIZE:
-            raise BadInputError(f"{len(packed)} bytes of programs, at most {BULK_SIZE} fit")
-        self.memory[BULK : BULK + len(packed)] = packed
-        self.header.loop_count = 1
-        self.post(Command.LOOP, len(packed))
+        length = len(packed)
+        if length > BULK_SIZE:
+            raise BadInputError(f"{length} bytes of programs, at most {BULK_SIZE} fit")
+        self.memory[BULK : BULK + length] = packed
+        words = self._words
+        words[_FLAGS] = words[_FLAGS] & ~FLAG_NEW | (FLAG_NEW if until_new else 0)
+        words[_BATCH_AT] = 0  # should the guest be gone already
+        words[_COMMAND] = _BATCH
+        words[_LENGTH] = length
+        words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
+
+    def write_seen(self, features: int, count: int) -> None:
+        """Let the executor know what is not new: the features of ``count`` counters."""
+        self.memory[SEEN : SEEN + count] = features.to_bytes(count, "little")
 
     def post_comparing(self, program: bytes) -> None:
         """Start a program whose comparisons are wanted, see :meth:`comparisons`.

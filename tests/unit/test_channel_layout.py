@@ -19,7 +19,7 @@ from fuzzer.target.header import read_header
 HEADER = project_root() / "vm" / "channel.h"
 
 # Names that differ; all others are the header's without CH_.
-_NAMES = {"FLAG_TSC": "CH_F_TSC", "FLAG_COMPARE": "CH_F_COMPARE", "FLAG_STOP": "CH_F_STOP"}
+_NAMES = {"FLAG_TSC": "CH_F_TSC", "FLAG_COMPARE": "CH_F_COMPARE", "FLAG_NEW": "CH_F_NEW"}
 
 _PROGRAM = {
     "W_N_FILES": program.N_FILES,

@@ -107,7 +107,7 @@ class FakeExactMachine:
 
     def __init__(self, programs: list[bytes], shows: Callable[[list[bytes]], bool]) -> None:
         self._programs, self._shows = programs, shows
-        self.header = SimpleNamespace(programs=7)
+        self.header = SimpleNamespace(batch_at=0)
         self.channel = self
 
     def __enter__(self) -> FakeExactMachine:
@@ -124,7 +124,7 @@ class FakeExactMachine:
     def finish(self, timeout: float) -> Run:
         splats = False
         for number in range(1, len(self._programs) + 1):
-            self.header.programs += 1
+            self.header.batch_at = number - 1
             splats = self._shows(self._programs[:number])
             if splats:
                 break
@@ -146,7 +146,7 @@ class FakeExactGuest:
     def __init__(self, shows: Callable[[list[bytes]], bool]) -> None:
         self._shows = shows
         self._posted: list[bytes] = []
-        self.header = SimpleNamespace(flags=0, programs=7)
+        self.header = SimpleNamespace(flags=0)
 
     def post_program(self, program: bytes) -> None:
         self._posted = [program]

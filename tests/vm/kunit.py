@@ -37,6 +37,7 @@ def take_coverage(config: pytest.Config, output: dict[str, object]) -> None:
     if table := output.get(_OUTPUT):
         config.stash[COVERAGE_TABLE] = str(table)
 
+
 _GCOV = "/sys/kernel/debug/gcov"
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _CASES = re.compile(r"struct kunit_case (\w+)\[\]\s*=\s*\{(.*?)\n\};", re.DOTALL)

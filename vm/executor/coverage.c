@@ -18,6 +18,49 @@ static __thread int kcov = -1;
 static __thread uint64_t *recorded;
 static __thread size_t capacity;
 
+/* The counters that are not 0, each once. */
+static uint32_t touched[CH_COUNTERS_SIZE];
+static uint32_t n_touched;
+
+static void touch(uint32_t counter)
+{
+	uint32_t n = __atomic_fetch_add(&n_touched, 1, __ATOMIC_RELAXED);
+
+	if (n < CH_COUNTERS_SIZE)
+		touched[n] = counter;
+}
+
+/* A program begins, with all counters at 0. */
+void coverage_begin(void)
+{
+	n_touched = 0;
+}
+
+/* Whether a counter is in a bucket in which the host has not seen it. */
+bool coverage_is_new(void)
+{
+	static const uint8_t bucket[CH_COUNTER_MAX + 1] = {
+		0, 1, 2, 4, 8, 8, 8, 8, 16
+	};
+	const uint8_t *counters = channel + CH_COUNTERS;
+	const uint8_t *seen = channel + CH_SEEN;
+
+	for (uint32_t i = 0; i < n_touched && i < CH_COUNTERS_SIZE; i++)
+		if (bucket[counters[touched[i]]] & ~seen[touched[i]])
+			return true;
+	return false;
+}
+
+/* Set the counters of the last program to 0. */
+void coverage_clear(void)
+{
+	uint8_t *counters = channel + CH_COUNTERS;
+
+	for (uint32_t i = 0; i < n_touched && i < CH_COUNTERS_SIZE; i++)
+		counters[touched[i]] = 0;
+	n_touched = 0;
+}
+
 /* Record the calling thread from now on; NULL if the kernel cannot. */
 uint64_t *coverage_open(size_t entries)
 {
@@ -83,8 +126,10 @@ void coverage_fold(uint64_t *cover)
 		uint64_t offset = cover[i + 1] - base;
 		uint32_t block = offset < length ? table[offset] : 0;
 
-		if (block && counters[block - 1] < CH_COUNTER_MAX)
-			counters[block - 1]++;
+		if (!block || counters[block - 1] >= CH_COUNTER_MAX)
+			continue;
+		if (!counters[block - 1]++)
+			touch(block - 1);
 	}
 	header->n_pcs += n;
 	coverage_drop(cover);
@@ -122,8 +167,10 @@ void coverage_fold_context(const uint64_t *cover, size_t first, uint32_t context
 		uint32_t block = offset < length ? table[offset] : 0;
 		uint32_t hash = (block + context * 0x9e3779b1u) * 0x85ebca6bu;
 
-		if (block)
-			counters[hash >> 19] = 1;
+		if (!block || counters[hash >> 19])
+			continue;
+		counters[hash >> 19] = 1;
+		touch(header->n_counters + (hash >> 19));
 	}
 }
 

@@ -44,7 +44,10 @@ void log_drain(void);
 /* coverage.c: KCOV, for each thread */
 uint64_t *coverage_open(size_t entries);
 void coverage_drop(uint64_t *cover);
+void coverage_begin(void);
 void coverage_fold(uint64_t *cover);
+bool coverage_is_new(void);
+void coverage_clear(void);
 uint32_t coverage_context(const struct w_call *call);
 size_t coverage_count(const uint64_t *cover);
 void coverage_fold_context(const uint64_t *cover, size_t first,
@@ -119,6 +122,7 @@ int part_run(const struct step *steps, uint32_t first, uint32_t end,
 /* program.c: wire programs */
 void program_open(void);
 void program_run(const uint8_t *program, size_t length);
+int program_batch(const uint8_t *batch, size_t length);
 int program_loop(const uint8_t *batch, size_t length, uint32_t count);
 
 /* execute.c: other programs */

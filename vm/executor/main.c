@@ -128,6 +128,8 @@ static int obey(void)
 	case CH_LOOP:
 		return program_loop(channel + CH_BULK, header->length,
 				    header->loop_count);
+	case CH_BATCH:
+		return program_batch(channel + CH_BULK, header->length);
 	case CH_SHELL:
 		start_shell();
 		return 0;

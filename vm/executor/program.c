@@ -109,6 +109,7 @@ void program_run(const uint8_t *program, size_t length)
 	header->programs++;
 	header->n_pcs = 0;
 	output_used = 0;
+	coverage_begin();
 	coverage_drop(cover);
 	open_first_file();
 	error = run_calls(program, length,
@@ -152,15 +153,46 @@ int program_loop(const uint8_t *batch, size_t length, uint32_t count)
 			program_run(batch + at, size);
 			calls += header->n_results;
 			at += size;
-			if (header->flags & CH_F_STOP &&
-			    (header->log_length || header->status))
-				goto end;
 		}
 	}
-end:
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	header->loop_ns = (end.tv_sec - start.tv_sec) * 1000000000ull +
 			  end.tv_nsec - start.tv_nsec;
 	header->loop_calls = calls;
+	return 0;
+}
+
+/*
+ * Run a batch's programs one after the other, up to the first after which
+ * there is something to look at: the kernel said something, a call did not
+ * end by itself, or with CH_F_NEW the counters, which must be 0 before, show
+ * what the host has not seen. They are those of the last program that ran.
+ */
+int program_batch(const uint8_t *batch, size_t length)
+{
+	uint64_t calls = 0;
+	uint32_t n = 0;
+
+	header->batch_at = 0;
+	header->batch_new = 0;
+	header->loop_calls = 0;
+	for (size_t at = 0; at + 4 <= length; n++) {
+		uint32_t size;
+
+		memcpy(&size, batch + at, 4);
+		at += 4;
+		if (size > length - at)
+			return fail(EINVAL, "the batch is cut short");
+		if (n)
+			coverage_clear();
+		header->batch_at = n;
+		program_run(batch + at, size);
+		calls += header->n_results;
+		header->loop_calls = calls;
+		at += size;
+		header->batch_new = header->flags & CH_F_NEW && coverage_is_new();
+		if (header->batch_new || header->log_length || header->status)
+			break;
+	}
 	return 0;
 }
