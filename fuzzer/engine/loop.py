@@ -134,7 +134,7 @@ class Loop:
         self._parents = Parents(random.Random(options.seed + 1))
         self._asked: bytes | None = None
         self._supply = Supply(self._make)
-        self._races = Supply(lambda _: self._mutator.race(self._parents.any(), _LONGEST))
+        self._races = Supply(self._make_race)
         # What libFuzzer is about to run: the end of a batch, or a program of its own.
         self._batch: list[bytes] = []
         self._found: deque[bytes] = deque()
@@ -156,7 +156,7 @@ class Loop:
         if not self._races_left:
             chosen = self._found.popleft() if self._found else self._intake.take()
             if chosen:
-                self._parents.spend(chosen)
+                self._parents.spend(cost_of(split(chosen)))
                 return chosen[:max_size]
         supply = self._races if self._races_left else self._supply
         self._batch = supply.take(data, self._room())
@@ -171,11 +171,13 @@ class Loop:
             room = min(room, self.options.runs - self.statistics.counts.programs)
         return max(1, room)
 
-    def _make(self, asked: bytes) -> bytes:
-        """Return a program to run, made of the one libFuzzer asks for or of another."""
+    def _make(self, asked: bytes) -> tuple[bytes, float]:
+        """Return a program to run and its cost, made of the one libFuzzer asks for or another."""
         mutator = self._mutator
+        chunks = None
         if not self._by_coverage:
             made = mutator.mutate(mutator.fresh(), _LONGEST, slow=self._parents.may_be_slow)
+            chunks = mutator.chunks
         elif chosen := self._reserve.take(self._parents.total):
             made = chosen
         elif self._hinting and (hinted := self._hinting.take(self._parents)):
@@ -183,8 +185,14 @@ class Loop:
         else:
             parent = self._parents.choose(asked)
             made = mutator.mutate(parent.program, _LONGEST, slow=parent.slow)
-        self._parents.spend(made)
-        return made
+            chunks = mutator.chunks
+        cost = cost_of(split(made) if chunks is None else chunks)
+        self._parents.spend(cost)
+        return made, cost
+
+    def _make_race(self, asked: bytes) -> tuple[bytes, float]:
+        made = self._mutator.race(self._parents.any(), _LONGEST)
+        return made, cost_of(split(made))
 
     def run_one(self, data: bytes) -> None:
         """libFuzzer's callback: run a program, or the batch that it is the last of."""

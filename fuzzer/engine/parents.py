@@ -88,9 +88,8 @@ class Parents:
                 return program
         return self._random.choice(self._cheap) if self._cheap else b""
 
-    def spend(self, program: bytes) -> None:
-        """Take note that a program runs."""
-        cost = cost_of(split(program))
+    def spend(self, cost: float) -> None:
+        """Take note that a program of such a cost runs."""
         self._total += cost
         if cost >= SLOW:
             self._slow += cost

@@ -16,9 +16,12 @@ _MOST = 64
 
 
 class Supply:
-    """Programs to run, in order. ``make(asked)`` makes one of what libFuzzer asks for."""
+    """Programs to run, in order.
 
-    def __init__(self, make: Callable[[bytes], bytes]) -> None:
+    ``make(asked)`` makes one of what libFuzzer asks for, and returns it with its cost.
+    """
+
+    def __init__(self, make: Callable[[bytes], tuple[bytes, float]]) -> None:
         self._make = make
         self._ready: deque[tuple[bytes, float]] = deque()
         self._cost = 0.0
@@ -26,10 +29,9 @@ class Supply:
     def fill(self, asked: bytes) -> None:
         """Make programs until there is a batch of them."""
         while self._cost < BATCH_COST and len(self._ready) < _MOST:
-            program = self._make(asked)
-            cost = cost_of(split(program))
-            self._ready.append((program, cost))
-            self._cost += cost
+            made = self._make(asked)
+            self._ready.append(made)
+            self._cost += made[1]
 
     def take(self, asked: bytes, most: int) -> list[bytes]:
         """Return the next batch: at least one program, ``most`` at most."""

@@ -107,6 +107,9 @@ class Mutator:
         self._reloads = not target.module.builtin
         self.slowed = False
         """Whether the last program was made to take long."""
+        self.chunks: list[bytes] = []
+        """The calls of the last program that :meth:`mutate` made."""
+        self._parent: tuple[bytes, list[bytes]] = (b"", [])
         self._noted: list[list[bytes]] = []
         self._n_noted = 0
         weighted: tuple[tuple[Callable[[list[bytes], int], None], int], ...] = (
@@ -150,7 +153,10 @@ class Mutator:
             raise ValueError(f"max_size is {max_size}; at least 1 byte is needed")
         max_size = min(max_size, MAX_PROGRAM_SIZE)
         rand, table = self._random, self._table
-        chunks = split(data)
+        # Often several are made of one.
+        if data != self._parent[0]:
+            self._parent = (data, split(data))
+        self.chunks = chunks = self._parent[1].copy()
         if len(chunks) > self._max:
             del chunks[self._max :]
         if not chunks:

@@ -42,7 +42,7 @@ def test_long_and_slow_programs_have_their_shares() -> None:
     spent = {SHORT: 0.0, LONGER: 0.0, RELOAD: 0.0}
     for number in range(30_000):
         chosen = parents.choose((SHORT, LONGER, RELOAD)[number % 3]).program
-        parents.spend(chosen)
+        parents.spend(cost_of(split(chosen)))
         spent[chosen] += cost(chosen)
     total = sum(spent.values())
     assert 0.25 < spent[LONGER] / total < 0.35

@@ -15,9 +15,13 @@ SLOW = encode((Call(Op.SLEEP, arg=50),))
 PLENTY = 1000
 
 
+def costed(program: bytes) -> tuple[bytes, float]:
+    return program, cost_of(split(program))
+
+
 def numbered() -> Supply:
     numbers = itertools.count()
-    return Supply(lambda asked: encode((Call(Op.READ, arg=next(numbers)),)) + asked)
+    return Supply(lambda asked: costed(encode((Call(Op.READ, arg=next(numbers)),)) + asked))
 
 
 def test_programs_come_in_the_order_they_were_made_in() -> None:
@@ -35,7 +39,7 @@ def test_a_batch_has_at_most_what_was_asked_for_and_at_least_one() -> None:
 
 def test_a_batch_takes_so_long_and_no_longer() -> None:
     long = SMALL * 40
-    supply = Supply(lambda asked: long)
+    supply = Supply(lambda asked: costed(long))
     batch = supply.take(b"", PLENTY)
     cost = cost_of(split(long))
     assert BATCH_COST <= len(batch) * cost < BATCH_COST + cost
@@ -43,12 +47,12 @@ def test_a_batch_takes_so_long_and_no_longer() -> None:
 
 def test_a_slow_program_ends_its_batch() -> None:
     programs = itertools.chain([SMALL, SLOW], itertools.repeat(SMALL))
-    supply = Supply(lambda asked: next(programs))
+    supply = Supply(lambda asked: costed(next(programs)))
     assert supply.take(b"", PLENTY) == [SMALL, SLOW]
 
 
 def test_they_are_made_of_what_is_asked_for_when_they_are_made() -> None:
-    supply = Supply(lambda asked: SMALL + asked)
+    supply = Supply(lambda asked: costed(SMALL + asked))
     supply.fill(SLOW)
     assert supply.take(SMALL, 1) == [SMALL + SLOW]
 
@@ -63,9 +67,9 @@ def test_what_did_not_run_is_next() -> None:
 def test_nothing_is_made_while_there_is_a_batch() -> None:
     made: list[bytes] = []
 
-    def make(asked: bytes) -> bytes:
+    def make(asked: bytes) -> tuple[bytes, float]:
         made.append(SMALL)
-        return SMALL
+        return costed(SMALL)
 
     supply = Supply(make)
     supply.fill(b"")
