@@ -82,9 +82,13 @@ def _minimized(
 
 
 def _size(reproducer: Reproducer) -> str:
-    text = f"{len(split(reproducer.program))} calls, {len(reproducer.program)} bytes"
-    before = len(reproducer.history)
-    return f"{text}, {before} programs before it" if before else text
+    calls, before = len(split(reproducer.program)), len(reproducer.history)
+    text = f"{_count(calls, 'call')}, {_count(len(reproducer.program), 'byte')}"
+    return f"{text}, {_count(before, 'program')} before it" if before else text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def _write(found: Minimized, crash: Crash | None, target: Target, output: Path | None) -> None:
@@ -103,7 +107,8 @@ def _tell(start: Reproducer, found: Minimized) -> None:
     effort = found.effort
     say(f"from {_size(start)} to {_size(found.reproducer)}")
     say(
-        f"in {found.seconds:.1f} s, {effort.runs} runs on {effort.restores} machines"
+        f"in {found.seconds:.1f} s, {_count(effort.runs, 'run')} on "
+        f"{_count(effort.restores, 'machine')}"
         + ("" if found.complete else "; time was over before everything was tried")
     )
     say(
