@@ -331,6 +331,8 @@ class Campaign:
                 splat = first_impression(sighting)
                 if any(sighting.title in crash.sighted_as for crash in store.all()):
                     continue
+                if not path.exists():
+                    continue  # the judge has just stored it
                 store.put(
                     Crash(
                         title=splat.title,
@@ -347,6 +349,7 @@ class Campaign:
                         program=sighting.program,
                         history=sighting.history,
                         first_run=(*sighting.history, sighting.program),
+                        log=sighting.log,
                     ),
                     self._subject.target,
                 )

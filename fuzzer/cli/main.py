@@ -144,6 +144,14 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--workdir", type=Path, metavar="DIR", help="[work/TARGET, work/TARGET-BUG]")
     run.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
     run.add_argument(
+        "--known",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="crashes stored there do not count for the exit code; may be repeated",
+    )
+    run.add_argument(
         "--exact",
         action="store_true",
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",

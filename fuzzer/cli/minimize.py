@@ -31,11 +31,6 @@ def command(options: argparse.Namespace) -> int:
     crash = stored_crash(options) if path.is_dir() else None
     store = CrashStore(path.resolve().parent)
     in_place = crash is not None and options.output is None
-    if crash and in_place and store.path(crash.title) != path.resolve():
-        raise BadInputError(
-            f"{path}: not named as its crash is, {store.path(crash.title).name}. "
-            "Rename it, or give -o FILE"
-        )
     subject = subject_of(options)
     start = (
         Reproducer(crash.program, crash.history)
@@ -50,7 +45,7 @@ def command(options: argparse.Namespace) -> int:
         print("not reproduced")
         return int(ExitCode.NOTHING_FOUND)
     if crash and in_place:
-        store.put(with_minimal(crash, found), subject.target)
+        store.put_at(path.resolve(), with_minimal(crash, found), subject.target)
     _write(found, crash, subject.target, options.output)
     _tell(start, found)
     return int(ExitCode.FOUND)

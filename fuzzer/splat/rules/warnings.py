@@ -79,7 +79,7 @@ HEADED = (
         family=Family.CONTEXT,
         hint="preempt leak",
         score=25,
-        example="timer: drv_tick+0x0/0x20 [drv] preempt leak: 00000101 -> 00000102",
+        example="timer: drv_guilty+0x0/0x20 [drv] preempt leak: 00000101 -> 00000102",
         absorbs="warning",
         site=r"^timer: ([\w.]+)\+",
     ),
