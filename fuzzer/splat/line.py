@@ -10,7 +10,7 @@ on CPU 0, ``[   T27]`` for task 27.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # "2026-11-25T06:00:00.123456+01:00 host kernel: ", "Nov 25 06:00:00 host kernel: ".
@@ -33,8 +33,7 @@ _STAMP = re.compile(
 _LATE_STAMP = re.compile(r"(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """``raw`` is the line as it was, without its end; ``text`` what the kernel said.
 
     ``caller`` is the caller id, as ``T27``; ``stamped`` tells that the line had a

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from fuzzer.splat.frames import parse_frame
 from fuzzer.splat.line import Line, parse_line
+from fuzzer.splat.plain import plain_line
 from fuzzer.splat.rules import OWN_STACK, Rule, first_match
 
 MAX_LINES = 400
@@ -154,6 +155,33 @@ class Splitter:
             done += self._give_up(line.number)
         self._lead.append(line)
         return done
+
+    def take_plain(self, block: bytes, position: int, number: int) -> tuple[int, int]:
+        """Take the lines from ``position`` on that are plainly part of the only report going on.
+
+        Does with them what :meth:`feed` would do. ``number`` is that of the last line
+        before. Returns where the first line is that must be fed, and the last number taken.
+        """
+        if len(self._open) != 1 or self._helpers:
+            return position, number
+        ((caller, going),) = self._open.items()
+        lines = going.report.lines
+        if going.ended or not (going.stack and going.report.first.stamped):
+            return position, number
+        if len(lines) - going.parts >= _PATIENCE:
+            return position, number
+        match_line = plain_line(caller).match
+        match = match_line(block, position)
+        while match and len(lines) < MAX_LINES:
+            number += 1
+            raw, text = match.groups()
+            lines.append(Line(number, raw.decode(), text.decode(), caller, True))
+            position = match.end()
+            match = match_line(block, position)
+        if going.last_seen < number == lines[-1].number:
+            going.last_seen, going.parts = number, len(lines)
+            self._lead.extend(lines[-3:])
+        return position, number
 
     def finish(self) -> list[Report]:
         """The log is over: return what was going on, oldest first."""

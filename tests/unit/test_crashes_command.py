@@ -59,9 +59,9 @@ def test_titles_of_one_bug_are_marked_as_such(
     record.pop("signature", None)
     (second / "crash.json").write_text(json.dumps(record))
     report = (second / "report.txt").read_text()
-    start = report.index("[", report.index("Call Trace") - 40)
-    fault = "[    1.000000] BUG: unable to handle page fault for address: ffffc90000201000\n"
-    (second / "report.txt").write_text(fault + report[start:])
+    stamp = report[report.rindex("\n", 0, report.index("Call Trace")) + 1 :].split(" Call")[0]
+    fault = f"{stamp} BUG: unable to handle page fault for address: ffffc90000201000\n"
+    (second / "report.txt").write_text(fault + report[report.index(f"{stamp} Call") :])
     assert main(["crashes", str(stored)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:3] for line in lines] == ["[1]", "[2]", "[3]", "[4]"]
