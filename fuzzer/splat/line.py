@@ -29,6 +29,8 @@ _STAMP = re.compile(
     (?:\ ?\[\ *(?P<caller>[TC]\d+)\])?\ ?""",
     re.VERBOSE,
 )
+# What nearly all logs have, and nothing else to take off.
+_PLAIN = re.compile(r"\[ *\d+\.\d{6}\](?:\[ *(?P<caller>[TC]\d+)\])? (?![^\x1b]*\x1b| *\[ *[TC]\d)")
 # A stamp in the middle of a line: somebody wrote a prompt or a word without a newline.
 _LATE_STAMP = re.compile(r"(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ")
 
@@ -56,6 +58,8 @@ def decode_line(raw: bytes) -> str:
 
 def parse_line(raw: str, number: int = 0) -> Line:
     """Take a line apart. Any text is a line; ``number`` is where it was, from 1."""
+    if plain := _PLAIN.match(raw):
+        return Line(number, raw, raw[plain.end() :].rstrip("\r\n"), plain["caller"], True)
     rest = raw.rstrip("\r\n").lstrip("\0\r")
     if "\x1b" in rest:
         rest = _COLOUR.sub("", rest)

@@ -6,23 +6,25 @@ from __future__ import annotations
 import hashlib
 import re
 
+from fuzzer.splat.plain import is_dump
 from fuzzer.splat.splitter import Report
 
-# Kernel addresses, process numbers, and lines that neither title, place nor severity are
-# taken from. Other numbers stay: sizes, offsets, addresses near zero say how bad it is.
+# Kernel addresses and process numbers. Other numbers stay: sizes, offsets, addresses near zero
+# say how bad it is.
 _VOLATILE = re.compile(
-    r"""\bffff[0-9a-f]{12}\b
-    |\bPID:\ \d+|\bCPU:\ \d+|(?<=/)\d+(?=:?$)|\btask\ \d+|\bcpu\ \d+|\[\#\d+\]
-    |^R(?!IP)[A-Z0-9]{2}:.*|^(?:[FCDE]S|CR2|DR\d|Code|PKRU|raw|flags|page):.*
-    |^(?:irq\ event|hardirqs\ last|softirqs\ last)\ .*
-    |^[ >]ffff[0-9a-f]{12}:\ .*""",
-    re.VERBOSE | re.MULTILINE,
+    r"\bffff[0-9a-f]{12}\b|\b(?:PID:|CPU:|task|cpu) \d+|(?<=/)\d+(?=:?$)|\[#\d+\]"
 )
 
 
 def look_of(report: Report) -> bytes:
     """Return a hash: reports with the same one have the same title, signature and severity."""
-    text = "\n".join([line.text for line in report.lines[report.lead :]])
-    look = _VOLATILE.sub("~", text)
-    told = f"{report.mixed:d}{report.cut:d}{look}"
-    return hashlib.blake2b(told.encode(errors="replace"), digest_size=16).digest()
+    parts = [f"{report.mixed:d}{report.cut:d}"]
+    for line in report.lines[report.lead :]:
+        text = line.text
+        if text[:1] == " " and "+0x" in text:
+            parts.append(text)
+        elif is_dump(text):
+            parts.append("~")
+        else:
+            parts.append(_VOLATILE.sub("~", text))
+    return hashlib.blake2b("\n".join(parts).encode(errors="replace"), digest_size=16).digest()

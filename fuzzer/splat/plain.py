@@ -11,22 +11,51 @@ from __future__ import annotations
 import functools
 import re
 
-# None of these can have a hint of a rule in it, or end a report. Upper case is that of
-# registers' names.
-_TEXT = rb"""
-    (?:\ +(?:\?\ )?[A-Za-z_][\w.$]*\+0x[0-9a-f]+/0x[0-9a-f]+(?:\ \[\w+\])?
-    |\ +</?(?:TASK|IRQ|NMI)>
-    |R(?!IP)[A-DS0-9][0-9A-DPXI]:\ [0-9a-f:RABCDSIPXEFLG\ ]+
-    |[FCDE]S:[0-9a-f():knlGESCR\ ]+|CR2:[0-9a-f:CR\ ]+|DR[0-7]:[0-9a-f:DR\ ]+|PKRU:\ [0-9a-f]+
-    |Code:[0-9a-f<>\ ]+
-    |[\ >]ffff[0-9a-f]{12}:(?:\ [0-9a-f]{2})+
+# None of these can have the hint of a rule in it, or end a report.
+_FRAME = rb"""\ +(?:\?\ )?[A-Za-z_][\w.$]{0,200}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}(?:\ \[\w+\])?"""
+# What neither title, place nor severity is taken from. Upper case is that of registers' names.
+_DUMP = rb"""R(?!IP)[A-DS0-9][0-9A-DPXI]:\ [0-9a-f:RABCDSIPXEFLGO_\ ]{1,300}
+    |[CDEF]S:[0-9a-f():knlGCDERS\ ]{1,300}|CR2:[0-9a-f:CR\ ]{1,300}
+    |DR[0-7]:[0-9a-f:DR\ ]{1,300}|PKRU:\ [0-9a-f]{1,16}
+    |Code:[0-9a-f<>\ ]{1,300}
+    |[\ >]ffff[0-9a-f]{12}:(?:\ [0-9a-f]{2}){1,64}
     |\ +\^
-    )?"""
+    |irq\ event\ stamp:\ \d+
+    |(?:hard|soft)irqs\ last\ +(?:en|dis)abled\ at\ \(\d+\):\ [\w+/.<>\[\]\ ]{1,80}
+    |raw:\ [0-9a-f\ ]{1,300}|flags:\ [0-9a-fx]{1,300}\([a-z0-9=|_]{0,300}\)
+    |page:\ refcount:[a-z0-9:_\ ]{1,300}"""
+_FIXED = rb"""\ </?(?:TASK|IRQ|NMI)>|Call\ Trace:|Tainted:\ \[[A-Z]\]=[A-Z]{1,300}_MODULE
+    |CPU:\ \d+\ UID:\ \d+\ PID:\ \d+\ Comm:\ [a-z0-9_/:.-]{1,16}
+        \ (?:Not\ tainted|Tainted:\ G[A-Z\ ]{0,40})\ +\d[\w.+-]{0,100}\ \#\d+\ ?
+    |RIP:\ 0010:[A-Za-z_][\w.$]{0,200}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}(?:\ \[\w+\])?
+    |Memory\ state\ around\ the\ buggy\ address:
+    |The\ buggy\ address\ belongs\ to\ the\ (?:object|physical\ page)[a-z0-9\ :]{0,80}"""
+
+
+_DUMP_TEXT = re.compile(_DUMP.decode(), re.VERBOSE)
+_STAMP = re.compile(r"(\[[ \d]*\.\d+\])(\[ *[TC]\d+\])? ")
+
+
+def is_dump(text: str) -> bool:
+    """Tell whether a line's text is of registers or memory: it differs each time."""
+    return _DUMP_TEXT.match(text) is not None
 
 
 @functools.lru_cache(maxsize=256)
-def plain_line(caller: str | None) -> re.Pattern[bytes]:
-    """Return the pattern of such a line of a caller; group 1 is the line, group 2 its text."""
-    who = rb"\[\ *" + caller.encode() + rb"\]" if caller else b""
-    stamp = rb"\[\ *\d+\.\d+\]" + who
-    return re.compile(rb"(" + stamp + rb"\ (" + _TEXT + rb"))\r?\n", re.VERBOSE)
+def _run(stamp: int, who: str) -> re.Pattern[bytes]:
+    text = b"(?:" + b"|".join((_FRAME, _DUMP, _FIXED)) + b")?"
+    line = rb"\[[\ \d.]{%d}\]" % (stamp - 2) + re.escape(who.encode()) + rb"\ " + text
+    return re.compile(rb"(?:" + line + rb"\n)*+", re.VERBOSE)
+
+
+def plain_lines(block: bytes, position: int, before: str) -> tuple[list[str], int]:
+    """Return the plain lines that follow one of the same caller, and the length of their stamps.
+
+    ``before`` is that line as the log has it; without a stamp there are none.
+    """
+    stamp = _STAMP.match(before)
+    if stamp is None:
+        return [], 0
+    run = _run(len(stamp[1]), stamp[2] or "").match(block, position)
+    assert run is not None
+    return run[0].decode().split("\n")[:-1], stamp.end()
