@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from fuzzer.campaign.reducing import splat_of, with_minimal
+from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.minimize import Minimized, Minimizer
@@ -92,9 +93,10 @@ def _write(found: Minimized, crash: Crash | None, target: Target, output: Path |
     if output is None:
         print(text, end="")
     elif output.suffix == ".prog":
-        output.write_text(f"# {crash.title if crash else found.splat.title}\n{text}")
+        title = crash.title if crash else found.splat.title
+        write_whole(output, f"# {title}\n{text}".encode())
     else:
-        output.write_bytes(program)
+        write_whole(output, program)
 
 
 def _tell(start: Reproducer, found: Minimized) -> None:

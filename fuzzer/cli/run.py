@@ -22,6 +22,7 @@ from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.undescribed import LEARNED, describe, known_ioctls, learned
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.mechanisms import mechanisms_of
+from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import CrashStore
@@ -119,7 +120,7 @@ def _write_learned(workdir: Workdir, guest: Guest) -> None:
     programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
-    path.write_text(learned(guest.target, map(decode, programs), known))
+    write_whole(path, learned(guest.target, map(decode, programs), known).encode())
     print(f"what was learned of the device is in {path}, to be edited")
 
 

@@ -207,9 +207,10 @@ class CrashStore:
                 (partial / _FIRST_RUN).write_bytes(batch.pack(crash.first_run))
             write_bundle(partial, crash, target)
             (partial / _RECORD).write_text(_to_json(crash))
-        except OSError:
+        except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
+            # That of the partial one is gone, and of no interest.
+            raise OSError(error.errno, error.strerror, str(final)) from error
         old = self.directory / f".{final.name}.{os.getpid()}.old"
         if final.exists():
             final.rename(old)
