@@ -14,7 +14,7 @@ import pytest
 
 from fuzzer.bench.endtoend import Window
 from fuzzer.bench.instructions import InstructionCount, bench_programs
-from fuzzer.bench.logspeed import LogSpeed, measure_log_speed, quiet_log
+from fuzzer.bench.logspeed import LogSpeed, flood_log, measure_log_speed, quiet_log
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.result import (
     BenchResult,
@@ -31,6 +31,7 @@ from fuzzer.machine.channel import Channel, Command
 from fuzzer.machine.kernel import STANDARD
 from fuzzer.paths import project_root
 from fuzzer.splat.scan import scan
+from fuzzer.splat.triage import Triage
 from fuzzer.target.target import Target, load_target
 
 
@@ -139,6 +140,16 @@ def test_the_log_that_is_searched_has_no_report_and_the_speed_is_a_ratio() -> No
     speed = measure_log_speed(3000)
     assert speed.size == len(quiet_log(3000))
     assert speed.ratio == pytest.approx(speed.mb_s / speed.lines_mb_s)
+    assert speed.flood_mb_s > 0
+
+
+def test_the_flood_that_is_measured_is_of_one_bug() -> None:
+    log = flood_log(500)
+    triage = Triage()
+    triage.add_log("flood", [log])
+    (finding,) = triage.findings()
+    assert finding.record.title == "KASAN: slab-use-after-free Read in drv_last"
+    assert finding.count == log.count(b"BUG: KASAN") > 5
 
 
 def test_bench_programs_beside_the_target_are_used(tmp_path: Path) -> None:
