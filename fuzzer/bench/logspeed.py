@@ -116,7 +116,7 @@ def flood_log(lines: int = _LINES // _FLOOD_SHARE) -> bytes:
     while len(text) < lines:
         number = source.randrange(100, 32_000)
         report = _REPORT.format(source.choice(_CALLERS), number)
-        stamp = f"[{len(text) / 1000:12.6f}][T{number:5}]"
+        stamp = f"[{len(text) / 1000:12.6f}][{f'T{number}':>6}]"
         text += [f"{stamp} {line}" for line in report.splitlines()]
     return ("\n".join(text) + "\n").encode()
 

@@ -29,7 +29,13 @@ _FIXED = rb"""\ </?(?:TASK|IRQ|NMI)>|Call\ Trace:|Tainted:\ \[[A-Z]\]=[A-Z]{1,30
         \ (?:Not\ tainted|Tainted:\ G[A-Z\ ]{0,40})\ +\d[\w.+-]{0,100}\ \#\d+\ ?
     |RIP:\ 0010:[A-Za-z_][\w.$]{0,200}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}(?:\ \[\w+\])?
     |Memory\ state\ around\ the\ buggy\ address:
-    |The\ buggy\ address\ belongs\ to\ the\ (?:object|physical\ page)[a-z0-9\ :]{0,80}"""
+    |The\ buggy\ address\ belongs\ to\ the\ (?:object|physical\ page)[a-z0-9\ :]{0,80}
+    |The\ buggy\ address\ is\ located\ \d+\ bytes\ [a-z\ ]{1,40}
+    |(?:Read|Write)\ of\ size\ \d+\ at\ addr\ [0-9a-f]{1,16}\ by\ task\ [a-z0-9_/:.-]{1,40}
+    |(?:Allocated|Freed)\ by\ task\ \d+:
+    |\ which\ belongs\ to\ the\ cache\ [a-z0-9_-]{1,80}\ of\ size\ \d+
+    |\ (?:allocated|freed)\ \d+-byte\ region\ [\[\]()0-9a-f,\ ]{1,60}
+    |Modules\ linked\ in:(?:\ [a-z0-9_]{1,60}(?:\([A-Z]{1,9}\))?){0,99}"""
 
 
 _DUMP_TEXT = re.compile(_DUMP.decode(), re.VERBOSE)
@@ -41,11 +47,13 @@ def is_dump(text: str) -> bool:
     return _DUMP_TEXT.match(text) is not None
 
 
-@functools.lru_cache(maxsize=256)
-def _run(stamp: int, who: str) -> re.Pattern[bytes]:
+@functools.lru_cache(maxsize=64)
+def _run(width: int) -> re.Pattern[bytes]:
+    """Return the pattern of lines of one caller, group 1; ``width`` is that of the time."""
     text = b"(?:" + b"|".join((_FRAME, _DUMP, _FIXED)) + b")?"
-    line = rb"\[[\ \d.]{%d}\]" % (stamp - 2) + re.escape(who.encode()) + rb"\ " + text
-    return re.compile(rb"(?:" + line + rb"\n)*+", re.VERBOSE)
+    stamp = rb"\[[\ \d.]{%d}\]" % width
+    first = stamp + rb"(\[\ *[TC]\d+\]|)\ " + text + rb"\n"
+    return re.compile(first + rb"(?:" + stamp + rb"\1\ " + text + rb"\n)*+", re.VERBOSE)
 
 
 def plain_lines(block: bytes, position: int, before: str) -> tuple[list[str], int]:
@@ -54,8 +62,7 @@ def plain_lines(block: bytes, position: int, before: str) -> tuple[list[str], in
     ``before`` is that line as the log has it; without a stamp there are none.
     """
     stamp = _STAMP.match(before)
-    if stamp is None:
+    run = _run(len(stamp[1]) - 2).match(block, position) if stamp else None
+    if stamp is None or run is None or run[1].decode() != (stamp[2] or ""):
         return [], 0
-    run = _run(len(stamp[1]), stamp[2] or "").match(block, position)
-    assert run is not None
     return run[0].decode().split("\n")[:-1], stamp.end()

@@ -55,7 +55,7 @@ def result() -> BenchResult:
     times = RestoreTimes(Spread.of([0.03, 0.05, 0.04]), Spread.of([0.06]))
     counts = (InstructionCount("empty", 17343, ()), InstructionCount("read", 27509, (7058, 803)))
     flavours = tuple(FlavourResult(flavour, times, speed, counts) for flavour in STANDARD)
-    logs = LogSpeed(1000, 70.0, 700.0, 0.1)
+    logs = LogSpeed(1000, 70.0, 700.0, 0.1, 10.0)
     return BenchResult("demo", Accel.TCG, "because", "QEMU 7.2", flavours, log_speed=logs)
 
 
@@ -104,7 +104,8 @@ def test_the_table_has_a_column_for_each_flavour() -> None:
     assert rows["read"].count("27,509 (7,058 + 803)") == 2
     assert rows["empty"].split()[-2:] == ["17,343", "17,343"]
     assert len({len(line) for line in lines if line.startswith("  ")}) == 1
-    assert "searched at 70 MB/s, 0.10 of" in lines[-1]
+    assert "searched at 70 MB/s, 0.10 of" in lines[-2]
+    assert lines[-1] == "a log of nothing but reports at 10 MB/s"
 
 
 def test_other_forms_of_programs_have_lines_of_their_own() -> None:
