@@ -8,6 +8,7 @@ Every message says what was tried, what happened and what to do next. Only
 from __future__ import annotations
 
 import enum
+import errno
 
 
 class ExitCode(enum.IntEnum):
@@ -35,3 +36,14 @@ class InfrastructureError(PkvfuzzError):
     """The kernel build, QEMU, the disk or the host failed."""
 
     exit_code = ExitCode.INFRASTRUCTURE
+
+
+def describe_os_error(error: OSError, where: object = "") -> str:
+    """Return what an error of the operating system means; ``where`` is used if it names no file."""
+    place = error.filename or where
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return (
+            f"{place or 'the output'}: the disk is full. What was stored before is intact. "
+            "Free some space and run the same command again"
+        )
+    return f"{place}: {error.strerror or error}" if place else f"{error.strerror or error}"

@@ -170,7 +170,10 @@ def _log_lines(result: BenchResult) -> list[str]:
     if (logs := result.log_speed) is None:
         return []
     speed = f"{logs.mb_s:.0f} MB/s, {logs.ratio:.2f} of only reading its lines"
-    return [f"a log without reports is searched at {speed}"]
+    return [
+        f"a log without reports is searched at {speed}",
+        f"a log of nothing but reports at {logs.flood_mb_s:.0f} MB/s",
+    ]
 
 
 def _milliseconds(spread: Spread) -> str:

@@ -120,7 +120,7 @@ class Recorder:
             self._sighted.setdefault(title, moment)
         for crash in snapshot.crashes:
             if crash.reproduced:
-                self._verified.setdefault(crash.title, moment)
+                self._verified.setdefault(self._name(crash), moment)
         if any(title in self._expect for title in self._verified):
             return True
         return self._finishing is not None and now - self._finishing > _JUDGING_LIMIT
@@ -130,11 +130,16 @@ class Recorder:
         found = [self._found(crash) for crash in crashes]
         return tuple(sorted(found, key=lambda each: each.sighted.seconds if each.sighted else 0.0))
 
+    def _name(self, crash: Crash) -> str:
+        """Return the crash's title; the one that is waited for, when it has had that as well."""
+        titles = (crash.title, *crash.also_titles)
+        return next((title for title in titles if title in self._expect), crash.title)
+
     def _found(self, crash: Crash) -> FoundTitle:
         names = {crash.title, *crash.sighted_as}
         seen = [self._sighted[name] for name in names if name in self._sighted]
         return FoundTitle(
-            title=crash.title,
+            title=self._name(crash),
             judged_on=crash.judged_on,
             reproduced=crash.reproduced,
             machines=crash.runs,
@@ -142,7 +147,7 @@ class Recorder:
             before=len(crash.history),
             sightings=crash.sightings,
             sighted=min(seen, key=lambda moment: moment.seconds, default=None),
-            verified=self._verified.get(crash.title),
+            verified=self._verified.get(self._name(crash)),
         )
 
 

@@ -236,12 +236,7 @@ class Campaign:
     def _watch(self) -> None:
         """Replace children that ended, and look after the disk."""
         # First: on a full disk a child cannot even leave word of why it ended.
-        free = shutil.disk_usage(self._workdir.root).free >> 20
-        if free < _MIN_FREE_MIB:
-            raise InfrastructureError(
-                f"the disk with {self._workdir.root} has {free} MiB left; stopping while what was "
-                "found is intact. Free some space and run the same command to go on"
-            )
+        self._check_disk()
         for worker in self._workers:
             if worker.child and not worker.child.is_running():
                 self._bury(worker)
@@ -251,6 +246,14 @@ class Campaign:
             # The judge may have a kernel to build first; nobody should wait to hear of a crash.
             self._kept = time.monotonic()
             self._keep_unjudged()
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self._workdir.root).free >> 20
+        if free < _MIN_FREE_MIB:
+            raise InfrastructureError(
+                f"the disk with {self._workdir.root} has {free} MiB left; stopping while what was "
+                "found is intact. Free some space and run the same command to go on"
+            )
 
     def _bury(self, worker: _Worker) -> None:
         child = worker.child
@@ -308,6 +311,7 @@ class Campaign:
             return
         self._judge.finish()
         while not self._is_cut_short():
+            self._check_disk()
             if not self._judge.is_running():
                 self._raise_error(JUDGE)
                 if not self._workdir.spool.waiting() or self._judge.process.returncode == 0:
@@ -331,6 +335,8 @@ class Campaign:
                 splat = first_impression(sighting)
                 if any(sighting.title in crash.sighted_as for crash in store.all()):
                     continue
+                if not path.exists():
+                    continue  # the judge has just stored it
                 store.put(
                     Crash(
                         title=splat.title,
@@ -347,6 +353,7 @@ class Campaign:
                         program=sighting.program,
                         history=sighting.history,
                         first_run=(*sighting.history, sighting.program),
+                        log=sighting.log,
                     ),
                     self._subject.target,
                 )

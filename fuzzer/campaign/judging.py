@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.campaign.exploring import Explorer
@@ -33,6 +33,7 @@ from fuzzer.crash.judge import (
     judge,
     run_program,
 )
+from fuzzer.crash.keep import keep
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting, read_sighting
 from fuzzer.crash.store import Crash
@@ -181,16 +182,7 @@ class JudgeProcess:
 
     def store(self, sighting: Sighting, judgement: Judgement) -> None:
         """Put a judged sighting into the crash store, or with the crash it belongs to."""
-        store = self._workdir.crashes
-        titles: tuple[str, ...] = (sighting.title,)
-        known = store.get(judgement.splat.title)
-        if known:
-            titles = tuple(sorted({*known.sighted_as, sighting.title}))
-        if known and known.reproduced:
-            # The same title twice is one crash; the first verified program stays.
-            if titles != known.sighted_as:
-                store.put(replace(known, sighted_as=titles), self._target)
-            return
+        seen = first_impression(sighting)
         crash = Crash(
             title=judgement.splat.title,
             kind=judgement.splat.kind,
@@ -198,18 +190,20 @@ class JudgeProcess:
             judged_on=self._guest.kernel.flavour.value,
             reproduced=judgement.reproduced,
             runs=judgement.runs,
-            sightings=known.sightings if known else 1,
-            sighted_as=titles,
+            sightings=1,
+            sighted_as=(sighting.title,),
             identity=identify(self._task.subject, self._guest),
             report=judgement.splat.text,
-            first_log=first_impression(sighting).text,
+            first_log=seen.text,
             program=judgement.program,
             history=judgement.history,
             first_run=(*sighting.history, sighting.program),
+            log=judgement.log,
         )
-        store.put(crash, self._target)
-        self._scheduler.note(crash)
-        self._reducer.note(crash)
+        new = keep(self._workdir.crashes, crash, self._target, seen_as=seen.title)
+        if new:
+            self._scheduler.note(new)
+            self._reducer.note(new)
 
     def _note_scheduled(self, crash: Crash) -> None:
         self._reducer.note(crash)
@@ -239,8 +233,7 @@ class JudgeProcess:
     def _report(self, sighting: Sighting) -> None:
         """Have a sighting judged, unless it is known to reproduce."""
         self._workdir.spool.count(sighting.title)
-        known = self._workdir.crashes.get(sighting.title)
-        if known is None or not known.reproduced:
+        if not self._workdir.crashes.is_known(sighting.title):
             self._workdir.spool.add(sighting)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from fuzzer.crash.bug import merged
 from fuzzer.crash.judge import judge
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
@@ -42,13 +43,15 @@ def splat_of(crash: Crash) -> Splat:
 def with_minimal(crash: Crash, found: Minimized) -> Crash:
     """Return a crash with its minimal reproducer; the original program is kept."""
     reproducer = found.reproducer
+    # Another report of the same bug would not go with the title.
+    same = found.splat.title == crash.title
     return replace(
         crash,
         program=reproducer.program,
         history=reproducer.history,
         original=crash.original or crash.program,
-        # Another report of the same bug would not go with the title.
-        report=found.splat.text if found.splat.title == crash.title else crash.report,
+        report=found.splat.text if same else crash.report,
+        log=found.log if same and found.log else crash.log,
         reproduced=found.hits,
         runs=found.runs,
         minimized=found.complete,
@@ -196,13 +199,16 @@ class Reducer:
             report=splat.text,
             program=judgement.program,
             history=judgement.history,
+            log=judgement.log,
+            signature="",
         )
         known = self._store.get(splat.title)
-        if known and known.reproduced:
-            titles = tuple(sorted({*known.sighted_as, *crash.sighted_as}))
-            shown = replace(known, sighted_as=titles)
+        if known is None or not known.reproduced:
+            known = self._store.reproduced_bug(shown.signature)
+        if known:
+            shown = merged(known, shown)
         self._store.put(shown, self._target)
-        if splat.title != crash.title:
-            self._store.remove(crash.title)
+        for title in {crash.title, *([known.title] if known else [])} - {shown.title}:
+            self._store.remove(title)
         self.note(shown)
         return True

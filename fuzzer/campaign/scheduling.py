@@ -115,12 +115,16 @@ class Scheduler:
             same += splat is not None and splat.title == crash.title
         if same < VERIFY_RUNS or found.outcome.splat is None:
             return
-        stored = self._store.get(crash.title) or crash
+        stored = self._store.get(crash.title)
+        if stored is None:
+            # Its bug is stored under a title that says more.
+            return
         exact = replace(
             stored,
             program=found.program,
             history=crash.history,
             report=found.outcome.splat.text,
+            log=found.outcome.log,
             reproduced=same,
             runs=same,
             exact=True,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fuzzer import __version__
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
@@ -13,6 +14,7 @@ from fuzzer.machine.driver import Bug, build_driver, find_bug
 from fuzzer.machine.kernel import Builtin, Flavour, Kernel, KernelOptions
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware, qemu_version
+from fuzzer.machine.source import compiler_version
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target, load_target, with_params
 
@@ -104,10 +106,21 @@ def identify(subject: Subject, guest: Guest) -> Identity:
         qemu=qemu_version(),
         accel=guest.template.accel.value,
         params=subject.target.module.params,
+        release=guest.kernel.release(),
+        compiler=guest.kernel.compiler(),
+        config=guest.kernel.config_key(),
+        driver_compiler="" if subject.target.module.object else compiler_version(),
+        pkvfuzz=__version__,
     )
 
 
-def description_of(identity: Identity) -> Path:
-    """Return the description file that a stored crash names."""
+def description_of(identity: Identity, directory: Path) -> Path | None:
+    """Return the description file of a crash that is stored in a directory; None if it is gone.
+
+    One that is not the project's is where it was, or in the directory, as a copy.
+    """
     path = Path(identity.description)
-    return path if path.is_absolute() else project_root() / path
+    places = [directory.resolve() / path, directory / path.name]
+    if ".." not in path.parts:
+        places.insert(0, project_root() / path)
+    return next((place for place in places if place.is_file()), None)

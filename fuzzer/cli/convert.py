@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import target_path
 from fuzzer.errors import BadInputError
 from fuzzer.program.csource.source import c_source
@@ -35,5 +36,5 @@ def command(options: argparse.Namespace) -> int:
     if options.output is None:
         sys.stdout.buffer.write(output)
     else:
-        options.output.write_bytes(output)
+        write_whole(options.output, output)
     return 0

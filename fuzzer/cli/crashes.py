@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.crash.bug import same_bugs
 from fuzzer.crash.bundle import record_of
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError, ExitCode
@@ -38,16 +39,20 @@ def command(options: argparse.Namespace) -> int:
         return _show(_list_one(given[0]))
     found = sorted(_find(given), key=lambda each: (-each.score, each.crash.title, str(each.path)))
     if options.json:
-        print(json.dumps([_to_json(each) for each in found], indent=2))
+        same = same_bugs([each.crash for each in found])
+        places = [None if first is None else found[first].path for first in same]
+        print(json.dumps(list(map(_to_json, found, places)), indent=2))
         return int(ExitCode.NOTHING_FOUND)
     if not found:
         print("no crashes")
     width = max((len(each.crash.title) for each in found), default=0)
-    for each in found:
+    same = same_bugs([each.crash for each in found])
+    for number, (each, first) in enumerate(zip(found, same, strict=True), 1):
         calls = f"{each.calls} call{'s' * (each.calls != 1)}"
+        bug = "" if first is None else f"; same bug as [{first + 1}]"
         print(
-            f"{each.level:8} {each.score:3}  {each.crash.title:<{width}}  "
-            f"{each.crash.verdict()}; {calls}; {each.path}"
+            f"[{number}] {each.level:8} {each.score:3}  {each.crash.title:<{width}}  "
+            f"{each.crash.verdict()}; {calls}; {each.path}{bug}"
         )
     return int(ExitCode.NOTHING_FOUND)
 
@@ -88,10 +93,13 @@ def _show(listed: _Listed) -> int:
     return int(ExitCode.NOTHING_FOUND)
 
 
-def _to_json(listed: _Listed) -> dict[str, object]:
+def _to_json(listed: _Listed, same_as: Path | None) -> dict[str, object]:
     crash = listed.crash
     return {
         "title": crash.title,
+        "also_titles": list(crash.also_titles),
+        "signature": crash.signature,
+        "same_as": None if same_as is None else str(same_as),
         "severity": {"level": listed.level, "score": listed.score},
         "kind": crash.kind,
         "function": crash.function,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import shutil
@@ -16,7 +17,7 @@ import psutil
 
 from fuzzer.errors import ExitCode, PkvfuzzError
 from fuzzer.machine.accel import Accel, probe_kvm
-from fuzzer.machine.kernel import Flavour, KernelOptions, ready_kernel
+from fuzzer.machine.kernel import STANDARD, Flavour, KernelOptions, ready_kernel
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.machine.source import compiler_version, find_tarball
 from fuzzer.packages import install_command, missing_packages, required_packages
@@ -102,6 +103,8 @@ def _kernel(flavour: Flavour) -> Finding:
         kernel = ready_kernel(flavour, KernelOptions())
     except PkvfuzzError as error:
         return Finding(_MISSING, f"{flavour} kernel", str(error))
+    if kernel is None and flavour not in STANDARD:
+        return Finding(_OK, f"{flavour} kernel", f"not built: run --kernel {flavour} builds it")
     if kernel is None:
         return Finding(
             _SLOW,
@@ -130,8 +133,10 @@ def examine() -> list[Finding]:
         _checked("qemu", lambda: Finding(_OK, "qemu", qemu_version())),
         _cache(),
         _checked("accelerator", _accelerator),
-        _checked("fast kernel", lambda: _kernel(Flavour.FAST)),
-        _checked("full kernel", lambda: _kernel(Flavour.FULL)),
+        *(
+            _checked(f"{flavour} kernel", functools.partial(_kernel, flavour))
+            for flavour in Flavour
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from fuzzer import __version__
 from fuzzer.cli import corpus_options
 from fuzzer.cli.mechanisms import add_switches
-from fuzzer.errors import BadInputError, ExitCode, PkvfuzzError
+from fuzzer.errors import BadInputError, ExitCode, PkvfuzzError, describe_os_error
 from fuzzer.progress import say
 
 _EXIT_CODES = """\
@@ -143,6 +144,14 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=_positive, metavar="N", help="makes a one-VM run repeatable")
     run.add_argument("--workdir", type=Path, metavar="DIR", help="[work/TARGET, work/TARGET-BUG]")
     run.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
+    run.add_argument(
+        "--known",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="crashes stored there do not count for the exit code; may be repeated",
+    )
     run.add_argument(
         "--exact",
         action="store_true",
@@ -320,8 +329,9 @@ def main(arguments: Sequence[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.NOTHING_FOUND)
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        say(f"{error.strerror or error}{where}. Try: pkvfuzz doctor")
+        say(describe_os_error(error))
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            say("pkvfuzz doctor may tell what is wrong with this host")
         return int(ExitCode.INFRASTRUCTURE)
     except Exception as error:
         say(f"a defect in pkvfuzz: {type(error).__name__}: {error}")

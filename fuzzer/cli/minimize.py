@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from fuzzer.campaign.reducing import splat_of, with_minimal
+from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.minimize import Minimized, Minimizer
@@ -31,11 +32,6 @@ def command(options: argparse.Namespace) -> int:
     crash = stored_crash(options) if path.is_dir() else None
     store = CrashStore(path.resolve().parent)
     in_place = crash is not None and options.output is None
-    if crash and in_place and store.path(crash.title) != path.resolve():
-        raise BadInputError(
-            f"{path}: not named as its crash is, {store.path(crash.title).name}. "
-            "Rename it, or give -o FILE"
-        )
     subject = subject_of(options)
     start = (
         Reproducer(crash.program, crash.history)
@@ -50,7 +46,7 @@ def command(options: argparse.Namespace) -> int:
         print("not reproduced")
         return int(ExitCode.NOTHING_FOUND)
     if crash and in_place:
-        store.put(with_minimal(crash, found), subject.target)
+        store.put_at(path.resolve(), with_minimal(crash, found), subject.target)
     _write(found, crash, subject.target, options.output)
     _tell(start, found)
     return int(ExitCode.FOUND)
@@ -82,9 +78,13 @@ def _minimized(
 
 
 def _size(reproducer: Reproducer) -> str:
-    text = f"{len(split(reproducer.program))} calls, {len(reproducer.program)} bytes"
-    before = len(reproducer.history)
-    return f"{text}, {before} programs before it" if before else text
+    calls, before = len(split(reproducer.program)), len(reproducer.history)
+    text = f"{_count(calls, 'call')}, {_count(len(reproducer.program), 'byte')}"
+    return f"{text}, {_count(before, 'program')} before it" if before else text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def _write(found: Minimized, crash: Crash | None, target: Target, output: Path | None) -> None:
@@ -93,9 +93,10 @@ def _write(found: Minimized, crash: Crash | None, target: Target, output: Path |
     if output is None:
         print(text, end="")
     elif output.suffix == ".prog":
-        output.write_text(f"# {crash.title if crash else found.splat.title}\n{text}")
+        title = crash.title if crash else found.splat.title
+        write_whole(output, f"# {title}\n{text}".encode())
     else:
-        output.write_bytes(program)
+        write_whole(output, program)
 
 
 def _tell(start: Reproducer, found: Minimized) -> None:
@@ -103,7 +104,8 @@ def _tell(start: Reproducer, found: Minimized) -> None:
     effort = found.effort
     say(f"from {_size(start)} to {_size(found.reproducer)}")
     say(
-        f"in {found.seconds:.1f} s, {effort.runs} runs on {effort.restores} machines"
+        f"in {found.seconds:.1f} s, {_count(effort.runs, 'run')} on "
+        f"{_count(effort.restores, 'machine')}"
         + ("" if found.complete else "; time was over before everything was tried")
     )
     say(

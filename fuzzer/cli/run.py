@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fuzzer.campaign.campaign import (
@@ -21,17 +22,21 @@ from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.undescribed import LEARNED, describe, known_ioctls, learned
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.mechanisms import mechanisms_of
+from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import subject_of
+from fuzzer.crash.known import KnownCrashes
+from fuzzer.crash.store import CrashStore
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import ensure_kernel
 from fuzzer.machine.provision import Guest
+from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say
 from fuzzer.report.status import StatusView, summary
 
 
 def command(options: argparse.Namespace) -> int:
-    """Fuzz; returns 1 when the working directory holds a crash at the end."""
+    """Fuzz; returns 1 when the working directory holds a crash at the end that is not accepted."""
     entered = time.monotonic()
     if options.exact and options.no_races:
         raise BadInputError("--exact is for races; leave out --no-races")
@@ -44,6 +49,7 @@ def command(options: argparse.Namespace) -> int:
     # Seeds before builds: a mistake in one is told at once.
     seed = options.seed or random.SystemRandom().randrange(1, 1 << 31)
     seeds = load_seeds(target, options.seeds, seed)
+    accepted = _stored_in(options.known)
     workdir = Workdir(options.workdir or default_workdir(target.name, bug))
     vms = options.vms or default_vms()
     with workdir.opened(target.name, bug):
@@ -56,7 +62,8 @@ def command(options: argparse.Namespace) -> int:
             f"fuzzing {target.name}{f' with {bug}' if bug else ''} on {vms} VM{'s' * (vms > 1)}, "
             f"seed {seed}, in {workdir.root}"
         )
-        view = StatusView(workdir.crashes)
+        known = _known(options.known, workdir)
+        view = StatusView(workdir.crashes, known=known)
         show = _announce_start(view, entered)
         campaign = Campaign(
             subject,
@@ -77,10 +84,25 @@ def command(options: argparse.Namespace) -> int:
         finally:
             view.clear()
         open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
-        print(summary(final, Path(workdir.crashes.directory)))
+        print(summary(final, Path(workdir.crashes.directory), known))
         if options.device:
             _write_learned(workdir, guest)
-    return int(ExitCode.FOUND if final.crashes else ExitCode.NOTHING_FOUND)
+    # Whoever says what is known wants to hear of what is not.
+    crashes = accepted.new_of(final.crashes)
+    return int(ExitCode.FOUND if crashes else ExitCode.NOTHING_FOUND)
+
+
+def _stored_in(directories: Sequence[Path]) -> KnownCrashes:
+    known = KnownCrashes()
+    for directory in directories:
+        known.add(CrashStore(directory))
+    return known
+
+
+def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
+    """Return what is stored in directories, with the project and by earlier runs."""
+    own = [project_root() / "crashes", workdir.crashes.directory]
+    return _stored_in([*given, *(directory for directory in own if directory.is_dir())])
 
 
 def _describe(options: argparse.Namespace) -> None:
@@ -98,7 +120,7 @@ def _write_learned(workdir: Workdir, guest: Guest) -> None:
     programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
-    path.write_text(learned(guest.target, map(decode, programs), known))
+    write_whole(path, learned(guest.target, map(decode, programs), known).encode())
     print(f"what was learned of the device is in {path}, to be edited")
 
 

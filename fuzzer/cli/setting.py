@@ -13,6 +13,7 @@ from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import Flavour, KernelOptions
 from fuzzer.paths import project_root
 from fuzzer.progress import say
+from fuzzer.target.target import load_target
 
 
 def target_path(options: argparse.Namespace) -> Path:
@@ -63,17 +64,30 @@ def stored_crash(options: argparse.Namespace) -> Crash:
     """
     crash = read_crash(options.crash)
     if options.target is None:
-        options.target = description_of(crash.identity)
-        if not options.target.is_file():
+        options.target = description_of(crash.identity, options.crash)
+        if options.target is None:
             raise BadInputError(
                 f"{options.crash}: found with {crash.identity.description}, which is not here. "
                 "Give the driver's description with --target"
             )
+        if options.target.parent == options.crash:
+            _check_copy(options.crash, options.target)
     if options.bug is None:
         options.bug = crash.identity.bug
     if options.params is None:
         options.params = crash.identity.params
     return crash
+
+
+def _check_copy(crash: Path, description: Path) -> None:
+    """Complain about a copied description whose driver is not where it says."""
+    try:
+        load_target(description)
+    except BadInputError as error:
+        raise BadInputError(
+            f"{crash}: the description that is stored with it is of no use here: {error}. "
+            "Give the driver's own with --target"
+        ) from error
 
 
 def judging_flavour(crash: Crash) -> Flavour:

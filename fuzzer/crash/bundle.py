@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuzzer import __version__
+from fuzzer.paths import project_root
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.program import Op
 from fuzzer.program.stress import fault_of, is_parallel
@@ -19,7 +20,7 @@ from fuzzer.splat.severity import Facts
 from fuzzer.target.target import Target
 
 if TYPE_CHECKING:
-    from fuzzer.crash.store import Crash
+    from fuzzer.crash.store import Crash, Identity
 
 README, REPORT, SOURCE = "README.md", "report.json", "repro.c"
 
@@ -32,13 +33,30 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
     """
     program = decode(crash.program)
     (directory / SOURCE).write_text(c_source(program, target, crash.title))
-    # The header may have gone since the description was read: a crash is stored all the same.
-    if target.header is not None and target.header.is_file():
-        shutil.copyfile(target.header, directory / target.header.name)
+    _copy_description(directory, target)
     record = record_of(crash)
     loads = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
     (directory / REPORT).write_text(json.dumps(_report_json(crash, record), indent=2) + "\n")
     (directory / README).write_text(_readme(crash, record, loads=loads))
+
+
+def _copy_description(directory: Path, target: Target) -> None:
+    """Copy the header beside the program in C, and a description that is not the project's.
+
+    Either may have gone since it was read: a crash is stored all the same.
+    """
+    header = target.header if target.header and target.header.is_file() else None
+    if header:
+        shutil.copyfile(header, directory / header.name)
+    path = target.path.resolve()
+    if path.is_relative_to(project_root()) or not path.is_file():
+        return
+    shutil.copyfile(path, directory / path.name)
+    if header and header.is_relative_to(path.parent):
+        # Where the description looks for it.
+        copy = directory / header.relative_to(path.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(header, copy)
 
 
 def record_of(crash: Crash) -> Record | None:
@@ -64,6 +82,8 @@ def _readme(crash: Crash, record: Record | None, *, loads: bool) -> str:
         severity = record.severity
         reasons = "; ".join(severity.reasons)
         lines.append(f"Severity: {severity.level}, {severity.score} of 100 ({reasons}).")
+    if crash.also_titles:
+        lines.append(f"The same bug was also seen as: {'; '.join(crash.also_titles)}.")
     if identity.bug:
         lines.append(f"The driver had the planted bug `{identity.bug}`.")
     lines += ["", "To see it, with this directory:", "", "    ./pkvfuzz replay DIRECTORY", ""]
@@ -73,8 +93,23 @@ def _readme(crash: Crash, record: Record | None, *, loads: bool) -> str:
         lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
     if crash.history:
         lines += ["It needs the programs in `history.bin` before it, which `repro.c` lacks.", ""]
-    lines += ["| found with | |", "| --- | --- |", f"| kernel | {identity.kernel} |"]
-    lines += [f"| driver | {identity.driver} |", f"| QEMU | {identity.qemu} |"]
-    lines += [f"| accelerator | {identity.accel} |", f"| parameters | {identity.params or '-'} |"]
-    lines += [f"| pkvfuzz | {__version__} |"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_versions(identity)]) + "\n"
+
+
+def _versions(identity: Identity) -> list[str]:
+    """Return the table of what a crash was found with; what is not known is left out."""
+    rows = {
+        "kernel": f"{identity.release} ({identity.kernel})"
+        if identity.release
+        else identity.kernel,
+        "kernel's configuration": identity.config,
+        "kernel's compiler": identity.compiler,
+        "driver": identity.driver,
+        "driver's compiler": identity.driver_compiler,
+        "QEMU": identity.qemu,
+        "accelerator": identity.accel,
+        "parameters": identity.params or "-",
+        "pkvfuzz": identity.pkvfuzz or __version__,
+    }
+    table = [f"| {name} | {value} |" for name, value in rows.items() if value]
+    return ["| found with | |", "| --- | --- |", *table]

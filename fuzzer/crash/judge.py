@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from fuzzer.crash.same import akin, same_bug
@@ -31,6 +31,8 @@ _HANG_REPORT = 15.0
 _LATE_REPORT = 0.05
 # Longest silence of a guest: the kernel takes up to 9 s to call a lockup one.
 _PROGRAM_TIMEOUT = 12.0
+# Bytes that are kept of what a driver printed before its crash.
+_LONGEST_LOG = 1 << 20
 
 
 ASIDE = "aside"
@@ -130,16 +132,20 @@ def run_history(
     The last is run up to ``tries`` times. Returns the outcome and the index
     of what splatted, ``len(history)`` for ``program`` itself.
     """
+    before = b""
     with guest.restore() as machine:
-        for number, earlier in enumerate(history):
+        for number, earlier in enumerate([*history, *[program] * (tries - 1)]):
             outcome = run_program(machine, earlier, late=False)
             if outcome.splat:
-                return outcome, number
-        for _ in range(tries - 1):
-            outcome = run_program(machine, program, late=False)
-            if outcome.splat:
-                return outcome, len(history)
-        return run_program(machine, program), len(history)
+                return _after(before, outcome), min(number, len(history))
+            before = (before + outcome.log)[-_LONGEST_LOG:]
+        return _after(before, run_program(machine, program)), len(history)
+
+
+def _after(before: bytes, outcome: Outcome) -> Outcome:
+    """Return an outcome with all that was logged on its machine."""
+    # What was read from the console is all of it already.
+    return outcome if outcome.lost else replace(outcome, log=before + outcome.log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,9 @@ _FINAL_ERROR = 0.005
 class Minimized:
     """What minimising came to.
 
-    ``reproducer`` showed ``splat`` on ``hits`` of ``runs`` fresh machines.
-    ``complete`` tells that nothing was left to try when it ended.
+    ``reproducer`` showed ``splat`` on ``hits`` of ``runs`` fresh machines; ``log`` is what
+    the kernel printed on the last of these. ``complete`` tells that nothing was left to
+    try when it ended.
     """
 
     reproducer: Reproducer
@@ -62,12 +63,14 @@ class Minimized:
     seconds: float
     effort: Effort
     complete: bool
+    log: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     reproducer: Reproducer
     splat: Splat
+    log: bytes = b""
 
 
 class Minimizer:
@@ -196,9 +199,10 @@ class Minimizer:
     def _verify(self, step: _Step) -> Generator[None, None, bool]:
         """Show a crash on several fresh machines; if it happens on each, that is the result."""
         for _ in range(VERIFY_RUNS):
-            again = observed(self._observe, step.reproducer).splat
-            if again is None or not self._match(again):
+            outcome = observed(self._observe, step.reproducer)
+            if outcome.splat is None or not self._match(outcome.splat):
                 return False
+            step = _Step(step.reproducer, outcome.splat, outcome.log)
             yield
         self._finish(step, VERIFY_RUNS, VERIFY_RUNS)
         return True
@@ -215,15 +219,17 @@ class Minimizer:
         for step in reversed(steps):
             yield
             if step.reproducer == start or (yield from final.first([step.reproducer])):
-                hits, runs = 0, 0
+                hits, runs, shown = 0, 0, step
                 # It has to be seen there as well, however long that takes.
                 while runs < VERIFY_RUNS or (not hits and runs < _RAREST):
-                    again = observed(self._observe, step.reproducer).splat
-                    hits += again is not None and self._match(again)
+                    outcome = observed(self._observe, step.reproducer)
+                    if outcome.splat is not None and self._match(outcome.splat):
+                        hits += 1
+                        shown = _Step(step.reproducer, outcome.splat, outcome.log)
                     runs += 1
                     yield
                 if hits:
-                    self._finish(step, hits, runs)
+                    self._finish(shown, hits, runs)
                     return
 
     def _drive(self, reduction: Reduction) -> Iterator[None]:
@@ -295,5 +301,12 @@ class Minimizer:
     def _finish(self, step: _Step, hits: int, runs: int) -> None:
         self._use(None)
         self.result = Minimized(
-            step.reproducer, step.splat, hits, runs, self.seconds, self.effort, self._is_complete
+            step.reproducer,
+            step.splat,
+            hits,
+            runs,
+            self.seconds,
+            self.effort,
+            self._is_complete,
+            step.log,
         )

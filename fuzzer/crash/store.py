@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fuzzer.crash.bug import report_signature
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.rate import show_interval
 from fuzzer.errors import BadInputError
@@ -33,7 +34,7 @@ FORMAT = 1
 _RECORD, _REPORT = "crash.json", "report.txt"
 _TEXT, _WIRE, _HISTORY = "program.prog", "program.bin", "history.bin"
 _FIRST_LOG, _FIRST_RUN = "first-seen.txt", "first-seen.bin"
-_ORIGINAL = "original.bin"
+_ORIGINAL, _LOG = "original.bin", "log.txt"
 _LOCK = ".lock"
 _SLUG_LENGTH = 80
 
@@ -49,8 +50,12 @@ class Identity:
     """What a crash was found with; keys are hashes of what went into a build.
 
     ``description`` is the target's YAML file, relative to the project where
-    it is part of it. ``bug`` names a planted bug, ``params`` are what the
-    module was loaded with.
+    it is part of it; of others, once stored, to the crash's directory. ``bug`` names
+    a planted bug, ``params`` are what the module was loaded with.
+
+    ``release`` is the kernel's, ``compiler`` built it, ``config`` is a hash of its
+    configuration; ``driver_compiler`` built the driver, empty where it came ready
+    built. Crashes stored by older versions lack these and ``pkvfuzz``, the version.
     """
 
     target: str
@@ -61,6 +66,11 @@ class Identity:
     qemu: str
     accel: str
     params: str = ""
+    release: str = ""
+    compiler: str = ""
+    config: str = ""
+    driver_compiler: str = ""
+    pkvfuzz: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,10 @@ class Crash:
     ``original`` is the program before it was minimised, which took
     ``minimize_seconds``; ``minimized`` tells that nothing was left to try.
     ``retries`` counts later attempts at one that did not reproduce.
+
+    ``signature`` is the same for crashes of one bug, taken from the report if empty.
+    ``also_titles`` are what the same bug was judged to be at other times. ``log`` is
+    all that the kernel printed in the run of the report, as it came.
     """
 
     title: str
@@ -100,6 +114,14 @@ class Crash:
     minimized: bool = False
     minimize_seconds: float = 0.0
     retries: int = 0
+    signature: str = ""
+    also_titles: tuple[str, ...] = ()
+    log: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Fill in the signature."""
+        if not self.signature:
+            object.__setattr__(self, "signature", report_signature(self.title, self.report))
 
     def verdict(self) -> str:
         """Return in a few words whether it reproduces, the rate's 95 % interval, what it takes."""
@@ -152,10 +174,20 @@ class CrashStore:
             known = self.get(crash.title)
             if known and known.runs and not crash.runs:
                 return self.path(crash.title)
-            return self._write(crash, target)
+            return self._write(self.path(crash.title), crash, target)
 
-    def _write(self, crash: Crash, target: Target) -> Path:
-        final = self.path(crash.title)
+    def put_at(self, path: Path, crash: Crash, target: Target) -> None:
+        """Store a crash in a directory of any name, in place of the one there.
+
+        Raises:
+            OSError: the disk is full; what was stored before is intact.
+        """
+        with self._locked():
+            self._write(path, crash, target)
+
+    def _write(self, final: Path, crash: Crash, target: Target) -> Path:
+        described = _described_from(final, crash.identity)
+        crash = dataclasses.replace(crash, identity=described)
         partial = self.directory / f".{final.name}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         try:
@@ -167,15 +199,18 @@ class CrashStore:
             (partial / _TEXT).write_text(f"# {crash.title}\n{text}")
             if crash.history:
                 (partial / _HISTORY).write_bytes(batch.pack(crash.history))
+            if crash.log:
+                (partial / _LOG).write_bytes(crash.log)
             if crash.original:
                 (partial / _ORIGINAL).write_bytes(crash.original)
             if crash.first_run:
                 (partial / _FIRST_RUN).write_bytes(batch.pack(crash.first_run))
             write_bundle(partial, crash, target)
             (partial / _RECORD).write_text(_to_json(crash))
-        except OSError:
+        except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
+            # That of the partial one is gone, and of no interest.
+            raise OSError(error.errno, error.strerror, str(final)) from error
         old = self.directory / f".{final.name}.{os.getpid()}.old"
         if final.exists():
             final.rename(old)
@@ -208,9 +243,25 @@ class CrashStore:
         path = self.path(title)
         return read_crash(path) if (path / _RECORD).is_file() else None
 
+    def entries(self) -> list[tuple[Path, Crash]]:
+        """Return every crash with its directory, by name."""
+        records = sorted(self.directory.glob(f"*/{_RECORD}"))
+        return [(path.parent, read_crash(path.parent)) for path in records]
+
     def all(self) -> list[Crash]:
         """Return every crash, by title."""
-        return [read_crash(path.parent) for path in sorted(self.directory.glob(f"*/{_RECORD}"))]
+        return [crash for _, crash in self.entries()]
+
+    def reproduced_bug(self, signature: str) -> Crash | None:
+        """Return a crash of a bug that was shown to reproduce, or None."""
+        crashes = (crash for crash in self.all() if crash.signature == signature)
+        return next((crash for crash in crashes if crash.reproduced), None)
+
+    def is_known(self, title: str) -> bool:
+        """Tell whether a title is that of a crash that was shown to reproduce."""
+        return any(
+            crash.reproduced and title in {crash.title, *crash.also_titles} for crash in self.all()
+        )
 
     def update_sightings(self, counts: dict[str, int]) -> None:
         """Bring each crash's number of sightings up to date."""
@@ -225,10 +276,26 @@ class CrashStore:
                     partial.replace(path)
 
 
+def _described_from(directory: Path, identity: Identity) -> Identity:
+    """Return the identity without an absolute path, which means nothing on another machine."""
+    if not Path(identity.description).is_absolute():
+        return identity
+    relative = os.path.relpath(identity.description, directory.resolve())
+    return dataclasses.replace(identity, description=relative)
+
+
+def _identity(record: dict[str, Any]) -> Identity:
+    """Return what is known of an identity; newer versions may have more to tell."""
+    known = {each.name for each in dataclasses.fields(Identity)}
+    return Identity(**{name: value for name, value in record.items() if name in known})
+
+
 def _to_json(crash: Crash) -> str:
     record = {
         "format": FORMAT,
         "title": crash.title,
+        "also_titles": list(crash.also_titles),
+        "signature": crash.signature,
         "kind": crash.kind,
         "function": crash.function,
         "judged_on": crash.judged_on,
@@ -271,7 +338,7 @@ def read_crash(directory: Path) -> Crash:
         path = directory / _FIRST_RUN
         if path.exists():
             first_run = tuple(batch.unpack(path.read_bytes()))
-        original = directory / _ORIGINAL
+        original, log = directory / _ORIGINAL, directory / _LOG
         path = directory / _WIRE
         program = path.read_bytes()
         if not program:
@@ -289,7 +356,7 @@ def read_crash(directory: Path) -> Crash:
             runs=int(record["runs"]),
             sightings=int(record["sightings"]),
             sighted_as=tuple(record["sighted_as"]),
-            identity=Identity(**record["identity"]),
+            identity=_identity(record["identity"]),
             report=report,
             first_log=first.read_text() if first.exists() else "",
             program=program,
@@ -300,6 +367,9 @@ def read_crash(directory: Path) -> Crash:
             minimized=bool(record.get("minimized", False)),
             minimize_seconds=float(record.get("minimize_seconds", 0.0)),
             retries=int(record.get("retries", 0)),
+            signature=str(record.get("signature", "")),
+            also_titles=tuple(record.get("also_titles", ())),
+            log=log.read_bytes() if log.exists() else b"",
         )
     except FileNotFoundError as error:
         raise BadInputError(

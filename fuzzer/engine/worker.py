@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import Loop, LoopOptions
-from fuzzer.errors import InfrastructureError, PkvfuzzError
+from fuzzer.errors import InfrastructureError, PkvfuzzError, describe_os_error
 from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.channel import PROGRAM_SIZE
 from fuzzer.machine.provision import Guest
@@ -72,7 +72,7 @@ def give_up(workdir: Path, name: str, error: Exception) -> None:
     """Leave a message for the campaign and end."""
     text = str(error)
     if isinstance(error, OSError):
-        text = f"{error.strerror or error}: {error.filename or workdir}"
+        text = describe_os_error(error, workdir)
     try:
         error_file(workdir, name).write_text(text)
     except OSError:

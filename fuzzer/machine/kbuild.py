@@ -60,6 +60,22 @@ class BuiltKernel:
         """The bootable image."""
         return self.directory / "arch" / "x86" / "boot" / "bzImage"
 
+    def release(self) -> str:
+        """Return what ``uname -r`` prints in it; empty where the build does not tell."""
+        try:
+            return (self.directory / "include" / "config" / "kernel.release").read_text().strip()
+        except OSError:
+            return ""
+
+    def compiler(self) -> str:
+        """Return the version line of the compiler that built it."""
+        options = parse_config((self.directory / ".config").read_text())
+        return options.get("CONFIG_CC_VERSION_TEXT", "").strip('"')
+
+    def config_key(self) -> str:
+        """Return a hash of its configuration."""
+        return content_key((self.directory / ".config").read_bytes())
+
 
 def parse_config(text: str) -> dict[str, str]:
     """Return the options of a ``.config`` or fragment; one that is not set is ``n``."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from fuzzer.campaign.campaign import Snapshot
+from fuzzer.crash.bug import count_bugs
+from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import Crash, CrashStore
 from fuzzer.progress import clock
 
@@ -41,10 +43,16 @@ def status_line(snapshot: Snapshot, rate: float, calls: float) -> str:
 
 
 class StatusView:
-    """Shows snapshots as they come, and each crash once when it is stored."""
+    """Shows snapshots as they come, and each crash once when it is stored.
 
-    def __init__(self, store: CrashStore, stream: TextIO | None = None) -> None:
+    ``known`` are crashes that were stored before.
+    """
+
+    def __init__(
+        self, store: CrashStore, stream: TextIO | None = None, known: KnownCrashes | None = None
+    ) -> None:
         self._store = store
+        self._known = known or KnownCrashes()
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._announced: dict[str, int] = {}
@@ -91,7 +99,8 @@ class StatusView:
         self._announced[crash.title] = crash.runs
         self.clear()
         path = self._store.path(crash.title)
-        self._stream.write(f"crash: {crash.title} ({crash.verdict()}) in {path}\n")
+        known = known_text(self._known, crash)
+        self._stream.write(f"crash: {crash.title} ({crash.verdict()}) in {path}{known}\n")
         self._stream.flush()
 
     def clear(self) -> None:
@@ -101,7 +110,21 @@ class StatusView:
             self._open = False
 
 
-def summary(snapshot: Snapshot, store: Path) -> str:
+def known_text(known: KnownCrashes, crash: Crash) -> str:
+    """Return where a crash was stored before this run, behind a comma; nothing for a new one."""
+    path = known.find(crash)
+    if path is None:
+        return ""
+    here = Path.cwd()
+    absolute = path.resolve()
+    return f", known: {absolute.relative_to(here) if absolute.is_relative_to(here) else path}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
     """Return what a campaign came to, in a few lines."""
     counts, elapsed = snapshot.counts, snapshot.elapsed
     rate = counts.programs / elapsed if elapsed else 0.0
@@ -122,8 +145,15 @@ def summary(snapshot: Snapshot, store: Path) -> str:
     ]
     if not snapshot.crashes:
         lines.append("no crash")
+    else:
+        new = len(known.new_of(snapshot.crashes))
+        bugs = _count(count_bugs(snapshot.crashes), "bug")
+        crashes = f"{len(snapshot.crashes)} crash{'es' * (len(snapshot.crashes) != 1)}"
+        lines.append(f"{bugs} in {crashes}, {new} of them new")
     for crash in snapshot.crashes:
         where = CrashStore(store).path(crash.title)
-        lines.append(f"{crash.title}: {crash.verdict()}, {crash.sightings} sightings")
+        seen = f"{_count(crash.sightings, 'sighting')}{known_text(known, crash)}"
+        lines.append(f"{crash.title}: {crash.verdict()}, {seen}")
+        lines += [f"    also seen as {title}" for title in crash.also_titles]
         lines.append(f"    pkvfuzz replay {where}")
     return "\n".join(lines)

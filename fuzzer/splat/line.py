@@ -10,7 +10,7 @@ on CPU 0, ``[   T27]`` for task 27.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # "2026-11-25T06:00:00.123456+01:00 host kernel: ", "Nov 25 06:00:00 host kernel: ".
@@ -29,12 +29,13 @@ _STAMP = re.compile(
     (?:\ ?\[\ *(?P<caller>[TC]\d+)\])?\ ?""",
     re.VERBOSE,
 )
+# What nearly all logs have, and nothing else to take off.
+_PLAIN = re.compile(r"\[ *\d+\.\d{6}\](?:\[ *(?P<caller>[TC]\d+)\])? (?![^\x1b]*\x1b| *\[ *[TC]\d)")
 # A stamp in the middle of a line: somebody wrote a prompt or a word without a newline.
 _LATE_STAMP = re.compile(r"(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """``raw`` is the line as it was, without its end; ``text`` what the kernel said.
 
     ``caller`` is the caller id, as ``T27``; ``stamped`` tells that the line had a
@@ -57,6 +58,8 @@ def decode_line(raw: bytes) -> str:
 
 def parse_line(raw: str, number: int = 0) -> Line:
     """Take a line apart. Any text is a line; ``number`` is where it was, from 1."""
+    if plain := _PLAIN.match(raw):
+        return Line(number, raw, raw[plain.end() :].rstrip("\r\n"), plain["caller"], True)
     rest = raw.rstrip("\r\n").lstrip("\0\r")
     if "\x1b" in rest:
         rest = _COLOUR.sub("", rest)

@@ -77,7 +77,7 @@ class Scanner:
                     break
             stop = _line_end(block, position)
             done += self._line(block[position:stop])
-            position = stop
+            position, self.lines = self._splitter.take_plain(block, stop, self.lines)
         return done
 
     def _pass_over(self, block: bytes, position: int, start: int) -> None:

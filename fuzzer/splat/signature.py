@@ -47,5 +47,8 @@ def signature_of(record: Record) -> str:
         # Either order of two locks can be the one that is reported.
         return f"{record.family}: {', '.join(record.locks[:_OUTER])}"
     hang = record.family is Family.HANG
-    place = _place(main_frames(record.stacks, interrupted=hang)) or [record.function]
+    place = _place(main_frames(record.stacks, interrupted=hang))
+    if record.function not in place:
+        # It is named beside a stack that is the core's alone, the same for everybody.
+        place = [record.function, *place][:_DEPTH]
     return f"{record.family}: {'<'.join(place)}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from fuzzer.splat.frames import parse_frame
 from fuzzer.splat.line import Line, parse_line
+from fuzzer.splat.plain import plain_lines
 from fuzzer.splat.rules import OWN_STACK, Rule, first_match
 
 MAX_LINES = 400
@@ -154,6 +155,37 @@ class Splitter:
             done += self._give_up(line.number)
         self._lead.append(line)
         return done
+
+    def take_plain(self, block: bytes, position: int, number: int) -> tuple[int, int]:
+        """Take the lines from ``position`` on that are plainly part of the last line's report.
+
+        Does with them what :meth:`feed` would do. ``number`` is that of the last line
+        before. Returns where the first line is that must be fed, and the last number taken.
+        """
+        caller = self._lead[-1].caller if self._lead else None
+        going = self._open.get(caller)
+        if going is None or going.ended or not going.report.first.stamped:
+            return position, number
+        lines = going.report.lines
+        if self._helpers or len(lines) - going.parts >= _PATIENCE or len(self._open) > _MAX_OPEN:
+            return position, number
+        room = MAX_LINES - len(lines)
+        if len(self._open) > 1:
+            # Where reports are looked for that nobody continues, that is done.
+            room = min(room, _CHECK - 1 - number % _CHECK)
+        raws, stamp = plain_lines(block, position, self._lead[-1].raw)
+        del raws[room:]
+        if not raws:
+            return position, number
+        lines += [
+            Line(each, raw, raw[stamp:], caller, True) for each, raw in enumerate(raws, number + 1)
+        ]
+        if not going.stack:
+            going.stack = any("+0x" in raw for raw in raws)
+        number += len(raws)
+        going.last_seen, going.parts = number, len(lines)
+        self._lead.extend(lines[-3:])
+        return position + sum(map(len, raws)) + len(raws), number
 
     def finish(self) -> list[Report]:
         """The log is over: return what was going on, oldest first."""

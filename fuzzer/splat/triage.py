@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fuzzer.splat.analyse import NOTHING_KNOWN, analyse
+from fuzzer.splat.look import look_of
 from fuzzer.splat.record import Record, to_json
 from fuzzer.splat.scan import Scanner
 from fuzzer.splat.severity import Facts
 from fuzzer.splat.signature import signature_of
+from fuzzer.splat.splitter import Report
 from fuzzer.splat.symbols import Symbols
 
 FORMAT = 1
 MAX_PLACES = 20
 MAX_TITLES = 2000
+MAX_LOOKS = 10_000
+"""Reports that are recognised when they come again, without being analysed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Triage:
     def __init__(self, facts: Facts = NOTHING_KNOWN) -> None:
         self._facts = facts
         self._found: dict[str, Finding] = {}
+        # Titles of reports that differ in what a title and a severity do not depend on.
+        self._looks: dict[bytes, str] = {}
         self.dropped = 0
         self.lines = 0
         self.size = 0
@@ -62,24 +68,38 @@ class Triage:
         scanner = Scanner()
         for chunk in chunks:
             for report in scanner.feed(chunk):
-                self._add(name, analyse(report, self._facts))
+                self._add(name, report)
         for report in scanner.finish():
-            self._add(name, analyse(report, self._facts))
+            self._add(name, report)
         self.lines += scanner.lines
         self.size += scanner.size
 
-    def _add(self, log: str, record: Record) -> None:
-        finding = self._found.get(record.title)
+    def _add(self, log: str, report: Report) -> None:
+        looks = look_of(report)
+        title = self._looks.get(looks)
+        if title is None:
+            title = self._analyse(report)
+            if len(self._looks) >= MAX_LOOKS:
+                self._looks.pop(next(iter(self._looks)))
+            self._looks[looks] = title
+        finding = self._found.get(title)
         if finding is None:
-            if len(self._found) >= MAX_TITLES:
-                self.dropped += 1
-                return
-            finding = self._found[record.title] = Finding(record, signature_of(record))
-        elif record.severity.score > finding.record.severity.score:
-            finding.record, finding.signature = record, signature_of(record)
+            self.dropped += 1
+            return
         finding.count += 1
         if len(finding.places) < MAX_PLACES:
-            finding.places.append(Place(log, record.line))
+            finding.places.append(Place(log, report.first.number))
+
+    def _analyse(self, report: Report) -> str:
+        """Return a report's title, having kept the record if it is the best one."""
+        record = analyse(report, self._facts)
+        finding = self._found.get(record.title)
+        if finding is None:
+            if len(self._found) < MAX_TITLES:
+                self._found[record.title] = Finding(record, signature_of(record))
+        elif record.severity.score > finding.record.severity.score:
+            finding.record, finding.signature = record, signature_of(record)
+        return record.title
 
     def symbolise(self, symbols: Symbols) -> None:
         """Give the frames of what was found file and line."""

@@ -50,6 +50,13 @@ def test_a_planted_use_after_free_is_found_judged_on_full_and_stored(stale_last:
     text = (directory / "program.prog").read_text()
     assert "write(f0" in text
     assert "PKV_IOC_DELETE" in text
+    # The raw log of the run is one that triage reads, and shows what is stored.
+    done = pkvfuzz("triage", directory / "log.txt", cwd=stale_last)
+    assert done.returncode == 1
+    assert STALE_READ in done.stdout
+    release = record["identity"]["release"]
+    assert re.fullmatch(r"\d+\.\d+\S*", release)
+    assert f"| kernel | {release} (full " in (directory / "README.md").read_text()
 
 
 def test_a_stored_crash_replays_every_time(stale_last: Path) -> None:
@@ -71,6 +78,20 @@ def test_a_finished_campaign_can_be_resumed_and_keeps_its_crashes(stale_last: Pa
     done = pkvfuzz("run", "--bug", "stale-last", "--programs", 300, "--seed", 4, cwd=stale_last)
     assert done.returncode == 1
     assert STALE_READ in done.stdout
+
+
+def test_a_crash_that_is_known_is_said_to_be_and_does_not_count(stale_last: Path) -> None:
+    # Another working directory; what the first one holds is known.
+    stored = stale_last / "work" / "pkv-stale-last" / "crashes"
+    run = ("run", "--bug", "stale-last", "--programs", 3000, "--seed", 3, "--workdir", "again")
+    done = pkvfuzz(*run, "--known", stored, cwd=stale_last)
+    assert STALE_READ in done.stdout
+    assert "known: work/pkv-stale-last/crashes/kasan-" in done.stdout
+    titles = {json.loads(each.read_text())["title"] for each in stored.glob("*/crash.json")}
+    found = (stale_last / "again" / "crashes").glob("*/crash.json")
+    new = [each for each in found if json.loads(each.read_text())["title"] not in titles]
+    assert done.returncode == bool(new), done.stdout + done.stderr
+    assert f"{len(new)} of them new" in done.stdout
 
 
 def test_the_shipped_driver_is_clean_and_coverage_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.pkvfuzz_process import (
     COMMAND,
+    ROOT,
     environment,
     family,
     pkvfuzz,
@@ -146,3 +147,37 @@ def test_a_full_disk_stops_with_3_and_keeps_what_is_stored(
     assert int(done.stdout.split()[-1]) >= 10
     for record in tmp_path.glob("work/*/crashes/*/crash.json"):
         json.loads(record.read_text())
+
+
+def test_a_full_disk_ends_minimize_with_3_and_keeps_what_is_stored(
+    tmp_path: Path, small_disk: list[str]
+) -> None:
+    stored = ROOT / "crashes" / "kasan-slab-use-after-free-read-in-pkv-store-last"
+    command = " ".join(COMMAND)
+    # The crash's directory has another name: it is written in place all the same.
+    script = (
+        f"cp -r {stored} mine; echo kept > out.prog; dd if=/dev/zero of=fill bs=64k 2>/dev/null; "
+        f"{command} minimize mine; echo code $?; "
+        f"{command} minimize mine -o out.prog; echo code $?; "
+        f"{command} triage mine/report.txt > told; echo code $?; cat out.prog; "
+        f"rm fill; diff -r {stored} mine && echo untouched; "
+        f"{command} minimize mine; echo code $?; cat mine/crash.json; ls -A mine ."
+    )
+    done = subprocess.run(
+        [*small_disk, "sh", "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    told = done.stdout + done.stderr
+    codes = [line for line in done.stdout.splitlines() if line.startswith("code ")]
+    assert codes == ["code 3", "code 3", "code 3", "code 1"], told
+    assert done.stderr.count("the disk is full. What was stored before is intact.") == 3, told
+    assert "mine: the disk is full" in done.stderr
+    assert "Traceback" not in told
+    assert {"kept", "untouched"} <= set(done.stdout.splitlines())
+    assert '"signature": "memory: pkv_store_last' in done.stdout
+    assert ".partial" not in done.stdout

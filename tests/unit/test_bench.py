@@ -14,7 +14,7 @@ import pytest
 
 from fuzzer.bench.endtoend import Window
 from fuzzer.bench.instructions import InstructionCount, bench_programs
-from fuzzer.bench.logspeed import LogSpeed, measure_log_speed, quiet_log
+from fuzzer.bench.logspeed import LogSpeed, flood_log, measure_log_speed, quiet_log
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.result import (
     BenchResult,
@@ -31,6 +31,7 @@ from fuzzer.machine.channel import Channel, Command
 from fuzzer.machine.kernel import STANDARD
 from fuzzer.paths import project_root
 from fuzzer.splat.scan import scan
+from fuzzer.splat.triage import Triage
 from fuzzer.target.target import Target, load_target
 
 
@@ -54,7 +55,7 @@ def result() -> BenchResult:
     times = RestoreTimes(Spread.of([0.03, 0.05, 0.04]), Spread.of([0.06]))
     counts = (InstructionCount("empty", 17343, ()), InstructionCount("read", 27509, (7058, 803)))
     flavours = tuple(FlavourResult(flavour, times, speed, counts) for flavour in STANDARD)
-    logs = LogSpeed(1000, 70.0, 700.0, 0.1)
+    logs = LogSpeed(1000, 70.0, 700.0, 0.1, 10.0)
     return BenchResult("demo", Accel.TCG, "because", "QEMU 7.2", flavours, log_speed=logs)
 
 
@@ -103,7 +104,8 @@ def test_the_table_has_a_column_for_each_flavour() -> None:
     assert rows["read"].count("27,509 (7,058 + 803)") == 2
     assert rows["empty"].split()[-2:] == ["17,343", "17,343"]
     assert len({len(line) for line in lines if line.startswith("  ")}) == 1
-    assert "searched at 70 MB/s, 0.10 of" in lines[-1]
+    assert "searched at 70 MB/s, 0.10 of" in lines[-2]
+    assert lines[-1] == "a log of nothing but reports at 10 MB/s"
 
 
 def test_other_forms_of_programs_have_lines_of_their_own() -> None:
@@ -139,6 +141,16 @@ def test_the_log_that_is_searched_has_no_report_and_the_speed_is_a_ratio() -> No
     speed = measure_log_speed(3000)
     assert speed.size == len(quiet_log(3000))
     assert speed.ratio == pytest.approx(speed.mb_s / speed.lines_mb_s)
+    assert speed.flood_mb_s > 0
+
+
+def test_the_flood_that_is_measured_is_of_one_bug() -> None:
+    log = flood_log(500)
+    triage = Triage()
+    triage.add_log("flood", [log])
+    (finding,) = triage.findings()
+    assert finding.record.title == "KASAN: slab-use-after-free Read in drv_last"
+    assert finding.count == log.count(b"BUG: KASAN") > 5
 
 
 def test_bench_programs_beside_the_target_are_used(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fuzzer.paths import project_root
 CRASHES = project_root() / "crashes"
 WRITE = "KASAN: slab-out-of-bounds Write in pkv_store_write"
 READ = "KASAN: slab-use-after-free Read in pkv_store_last"
+FAULT = "BUG: unable to handle page fault in pkv_store_last"
 DEADLOCK = "possible deadlock in pkv_mutex_read_begin"
 
 
@@ -26,7 +27,8 @@ def test_the_most_severe_comes_first(capsys: pytest.CaptureFixture[str]) -> None
         READ,
         DEADLOCK,
     ]
-    assert lines[0].startswith(("critical", "high"))
+    assert lines[0].startswith(("[1] critical", "[1] high"))
+    assert not any("same bug" in line for line in lines)
     assert all("reproduced 3 of 3" in line for line in lines)
 
 
@@ -41,6 +43,38 @@ def test_a_campaigns_directory_has_them_in_crashes(
     scores = [each["severity"]["score"] for each in found]
     assert scores == sorted(scores, reverse=True)
     assert all(each["path"].startswith("work/pkv/crashes/") for each in found)
+
+
+def test_titles_of_one_bug_are_marked_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = tmp_path / "crashes"
+    shutil.copytree(CRASHES, stored)
+    first = stored / "kasan-slab-use-after-free-read-in-pkv-store-last"
+    second = stored / "another"
+    shutil.copytree(first, second)
+    # The same place, met by a kernel without KASAN. Older versions stored no signature.
+    record = json.loads((second / "crash.json").read_text())
+    record |= {"title": FAULT, "kind": "fault"}
+    record.pop("signature", None)
+    (second / "crash.json").write_text(json.dumps(record))
+    report = (second / "report.txt").read_text()
+    stamp = report[report.rindex("\n", 0, report.index("Call Trace")) + 1 :].split(" Call")[0]
+    fault = f"{stamp} BUG: unable to handle page fault for address: ffffc90000201000\n"
+    (second / "report.txt").write_text(fault + report[report.index(f"{stamp} Call") :])
+    assert main(["crashes", str(stored)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:3] for line in lines] == ["[1]", "[2]", "[3]", "[4]"]
+    (marked,) = (line for line in lines if "same bug as" in line)
+    earlier = next(line for line in lines if READ in line or FAULT in line)
+    assert marked.endswith(f"; same bug as {earlier[:3]}")
+    assert main(["crashes", "--json", str(stored)]) == 0
+    found = {each["path"]: each for each in json.loads(capsys.readouterr().out)}
+    one, two = found[str(first)], found[str(second)]
+    assert one["signature"] == two["signature"] == "memory: pkv_store_last<pkv_do_read<pkv_read"
+    assert {one["same_as"], two["same_as"]} & {str(first), str(second)}
+    others = [each for path, each in found.items() if path not in {str(first), str(second)}]
+    assert [each["same_as"] for each in others] == [None, None]
 
 
 def test_a_crashs_own_directory_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

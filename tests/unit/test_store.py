@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.subject import description_of
+from fuzzer.cli.main import main
 from fuzzer.crash.store import Crash, CrashStore, Identity, read_crash, slug_of
 from fuzzer.errors import BadInputError
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode
-from fuzzer.target.target import Target
+from fuzzer.target.target import Target, load_target
 
 TITLE = "KASAN: slab-use-after-free Read in pkv_read"
 
@@ -138,3 +141,113 @@ def test_slugs_are_plain_file_names() -> None:
     assert slug_of("BUG: ../../etc in <x>") == "bug-etc-in-x"
     assert slug_of("???") == "crash"
     assert len(slug_of("x" * 500)) <= 80
+
+
+def test_a_crash_has_its_signature_and_its_raw_log(tmp_path: Path, pkv_target: Target) -> None:
+    stored = crash(log=b"4,1,1000,-;BUG: KASAN\xff\n", also_titles=("general protection fault",))
+    path = CrashStore(tmp_path).put(stored, pkv_target)
+    assert (path / "log.txt").read_bytes() == stored.log
+    assert read_crash(path) == stored
+    record = json.loads((path / "crash.json").read_text())
+    assert record["signature"] == stored.signature == f"title: {TITLE}"
+    assert record["also_titles"] == ["general protection fault"]
+
+
+def test_what_an_older_version_stored_reads_and_gets_a_signature(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    path = CrashStore(tmp_path).put(crash(), pkv_target)
+    record = json.loads((path / "crash.json").read_text())
+    for name in ("signature", "also_titles"):
+        del record[name]
+    for name in ("release", "compiler", "config", "driver_compiler", "pkvfuzz"):
+        del record["identity"][name]
+    (path / "crash.json").write_text(json.dumps(record))
+    assert read_crash(path) == crash()
+
+
+def test_what_a_newer_version_knows_of_an_identity_does_no_harm(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    path = CrashStore(tmp_path).put(crash(), pkv_target)
+    record = json.loads((path / "crash.json").read_text())
+    record["identity"]["colour"] = "blue"
+    (path / "crash.json").write_text(json.dumps(record))
+    assert read_crash(path) == crash()
+
+
+def test_a_directory_of_any_name_can_be_written_in_place(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    store = CrashStore(tmp_path)
+    mine = store.put(crash(), pkv_target).rename(tmp_path / "mine")
+    store.put_at(mine, crash(sightings=9), pkv_target)
+    assert [(path.name, each.sightings) for path, each in store.entries()] == [("mine", 9)]
+
+
+def test_the_versions_are_in_the_readme(tmp_path: Path, pkv_target: Target) -> None:
+    exact = dataclasses.replace(
+        crash().identity, release="6.12.1", compiler="gcc 12", config="abcd", pkvfuzz="9.9"
+    )
+    path = CrashStore(tmp_path).put(crash(identity=exact), pkv_target)
+    readme = (path / "README.md").read_text()
+    for row in (
+        "| kernel | 6.12.1 (full k) |",
+        "| kernel's configuration | abcd |",
+        "| kernel's compiler | gcc 12 |",
+        "| pkvfuzz | 9.9 |",
+    ):
+        assert row in readme
+
+
+@pytest.fixture
+def drv(tmp_path: Path) -> Path:
+    """Return the description of a driver that is not the project's."""
+    directory = tmp_path / "drv"
+    (directory / "include").mkdir(parents=True)
+    (directory / "Kbuild").write_text("obj-m := drv.o\n")
+    (directory / "include" / "drv.h").write_text("#define DRV_GO 1\n")
+    path = directory / "drv.yaml"
+    path.write_text(
+        "version: 1\nname: drv\ndevice: /dev/drv\nmodule: {source: ., name: drv}\n"
+        "header: include/drv.h\ncalls: [{ioctl: DRV_GO}]\n"
+    )
+    return path
+
+
+def test_a_foreign_description_is_found_where_it_was_and_in_a_copy(
+    tmp_path: Path, drv: Path
+) -> None:
+    identity = dataclasses.replace(crash().identity, target="drv", description=str(drv))
+    stored = crash(identity=identity)
+    path = CrashStore(tmp_path / "work" / "crashes").put(stored, load_target(drv))
+    assert not any(str(tmp_path).encode() in f.read_bytes() for f in path.iterdir() if f.is_file())
+    found = read_crash(path).identity
+    assert found.description == "../../../drv/drv.yaml"
+    place = description_of(found, path)
+    assert place
+    assert place.resolve() == drv
+    # Elsewhere, there is what the bundle has.
+    copy = tmp_path / "some" / "where" / "else" / "mine"
+    shutil.copytree(path, copy)
+    assert description_of(found, copy) == copy / "drv.yaml"
+    with pytest.raises(BadInputError, match="no Kbuild file"):
+        load_target(copy / "drv.yaml")
+    # With the driver beside it, it is complete.
+    shutil.copy(drv.parent / "Kbuild", copy)
+    assert load_target(copy / "drv.yaml").header == copy / "include" / "drv.h"
+    (copy / "drv.yaml").unlink()
+    assert description_of(found, copy) is None
+
+
+def test_a_copy_whose_driver_is_missing_asks_for_it(
+    tmp_path: Path, drv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = dataclasses.replace(crash().identity, target="drv", description=str(drv))
+    path = CrashStore(tmp_path / "a").put(crash(identity=identity), load_target(drv))
+    copy = tmp_path / "b" / "c" / "mine"
+    shutil.copytree(path, copy)
+    assert main(["replay", str(copy)]) == 2
+    told = capsys.readouterr().err
+    assert "no Kbuild file" in told
+    assert "--target" in told

@@ -17,6 +17,7 @@ from fuzzer.splat.signature import signature_of
 from tests.unit.splats import DATA, read_lines
 
 SPLATS = DATA / "splats"
+GOLDEN = DATA.parent.parent / "data" / "golden"
 
 KASAN = """\
 BUG: KASAN: slab-use-after-free in drv_last+0x63/0x90 [drv]
@@ -75,6 +76,13 @@ def test_a_deadlock_is_the_same_from_either_side() -> None:
     turned = text.replace("pkv_llseek", "pkv_write").replace("&pkv.lock", "&pkv.x")
     turned = turned.replace("&pkv.size_lock", "&pkv.lock").replace("&pkv.x", "&pkv.size_lock")
     assert only(text) == only(turned)
+
+
+def test_timers_that_leak_are_told_apart_though_only_the_core_is_in_the_stack() -> None:
+    text = (GOLDEN / "timer-preempt-leak.log").read_text()
+    assert only(text) == only(text)
+    assert "prov_timer_leaks" in only(text)
+    assert only(text) != only(text.replace("prov_timer_leaks", "prov_timer_other"))
 
 
 def test_a_write_is_worse_than_a_read_and_a_race_less_bad() -> None:

@@ -38,6 +38,12 @@ def full_kernel() -> Kernel:
 
 
 @pytest.fixture(scope="session")
+def kcsan_kernel() -> Kernel:
+    """Return the kernel that reports data races."""
+    return ensure_kernel(Flavour.KCSAN)
+
+
+@pytest.fixture(scope="session")
 def testdrv() -> Target:
     """Return the description of the driver that misbehaves on demand."""
     return load_target(_TESTDRV)

@@ -30,6 +30,7 @@ INDEX = load_index()
         "list-del-twice",
         "fault-injected",
         "user-segfault",
+        "race-read-write",
     ],
 )
 def test_a_kind_shows_live_as_in_its_golden_log(

@@ -12,7 +12,7 @@ from fuzzer.crash.judge import run_program
 from fuzzer.crash.setups import RACING
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import build_driver, find_bug
-from fuzzer.machine.kernel import Flavour, Kernel, ensure_kernel
+from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.paths import project_root
 from fuzzer.program.mutate import Mutator
@@ -26,12 +26,6 @@ pytestmark = pytest.mark.vm
 RACES = 400
 # Some ten to some hundred runs are usual.
 BUG_RUNS = 20_000
-
-
-@pytest.fixture(scope="session")
-def kcsan_kernel() -> Kernel:
-    """Return the kernel that reports data races."""
-    return ensure_kernel(Flavour.KCSAN)
 
 
 def racing_guest(target: Target, kernel: Kernel, accel: Accel, bug: str | None = None) -> Guest:

@@ -71,6 +71,18 @@ HEADED = (
         example="usercopy: Kernel memory exposure attempt detected from SLUB object 'x' (offset 0)",
         absorbs="bug fault oops",
     ),
+    # What follows names the core's call_timer_fn(): the function that left a lock held is gone.
+    rule(
+        r"timer: [\w.]+\+\S+(?: \[\w+\])? preempt leak: ",
+        "WARNING in {function}",
+        "warning",
+        family=Family.CONTEXT,
+        hint="preempt leak",
+        score=25,
+        example="timer: drv_guilty+0x0/0x20 [drv] preempt leak: 00000101 -> 00000102",
+        absorbs="warning",
+        site=r"^timer: ([\w.]+)\+",
+    ),
     rule(
         r"CFI failure at ",
         "CFI failure in {function}",

@@ -31,5 +31,7 @@ extern const struct provoke_kind prov_fault_kinds[];
 extern const struct provoke_kind prov_warning_kinds[];
 extern const struct provoke_kind prov_lockdep_kinds[];
 extern const struct provoke_kind prov_hang_kinds[];
+/* On the kernel for data races, which has no other checks, there is this one. */
+extern const struct provoke_kind prov_kcsan_kinds[];
 
 #endif
