@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fuzzer import __version__
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
@@ -104,6 +105,7 @@ def identify(subject: Subject, guest: Guest) -> Identity:
         qemu=qemu_version(),
         accel=guest.template.accel.value,
         params=subject.target.module.params,
+        pkvfuzz=__version__,
     )
 
 

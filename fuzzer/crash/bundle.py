@@ -8,9 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuzzer import __version__
-from fuzzer.program.csource.source import c_source
-from fuzzer.program.program import Op
+from fuzzer.program.csource.source import c_source, can_precede
 from fuzzer.program.stress import fault_of, is_parallel
 from fuzzer.program.wire import decode, split
 from fuzzer.splat.analyse import find_records
@@ -30,15 +28,19 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
     Raises:
         OSError: the disk is full.
     """
-    program = decode(crash.program)
-    (directory / SOURCE).write_text(c_source(program, target, crash.title))
+    history = tuple(decode(each) for each in crash.history)
+    if not can_precede(history):
+        history = ()
+    source = c_source(decode(crash.program), target, crash.title, history)
+    (directory / SOURCE).write_text(source)
     # The header may have gone since the description was read: a crash is stored all the same.
     if target.header is not None and target.header.is_file():
         shutil.copyfile(target.header, directory / target.header.name)
     record = record_of(crash)
-    loads = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
     (directory / REPORT).write_text(json.dumps(_report_json(crash, record), indent=2) + "\n")
-    (directory / README).write_text(_readme(crash, record, loads=loads))
+    (directory / README).write_text(
+        _readme(crash, record, source, lacks=len(crash.history) - len(history))
+    )
 
 
 def record_of(crash: Crash) -> Record | None:
@@ -55,7 +57,8 @@ def _report_json(crash: Crash, record: Record | None) -> dict[str, Any]:
     return {"title": crash.title, "kind": crash.kind, "function": crash.function}
 
 
-def _readme(crash: Crash, record: Record | None, *, loads: bool) -> str:
+def _readme(crash: Crash, record: Record | None, source: str, *, lacks: int) -> str:
+    """``lacks`` is the number of programs before it that ``source`` leaves out."""
     identity = crash.identity
     lines = [f"# {crash.title}", ""]
     where = f"In `{crash.function}`, {crash.verdict()}" if crash.function else crash.verdict()
@@ -69,12 +72,13 @@ def _readme(crash: Crash, record: Record | None, *, loads: bool) -> str:
     lines += ["", "To see it, with this directory:", "", "    ./pkvfuzz replay DIRECTORY", ""]
     lines += ["Or, in a guest that has the driver loaded, what this makes of `repro.c`:", ""]
     lines += ["    cc -Wall -Wextra -static -pthread repro.c -o repro", ""]
-    if loads:
+    if "MODULE.ko" in source:
         lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
-    if crash.history:
-        lines += ["It needs the programs in `history.bin` before it, which `repro.c` lacks.", ""]
+    if lacks:
+        lines += [f"It needs the {lacks} programs in `history.bin` before it. They are too many"]
+        lines += ["to be written as C: `repro.c` lacks them.", ""]
     lines += ["| found with | |", "| --- | --- |", f"| kernel | {identity.kernel} |"]
     lines += [f"| driver | {identity.driver} |", f"| QEMU | {identity.qemu} |"]
     lines += [f"| accelerator | {identity.accel} |", f"| parameters | {identity.params or '-'} |"]
-    lines += [f"| pkvfuzz | {__version__} |"]
+    lines += [f"| pkvfuzz | {identity.pkvfuzz or '-'} |"]
     return "\n".join(lines) + "\n"

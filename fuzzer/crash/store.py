@@ -24,6 +24,7 @@ from typing import Any
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.rate import show_interval
 from fuzzer.errors import BadInputError
+from fuzzer.paths import cache_dir
 from fuzzer.program import batch
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
@@ -50,7 +51,8 @@ class Identity:
 
     ``description`` is the target's YAML file, relative to the project where
     it is part of it. ``bug`` names a planted bug, ``params`` are what the
-    module was loaded with.
+    module was loaded with. ``pkvfuzz`` is the version that found it, empty
+    if that was not kept.
     """
 
     target: str
@@ -61,6 +63,7 @@ class Identity:
     qemu: str
     accel: str
     params: str = ""
+    pkvfuzz: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,11 @@ class CrashStore:
     def _write(self, crash: Crash, target: Target) -> Path:
         final = self.path(crash.title)
         partial = self.directory / f".{final.name}.{os.getpid()}"
+        crash = dataclasses.replace(
+            crash,
+            report=_without_cache(crash.report),
+            first_log=_without_cache(crash.first_log),
+        )
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
@@ -223,6 +231,11 @@ class CrashStore:
                     partial = path.with_suffix(".partial")
                     partial.write_text(_to_json(record))
                     partial.replace(path)
+
+
+def _without_cache(text: str) -> str:
+    """Return a report without the directory in which the driver was built, which WARN() tells."""
+    return re.sub(rf"{re.escape(str(cache_dir()))}/(?:driver-[0-9a-f]+/)?", "", text)
 
 
 def _to_json(crash: Crash) -> str:
