@@ -128,7 +128,9 @@ def _told(trial: Trial) -> Trial:
     elif trial.like:
         say(f"{name}: {trial.verdict}: the same sources as {trial.like.hash[:10]}")
     else:
-        say(f"{name}: {trial.verdict} ({trial.hits} of {_runs(trial.runs)}){_and_others(trial)}")
+        counts = f"{trial.hits} of {_runs(trial.runs)}"
+        shown = f": {trial.shown}" if trial.shown else ""
+        say(f"{name}: {trial.verdict} ({counts}){shown}{_and_others(trial)}")
     return trial
 
 

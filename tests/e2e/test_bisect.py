@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.driver_repository import CMDP, PROGRAM, TITLE, DriverRepository
+from tests.driver_repository import CMDP, PROGRAM, TITLE, DriverRepository
 from tests.e2e.pkvfuzz_process import family, pkvfuzz, start, wait_gone, wait_until
 
 

@@ -8,9 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.e2e.pkvfuzz_process import ROOT
+from fuzzer.paths import project_root
 
-CMDP = ROOT / "tests" / "drivers" / "cmdp"
+CMDP = project_root() / "tests" / "drivers" / "cmdp"
 BUG = "load-overflow"
 PROGRAM = CMDP / "bugs" / f"{BUG}.prog"
 TITLE = "KASAN: slab-out-of-bounds Read in cmdp_load"
