@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fuzzer.crash.leaks import ARGUMENTS, FILE, MINIMUM_AGE
+from fuzzer.crash.setups import LEAK
 from fuzzer.program.csource.source import c_source, can_precede
 from fuzzer.program.stress import fault_of, is_parallel
 from fuzzer.program.wire import decode, split
@@ -74,6 +76,10 @@ def _readme(crash: Crash, record: Record | None, source: str, *, lacks: int) -> 
     lines += ["    cc -Wall -Wextra -static -pthread repro.c -o repro", ""]
     if "MODULE.ko" in source:
         lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
+    if crash.kind == LEAK:
+        lines += [f"The guest's kernel needs `{ARGUMENTS}`. What was lost is told by:", ""]
+        lines += [f"    echo clear > {FILE}; ./repro; sleep {MINIMUM_AGE}"]
+        lines += [f"    echo scan > {FILE}; cat {FILE}", ""]
     if lacks:
         lines += [f"It needs the {lacks} programs in `history.bin` before it. They are too many"]
         lines += ["to be written as C: `repro.c` lacks them.", ""]
