@@ -25,9 +25,11 @@ exit codes of run, replay and minimize:
   2  wrong usage or bad input
   3  the infrastructure failed: a build, QEMU, the disk; the message says what to do
 triage ends with 0, 1 or 2 in the same way, by what is in the logs.
+bisect ends with 0 when it found one commit, 1 when several are left because others were skipped.
 other commands end with 0, 2 or 3; test with 1 when a test failed, bench bugs with 1 when a run
 did not find its bug.
-130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed.
+130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed; in
+bisect, at any time.
 """
 
 # Where each command lives: imported only when it is used, because starting must be quick.
@@ -37,6 +39,7 @@ _COMMANDS = {
     "crashes": "fuzzer.cli.crashes",
     "triage": "fuzzer.cli.triage",
     "minimize": "fuzzer.cli.minimize",
+    "bisect": "fuzzer.cli.bisect",
     "shell": "fuzzer.cli.shell",
     "convert": "fuzzer.cli.convert",
     **dict.fromkeys(corpus_options.NAMES, "fuzzer.cli.corpus"),
@@ -130,7 +133,9 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            epilog=_EXIT_CODES if name in {"run", "replay", "minimize", "triage"} else None,
+            epilog=_EXIT_CODES
+            if name in {"run", "replay", "minimize", "triage", "bisect"}
+            else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -223,6 +228,33 @@ def build_parser() -> argparse.ArgumentParser:
     )
     minimize.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
     _add_target_options(minimize)
+
+    bisect = command("bisect", "find the revision of a driver that brought a crash, with git")
+    bisect.add_argument("crash", type=Path, help="a crash directory, or a .prog file (any splat)")
+    bisect.add_argument(
+        "--good", required=True, metavar="REV", help="a revision without it, in the driver's git"
+    )
+    bisect.add_argument("--bad", default="HEAD", metavar="REV", help="one that shows it [HEAD]")
+    bisect.add_argument(
+        "--times",
+        type=_positive,
+        metavar="N",
+        help="runs of a revision [so many that a good one is good with an error below 1 %%]",
+    )
+    bisect.add_argument(
+        "--no-bug", action="store_true", help="do not plant the bug that the crash was found with"
+    )
+    bisect.add_argument(
+        "--first-parent", action="store_true", help="take merges as a whole, as git bisect does"
+    )
+    bisect.add_argument(
+        "--flavour",
+        choices=("full", "fast", "kcsan"),
+        help="kernel to run it on [the one that it was judged on, else full]",
+    )
+    bisect.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
+    bisect.add_argument("--json", action="store_true", help="as JSON")
+    _add_target_options(bisect)
 
     shell = command("shell", "open a shell in a guest that has the driver loaded")
     shell.add_argument(

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuzzer import __version__
+from fuzzer.crash.leaks import ARGUMENTS, FILE, MINIMUM_AGE
+from fuzzer.crash.setups import LEAK
 from fuzzer.paths import project_root
-from fuzzer.program.csource.source import c_source
-from fuzzer.program.program import Op
+from fuzzer.program.csource.source import c_source, can_precede
 from fuzzer.program.stress import fault_of, is_parallel
 from fuzzer.program.wire import decode, split
 from fuzzer.splat.analyse import find_records
@@ -31,13 +31,17 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
     Raises:
         OSError: the disk is full.
     """
-    program = decode(crash.program)
-    (directory / SOURCE).write_text(c_source(program, target, crash.title))
+    history = tuple(decode(each) for each in crash.history)
+    if not can_precede(history):
+        history = ()
+    source = c_source(decode(crash.program), target, crash.title, history)
+    (directory / SOURCE).write_text(source)
     _copy_description(directory, target)
     record = record_of(crash)
-    loads = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
     (directory / REPORT).write_text(json.dumps(_report_json(crash, record), indent=2) + "\n")
-    (directory / README).write_text(_readme(crash, record, loads=loads))
+    (directory / README).write_text(
+        _readme(crash, record, source, lacks=len(crash.history) - len(history))
+    )
 
 
 def _copy_description(directory: Path, target: Target) -> None:
@@ -73,7 +77,8 @@ def _report_json(crash: Crash, record: Record | None) -> dict[str, Any]:
     return {"title": crash.title, "kind": crash.kind, "function": crash.function}
 
 
-def _readme(crash: Crash, record: Record | None, *, loads: bool) -> str:
+def _readme(crash: Crash, record: Record | None, source: str, *, lacks: int) -> str:
+    """``lacks`` is the number of programs before it that ``source`` leaves out."""
     identity = crash.identity
     lines = [f"# {crash.title}", ""]
     where = f"In `{crash.function}`, {crash.verdict()}" if crash.function else crash.verdict()
@@ -89,10 +94,15 @@ def _readme(crash: Crash, record: Record | None, *, loads: bool) -> str:
     lines += ["", "To see it, with this directory:", "", "    ./pkvfuzz replay DIRECTORY", ""]
     lines += ["Or, in a guest that has the driver loaded, what this makes of `repro.c`:", ""]
     lines += ["    cc -Wall -Wextra -static -pthread repro.c -o repro", ""]
-    if loads:
+    if "MODULE.ko" in source:
         lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
-    if crash.history:
-        lines += ["It needs the programs in `history.bin` before it, which `repro.c` lacks.", ""]
+    if crash.kind == LEAK:
+        lines += [f"The guest's kernel needs `{ARGUMENTS}`. What was lost is told by:", ""]
+        lines += [f"    echo clear > {FILE}; ./repro; sleep {MINIMUM_AGE}"]
+        lines += [f"    echo scan > {FILE}; cat {FILE}", ""]
+    if lacks:
+        lines += [f"It needs the {lacks} programs in `history.bin` before it. They are too many"]
+        lines += ["to be written as C: `repro.c` lacks them.", ""]
     return "\n".join([*lines, *_versions(identity)]) + "\n"
 
 
@@ -109,7 +119,7 @@ def _versions(identity: Identity) -> list[str]:
         "QEMU": identity.qemu,
         "accelerator": identity.accel,
         "parameters": identity.params or "-",
-        "pkvfuzz": identity.pkvfuzz or __version__,
+        "pkvfuzz": identity.pkvfuzz,
     }
     table = [f"| {name} | {value} |" for name, value in rows.items() if value]
     return ["| found with | |", "| --- | --- |", *table]

@@ -22,8 +22,12 @@ ARGUMENTS = "kmemleak=on"
 
 HARDWARE = Hardware(icount=True)
 
-_FILE = "/sys/kernel/debug/kmemleak"
-_MINIMUM_AGE = 6
+FILE = "/sys/kernel/debug/kmemleak"
+"""Where the kernel is told to scan, and what it found is read."""
+
+MINIMUM_AGE = 6
+"""Seconds after which an object is looked at."""
+
 # A pointer may linger on a stack: what one scan takes for reachable, the next does not.
 _SCANS = 2
 _TIMEOUT = 120.0
@@ -41,7 +45,7 @@ def _shell(machine: Machine, script: str) -> str:
 
 def forget_leaks(machine: Machine) -> None:
     """Have what was lost before now not reported."""
-    _shell(machine, f"echo clear > {_FILE}")
+    _shell(machine, f"echo clear > {FILE}")
 
 
 def find_leak(machine: Machine, marks: Sequence[str]) -> Splat | None:
@@ -53,7 +57,7 @@ def find_leak(machine: Machine, marks: Sequence[str]) -> Splat | None:
         LostMachineError: the guest is gone.
     """
     for _ in range(_SCANS):
-        script = f"busybox sleep {_MINIMUM_AGE}; echo scan > {_FILE}; cat {_FILE}"
+        script = f"busybox sleep {MINIMUM_AGE}; echo scan > {FILE}; cat {FILE}"
         if found := parse_leaks(_shell(machine, script), marks):
             return found
     return None

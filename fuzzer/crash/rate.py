@@ -16,6 +16,8 @@ _HALVINGS = 50
 _WORSE = 1 / 3
 # No number of runs shows that something happens always.
 _SURE = 0.97
+# Nobody waits for more runs.
+_ENDLESS = 1_000_000
 
 
 def interval(hits: int, runs: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
@@ -58,6 +60,22 @@ def _solve(is_below: Callable[[float], bool]) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def runs_to_rule_out(hits: int, runs: int, error: float) -> int:
+    """Return how many runs in a row have to be without a crash to say that it is not there.
+
+    Were it there at the rate that ``hits`` of ``runs`` tell, all of them would
+    be without it with a probability of ``error`` at most. That the rate itself is
+    uncertain is a part of it (Jeffreys' prior): the fewer runs told it, the more
+    are needed.
+    """
+    yes, no = hits + 0.5, runs - hits + 0.5
+    missed, needed = 1.0, 0
+    while missed > error and needed < _ENDLESS:
+        missed *= (no + needed) / (yes + no + needed)
+        needed += 1
+    return needed
 
 
 @dataclass(frozen=True, slots=True)

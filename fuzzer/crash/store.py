@@ -25,6 +25,7 @@ from fuzzer.crash.bug import report_signature
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.rate import show_interval
 from fuzzer.errors import BadInputError
+from fuzzer.paths import cache_dir
 from fuzzer.program import batch
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
@@ -189,6 +190,11 @@ class CrashStore:
         described = _described_from(final, crash.identity)
         crash = dataclasses.replace(crash, identity=described)
         partial = self.directory / f".{final.name}.{os.getpid()}"
+        crash = dataclasses.replace(
+            crash,
+            report=_without_cache(crash.report),
+            first_log=_without_cache(crash.first_log),
+        )
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
@@ -288,6 +294,11 @@ def _identity(record: dict[str, Any]) -> Identity:
     """Return what is known of an identity; newer versions may have more to tell."""
     known = {each.name for each in dataclasses.fields(Identity)}
     return Identity(**{name: value for name, value in record.items() if name in known})
+
+
+def _without_cache(text: str) -> str:
+    """Return a report without the directory in which the driver was built, which WARN() tells."""
+    return re.sub(rf"{re.escape(str(cache_dir()))}/(?:driver-[0-9a-f]+/)?", "", text)
 
 
 def _to_json(crash: Crash) -> str:

@@ -167,7 +167,8 @@ def find_bug(target: Target, name: str) -> Bug:
     )
 
 
-def _source_files(directory: Path) -> list[Path]:
+def source_files(directory: Path) -> list[Path]:
+    """Return the files of a driver's directory that a build of it takes, sorted."""
     return sorted(
         path
         for path in directory.rglob("*")
@@ -240,7 +241,7 @@ def build_driver(
         return Driver(module.name, module.object, content_key(module.object.read_bytes()))
     assert module.source is not None
     source = module.source
-    files = _source_files(source)
+    files = source_files(source)
     # The last wins: whoever asks for something gets it.
     flags = [*_compiler_flags(kernel), *variables]
     patch = bug.path.read_bytes() if bug else b""

@@ -98,3 +98,11 @@ def test_calls_have_the_headers_names(pkv_target: Target) -> None:
 
 def test_a_string_is_what_the_compiler_reads_back() -> None:
     assert c_string(b"a\x001??=\xff") == [r'"a\0001?\?=\377"']
+
+
+def test_programs_before_one_compile_without_a_warning(pkv_target: Target, tmp_path: Path) -> None:
+    forms = parse_program(FORMS, pkv_target, "x")
+    history = [forms, (), forms, forms]
+    source = c_source(forms, pkv_target, "a title", history)
+    assert source == c_source(forms, pkv_target, "a title", history)
+    check(source, pkv_target, tmp_path)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fuzzer.crash.rate import Comparison, Rate, interval, show_interval
+from fuzzer.crash.rate import Comparison, Rate, interval, runs_to_rule_out, show_interval
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,30 @@ def test_the_comparison_errs_seldom(known: float) -> None:
     assert sum(decide(known, known, rng) for _ in range(200)) >= 190
     assert sum(decide(known, known / 3, rng) for _ in range(200)) <= 10
     assert not any(decide(known, 0.0, rng) for _ in range(5))
+
+
+@pytest.mark.parametrize(
+    ("hits", "runs", "needed"),
+    [(10, 10, 2), (3, 3, 4), (1000, 1000, 1), (500, 1000, 7), (100, 1000, 45)],
+)
+def test_as_many_runs_rule_a_crash_out_as_its_rate_needs(hits: int, runs: int, needed: int) -> None:
+    assert runs_to_rule_out(hits, runs, 0.01) == needed
+
+
+def test_a_rate_that_few_runs_told_needs_more_to_rule_it_out() -> None:
+    needed = [runs_to_rule_out(hits, 10 * hits, 0.01) for hits in (1, 3, 10, 100)]
+    assert needed == sorted(needed, reverse=True)
+    assert needed[0] > 3 * needed[-1]
+
+
+def test_what_was_ruled_out_is_seldom_there() -> None:
+    # The error holds for rates and what a few runs told of them, not for a known rate.
+    rng = random.Random(1)
+    missed = tried = 0
+    while tried < 4000:
+        rate = rng.random()
+        hits = sum(rng.random() < rate for _ in range(10))
+        if hits:
+            tried += 1
+            missed += all(rng.random() >= rate for _ in range(runs_to_rule_out(hits, 10, 0.01)))
+    assert missed < 0.015 * tried

@@ -60,16 +60,22 @@ def guest(request: pytest.FixtureRequest, pkv_target: Target, accel: Accel) -> G
         *,
         target: Target | None = None,
         cpus: int = 1,
+        icount: bool = False,
         arguments: str = "",
     ) -> Guest:
         target = target or pkv_target
-        key = (flavour, bug, target.path, target.module.params, cpus, arguments)
+        key = (flavour, bug, target.path, target.module.params, cpus, icount, arguments)
         if key not in made:
             kernel: Kernel = request.getfixturevalue(f"{flavour}_kernel")
             planted = find_bug(target, bug) if bug else None
             driver = build_driver(target, kernel, planted)
             made[key] = ensure_guest(
-                target, kernel, driver, accel, Hardware(cpus=cpus), arguments=arguments
+                target,
+                kernel,
+                driver,
+                Accel.TCG if icount else accel,
+                Hardware(cpus=cpus, icount=icount),
+                arguments=arguments,
             )
         return made[key]
 

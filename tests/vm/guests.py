@@ -25,10 +25,12 @@ class GuestFactory(Protocol):
         *,
         target: Target | None = None,
         cpus: int = 1,
+        icount: bool = False,
         arguments: str = "",
     ) -> Guest:
         """Return the guest of a flavour, with a planted bug if one is named.
 
+        With ``icount`` it counts instructions, and waiting takes no time.
         ``arguments`` are added to the kernel's command line.
         """
 

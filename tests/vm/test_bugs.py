@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.crash.judge import run_program
+from fuzzer.crash.leaks import ARGUMENTS, find_leak, forget_leaks
 from fuzzer.machine.driver import Bug, find_bug
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Run
@@ -17,7 +18,6 @@ from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target
 from tests.vm.guests import GuestFactory
-from tests.vm.leaks import find_leak, forget_leaks
 
 pytestmark = pytest.mark.vm
 
@@ -37,7 +37,8 @@ def guest_for(guest: GuestFactory, bug: Bug, *, planted: bool) -> Guest:
         Flavour.FULL,
         bug.name if planted else None,
         cpus=2 if "race" in bug.needs else 1,
-        arguments="kmemleak=on" if is_leak(bug) else "",
+        icount=is_leak(bug),
+        arguments=ARGUMENTS if is_leak(bug) else "",
     )
 
 
@@ -87,7 +88,9 @@ def test_its_program_shows_it(bug: Bug, program: bytes, guest: GuestFactory) -> 
         with patched.restore() as machine:
             forget_leaks(machine)
             machine.run(program)
-            assert find_leak(machine) == bug.expect
+            leak = find_leak(machine, patched.driver.frame_marks())
+            assert leak
+            assert leak.title == bug.expect
     else:
         runs = RACE_RUNS if "race" in bug.needs else 1
         assert title_of(patched, program, runs) == bug.expect
@@ -102,10 +105,11 @@ def test_ordinary_use_does_not_show_it(bug: Bug, pkv_target: Target, guest: Gues
 
 
 def test_the_good_driver_is_silent(bug: Bug, program: bytes, guest: GuestFactory) -> None:
-    with guest_for(guest, bug, planted=False).restore() as machine:
+    good = guest_for(guest, bug, planted=False)
+    with good.restore() as machine:
         if is_leak(bug):
             forget_leaks(machine)
         for _ in range(20 if "race" in bug.needs else 1):
             assert run_program(machine, program, late=False).splat is None
         if is_leak(bug):
-            assert find_leak(machine) is None
+            assert find_leak(machine, good.driver.frame_marks()) is None

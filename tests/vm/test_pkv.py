@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.crash.leaks import ARGUMENTS, find_leak, forget_leaks
 from fuzzer.errors import BadInputError
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Machine, Run
@@ -19,7 +20,6 @@ from fuzzer.program.generate import Generator
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target, with_params
 from tests.vm.guests import GuestFactory, returned, run, splat
-from tests.vm.leaks import find_leak, forget_leaks
 
 pytestmark = pytest.mark.vm
 
@@ -184,7 +184,7 @@ def test_it_unloads_with_expiry_queued(full: Guest, strategy: str) -> None:
 
 def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
     needed = 0
-    leaky = guest(Flavour.FULL, arguments=f"kmemleak=on {HURRY}")
+    leaky = guest(Flavour.FULL, arguments=f"{ARGUMENTS} {HURRY}")
     with leaky.restore() as machine:
         forget_leaks(machine)
         for first in range(1, 2000, 20):
@@ -204,7 +204,7 @@ def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
         assert not loads[-1].faulted
         # Device numbers, class, cdev, /proc and device alone make five.
         assert needed > 5
-        assert find_leak(machine) is None
+        assert find_leak(machine, leaky.driver.frame_marks()) is None
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

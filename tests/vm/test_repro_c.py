@@ -4,87 +4,86 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.judge import silent_guest
-from fuzzer.machine.channel import Command
-from fuzzer.machine.driver import list_bugs
+from fuzzer.crash.leaks import ARGUMENTS
+from fuzzer.machine.driver import find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.machine import LostMachineError, Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.program.csource.source import c_source
-from fuzzer.program.text import load_program
-from fuzzer.splat.find import find_splat
-from fuzzer.splat.kmsg import console_lines
-from fuzzer.target.target import Target, load_target
+from fuzzer.program.program import Program
+from fuzzer.program.text import load_program, parse_program
+from fuzzer.target.target import ResetSpec, Target, load_target
 from tests.vm.guests import GuestFactory
+from tests.vm.reproducers import compiled, leak_of, title_of
 
 pytestmark = pytest.mark.vm
 
-BUGS = [
-    bug.name
+_BUGS = [
+    bug
     for bug in list_bugs(load_target(project_root() / "module" / "pkv.yaml"))
-    if bug.expect != "wrong answer" and not bug.expect.startswith("memory leak") and not bug.kernel
+    if bug.expect != "wrong answer" and not bug.kernel
 ]
-MODULE = "/tmp/driver.ko"
+LEAKS = [bug.name for bug in _BUGS if bug.expect.startswith("memory leak")]
+REPORTED = [bug.name for bug in _BUGS if bug.name not in LEAKS]
 
 
-def compiled(name: str, target: Target, directory: Path) -> bytes:
-    """Return a planted bug's program as a static executable."""
+def in_c(
+    program: Program, target: Target, directory: Path, history: Sequence[Program] = ()
+) -> bytes:
+    """Return programs as a static executable."""
     assert target.header is not None
     shutil.copy(target.header, directory)
-    program = load_program(target.path.parent / "bugs" / f"{name}.prog", target)
-    (directory / "repro.c").write_text(c_source(program, target))
-    command = [
-        "gcc",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-static",
-        "-pthread",
-        "repro.c",
-        "-o",
-        "repro",
-    ]
-    subprocess.run(command, cwd=directory, check=True, timeout=60)
-    return (directory / "repro").read_bytes()
+    (directory / "repro.c").write_text(c_source(program, target, "", history))
+    return compiled(directory)
 
 
-def put_module(machine: Machine, image: bytes) -> None:
-    """Put a file into the guest: it is carried behind the shell that writes it there."""
-    found = shutil.which("busybox")
-    assert found
-    script = f"tail -c {len(image)} /proc/$$/exe > {MODULE}"
-    done = machine.execute(["sh", "-c", script], Path(found).read_bytes() + image)
-    assert done.status == 0, done.output
+def stored(name: str, target: Target) -> Program:
+    return load_program(target.path.parent / "bugs" / f"{name}.prog", target)
 
 
-def title_of(guest: Guest, binary: bytes) -> str | None:
-    """Return the title of what a program shows on a fresh machine."""
-    with guest.restore() as machine:
-        arguments = ["repro"]
-        if b"MODULE.ko" in binary:
-            put_module(machine, guest.driver.image())
-            arguments.append(MODULE)
-        try:
-            log = machine.execute(arguments, binary, timeout=50.0).log
-            if find_splat(console_lines(log)) is None:
-                machine.command(Command.PING)
-                log += machine.channel.log()
-            splat = find_splat(console_lines(log))
-        except LostMachineError:
-            splat = silent_guest(machine).splat
-        return splat.title if splat else None
-
-
-@pytest.mark.parametrize("name", BUGS)
+@pytest.mark.parametrize("name", REPORTED)
 def test_a_bug_shows_without_the_executor(
     name: str, guest: GuestFactory, pkv_target: Target, tmp_path: Path
 ) -> None:
-    (bug,) = (each for each in list_bugs(pkv_target) if each.name == name)
+    bug = find_bug(pkv_target, name)
     patched = guest(Flavour.FULL, name, cpus=2 if "race" in bug.needs else 1)
-    assert title_of(patched, compiled(name, pkv_target, tmp_path)) in bug.titles
+    binary = in_c(stored(name, pkv_target), pkv_target, tmp_path)
+    assert title_of(patched, binary) in bug.titles
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_leak_shows_without_the_executor(
+    name: str, guest: GuestFactory, pkv_target: Target, tmp_path: Path
+) -> None:
+    binary = in_c(stored(name, pkv_target), pkv_target, tmp_path)
+    leaking = guest(Flavour.FULL, name, icount=True, arguments=ARGUMENTS)
+    assert leak_of(leaking, binary) == find_bug(pkv_target, name).expect
+    assert leak_of(guest(Flavour.FULL, icount=True, arguments=ARGUMENTS), binary) is None
+
+
+def test_the_programs_before_one_run_before_it(
+    guest: GuestFactory, pkv_target: Target, tmp_path: Path
+) -> None:
+    # Nothing is cleared between programs: what a key leaves behind meets the last one.
+    kept = replace(pkv_target, reset=ResetSpec())
+
+    def program(text: str) -> Program:
+        return parse_program(text, kept, "test")
+
+    wrote = program('write(f0, "b=2\\n")\n')
+    history = [
+        wrote,
+        wrote,
+        program('[1] write(f0, "a=\\n")\n[2] read(f0, 4) cut=2\n'),
+        program('write(f0, "a=\\n")\nioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})\n'),
+    ]
+    read = program("read(f0, 0)\n")
+    patched = guest(Flavour.FULL, "stale-last", cpus=2)
+    assert title_of(patched, in_c(read, kept, tmp_path)) is None
+    bug = find_bug(pkv_target, "stale-last")
+    assert title_of(patched, in_c(read, kept, tmp_path, history)) == bug.expect

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 from fuzzer.program.csource.calls import CallWriter
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.program import Call, Op, Program
@@ -11,12 +14,25 @@ from fuzzer.program.text_parser import struct_layouts
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import ResetKind, Target
 
+MOST_BEFORE = 64
+"""Steps before a program that one file can have; one with more would help nobody."""
 
-def c_source(program: Program, target: Target, title: str = "") -> str:
+
+def can_precede(history: Sequence[Program]) -> bool:
+    """Whether these programs can stand before another one: programs in a row that are alike
+    are one step, and there are ``MOST_BEFORE`` at most.
+    """
+    return len(_steps(history)) <= MOST_BEFORE
+
+
+def c_source(
+    program: Program, target: Target, title: str = "", history: Sequence[Program] = ()
+) -> str:
     """Return a program as one C file; the target's header has to lie beside it.
 
-    A program with threads is repeated until the kernel reports something.
-    ``title`` is what it shows, for the comment at the top.
+    The programs of ``history`` run before it, once. A program with threads is
+    repeated until the kernel reports something. ``title`` is what it shows, for
+    the comment at the top.
     """
     names: dict[int, str] = {}
     for spec in target.calls:
@@ -25,13 +41,40 @@ def c_source(program: Program, target: Target, title: str = "") -> str:
     writer = CallWriter(names, struct_layouts(target))
     loops = any(call.thread for call in program)
     functions: list[str] = []
+    names_of: dict[Program, str] = {}
+    before: list[str] = []
+    for earlier, times in _steps(history):
+        if earlier not in names_of:
+            names_of[earlier] = f"before_{len(names_of) + 1}"
+            _add_function(names_of[earlier], earlier, target, writer, functions, again=True)
+        if times > 1:
+            before.append(f"for (int i = 0; i < {times}; i++)")
+        before.append("\t" * (times > 1) + f"{names_of[earlier]}();")
+    _add_function("run", program, target, writer, functions, again=loops)
+    return _file(target, title, writer, functions, before, loops=loops)
+
+
+def _steps(history: Sequence[Program]) -> list[tuple[Program, int]]:
+    """Return the programs, those in a row that are alike as one and how many they are."""
+    return [(program, len(list(alike))) for program, alike in groupby(history)]
+
+
+def _add_function(
+    name: str,
+    program: Program,
+    target: Target,
+    writer: CallWriter,
+    functions: list[str],
+    *,
+    again: bool,
+) -> None:
+    """Add a function that runs a program; ``again`` tells that another run may follow."""
     body = ["f0 = open(DEVICE, O_RDWR);"]
     writer.needs.files.add(0)
-    writer.open_files.add(0)
+    writer.open_files = {0}
     body += _calls(program, writer, functions)
-    body += _ending(program, target, writer, loops)
-    run = "static void run(void)\n{\n" + _indent(body) + "}\n"
-    return _file(target, title, writer, [*functions, run], loops)
+    body += _ending(program, target, writer, again=again)
+    functions.append(f"static void {name}(void)\n{{\n{_indent(body)}}}\n")
 
 
 def _calls(program: Program, writer: CallWriter, functions: list[str]) -> list[str]:
@@ -67,12 +110,12 @@ def _part(part: list[Call], writer: CallWriter, functions: list[str]) -> list[st
     return [f"run_threads({len(made)}, {array});"]
 
 
-def _ending(program: Program, target: Target, writer: CallWriter, loops: bool) -> list[str]:
+def _ending(program: Program, target: Target, writer: CallWriter, *, again: bool) -> list[str]:
     """Return what the executor does behind a program: the reset, and files closed."""
     lines: list[str] = []
     altered = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
     reload = target.reset.kind is ResetKind.RELOAD
-    if altered or (reload and loops):
+    if altered or (reload and again):
         lines += _close_all(writer)
         lines += writer.lines(Call(Op.UNLOAD))
         lines += writer.lines(Call(Op.LOAD, data=target.module.params.encode()))
@@ -91,7 +134,15 @@ def _close_all(writer: CallWriter) -> list[str]:
     ]
 
 
-def _file(target: Target, title: str, writer: CallWriter, functions: list[str], loops: bool) -> str:
+def _file(
+    target: Target,
+    title: str,
+    writer: CallWriter,
+    functions: list[str],
+    before: list[str],
+    *,
+    loops: bool,
+) -> str:
     needs = writer.needs
     if loops:
         needs.helpers.add("taint")
@@ -120,10 +171,10 @@ def _file(target: Target, title: str, writer: CallWriter, functions: list[str], 
     if needs.buffer:
         text += f"static char buffer[{needs.buffer}];\n"
     parts = [HELPERS[name].text for name in helpers] + functions
-    return text + "".join("\n" + part for part in [*parts, _main(helpers, loops)])
+    return text + "".join("\n" + part for part in [*parts, _main(helpers, before, loops)])
 
 
-def _main(helpers: list[str], loops: bool) -> str:
+def _main(helpers: list[str], before: list[str], loops: bool) -> str:
     lines: list[str] = []
     if loops:
         lines += ["long before = taint();", ""]
@@ -139,6 +190,7 @@ def _main(helpers: list[str], loops: bool) -> str:
         lines.append("prepare_faults();")
     if "before_gap" in helpers:
         lines.append("gap = make_gap();")
+    lines += before
     if loops:
         lines.append("for (int i = 0; i < ROUNDS && taint() == before; i++)")
         lines.append("\trun();")

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz bisect``: the first revision of a driver in which a crash shows."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
+from fuzzer.campaign.reducing import splat_of
+from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
+from fuzzer.crash.rate import runs_to_rule_out, show_interval
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.setups import LEAK
+from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.machine.gitbisect import Bisection, Step
+from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.machine.revisions import Commit, Revisions
+from fuzzer.program.text import load_program
+from fuzzer.program.wire import encode
+from fuzzer.progress import say
+from fuzzer.target.target import load_target
+
+_SUBJECT = 60
+_SEVERAL = ExitCode.FOUND
+
+
+def command(options: argparse.Namespace) -> int:
+    """Bisect; returns 0 when one commit is left, 1 when skipping left several."""
+    path: Path = options.crash
+    if not path.exists():
+        raise BadInputError(f"{path}: no such file or directory")
+    crash = stored_crash(options) if path.is_dir() else None
+    if options.no_bug:
+        options.bug = None
+    subject = subject_of(options)
+    if crash:
+        start = Reproducer(crash.program, crash.history)
+        runs = max(crash.runs, 1)
+        suspect = Suspect(start, crash.kind, splat_of(crash), crash.reproduced, runs)
+    else:
+        program = load_program(path, load_target(subject.target.path))
+        suspect = Suspect(Reproducer(encode(program)), LEAK if options.leaks else "")
+    with tempfile.TemporaryDirectory(prefix="pkvfuzz-bisect-") as directory:
+        revisions = Revisions(subject.target, Path(directory))
+        good = revisions.resolve("--good", options.good)
+        bad = revisions.resolve("--bad", options.bad)
+        _check_order(revisions, good, bad)
+        if subject.bug:
+            say(f"each revision has the planted bug {subject.bug.name} (--no-bug: as it is)")
+        flavour = judging_flavour(crash) if crash else Flavour.FULL
+        kernel = ensure_kernel(Flavour(options.flavour or flavour), subject.kernels)
+        trier = Trier(subject, kernel, suspect, revisions)
+        trials = [_confirmed_bad(trier, bad, options.times), _confirmed_good(trier, good)]
+        bisection = Bisection(revisions)
+        last = first_bad(
+            trier,
+            bisection,
+            bisection.start(good, bad, first_parent=options.first_parent),
+            lambda step, trial: trials.append(_told(trial)),
+            _ahead,
+        )
+        return _tell(options, revisions, last, trials)
+
+
+def _check_order(revisions: Revisions, good: Commit, bad: Commit) -> None:
+    if good.hash == bad.hash:
+        raise BadInputError(f"--good and --bad are the same revision, {good}")
+    if revisions.is_before(bad, good):
+        raise BadInputError(
+            f"--good {good} comes after --bad {bad}. The good one is the older one: swap them"
+        )
+
+
+def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
+    """Return what the bad revision shows, and say how often each is run.
+
+    Raises:
+        BadInputError: it does not show the crash.
+    """
+    trial = trier.measure(bad, times)
+    if trial.verdict is Verdict.SKIP:
+        raise BadInputError(f"--bad {bad} cannot be tried: {trial.reason}")
+    if trial.verdict is Verdict.GOOD:
+        raise BadInputError(
+            f"--bad {bad} does not show the crash in {_runs(trial.runs)}{_and_others(trial)}. "
+            "Give a revision that does, or --times N for more runs"
+        )
+    _told(trial)
+    rate = show_interval(trial.hits, trial.runs)
+    text = f"rate {rate}: a revision that is silent in {_runs(trier.runs)} counts as good"
+    if runs_to_rule_out(trial.hits, trial.runs, ERROR) <= trier.runs:
+        text += f", with an error below {100 * ERROR:.0f} %"
+    else:
+        text += f", with an error above {100 * ERROR:.0f} %: more are needed for less"
+    say(text)
+    return trial
+
+
+def _confirmed_good(trier: Trier, good: Commit) -> Trial:
+    trial = trier.test(good)
+    if trial.verdict is Verdict.SKIP:
+        raise BadInputError(f"--good {good} cannot be tried: {trial.reason}")
+    if trial.verdict is Verdict.BAD:
+        same = f": its sources are those of {trial.like}" if trial.like else ""
+        raise BadInputError(
+            f"--good {good} shows the crash{same}: {trial.shown}. Give an older revision"
+        )
+    return _told(trial)
+
+
+def _ahead(step: Step) -> None:
+    revisions = f"{step.left} revision{'s' * (step.left != 1)} left"
+    say(f"bisecting: {revisions}, about {step.steps} step{'s' * (step.steps != 1)}")
+
+
+def _told(trial: Trial) -> Trial:
+    """Say what a revision is, and return it."""
+    name = str(trial.commit)
+    if len(name) > _SUBJECT:
+        name = f"{name[: _SUBJECT - 3]}..."
+    if trial.verdict is Verdict.SKIP:
+        say(f"{name}: skipped: {trial.reason}")
+    elif trial.like:
+        say(f"{name}: {trial.verdict}: the same sources as {trial.like.hash[:10]}")
+    else:
+        counts = f"{trial.hits} of {_runs(trial.runs)}"
+        shown = f": {trial.shown}" if trial.shown else ""
+        say(f"{name}: {trial.verdict} ({counts}){shown}{_and_others(trial)}")
+    return trial
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _and_others(trial: Trial) -> str:
+    return f"; a different bug: {', '.join(trial.others)}" if trial.others else ""
+
+
+def _tell(
+    options: argparse.Namespace, revisions: Revisions, last: Step, trials: list[Trial]
+) -> int:
+    """Print the result."""
+    found = last.candidates[0] if len(last.candidates) == 1 else None
+    if options.json:
+        print(json.dumps(_as_json(revisions, last, trials), indent=2))
+    elif found:
+        print(f"first bad commit: {found.hash}")
+        print(f"subject: {found.subject}\nauthor: {found.author}\ndate: {found.date}\nfiles:")
+        print("".join(f"  {line}\n" for line in revisions.changed(found)), end="")
+    else:
+        skipped = {trial.commit for trial in trials if trial.verdict is Verdict.SKIP}
+        print("the first bad commit is one of these:")
+        for commit in last.candidates:
+            print(f"  {commit.hash} {commit.subject}{' (skipped)' * (commit in skipped)}")
+    return int(ExitCode.NOTHING_FOUND if found else _SEVERAL)
+
+
+def _as_json(revisions: Revisions, last: Step, trials: list[Trial]) -> dict[str, Any]:
+    candidates = [
+        {**dataclasses.asdict(commit), "files": list(revisions.changed(commit))}
+        for commit in last.candidates
+    ]
+    return {
+        "first_bad": candidates[0] if len(candidates) == 1 else None,
+        "candidates": candidates,
+        "repository": str(revisions.root),
+        "tried": [_trial_json(trial) for trial in trials],
+    }
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "hash": trial.commit.hash,
+        "subject": trial.commit.subject,
+        "verdict": trial.verdict.value,
+        "runs": trial.runs,
+        "hits": trial.hits,
+        "shown": trial.shown,
+        "others": list(trial.others),
+        "reason": trial.reason,
+        "like": trial.like.hash if trial.like else None,
+    }

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The past of a driver in its git repository, as directories to build from.
+
+The user's working tree and index are never touched: everything happens in a
+repository of our own that has the same objects.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fuzzer.cache import content_key
+from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.driver import source_files
+from fuzzer.target.target import Target, load_target
+
+_TIMEOUT = 600.0
+_SHORT = 10
+# No hook, filter for signatures or colour of the user's has a say.
+_CONFIG = ("core.hooksPath=/dev/null", "color.ui=false", "log.showSignature=false")
+# Set where git runs us, as in a hook; they name another repository than ours.
+_LOCAL = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A revision; ``author`` with the address, ``date`` as ISO 8601 has it."""
+
+    hash: str
+    subject: str
+    author: str
+    date: str
+
+    def __str__(self) -> str:
+        """Return what names it on a line of progress."""
+        return f"{self.hash[:_SHORT]} {self.subject}"
+
+
+def run_git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git in a directory and return what came of it, in English.
+
+    Raises:
+        InfrastructureError: there is no git, or it takes for ever.
+    """
+    environment = {name: text for name, text in os.environ.items() if name not in _LOCAL}
+    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    settings = [part for setting in _CONFIG for part in ("-c", setting)]
+    try:
+        return subprocess.run(
+            ["git", *settings, "-C", str(directory), *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise InfrastructureError("git is not on PATH. Install it: apt-get install git") from error
+    except subprocess.TimeoutExpired as error:
+        raise InfrastructureError(
+            f"git {arguments[0]} in {directory} took longer than {_TIMEOUT:.0f} s"
+        ) from error
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Return in one line what git said."""
+    return " ".join((done.stderr.strip() or done.stdout.strip() or "no reason given").split())
+
+
+class Revisions:
+    """The revisions of a target's driver.
+
+    ``directory`` is an empty one for our own repository and for the sources of
+    one revision at a time, laid out as on the disk so that a description finds them.
+
+    Raises:
+        BadInputError: the driver has no source, or its source is in no git repository.
+    """
+
+    def __init__(self, target: Target, directory: Path) -> None:
+        source = target.module.source
+        if source is None:
+            raise BadInputError(
+                f"{target.path}: bisect builds the driver of each revision: 'module' must name "
+                "its 'source'"
+            )
+        self._description = target.path.resolve()
+        self._include = _relative_includes(self._description)
+        self._tree = directory / "tree"
+        self.root = _root_of(source)
+        self.git = directory / "git"
+        self._share_objects()
+        wanted = [source, self._description, *self._include]
+        if target.header is not None and not target.header.is_relative_to(source):
+            wanted.append(target.header.parent)
+        inside = [path for path in wanted if path.is_relative_to(self.root)]
+        self.paths = tuple(dict.fromkeys(path.relative_to(self.root).as_posix() for path in inside))
+        self._source = self.paths[0]
+
+    def _share_objects(self) -> None:
+        def told(*arguments: str) -> str:
+            return _checked(run_git(self.root, "rev-parse", *arguments)).stdout.strip()
+
+        self.git.mkdir()
+        form = told("--show-object-format")
+        _checked(
+            run_git(
+                self.git, "init", "--quiet", "--bare", "--template=", f"--object-format={form}", "."
+            )
+        )
+        objects = told("--path-format=absolute", "--git-path", "objects")
+        (self.git / "objects" / "info").mkdir(exist_ok=True)
+        (self.git / "objects" / "info" / "alternates").write_text(f"{objects}\n")
+        shallow = Path(told("--path-format=absolute", "--git-path", "shallow"))
+        if shallow.is_file():
+            shutil.copyfile(shallow, self.git / "shallow")
+
+    def resolve(self, option: str, name: str) -> Commit:
+        """Return the revision that a user names with an option.
+
+        Raises:
+            BadInputError: there is none.
+        """
+        # What begins with a dash would be an option to git.
+        asked = "" if name.startswith("-") else f"{name}^{{commit}}"
+        done = run_git(self.root, "rev-parse", "--verify", "--quiet", asked)
+        if done.returncode or not done.stdout.strip():
+            raise BadInputError(
+                f"{option} {name}: no such revision in {self.root}. "
+                "Give a commit, a tag or a branch of the driver's repository"
+            )
+        return self.commit(done.stdout.strip())
+
+    def commit(self, name: str) -> Commit:
+        """Return a commit by its hash."""
+        form = "--format=%H%x00%s%x00%an <%ae>%x00%aI"
+        done = _checked(run_git(self.git, "show", "--no-patch", form, name))
+        fields = done.stdout.rstrip("\n").split("\0")
+        return Commit(*fields)
+
+    def changed(self, commit: Commit) -> tuple[str, ...]:
+        """Return what a commit did to which files: ``M path``; a merge, to its first parent."""
+        listing = ("--name-status", "--no-renames", "--first-parent", "-m", "--format=", "-z")
+        done = _checked(run_git(self.git, "show", *listing, commit.hash))
+        parts = done.stdout.rstrip("\0").split("\0")
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        return tuple(f"{what.strip()} {path}" for what, path in pairs)
+
+    def is_before(self, earlier: Commit, later: Commit) -> bool:
+        """Whether a commit is another one's ancestor."""
+        order = ("merge-base", "--is-ancestor", earlier.hash, later.hash)
+        return run_git(self.git, *order).returncode == 0
+
+    def target_at(self, commit: Commit) -> tuple[Target, str]:
+        """Return the target of a revision, its sources in our directory; and its content's key.
+
+        The description is the revision's own; where it has none, or one that does
+        not fit, that of today.
+
+        Raises:
+            BadInputError: the revision has no driver, or no description fits it.
+        """
+        shutil.rmtree(self._tree, ignore_errors=True)
+        top = self._tree / self.root.relative_to("/")
+        top.mkdir(parents=True)
+        present = [path for path in self.paths if self._has(commit, path)]
+        if self._source not in present:
+            raise BadInputError(f"it has no {self._source}/")
+        checkout = ("checkout", "--force", "--quiet", commit.hash, "--", *present)
+        (self.git / "index").unlink(missing_ok=True)
+        _checked(run_git(self.git, f"--git-dir={self.git}", f"--work-tree={top}", *checkout))
+        path = self._tree / self._description.relative_to("/")
+        if not path.is_file():
+            self._put_todays(path)
+            target = self._load(path)
+        else:
+            try:
+                target = self._load(path)
+            except BadInputError:
+                self._put_todays(path)
+                target = self._load(path)
+        return target, _key_of(target)
+
+    def _has(self, commit: Commit, path: str) -> bool:
+        name = f"{commit.hash}:{'' if path == '.' else path}"
+        return run_git(self.git, "cat-file", "-e", name).returncode == 0
+
+    def _put_todays(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._description, path)
+
+    def _load(self, path: Path) -> Target:
+        for include in self._include:
+            if not include.is_relative_to(self.root):
+                (self._tree / include.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        target = load_target(path)
+        for found in (target.module.source, target.header):
+            if found is not None and not found.is_relative_to(self._tree.resolve()):
+                raise BadInputError(f"{path}: {found} is outside of the repository {self.root}")
+        return target
+
+    def plain(self, text: str) -> str:
+        """Return a message with the files' own names instead of those in our directory."""
+        for tree in (self._tree.resolve(), self._tree):
+            text = text.replace(f"{tree}/", "/")
+        return text
+
+
+def _checked(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if done.returncode:
+        raise InfrastructureError(f"git failed: {complaint(done)}")
+    return done
+
+
+def _root_of(source: Path) -> Path:
+    done = run_git(source, "rev-parse", "--show-toplevel")
+    if done.returncode:
+        raise BadInputError(
+            f"{source}: bisect needs the driver's history, and git finds none there: "
+            f"{complaint(done)}. Give with --target a description whose source is in a repository"
+        )
+    return Path(done.stdout.rstrip("\n")).resolve()
+
+
+def _relative_includes(description: Path) -> tuple[Path, ...]:
+    """Return the directories with headers that a description names.
+
+    Raises:
+        BadInputError: it names a place that is the same for all revisions.
+    """
+    document: dict[str, Any] = yaml.safe_load(description.read_text())
+    names = [
+        document["module"]["source"],
+        document.get("header", "."),
+        *document.get("include", []),
+    ]
+    for name in names:
+        if Path(str(name)).is_absolute():
+            raise BadInputError(
+                f"{description}: bisect needs names relative to the description, not {name}"
+            )
+    return tuple((description.parent / str(name)).resolve() for name in document.get("include", []))
+
+
+def _key_of(target: Target) -> str:
+    """Return a key of all that decides how a driver behaves."""
+    assert target.module.source is not None
+    parts: list[str | bytes] = [target.path.read_bytes()]
+    for path in source_files(target.module.source):
+        parts += [path.relative_to(target.module.source).as_posix(), path.read_bytes()]
+    if target.header is not None:
+        parts.append(target.header.read_bytes())
+    return content_key(*parts)
