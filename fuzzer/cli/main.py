@@ -170,6 +170,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--schedule", action="store_true", help="look for one under which a race happens each time"
     )
     replay.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
+    replay.add_argument(
+        "--trace",
+        action="store_true",
+        help="print each call with what it returned, up to the report",
+    )
     _add_target_options(replay)
 
     crashes = command("crashes", "list stored crashes, the most severe first, or show one")

@@ -14,12 +14,14 @@ from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.same import same_bug
 from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.trace import Tracer
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.progress import say
+from fuzzer.report.trace import format_trace
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target, load_target
 
@@ -59,11 +61,15 @@ def command(options: argparse.Namespace) -> int:
     setups = subject.setups(kernel)
     if options.schedule:
         reproducer = _schedule(reproducer, setups, subject.target)
-    observe = setups.observe(reproducer.kind)
+    tracer = Tracer(setups, reproducer.kind) if options.trace else None
+    observe = tracer.observe if tracer else setups.observe(reproducer.kind)
     same, splat = 0, None
+    traced = ""
     others: dict[str, int] = {}
     for number in range(options.times):
-        outcome, _ = observe(reproducer.history, reproducer.program)
+        outcome, at = observe(reproducer.history, reproducer.program)
+        if tracer and (splat is None or outcome.splat):
+            traced = _traced(tracer, at, len(reproducer.history), subject.target)
         if outcome.splat is None:
             continue
         if reproducer.bug is None or same_bug(reproducer.bug, outcome.splat):
@@ -74,8 +80,15 @@ def command(options: argparse.Namespace) -> int:
             splat = splat or outcome.splat
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
+    print(traced, end="")
     title = reproducer.bug.title if reproducer.bug else None
     return _tell(options.times, title, same, others, splat)
+
+
+def _traced(tracer: Tracer, at: int, before: int, target: Target) -> str:
+    if tracer.trace is None:
+        return f"(program {at + 1} of the {before} before it had the kernel complain)\n"
+    return format_trace(tracer.trace, target)
 
 
 def _schedule(reproducer: _Reproducer, setups: Setups, target: Target) -> _Reproducer:
