@@ -25,7 +25,7 @@ exit codes of run, replay and minimize:
   3  the infrastructure failed: a build, QEMU, the disk; the message says what to do
 triage ends with 0, 1 or 2 in the same way, by what is in the logs.
 other commands end with 0, 2 or 3; test with 1 when a test failed, bench bugs with 1 when a run
-did not find its bug.
+did not find its bug; replay --gdb with 0 when gdb is done.
 130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed.
 """
 
@@ -174,6 +174,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--trace",
         action="store_true",
         help="print each call with what it returned, up to the report",
+    )
+    replay.add_argument(
+        "--gdb",
+        action="store_true",
+        help="stop in the function that the report names, in gdb, before it goes wrong",
+    )
+    replay.add_argument(
+        "--gdb-server",
+        action="store_true",
+        help="the same for a gdb that you start: print its command line and wait for it",
     )
     _add_target_options(replay)
 
