@@ -27,6 +27,7 @@ from fuzzer.packages import (
     missing_packages,
     required_packages,
     venv_packages,
+    wants_debugger,
 )
 from fuzzer.paths import cache_dir, project_root
 
@@ -45,7 +46,9 @@ def ensure_packages(argv: Sequence[str], extra: Sequence[Package] = ()) -> None:
     """
 
     def look() -> tuple[Package, ...]:
-        needed = required_packages(command_of(argv), kernel_source=not brings_kernel(argv))
+        needed = required_packages(
+            command_of(argv), kernel_source=not brings_kernel(argv), debugger=wants_debugger(argv)
+        )
         return missing_packages((*extra, *needed))
 
     if not (missing := look()):

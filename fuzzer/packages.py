@@ -66,6 +66,7 @@ TEST_PACKAGES = (
     Package("openssl", "makes the key of a kernel that takes signed modules", program="openssl"),
     Package("sparse", "checks the driver's address spaces", program="sparse"),
 )
+DEBUG_PACKAGES = (Package("gdb", "debugs a guest's kernel: replay --gdb", program="gdb"),)
 
 
 def command_of(argv: Sequence[str]) -> str:
@@ -84,17 +85,23 @@ def brings_kernel(argv: Sequence[str]) -> bool:
     return bool(names & {"--kernel-source", "--kernel-build"})
 
 
+def wants_debugger(argv: Sequence[str]) -> bool:
+    """Tell whether ``argv`` asks for gdb on this host."""
+    return "--gdb" in argv
+
+
 def required_packages(
-    command: str, *, kernel_source: bool = True, root: Path = _ROOT
+    command: str, *, kernel_source: bool = True, debugger: bool = False, root: Path = _ROOT
 ) -> tuple[Package, ...]:
     """Return the packages ``command`` needs, none for one not in MACHINE_COMMANDS.
 
-    With ``kernel_source``, the distribution's kernel source is among them;
-    ``root`` is where to look for one that is installed.
+    With ``kernel_source``, the distribution's kernel source is among them, with
+    ``debugger`` gdb; ``root`` is where to look for a source that is installed.
     """
     if command not in MACHINE_COMMANDS:
         return ()
     packages = PACKAGES + (TEST_PACKAGES if command == "test" else ())
+    packages += DEBUG_PACKAGES if debugger or command == "test" else ()
     return (*packages, kernel_source_package(root)) if kernel_source else packages
 
 

@@ -69,6 +69,14 @@ enum ch_command {
 #define CH_F_TSC	0x1	/* time each call in TSC ticks */
 #define CH_F_COMPARE	0x2	/* CH_RUN: comparisons, not coverage; once */
 #define CH_F_NEW	0x4	/* CH_BATCH: what is not in CH_SEEN is news */
+#define CH_F_TRACE	0x8	/* each call is announced in the kernel log */
+
+/*
+ * With CH_F_TRACE the executor writes to the kernel log, from the thread that
+ * makes the call, CH_MARK and the call's index before each call, and CH_MARK
+ * with "reset" or "close" before the reset and before files are closed.
+ */
+#define CH_MARK		"pkvfuzz: call "
 
 enum ch_status {
 	CH_OK,
@@ -132,7 +140,8 @@ struct ch_result {
 	uint32_t out_offset;	/* in CH_OUTPUT */
 	uint32_t out_length;	/* bytes read, or an ioctl's buffer after it */
 	uint32_t tsc;		/* ticks, with CH_F_TSC */
-	uint32_t faulted;	/* 1: the fault that was asked for took place */
+	uint32_t faulted;	/* 1: the fault that was asked for took place,
+				 * 0: it did not; before, what the host wrote */
 	uint32_t pad;
 };
 

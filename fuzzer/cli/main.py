@@ -27,7 +27,7 @@ exit codes of run, replay and minimize:
 triage ends with 0, 1 or 2 in the same way, by what is in the logs.
 bisect ends with 0 when it found one commit, 1 when several are left because others were skipped.
 other commands end with 0, 2 or 3; test with 1 when a test failed, bench bugs with 1 when a run
-did not find its bug.
+did not find its bug; replay --gdb with 0 when gdb is done.
 130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed; in
 bisect, at any time.
 """
@@ -184,6 +184,21 @@ def build_parser() -> argparse.ArgumentParser:
         "--schedule", action="store_true", help="look for one under which a race happens each time"
     )
     replay.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
+    replay.add_argument(
+        "--trace",
+        action="store_true",
+        help="print each call with what it returned, up to the report",
+    )
+    replay.add_argument(
+        "--gdb",
+        action="store_true",
+        help="stop in the function that the report names, in gdb, before it goes wrong",
+    )
+    replay.add_argument(
+        "--gdb-server",
+        action="store_true",
+        help="the same for a gdb that you start: print its command line and wait for it",
+    )
     _add_target_options(replay)
 
     crashes = command("crashes", "list stored crashes, the most severe first, or show one")

@@ -9,17 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.campaign.reducing import splat_of
+from fuzzer.cli.debugger import check_gdb, debug
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.same import same_bug
 from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.trace import Tracer
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.progress import say
+from fuzzer.report.trace import format_trace
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target, load_target
 
@@ -43,6 +46,7 @@ class _Reproducer:
 def command(options: argparse.Namespace) -> int:
     """Replay; returns 1 when the crash was reproduced at least once."""
     path: Path = options.crash
+    _check_options(options)
     if not path.exists():
         raise BadInputError(f"{path}: no such file or directory")
     reproducer = None
@@ -59,11 +63,17 @@ def command(options: argparse.Namespace) -> int:
     setups = subject.setups(kernel)
     if options.schedule:
         reproducer = _schedule(reproducer, setups, subject.target)
-    observe = setups.observe(reproducer.kind)
+    if options.gdb or options.gdb_server:
+        return _debug(reproducer, setups, serve=options.gdb_server)
+    tracer = Tracer(setups, reproducer.kind) if options.trace else None
+    observe = tracer.observe if tracer else setups.observe(reproducer.kind)
     same, splat = 0, None
+    traced = ""
     others: dict[str, int] = {}
     for number in range(options.times):
-        outcome, _ = observe(reproducer.history, reproducer.program)
+        outcome, at = observe(reproducer.history, reproducer.program)
+        if tracer and (splat is None or outcome.splat):
+            traced = _traced(tracer, at, len(reproducer.history), subject.target)
         if outcome.splat is None:
             continue
         if reproducer.bug is None or same_bug(reproducer.bug, outcome.splat):
@@ -74,8 +84,40 @@ def command(options: argparse.Namespace) -> int:
             splat = splat or outcome.splat
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
+    print(traced, end="")
     title = reproducer.bug.title if reproducer.bug else None
     return _tell(options.times, title, same, others, splat)
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise an error for options that exclude each other, or if gdb is not here."""
+    debugger = "--gdb" if options.gdb else "--gdb-server" if options.gdb_server else ""
+    if debugger and (options.trace or options.times > 1 or (options.gdb and options.gdb_server)):
+        raise BadInputError(
+            f"{debugger} excludes --trace, --times and {'--gdb-server' if options.gdb else '--gdb'}"
+        )
+    if options.gdb:
+        check_gdb()
+
+
+def _debug(reproducer: _Reproducer, setups: Setups, *, serve: bool) -> int:
+    """Stop where the crash is in gdb; where that is is found by running it, if it is not known."""
+    program, history = reproducer.program, reproducer.history
+    bug = reproducer.bug
+    if bug is None:
+        say("running the program once, to see where it goes wrong")
+        bug = setups.observe(reproducer.kind)(history, program)[0].splat
+        say(bug.title if bug else "the kernel does not complain of it")
+    function = bug.function if bug else None
+    place = setups.place(reproducer.kind, history, program)
+    debug(place, history, program, function, serve=serve)
+    return int(ExitCode.NOTHING_FOUND)
+
+
+def _traced(tracer: Tracer, at: int, before: int, target: Target) -> str:
+    if tracer.trace is None:
+        return f"(program {at + 1} of the {before} before it had the kernel complain)\n"
+    return format_trace(tracer.trace, target)
 
 
 def _schedule(reproducer: _Reproducer, setups: Setups, target: Target) -> _Reproducer:

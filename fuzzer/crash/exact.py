@@ -34,12 +34,17 @@ _USUAL = 20_000
 _FIRST_STEP, _STEPS = 32, 10
 
 
+def post_exact(channel: Channel, history: Sequence[bytes], program: bytes) -> None:
+    """Post programs to a machine that has not begun to run; the first splat ends them."""
+    if history:
+        channel.post_batch([*history, program])
+    else:
+        channel.post_program(program)
+
+
 def run_exact(guest: Guest, history: Sequence[bytes], program: bytes) -> Outcome:
     """Run programs on a fresh exact machine; the same ones always give the same outcome."""
-
-    if history:
-        return run_batch(guest, [*history, program])[0]
-    with guest.start(lambda channel: channel.post_program(program)) as machine:
+    with guest.start(lambda channel: post_exact(channel, history, program)) as machine:
         return run_started(machine)
 
 

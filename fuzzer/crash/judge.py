@@ -29,8 +29,9 @@ VERIFY_RUNS = 3
 _HANG_REPORT = 15.0
 # Work that a program leaves behind (RCU callbacks, work items) may splat later.
 _LATE_REPORT = 0.05
-# Longest silence of a guest: the kernel takes up to 9 s to call a lockup one.
-_PROGRAM_TIMEOUT = 12.0
+# The kernel takes up to 9 s to call a lockup one.
+PROGRAM_TIMEOUT = 12.0
+"""Seconds that a guest may be silent in a program."""
 # Bytes that are kept of what a driver printed before its crash.
 _LONGEST_LOG = 1 << 20
 
@@ -90,12 +91,12 @@ def run_program(machine: Machine, program: bytes, *, late: bool = True) -> Outco
 
     A machine that showed a splat or fell silent must not be used again.
     """
-    return outcome_of(machine, lambda: machine.run(program, timeout=_PROGRAM_TIMEOUT), late=late)
+    return outcome_of(machine, lambda: machine.run(program, timeout=PROGRAM_TIMEOUT), late=late)
 
 
 def run_started(machine: Machine, *, late: bool = True) -> Outcome:
     """Return what came of the programs that a machine was started with."""
-    return outcome_of(machine, lambda: machine.finish(timeout=_PROGRAM_TIMEOUT), late=late)
+    return outcome_of(machine, lambda: machine.finish(timeout=PROGRAM_TIMEOUT), late=late)
 
 
 def outcome_of(machine: Machine, await_run: Callable[[], Run], *, late: bool) -> Outcome:

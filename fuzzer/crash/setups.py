@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fuzzer.crash.exact import EXACT, run_exact
 from fuzzer.crash.judge import Outcome, run_history, run_program
@@ -23,6 +24,18 @@ RACE_TRIES = 100
 
 LEAK = "leak"
 """The kind of crashes that only kmemleak sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a program is run: on a machine of ``guest``, up to ``tries`` times.
+
+    If ``exact``, it is there when the machine begins to run, and is run once.
+    """
+
+    guest: Guest
+    tries: int = 1
+    exact: bool = False
 
 
 class Setups:
@@ -69,14 +82,23 @@ class Setups:
         """
         return self._run_for_leaks if kind == LEAK else self._run
 
-    def _run(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+    def place(self, kind: str, history: Sequence[bytes], program: bytes) -> Place:
+        """Return where to run programs to see a crash of that kind."""
+        if kind == LEAK:
+            return Place(self.leaking)
         chunks = split(program)
         if is_scheduled(chunks):
-            return run_exact(self.exact, history, program), len(history)
-        if not is_parallel(chunks):
-            beside = any(is_parallel(split(earlier)) for earlier in history)
-            return run_history(self.racing if beside else self.plain, history, program)
-        return run_history(self.racing, history, program, RACE_TRIES)
+            return Place(self.exact, exact=True)
+        if is_parallel(chunks):
+            return Place(self.racing, RACE_TRIES)
+        beside = any(is_parallel(split(earlier)) for earlier in history)
+        return Place(self.racing if beside else self.plain)
+
+    def _run(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+        place = self.place("", history, program)
+        if place.exact:
+            return run_exact(place.guest, history, program), len(history)
+        return run_history(place.guest, history, program, place.tries)
 
     def _run_for_leaks(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
         with self.leaking.restore() as machine:

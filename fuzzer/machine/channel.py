@@ -39,6 +39,12 @@ CALL_COMPARISONS = 512
 FLAG_TSC = 0x1
 FLAG_COMPARE = 0x2
 FLAG_NEW = 0x4
+FLAG_TRACE = 0x8
+MARK = "pkvfuzz: call "
+"""Begins what the executor writes to the kernel log before each call, with FLAG_TRACE."""
+
+# Where a result says whether a fault took place: nothing was stored there yet.
+_UNTOUCHED = 0xFFFFFFFF
 
 
 class Command(enum.IntEnum):
@@ -389,15 +395,31 @@ class Channel:
 
     def results(self) -> list[CallResult]:
         """Return what each call of the last program returned."""
-        found = []
-        for i in range(min(self.header.n_results, MAX_CALLS)):
-            raw = self._results[i]
-            # The guest wrote these: a driver's bug may have, too.
-            offset = min(raw.out_offset, OUTPUT_SIZE)
-            start, length = OUTPUT + offset, min(raw.out_length, OUTPUT_SIZE - offset)
-            output = bytes(self.memory[start : start + length])
-            found.append(CallResult(raw.ret, raw.error, output, raw.tsc, bool(raw.faulted)))
-        return found
+        return [self._result(i) for i in range(min(self.header.n_results, MAX_CALLS))]
+
+    def forget_results(self) -> None:
+        """Have :meth:`results_so_far` tell which calls have returned since now."""
+        for raw in self._results:
+            raw.faulted = _UNTOUCHED
+
+    def results_so_far(self) -> list[CallResult | None]:
+        """Return what each call that has returned since :meth:`forget_results` returned.
+
+        MAX_CALLS results, None for calls that did not return. This can be asked
+        while the guest is running a program, and after it died in one.
+        """
+        return [
+            None if raw.faulted == _UNTOUCHED else self._result(i)
+            for i, raw in enumerate(self._results)
+        ]
+
+    def _result(self, index: int) -> CallResult:
+        raw = self._results[index]
+        # The guest wrote these: a driver's bug may have, too.
+        offset = min(raw.out_offset, OUTPUT_SIZE)
+        start, length = OUTPUT + offset, min(raw.out_length, OUTPUT_SIZE - offset)
+        output = bytes(self.memory[start : start + length])
+        return CallResult(raw.ret, raw.error, output, raw.tsc, bool(raw.faulted))
 
     def counters(self, count: int) -> memoryview:
         """Return a view of the first ``count`` coverage counters."""

@@ -179,6 +179,7 @@ class Machine:
         memory: Path | None = None,
         channel: Channel | None = None,
         prepare: Callable[[Channel], None] | None = None,
+        paused: bool = False,
     ) -> Self:
         """Restore a machine from a template.
 
@@ -187,7 +188,8 @@ class Machine:
         that one is used, and outlives the machine: libFuzzer's counters are in
         it. No other machine may be using it. ``prepare`` is called with the
         channel before the machine runs; what it posts there is seen at an
-        instant that does not depend on the host.
+        instant that does not depend on the host. With ``paused``, it begins to
+        run when QEMU is told to.
 
         Raises:
             LostMachineError: QEMU was killed meanwhile; another try may do.
@@ -213,7 +215,7 @@ class Machine:
             ]
             qemu = Qemu(arguments, channel)
             try:
-                thaw(qemu, template)
+                thaw(qemu, template, paused=paused)
             except BaseException:
                 qemu.kill()
                 raise

@@ -59,11 +59,12 @@ class Guest:
         """
         return self._restore(channel, self._equip)
 
-    def start(self, post: Callable[[layout.Channel], None]) -> Machine:
+    def start(self, post: Callable[[layout.Channel], None], *, paused: bool = False) -> Machine:
         """Return a fresh machine that has its first command when it begins to run.
 
         ``post`` is given the channel and posts it. Where instructions are
         counted, all that the machine does follows from the template and that.
+        With ``paused``, it begins to run when QEMU is told to.
 
         Raises:
             InfrastructureError: it cannot be restored.
@@ -73,17 +74,25 @@ class Guest:
             self._equip(channel)
             post(channel)
 
-        return self._restore(None, prepare)
+        return self._restore(None, prepare, paused=paused)
 
     def _restore(
-        self, channel: layout.Channel | None, prepare: Callable[[layout.Channel], None]
+        self,
+        channel: layout.Channel | None,
+        prepare: Callable[[layout.Channel], None],
+        *,
+        paused: bool = False,
     ) -> Machine:
         keep_entry(self.template.directory)
+
+        def restore() -> Machine:
+            return Machine.restore(self.template, channel=channel, prepare=prepare, paused=paused)
+
         for _ in range(_RESTORE_TRIES - 1):
             # Somebody may kill a QEMU at any moment; also one that is just starting.
             with contextlib.suppress(LostMachineError):
-                return Machine.restore(self.template, channel=channel, prepare=prepare)
-        return Machine.restore(self.template, channel=channel, prepare=prepare)
+                return restore()
+        return restore()
 
     def equip(self, machine: Machine) -> None:
         """Write the block table, the reset and the limits into a machine's channel."""

@@ -122,12 +122,16 @@ def freeze(qemu: Qemu, channel: Channel, template: Template) -> None:
         ) from error
 
 
-def thaw(qemu: Qemu, template: Template) -> None:
-    """Load a template's device state into a QEMU started with ``-incoming defer``."""
+def thaw(qemu: Qemu, template: Template, *, paused: bool = False) -> None:
+    """Load a template's device state into a QEMU started with ``-incoming defer``.
+
+    With ``paused``, it does not begin to run yet.
+    """
     try:
         _migrate_through(qemu, "migrate-incoming", template.state, os.O_RDONLY)
         # The state says that the machine was stopped; so it still is.
-        qemu.execute("cont")
+        if not paused:
+            qemu.execute("cont")
     except OSError as error:
         raise InfrastructureError(
             f"reading the template {template.directory}: {error.strerror}"

@@ -85,7 +85,23 @@ def test_what_only_the_tests_use_is_needed_for_them_alone() -> None:
         required = packages.required_packages(command, kernel_source=False)
         return {package.name for package in required}
 
-    assert names("test") - names("run") == {"openssl", "sparse"}
+    assert names("test") - names("run") == {"openssl", "sparse", "gdb"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "needs"),
+    [
+        (["replay", "crash"], set()),
+        (["replay", "crash", "--gdb-server"], set()),
+        (["replay", "--gdb", "crash"], {"gdb"}),
+    ],
+)
+def test_gdb_is_needed_where_it_is_started(argv: Sequence[str], needs: set[str]) -> None:
+    debugger = packages.wants_debugger(argv)
+    required = packages.required_packages("replay", kernel_source=False, debugger=debugger)
+    assert {package.name for package in required} - {
+        package.name for package in packages.PACKAGES
+    } == needs
 
 
 @pytest.mark.parametrize("option", [["--kernel-source", "d"], ["--kernel-build=d"]])

@@ -19,7 +19,7 @@ from fuzzer.target.header import read_header
 HEADER = project_root() / "vm" / "channel.h"
 
 # Names that differ; all others are the header's without CH_.
-_NAMES = {"FLAG_TSC": "CH_F_TSC", "FLAG_COMPARE": "CH_F_COMPARE", "FLAG_NEW": "CH_F_NEW"}
+_NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in ("TSC", "COMPARE", "NEW", "TRACE")}
 
 _PROGRAM = {
     "W_N_FILES": program.N_FILES,
@@ -49,6 +49,10 @@ def test_each_constant_of_the_channel_is_the_headers() -> None:
     }
     assert len(here) > 15
     assert _values(*here) == here
+
+
+def test_the_mark_of_a_traced_call_is_the_headers() -> None:
+    assert f'#define CH_MARK\t\t"{channel.MARK}"\n' in HEADER.read_text()
 
 
 def test_each_constant_of_programs_is_the_headers() -> None:

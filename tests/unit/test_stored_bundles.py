@@ -11,7 +11,7 @@ import pytest
 
 from fuzzer.campaign.subject import description_of
 from fuzzer.crash.bundle import write_bundle
-from fuzzer.crash.store import CrashStore, read_crash, slug_of
+from fuzzer.crash.store import Crash, CrashStore, read_crash, slug_of
 from fuzzer.paths import cache_dir, project_root
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode
@@ -29,13 +29,19 @@ def bundle(request: pytest.FixtureRequest) -> Path:
     return path
 
 
+def target_of(crash: Crash, bundle: Path) -> Target:
+    path = description_of(crash.identity, bundle)
+    assert path is not None
+    return load_target(path)
+
+
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def test_storing_it_again_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
     crash = read_crash(bundle)
-    target = load_target(description_of(crash.identity))
+    target = target_of(crash, bundle)
     again = CrashStore(tmp_path).put(crash, target)
     assert again.name == bundle.name == slug_of(crash.title)
     assert contents(again) == contents(bundle)
@@ -43,7 +49,7 @@ def test_storing_it_again_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> 
 
 def test_what_is_for_people_and_tools_follows_from_the_record(bundle: Path, tmp_path: Path) -> None:
     crash = read_crash(bundle)
-    write_bundle(tmp_path, crash, load_target(description_of(crash.identity)))
+    write_bundle(tmp_path, crash, target_of(crash, bundle))
     made = contents(tmp_path)
     assert {"README.md", "report.json", "repro.c"} < set(made)
     stored = contents(bundle)

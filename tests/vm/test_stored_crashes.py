@@ -33,7 +33,9 @@ RUNS = 3
 
 def target_of(bundle: Path) -> Target:
     identity = read_crash(bundle).identity
-    return with_params(load_target(description_of(identity)), identity.params)
+    path = description_of(identity, bundle)
+    assert path is not None
+    return with_params(load_target(path), identity.params)
 
 
 @pytest.fixture(params=BUNDLES, ids=lambda path: path.name)

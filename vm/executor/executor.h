@@ -40,6 +40,10 @@ void watch(pid_t runner) __attribute__((noreturn));
 /* log.c: /dev/kmsg */
 void log_open(void);
 void log_drain(void);
+extern bool tracing;
+void trace_begin(void);
+void log_mark(const char *what);
+void log_mark_call(uint32_t call);
 
 /* coverage.c: KCOV, for each thread */
 uint64_t *coverage_open(size_t entries);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "executor.h"
@@ -44,4 +45,38 @@ void log_drain(void)
 		used += n;
 	}
 	header->log_length = used;
+}
+
+/* Whether the host wants to know which call the kernel said something in. */
+bool tracing;
+
+/* Call it before each program; one that is not traced pays for a look at a flag. */
+void trace_begin(void)
+{
+	tracing = header->flags & CH_F_TRACE;
+	/* Else the kernel drops what is written more than ten times in 5 s. */
+	if (tracing)
+		write_file("/proc/sys/kernel/printk_devkmsg", "on");
+}
+
+/* Write a mark to the kernel log, for the calling thread. */
+void log_mark(const char *what)
+{
+	char text[64];
+	int length = snprintf(text, sizeof(text), "<15>" CH_MARK "%s\n", what);
+	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, text, length) < 0)
+		perror("pkvfuzz: /dev/kmsg");
+	close(fd);
+}
+
+void log_mark_call(uint32_t call)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", call);
+	log_mark(text);
 }

@@ -120,6 +120,8 @@ static void make_calls(uint32_t number)
 		else if (!begun)
 			schedule_begin(part.start);
 		begun = true;
+		if (tracing)
+			log_mark_call(i);
 		call_make(&threads[number], &part.steps[i], &part.results[i]);
 	}
 }

@@ -68,6 +68,8 @@ static int run_calls(const uint8_t *program, size_t length,
 			break;
 		if (results)
 			header->current_call = n - 1;
+		if (tracing && results)
+			log_mark_call(n - 1);
 		if (comparing)
 			coverage_forget();
 		call_make(&threads[0], step, results ? &results[n - 1] : NULL);
@@ -90,6 +92,8 @@ static int reset(void)
 	int error = 0;
 
 	if (header->reset_length) {
+		if (tracing)
+			log_mark("reset");
 		open_first_file();
 		error = run_calls(channel + CH_RESET, header->reset_length, NULL);
 	}
@@ -110,6 +114,7 @@ void program_run(const uint8_t *program, size_t length)
 	header->n_pcs = 0;
 	output_used = 0;
 	coverage_begin();
+	trace_begin();
 	coverage_drop(cover);
 	open_first_file();
 	error = run_calls(program, length,
@@ -122,6 +127,8 @@ void program_run(const uint8_t *program, size_t length)
 		coverage_fold(cover);
 	}
 	error |= reset();
+	if (tracing)
+		log_mark("close");
 	coverage_drop(cover);
 	close_files();
 	coverage_fold(cover);

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz replay --gdb`` and ``--gdb-server``: a crash in the debugger."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from fuzzer.crash.debugging import Session, debugged
+from fuzzer.crash.setups import Place
+from fuzzer.errors import InfrastructureError
+from fuzzer.lifetime import end_with_parent
+from fuzzer.packages import DEBUG_PACKAGES, install_command
+from fuzzer.progress import say
+
+_LOOK_SECONDS = 0.1
+
+
+def check_gdb() -> None:
+    """Raise InfrastructureError if there is no gdb."""
+    if shutil.which("gdb") is None:
+        raise InfrastructureError(
+            f"gdb is not on PATH. Install it: {install_command(DEBUG_PACKAGES)}. "
+            "Or use --gdb-server and a gdb elsewhere"
+        )
+
+
+def debug(
+    place: Place,
+    history: Sequence[bytes],
+    program: bytes,
+    function: str | None,
+    *,
+    serve: bool,
+) -> None:
+    """Have gdb stop in a function that a program calls; return when gdb is done.
+
+    With ``serve``, gdb is not started: say how to, and wait until it is done or
+    for Ctrl-C. However long that takes, the guest is not ended before.
+    """
+    with (
+        _unwinding_on_sigterm(),
+        tempfile.TemporaryDirectory(prefix="pkvfuzz-gdb-") as directory,
+        debugged(place, history, program, function, Path(directory)) as session,
+    ):
+        _announce(session, function)
+        command = ["gdb", "-q", "-x", str(session.script)]
+        if serve:
+            _serve(session, command)
+        else:
+            _run(command)
+    say("the guest is ended")
+
+
+def _announce(session: Session, wanted: str | None) -> None:
+    if session.function:
+        text = f"gdb stops at {session.function}, right before what the report tells of"
+        again = "; the program is run until the kernel complains" if session.repeats else ""
+        say(f"{text}{again}. 'detach' or 'quit' ends the guest")
+        return
+    why = f"there is no symbol {wanted}" if wanted else "no report names a function"
+    say(
+        f"gdb stops right before the program, because {why}: set a breakpoint and 'continue'. "
+        "'detach' or 'quit' ends the guest"
+    )
+
+
+def _run(command: Sequence[str]) -> None:
+    # Its script says where symbols are; to ask a server for more would take a while.
+    environment = {name: text for name, text in os.environ.items() if name != "DEBUGINFOD_URLS"}
+    with _interrupts_for_others():
+        subprocess.run(
+            command,
+            env=environment,
+            check=False,
+            preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
+        )
+
+
+def _serve(session: Session, command: Sequence[str]) -> None:
+    say("the guest stands still. In another terminal, run")
+    print(shlex.join(command), flush=True)
+    say("it is ended when gdb has detached, or by Ctrl-C here")
+    attached = False
+    with contextlib.suppress(KeyboardInterrupt):
+        while session.machine.qemu.is_running():
+            now = session.stub.is_attached()
+            if attached and not now:
+                break
+            attached = now
+            time.sleep(_LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def _interrupts_for_others() -> Iterator[None]:
+    """Let Ctrl-C pass: the terminal sends it to gdb as well, which stops the guest.
+
+    A handler, not SIG_IGN, which gdb would inherit.
+    """
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _unwinding_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM take the socket and the guest along."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that stands right before the program that crashes it, for gdb."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.crash.exact import post_exact
+from fuzzer.crash.judge import run_program
+from fuzzer.crash.setups import Place
+from fuzzer.errors import BadInputError
+from fuzzer.machine.blocks import read_functions
+from fuzzer.machine.gdbstub import Stub, gdb_symbols
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.splat.frames import plain_name
+
+_SOCKET, _SCRIPT = "gdb.sock", "commands"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A machine that waits for gdb: what to give to ``gdb -x``, and the stub.
+
+    gdb's script sets a breakpoint at ``function`` and lets the program begin; if that
+    is None, it stops before the program. ``repeats`` tells that the program is
+    run until the kernel says something, a number of times at most.
+    """
+
+    machine: Machine
+    stub: Stub
+    script: Path
+    function: str | None
+    repeats: bool
+
+
+@contextlib.contextmanager
+def debugged(
+    place: Place,
+    history: Sequence[bytes],
+    program: bytes,
+    function: str | None,
+    directory: Path,
+) -> Iterator[Session]:
+    """Have a machine stand before a program, with gdb's stub and script in ``directory``.
+
+    What is to run before it has run, but on an exact machine. ``function`` is where to stop.
+
+    Raises:
+        BadInputError: a program before it has the kernel complain.
+    """
+    with _restored(place, history, program) as machine:
+        symbols = gdb_symbols(place.guest, machine)
+        stub = Stub(machine, directory / _SOCKET)
+        if not place.exact:
+            _post(machine, program, place.tries)
+        known = function if function and is_known(function, place.guest) else None
+        script = directory / _SCRIPT
+        script.write_text("\n".join([*symbols, *_commands(directory, known), ""]))
+        yield Session(machine, stub, script, known, place.tries > 1)
+
+
+def is_known(function: str, guest: Guest) -> bool:
+    """Tell whether the driver or the kernel has a function of that name."""
+    objects = dict.fromkeys([guest.driver.object, guest.kernel.directory / "vmlinux"])
+    return any(function in map(plain_name, read_functions(path)) for path in objects)
+
+
+def _commands(directory: Path, function: str | None) -> list[str]:
+    attach = ["set pagination off", f"target remote {directory / _SOCKET}", "set pagination on"]
+    if function is None:
+        return attach
+    # TCG has any number of them, and KVM keeps its hands off the guest's code.
+    return [*attach, f"hbreak {function}", "continue"]
+
+
+@contextlib.contextmanager
+def _restored(place: Place, history: Sequence[bytes], program: bytes) -> Iterator[Machine]:
+    if place.exact:
+        with place.guest.start(
+            lambda channel: post_exact(channel, history, program), paused=True
+        ) as machine:
+            yield machine
+        return
+    with place.guest.restore() as machine:
+        for number, earlier in enumerate(history):
+            if splat := run_program(machine, earlier, late=False).splat:
+                raise BadInputError(
+                    f"program {number + 1} of the {len(history)} before it already has the "
+                    f"kernel complain: {splat.title}. Give gdb that one, as a .prog file"
+                )
+        yield machine
+
+
+def _post(machine: Machine, program: bytes, tries: int) -> None:
+    """Post a program to a machine that stands still, more than once if it takes luck."""
+    if tries == 1:
+        machine.channel.post_program(program)
+    else:
+        machine.channel.post_batch([program] * tries)

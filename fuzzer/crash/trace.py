@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracing: what each call of a program returned, and in which one the kernel complained.
+
+Results are in memory that the host shares with the guest, so they are there
+however the guest ends. In which call a report was printed is known by marks
+that the executor writes to the kernel log before each; those of an exact
+machine would shift its schedule, so there is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fuzzer.crash.exact import post_exact
+from fuzzer.crash.judge import PROGRAM_TIMEOUT, Outcome, outcome_of, run_program
+from fuzzer.crash.leaks import find_leak, forget_leaks
+from fuzzer.crash.setups import LEAK, Place, Setups
+from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
+from fuzzer.machine.machine import Machine, Run
+from fuzzer.program.program import MAX_CALLS, Program
+from fuzzer.program.wire import decode
+from fuzzer.splat.find import Splat, first_record
+from fuzzer.splat.kmsg import console_lines
+
+# A record that user space wrote: its facility, above the level's three bits, is LOG_USER.
+_MARK = re.compile(
+    rf"15,\d+,\d+,[^;,]*(?:,caller=(?P<caller>T\d+))?[^;]*;{re.escape(MARK)}(?P<what>\w+)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A mark: what begins here, in which of the kernel's tasks (``T27``).
+
+    ``what`` is a call's index, ``reset`` or ``close``; ``line`` is how many
+    lines of the log are before it.
+    """
+
+    what: str
+    caller: str | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCall:
+    """A call that was begun: its index and what it returned, None if it did not."""
+
+    index: int
+    result: CallResult | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a program's calls did.
+
+    ``calls`` are those that were begun before the kernel complained, in the
+    order in which they were where that is known; ``later`` is the number of
+    those that were begun after it. It complained in the call with index ``at``,
+    or ``during`` what follows the calls (``reset`` or ``close``). If both are
+    None, that is not known. ``before`` programs ran before this one, which was
+    run ``runs`` times.
+    """
+
+    program: Program
+    splat: Splat | None
+    calls: tuple[TracedCall, ...]
+    later: int = 0
+    at: int | None = None
+    during: str | None = None
+    before: int = 0
+    runs: int = 1
+
+
+def take_marks(log: bytes) -> tuple[bytes, tuple[Mark, ...]]:
+    """Return a log of raw kmsg records without the executor's marks, and these."""
+    kept: list[bytes] = []
+    marks = []
+    lines = 0
+    for record in log.split(b"\n"):
+        match = _MARK.match(record.decode(errors="replace"))
+        if match:
+            marks.append(Mark(match["what"], match["caller"], lines))
+        else:
+            kept.append(record)
+            lines += len(console_lines(record))
+    return b"\n".join(kept), tuple(marks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was seen of a program. ``run`` is None if the guest fell silent in it."""
+
+    outcome: Outcome
+    run: Run | None
+    marks: tuple[Mark, ...]
+    results: list[CallResult | None]
+    current_call: int
+
+    @property
+    def stopped(self) -> int | None:
+        """The call, or what follows them, that is known not to have returned."""
+        if self.run is None:
+            return self.current_call
+        return self.run.stopped_call if self.run.status in {Status.STUCK, Status.DIED} else None
+
+
+def _watch(machine: Machine, *, late: bool) -> _Seen:
+    """Wait for a program that was posted after ``forget_results()``."""
+    run: Run | None = None
+    marks: tuple[Mark, ...] = ()
+
+    def finish() -> Run:
+        nonlocal run, marks
+        run = machine.finish(timeout=PROGRAM_TIMEOUT)
+        log, marks = take_marks(run.log)
+        return replace(run, log=log)
+
+    outcome = outcome_of(machine, finish, late=late)
+    channel = machine.channel
+    return _Seen(outcome, run, marks, channel.results_so_far(), channel.header.current_call)
+
+
+def _begun(program: Program, seen: _Seen) -> list[int]:
+    """Return the calls that were begun, of a program without marks.
+
+    The threads of a parallel part start together, and each is in the first of
+    its calls that has not returned.
+    """
+    current = min(seen.current_call, len(program))
+    begun = list(range(current))
+    waiting: set[int] = set()
+    for index in range(current, len(program)):
+        thread = program[index].thread
+        if thread not in waiting:
+            begun.append(index)
+        if not thread:
+            break
+        if seen.results[index] is None:
+            waiting.add(thread)
+    return begun
+
+
+def _culprit(seen: _Seen, line: int, caller: str | None) -> str | None:
+    """Return the mark of what a report at a line is about, by the task that printed it."""
+    before = [mark for mark in seen.marks if mark.line < line]
+    own = [mark for mark in before if mark.caller == caller]
+    if own:
+        return own[-1].what
+    if seen.stopped is not None and str(seen.stopped) in {mark.what for mark in before}:
+        return str(seen.stopped)
+    return before[-1].what if before else None
+
+
+def _is_parallel(program: Program, index: int | None) -> bool:
+    return index is not None and index < len(program) and bool(program[index].thread)
+
+
+def trace_of(program: Program, seen: _Seen) -> Trace:
+    """Return the trace of a program by what was seen of it."""
+    splat = seen.outcome.splat
+    record = first_record(console_lines(seen.outcome.log)) if seen.marks and splat else None
+    line = record.line if record else len(seen.outcome.log) + 1
+    stopped = seen.stopped
+    if seen.marks:
+        begun = [int(mark.what) for mark in seen.marks if mark.what.isdigit() and mark.line < line]
+    else:
+        begun = _begun(program, seen)
+    # What an earlier program of a batch returned may still be there.
+    lost = stopped if seen.run or not _is_parallel(program, stopped) else None
+    calls = tuple(
+        TracedCall(index, None if index == lost else seen.results[index])
+        for index in begun
+        if index < len(program)
+    )
+    later = sum(mark.what.isdigit() and mark.line >= line for mark in seen.marks)
+    at = during = None
+    if record:
+        what = _culprit(seen, line, record.caller)
+        if what and what.isdigit():
+            at = int(what)
+        else:
+            during = what
+    elif splat:
+        at = next((call.index for call in calls if call.result is None), None)
+    return Trace(program, splat, calls, later, at, during)
+
+
+class Tracer:
+    """Runs programs as :meth:`Setups.observe` has them run, and keeps the last one's trace."""
+
+    def __init__(self, setups: Setups, kind: str) -> None:
+        self._setups = setups
+        self._kind = kind
+        self.trace: Trace | None = None
+        """Of the last run; None if a program before the last one splatted."""
+
+    def observe(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+        """Run programs on a fresh machine and return the outcome and whose it is."""
+        self.trace = None
+        place = self._setups.place(self._kind, history, program)
+        if place.exact:
+            return self._run_exact(place, history, program)
+        with place.guest.restore() as machine:
+            if self._kind == LEAK:
+                forget_leaks(machine)
+            for number, earlier in enumerate(history):
+                outcome = run_program(machine, earlier, late=False)
+                if outcome.splat:
+                    return outcome, number
+            machine.channel.header.flags |= FLAG_TRACE
+            for run in range(1, place.tries + 1):
+                machine.channel.forget_results()
+                machine.channel.post_program(program)
+                seen = _watch(machine, late=run == place.tries and self._kind != LEAK)
+                if seen.outcome.splat:
+                    break
+            if self._kind == LEAK and seen.outcome.splat is None:
+                leak = find_leak(machine, place.guest.driver.frame_marks())
+                seen = replace(seen, outcome=Outcome(leak, b""))
+        self._keep(history, program, seen, run)
+        return seen.outcome, len(history)
+
+    def _run_exact(
+        self, place: Place, history: Sequence[bytes], program: bytes
+    ) -> tuple[Outcome, int]:
+        begun = 0
+
+        def post(channel: Channel) -> None:
+            nonlocal begun
+            begun = channel.header.programs
+            channel.forget_results()
+            post_exact(channel, history, program)
+
+        with place.guest.start(post) as machine:
+            seen = _watch(machine, late=True)
+            begun = machine.channel.header.programs - begun
+        if begun <= len(history):
+            return seen.outcome, max(0, begun - 1)
+        self._keep(history, program, seen, 1)
+        return seen.outcome, len(history)
+
+    def _keep(self, history: Sequence[bytes], program: bytes, seen: _Seen, runs: int) -> None:
+        calls = decode(program)[:MAX_CALLS]
+        self.trace = replace(trace_of(calls, seen), before=len(history), runs=runs)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trace as text: each call in the syntax of programs, and what it returned."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+
+from fuzzer.crash.trace import Trace
+from fuzzer.machine.channel import CallResult
+from fuzzer.program.payload import Buffer, Value, unpack_struct
+from fuzzer.program.program import FLAG_VALUE, Call, Op
+from fuzzer.program.syntax import quote, show_integer
+from fuzzer.program.text import format_program
+from fuzzer.program.text_parser import struct_layouts
+from fuzzer.target.layout import StructLayout
+from fuzzer.target.target import Target
+
+# Bytes shown of what a call read.
+_SHOWN = 32
+_ADDRESS_SIZE = 8
+_HERE = "  <-- here"
+_NO_RETURN = "? (did not return)"
+_UNKNOWN = "(in which call is not known)"
+_BEFORE = "(before the first call, when the device was opened)"
+_DURING = {
+    "reset": "after the calls, in the reset of the target",
+    "close": "after the calls, when the files were closed or later",
+}
+
+
+def format_trace(trace: Trace, target: Target) -> str:
+    """Return a trace as lines: what ran before, the calls, and what the kernel complained of."""
+    lines = []
+    if trace.before:
+        lines.append(f"({_count(trace.before, 'program')} before it)")
+    if trace.runs > 1:
+        lines.append(f"({_count(trace.runs - 1, 'run')} of it on this machine before)")
+    layouts = struct_layouts(target)
+    for each in trace.calls:
+        call = trace.program[each.index]
+        text = format_program((call,), target).rstrip("\n")
+        shown = _NO_RETURN if each.result is None else show_result(call, each.result, layouts)
+        here = _HERE if trace.splat and each.index == trace.at else ""
+        lines.append(f"{text} = {shown}{here}")
+    if trace.splat:
+        if trace.during:
+            lines.append(f"({_DURING[trace.during]})")
+        elif trace.at is None:
+            lines.append(_UNKNOWN if trace.calls else _BEFORE)
+        lines.append(trace.splat.title)
+        if trace.later:
+            lines.append(f"({_count(trace.later, 'more call')} after that)")
+    return "\n".join([*lines, ""])
+
+
+def show_result(call: Call, result: CallResult, layouts: Mapping[int, StructLayout]) -> str:
+    """Return what follows a call's ``=``: the value or the error, and the bytes it handed out."""
+    fault = " (fault injected)" if result.faulted else ""
+    if result.ret == -1:
+        name = errno.errorcode.get(result.error)
+        error = f"{name} ({os.strerror(result.error)})" if name else f"errno {result.error}"
+        return f"-1 {error}{fault}"
+    value = f"{result.ret:#x}" if call.op is Op.POLL else str(result.ret)
+    given = ""
+    if call.op in {Op.READ, Op.PREAD} and result.output:
+        given = f" {_shortened(result.output)}"
+    elif call.op is Op.IOCTL and not call.flags & FLAG_VALUE:
+        given = _changes(call, result.output, layouts.get(call.cmd))
+    return f"{value}{given}{fault}"
+
+
+def _changes(call: Call, output: bytes, layout: StructLayout | None) -> str:
+    """Return what an ioctl wrote to its buffer: the members of a struct, or the bytes."""
+    after = bytearray(output)
+    for fixup in call.fixups:
+        # The guest has an address there, which says nothing.
+        span = slice(fixup.at, fixup.at + _ADDRESS_SIZE)
+        after[span] = call.data[span]
+    if after == call.data[: len(after)]:
+        return ""
+    old = unpack_struct(layout, call.data, call.fixups) if layout else None
+    new = unpack_struct(layout, bytes(after), call.fixups) if layout else None
+    if old is None or new is None:
+        return f" {_shortened(bytes(after))}"
+    zero: Mapping[str, Value] = dict.fromkeys(old, 0)
+    changed = {name: value for name, value in {**zero, **new}.items() if old.get(name) != value}
+    members = (f"{name}: {_member(value)}" for name, value in changed.items())
+    return f" {{{', '.join(members)}}}"
+
+
+def _member(value: Value) -> str:
+    if isinstance(value, int):
+        return show_integer(value)
+    return f"&{_shortened(value.data)}" if isinstance(value, Buffer) else _shortened(value)
+
+
+def _shortened(data: bytes) -> str:
+    return quote(data) if len(data) <= _SHOWN else f"{quote(data[:_SHOWN])}..."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
