@@ -6,11 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target, load_target
 from tests.vm.kunit import COVERAGE_TABLE, take_coverage
+
+# A busy machine must not fail a test.
+hypothesis.settings.register_profile("pkvfuzz", deadline=None)
+hypothesis.settings.load_profile("pkvfuzz")
 
 _TESTS = Path(__file__).parent
 _MARKED = ("vm", "e2e")

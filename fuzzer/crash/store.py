@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ _FIRST_LOG, _FIRST_RUN = "first-seen.txt", "first-seen.bin"
 _ORIGINAL, _LOG = "original.bin", "log.txt"
 _LOCK = ".lock"
 _SLUG_LENGTH = 80
+# Seconds between the two renames that replace a crash, at most.
+_REPLACING = 0.1
 
 
 def slug_of(title: str) -> str:
@@ -252,7 +255,8 @@ class CrashStore:
     def entries(self) -> list[tuple[Path, Crash]]:
         """Return every crash with its directory, by name."""
         records = sorted(self.directory.glob(f"*/{_RECORD}"))
-        return [(path.parent, read_crash(path.parent)) for path in records]
+        found = [(path.parent, _read_settled(path.parent)) for path in records]
+        return [(path, crash) for path, crash in found if crash]
 
     def all(self) -> list[Crash]:
         """Return every crash, by title."""
@@ -299,6 +303,15 @@ def _identity(record: dict[str, Any]) -> Identity:
 def _without_cache(text: str) -> str:
     """Return a report without the directory in which the driver was built, which WARN() tells."""
     return re.sub(rf"{re.escape(str(cache_dir()))}/(?:driver-[0-9a-f]+/)?", "", text)
+
+
+def _read_settled(directory: Path) -> Crash | None:
+    """Return a crash that another process may be replacing; None if it was removed."""
+    try:
+        return read_crash(directory)
+    except BadInputError:
+        time.sleep(_REPLACING)
+        return read_crash(directory) if (directory / _RECORD).exists() else None
 
 
 def _to_json(crash: Crash) -> str:

@@ -27,6 +27,7 @@ from tests.e2e.pkvfuzz_process import ROOT, pkvfuzz
         (("run", "--kernel-build", "."), "missing"),
         (("run", "--kernel-source", "."), "not a kernel source tree"),
         (("run", "--seeds", "nowhere"), "not a directory"),
+        (("run", "--known", "nowhere"), "no such directory"),
         (("replay", "nowhere"), "no such file"),
         (("replay", "."), "crash.json is missing"),
         (("replay", "x", "--times", "none"), "above 0"),

@@ -169,7 +169,7 @@ def test_a_history_becomes_part_of_the_program_where_that_will_do() -> None:
     assert drive(shorter_history(start), shows)[0] == Reproducer(first + last)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_result_shows_it_and_no_call_of_it_can_go(data: st.DataObject) -> None:
     ops = st.sampled_from([Op.READ, Op.WRITE, Op.CLOSE, Op.POLL, Op.LSEEK])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,30 @@ def test_another_format_is_refused(tmp_path: Path, pkv_target: Target) -> None:
     path.write_text(json.dumps({**record, "format": 99}))
     with pytest.raises(BadInputError, match="format 99"):
         read_crash(path.parent)
+
+
+def test_all_can_be_read_while_they_are_replaced_and_removed(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    store = CrashStore(tmp_path)
+    store.put(crash(), pkv_target)
+    done = threading.Event()
+
+    def replace() -> None:
+        for number in range(150):
+            store.put(crash(sightings=number), pkv_target)
+            store.put(crash(title="KASAN: another"), pkv_target)
+            store.remove("KASAN: another")
+        done.set()
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    reads = 0
+    while not done.is_set():
+        assert len(store.all()) <= 2
+        reads += 1
+    thread.join()
+    assert reads > 10
 
 
 def test_slugs_are_plain_file_names() -> None:
