@@ -59,6 +59,13 @@ class Progress:
             self._stream.write(f"{text}\n")
         self._stream.flush()
 
+    def clear(self) -> None:
+        """Take the line away; what came of the work is told elsewhere."""
+        if self._open:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+        self._open = False
+
     def finish(self, text: str) -> None:
         """Replace the line with what came of the work."""
         start = "\r\x1b[K" if self._open else ""

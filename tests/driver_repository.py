@@ -14,25 +14,30 @@ CMDP = project_root() / "tests" / "drivers" / "cmdp"
 BUG = "load-overflow"
 PROGRAM = CMDP / "bugs" / f"{BUG}.prog"
 TITLE = "KASAN: slab-out-of-bounds Read in cmdp_load"
-_FILES = ("Kbuild", "cmdp.c", "cmdp.h", "cmdp.yaml")
+_FILES = ("Kbuild", "*.c", "*.h", "*.yaml")
 
 
 class DriverRepository:
-    """A repository with the cmdp driver in ``drivers/cmdp``, a good one in the first commit."""
+    """A repository with a driver in ``drivers/NAME``, a good one in the first commit."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, origin: Path = CMDP, bug: str = BUG) -> None:
         self.root = directory
-        self.driver = directory / "drivers" / "cmdp"
+        self._patch = origin / "bugs" / f"{bug}.patch"
+        (self._described,) = origin.glob("*.yaml")
+        self.name = self._described.stem
+        self.driver = directory / "drivers" / self.name
         self.driver.mkdir(parents=True)
         self.git("init", "--quiet", "--initial-branch=main")
-        for name in _FILES:
-            shutil.copy(CMDP / name, self.driver)
-        self.first = self.commit("cmdp: import")
+        for pattern in _FILES:
+            for path in origin.glob(pattern):
+                shutil.copy(path, self.driver)
+        self.source = min(self.driver.glob("*.c"))
+        self.first = self.commit(f"{self.name}: import")
 
     @property
     def description(self) -> Path:
         """The description of the driver, in the working tree."""
-        return self.driver / "cmdp.yaml"
+        return self.driver / self._described.name
 
     def git(self, *arguments: str) -> str:
         """Run git there and return what it printed."""
@@ -53,9 +58,9 @@ class DriverRepository:
 
     def note(self, text: str) -> str:
         """Commit a comment in the driver's source, which changes nothing but lines."""
-        with (self.driver / "cmdp.c").open("a") as file:
+        with self.source.open("a") as file:
             file.write(f"\n/* {text} */\n")
-        return self.commit(f"cmdp: {text}")
+        return self.commit(f"{self.name}: {text}")
 
     def document(self, text: str) -> str:
         """Commit what no build takes."""
@@ -64,15 +69,14 @@ class DriverRepository:
 
     def break_build(self, subject: str) -> str:
         """Commit a driver that does not compile."""
-        with (self.driver / "cmdp.c").open("a") as file:
+        with self.source.open("a") as file:
             file.write("\nint broken(void) { return nothing_of_that_name; }\n")
         return self.commit(subject)
 
     def mend_build(self, subject: str) -> str:
         """Take back what break_build() did."""
-        source = self.driver / "cmdp.c"
-        source.write_text(
-            source.read_text().replace(
+        self.source.write_text(
+            self.source.read_text().replace(
                 "\nint broken(void) { return nothing_of_that_name; }\n", "\n/* mended */\n"
             )
         )
@@ -80,7 +84,7 @@ class DriverRepository:
 
     def plant(self, subject: str) -> str:
         """Commit the planted bug."""
-        patch = ["patch", "-p1", "--batch", "--silent", "-i", str(CMDP / "bugs" / f"{BUG}.patch")]
+        patch = ["patch", "-p1", "--batch", "--silent", "-i", str(self._patch)]
         subprocess.run(patch, cwd=self.driver, check=True, timeout=60)
         for left in self.driver.glob("*.orig"):
             left.unlink()

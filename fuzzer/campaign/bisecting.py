@@ -23,6 +23,7 @@ from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.revisions import Commit, Revisions
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.wire import split
+from fuzzer.progress import Progress
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import with_params
 
@@ -135,6 +136,7 @@ class Trier:
 
     def _try(self, commit: Commit, limit: int, enough: Callable[[_Tally], bool]) -> Trial:
         tally = _Tally()
+        progress = Progress(f"{commit.hash[:10]}: trying", limit)
         try:
             target, key = self._revisions.target_at(commit)
             if known := self._known.get(key):
@@ -146,8 +148,11 @@ class Trier:
             setups = subject.setups(self._kernel)
             while tally.runs < limit and not enough(tally):
                 self._run(setups, tally)
+                progress.update(tally.runs, f"{tally.hits} of {tally.runs} runs showed it")
         except BadInputError as error:
             return Trial(commit, Verdict.SKIP, reason=self._revisions.plain(str(error)))
+        finally:
+            progress.clear()
         verdict = Verdict.BAD if tally.hits else Verdict.GOOD
         others = tuple(dict.fromkeys(tally.others))
         trial = Trial(commit, verdict, tally.runs, tally.hits, tally.shown, others)

@@ -72,7 +72,7 @@ def _check_order(revisions: Revisions, good: Commit, bad: Commit) -> None:
         raise BadInputError(f"--good and --bad are the same revision, {good}")
     if revisions.is_before(bad, good):
         raise BadInputError(
-            f"--good {good} comes after --bad {bad}. The good one is the older one: swap them"
+            f"--good {good.hash[:10]} comes after --bad {bad.hash[:10]}. The good one is the older one: swap them"
         )
 
 
@@ -84,10 +84,10 @@ def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
     """
     trial = trier.measure(bad, times)
     if trial.verdict is Verdict.SKIP:
-        raise BadInputError(f"--bad {bad} cannot be tried: {trial.reason}")
+        raise BadInputError(f"--bad {bad}: cannot be tried: {trial.reason}")
     if trial.verdict is Verdict.GOOD:
         raise BadInputError(
-            f"--bad {bad} does not show the crash in {_runs(trial.runs)}{_and_others(trial)}. "
+            f"--bad {bad}: does not show the crash in {_runs(trial.runs)}{_and_others(trial)}. "
             "Give a revision that does, or --times N for more runs"
         )
     _told(trial)
@@ -104,11 +104,11 @@ def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
 def _confirmed_good(trier: Trier, good: Commit) -> Trial:
     trial = trier.test(good)
     if trial.verdict is Verdict.SKIP:
-        raise BadInputError(f"--good {good} cannot be tried: {trial.reason}")
+        raise BadInputError(f"--good {good}: cannot be tried: {trial.reason}")
     if trial.verdict is Verdict.BAD:
-        same = f": its sources are those of {trial.like}" if trial.like else ""
+        same = f", its sources are those of {trial.like.hash[:10]}" if trial.like else ""
         raise BadInputError(
-            f"--good {good} shows the crash{same}: {trial.shown}. Give an older revision"
+            f"--good {good}: shows the crash{same}: {trial.shown}. Give an older revision"
         )
     return _told(trial)
 

@@ -261,8 +261,9 @@ def build_driver(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
         if bug:
+            # --batch would take out a bug that is there already, and say nothing.
             done = subprocess.run(
-                ["patch", "-p1", "--batch", "--silent", "-i", str(bug.path)],
+                ["patch", "-p1", "--force", "--silent", "-i", str(bug.path)],
                 cwd=directory,
                 capture_output=True,
                 text=True,

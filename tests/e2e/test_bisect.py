@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.paths import project_root
 from tests.driver_repository import CMDP, PROGRAM, TITLE, DriverRepository
 from tests.e2e.pkvfuzz_process import family, pkvfuzz, start, wait_gone, wait_until
 
@@ -99,6 +100,23 @@ def test_a_merge_is_followed_to_the_side_that_brought_the_bug(
     assert f"commit: {planted}" in pkvfuzz(*command, cwd=tmp_path).stdout
     whole = pkvfuzz(*command, "--first-parent", cwd=tmp_path)
     assert f"commit: {merge}" in whole.stdout
+
+
+def test_a_stored_crash_is_looked_for_with_its_planted_bug_or_without(tmp_path: Path) -> None:
+    repository = DriverRepository(tmp_path / "repository", project_root() / "module", "stale-last")
+    # The patches lie beside the description, as for replay.
+    shutil.copytree(project_root() / "module" / "bugs", repository.driver / "bugs")
+    planted = repository.plant("pkv: keep the last entry's address")
+    repository.note("a comment")
+    crash = project_root() / "crashes" / "kasan-slab-use-after-free-read-in-pkv-store-last"
+    command = ("bisect", crash, *options(repository, repository.first))
+    twice = pkvfuzz(*command, cwd=tmp_path)
+    assert twice.returncode == 2
+    assert "each revision has the planted bug stale-last (--no-bug" in twice.stderr
+    assert "stale-last.patch does not apply to" in twice.stderr
+    done = pkvfuzz(*command, "--no-bug", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"first bad commit: {planted}\n" in done.stdout
 
 
 @pytest.mark.parametrize(

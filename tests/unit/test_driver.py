@@ -261,3 +261,14 @@ def test_a_ready_module_is_used_and_takes_no_bug(
         build_driver(ready, kernel, find_bug(target, "late"))
     with pytest.raises(BadInputError, match=r"ready\.ko is built already.*GCOV_PROFILE=y"):
         build_driver(ready, kernel, variables=["GCOV_PROFILE=y"])
+
+
+def test_a_bug_that_is_there_already_is_not_taken_out(
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _fake_make(tmp_path, monkeypatch)
+    assert target.module.source
+    (target.module.source / "toy.c").write_text("int bug;\n")
+    with pytest.raises(BadInputError, match=r"late\.patch does not apply"):
+        build_driver(target, kernel, find_bug(target, "late"))
+    assert not calls.exists()
