@@ -59,7 +59,8 @@ def debugged(
             _post(machine, program, place.tries)
         known = function if function and is_known(function, place.guest) else None
         script = directory / _SCRIPT
-        script.write_text("\n".join([*symbols, *_commands(directory, known), ""]))
+        commands = [*symbols, f"target remote {directory / _SOCKET}", *_commands(known)]
+        script.write_text("\n".join([*commands, ""]))
         yield Session(machine, stub, script, known, place.tries > 1)
 
 
@@ -69,12 +70,9 @@ def is_known(function: str, guest: Guest) -> bool:
     return any(function in map(plain_name, read_functions(path)) for path in objects)
 
 
-def _commands(directory: Path, function: str | None) -> list[str]:
-    attach = ["set pagination off", f"target remote {directory / _SOCKET}", "set pagination on"]
-    if function is None:
-        return attach
-    # TCG has any number of them, and KVM keeps its hands off the guest's code.
-    return [*attach, f"hbreak {function}", "continue"]
+def _commands(function: str | None) -> list[str]:
+    # In hardware: TCG has any number of them, and under KVM the guest's code stays as it is.
+    return [f"hbreak {function}", "continue"] if function else []
 
 
 @contextlib.contextmanager

@@ -61,10 +61,12 @@ def test_gdb_stops_in_the_guilty_function_and_ctrl_c_is_for_it(gdb: pexpect.spaw
     gdb.expect(r"pkv_store\.c:\d+")
     gdb.expect_exact("(gdb) ")
     assert "ssize_t pkv_store_last(" in _ask(gdb, "list")
+    _ask(gdb, "set pagination off")
+    _ask(gdb, "set confirm off")
     trace = _ask(gdb, "backtrace")
     for function in ("pkv_do_read", "pkv_read", "vfs_read", "do_syscall_64"):
         assert f"{function} (" in trace
-    assert "reads = " not in _ask(gdb, "print *store")
+    assert "No symbol" not in _ask(gdb, "print *store")
     _ask(gdb, "delete")
     _ask(gdb, "hbreak kasan_report")
     # What KASAN complains of is right behind the breakpoint, in that function.
@@ -142,9 +144,6 @@ def test_a_program_that_nothing_is_known_of_is_stopped_before_it(tmp_path: Path)
 
 
 def test_without_gdb_it_says_what_installs_it(tmp_path: Path) -> None:
-    for name in os.environ["PATH"].split(os.pathsep):
-        for program in Path(name).glob("qemu-system-x86_64"):
-            (tmp_path / program.name).symlink_to(program)
     done = pkvfuzz("replay", STALE_LAST, "--gdb", cwd=tmp_path, PATH=str(tmp_path))
     assert done.returncode == 3
     assert "gdb is not on PATH" in done.stderr
