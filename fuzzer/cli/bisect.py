@@ -72,7 +72,8 @@ def _check_order(revisions: Revisions, good: Commit, bad: Commit) -> None:
         raise BadInputError(f"--good and --bad are the same revision, {good}")
     if revisions.is_before(bad, good):
         raise BadInputError(
-            f"--good {good.hash[:10]} comes after --bad {bad.hash[:10]}. The good one is the older one: swap them"
+            f"--good {good.hash[:10]} comes after --bad {bad.hash[:10]}. "
+            "The good one is the older one: swap them"
         )
 
 
