@@ -97,16 +97,23 @@ class Trier:
     """Tries revisions: builds the driver of each, and runs the reproducer on fresh machines.
 
     ``subject`` is that of today, of which only the driver's source becomes
-    another. ``runs`` is how many runs a revision must be silent in to be good.
+    another. ``params`` are the module parameters, None for those of each revision's
+    description. ``runs`` is how many runs a revision must be silent in to be good.
     """
 
     def __init__(
-        self, subject: Subject, kernel: Kernel, suspect: Suspect, revisions: Revisions
+        self,
+        subject: Subject,
+        kernel: Kernel,
+        suspect: Suspect,
+        revisions: Revisions,
+        params: str | None = None,
     ) -> None:
         self._subject = subject
         self._kernel = kernel
         self._suspect = suspect
         self._revisions = revisions
+        self._params = params
         self._known: dict[str, Trial] = {}
         self.runs = 1
 
@@ -141,11 +148,9 @@ class Trier:
             target, key = self._revisions.target_at(commit)
             if known := self._known.get(key):
                 return replace(known, commit=commit, like=known.commit)
-            # What was said on the command line holds for all of them.
-            subject = replace(
-                self._subject, target=with_params(target, self._subject.target.module.params)
-            )
-            setups = subject.setups(self._kernel)
+            if self._params is not None:
+                target = with_params(target, self._params)
+            setups = replace(self._subject, target=target).setups(self._kernel)
             while tally.runs < limit and not enough(tally):
                 self._run(setups, tally)
                 progress.update(tally.runs, f"{tally.hits} of {tally.runs} runs showed it")

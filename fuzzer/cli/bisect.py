@@ -54,7 +54,7 @@ def command(options: argparse.Namespace) -> int:
             say(f"each revision has the planted bug {subject.bug.name} (--no-bug: as it is)")
         flavour = judging_flavour(crash) if crash else Flavour.FULL
         kernel = ensure_kernel(Flavour(options.flavour or flavour), subject.kernels)
-        trier = Trier(subject, kernel, suspect, revisions)
+        trier = Trier(subject, kernel, suspect, revisions, options.params)
         trials = [_confirmed_bad(trier, bad, options.times), _confirmed_good(trier, good)]
         bisection = Bisection(revisions)
         last = first_bad(
