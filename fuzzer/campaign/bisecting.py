@@ -97,7 +97,7 @@ class Trier:
     """Tries revisions: builds the driver of each, and runs the reproducer on fresh machines.
 
     ``subject`` is that of today, of which only the driver's source becomes
-    another. ``params`` are the module parameters, None for those of each revision's
+    another. ``exact`` tells that the program has a schedule. ``params`` are the module parameters, None for those of each revision's
     description. ``runs`` is how many runs a revision must be silent in to be good.
     """
 
@@ -116,12 +116,17 @@ class Trier:
         self._params = params
         self._known: dict[str, Trial] = {}
         self.runs = 1
+        # The same schedules do the same each time: once is enough.
+        self.exact = is_scheduled(split(suspect.reproducer.program))
 
     def measure(self, commit: Commit, times: int | None) -> Trial:
         """Try the revision that is said to be bad, and set ``runs`` by the rate it shows.
 
-        With ``times``, each revision is run so often and no more.
+        With ``times``, each revision is run so often and no more; one with a
+        schedule, once.
         """
+        if self.exact:
+            return self.test(commit)
         suspect = self._suspect
         limit = times
         if limit is None:
@@ -153,7 +158,8 @@ class Trier:
             setups = replace(self._subject, target=target).setups(self._kernel)
             while tally.runs < limit and not enough(tally):
                 self._run(setups, tally)
-                progress.update(tally.runs, f"{tally.hits} of {tally.runs} runs showed it")
+                if tally.runs < limit:
+                    progress.update(tally.runs, f"{tally.hits} of {tally.runs} runs showed it")
         except BadInputError as error:
             return Trial(commit, Verdict.SKIP, reason=self._revisions.plain(str(error)))
         finally:
@@ -187,7 +193,7 @@ class Trier:
                 continue
         else:
             outcome, _number = observe(reproducer.history, reproducer.program)
-        if outcome.splat is None and is_scheduled(split(reproducer.program)):
+        if outcome.splat is None and self.exact:
             return self._rescheduled(setups) or outcome
         return outcome
 
