@@ -97,8 +97,9 @@ class Trier:
     """Tries revisions: builds the driver of each, and runs the reproducer on fresh machines.
 
     ``subject`` is that of today, of which only the driver's source becomes
-    another. ``exact`` tells that the program has a schedule. ``params`` are the module parameters, None for those of each revision's
-    description. ``runs`` is how many runs a revision must be silent in to be good.
+    another. ``params`` are the module parameters, None for those of each revision's
+    description. ``runs`` is how many runs a revision must be silent in to be good;
+    ``exact`` tells that the program has a schedule.
     """
 
     def __init__(
