@@ -97,24 +97,37 @@ class Trier:
     """Tries revisions: builds the driver of each, and runs the reproducer on fresh machines.
 
     ``subject`` is that of today, of which only the driver's source becomes
-    another. ``runs`` is how many runs a revision must be silent in to be good.
+    another. ``params`` are the module parameters, None for those of each revision's
+    description. ``runs`` is how many runs a revision must be silent in to be good;
+    ``exact`` tells that the program has a schedule.
     """
 
     def __init__(
-        self, subject: Subject, kernel: Kernel, suspect: Suspect, revisions: Revisions
+        self,
+        subject: Subject,
+        kernel: Kernel,
+        suspect: Suspect,
+        revisions: Revisions,
+        params: str | None = None,
     ) -> None:
         self._subject = subject
         self._kernel = kernel
         self._suspect = suspect
         self._revisions = revisions
+        self._params = params
         self._known: dict[str, Trial] = {}
         self.runs = 1
+        # The same schedules do the same each time: once is enough.
+        self.exact = is_scheduled(split(suspect.reproducer.program))
 
     def measure(self, commit: Commit, times: int | None) -> Trial:
         """Try the revision that is said to be bad, and set ``runs`` by the rate it shows.
 
-        With ``times``, each revision is run so often and no more.
+        With ``times``, each revision is run so often and no more; one with a
+        schedule, once.
         """
+        if self.exact:
+            return self.test(commit)
         suspect = self._suspect
         limit = times
         if limit is None:
@@ -141,14 +154,13 @@ class Trier:
             target, key = self._revisions.target_at(commit)
             if known := self._known.get(key):
                 return replace(known, commit=commit, like=known.commit)
-            # What was said on the command line holds for all of them.
-            subject = replace(
-                self._subject, target=with_params(target, self._subject.target.module.params)
-            )
-            setups = subject.setups(self._kernel)
+            if self._params is not None:
+                target = with_params(target, self._params)
+            setups = replace(self._subject, target=target).setups(self._kernel)
             while tally.runs < limit and not enough(tally):
                 self._run(setups, tally)
-                progress.update(tally.runs, f"{tally.hits} of {tally.runs} runs showed it")
+                if tally.runs < limit:
+                    progress.update(tally.runs, f"{tally.hits} of {tally.runs} runs showed it")
         except BadInputError as error:
             return Trial(commit, Verdict.SKIP, reason=self._revisions.plain(str(error)))
         finally:
@@ -182,7 +194,7 @@ class Trier:
                 continue
         else:
             outcome, _number = observe(reproducer.history, reproducer.program)
-        if outcome.splat is None and is_scheduled(split(reproducer.program)):
+        if outcome.splat is None and self.exact:
             return self._rescheduled(setups) or outcome
         return outcome
 

@@ -13,6 +13,7 @@ from typing import Any
 from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
 from fuzzer.campaign.reducing import splat_of
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
+from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import LEAK
@@ -54,7 +55,7 @@ def command(options: argparse.Namespace) -> int:
             say(f"each revision has the planted bug {subject.bug.name} (--no-bug: as it is)")
         flavour = judging_flavour(crash) if crash else Flavour.FULL
         kernel = ensure_kernel(Flavour(options.flavour or flavour), subject.kernels)
-        trier = Trier(subject, kernel, suspect, revisions)
+        trier = Trier(subject, kernel, suspect, revisions, options.params)
         trials = [_confirmed_bad(trier, bad, options.times), _confirmed_good(trier, good)]
         bisection = Bisection(revisions)
         last = first_bad(
@@ -92,6 +93,9 @@ def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
             "Give a revision that does, or --times N for more runs"
         )
     _told(trial)
+    if trier.exact:
+        say(f"a revision in which none of {LIMIT} schedules shows it counts as good")
+        return trial
     rate = show_interval(trial.hits, trial.runs)
     text = f"rate {rate}: a revision that is silent in {_runs(trier.runs)} counts as good"
     if runs_to_rule_out(trial.hits, trial.runs, ERROR) <= trier.runs:

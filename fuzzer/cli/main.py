@@ -28,8 +28,8 @@ triage ends with 0, 1 or 2 in the same way, by what is in the logs.
 bisect ends with 0 when it found one commit, 1 when several are left because others were skipped.
 other commands end with 0, 2 or 3; test with 1 when a test failed, bench bugs with 1 when a run
 did not find its bug; replay --gdb with 0 when gdb is done.
-130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed; in
-bisect, at any time.
+130 means that Ctrl-C came during set-up, before anything was fuzzed or replayed;
+of bisect, at any time.
 """
 
 # Where each command lives: imported only when it is used, because starting must be quick.

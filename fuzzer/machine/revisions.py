@@ -59,7 +59,7 @@ def run_git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str
         InfrastructureError: there is no git, or it takes for ever.
     """
     environment = {name: text for name, text in os.environ.items() if name not in _LOCAL}
-    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1"}
     settings = [part for setting in _CONFIG for part in ("-c", setting)]
     try:
         return subprocess.run(
@@ -103,17 +103,21 @@ class Revisions:
                 "its 'source'"
             )
         self._description = target.path.resolve()
-        self._include = _relative_includes(self._description)
+        include = _relative_includes(self._description)
         self._tree = directory / "tree"
         self.root = _root_of(source)
         self.git = directory / "git"
         self._share_objects()
-        wanted = [source, self._description, *self._include]
+        wanted = [source, self._description, *include]
         if target.header is not None and not target.header.is_relative_to(source):
             wanted.append(target.header.parent)
         inside = [path for path in wanted if path.is_relative_to(self.root)]
         self.paths = tuple(dict.fromkeys(path.relative_to(self.root).as_posix() for path in inside))
         self._source = self.paths[0]
+        # What has no past is the same for all revisions.
+        self._outside = tuple(
+            path for path in wanted if path not in inside and path != self._description
+        )
 
     def _share_objects(self) -> None:
         def told(*arguments: str) -> str:
@@ -208,9 +212,9 @@ class Revisions:
         shutil.copyfile(self._description, path)
 
     def _load(self, path: Path) -> Target:
-        for include in self._include:
-            if not include.is_relative_to(self.root):
-                (self._tree / include.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        for outside in self._outside:
+            copy = self._tree / outside.relative_to("/")
+            shutil.copytree(outside, copy, dirs_exist_ok=True)
         target = load_target(path)
         for found in (target.module.source, target.header):
             if found is not None and not found.is_relative_to(self._tree.resolve()):

@@ -163,6 +163,25 @@ def test_a_description_outside_of_the_repository_is_taken_for_all(
     assert "a comment" not in (target.module.source / "cmdp.c").read_text()
 
 
+def test_headers_outside_of_the_repository_are_taken_for_all(
+    repository: DriverRepository, tmp_path: Path
+) -> None:
+    description = repository.description
+    outside = tmp_path / "uapi"
+    outside.mkdir()
+    (repository.driver / "cmdp.h").rename(outside / "cmdp.h")
+    (tmp_path / "more").mkdir()
+    text = description.read_text()
+    text = text.replace("header: cmdp.h", "header: ../../../uapi/cmdp.h\ninclude: [../../../more]")
+    description.write_text(text)
+    bad = repository.commit("cmdp: its header elsewhere")
+    revisions = revisions_of(repository, tmp_path)
+    target, _ = revisions.target_at(revisions.commit(bad))
+    assert target.header
+    assert target.header.read_bytes() == (outside / "cmdp.h").read_bytes()
+    assert target.header != outside / "cmdp.h"
+
+
 def test_a_description_that_names_a_fixed_place_is_refused(
     repository: DriverRepository, tmp_path: Path
 ) -> None:
