@@ -8,7 +8,6 @@ import contextlib
 import functools
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import weakref
@@ -123,8 +122,9 @@ def command_line(
 def _prepare_child(parent: int) -> None:
     # Runs in the child between fork and exec: keep it to system calls.
     end_with_parent(parent)
-    # Ctrl-C is for the campaign to act on, not for its machines to die of.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C is for others to act on: a campaign, or gdb. QEMU would end, whether it
+    # was told to ignore it or not, so it is not in the terminal's process group.
+    os.setpgid(0, 0)
 
 
 @dataclass(slots=True)

@@ -48,6 +48,7 @@ ioctl(f0, 0x1)
 lseek(f0, 0, SEEK_END)
 poll(f0, 0x1)
 write(f3, "x")
+lseek(f0, 0, SEEK_SET)
 read(f0, 64) null
 """
     calls = [line for line in program.splitlines() if line]
@@ -64,7 +65,7 @@ read(f0, 64) null
     assert results[4] == "-1 ENOTTY (Inappropriate ioctl for device)"
     assert results[6] == "0x1"
     assert results[7] == "-1 EBADF (Bad file descriptor)"
-    assert results[8] == "-1 EFAULT (Bad address)"
+    assert results[9] == "-1 EFAULT (Bad address)"
 
 
 def test_a_failed_allocation_and_an_interrupted_call_are_told(full_misbehaving: Guest) -> None:
