@@ -58,10 +58,12 @@ def test_a_program_with_a_schedule_stops_too(
     program = wire(f'write(f0, "a=1\\n")\n[1] {READ}[2] wait(900)\n[2] {READ}', pkv_target)
     with debugged(place, (), program, "pkv_store_last", tmp_path) as session:
         # It has not begun to run, not even to see that there is a program.
-        assert session.machine.channel.header.current_call == 0
+        ran = session.machine.channel.header.programs
+        assert session.machine.qemu.execute("query-status")["running"] is False
         said = ask(session.script, "continue", "info threads")
         assert said.count("Breakpoint 1, pkv_store_last (") == 2
         assert "Thread 1.4" in said
+        assert session.machine.channel.header.programs == ran + 1
 
 
 def test_where_no_function_is_known_it_stops_before_the_program(

@@ -136,3 +136,20 @@ def test_a_program_with_a_schedule_runs_as_it_does_without_a_trace(guest: GuestF
         "[2] wait(900) = 0",
         '[2] read(f0, 64) = 1 "1"',
     ]
+
+
+def test_no_mark_is_lost_in_a_long_program_that_runs_often(guest: GuestFactory) -> None:
+    text = traced(
+        guest(Flavour.FAST),
+        "poll(f0, 0x1)\n" * 60 + "[1] poll(f0, 0x1)\n[2] poll(f0, 0x1)\n[2] poll(f0, 0x4)\n",
+    )
+    lines = text.splitlines()
+    assert lines[0] == "(99 runs of it on this machine before)"
+    assert (
+        lines[1:61] == ["poll(f0, 0x1) = 0x1"] * 60 or lines[1:61] == ["poll(f0, 0x1) = 0x0"] * 60
+    )
+    assert sorted(line.split(" = ")[0] for line in lines[61:]) == [
+        "[1] poll(f0, 0x1)",
+        "[2] poll(f0, 0x1)",
+        "[2] poll(f0, 0x4)",
+    ]

@@ -54,9 +54,12 @@ bool tracing;
 void trace_begin(void)
 {
 	tracing = header->flags & CH_F_TRACE;
-	/* Else the kernel drops what is written more than ten times in 5 s. */
+	/*
+	 * Else the kernel drops what is written more than ten times in 5 s. It
+	 * insists on the newline.
+	 */
 	if (tracing)
-		write_file("/proc/sys/kernel/printk_devkmsg", "on");
+		write_file("/proc/sys/kernel/printk_devkmsg", "on\n");
 }
 
 /* Write a mark to the kernel log, for the calling thread. */
