@@ -16,6 +16,7 @@
 #include "executor.h"
 
 #define SPIN_ROUNDS	200000	/* about 0.2 ms; a busy host answers sooner */
+#define IDLE_REST_US	10000	/* a machine that waits must not take a core */
 #define KLOG_CONSOLE_LEVEL 8
 
 void pause_ms(long ms)
@@ -152,7 +153,7 @@ static void wait_for_request(void)
 		if (i < SPIN_ROUNDS)
 			continue;
 		nanosleep(&rest, NULL);
-		if (rest_us < 1000)
+		if (rest_us < IDLE_REST_US)
 			rest_us *= 2;
 	}
 }
