@@ -16,7 +16,7 @@
 #include "executor.h"
 
 #define SPIN_ROUNDS	200000	/* about 0.2 ms; a busy host answers sooner */
-#define IDLE_REST_US	10000	/* a machine that waits must not take a core */
+#define IDLE_REST_US	40000	/* a machine that waits must not take a core */
 #define KLOG_CONSOLE_LEVEL 8
 
 void pause_ms(long ms)

@@ -17,6 +17,7 @@
 #include "executor.h"
 
 #define WATCH_TICK_MS	10
+#define IDLE_TICK_MS	80
 #define SLOW_LIMIT_MS	1500	/* of what slow_begin() is about */
 #define WAIT_LIMIT_MS	100	/* of a call that waits for something */
 
@@ -203,15 +204,20 @@ static bool has_threads(void)
 void watch(pid_t runner)
 {
 	uint64_t seen = 0, now;
-	uint32_t stalled_ms = 0;
+	uint32_t stalled_ms = 0, rest_ms = WATCH_TICK_MS;
 
 	for (;;) {
 		uint32_t limit = time_limit();
 		pid_t dead = waitpid(-1, NULL, WNOHANG);
+		bool idle;
 
 		if (dead == runner)
 			attend(CH_DIED, blocked_call());
-		pause_ms(WATCH_TICK_MS);
+		idle = header->req_seq == header->done_seq;
+		/* While the host asks for nothing there is nothing to watch. */
+		rest_ms = idle && rest_ms < IDLE_TICK_MS ? 2 * rest_ms :
+			  idle ? rest_ms : WATCH_TICK_MS;
+		pause_ms(rest_ms);
 		now = header->progress + header->req_seq;
 		if (header->req_seq == header->done_seq || !limit ||
 		    !is_timed(header->command) || now != seen) {
