@@ -223,14 +223,14 @@ def test_a_machine_killed_while_it_is_restored_is_restored_again(
 ) -> None:
     tries = []
 
-    def thaw(qemu: object, template: object) -> None:
+    def thaw(qemu: object, template: object, *, paused: bool) -> None:
         tries.append(1)
         if len(tries) == 1:
             monkeypatch.undo()
             qemu.process.kill()  # type: ignore[attr-defined]
         from fuzzer.machine.template import thaw as real
 
-        real(qemu, template)  # type: ignore[arg-type]
+        real(qemu, template, paused=paused)  # type: ignore[arg-type]
 
     monkeypatch.setattr("fuzzer.machine.machine.thaw", thaw)
     with fast_misbehaving.restore() as machine:
