@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that end with their parent, however it ends."""
+"""How processes end: with their parent, and when they are told to."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
 
 # Looked up here: between fork and exec the dynamic loader must not be entered.
 _LIBC = ctypes.CDLL(None)
@@ -22,3 +26,17 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
     _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+@contextlib.contextmanager
+def unwinding_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the process by SystemExit, so that what it made is taken along."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -18,6 +18,7 @@ from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import LEAK
 from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.machine.gitbisect import Bisection, Step
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.revisions import Commit, Revisions
@@ -46,7 +47,10 @@ def command(options: argparse.Namespace) -> int:
     else:
         program = load_program(path, load_target(subject.target.path))
         suspect = Suspect(Reproducer(encode(program)), LEAK if options.leaks else "")
-    with tempfile.TemporaryDirectory(prefix="pkvfuzz-bisect-") as directory:
+    with (
+        unwinding_on_sigterm(),
+        tempfile.TemporaryDirectory(prefix="pkvfuzz-bisect-") as directory,
+    ):
         revisions = Revisions(subject.target, Path(directory))
         good = revisions.resolve("--good", options.good)
         bad = revisions.resolve("--bad", options.bad)

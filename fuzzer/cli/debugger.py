@@ -10,17 +10,15 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 from fuzzer.crash.debugging import Session, debugged
 from fuzzer.crash.setups import Place
 from fuzzer.errors import InfrastructureError
-from fuzzer.lifetime import end_with_parent
+from fuzzer.lifetime import end_with_parent, unwinding_on_sigterm
 from fuzzer.packages import DEBUG_PACKAGES, install_command
 from fuzzer.progress import say
 
@@ -50,7 +48,7 @@ def debug(
     for Ctrl-C. However long that takes, the guest is not ended before.
     """
     with (
-        _unwinding_on_sigterm(),
+        unwinding_on_sigterm(),
         tempfile.TemporaryDirectory(prefix="pkvfuzz-gdb-") as directory,
         debugged(place, history, program, function, Path(directory)) as session,
     ):
@@ -113,17 +111,3 @@ def _interrupts_for_others() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _unwinding_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM take the socket and the guest along."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -25,6 +25,7 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
     CONTEXT_COUNTERS,
     COUNTERS,
+    MAX_CALLS,
     MAX_CONTEXTS,
     PROGRAM_SIZE,
     Channel,
@@ -220,19 +221,23 @@ class Loop:
         at = min(header.batch_at, len(batch) - 1)
         last = batch[at]
         self.history += batch[:at]
-        if not racing:
+        if racing:
+            # Also one that crashes: a phase of races has to end.
+            self._races_left -= at + 1
+        else:
             self._supply.put_back(batch[at + 1 :])
         if not answered:
             self._lose(last)
             return
         counts.programs += at + 1
-        counts.calls += header.loop_calls
+        # The guest wrote it: a driver's bug may have, too.
+        counts.calls += min(header.loop_calls, len(batch) * MAX_CALLS)
         self.account(batch[: at + 1])
         if (header.log_length or header.status) and self._examine(last):
             return
         self.history.append(last)
         if racing:
-            self._end_races(at + 1)
+            self._end_races()
             return
         if at == len(batch) - 1:
             self._note_coverage(last, asked is not None)
@@ -293,9 +298,8 @@ class Loop:
         self.history.append(program)
         return bytes(self.counters)
 
-    def _end_races(self, n: int) -> None:
+    def _end_races(self) -> None:
         self.channel.clear_counters(self._n_counters)
-        self._races_left -= n
         if not self._races_left:
             self._races.drop()
             self.restore()

@@ -165,7 +165,10 @@ def test_a_driver_without_a_past_is_refused(tmp_path: Path) -> None:
     assert "not a git repository" in done.stderr
 
 
-def test_ctrl_c_leaves_nothing(repository: DriverRepository, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing(
+    repository: DriverRepository, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     repository.note("a comment")
     repository.plant("cmdp: the bug")
     process = start(
@@ -175,8 +178,8 @@ def test_ctrl_c_leaves_nothing(repository: DriverRepository, tmp_path: Path) -> 
     )
     wait_until(lambda: bool(leftovers(tmp_path)) and has_machine(process))
     running = family(process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    process.send_signal(number)
+    assert process.wait(timeout=30) == code
     wait_gone(running)
     assert not leftovers(tmp_path)
     assert "Traceback" not in (tmp_path / "output").read_text()

@@ -125,6 +125,21 @@ def small_disk(tmp_path: Path) -> Iterator[list[str]]:
         yield ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
 
 
+def on_small_disk(
+    small_disk: list[str], script: str, directory: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in the directory that has the small file system."""
+    return subprocess.run(
+        [*small_disk, "sh", "-c", script],
+        cwd=directory,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
 def test_a_full_disk_stops_with_3_and_keeps_what_is_stored(
     tmp_path: Path, small_disk: list[str]
 ) -> None:
@@ -133,15 +148,7 @@ def test_a_full_disk_stops_with_3_and_keeps_what_is_stored(
         "(sleep 6; dd if=/dev/zero of=fill bs=64k 2>/dev/null) & "
         f"{run}; code=$?; wait; ls work/pkv-stale-last/corpus | wc -l; exit $code"
     )
-    done = subprocess.run(
-        [*small_disk, "sh", "-c", script],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = on_small_disk(small_disk, script, tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "Free some space" in done.stderr
@@ -164,15 +171,7 @@ def test_a_full_disk_ends_minimize_with_3_and_keeps_what_is_stored(
         f"rm fill; diff -r {stored} mine && echo untouched; "
         f"{command} minimize mine; echo code $?; cat mine/crash.json; ls -A mine ."
     )
-    done = subprocess.run(
-        [*small_disk, "sh", "-c", script],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = on_small_disk(small_disk, script, tmp_path)
     told = done.stdout + done.stderr
     codes = [line for line in done.stdout.splitlines() if line.startswith("code ")]
     assert codes == ["code 3", "code 3", "code 3", "code 1"], told

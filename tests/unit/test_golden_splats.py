@@ -12,33 +12,14 @@ INDEX = load_index()
 CRASHES = sorted(name for name, golden in INDEX.logs.items() if golden.expected)
 HARMLESS = sorted(name for name, golden in INDEX.logs.items() if not golden.expected)
 
-# What the parser gets wrong. A log that it gets right has to go from here.
-KNOWN_GAPS: dict[str, str] = {}
-
 
 def golden(name: str) -> Golden:
     """Return a log of the index."""
     return INDEX.logs[name]
 
 
-def _cases(names: list[str]) -> list[object]:
-    return [
-        pytest.param(
-            name,
-            marks=[pytest.mark.xfail(reason=f"it sees {KNOWN_GAPS[name]}", strict=True)]
-            if name in KNOWN_GAPS
-            else [],
-        )
-        for name in names
-    ]
-
-
 def test_each_log_is_in_the_index_and_each_entry_has_one() -> None:
     assert {path.stem for path in DIRECTORY.glob("*.log")} == INDEX.logs.keys()
-
-
-def test_a_known_gap_is_one_of_a_log() -> None:
-    assert KNOWN_GAPS.keys() <= INDEX.logs.keys()
 
 
 def test_what_is_not_provoked_has_a_reason() -> None:
@@ -46,12 +27,12 @@ def test_what_is_not_provoked_has_a_reason() -> None:
     assert not INDEX.not_provoked.keys() & INDEX.logs.keys()
 
 
-@pytest.mark.parametrize("name", _cases(CRASHES))
+@pytest.mark.parametrize("name", CRASHES)
 def test_a_crash_is_found_and_named(name: str) -> None:
     assert find(golden(name).lines()) == wanted(golden(name).expected)
 
 
-@pytest.mark.parametrize("name", _cases(HARMLESS))
+@pytest.mark.parametrize("name", HARMLESS)
 def test_what_is_no_crash_is_not_taken_for_one(name: str) -> None:
     lines = golden(name).lines()
     assert lines

@@ -11,21 +11,19 @@ from dataclasses import replace
 
 import pytest
 
-from fuzzer.engine.buckets import features_of
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import BULK, CONTEXT_COUNTERS, OUTPUT_SIZE, Command, Status
+from fuzzer.machine.channel import OUTPUT_SIZE, Command, Status
 from fuzzer.machine.driver import build_driver
 from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.machine import LostMachineError, Machine, Run
+from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest, ensure_base, ensure_guest
 from fuzzer.machine.qemu import Hardware
-from fuzzer.program import batch
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import Target
-from tests.vm.guests import returned, run, splat, wire
+from tests.vm.guests import returned, run, splat
 
 RELOAD = "close(f0)\nunload()\n"
 PARAMETER = "/sys/module/testdrv/parameters/start"
@@ -525,40 +523,6 @@ def test_threads_do_not_disturb_an_execution(two_cpus: Guest) -> None:
         assert shell(machine, "grep -c ^processor /proc/cpuinfo") == "2\n"
 
 
-def loop(machine: Machine, programs: list[bytes], count: int) -> Run:
-    """Run programs in a loop in the guest."""
-    data = batch.pack(programs)
-    machine.channel.memory[BULK : BULK + len(data)] = data
-    machine.channel.header.loop_count = count
-    status = machine.command(Command.LOOP, len(data))
-    return Run(status, machine.channel.results(), 0, machine.channel.log(), 0)
-
-
-def test_a_loop_keeps_the_log_of_all_its_programs(misbehaving: Guest) -> None:
-    target = misbehaving.target
-    programs = [
-        wire(f"ioctl(f0, {name})", target) for name in ("TD_GET", "TD_UAF", "TD_GET", "TD_NOISE")
-    ]
-    with misbehaving.restore() as machine:
-        done = loop(machine, programs, 2)
-        assert done.status is Status.OK
-        found = splat(done.log)
-        assert found is not None
-        assert found.title == "KASAN: slab-use-after-free Read in td_uaf"
-        assert done.log.count(b"testdrv: all is well") == 2
-        assert loop(machine, programs[:1], 5).log == b""
-
-
-def test_the_log_before_a_death_in_a_loop_is_kept(fast_misbehaving: Guest) -> None:
-    target = fast_misbehaving.target
-    programs = [wire(f"ioctl(f0, {name})", target) for name in ("TD_NOISE", "TD_BUG")]
-    with fast_misbehaving.restore() as machine:
-        done = loop(machine, programs, 1)
-    assert done.status is Status.DIED
-    assert b"testdrv: all is well" in done.log
-    assert b"kernel BUG" in done.log
-
-
 def test_kernel_arguments_make_a_guest_of_their_own(
     fast_misbehaving: Guest, fast_kernel: Kernel, accel: Accel
 ) -> None:
@@ -574,54 +538,3 @@ def test_kernel_arguments_make_a_guest_of_their_own(
         words = shell(machine, "cat /proc/cmdline").split()
         assert words[-2:] == ["pkvfuzz_word=yes", "loglevel=3"]
         assert returned(run(machine, guest, "ioctl(f0, TD_GET)")) == [(0, 0)]
-
-
-def run_batch(machine: Machine, programs: list[bytes], *, until_new: bool = False) -> int:
-    """Run a batch; return the number of its last program that ran."""
-    machine.channel.post_batch(programs, until_new=until_new)
-    machine.await_answer(60.0)
-    return int(machine.channel.header.batch_at)
-
-
-def test_a_batch_runs_to_its_end_if_there_is_no_news(misbehaving: Guest) -> None:
-    get = wire("ioctl(f0, TD_GET)", misbehaving.target)
-    with misbehaving.restore() as machine:
-        assert run_batch(machine, [get * 2, get, get * 3]) == 2
-        header = machine.channel.header
-        assert (header.status, header.log_length, header.batch_new) == (0, 0, 0)
-        assert (header.loop_calls, header.n_results) == (6, 3)
-
-
-def test_a_batch_ends_when_the_kernel_speaks(misbehaving: Guest) -> None:
-    target = misbehaving.target
-    get, uaf = (wire(f"ioctl(f0, {name})", target) for name in ("TD_GET", "TD_UAF"))
-    with misbehaving.restore() as machine:
-        assert run_batch(machine, [get, uaf, get]) == 1
-        found = splat(machine.channel.log())
-        assert found is not None
-        assert found.title == "KASAN: slab-use-after-free Read in td_uaf"
-
-
-def test_a_batch_ends_with_what_covers_something_new(misbehaving: Guest) -> None:
-    target, n = misbehaving.target, len(misbehaving.blocks) + CONTEXT_COUNTERS
-    get, other = (wire(f"ioctl(f0, {name})", target) for name in ("TD_GET", "TD_LIST"))
-    with misbehaving.restore() as machine:
-        channel = machine.channel
-        channel.clear_counters(n)
-        channel.write_seen(0, n)
-        assert run_batch(machine, [get, get, other], until_new=True) == 0
-        assert channel.header.batch_new == 1
-        alone = bytes(channel.counters(n))
-        assert any(alone)
-        channel.write_seen(features_of(alone), n)
-        channel.clear_counters(n)
-        # The second program's counters do not contain the first one's.
-        assert run_batch(machine, [get, get], until_new=True) == 1
-        assert channel.header.batch_new == 0
-        assert bytes(channel.counters(n)) == alone
-        channel.clear_counters(n)
-        assert run_batch(machine, [get, get, other, get], until_new=True) == 2
-        assert channel.header.batch_new == 1
-        # Twice in a program is another bucket of the counters.
-        channel.clear_counters(n)
-        assert run_batch(machine, [get, get * 2, get], until_new=True) == 1
