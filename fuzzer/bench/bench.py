@@ -99,7 +99,7 @@ def _measure(
     say(f"{flavour}: counting instructions")
     counting, programs = counting_guest(target, kernel), bench_programs(target)
     counts = count_instructions(counting, programs)
-    shares = profile(counting, programs)
+    shares = profile(counting, programs, counts)
     say(f"{flavour}: minimizing a crash")
     minimizing = measure_minimizing(target, kernel, choice.accel)
     return FlavourResult(flavour, restores, speed, counts, minimizing, shares)

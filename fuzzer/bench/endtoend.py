@@ -52,7 +52,9 @@ class Window:
 
     ``waiting``, ``ahead``, ``mutating`` and ``looping`` are parts of ``wall``:
     waiting for the guest, mutating while the guest works, mutating while it
-    does not, and the rest of the loop. What is left is libFuzzer's.
+    does not, and the rest of the loop. What is left is libFuzzer's. ``again`` are
+    programs that were run as well, to confirm what was new or to shorten it: they
+    take their part of ``wall``, and are neither in ``programs`` nor in ``ceiling``.
     """
 
     programs: int
@@ -65,6 +67,7 @@ class Window:
     ahead: float
     mutating: float
     looping: float
+    again: int = 0
 
     @property
     def libfuzzer(self) -> float:
@@ -116,6 +119,11 @@ class MeteredLoop(Loop):
         """Keep the programs for the guest to run alone."""
         self._programs += programs
 
+    def _run_again(self, program: bytes) -> bytes | None:
+        """Count what is not one of the programs."""
+        self._again += 1
+        return super()._run_again(program)
+
     def prepare(self, asked: bytes) -> None:
         """Mutate while the guest works, on the clock."""
         start = time.perf_counter()
@@ -131,6 +139,7 @@ class MeteredLoop(Loop):
 
     def _begin(self) -> None:
         self._programs = []
+        self._again = 0
         self._clocks = _Clocks()
         self._splats = self.statistics.counts.splats
         self._calls = self.statistics.counts.calls
@@ -155,6 +164,7 @@ class MeteredLoop(Loop):
                     ahead=clocks.ahead,
                     mutating=clocks.mutating,
                     looping=clocks.callback - clocks.waiting - clocks.ahead,
+                    again=self._again,
                 )
             )
             self._left -= wall + self._windows[-1].ceiling

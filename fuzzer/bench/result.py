@@ -114,6 +114,7 @@ def show_table(result: BenchResult) -> str:
                 ("calls/s end to end", [f"{s.calls_per_second:,.0f}" for s in speed]),
                 ("calls/s guest alone", [f"{s.ceiling_calls_per_second:,.0f}" for s in speed]),
                 ("end to end / guest alone", [f"{s.ratio:.2f}" for s in speed]),
+                ("run again to confirm or shorten", [f"{s.again:.1%} more" for s in speed]),
             ],
         ),
         (

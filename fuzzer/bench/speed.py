@@ -56,7 +56,8 @@ class Speed:
 
     ``ratio`` is end to end over the ceiling, for the same programs;
     ``user_us`` and ``system_us`` are the worker's CPU time for a program, in
-    microseconds, without QEMU's.
+    microseconds, without QEMU's; ``again`` is how many programs were run besides
+    for each, to confirm what was new or to shorten it.
     """
 
     programs: int
@@ -68,6 +69,7 @@ class Speed:
     user_us: float
     system_us: float
     shares: Shares
+    again: float = 0.0
 
 
 def sum_up(windows: Sequence[Window]) -> Speed:
@@ -101,6 +103,7 @@ def sum_up(windows: Sequence[Window]) -> Speed:
             looping=sum(window.looping for window in windows) / wall,
             libfuzzer=sum(window.libfuzzer for window in windows) / wall,
         ),
+        again=sum(window.again for window in windows) / programs,
     )
 
 

@@ -17,6 +17,7 @@ from fuzzer.bench.instructions import (
     count_instructions,
     counting_guest,
 )
+from fuzzer.bench.profile import DRIVER, profile
 from fuzzer.errors import BadInputError
 from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.target.target import Target
@@ -34,24 +35,24 @@ class Bound:
 
 
 FAST = {
-    "clear": Bound(33_000, 5_700),
-    "delete": Bound(43_000, 4_500),
-    "empty": Bound(26_000, 0),
-    "list": Bound(56_000, 13_000),
-    "open-close": Bound(47_000, 8_000),
-    "overwrite": Bound(55_000, 14_000),
-    "read": Bound(42_000, 1_900),
-    "write": Bound(40_000, 11_000),
+    "clear": Bound(29_000, 5_800),
+    "delete": Bound(34_000, 3_900),
+    "empty": Bound(19_000, 0),
+    "list": Bound(47_000, 11_000),
+    "open-close": Bound(31_000, 3_700),
+    "overwrite": Bound(40_000, 9_400),
+    "read": Bound(32_000, 2_000),
+    "write": Bound(29_000, 7_700),
 }
 FULL = {
-    "clear": Bound(216_000, 19_500),
-    "delete": Bound(283_000, 30_000),
-    "empty": Bound(190_000, 0),
-    "list": Bound(330_000, 56_000),
-    "open-close": Bound(360_000, 68_000),
-    "overwrite": Bound(353_000, 82_000),
-    "read": Bound(282_000, 12_000),
-    "write": Bound(267_000, 63_000),
+    "clear": Bound(173_000, 19_500),
+    "delete": Bound(212_000, 21_000),
+    "empty": Bound(150_000, 0),
+    "list": Bound(241_000, 40_000),
+    "open-close": Bound(270_000, 43_000),
+    "overwrite": Bound(247_000, 48_000),
+    "read": Bound(211_000, 12_300),
+    "write": Bound(198_000, 38_500),
 }
 
 
@@ -83,6 +84,19 @@ def test_counts_are_the_same_again(pkv_target: Target, fast_kernel: Kernel) -> N
     # A call that allocates depends a little on what the allocator has seen;
     # reading depends on nothing.
     assert first["read"].last == second["read"].last
+
+
+def test_every_instruction_is_for_something(pkv_target: Target, fast_kernel: Kernel) -> None:
+    guest, programs = counting_guest(pkv_target, fast_kernel), bench_programs(pkv_target)
+    counts = count_instructions(guest, programs)
+    shares = profile(guest, programs, counts)
+    total = sum(count.program for count in counts)
+    assert sum(shares.values()) == pytest.approx(total, rel=0.05)
+    assert min(shares.values()) >= 0
+    assert shares[DRIVER] > 0.02 * total
+    assert shares["KCOV, blocks"] > 0.02 * total
+    # What fast has not.
+    assert shares["lockdep and lock debugging"] == 0
 
 
 def test_a_guest_that_does_not_count_is_refused(guest: GuestFactory, pkv_target: Target) -> None:
