@@ -398,7 +398,7 @@ class Campaign:
     def _crashes(self) -> tuple[Crash, ...]:
         """Return the stored crashes; those that have not changed are not read again."""
         found: dict[Path, tuple[int, Crash]] = {}
-        for path in sorted(self._workdir.crashes.directory.glob("*/crash.json")):
+        for path in self._workdir.crashes.records():
             try:
                 changed = path.stat().st_mtime_ns
                 known = self._known.get(path)

@@ -41,6 +41,8 @@ _LOCK = ".lock"
 _SLUG_LENGTH = 80
 # Seconds between the two renames that replace a crash, at most.
 _REPLACING = 0.1
+# It may be replaced again meanwhile; one that is damaged stays so.
+_REREADS = 4
 
 
 def slug_of(title: str) -> str:
@@ -252,9 +254,18 @@ class CrashStore:
         path = self.path(title)
         return read_crash(path) if (path / _RECORD).is_file() else None
 
+    def records(self) -> list[Path]:
+        """Return the record of every crash, by name; it changes whenever the crash does."""
+        # Hidden directories are half written, or half removed.
+        return sorted(
+            path
+            for path in self.directory.glob(f"*/{_RECORD}")
+            if not path.parent.name.startswith(".")
+        )
+
     def entries(self) -> list[tuple[Path, Crash]]:
         """Return every crash with its directory, by name."""
-        records = sorted(self.directory.glob(f"*/{_RECORD}"))
+        records = self.records()
         found = [(path.parent, _read_settled(path.parent)) for path in records]
         return [(path, crash) for path, crash in found if crash]
 
@@ -307,11 +318,14 @@ def _without_cache(text: str) -> str:
 
 def _read_settled(directory: Path) -> Crash | None:
     """Return a crash that another process may be replacing; None if it was removed."""
-    try:
-        return read_crash(directory)
-    except BadInputError:
-        time.sleep(_REPLACING)
-        return read_crash(directory) if (directory / _RECORD).exists() else None
+    for _ in range(_REREADS):
+        try:
+            return read_crash(directory)
+        except BadInputError:
+            time.sleep(_REPLACING)
+            if not (directory / _RECORD).exists():
+                return None
+    return read_crash(directory)
 
 
 def _to_json(crash: Crash) -> str:

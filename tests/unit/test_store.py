@@ -162,6 +162,12 @@ def test_all_can_be_read_while_they_are_replaced_and_removed(
     assert reads > 10
 
 
+def test_what_is_half_removed_is_no_crash(tmp_path: Path, pkv_target: Target) -> None:
+    store = CrashStore(tmp_path)
+    store.put(crash(), pkv_target).rename(tmp_path / ".kasan-another.1.gone")
+    assert store.all() == []
+
+
 def test_slugs_are_plain_file_names() -> None:
     assert slug_of("BUG: ../../etc in <x>") == "bug-etc-in-x"
     assert slug_of("???") == "crash"
