@@ -228,8 +228,11 @@ void watch(pid_t runner)
 		stalled_ms += WATCH_TICK_MS;
 		if (has_threads())
 			look_for_dead_threads(runner);
-		if (stalled_ms >= 2 * limit)
+		if (stalled_ms >= 2 * limit) {
+			/* Should the call return yet, nothing must follow it. */
+			kill(runner, SIGKILL);
 			attend(CH_STUCK, blocked_call());
+		}
 		if (stalled_ms >= limit ||
 		    (stalled_ms >= WAIT_LIMIT_MS && all_wait(runner))) {
 			if (header->status != CH_TIMEOUT)

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Data races: two threads at one word, which KCSAN alone reports. */
 #include <linux/compiler.h>
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/kcsan-checks.h>
 #include <linux/kthread.h>
 #include <linux/sched.h>
+#include <linux/smp.h>
+#include <linux/timex.h>
 
 #include "provoke.h"
 
@@ -15,6 +18,10 @@
 static unsigned long prov_word;
 static unsigned long prov_seen;
 
+/*
+ * KCSAN reports a race only if it saw the value change, so each write is of
+ * another one.
+ */
 static noinline void prov_race_plain_read(void)
 {
 	prov_seen += prov_word;
@@ -22,12 +29,12 @@ static noinline void prov_race_plain_read(void)
 
 static noinline void prov_race_plain_write(void)
 {
-	prov_word = jiffies + 1;
+	prov_word = get_cycles() + 1;
 }
 
 static noinline void prov_race_other_write(void)
 {
-	prov_word = jiffies + 2;
+	prov_word = get_cycles() + 2;
 }
 
 static noinline void prov_race_count(void)
@@ -37,7 +44,7 @@ static noinline void prov_race_count(void)
 
 static noinline void prov_race_marked_write(void)
 {
-	WRITE_ONCE(prov_word, jiffies + 3);
+	WRITE_ONCE(prov_word, get_cycles() + 3);
 }
 
 static noinline void prov_race_assert(void)
@@ -60,15 +67,21 @@ static void prov_race(void (*here)(void), void (*there)(void))
 {
 	unsigned long end = jiffies + PROV_RACE_TIME;
 	struct task_struct *thread;
+	unsigned int cpu;
 
-	thread = kthread_run(prov_race_thread, there, "provoked");
+	/* On one CPU they would take turns. */
+	migrate_disable();
+	cpu = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
+	thread = kthread_run_on_cpu(prov_race_thread, there, cpu, "provoked/%u");
 	if (IS_ERR(thread))
-		return;
+		goto out;
 	while (time_before(jiffies, end)) {
 		here();
 		cond_resched();
 	}
 	kthread_stop(thread);
+out:
+	migrate_enable();
 }
 
 static void prov_race_read_write(void)
