@@ -29,6 +29,8 @@ VERIFY_RUNS = 3
 _HANG_REPORT = 15.0
 # Work that a program leaves behind (RCU callbacks, work items) may splat later.
 _LATE_REPORT = 0.05
+# Another CPU may be amid printing a report when a program ends.
+_REST_OF_REPORT = 0.5
 # The kernel takes up to 9 s to call a lockup one.
 PROGRAM_TIMEOUT = 12.0
 """Seconds that a guest may be silent in a program."""
@@ -76,10 +78,13 @@ def silent_guest(machine: Machine) -> Outcome:
     return _hang(Silence.NO_ANSWER, log)
 
 
-def _follow(machine: Machine, log: bytes, patience: float) -> bytes:
-    """Collect the log until there is a whole report in it or patience ends."""
+def _follow(machine: Machine, log: bytes, patience: float, *, whole: bool = False) -> bytes:
+    """Collect the log until a report begins in it, or with ``whole`` ends, or patience does."""
     deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and find_splat(console_lines(log)) is None:
+    while time.monotonic() < deadline:
+        splat = find_splat(console_lines(log))
+        if splat and (splat.complete or not whole):
+            break
         time.sleep(min(0.1, patience))
         machine.command(Command.PING, timeout=5.0)
         log += machine.channel.log()
@@ -116,6 +121,9 @@ def outcome_of(machine: Machine, await_run: Callable[[], Run], *, late: bool) ->
         elif splat is None and late:
             log = _follow(machine, log, _LATE_REPORT)
         splat = find_splat(console_lines(log))
+        if splat and not splat.complete:
+            log = _follow(machine, log, _REST_OF_REPORT, whole=True)
+            splat = find_splat(console_lines(log))
     except LostMachineError:
         pass
     if splat is None and run.status is Status.STUCK:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, cast
 
-from fuzzer.crash.judge import judge, run_history
+from fuzzer.crash.judge import judge, run_history, run_program
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
-from fuzzer.machine.machine import Run
+from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
 
 SPLAT = b"""\
@@ -148,3 +148,23 @@ def test_a_history_that_shows_the_bug_counts_though_the_program_shows_another() 
 def test_in_verifying_only_the_same_bug_counts() -> None:
     judgement, _ = judged(lambda ran, number: OTHER if number == 2 else SPLAT, sighting(b"bad"))
     assert (judgement.reproduced, judgement.runs) == (2, 3)
+
+
+class SlowlyPrinting(FakeMachine):
+    """A machine whose other CPU is amid a report when the program ends."""
+
+    def __init__(self, begun: bytes, rest: bytes) -> None:
+        super().__init__(lambda ran: begun)
+        self._rest = [rest]
+
+    def log(self) -> bytes:
+        return self._rest.pop() if self._rest else b""
+
+
+def test_a_report_that_is_being_printed_is_waited_for() -> None:
+    begun, rest = SPLAT[: SPLAT.index(b"4,3")], SPLAT[SPLAT.index(b"4,3") :]
+    machine = cast(Machine, SlowlyPrinting(begun, rest))
+    outcome = run_program(machine, b"program", late=False)
+    assert outcome.splat is not None
+    assert outcome.splat.title == TITLE
+    assert outcome.log == SPLAT
