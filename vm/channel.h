@@ -70,6 +70,7 @@ enum ch_command {
 #define CH_F_COMPARE	0x2	/* CH_RUN: comparisons, not coverage; once */
 #define CH_F_NEW	0x4	/* CH_BATCH: what is not in CH_SEEN is news */
 #define CH_F_TRACE	0x8	/* each call is announced in the kernel log */
+#define CH_F_NAME	0x10	/* a program's process is called "program N" */
 
 /*
  * With CH_F_TRACE the executor writes to the kernel log, from the thread that
@@ -121,7 +122,7 @@ struct ch_header {
 	uint32_t n_pcs;			/* pcs seen, before folding */
 	uint32_t stopped_call;		/* for CH_TIMEOUT, CH_STUCK, CH_DIED:
 					 * its index; n calls: the reset */
-	uint64_t programs;		/* programs begun since boot */
+	uint64_t programs;		/* programs begun since boot: N of CH_F_NAME */
 	uint64_t loop_ns;		/* guest time a CH_LOOP took */
 	uint64_t loop_calls;
 	uint64_t text_start;		/* load address of the module's .text */

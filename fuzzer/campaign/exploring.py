@@ -204,14 +204,19 @@ class Explorer:
         return True
 
     def _pin_leak(self, programs: list[bytes]) -> Iterator[None]:
-        """Look for a leak, and halve the programs until one is left that has it."""
-        outcome = self._lost_by(programs)
+        """Look for a leak, and find the program that has it: which allocated it, or by halves."""
+        outcome, number = self._lost_by(programs)
         try:
+            if len(programs) > 1 and number is not None:
+                yield
+                again, _ = self._lost_by([programs[number]])
+                if again.splat:
+                    programs, outcome = [programs[number]], again
             while len(programs) > 1 and outcome.splat and outcome.splat.kind == LEAK:
                 half = len(programs) // 2
                 for part in (programs[:half], programs[half:]):
                     yield
-                    again = self._lost_by(part)
+                    again, _ = self._lost_by(part)
                     if again.splat:
                         programs, outcome = part, again
                         break
@@ -225,7 +230,7 @@ class Explorer:
                     Sighting(splat.title, splat.kind, programs[-1], history, outcome.log, NAME)
                 )
 
-    def _lost_by(self, programs: list[bytes]) -> Outcome:
+    def _lost_by(self, programs: list[bytes]) -> tuple[Outcome, int | None]:
         with self._setups.leaking.restore() as machine:
             return self._setups.leak_of(machine, programs)
 

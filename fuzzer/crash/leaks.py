@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.machine.channel import FLAG_NAME
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
 from fuzzer.splat.find import Splat, find_splat
@@ -28,9 +29,10 @@ FILE = "/sys/kernel/debug/kmemleak"
 MINIMUM_AGE = 6
 """Seconds after which an object is looked at."""
 
-# A pointer may linger on a stack: what one scan takes for reachable, the next does not.
+# kmemleak reports nothing that has changed since the scan before, so the first finds nothing.
 _SCANS = 2
 _TIMEOUT = 120.0
+_ALLOCATED_BY = re.compile(r'comm "program (\d+)"')
 _OBJECT = re.compile(r"^unreferenced object ", re.MULTILINE)
 
 
@@ -43,9 +45,23 @@ def _shell(machine: Machine, script: str) -> str:
     return done.output.decode(errors="replace")
 
 
-def forget_leaks(machine: Machine) -> None:
-    """Have what was lost before now not reported."""
+def forget_leaks(machine: Machine) -> int:
+    """Have what was lost before now not reported, and that of programs from now on as theirs.
+
+    Returns the number of the next program, see :func:`allocating_program`.
+    """
     _shell(machine, f"echo clear > {FILE}")
+    machine.channel.header.flags |= FLAG_NAME
+    return int(machine.channel.header.programs) + 1
+
+
+def allocating_program(leak: Splat) -> int | None:
+    """Return the number of the program that allocated what is lost, None if it is not known.
+
+    It need not be the program that lost it.
+    """
+    found = _ALLOCATED_BY.search(leak.text)
+    return int(found[1]) if found else None
 
 
 def find_leak(machine: Machine, marks: Sequence[str]) -> Splat | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fuzzer.crash.exact import EXACT, run_exact
 from fuzzer.crash.judge import Outcome, run_history, run_program
-from fuzzer.crash.leaks import ARGUMENTS, HARDWARE, find_leak, forget_leaks
+from fuzzer.crash.leaks import ARGUMENTS, HARDWARE, allocating_program, find_leak, forget_leaks
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
@@ -102,15 +102,21 @@ class Setups:
 
     def _run_for_leaks(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
         with self.leaking.restore() as machine:
-            outcome = self.leak_of(machine, [*history, program])
+            outcome, _ = self.leak_of(machine, [*history, program])
         return outcome, len(history)
 
-    def leak_of(self, machine: Machine, programs: Sequence[bytes]) -> Outcome:
-        """Run programs on a fresh leaking machine and return what they lost, or a splat."""
-        forget_leaks(machine)
-        for program in programs:
+    def leak_of(self, machine: Machine, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
+        """Run programs on a fresh leaking machine and return what they lost, or a splat.
+
+        And which of them splatted or allocated what is lost, if that is known.
+        """
+        first = forget_leaks(machine)
+        for number, program in enumerate(programs):
             outcome = run_program(machine, program, late=False)
             if outcome.splat:
-                return outcome
+                return outcome, number
         leak = find_leak(machine, self.leaking.driver.frame_marks())
-        return Outcome(leak, leak.text.encode() if leak else b"")
+        if leak is None:
+            return Outcome(None, b""), None
+        at = (allocating_program(leak) or 0) - first
+        return Outcome(leak, leak.text.encode()), at if 0 <= at < len(programs) else None

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which program is mutated next: libFuzzer's choice, unless it costs too much."""
+"""Which program is mutated next: libFuzzer's choice, unless it costs too much or too little.
+
+What a driver does when it is full, or some time after it was loaded, takes programs that
+cost a lot. There are few of them, and libFuzzer would seldom choose one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ LONG = 24.0
 # Shares of all cost that long and slow programs may take. libFuzzer chooses without
 # regard to cost, and a few that fill the driver's tables could take most of the time.
 _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
+# Where their share is not used up, so many programs are made of long and of slow ones.
+_FROM_LONG, _FROM_SLOW = 0.1, 0.3
 # A call that waits is interrupted after 100 ms (vm/executor/watch.c); in calls of 20 µs.
 _BLOCKED = 5000.0
 _CACHED = 50_000
@@ -34,6 +40,8 @@ class Parents:
         self._random = rng
         self._costs: dict[bytes, float] = {}
         self._cheap: list[bytes] = []
+        self._long_ones: list[bytes] = []
+        self._slow_ones: list[bytes] = []
         self._all: list[bytes] = []
         self._crashed: bytes | None = None
         self._total = self._long = self._slow = 1.0
@@ -41,8 +49,9 @@ class Parents:
     def note(self, program: bytes) -> None:
         """Take note of a program of the corpus."""
         self._all.append(program)
-        if self._cost(program) <= LONG:
-            self._cheap.append(program)
+        cost = self._cost(program)
+        kept = self._cheap if cost <= LONG else self._long_ones if cost < SLOW else self._slow_ones
+        kept.append(program)
 
     def avoid(self, program: bytes) -> None:
         """Do not go on from this one, which crashed."""
@@ -59,7 +68,11 @@ class Parents:
     def choose(self, asked: bytes) -> Parent:
         """Return ``asked``, or in its stead another program of the corpus."""
         chosen = asked
-        if self._cheap and (asked == self._crashed or not self._allows(self._cost(asked))):
+        if self._slow_ones and self.may_be_slow and self._random.random() < _FROM_SLOW:
+            chosen = self._random.choice(self._slow_ones)
+        elif self._long_ones and self.may_be_long and self._random.random() < _FROM_LONG:
+            chosen = self._random.choice(self._long_ones)
+        elif self._cheap and (asked == self._crashed or not self._allows(self._cost(asked))):
             chosen = self._random.choice(self._cheap)
         return Parent(chosen, self.may_be_slow)
 

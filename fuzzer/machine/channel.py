@@ -40,6 +40,7 @@ FLAG_TSC = 0x1
 FLAG_COMPARE = 0x2
 FLAG_NEW = 0x4
 FLAG_TRACE = 0x8
+FLAG_NAME = 0x10
 MARK = "pkvfuzz: call "
 """Begins what the executor writes to the kernel log before each call, with FLAG_TRACE."""
 

@@ -40,6 +40,9 @@ _FIT = 0.2
 # Of the programs that may take long, so many are made to.
 _SLOW = 0.5
 
+# Of the programs that load the module anew, so many also wait somewhere after that.
+_WAIT = 0.5
+
 _NOTED = 256
 """Programs remembered for splicing."""
 
@@ -207,7 +210,12 @@ class Mutator:
             return
         at = 0 if rand() < 0.7 else int(rand() * (len(chunks) + 1))
         files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}
-        chunks[at:at] = self._generator.reload(sorted(files))
+        calls = self._generator.reload(sorted(files))
+        chunks[at:at] = calls
+        # What a parameter changes may show only later, between two other calls.
+        if wait and rand() < _WAIT:
+            after = at + len(calls)
+            chunks.insert(after + int(rand() * (len(chunks) - after + 1)), wait)
 
     def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
         """Return the program cut to size: last calls first, then payloads."""

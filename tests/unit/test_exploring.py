@@ -75,6 +75,8 @@ class FakeSetups:
         self.ran: list[Program] = []
         self.raced: list[Program] = []
         self.leaky: Call | None = None
+        self.tells_which = False
+        self.looks = 0
         self.plain = self._guest(self.ran, splats)
         self.racing = self._guest(self.raced, splats)
         self.leaking = self._guest([], splats)
@@ -86,10 +88,14 @@ class FakeSetups:
 
         return Guest()
 
-    def leak_of(self, machine: FakeMachine, programs: Sequence[bytes]) -> Outcome:
-        lost = any(self.leaky in decode(program) for program in programs)
+    def leak_of(
+        self, machine: FakeMachine, programs: Sequence[bytes]
+    ) -> tuple[Outcome, int | None]:
+        self.looks += 1
+        lost = [n for n, program in enumerate(programs) if self.leaky in decode(program)]
         leak = Splat("memory leak in f", "leak", "f", True, "unreferenced object")
-        return Outcome(leak if lost else None, b"")
+        at = lost[0] if lost and self.tells_which else None
+        return Outcome(leak if lost else None, b""), at
 
 
 def explorer(setups: FakeSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
@@ -158,6 +164,20 @@ def test_a_leak_is_pinned_to_the_program_that_has_it() -> None:
     assert [(s.title, decode(s.program), s.history) for s in sighted] == [
         ("memory leak in f", (setups.leaky,), ())
     ]
+
+
+def test_a_leak_is_pinned_at_once_to_the_program_that_allocated_what_is_lost() -> None:
+    sighted: list[Sighting] = []
+    setups = FakeSetups()
+    setups.leaky = Call(Op.WRITE, data=b"7")
+    setups.tells_which = True
+    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
+    for number in range(20):
+        work.note(encode((Call(Op.WRITE, data=str(number).encode()),)))
+    while not sighted:
+        work.step()
+    assert (decode(sighted[0].program), sighted[0].history) == ((setups.leaky,), ())
+    assert setups.looks == 2
 
 
 def test_a_leak_that_is_not_pinned_down_at_the_end_is_told_as_far_as_it_is() -> None:

@@ -49,6 +49,20 @@ def test_long_and_slow_programs_have_their_shares() -> None:
     assert 0.10 < spent[RELOAD] / total < 0.25
 
 
+def test_long_and_slow_programs_have_their_shares_when_none_is_asked_for() -> None:
+    parents = Parents(random.Random(1))
+    for program in (SHORT, LONGER, RELOAD):
+        parents.note(program)
+    spent = {SHORT: 0.0, LONGER: 0.0, RELOAD: 0.0}
+    for _ in range(30_000):
+        chosen = parents.choose(SHORT).program
+        parents.spend(cost(chosen))
+        spent[chosen] += cost(chosen)
+    total = sum(spent.values())
+    assert 0.25 < spent[LONGER] / total < 0.35
+    assert 0.10 < spent[RELOAD] / total < 0.25
+
+
 def test_a_program_that_blocked_is_a_slow_one() -> None:
     parents = Parents(random.Random(1))
     parents.note(SHORT)

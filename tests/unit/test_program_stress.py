@@ -116,6 +116,19 @@ def test_slow_mutants_reload_the_module_and_only_when_asked_for() -> None:
     assert not any(call.op is Op.UNLOAD for program in programs for call in program)
 
 
+def test_what_shows_some_time_after_loading_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").touch()
+    (tmp_path / "d.yaml").write_text(
+        "version: 1\nname: d\ndevice: /dev/d\nmodule: {source: ., name: d}\n"
+        "calls: [read: [1], write: [x], sleep: [60], reload: ['ttl=20']]\n"
+    )
+    mutator = Mutator(load_target(tmp_path / "d.yaml"), random.Random(1), unchanged)
+    data = encode((Call(Op.WRITE, data=b"x"), Call(Op.READ, arg=1)))
+    wanted = [Op.LOAD, Op.OPEN, Op.WRITE, Op.SLEEP, Op.READ]
+    programs = [[c.op for c in decode(mutator.mutate(data, 4096, slow=True))] for _ in range(1000)]
+    assert sum(program[-5:] == wanted for program in programs) >= 5
+
+
 def test_a_described_wait_and_described_parameters_are_used(tmp_path: Path) -> None:
     (tmp_path / "Kbuild").touch()
     (tmp_path / "d.yaml").write_text(

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Runs wire programs. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include "executor.h"
@@ -100,6 +102,17 @@ static int reset(void)
 	return error;
 }
 
+/* The kernel says of memory that is lost by which process it was allocated. */
+static void name_process(void)
+{
+	char name[16];
+
+	if (!(header->flags & CH_F_NAME))
+		return;
+	snprintf(name, sizeof(name), "program %u", (uint32_t)header->programs);
+	prctl(PR_SET_NAME, name);
+}
+
 /*
  * Coverage is the program's own: opening and closing count, resetting not.
  * So files are closed twice if the module has to be loaded again.
@@ -111,6 +124,7 @@ void program_run(const uint8_t *program, size_t length)
 	int error;
 
 	header->programs++;
+	name_process();
 	header->n_pcs = 0;
 	output_used = 0;
 	coverage_begin();
