@@ -46,12 +46,14 @@
  */
 
 /*
- * What ioctls cover is counted once more by number, for those in contexts:
- * what they share, such as the check of a header, is new for each of them.
- * The counter is the one at n_counters + hash of block and context.
+ * How a block was reached counts, too, by counters after those of the blocks:
+ * the one at n_counters + hash of the block and of the one before it in a
+ * call. So does what ioctls cover, by number, for those in contexts: what they
+ * share, such as the check of a header, is new for each of them. There the
+ * hash is of block and context. These counters are 0 or 1.
  */
 #define CH_MAX_CONTEXTS	48
-#define CH_CONTEXT_COUNTERS 8192	/* a power of two */
+#define CH_PATH_COUNTERS 16384	/* a power of two */
 
 /* What the host asks for. */
 enum ch_command {

@@ -12,7 +12,7 @@ from typing import Self
 from fuzzer.crash.judge import run_program
 from fuzzer.engine.buckets import blocks_of, features_of, repeated
 from fuzzer.engine.loop import RESTORE_EVERY
-from fuzzer.machine.channel import CONTEXT_COUNTERS, MAX_CONTEXTS
+from fuzzer.machine.channel import MAX_CONTEXTS, PATH_COUNTERS
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest, equip_contexts
 from fuzzer.program.program import Op
@@ -32,7 +32,7 @@ class Bench:
     def __init__(self, guest: Guest, programs: Iterable[bytes]) -> None:
         self._guest = guest
         self._contexts = contexts_for(guest.contexts, programs)
-        self._n_counters = len(guest.blocks) + CONTEXT_COUNTERS
+        self._n_counters = len(guest.blocks) + PATH_COUNTERS
         self._machine: Machine | None = None
         self._left = 0
         self._lost = 0

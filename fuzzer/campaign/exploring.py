@@ -36,10 +36,16 @@ _SLICE = 0.5
 _MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
 # A machine is replaced after so many programs, which bounds a crash's history.
 _RESTORE_EVERY = 2000
-# Programs that run before leaks are looked for, and the seconds of other work between.
-_LEAK_BATCH = 64
+# Programs that run before leaks are looked for: some of the corpus, the rest mutants, which
+# may lose memory and cover nothing new.
+_LEAK_BATCH, _FROM_CORPUS = 400, 64
+# Seconds of other work between two looks, the share of a judge's time that they take,
+# and seconds that they may take beyond that at the start, when most is new.
 _LEAK_PAUSE = 10.0
+_LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
+# How often a slow program is chosen before it is taken.
+_TRIES = 10
 _LOAD = int(Op.LOAD)
 
 
@@ -70,7 +76,9 @@ class Explorer:
         self._corpus: list[bytes] = []
         self._to_fail: deque[bytes] = deque()
         self._to_leak: deque[bytes] = deque()
-        self._leaks_at = 0.0
+        self._begun = time.monotonic()
+        self._leaks_at = self._begun + _LEAK_PAUSE
+        self._leaks_took = 0.0
         self._pinning: Iterator[None] | None = None
         self._faults: Iterator[bytes] | None = None
         self._benches = {
@@ -136,13 +144,19 @@ class Explorer:
         end = time.monotonic() + _SLICE
         slow = self._random.random() < 0.1
         while time.monotonic() < end:
-            parent = self._random.choice(self._corpus)
-            if not self._mechanisms.coverage:
-                parent = self._mutator.fresh()
-            elif not slow and cost_of(split(parent)) >= SLOW:
-                continue
-            self._run("plain", self._mutator.mutate(parent, MAX_PROGRAM_SIZE // 8, slow=slow))
+            self._run("plain", self._mutant(slow=slow))
         return True
+
+    def _mutant(self, *, slow: bool) -> bytes:
+        """Return a mutant of a corpus program, or of one made from nothing without coverage."""
+        if self._mechanisms.coverage:
+            for _ in range(_TRIES):
+                parent = self._random.choice(self._corpus)
+                if slow or cost_of(split(parent)) < SLOW:
+                    break
+        else:
+            parent = self._mutator.fresh()
+        return self._mutator.mutate(parent, MAX_PROGRAM_SIZE // 8, slow=slow)
 
     def _failing(self) -> bool:
         """Have every allocation and copy of a program's calls fail, one in each run."""
@@ -193,10 +207,14 @@ class Explorer:
     def _leaking(self) -> bool:
         """Look for memory that the next programs of the corpus lose."""
         if self._pinning is None:
-            if not self._to_leak or time.monotonic() < self._leaks_at:
+            now = time.monotonic()
+            allowed = _LEAK_CREDIT + _LEAK_SHARE * (now - self._begun)
+            if not self._corpus or now < self._leaks_at or self._leaks_took > allowed:
                 return False
-            taken = [self._to_leak.popleft() for _ in range(min(_LEAK_BATCH, len(self._to_leak)))]
-            self._pinning = self._pin_leak(taken)
+            n = min(_FROM_CORPUS, len(self._to_leak))
+            programs = [self._to_leak.popleft() for _ in range(n)]
+            programs += [self._mutant(slow=False) for _ in range(_LEAK_BATCH - n)]
+            self._pinning = self._pin_leak(programs)
         # A look takes seconds, so there is one at a time.
         if next(self._pinning, self) is self:
             self._pinning = None
@@ -231,8 +249,12 @@ class Explorer:
                 )
 
     def _lost_by(self, programs: list[bytes]) -> tuple[Outcome, int | None]:
-        with self._setups.leaking.restore() as machine:
-            return self._setups.leak_of(machine, programs)
+        start = time.monotonic()
+        try:
+            with self._setups.leaking.restore() as machine:
+                return self._setups.leak_of(machine, programs)
+        finally:
+            self._leaks_took += time.monotonic() - start
 
 
 class _Bench:

@@ -23,10 +23,10 @@ from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.supply import Supply
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
-    CONTEXT_COUNTERS,
     COUNTERS,
     MAX_CALLS,
     MAX_CONTEXTS,
+    PATH_COUNTERS,
     PROGRAM_SIZE,
     Channel,
     Status,
@@ -118,7 +118,7 @@ class Loop:
         self._intake = Intake(self._run_again, len(guest.blocks))
         self._reserve = Reserve(options.workdir, options.number, options.workers)
         self._contexts = list(guest.contexts)
-        self._n_counters = len(guest.blocks) + CONTEXT_COUNTERS
+        self._n_counters = len(guest.blocks) + PATH_COUNTERS
         self.counters = self.channel.counters(self._n_counters)
         self._block_counters = self.channel.counters(len(guest.blocks))
         fuzzer.register_counters(self.channel.address(COUNTERS), self._n_counters)

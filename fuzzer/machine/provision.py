@@ -174,7 +174,7 @@ def describe(template: Template, target: Target, kernel: Kernel, driver: Driver)
     """Return the guest for a machine that has the driver loaded."""
     blocks = driver.blocks()
     sections = {LINKED: 0} if driver.parts else template.sections
-    room = layout.COUNTERS_SIZE - layout.CONTEXT_COUNTERS
+    room = layout.COUNTERS_SIZE - layout.PATH_COUNTERS
     if len(blocks) > room:
         raise InfrastructureError(
             f"{driver.object.name} has {len(blocks)} blocks, at most {room} fit"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -192,4 +193,25 @@ def test_a_leak_that_is_not_pinned_down_at_the_end_is_told_as_far_as_it_is() -> 
         work.step()
     work.close()
     assert [s.title for s in sighted] == ["memory leak in f"]
-    assert [*sighted[0].history, sighted[0].program] == programs
+    told = [*sighted[0].history, sighted[0].program]
+    assert told[:20] == programs
+    assert len(told) > 20  # mutants of them
+
+
+def test_leaks_are_looked_for_in_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exploring, "_LEAK_CREDIT", 0.0)
+    setups = FakeSetups()
+    slow = setups.leak_of
+
+    def leak_of(machine: FakeMachine, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
+        time.sleep(0.05)
+        return slow(machine, programs)
+
+    monkeypatch.setattr(setups, "leak_of", leak_of)
+    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), [])
+    work.note(encode((WRITE,)))
+    start = time.monotonic()
+    while time.monotonic() - start < 1.0:
+        work.step()
+    # A tenth of a second and the one that was under way.
+    assert 1 <= setups.looks <= 4

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from fuzzer.engine.buckets import features_of
-from fuzzer.machine.channel import BULK, CONTEXT_COUNTERS, Command, Status
+from fuzzer.machine.channel import BULK, PATH_COUNTERS, Command, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program import batch
@@ -76,7 +76,7 @@ def test_a_batch_ends_when_the_kernel_speaks(misbehaving: Guest) -> None:
 
 
 def test_a_batch_ends_with_what_covers_something_new(misbehaving: Guest) -> None:
-    target, n = misbehaving.target, len(misbehaving.blocks) + CONTEXT_COUNTERS
+    target, n = misbehaving.target, len(misbehaving.blocks) + PATH_COUNTERS
     get, other = (wire(f"ioctl(f0, {name})", target) for name in ("TD_GET", "TD_LIST"))
     with misbehaving.restore() as machine:
         channel = machine.channel

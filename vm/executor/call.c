@@ -280,6 +280,7 @@ void call_make(struct thread *thread, const struct step *step,
 	int error;
 
 	note_progress();
+	coverage_mark();
 	if (call->op == W_LOAD)
 		coverage_fold(thread->cover);
 	if (result)

@@ -11,7 +11,8 @@
 
 #include "executor.h"
 
-_Static_assert(1u << (32 - 19) == CH_CONTEXT_COUNTERS, "the hash does not fit");
+#define HASH_SHIFT	18
+_Static_assert(1u << (32 - HASH_SHIFT) == CH_PATH_COUNTERS, "the hash does not fit");
 
 /* The calling thread's own. */
 static __thread int kcov = -1;
@@ -111,6 +112,32 @@ static size_t count_of(const uint64_t *cover)
 }
 
 /*
+ * A call of this thread begins. What it covers first follows nothing, and a pc of 0 says so:
+ * else each call after each other one would be news.
+ */
+void coverage_mark(void)
+{
+	size_t n = count_of(recorded);
+
+	if (!recorded || comparing || n + 1 >= capacity)
+		return;
+	recorded[n + 1] = 0;
+	__atomic_store_n(&recorded[0], n + 1, __ATOMIC_RELAXED);
+}
+
+static void count_edge(uint32_t from, uint32_t to)
+{
+	uint32_t hash = (to + (from + CH_MAX_CONTEXTS) * 0x9e3779b1u) *
+			0x85ebca6bu >> HASH_SHIFT;
+	uint8_t *counter = channel + CH_COUNTERS + header->n_counters + hash;
+
+	if (*counter)
+		return;
+	*counter = 1;
+	touch(header->n_counters + hash);
+}
+
+/*
  * Add the pcs to the channel's counters, and begin anew. While the runner's
  * comparisons are recorded, which are no pcs, other threads do not count either.
  */
@@ -121,12 +148,20 @@ void coverage_fold(uint64_t *cover)
 	uint64_t length = header->table_length;
 	uint8_t *counters = channel + CH_COUNTERS;
 	size_t n = comparing ? 0 : count_of(cover);
+	uint32_t last = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		uint64_t offset = cover[i + 1] - base;
+		uint64_t pc = cover[i + 1], offset = pc - base;
 		uint32_t block = offset < length ? table[offset] : 0;
 
-		if (!block || counters[block - 1] >= CH_COUNTER_MAX)
+		if (!pc)
+			last = 0;
+		if (!block)
+			continue;
+		if (last)
+			count_edge(last, block);
+		last = block;
+		if (counters[block - 1] >= CH_COUNTER_MAX)
 			continue;
 		if (!counters[block - 1]++)
 			touch(block - 1);
@@ -167,10 +202,10 @@ void coverage_fold_context(const uint64_t *cover, size_t first, uint32_t context
 		uint32_t block = offset < length ? table[offset] : 0;
 		uint32_t hash = (block + context * 0x9e3779b1u) * 0x85ebca6bu;
 
-		if (!block || counters[hash >> 19])
+		if (!block || counters[hash >> HASH_SHIFT])
 			continue;
-		counters[hash >> 19] = 1;
-		touch(header->n_counters + (hash >> 19));
+		counters[hash >> HASH_SHIFT] = 1;
+		touch(header->n_counters + (hash >> HASH_SHIFT));
 	}
 }
 

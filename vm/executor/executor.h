@@ -49,6 +49,7 @@ void log_mark_call(uint32_t call);
 uint64_t *coverage_open(size_t entries);
 void coverage_drop(uint64_t *cover);
 void coverage_begin(void);
+void coverage_mark(void);
 void coverage_fold(uint64_t *cover);
 bool coverage_is_new(void);
 void coverage_clear(void);
