@@ -44,8 +44,6 @@ _LEAK_BATCH, _FROM_CORPUS = 400, 64
 _LEAK_PAUSE = 10.0
 _LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
-# How often a slow program is chosen before it is taken.
-_TRIES = 10
 _LOAD = int(Op.LOAD)
 
 
@@ -74,6 +72,8 @@ class Explorer:
             target, rng, lambda data, size: data[:size], max_calls=40, mechanisms=mechanisms
         )
         self._corpus: list[bytes] = []
+        self._quick: list[bytes] = []
+        self._slow: list[bytes] = []
         self._to_fail: deque[bytes] = deque()
         self._to_leak: deque[bytes] = deque()
         self._begun = time.monotonic()
@@ -86,6 +86,8 @@ class Explorer:
             "racing": _Bench(lambda: setups.racing),
         }
         work: list[Callable[[], bool]] = [self._mutated]
+        if mechanisms.lifecycle:
+            work.append(self._slow_mutated)
         if mechanisms.faults:
             work.append(self._failing)
         if mechanisms.leaks:
@@ -104,10 +106,11 @@ class Explorer:
         self._mutator.note(program)
         self._corpus.append(program)
         chunks = split(program)
+        slow = cost_of(chunks) >= SLOW
+        (self._slow if slow else self._quick).append(program)
         if is_parallel(chunks) or any(map(fault_of, chunks)):
             return
         # Programs that load the module take long: the others come first.
-        slow = cost_of(chunks) >= SLOW
         (self._to_fail.append if slow else self._to_fail.appendleft)(program)
         self._to_leak.append(program)
 
@@ -142,18 +145,24 @@ class Explorer:
         if not self._corpus:
             return False
         end = time.monotonic() + _SLICE
-        slow = self._random.random() < 0.1
         while time.monotonic() < end:
-            self._run("plain", self._mutant(slow=slow))
+            self._run("plain", self._mutant(self._quick))
         return True
 
-    def _mutant(self, *, slow: bool) -> bytes:
-        """Return a mutant of a corpus program, or of one made from nothing without coverage."""
+    def _slow_mutated(self) -> bool:
+        """Run mutants that wait or load the module: there is more time for them than in a loop."""
+        if not self._corpus:
+            return False
+        end = time.monotonic() + _SLICE
+        while time.monotonic() < end:
+            parents = self._slow if self._slow and self._random.random() < 0.5 else self._corpus
+            self._run("plain", self._mutant(parents, slow=True))
+        return True
+
+    def _mutant(self, parents: list[bytes], *, slow: bool = False) -> bytes:
+        """Return a mutant of one of the programs, or of one made from nothing without coverage."""
         if self._mechanisms.coverage:
-            for _ in range(_TRIES):
-                parent = self._random.choice(self._corpus)
-                if slow or cost_of(split(parent)) < SLOW:
-                    break
+            parent = self._random.choice(parents) if parents else b""
         else:
             parent = self._mutator.fresh()
         return self._mutator.mutate(parent, MAX_PROGRAM_SIZE // 8, slow=slow)
@@ -213,7 +222,7 @@ class Explorer:
                 return False
             n = min(_FROM_CORPUS, len(self._to_leak))
             programs = [self._to_leak.popleft() for _ in range(n)]
-            programs += [self._mutant(slow=False) for _ in range(_LEAK_BATCH - n)]
+            programs += [self._mutant(self._quick) for _ in range(_LEAK_BATCH - n)]
             self._pinning = self._pin_leak(programs)
         # A look takes seconds, so there is one at a time.
         if next(self._pinning, self) is self:

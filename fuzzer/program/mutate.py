@@ -42,6 +42,8 @@ _SLOW = 0.5
 
 # Of the programs that load the module anew, so many also wait somewhere after that.
 _WAIT = 0.5
+# After so many waits there is a call that was not there before.
+_LOOK = 0.5
 
 _NOTED = 256
 """Programs remembered for splicing."""
@@ -204,7 +206,8 @@ class Mutator:
         rand = self._random
         wait = self._generator.wait()
         if wait and (not self._reloads or (cost_of(chunks) >= SLOW and rand() < 0.7)):
-            chunks.insert(int(rand() * (len(chunks) + 1)), wait)
+            loads = [i for i, chunk in enumerate(chunks) if chunk[0] == _LOAD]
+            self._wait(chunks, wait, loads[-1] + 2 if loads else 0)
             return
         if not self._reloads:
             return
@@ -212,10 +215,17 @@ class Mutator:
         files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}
         calls = self._generator.reload(sorted(files))
         chunks[at:at] = calls
-        # What a parameter changes may show only later, between two other calls.
+        # What a parameter changes may show only later.
         if wait and rand() < _WAIT:
-            after = at + len(calls)
-            chunks.insert(after + int(rand() * (len(chunks) - after + 1)), wait)
+            self._wait(chunks, wait, at + len(calls))
+
+    def _wait(self, chunks: list[bytes], wait: bytes, first: int) -> None:
+        """Insert a wait after a call from ``first`` on, and often a call that sees its effect."""
+        rand, n = self._random, len(chunks)
+        at = min(n, first + 1 + int(rand() * (n - first)))
+        chunks.insert(at, wait)
+        if rand() < _LOOK:
+            chunks.insert(at + 1, self._generate(self._seen(chunks)))
 
     def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
         """Return the program cut to size: last calls first, then payloads."""

@@ -27,7 +27,7 @@ from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 WRITE, READ = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4)
-NOTHING = Mechanisms(faults=False, races=False, leaks=False)
+NOTHING = Mechanisms(faults=False, races=False, lifecycle=False, leaks=False)
 SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,-; f+0x1/0x2 [d]\n"
 
 
@@ -151,6 +151,16 @@ def test_races_run_on_several_vcpus_and_a_few_times() -> None:
     assert all(any(call.thread for call in calls) for calls in setups.raced)
     assert setups.raced[0] == setups.raced[4]
     assert not any(call.thread for calls in setups.ran for call in calls)
+
+
+def test_the_module_is_loaded_anew_unless_that_is_turned_off() -> None:
+    for on in (False, True):
+        setups = FakeSetups()
+        work = explorer(setups, dataclasses.replace(NOTHING, lifecycle=on), [])
+        work.note(encode((WRITE, READ)))
+        for _ in range(4):
+            work.step()
+        assert any(call.op is Op.LOAD for calls in setups.ran for call in calls) is on
 
 
 def test_a_leak_is_pinned_to_the_program_that_has_it() -> None:
