@@ -43,7 +43,9 @@ class FoundTitle:
     ``sighted`` is when it was first seen under any title that the judge put
     down to it; ``verified`` when a fresh machine had shown it again.
     ``reproduced`` of ``machines`` did; ``machines`` of 0: not judged. The
-    program has ``calls`` calls and needs ``before`` programs run before it.
+    program has ``calls`` calls and needs ``before`` programs run before it. As
+    it was found it had ``original`` calls; ``minimized`` tells that nothing was
+    left to try, after ``minimize_seconds``.
     """
 
     title: str
@@ -55,6 +57,9 @@ class FoundTitle:
     sightings: int
     sighted: Moment | None
     verified: Moment | None
+    original: int = 0
+    minimized: bool = False
+    minimize_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,9 @@ class Recorder:
             sightings=crash.sightings,
             sighted=min(seen, key=lambda moment: moment.seconds, default=None),
             verified=self._verified.get(self._name(crash)),
+            original=len(split(crash.original or crash.program)),
+            minimized=crash.minimized,
+            minimize_seconds=crash.minimize_seconds,
         )
 
 

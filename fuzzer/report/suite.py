@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Sequence
+import statistics
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,9 +23,12 @@ from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.progress import clock
 
 JSON_VERSION = 1
-_COLUMNS = ("bug", "found", "sighted", "programs", "verified", "reproduced", "calls", "title")
+_COLUMNS = (
+    *("bug", "found", "sighted", "programs", "verified", "reproduced"),
+    *("calls", "minimal", "in", "title"),
+)
 # Columns of text; the others are figures.
-_LEFT = (0, 7)
+_LEFT = (0, 9)
 _TITLE_WIDTH = 100
 
 
@@ -65,6 +69,12 @@ def _verified(found: FoundTitle) -> float | None:
     return found.verified.seconds if found.verified else None
 
 
+def _median_minimal(found: Iterable[FoundTitle], of: Callable[[FoundTitle], float]) -> float | None:
+    """Return the median of a figure of the crashes that were made minimal."""
+    values = [of(each) for each in found if each.minimized]
+    return statistics.median(values) if values else None
+
+
 def _row(result: BugResult, limit: float) -> tuple[str, ...]:
     found = result.found
     machines = sum(each.machines for each in found)
@@ -75,7 +85,9 @@ def _row(result: BugResult, limit: float) -> tuple[str, ...]:
         _number(result.median(_programs)),
         _time(result.median(_verified), limit),
         f"{sum(each.reproduced for each in found)} of {machines}" if machines else "-",
-        _number(result.median(lambda each: each.calls)),
+        _number(result.median(lambda each: each.original)),
+        _number(_median_minimal(found, lambda each: each.calls)),
+        _time(_median_minimal(found, lambda each: each.minimize_seconds), math.inf),
         ", ".join(sorted({_short(each.title) for each in found})),
     )
 

@@ -36,7 +36,7 @@ def title(
 ) -> FoundTitle:
     shown = Moment(verified, int(1000 * verified)) if reproduced else None
     seen = Moment(sighted, int(1000 * sighted))
-    return FoundTitle(name, "full", reproduced, 3, 4, 0, 1, seen, shown)
+    return FoundTitle(name, "full", reproduced, 3, 4, 0, 1, seen, shown, 9, True, 2.5)
 
 
 def run_result(outcome: Outcome, *titles: FoundTitle, seed: int = 1) -> RunResult:

@@ -46,9 +46,21 @@ def test_a_bug_found_in_all_runs_is_one_line_with_medians() -> None:
         "programs": "3,000",
         "verified": "5.0 s",
         "reproduced": "9 of 9",
-        "calls": "4",
+        "calls": "9",
+        "minimal": "4",
+        "in": "2.5 s",
         "title": EXPECT,
     }
+
+
+def test_what_was_not_made_minimal_has_no_minimal_length() -> None:
+    found = found_run(1.0)
+    whole = dataclasses.replace(
+        found, titles=tuple(dataclasses.replace(each, minimized=False) for each in found.titles)
+    )
+    head, line = rows(BugResult(bug("b"), (whole,)))
+    row = dict(zip(cells(head), cells(line), strict=True))
+    assert (row["calls"], row["minimal"], row["in"]) == ("9", "-", "-")
 
 
 def test_another_title_does_not_count_as_found_and_is_shown() -> None:
