@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from fuzzer.crash.exact import measure_ticks, run_batch
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import is_slow
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.program import MAX_PROGRAM_SIZE
 from fuzzer.program.schedule import Schedules, with_waits, without_waits
@@ -52,7 +52,7 @@ class ExactRaces:
         """
         for _ in range(_LOOKS if corpus else 0):
             parent = self._random.choice(corpus)
-            if cost_of(split(parent)) >= SLOW:
+            if is_slow(split(parent)):
                 continue
             program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8)
             chunks = without_waits(split(program))

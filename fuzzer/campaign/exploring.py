@@ -21,7 +21,7 @@ from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import is_slow
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.program import MAX_PROGRAM_SIZE, Op
@@ -106,7 +106,7 @@ class Explorer:
         self._mutator.note(program)
         self._corpus.append(program)
         chunks = split(program)
-        slow = cost_of(chunks) >= SLOW
+        slow = is_slow(chunks)
         (self._slow if slow else self._quick).append(program)
         if is_parallel(chunks) or any(map(fault_of, chunks)):
             return
@@ -181,7 +181,7 @@ class Explorer:
 
     def _fail_all(self, program: bytes) -> Iterator[bytes]:
         chunks = split(program)
-        slow = cost_of(chunks) >= SLOW
+        slow = is_slow(chunks)
         for index, chunk in enumerate(chunks):
             is_load = chunk[0] == _LOAD
             # What is beside loading in such a program is had for less elsewhere.
@@ -205,7 +205,7 @@ class Explorer:
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
             parent = self._random.choice(self._corpus)
-            if cost_of(split(parent)) >= SLOW and self._random.random() > 0.1:
+            if is_slow(split(parent)) and self._random.random() > 0.1:
                 continue
             program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8)
             for _ in range(_RACE_REPEATS):

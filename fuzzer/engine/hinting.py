@@ -10,7 +10,7 @@ from typing import TypeAlias
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import LONG, Parents
 from fuzzer.machine.channel import PROGRAM_SIZE, Comparisons
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.hints import Hints
 from fuzzer.program.program import Op
 from fuzzer.program.stress import fitted
@@ -71,8 +71,8 @@ class Hinting:
         return _numbers(program, comparisons)
 
     def _add(self, rank: int, chunks: list[bytes]) -> None:
-        made, cost = b"".join(chunks), cost_of(chunks)
-        ready = self._ready[(cost > LONG) + (cost >= SLOW)]
+        made = b"".join(chunks)
+        ready = self._ready[2 if is_slow(chunks) else cost_of(chunks) > LONG]
         key = hash(made)
         if key not in self._seen and len(ready) < _READY and len(made) <= _LONGEST:
             self._seen.add(key)

@@ -33,7 +33,7 @@ from fuzzer.machine.channel import (
 )
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest, equip_contexts
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
@@ -157,7 +157,7 @@ class Loop:
         if not self._races_left:
             chosen = self._found.popleft() if self._found else self._intake.take()
             if chosen:
-                self._parents.spend(cost_of(split(chosen)))
+                self._spend(split(chosen))
                 return chosen[:max_size]
         supply = self._races if self._races_left else self._supply
         self._batch = supply.take(data, self._room())
@@ -187,9 +187,13 @@ class Loop:
             parent = self._parents.choose(asked)
             made = mutator.mutate(parent.program, _LONGEST, slow=parent.slow)
             chunks = mutator.chunks
-        cost = cost_of(split(made) if chunks is None else chunks)
-        self._parents.spend(cost)
-        return made, cost
+        return made, self._spend(split(made) if chunks is None else chunks)
+
+    def _spend(self, chunks: list[bytes]) -> float:
+        """Take note that a program is to run and return its cost."""
+        cost = cost_of(chunks)
+        self._parents.spend(cost, slow=is_slow(chunks))
+        return cost
 
     def _make_race(self, asked: bytes) -> tuple[bytes, float]:
         made = self._mutator.race(self._parents.any(), _LONGEST)
@@ -271,7 +275,7 @@ class Loop:
         """Let libFuzzer see of a program with new coverage what it should."""
         self._reserve.note(data)
         # What others or an earlier campaign stored is as short as it was then.
-        shortened = mutant and self._shortens and cost_of(split(data)) < SLOW
+        shortened = mutant and self._shortens and not is_slow(split(data))
         verdict = self._intake.consider(data, bytes(self.counters), shortened=shortened)
         self.counters[:] = verdict.counters
         self.statistics.counts.flaky += verdict.flaky

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.wire import split
 
 # Programs of more than so many small calls' cost are long ones.
@@ -38,7 +38,7 @@ class Parents:
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng
-        self._costs: dict[bytes, float] = {}
+        self._weights: dict[bytes, tuple[float, bool]] = {}
         self._cheap: list[bytes] = []
         self._long_ones: list[bytes] = []
         self._slow_ones: list[bytes] = []
@@ -49,8 +49,8 @@ class Parents:
     def note(self, program: bytes) -> None:
         """Take note of a program of the corpus."""
         self._all.append(program)
-        cost = self._cost(program)
-        kept = self._cheap if cost <= LONG else self._long_ones if cost < SLOW else self._slow_ones
+        cost, slow = self._weigh(program)
+        kept = self._slow_ones if slow else self._cheap if cost <= LONG else self._long_ones
         kept.append(program)
 
     def avoid(self, program: bytes) -> None:
@@ -61,7 +61,7 @@ class Parents:
 
     def blocked(self, program: bytes) -> None:
         """Take note that a program had a call that waited until it was interrupted."""
-        self._costs[program] = max(self._cost(program), SLOW)
+        self._weights[program] = (self._weigh(program)[0], True)
         self._total += _BLOCKED
         self._slow += _BLOCKED
 
@@ -72,7 +72,7 @@ class Parents:
             chosen = self._random.choice(self._slow_ones)
         elif self._long_ones and self.may_be_long and self._random.random() < _FROM_LONG:
             chosen = self._random.choice(self._long_ones)
-        elif self._cheap and (asked == self._crashed or not self._allows(self._cost(asked))):
+        elif self._cheap and (asked == self._crashed or not self._allows(*self._weigh(asked))):
             chosen = self._random.choice(self._cheap)
         return Parent(chosen, self.may_be_slow)
 
@@ -97,27 +97,29 @@ class Parents:
             if not self._all:
                 break
             program = self._random.choice(self._all)
-            if self._cost(program) < SLOW or self._random.random() < 0.02:
+            if not self._weigh(program)[1] or self._random.random() < 0.02:
                 return program
         return self._random.choice(self._cheap) if self._cheap else b""
 
-    def spend(self, cost: float) -> None:
+    def spend(self, cost: float, *, slow: bool) -> None:
         """Take note that a program of such a cost runs."""
         self._total += cost
-        if cost >= SLOW:
+        if slow:
             self._slow += cost
         elif cost > LONG:
             self._long += cost
 
-    def _allows(self, cost: float) -> bool:
-        if cost >= SLOW:
+    def _allows(self, cost: float, slow: bool) -> bool:
+        if slow:
             return self.may_be_slow
         return cost <= LONG or self.may_be_long
 
-    def _cost(self, program: bytes) -> float:
-        cost = self._costs.get(program)
-        if cost is None:
-            if len(self._costs) >= _CACHED:
-                self._costs.clear()
-            cost = self._costs[program] = cost_of(split(program))
-        return cost
+    def _weigh(self, program: bytes) -> tuple[float, bool]:
+        """Return what a program costs, and whether it is a slow one."""
+        weight = self._weights.get(program)
+        if weight is None:
+            if len(self._weights) >= _CACHED:
+                self._weights.clear()
+            chunks = split(program)
+            weight = self._weights[program] = (cost_of(chunks), is_slow(chunks))
+        return weight

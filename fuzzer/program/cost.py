@@ -13,15 +13,13 @@ from fuzzer.program.program import Op
 from fuzzer.program.wire import HEADER_SIZE
 
 _SLEEP, _UNLOAD, _LOAD = int(Op.SLEEP), int(Op.UNLOAD), int(Op.LOAD)
+_SLOW = frozenset((_SLEEP, _UNLOAD, _LOAD))
 # In calls. A module takes some 20 ms to be unloaded or loaded, and once more to be put
 # back after the program; a call takes some 20 µs.
 _MODULE = 1000.0
 _MILLISECOND = 50.0
 # A payload of so many bytes costs the guest as much as one more call.
 _PAYLOAD = 10.0
-
-SLOW = 200.0
-"""From here on a program unloads, loads or waits: it takes as long as many others."""
 
 
 def cost_of(chunks: Sequence[bytes]) -> float:
@@ -38,3 +36,11 @@ def cost_of(chunks: Sequence[bytes]) -> float:
         else:
             cost += 1
     return cost
+
+
+def is_slow(chunks: Sequence[bytes]) -> bool:
+    """Tell whether a program unloads, loads or waits: it takes as long as many others.
+
+    One that is merely long does not.
+    """
+    return any(chunk[0] in _SLOW for chunk in chunks)

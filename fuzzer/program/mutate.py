@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.program import (
@@ -205,7 +205,7 @@ class Mutator:
         """Add a wait, or have the module loaded anew."""
         rand = self._random
         wait = self._generator.wait()
-        if wait and (not self._reloads or (cost_of(chunks) >= SLOW and rand() < 0.7)):
+        if wait and (not self._reloads or (is_slow(chunks) and rand() < 0.7)):
             loads = [i for i, chunk in enumerate(chunks) if chunk[0] == _LOAD]
             self._wait(chunks, wait, loads[-1] + 2 if loads else 0)
             return

@@ -19,7 +19,7 @@ from fuzzer.target.header import read_header
 HEADER = project_root() / "vm" / "channel.h"
 
 # Names that differ; all others are the header's without CH_.
-_NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in ("TSC", "COMPARE", "NEW", "TRACE")}
+_NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in ("TSC", "COMPARE", "NEW", "TRACE", "NAME")}
 
 _PROGRAM = {
     "W_N_FILES": program.N_FILES,

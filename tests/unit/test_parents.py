@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 
 from fuzzer.engine.parents import LONG, Parents
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode, split
 
@@ -35,14 +35,14 @@ def test_a_program_that_crashed_gives_way_to_another() -> None:
 
 
 def test_long_and_slow_programs_have_their_shares() -> None:
-    assert LONG < cost(LONGER) < SLOW <= cost(RELOAD)
+    assert cost(SHORT) < LONG < cost(LONGER)
     parents = Parents(random.Random(1))
     for program in (SHORT, LONGER, RELOAD):
         parents.note(program)
     spent = {SHORT: 0.0, LONGER: 0.0, RELOAD: 0.0}
     for number in range(30_000):
         chosen = parents.choose((SHORT, LONGER, RELOAD)[number % 3]).program
-        parents.spend(cost_of(split(chosen)))
+        parents.spend(cost(chosen), slow=chosen == RELOAD)
         spent[chosen] += cost(chosen)
     total = sum(spent.values())
     assert 0.25 < spent[LONGER] / total < 0.35
@@ -56,11 +56,24 @@ def test_long_and_slow_programs_have_their_shares_when_none_is_asked_for() -> No
     spent = {SHORT: 0.0, LONGER: 0.0, RELOAD: 0.0}
     for _ in range(30_000):
         chosen = parents.choose(SHORT).program
-        parents.spend(cost(chosen))
+        parents.spend(cost(chosen), slow=chosen == RELOAD)
         spent[chosen] += cost(chosen)
     total = sum(spent.values())
     assert 0.25 < spent[LONGER] / total < 0.35
     assert 0.10 < spent[RELOAD] / total < 0.25
+
+
+def test_what_is_very_long_does_not_take_the_share_of_what_waits() -> None:
+    parents = Parents(random.Random(1))
+    longest = encode((Call(Op.WRITE, data=bytes(4000)),) * 8)
+    assert cost(longest) > cost(RELOAD)
+    for program in (SHORT, longest):
+        parents.note(program)
+    for _ in range(100):
+        parents.spend(cost(SHORT), slow=False)
+        parents.spend(cost(longest), slow=is_slow(split(longest)))
+    assert parents.may_be_slow
+    assert not parents.may_be_long
 
 
 def test_a_program_that_blocked_is_a_slow_one() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzzer.program.cost import SLOW, cost_of
+from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
@@ -173,9 +173,12 @@ def test_programs_that_load_or_wait_cost_as_much_as_many_others() -> None:
     def cost(*calls: Call) -> float:
         return cost_of(split(encode(calls)))
 
-    assert cost(WRITE) < cost(WRITE, WRITE) < cost(Call(Op.WRITE, data=bytes(200))) < SLOW
-    assert cost(Call(Op.LOAD)) >= SLOW
-    assert cost(Call(Op.SLEEP, arg=20)) >= SLOW
+    long = Call(Op.WRITE, data=bytes(200))
+    assert cost(WRITE) < cost(WRITE, WRITE) < cost(long) < cost(Call(Op.SLEEP, arg=20))
+    assert cost(long) < cost(Call(Op.LOAD))
+    for op in (Op.LOAD, Op.UNLOAD, Op.SLEEP):
+        assert is_slow(split(encode((WRITE, Call(op)))))
+    assert not is_slow(split(encode((long,) * 40)))
     assert cost(Call(Op.SLEEP, arg=1 << 60)) == cost(Call(Op.SLEEP, arg=2000))
 
 
