@@ -44,6 +44,8 @@ _SLOW = 0.5
 _WAIT = 0.5
 # After so many waits there is a call that was not there before.
 _LOOK = 0.5
+# How often one more program is appended to one that waits or loads the module.
+_FILL = 0.7
 
 _NOTED = 256
 """Programs remembered for splicing."""
@@ -172,6 +174,7 @@ class Mutator:
         self.slowed = slow and self._lifecycle and rand() < _SLOW
         if self.slowed:
             self._slow_down(chunks)
+            self._fill(chunks)
         while len(chunks) < self._min:
             chunks.append(self._generate())
         result = b"".join(chunks)
@@ -226,6 +229,14 @@ class Mutator:
         chunks.insert(at, wait)
         if rand() < _LOOK:
             chunks.insert(at + 1, self._generate(self._seen(chunks)))
+
+    def _fill(self, chunks: list[bytes]) -> None:
+        """Append quick programs of the corpus: beside a wait or a load they cost nothing."""
+        rand, noted = self._random, self._noted
+        while noted and len(chunks) < self._max and rand() < _FILL:
+            donor = noted[int(rand() * len(noted))]
+            if not is_slow(donor):
+                chunks += donor
 
     def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
         """Return the program cut to size: last calls first, then payloads."""

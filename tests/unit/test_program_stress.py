@@ -129,6 +129,20 @@ def test_what_shows_some_time_after_loading_is_waited_for(tmp_path: Path) -> Non
     assert sum(program[-5:] == wanted for program in programs) >= 5
 
 
+def test_what_waits_or_loads_is_filled_up_with_programs_of_the_corpus() -> None:
+    mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
+    for number in range(8):
+        mutator.note(encode((Call(Op.READ, arg=number),) * 3))
+    mutator.note(encode((Call(Op.SLEEP, arg=1),) * 3))
+    data = encode((WRITE,))
+    programs = [decode(mutator.mutate(data, 4096, slow=True)) for _ in range(400)]
+    loading = [program for program in programs if any(call.op is Op.LOAD for call in program)]
+    lengths = [len(program) for program in loading]
+    assert sum(lengths) / len(lengths) > 10
+    assert max(lengths) <= 40
+    assert sum(call.op is Op.SLEEP for program in loading for call in program) < len(loading)
+
+
 def test_a_described_wait_and_described_parameters_are_used(tmp_path: Path) -> None:
     (tmp_path / "Kbuild").touch()
     (tmp_path / "d.yaml").write_text(

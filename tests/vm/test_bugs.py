@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.crash.judge import run_program
-from fuzzer.crash.leaks import ARGUMENTS, find_leak, forget_leaks
+from fuzzer.crash.leaks import ARGUMENTS, allocating_program, find_leak, forget_leaks
 from fuzzer.machine.driver import Bug, find_bug
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Run
@@ -85,12 +85,15 @@ def test_its_program_shows_it(bug: Bug, program: bytes, guest: GuestFactory) -> 
         with patched.restore() as machine, guest_for(guest, bug, planted=False).restore() as good:
             assert answers(machine.run(program)) != answers(good.run(program))
     elif is_leak(bug):
+        innocent = wire_file(SEEDS[0], patched.target)
         with patched.restore() as machine:
-            forget_leaks(machine)
-            machine.run(program)
+            first = forget_leaks(machine)
+            for each in (innocent, program, innocent):
+                machine.run(each)
             leak = find_leak(machine, patched.driver.frame_marks())
             assert leak
             assert leak.title == bug.expect
+            assert allocating_program(leak) == first + 1
     else:
         runs = RACE_RUNS if "race" in bug.needs else 1
         assert title_of(patched, program, runs) == bug.expect

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a block was reached counts, as far as one call goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuzzer.machine.channel import PATH_COUNTERS
+from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest
+from tests.vm.guests import GuestFactory, returned, run
+
+pytestmark = pytest.mark.vm
+
+SLOTS, ENOSPC = 100, 28
+
+
+@pytest.fixture(scope="module")
+def fast(guest: GuestFactory) -> Guest:
+    """Return a ``fast`` guest with the driver."""
+    return guest(Flavour.FAST)
+
+
+def covered(machine: Machine, guest: Guest, text: str) -> tuple[set[int], set[int]]:
+    """Return the blocks that a program covers, and the counters of how they were reached."""
+    n = len(guest.blocks)
+    machine.channel.clear_counters(n + PATH_COUNTERS)
+    run(machine, guest, text)
+    counters = bytes(machine.channel.counters(n + PATH_COUNTERS))
+    assert set(counters[n:]) == {0, 1}
+    touched = {index for index, count in enumerate(counters) if count}
+    return {i for i in touched if i < n}, {i for i in touched if i >= n}
+
+
+def write(first: int, end: int) -> str:
+    records = "".join(f"k{i}=1\\n" for i in range(first, end))
+    return f'write(f0, "{records}")\n'
+
+
+def test_a_way_through_known_code_is_seen(fast: Guest) -> None:
+    with fast.restore() as machine:
+        # A full table takes a known key; a write of too many is refused before it is looked at.
+        known = covered(machine, fast, write(0, SLOTS) + write(0, 1))
+        refused = covered(machine, fast, write(0, SLOTS + 1))
+        # A full table refuses a new key: no code that the others do not run.
+        blocks, ways = covered(machine, fast, write(0, SLOTS) + write(SLOTS, SLOTS + 1))
+        assert returned(run(machine, fast, write(0, SLOTS) + write(SLOTS, SLOTS + 1)))[1] == (
+            -1,
+            ENOSPC,
+        )
+    assert blocks <= known[0] | refused[0]
+    assert ways - known[1] - refused[1]
+
+
+def test_which_call_comes_after_which_does_not_count(fast: Guest) -> None:
+    calls = ["lseek(f0, 0, SEEK_CUR)\n", "poll(f0, 0x1)\n", "ioctl(f0, PKV_IOC_CLEAR)\n"]
+    with fast.restore() as machine:
+        assert covered(machine, fast, "".join(calls)) == covered(
+            machine, fast, "".join(reversed(calls))
+        )
