@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
 from typing import TypeAlias
 
@@ -20,6 +21,9 @@ from fuzzer.program.wire import split
 _WAITING = 256
 # Programs made of hints that wait to be run, the most promising of each program first.
 _READY = 50_000
+# Slow ones wait for every so manieth turn in which there is time for one: there are
+# hundreds for each slow program of the corpus, and mutants of it are to have time as well.
+_SLOW_TURNS = 3
 _LONGEST = PROGRAM_SIZE // 8
 
 _Heap: TypeAlias = list[tuple[int, int, bytes]]
@@ -35,6 +39,7 @@ class Hinting:
         self._ready: tuple[_Heap, _Heap, _Heap] = ([], [], [])
         self._seen: set[int] = set()
         self._turn = False
+        self._slow_turns = itertools.cycle(range(_SLOW_TURNS))
         self._able = True
 
     def want(self, program: bytes) -> None:
@@ -87,7 +92,7 @@ class Hinting:
         if not self._turn:
             return None
         short, long, slow = self._ready
-        if slow and parents.may_be_slow:
+        if slow and parents.may_be_slow and next(self._slow_turns) == 0:
             ready = slow
         elif long and parents.may_be_long:
             ready = long

@@ -17,7 +17,7 @@ from fuzzer.engine.buckets import features_of
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
-from fuzzer.engine.parents import Parents
+from fuzzer.engine.parents import SLOW_WEIGHT, Parents
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.supply import Supply
@@ -132,7 +132,7 @@ class Loop:
         )
         self._by_coverage = mechanisms.coverage
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
-        self._parents = Parents(random.Random(options.seed + 1))
+        self._parents = Parents(random.Random(options.seed + 1), SLOW_WEIGHT[guest.template.accel])
         self._asked: bytes | None = None
         self._supply = Supply(self._make)
         self._races = Supply(self._make_race)

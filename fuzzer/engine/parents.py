@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from fuzzer.machine.accel import Accel
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.wire import split
 
@@ -20,6 +21,9 @@ LONG = 24.0
 _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
 # Where their share is not used up, so many programs are made of long and of slow ones.
 _FROM_LONG, _FROM_SLOW = 0.1, 0.3
+# A wait takes as long on any machine, and calls do not: what waits and loads cost, in calls of
+# that machine, over the estimate. With KVM calls take a few microseconds, without up to 60.
+SLOW_WEIGHT = {Accel.KVM: 8.0, Accel.TCG: 0.6}
 # A call that waits is interrupted after 100 ms (vm/executor/watch.c); in calls of 20 µs.
 _BLOCKED = 5000.0
 _CACHED = 50_000
@@ -34,10 +38,14 @@ class Parent:
 
 
 class Parents:
-    """Keeps account of what programs cost, and chooses among them."""
+    """Keeps account of what programs cost, and chooses among them.
 
-    def __init__(self, rng: random.Random) -> None:
+    What slow programs cost counts ``slow_weight`` times.
+    """
+
+    def __init__(self, rng: random.Random, slow_weight: float = 1.0) -> None:
         self._random = rng
+        self._slow_weight = slow_weight
         self._weights: dict[bytes, tuple[float, bool]] = {}
         self._cheap: list[bytes] = []
         self._long_ones: list[bytes] = []
@@ -62,8 +70,8 @@ class Parents:
     def blocked(self, program: bytes) -> None:
         """Take note that a program had a call that waited until it was interrupted."""
         self._weights[program] = (self._weigh(program)[0], True)
-        self._total += _BLOCKED
-        self._slow += _BLOCKED
+        self._total += _BLOCKED * self._slow_weight
+        self._slow += _BLOCKED * self._slow_weight
 
     def choose(self, asked: bytes) -> Parent:
         """Return ``asked``, or in its stead another program of the corpus."""
@@ -103,6 +111,8 @@ class Parents:
 
     def spend(self, cost: float, *, slow: bool) -> None:
         """Take note that a program of such a cost runs."""
+        if slow:
+            cost *= self._slow_weight
         self._total += cost
         if slow:
             self._slow += cost

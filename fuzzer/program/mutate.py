@@ -117,8 +117,8 @@ class Mutator:
         self.chunks: list[bytes] = []
         """The calls of the last program that :meth:`mutate` made."""
         self._parent: tuple[bytes, list[bytes]] = (b"", [])
-        self._noted: list[list[bytes]] = []
-        self._n_noted = 0
+        self._noted = _Noted()
+        self._slow_noted = _Noted()
         weighted: tuple[tuple[Callable[[list[bytes], int], None], int], ...] = (
             (self._insert, 6),
             (self._replace, 2),
@@ -141,13 +141,8 @@ class Mutator:
     def note(self, data: bytes) -> None:
         """Remember a program of the corpus, to splice calls from."""
         chunks = split(data)
-        if not chunks:
-            return
-        if len(self._noted) < _NOTED:
-            self._noted.append(chunks)
-        else:
-            self._noted[self._n_noted % _NOTED] = chunks
-        self._n_noted += 1
+        if chunks:
+            (self._slow_noted if is_slow(chunks) else self._noted).add(chunks)
 
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a changed program of 1 to ``max_size`` bytes.
@@ -232,11 +227,9 @@ class Mutator:
 
     def _fill(self, chunks: list[bytes]) -> None:
         """Append quick programs of the corpus: beside a wait or a load they cost nothing."""
-        rand, noted = self._random, self._noted
+        rand, noted = self._random, self._noted.programs
         while noted and len(chunks) < self._max and rand() < _FILL:
-            donor = noted[int(rand() * len(noted))]
-            if not is_slow(donor):
-                chunks += donor
+            chunks += noted[int(rand() * len(noted))]
 
     def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
         """Return the program cut to size: last calls first, then payloads."""
@@ -298,11 +291,13 @@ class Mutator:
         chunks.insert(int(self._random() * (n + 1)), chunk)
 
     def _splice(self, chunks: list[bytes], room: int) -> None:
-        noted = self._noted
+        rand = self._random
+        # From a slow program only into one: else these would use up the time of slow ones.
+        slow = self._slow_noted.programs and is_slow(chunks) and rand() < 0.5
+        noted = (self._slow_noted if slow else self._noted).programs
         if not noted:
             self._insert(chunks, room)
             return
-        rand = self._random
         donor = noted[int(rand() * len(noted))]
         start = int(rand() * len(donor))
         run = donor[start : start + 1 + int(rand() * (len(donor) - start))]
@@ -443,3 +438,18 @@ def _bare(chunk: bytes) -> bytes:
     """Return a call without fixups and payload."""
     op, file, flags, _, cmd, arg, _, *rest = HEADER.unpack_from(chunk)
     return HEADER.pack(op, file, flags, 0, cmd, arg, 0, *rest)
+
+
+class _Noted:
+    """The last programs that were noted."""
+
+    def __init__(self) -> None:
+        self.programs: list[list[bytes]] = []
+        self._n = 0
+
+    def add(self, chunks: list[bytes]) -> None:
+        if len(self.programs) < _NOTED:
+            self.programs.append(chunks)
+        else:
+            self.programs[self._n % _NOTED] = chunks
+        self._n += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import random
 
-from fuzzer.engine.parents import LONG, Parents
+from fuzzer.engine.parents import LONG, SLOW_WEIGHT, Parents
+from fuzzer.machine.accel import Accel
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode, split
@@ -74,6 +75,20 @@ def test_what_is_very_long_does_not_take_the_share_of_what_waits() -> None:
         parents.spend(cost(longest), slow=is_slow(split(longest)))
     assert parents.may_be_slow
     assert not parents.may_be_long
+
+
+def test_a_wait_counts_for_more_where_calls_take_less() -> None:
+    took = {}
+    for accel, weight in SLOW_WEIGHT.items():
+        parents = Parents(random.Random(1), weight)
+        parents.note(SHORT)
+        parents.note(RELOAD)
+        chosen = []
+        for _ in range(30_000):
+            chosen.append(parents.choose(SHORT).program)
+            parents.spend(cost(chosen[-1]), slow=chosen[-1] == RELOAD)
+        took[accel] = chosen.count(RELOAD)
+    assert 8 < took[Accel.TCG] / took[Accel.KVM] < 18
 
 
 def test_a_program_that_blocked_is_a_slow_one() -> None:

@@ -109,6 +109,12 @@ def test_slow_mutants_reload_the_module_and_only_when_asked_for() -> None:
     slow = [decode(mutator.mutate(data, 4096, slow=True)) for _ in range(400)]
     fast = [decode(mutator.mutate(data, 4096)) for _ in range(400)]
     assert not any(call.op in {Op.LOAD, Op.UNLOAD} for program in fast for call in program)
+    # Not by way of the corpus, either.
+    for _ in range(20):
+        mutator.note(encode((Call(Op.CLOSE), Call(Op.UNLOAD), Call(Op.LOAD), Call(Op.OPEN))))
+        mutator.note(encode((Call(Op.READ, arg=1), WRITE)))
+    fast = [decode(mutator.mutate(data, 4096)) for _ in range(400)]
+    assert not any(call.op in {Op.LOAD, Op.UNLOAD} for program in fast for call in program)
     cycle = [Op.CLOSE, Op.UNLOAD, Op.LOAD, Op.OPEN]
     assert any([call.op for call in program[:4]] == cycle for program in slow)
     off = Mutator(TARGET, random.Random(1), unchanged, mechanisms=Mechanisms(lifecycle=False))
