@@ -34,6 +34,8 @@ NAME = "explorer"
 _SLICE = 0.5
 # Allocations and copies of a call that fail in turn. Loading a module has many.
 _MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
+# Neighbours among those of a load mostly belong to the same step of it.
+_STRIDES = (16, 4, 1)
 # A machine is replaced after so many programs, which bounds a crash's history.
 _RESTORE_EVERY = 2000
 # Programs that run before leaks are looked for: some of the corpus, the rest mutants, which
@@ -74,7 +76,10 @@ class Explorer:
         self._corpus: list[bytes] = []
         self._quick: list[bytes] = []
         self._slow: list[bytes] = []
-        self._to_fail: deque[bytes] = deque()
+        self._to_fail: list[bytes] = []
+        self._loads_to_fail: list[bytes] = []
+        self._failed_loads: set[bytes] = set()
+        self._fail_turn = False
         self._to_leak: deque[bytes] = deque()
         self._begun = time.monotonic()
         self._leaks_at = self._begun + _LEAK_PAUSE
@@ -110,8 +115,7 @@ class Explorer:
         (self._slow if slow else self._quick).append(program)
         if is_parallel(chunks) or any(map(fault_of, chunks)):
             return
-        # Programs that load the module take long: the others come first.
-        (self._to_fail.append if slow else self._to_fail.appendleft)(program)
+        (self._loads_to_fail if slow else self._to_fail).append(program)
         self._to_leak.append(program)
 
     def step(self) -> bool:
@@ -172,9 +176,13 @@ class Explorer:
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
             if self._faults is None:
-                if not self._to_fail:
+                # Programs that load the module take long: they alternate with the others.
+                queues = (self._to_fail, self._loads_to_fail)
+                self._fail_turn = not self._fail_turn
+                queue = queues[self._fail_turn] or queues[not self._fail_turn]
+                if not queue:
                     return False
-                self._faults = self._fail_all(self._to_fail.popleft())
+                self._faults = self._fail_all(queue.pop())
             if next(self._faults, None) is None:
                 self._faults = None
         return True
@@ -187,7 +195,23 @@ class Explorer:
             # What is beside loading in such a program is had for less elsewhere.
             if not can_fail(chunk) or (slow and not is_load):
                 continue
-            for nth in range(1, (_MAX_LOAD_FAULTS if is_load else _MAX_FAULTS) + 1):
+            if is_load and chunk in self._failed_loads:
+                continue
+            if is_load:
+                self._failed_loads.add(chunk)
+            yield from self._fail_each(chunks, index)
+
+    def _fail_each(self, chunks: list[bytes], index: int) -> Iterator[bytes]:
+        """Have one call fail at each allocation and copy: of a load first here and there."""
+        chunk = chunks[index]
+        is_load = chunk[0] == _LOAD
+        last = _MAX_LOAD_FAULTS if is_load else _MAX_FAULTS
+        tried = set()
+        for stride in _STRIDES if is_load else (1,):
+            for nth in range(1, last + 1, stride):
+                if nth in tried:
+                    continue
+                tried.add(nth)
                 failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
                 made = b"".join(failing)
                 outcome = self._run("plain", made)
@@ -196,6 +220,7 @@ class Explorer:
                     continue
                 results = self._benches["plain"].machine().channel.results()
                 if index >= len(results) or not results[index].faulted:
+                    last = nth - 1
                     break
 
     def _racing(self) -> bool:

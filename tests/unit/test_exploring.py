@@ -26,7 +26,7 @@ from fuzzer.splat.find import Splat
 from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
-WRITE, READ = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4)
+WRITE, READ, LOAD = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4), Call(Op.LOAD)
 NOTHING = Mechanisms(faults=False, races=False, lifecycle=False, leaks=False)
 SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,-; f+0x1/0x2 [d]\n"
 
@@ -125,6 +125,23 @@ def test_every_allocation_of_every_call_fails_until_there_are_no_more() -> None:
     assert any(
         setups.ran[at : at + len(expected)] == expected for at in range(start, len(setups.ran))
     )
+
+
+def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() -> None:
+    setups = FakeSetups()
+    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    for number in range(200):
+        work.note(encode((Call(Op.WRITE, data=str(number).encode()), READ)))
+    for number in range(10):
+        work.note(encode((Call(Op.READ, arg=number), LOAD)))
+    # Mutants may have any faults: these are as they were made for this.
+    for _ in range(4):
+        work._failing()
+    loads = [call.fault for calls in setups.ran for call in calls if call.op is Op.LOAD]
+    # Three can fail; what is tried beyond them tells that there are no more.
+    assert {1, 2, 3, 4} <= set(loads)
+    assert len(loads) == len(set(loads)) < 10
+    assert any(call.fault and call.op is Op.WRITE for calls in setups.ran for call in calls)
 
 
 def test_what_splats_is_told_with_the_programs_before_it() -> None:
