@@ -14,9 +14,9 @@ from fuzzer.program.wire import HEADER_SIZE
 
 _SLEEP, _UNLOAD, _LOAD = int(Op.SLEEP), int(Op.UNLOAD), int(Op.LOAD)
 _SLOW = frozenset((_SLEEP, _UNLOAD, _LOAD))
-# In calls. A module takes some 20 ms to be unloaded or loaded, and once more to be put
+# In calls. A module takes some 10 ms to be unloaded or loaded, and once more to be put
 # back after the program; a call takes some 20 µs.
-_MODULE = 1000.0
+_MODULE = 500.0
 _MILLISECOND = 50.0
 # A payload of so many bytes costs the guest as much as one more call.
 _PAYLOAD = 10.0

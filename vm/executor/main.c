@@ -194,6 +194,8 @@ int main(void)
 	channel_map();
 	write_file("/proc/sys/kernel/hung_task_timeout_secs", "5");
 	write_file("/proc/sys/kernel/watchdog_thresh", "3");
+	/* Unloading a module waits for several grace periods. */
+	write_file("/sys/kernel/rcu_expedited", "1");
 	fault_prepare();
 	wait_for_clock();
 	log_open();
