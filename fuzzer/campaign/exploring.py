@@ -46,7 +46,7 @@ _LEAK_BATCH, _FROM_CORPUS = 400, 64
 _LEAK_PAUSE = 10.0
 _LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
-_LOAD = int(Op.LOAD)
+_LOAD, _UNLOAD = int(Op.LOAD), int(Op.UNLOAD)
 
 
 class Explorer:
@@ -195,9 +195,11 @@ class Explorer:
             # What is beside loading in such a program is had for less elsewhere.
             if not can_fail(chunk) or (slow and not is_load):
                 continue
-            if is_load and chunk in self._failed_loads:
-                continue
             if is_load:
+                # One that comes while the module is there ends early.
+                before = [each[0] for each in chunks[:index] if each[0] in (_LOAD, _UNLOAD)]
+                if before[-1:] != [_UNLOAD] or chunk in self._failed_loads:
+                    continue
                 self._failed_loads.add(chunk)
             yield from self._fail_each(chunks, index)
 

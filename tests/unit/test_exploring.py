@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -133,11 +134,18 @@ def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() ->
     for number in range(200):
         work.note(encode((Call(Op.WRITE, data=str(number).encode()), READ)))
     for number in range(10):
-        work.note(encode((Call(Op.READ, arg=number), LOAD)))
+        work.note(encode((LOAD, Call(Op.READ, arg=number))))
+        work.note(encode((Call(Op.READ, arg=number), Call(Op.UNLOAD), LOAD)))
     # Mutants may have any faults: these are as they were made for this.
     for _ in range(4):
         work._failing()
-    loads = [call.fault for calls in setups.ran for call in calls if call.op is Op.LOAD]
+    loads = [
+        call.fault
+        for calls in setups.ran
+        for before, call in pairwise(calls)
+        if call.op is Op.LOAD and before.op is Op.UNLOAD
+    ]
+    assert not any(calls[0] == dataclasses.replace(LOAD, fault=1) for calls in setups.ran)
     # Three can fail; what is tried beyond them tells that there are no more.
     assert {1, 2, 3, 4} <= set(loads)
     assert len(loads) == len(set(loads)) < 10
