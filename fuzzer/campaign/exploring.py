@@ -41,8 +41,8 @@ _RESTORE_EVERY = 2000
 # Programs that run before leaks are looked for: some of the corpus, the rest mutants, which
 # may lose memory and cover nothing new.
 _LEAK_BATCH, _FROM_CORPUS = 400, 64
-# Seconds of other work between two looks, the share of a judge's time that they take,
-# and seconds that they may take beyond that at the start, when most is new.
+# Seconds of other work between two looks, and thrice as many before the first. The share
+# of a judge's time that looks take, and seconds beyond that at the start, when most is new.
 _LEAK_PAUSE = 10.0
 _LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
@@ -76,16 +76,14 @@ class Explorer:
         self._corpus: list[bytes] = []
         self._quick: list[bytes] = []
         self._slow: list[bytes] = []
-        self._to_fail: list[bytes] = []
-        self._loads_to_fail: list[bytes] = []
+        self._sweeps: deque[Iterator[bool]] = deque()
+        self._load_sweeps: deque[Iterator[bool]] = deque()
         self._failed_loads: set[bytes] = set()
-        self._fail_turn = False
         self._to_leak: deque[bytes] = deque()
         self._begun = time.monotonic()
-        self._leaks_at = self._begun + _LEAK_PAUSE
+        self._leaks_at = self._begun + 3 * _LEAK_PAUSE
         self._leaks_took = 0.0
         self._pinning: Iterator[None] | None = None
-        self._faults: Iterator[bytes] | None = None
         self._benches = {
             "plain": _Bench(lambda: setups.plain),
             "racing": _Bench(lambda: setups.racing),
@@ -94,7 +92,7 @@ class Explorer:
         if mechanisms.lifecycle:
             work.append(self._slow_mutated)
         if mechanisms.faults:
-            work.append(self._failing)
+            work += [lambda: self._sweep(self._sweeps), lambda: self._sweep(self._load_sweeps)]
         if mechanisms.leaks:
             work.append(self._leaking)
         if mechanisms.races and exact:
@@ -115,7 +113,10 @@ class Explorer:
         (self._slow if slow else self._quick).append(program)
         if is_parallel(chunks) or any(map(fault_of, chunks)):
             return
-        (self._loads_to_fail if slow else self._to_fail).append(program)
+        if slow:
+            self._load_sweeps.append(self._fail_all(program))
+        else:
+            self._sweeps.appendleft(self._fail_all(program))
         self._to_leak.append(program)
 
     def step(self) -> bool:
@@ -171,23 +172,21 @@ class Explorer:
             parent = self._mutator.fresh()
         return self._mutator.mutate(parent, MAX_PROGRAM_SIZE // 8, slow=slow)
 
-    def _failing(self) -> bool:
-        """Have every allocation and copy of a program's calls fail, one in each run."""
+    def _sweep(self, sweeps: deque[Iterator[bool]]) -> bool:
+        """Have every allocation and copy of calls fail, one in each run; see :meth:`_fail_all`."""
+        if not sweeps:
+            return False
         end = time.monotonic() + _SLICE
-        while time.monotonic() < end:
-            if self._faults is None:
-                # Programs that load the module take long: they alternate with the others.
-                queues = (self._to_fail, self._loads_to_fail)
-                self._fail_turn = not self._fail_turn
-                queue = queues[self._fail_turn] or queues[not self._fail_turn]
-                if not queue:
-                    return False
-                self._faults = self._fail_all(queue.pop())
-            if next(self._faults, None) is None:
-                self._faults = None
+        while sweeps and time.monotonic() < end:
+            go_on = next(sweeps[0], None)
+            if go_on is None:
+                sweeps.popleft()
+            elif not go_on:
+                sweeps.rotate(-1)
         return True
 
-    def _fail_all(self, program: bytes) -> Iterator[bytes]:
+    def _fail_all(self, program: bytes) -> Iterator[bool]:
+        """Sweep over a program: yields after each run, False where another one may go first."""
         chunks = split(program)
         slow = is_slow(chunks)
         for index, chunk in enumerate(chunks):
@@ -203,7 +202,7 @@ class Explorer:
                 self._failed_loads.add(chunk)
             yield from self._fail_each(chunks, index)
 
-    def _fail_each(self, chunks: list[bytes], index: int) -> Iterator[bytes]:
+    def _fail_each(self, chunks: list[bytes], index: int) -> Iterator[bool]:
         """Have one call fail at each allocation and copy: of a load first here and there."""
         chunk = chunks[index]
         is_load = chunk[0] == _LOAD
@@ -215,15 +214,16 @@ class Explorer:
                     continue
                 tried.add(nth)
                 failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
-                made = b"".join(failing)
-                outcome = self._run("plain", made)
-                yield made
+                outcome = self._run("plain", b"".join(failing))
+                yield True
                 if outcome.splat:
                     continue
                 results = self._benches["plain"].machine().channel.results()
                 if index >= len(results) or not results[index].faulted:
                     last = nth - 1
                     break
+            if is_load:
+                yield False
 
     def _racing(self) -> bool:
         """Run corpus programs with a part of them on several threads, a few times each."""

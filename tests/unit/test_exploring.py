@@ -138,7 +138,8 @@ def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() ->
         work.note(encode((Call(Op.READ, arg=number), Call(Op.UNLOAD), LOAD)))
     # Mutants may have any faults: these are as they were made for this.
     for _ in range(4):
-        work._failing()
+        work._sweep(work._sweeps)
+        work._sweep(work._load_sweeps)
     loads = [
         call.fault
         for calls in setups.ran
