@@ -46,6 +46,8 @@ _LEAK_BATCH, _FROM_CORPUS = 400, 64
 _LEAK_PAUSE = 10.0
 _LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
+# Of the programs that race, so many load the module anew before, and run once.
+_SLOW_RACES = 0.1
 _LOAD, _UNLOAD = int(Op.LOAD), int(Op.UNLOAD)
 
 
@@ -234,8 +236,9 @@ class Explorer:
             parent = self._random.choice(self._corpus)
             if is_slow(split(parent)) and self._random.random() > 0.1:
                 continue
-            program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8)
-            for _ in range(_RACE_REPEATS):
+            slow = self._random.random() < _SLOW_RACES
+            program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8, slow=slow)
+            for _ in range(1 if slow else _RACE_REPEATS):
                 if self._run("racing", program).splat:
                     break
         return True

@@ -50,6 +50,8 @@ KEEP_SIGHTINGS = 3
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
 # is one before each replacement of the machine.
 _RACES = 400
+# Of these, so many load the module anew before: with other parameters there are other races.
+_SLOW_RACES = 0.05
 _WITHOUT_END = 1 << 60
 _LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
@@ -130,6 +132,7 @@ class Loop:
             max_calls=options.max_calls,
             mechanisms=mechanisms,
         )
+        self._random = random.Random(options.seed + 2).random
         self._by_coverage = mechanisms.coverage
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
         self._parents = Parents(random.Random(options.seed + 1), SLOW_WEIGHT[guest.template.accel])
@@ -196,7 +199,8 @@ class Loop:
         return cost
 
     def _make_race(self, asked: bytes) -> tuple[bytes, float]:
-        made = self._mutator.race(self._parents.any(), _LONGEST)
+        slow = self._random() < _SLOW_RACES
+        made = self._mutator.race(self._parents.any(), _LONGEST, slow=slow)
         return made, cost_of(split(made))
 
     def run_one(self, data: bytes) -> None:

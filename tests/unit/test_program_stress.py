@@ -135,6 +135,18 @@ def test_what_shows_some_time_after_loading_is_waited_for(tmp_path: Path) -> Non
     assert sum(program[-5:] == wanted for program in programs) >= 5
 
 
+def test_a_race_may_come_after_a_load() -> None:
+    mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
+    programs = [decode(mutator.race(encode((WRITE,)), 8192, slow=True)) for _ in range(100)]
+    for calls in programs:
+        assert any(call.thread for call in calls)
+        assert any(call.op is Op.UNLOAD for call in calls)
+        assert not any(call.thread and call.op in {Op.UNLOAD, Op.LOAD} for call in calls)
+    assert not is_slow(split(mutator.race(encode((WRITE,)), 8192)))
+    off = Mutator(TARGET, random.Random(1), unchanged, mechanisms=Mechanisms(lifecycle=False))
+    assert not is_slow(split(off.race(encode((WRITE,)), 8192, slow=True)))
+
+
 def test_what_waits_or_loads_is_filled_up_with_programs_of_the_corpus() -> None:
     mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
     for number in range(8):
