@@ -8,6 +8,7 @@ keeps its state in a file meanwhile, and leaves its result in another.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import signal
@@ -26,14 +27,19 @@ from fuzzer.campaign.bugresult import (
     outcome_of,
 )
 from fuzzer.campaign.campaign import Campaign, CampaignOptions, Snapshot
+from fuzzer.campaign.reducing import splat_of, with_minimal
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.crash.minimize import Minimizer
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Spool
-from fuzzer.crash.store import Crash
+from fuzzer.crash.store import Crash, CrashStore
 from fuzzer.errors import PkvfuzzError
 from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import ensure_kernel
+from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.wire import split
 
@@ -42,6 +48,8 @@ _STATE, _RESULT = "state.json", "result"
 _STATE_EVERY = 0.5
 # Longest time for judging after the fuzzing. A hang takes half a minute on each machine.
 _JUDGING_LIMIT = 300.0
+# Seconds for making a program minimal, when all is over.
+_MINIMIZING_LIMIT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,10 @@ class Recorder:
         found = [self._found(crash) for crash in crashes]
         return tuple(sorted(found, key=lambda each: each.sighted.seconds if each.sighted else 0.0))
 
+    def is_expected(self, crash: Crash) -> bool:
+        """Tell whether a crash is the expected one, and reproduces."""
+        return crash.reproduced > 0 and self._name(crash) in self._expect
+
     def _name(self, crash: Crash) -> str:
         """Return the crash's title; the one that is waited for, when it has had that as well."""
         titles = (crash.title, *crash.also_titles)
@@ -194,13 +206,31 @@ class _StateFile:
         _write(self._path, json.dumps(asdict(state)).encode())
 
 
-def _prepare_judging(task: RunTask) -> None:
+def _prepare_judging(task: RunTask) -> Setups:
     """Make the judge's guests: that must not slow the first run of a bug and not the others."""
     setups = task.subject.setups(ensure_kernel(task.subject.judged_on, task.subject.kernels))
     if task.mechanisms.races:
         _ = setups.racing
     if task.mechanisms.leaks:
         _ = setups.leaking
+    return setups
+
+
+def _minimize(crash: Crash, setups: Setups, task: RunTask, store: CrashStore) -> Crash:
+    """Store and return a crash with its minimal program; as it is when that does not work."""
+    target = task.subject.target
+    start = Reproducer(crash.program, crash.history)
+    minimizer = Minimizer(
+        setups, target, start, splat_of(crash), seed=task.seed, limit=_MINIMIZING_LIMIT
+    )
+    found = None
+    with contextlib.suppress(LostMachineError):
+        found = minimizer.run()
+    if found is None:
+        return crash
+    crash = with_minimal(crash, found)
+    store.put(crash, target)
+    return crash
 
 
 def run(task: RunTask) -> RunResult:
@@ -213,7 +243,7 @@ def run(task: RunTask) -> RunResult:
     assert bug is not None
     workdir = Workdir(task.directory / "work")
     with workdir.opened(subject.target.name, bug.name):
-        _prepare_judging(task)
+        setups = _prepare_judging(task)
         guest = subject.guest(ensure_kernel(subject.fuzzed_on, subject.kernels))
         plant_seeds(workdir, load_seeds(subject.target, None, task.seed))
         recorder = Recorder(workdir.spool, bug.titles)
@@ -225,7 +255,15 @@ def run(task: RunTask) -> RunResult:
         )
         final = campaign.run()
         recorder.enough(final)
-        titles = recorder.titles(final.crashes)
+        crashes = final.crashes
+        if not campaign.interrupted:
+            crashes = tuple(
+                _minimize(crash, setups, task, workdir.crashes)
+                if recorder.is_expected(crash) and not crash.minimized
+                else crash
+                for crash in crashes
+            )
+        titles = recorder.titles(crashes)
     outcome = outcome_of(titles, bug.titles, interrupted=campaign.interrupted)
     return RunResult(task.seed, outcome, titles, spent_on(final))
 

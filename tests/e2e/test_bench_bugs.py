@@ -24,7 +24,9 @@ def test_an_easy_bug_is_found_and_ends_its_run(tmp_path: Path) -> None:
     (found,) = [title for title in run["titles"] if title["title"] == OVERFLOW]
     assert found["judged_on"] == "full"
     assert found["reproduced"] >= 1
-    assert found["calls"] >= 1
+    assert found["minimized"]
+    assert 1 == found["calls"] <= found["original"]
+    assert found["minimize_seconds"] > 0
     assert 0 <= run["seconds"] <= run["verified_seconds"]
     # It was not fuzzed to the end of its time.
     assert run["spent"]["seconds"] < 60

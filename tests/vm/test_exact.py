@@ -29,6 +29,7 @@ write(f0, "a=1\\n")
 [2] wait({ticks})
 [2] read(f0, 64)
 """
+TICKS = range(200, 4000, 200)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +59,13 @@ def test_every_machine_does_the_same_to_the_tick(exact: Guest) -> None:
 
 def test_a_wait_decides_when_a_thread_takes_over(exact: Guest) -> None:
     alone = timed(exact, READS.format(ticks=100_000))[0].results[1].tsc
-    early, late = (timed(exact, READS.format(ticks=ticks))[0].results for ticks in (900, 1300))
-    for results in (early, late):
-        # Thread 1 stood still while thread 2 made its call.
-        assert results[1].tsc > alone + results[3].tsc
-    assert {result.ret for result in early} == {result.ret for result in late}
+    # When in its part thread 1 makes its call is up to the kernel and the executor.
+    took = {ticks: timed(exact, READS.format(ticks=ticks))[0].results[1].tsc for ticks in TICKS}
+    # There it stands still while thread 2 makes its call.
+    held = [ticks for ticks in TICKS if took[ticks] > 2 * alone]
+    assert 2 <= len(held) < len(TICKS) / 2
+    assert held == [ticks for ticks in TICKS if held[0] <= ticks <= held[-1]]
+    assert all(took[ticks] == alone for ticks in TICKS if ticks > held[-1])
 
 
 def test_a_batch_of_programs_does_the_same_each_time(exact: Guest) -> None:
