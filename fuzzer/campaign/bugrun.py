@@ -8,13 +8,12 @@ keeps its state in a file meanwhile, and leaves its result in another.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pickle
 import signal
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,10 +35,9 @@ from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import Crash, CrashStore
-from fuzzer.errors import PkvfuzzError
+from fuzzer.errors import InfrastructureError, PkvfuzzError
 from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import ensure_kernel
-from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.wire import split
 
@@ -223,18 +221,21 @@ def _minimize(crash: Crash, setups: Setups, task: RunTask, store: CrashStore) ->
     minimizer = Minimizer(
         setups, target, start, splat_of(crash), seed=task.seed, limit=_MINIMIZING_LIMIT
     )
-    found = None
-    with contextlib.suppress(LostMachineError):
+    try:
         found = minimizer.run()
-    if found is None:
-        return crash
-    crash = with_minimal(crash, found)
-    store.put(crash, target)
+        if found:
+            crash = with_minimal(crash, found)
+            store.put(crash, target)
+    except InfrastructureError as error:
+        # It was found all the same.
+        print(f"minimizing {crash.title}: {error}", file=sys.stderr, flush=True)
     return crash
 
 
-def run(task: RunTask) -> RunResult:
-    """Fuzz until the bug is found or the time is over.
+def run(task: RunTask, keep: Callable[[RunResult], None]) -> None:
+    """Fuzz until the bug is found or the time is over, and ``keep`` the result.
+
+    What is found is kept before its program is made minimal, and then again.
 
     Raises:
         PkvfuzzError: the driver does not build, or the campaign failed.
@@ -255,17 +256,22 @@ def run(task: RunTask) -> RunResult:
         )
         final = campaign.run()
         recorder.enough(final)
-        crashes = final.crashes
+
+        def keep_all(crashes: tuple[Crash, ...]) -> None:
+            titles = recorder.titles(crashes)
+            outcome = outcome_of(titles, bug.titles, interrupted=campaign.interrupted)
+            keep(RunResult(task.seed, outcome, titles, spent_on(final)))
+
+        keep_all(final.crashes)
         if not campaign.interrupted:
-            crashes = tuple(
-                _minimize(crash, setups, task, workdir.crashes)
-                if recorder.is_expected(crash) and not crash.minimized
-                else crash
-                for crash in crashes
+            keep_all(
+                tuple(
+                    _minimize(crash, setups, task, workdir.crashes)
+                    if recorder.is_expected(crash) and not crash.minimized
+                    else crash
+                    for crash in final.crashes
+                )
             )
-        titles = recorder.titles(crashes)
-    outcome = outcome_of(titles, bug.titles, interrupted=campaign.interrupted)
-    return RunResult(task.seed, outcome, titles, spent_on(final))
 
 
 def main() -> None:
@@ -274,13 +280,16 @@ def main() -> None:
     end_with_parent(task.parent)
     # Ctrl-C reaches the whole process group; the parent says when to end, by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def keep(result: RunResult) -> None:
+        _write(task.directory / _RESULT, pickle.dumps(result))
+
     try:
-        result = run(task)
+        run(task, keep)
     except (PkvfuzzError, OSError) as error:
         text = str(error)
         code = error.exit_code if isinstance(error, PkvfuzzError) else PkvfuzzError.exit_code
-        result = RunResult(task.seed, Outcome.FAILED, message=text, exit_code=int(code))
-    _write(task.directory / _RESULT, pickle.dumps(result))
+        keep(RunResult(task.seed, Outcome.FAILED, message=text, exit_code=int(code)))
 
 
 if __name__ == "__main__":

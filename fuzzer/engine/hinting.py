@@ -21,7 +21,7 @@ from fuzzer.program.wire import split
 _WAITING = 256
 # Programs made of hints that wait to be run, the most promising of each program first.
 _READY = 50_000
-# Slow ones wait for every so manieth turn in which there is time for one: there are
+# Slow ones take one in so many of the turns in which there is time for one: there are
 # hundreds for each slow program of the corpus, and mutants of it are to have time as well.
 _SLOW_TURNS = 3
 _LONGEST = PROGRAM_SIZE // 8

@@ -9,6 +9,7 @@ the one to change.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
@@ -117,8 +118,8 @@ class Mutator:
         self.chunks: list[bytes] = []
         """The calls of the last program that :meth:`mutate` made."""
         self._parent: tuple[bytes, list[bytes]] = (b"", [])
-        self._noted = _Noted()
-        self._slow_noted = _Noted()
+        self._noted: deque[list[bytes]] = deque(maxlen=_NOTED)
+        self._slow_noted: deque[list[bytes]] = deque(maxlen=_NOTED)
         weighted: tuple[tuple[Callable[[list[bytes], int], None], int], ...] = (
             (self._insert, 6),
             (self._replace, 2),
@@ -142,7 +143,7 @@ class Mutator:
         """Remember a program of the corpus, to splice calls from."""
         chunks = split(data)
         if chunks:
-            (self._slow_noted if is_slow(chunks) else self._noted).add(chunks)
+            (self._slow_noted if is_slow(chunks) else self._noted).append(chunks)
 
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a changed program of 1 to ``max_size`` bytes.
@@ -231,7 +232,7 @@ class Mutator:
 
     def _fill(self, chunks: list[bytes]) -> None:
         """Append quick programs of the corpus: beside a wait or a load they cost nothing."""
-        rand, noted = self._random, self._noted.programs
+        rand, noted = self._random, self._noted
         while noted and len(chunks) < self._max and rand() < _FILL:
             chunks += noted[int(rand() * len(noted))]
 
@@ -297,8 +298,8 @@ class Mutator:
     def _splice(self, chunks: list[bytes], room: int) -> None:
         rand = self._random
         # From a slow program only into one: else these would use up the time of slow ones.
-        slow = self._slow_noted.programs and is_slow(chunks) and rand() < 0.5
-        noted = (self._slow_noted if slow else self._noted).programs
+        slow = self._slow_noted and is_slow(chunks) and rand() < 0.5
+        noted = self._slow_noted if slow else self._noted
         if not noted:
             self._insert(chunks, room)
             return
@@ -442,18 +443,3 @@ def _bare(chunk: bytes) -> bytes:
     """Return a call without fixups and payload."""
     op, file, flags, _, cmd, arg, _, *rest = HEADER.unpack_from(chunk)
     return HEADER.pack(op, file, flags, 0, cmd, arg, 0, *rest)
-
-
-class _Noted:
-    """The last programs that were noted."""
-
-    def __init__(self) -> None:
-        self.programs: list[list[bytes]] = []
-        self._n = 0
-
-    def add(self, chunks: list[bytes]) -> None:
-        if len(self.programs) < _NOTED:
-            self.programs.append(chunks)
-        else:
-            self.programs[self._n % _NOTED] = chunks
-        self._n += 1
