@@ -46,8 +46,8 @@ _LEAK_BATCH, _FROM_CORPUS = 400, 64
 _LEAK_PAUSE = 10.0
 _LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
-# Of the programs that race, so many load the module anew before, and run once.
-_SLOW_RACES = 0.1
+# So many of the machines for races have the module loaded with other parameters from the start.
+_SETTLED_RACES = 0.5
 _LOAD, _UNLOAD = int(Op.LOAD), int(Op.UNLOAD)
 
 
@@ -88,11 +88,14 @@ class Explorer:
         self._pinning: Iterator[None] | None = None
         self._benches = {
             "plain": _Bench(lambda: setups.plain),
-            "racing": _Bench(lambda: setups.racing),
+            "settled": _Bench(lambda: setups.plain, self._mutator.settlement),
+            "racing": _Bench(lambda: setups.racing, self._settlement_to_race),
         }
         work: list[Callable[[], bool]] = [self._mutated]
         if mechanisms.lifecycle:
             work.append(self._slow_mutated)
+        if self._mutator.settlement():
+            work.append(self._settled_mutated)
         if mechanisms.faults:
             work += [lambda: self._sweep(self._sweeps), lambda: self._sweep(self._load_sweeps)]
         if mechanisms.leaks:
@@ -138,7 +141,9 @@ class Explorer:
 
     def _run(self, name: str, program: bytes, *, late: bool = False) -> Outcome:
         bench = self._benches[name]
-        outcome = run_program(bench.machine(), program, late=late)
+        machine = bench.machine()
+        program = bench.settled + program
+        outcome = run_program(machine, program, late=late)
         bench.history.append(program)
         if outcome.splat:
             history = tuple(bench.history[:-1])
@@ -165,6 +170,27 @@ class Explorer:
             parents = self._slow if self._slow and self._random.random() < 0.5 else self._corpus
             self._run("plain", self._mutant(parents, slow=True))
         return True
+
+    def _settled_mutated(self) -> bool:
+        """Run mutants where the module was loaded with other parameters of the description."""
+        bench = self._benches["settled"]
+        if not self._corpus:
+            return False
+        bench.machine()
+        if not bench.settled:
+            # Parameters that the module does not load with; there may be others.
+            bench.close()
+            return False
+        own = [each.removeprefix(bench.settled) for each in self._slow]
+        own = [each for each in own if not is_slow(split(each))]
+        end = time.monotonic() + _SLICE
+        while time.monotonic() < end:
+            parents = own if own and self._random.random() < 0.5 else self._quick
+            self._run("settled", self._mutant(parents))
+        return True
+
+    def _settlement_to_race(self) -> bytes:
+        return self._mutator.settlement() if self._random.random() < _SETTLED_RACES else b""
 
     def _mutant(self, parents: list[bytes], *, slow: bool = False) -> bytes:
         """Return a mutant of one of the programs, or of one made from nothing without coverage."""
@@ -236,9 +262,8 @@ class Explorer:
             parent = self._random.choice(self._corpus)
             if is_slow(split(parent)) and self._random.random() > 0.1:
                 continue
-            slow = self._random.random() < _SLOW_RACES
-            program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8, slow=slow)
-            for _ in range(1 if slow else _RACE_REPEATS):
+            program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8)
+            for _ in range(_RACE_REPEATS):
                 if self._run("racing", program).splat:
                     break
         return True
@@ -297,18 +322,30 @@ class Explorer:
 
 
 class _Bench:
-    """A machine and what ran on it."""
+    """A machine, the calls by which it is settled, and what ran on it.
 
-    def __init__(self, guest: Callable[[], Guest]) -> None:
+    A fresh machine is settled by what ``settlement`` returns.
+    """
+
+    def __init__(self, guest: Callable[[], Guest], settlement: Callable[[], bytes] = bytes) -> None:
         self._guest = guest
+        self._settlement = settlement
         self._machine: Machine | None = None
+        self.settled = b""
         self.history: list[bytes] = []
 
     def machine(self) -> Machine:
         """Return the machine, a fresh one if there is none or it has run for long."""
         if self._machine is None or len(self.history) >= _RESTORE_EVERY:
             self.close()
-            self._machine = self._guest().restore()
+            machine = self._machine = self._guest().restore()
+            self.settled = self._settlement()
+            if self.settled:
+                run = machine.settle(self.settled)
+                # What loads it badly is found by others: here it only has to work.
+                if run.log or not machine.channel.header.settled:
+                    self.close()
+                    self._machine = self._guest().restore()
         return self._machine
 
     def close(self) -> None:
@@ -316,4 +353,5 @@ class _Bench:
         if self._machine:
             self._machine.close()
         self._machine = None
+        self.settled = b""
         self.history = []

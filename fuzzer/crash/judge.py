@@ -18,6 +18,7 @@ from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.machine.provision import Guest
+from fuzzer.program.settlement import shared_settlement
 from fuzzer.splat.find import Splat, find_splat
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence, silent_splat
@@ -139,10 +140,16 @@ def run_history(
     """Run programs one after the other on a fresh machine until one splats.
 
     The last is run up to ``tries`` times. Returns the outcome and the index
-    of what splatted, ``len(history)`` for ``program`` itself.
+    of what splatted, ``len(history)`` for ``program`` itself. If all begin by
+    loading the module in the same way, the machine is settled first, as the
+    one was that they come from.
     """
     before = b""
     with guest.restore() as machine:
+        if history and (calls := shared_settlement([*history, program])):
+            outcome = outcome_of(machine, lambda: machine.settle(calls), late=False)
+            if outcome.splat:
+                return outcome, 0
         for number, earlier in enumerate([*history, *[program] * (tries - 1)]):
             outcome = run_program(machine, earlier, late=False)
             if outcome.splat:

@@ -63,10 +63,13 @@ class Intake:
         seen = self.seen
         return features_of(counters, self._n_blocks) | seen != seen
 
-    def consider(self, program: bytes, counters: bytes, *, shortened: bool) -> Verdict:
+    def consider(
+        self, program: bytes, counters: bytes, *, shortened: bool, settled: bytes = b""
+    ) -> Verdict:
         """Return what is to become of a program whose counters show something new.
 
-        With ``shortened`` calls that it can do without are dropped first.
+        With ``shortened`` calls that it can do without are dropped first, of what
+        follows those that the machine is ``settled`` by.
         """
         if not program:
             # libFuzzer runs it once at its start, and does not look at what it covered.
@@ -79,7 +82,7 @@ class Intake:
         if not new:
             return Verdict(counters, flaky=True)
         if shortened and program not in self._as_they_are:
-            shorter = self._shorten(program, new)
+            shorter = self._shorten(program, new, settled)
             if shorter is not program:
                 # Should the shorter one not do, for once, the whole one has its turn.
                 # Otherwise it shows nothing new by then.
@@ -89,17 +92,25 @@ class Intake:
         self.seen |= new
         return Verdict(counters, kept=True)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is one for :meth:`take`."""
+        return bool(self._queue)
+
     def take(self) -> bytes | None:
         """Return a program that libFuzzer is to run next, or None."""
         return self._queue.popleft() if self._queue else None
 
-    def _shorten(self, program: bytes, new: int) -> bytes:
+    def _shorten(self, program: bytes, new: int, settled: bytes) -> bytes:
         crashed = False
 
         def keeps(candidate: bytes) -> bool:
             nonlocal crashed
-            counters = None if crashed else self._run(candidate)
+            counters = None if crashed else self._run(first + candidate)
             crashed = counters is None
             return counters is not None and not new & ~features_of(counters)
 
-        return shorten(program, keeps)
+        rest = program.removeprefix(settled)
+        first = program[: len(program) - len(rest)]
+        shorter = shorten(rest, keeps)
+        return program if shorter is rest else first + shorter

@@ -50,8 +50,9 @@ KEEP_SIGHTINGS = 3
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
 # is one before each replacement of the machine.
 _RACES = 400
-# Of these, so many load the module anew before: with other parameters there are other races.
-_SLOW_RACES = 0.05
+# So many of the machines for serial programs and for races have the module loaded with other
+# parameters of the description from the start; a program that did it alone would be a slow one.
+_SETTLED, _SETTLED_RACES = 0.3, 0.5
 _WITHOUT_END = 1 << 60
 _LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
@@ -63,7 +64,8 @@ _SILENCE = 3.0
 class LoopOptions:
     """What a worker's loop needs to know. ``runs`` of None: until ended.
 
-    It is the one of this ``number`` among so many ``workers``.
+    It is the one of this ``number`` among so many ``workers``. With ``settles``
+    some machines have the module loaded with other parameters.
     """
 
     workdir: Path
@@ -76,6 +78,7 @@ class LoopOptions:
     mechanisms: Mechanisms = ALL
     number: int = 0
     workers: int = 1
+    settles: bool = True
 
 
 class Loop:
@@ -91,6 +94,11 @@ class Loop:
     Serial phases alternate with short ones in which parts of programs run on
     several threads, on machines of ``racing``, which have the vCPUs for it.
     What is covered then is left to chance and does not count.
+
+    A machine may be settled: it has run the calls that load the module with
+    other parameters of the description, and stays with that. Programs that run
+    there begin with these calls, which the guest then skips: they show the
+    same, at the cost of a plain one.
     """
 
     def __init__(
@@ -145,6 +153,8 @@ class Loop:
         self._published = 0
         self._fuzzing = False
         # With a reset by calls, a program more costs little.
+        self._settles = options.settles and mechanisms.lifecycle
+        self._settled = b""
         self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
         self._patience = 2 * guest.target.call_timeout_ms / 1000 + _SILENCE
@@ -160,7 +170,7 @@ class Loop:
         if not self._races_left:
             chosen = self._found.popleft() if self._found else self._intake.take()
             if chosen:
-                self._spend(split(chosen))
+                self._spend(split(chosen.removeprefix(self._settled)))
                 return chosen[:max_size]
         supply = self._races if self._races_left else self._supply
         self._batch = supply.take(data, self._room())
@@ -177,20 +187,21 @@ class Loop:
 
     def _make(self, asked: bytes) -> tuple[bytes, float]:
         """Return a program to run and its cost, made of the one libFuzzer asks for or another."""
-        mutator = self._mutator
-        chunks = None
-        if not self._by_coverage:
-            made = mutator.mutate(mutator.fresh(), _LONGEST, slow=self._parents.may_be_slow)
-            chunks = mutator.chunks
-        elif chosen := self._reserve.take(self._parents.total):
-            made = chosen
-        elif self._hinting and (hinted := self._hinting.take(self._parents)):
-            made = hinted
-        else:
+        mutator, settled = self._mutator, self._settled
+        longest = _LONGEST - len(settled)
+        if self._by_coverage:
+            made = self._reserve.take(self._parents.total)
+            if made is None and self._hinting:
+                made = self._hinting.take(self._parents)
+            if made is not None and len(made) <= longest:
+                made = made.removeprefix(settled)
+                return settled + made, self._spend(split(made))
             parent = self._parents.choose(asked)
-            made = mutator.mutate(parent.program, _LONGEST, slow=parent.slow)
-            chunks = mutator.chunks
-        return made, self._spend(split(made) if chunks is None else chunks)
+            program, slow = parent.program.removeprefix(settled), parent.slow
+        else:
+            program, slow = mutator.fresh(), self._parents.may_be_slow
+        made = mutator.mutate(program, longest, slow=slow)
+        return settled + made, self._spend(mutator.chunks)
 
     def _spend(self, chunks: list[bytes]) -> float:
         """Take note that a program is to run and return its cost."""
@@ -199,9 +210,10 @@ class Loop:
         return cost
 
     def _make_race(self, asked: bytes) -> tuple[bytes, float]:
-        slow = self._random() < _SLOW_RACES
-        made = self._mutator.race(self._parents.any(), _LONGEST, slow=slow)
-        return made, cost_of(split(made))
+        settled = self._settled
+        program = self._parents.any().removeprefix(settled)
+        made = self._mutator.race(program, _LONGEST - len(settled))
+        return settled + made, cost_of(split(made))
 
     def run_one(self, data: bytes) -> None:
         """libFuzzer's callback: run a program, or the batch that it is the last of."""
@@ -233,7 +245,7 @@ class Loop:
             # Also one that crashes: a phase of races has to end.
             self._races_left -= at + 1
         else:
-            self._supply.put_back(batch[at + 1 :])
+            self._supply.put_back(len(batch) - at - 1)
         if not answered:
             self._lose(last)
             return
@@ -279,8 +291,11 @@ class Loop:
         """Let libFuzzer see of a program with new coverage what it should."""
         self._reserve.note(data)
         # What others or an earlier campaign stored is as short as it was then.
-        shortened = mutant and self._shortens and not is_slow(split(data))
-        verdict = self._intake.consider(data, bytes(self.counters), shortened=shortened)
+        settled = self._settled
+        shortened = mutant and self._shortens and not is_slow(split(data.removeprefix(settled)))
+        verdict = self._intake.consider(
+            data, bytes(self.counters), shortened=shortened, settled=settled
+        )
         self.counters[:] = verdict.counters
         self.statistics.counts.flaky += verdict.flaky
         if verdict.kept:
@@ -310,13 +325,30 @@ class Loop:
         self.channel.clear_counters(self._n_counters)
         if not self._races_left:
             self._races.drop()
+            self._choose_settlement(_SETTLED)
             self.restore()
 
     def _change_machine(self) -> None:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
         if self._racing and self._fuzzing and not self._restore_each:
             self._races_left = _RACES
+        self._choose_settlement(_SETTLED_RACES if self._races_left else _SETTLED)
         self.restore()
+
+    def _choose_settlement(self, share: float) -> None:
+        """Choose how the next machine has the module loaded."""
+        if not self._settles or not self._fuzzing or self._restore_each:
+            return
+        # What waits to be run was not made for another one.
+        free = not self._found and not self._intake.waiting
+        self._settle_with(self._mutator.settlement() if free and self._random() < share else b"")
+
+    def _settle_with(self, calls: bytes) -> None:
+        if calls != self._settled:
+            self._supply.change_start(self._settled, calls)
+            self._settled = calls
+            self._races.drop()
+            self._parents.settle(calls)
 
     def race_from_now_on(self) -> None:
         """Have all further programs make calls on several threads, to measure how fast that is."""
@@ -418,6 +450,22 @@ class Loop:
         equip_contexts(self.channel, self._contexts)
         self.history.clear()
         self.statistics.counts.restores += 1
+        if self._settled:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Load the module with other parameters for all programs that this machine will run."""
+        calls, header = self._settled, self.channel.header
+        self.channel.post_settle(calls)
+        answered = self.await_guest()
+        if answered and header.settled and not header.log_length:
+            self.channel.clear_counters(self._n_counters)
+            return
+        self._settle_with(b"")
+        if not answered:
+            self._lose(calls)
+        elif not (header.log_length or header.status) or not self._examine(calls):
+            self.restore()
 
     def finish(self) -> None:
         """End the worker after the programs asked for."""

@@ -21,6 +21,8 @@ LONG = 24.0
 _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
 # Where their share is not used up, so many programs are made of long and of slow ones.
 _FROM_LONG, _FROM_SLOW = 0.1, 0.3
+# On a machine that is settled, so many are made of what was found on such a machine before.
+_FROM_SETTLED = 0.3
 # A wait takes as long on any machine, and calls do not: what waits and loads cost, in calls of
 # that machine, over the estimate. With KVM calls take a few microseconds, without up to 60.
 SLOW_WEIGHT = {Accel.KVM: 8.0, Accel.TCG: 0.6}
@@ -51,15 +53,26 @@ class Parents:
         self._long_ones: list[bytes] = []
         self._slow_ones: list[bytes] = []
         self._all: list[bytes] = []
+        self._settled = b""
+        self._settled_ones: list[bytes] = []
         self._crashed: bytes | None = None
         self._total = self._long = self._slow = 1.0
 
     def note(self, program: bytes) -> None:
         """Take note of a program of the corpus."""
         self._all.append(program)
-        cost, slow = self._weigh(program)
+        # Not as on this machine: machines come and go.
+        cost, slow = _weight(program)
         kept = self._slow_ones if slow else self._cheap if cost <= LONG else self._long_ones
         kept.append(program)
+        if self._settled and program.startswith(self._settled):
+            self._settled_ones.append(program)
+
+    def settle(self, calls: bytes) -> None:
+        """Take note that programs which begin with ``calls`` skip them from now on."""
+        self._settled = calls
+        self._weights.clear()
+        self._settled_ones = [each for each in self._all if calls and each.startswith(calls)]
 
     def avoid(self, program: bytes) -> None:
         """Do not go on from this one, which crashed."""
@@ -76,7 +89,9 @@ class Parents:
     def choose(self, asked: bytes) -> Parent:
         """Return ``asked``, or in its stead another program of the corpus."""
         chosen = asked
-        if self._slow_ones and self.may_be_slow and self._random.random() < _FROM_SLOW:
+        if self._settled_ones and self._random.random() < _FROM_SETTLED:
+            chosen = self._random.choice(self._settled_ones)
+        elif self._slow_ones and self.may_be_slow and self._random.random() < _FROM_SLOW:
             chosen = self._random.choice(self._slow_ones)
         elif self._long_ones and self.may_be_long and self._random.random() < _FROM_LONG:
             chosen = self._random.choice(self._long_ones)
@@ -104,7 +119,10 @@ class Parents:
         for _ in range(4):
             if not self._all:
                 break
-            program = self._random.choice(self._all)
+            some = self._all
+            if self._settled_ones and self._random.random() < _FROM_SETTLED:
+                some = self._settled_ones
+            program = self._random.choice(some)
             if not self._weigh(program)[1] or self._random.random() < 0.02:
                 return program
         return self._random.choice(self._cheap) if self._cheap else b""
@@ -130,6 +148,10 @@ class Parents:
         if weight is None:
             if len(self._weights) >= _CACHED:
                 self._weights.clear()
-            chunks = split(program)
-            weight = self._weights[program] = (cost_of(chunks), is_slow(chunks))
+            weight = self._weights[program] = _weight(program.removeprefix(self._settled))
         return weight
+
+
+def _weight(program: bytes) -> tuple[float, bool]:
+    chunks = split(program)
+    return cost_of(chunks), is_slow(chunks)

@@ -21,7 +21,7 @@ from fuzzer.program.batch import pack
 from fuzzer.program.comparison import Comparison
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 4
+VERSION = 5
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -59,6 +59,7 @@ class Command(enum.IntEnum):
     SHELL = 6
     EXEC = 7
     BATCH = 8
+    SETTLE = 9
 
 
 class Status(enum.IntEnum):
@@ -115,6 +116,7 @@ class Header(ctypes.Structure):
         ("exec_status", ctypes.c_int32),
         ("batch_at", ctypes.c_uint32),
         ("batch_new", ctypes.c_uint32),
+        ("settled", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -298,6 +300,15 @@ class Channel:
         words[_COMMAND] = _BATCH
         words[_LENGTH] = length
         words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
+
+    def post_settle(self, calls: bytes) -> None:
+        """Start calls that load the module anew, by which it then stays loaded.
+
+        Programs that begin with the same bytes, at most MAX_SETTLEMENT, skip these
+        calls from then on, if ``header.settled`` tells that they loaded it.
+        """
+        self.memory[PROGRAM : PROGRAM + len(calls)] = calls
+        self.post(Command.SETTLE, len(calls))
 
     def write_seen(self, features: int, count: int) -> None:
         """Let the executor know what is not new: the features of ``count`` counters."""

@@ -357,6 +357,18 @@ class Machine:
             header.tsc,
         )
 
+    def settle(self, calls: bytes, timeout: float = 10.0) -> Run:
+        """Load the module anew by a program's first calls, and stay with that.
+
+        Programs that begin with the same bytes skip these calls from then on,
+        unless they did not load it (``channel.header.settled``).
+
+        Raises:
+            LostMachineError: the guest hangs or QEMU is gone.
+        """
+        self.channel.post_settle(calls)
+        return self.finish(timeout)
+
     def compare(self, program: bytes, timeout: float = 10.0) -> tuple[Comparison, ...]:
         """Run a wire program and return what the driver compared in its serial calls.
 

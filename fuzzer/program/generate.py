@@ -75,8 +75,9 @@ class Generator:
             else:
                 table += [self._maker(spec, target)] * spec.weight
         own = target.module.params.encode()
-        params.append(lambda seen: own)
         self._table = tuple(table)
+        self._reload_params = () if target.module.builtin else tuple(params)
+        params.append(lambda seen: own)
         self._params = tuple(params)
         self._waits = tuple(waits)
 
@@ -118,6 +119,22 @@ class Generator:
         chunks.append(_PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params)
         chunks.append(_PACK(int(Op.OPEN), 0, 0, 0, _O_RDWR, 0, 0))
         return chunks
+
+    def settlement(self) -> bytes:
+        """Return calls that load the module with parameters, in the wire form.
+
+        Empty if the description has none to load it with.
+        """
+        if not self._reload_params:
+            return b""
+        params = self._reload_params[int(self._random() * len(self._reload_params))](NOTHING_SEEN)
+        calls = (
+            _PACK(int(Op.CLOSE), 0, 0, 0, 0, 0, 0),
+            _PACK(int(Op.UNLOAD), 0, 0, 0, 0, 0, 0),
+            _PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params,
+            _PACK(int(Op.OPEN), 0, 0, 0, _O_RDWR, 0, 0),
+        )
+        return b"".join(calls)
 
     def program(self, n: int) -> Program:
         """Return ``n`` calls, 0 to MAX_CALLS, that share some of their strings."""

@@ -188,19 +188,19 @@ class Mutator:
             chunks.append(self._generate(seen))
         return b"".join(chunks)
 
-    def race(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
+    def settlement(self) -> bytes:
+        """Return calls that load the module with parameters of the description; empty: none."""
+        return self._generator.settlement() if self._lifecycle else b""
+
+    def race(self, data: bytes, max_size: int) -> bytes:
         """Return a program of which a part runs on several threads.
 
-        What comes before is ``data``; with ``slow`` the module may be loaded anew
-        before that. ValueError when ``max_calls`` is below 8.
+        What comes before is ``data``. ValueError when ``max_calls`` is below 8.
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
-        before = split(data)
-        if slow and self._lifecycle and self._reloads:
-            before[:0] = self._generator.reload([0])
         chunks = self._stresser.race(
-            before, lambda known: self._generate(self._seen(known) if known else {}), self._max
+            split(data), lambda known: self._generate(self._seen(known) if known else {}), self._max
         )
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
 

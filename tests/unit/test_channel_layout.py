@@ -34,6 +34,7 @@ _PROGRAM = {
     "W_MAX_WAIT": program.MAX_WAIT,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,
+    "CH_SETTLED_SIZE": program.MAX_SETTLEMENT,
 }
 
 

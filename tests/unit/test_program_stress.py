@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzer.paths import project_root
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.mechanisms import Mechanisms
@@ -135,16 +136,20 @@ def test_what_shows_some_time_after_loading_is_waited_for(tmp_path: Path) -> Non
     assert sum(program[-5:] == wanted for program in programs) >= 5
 
 
-def test_a_race_may_come_after_a_load() -> None:
-    mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
-    programs = [decode(mutator.race(encode((WRITE,)), 8192, slow=True)) for _ in range(100)]
-    for calls in programs:
-        assert any(call.thread for call in calls)
-        assert any(call.op is Op.UNLOAD for call in calls)
-        assert not any(call.thread and call.op in {Op.UNLOAD, Op.LOAD} for call in calls)
+def test_machines_are_settled_with_each_of_the_described_parameters() -> None:
+    pkv = load_target(project_root() / "module" / "pkv.yaml")
+    mutator = Mutator(pkv, random.Random(1), unchanged, max_calls=40)
+    found = [decode(mutator.settlement()) for _ in range(300)]
+    assert {tuple(call.op for call in calls) for calls in found} == {
+        (Op.CLOSE, Op.UNLOAD, Op.LOAD, Op.OPEN)
+    }
+    params = {calls[2].data for calls in found}
+    assert params >= {b"lock=rcu", b"lock=mutex ttl_ms=20", b"ttl_ms=1000"}
+    assert b"" not in params
+    off = Mutator(pkv, random.Random(1), unchanged, mechanisms=Mechanisms(lifecycle=False))
+    assert off.settlement() == b""
+    assert Mutator(TARGET, random.Random(1), unchanged).settlement() == b""
     assert not is_slow(split(mutator.race(encode((WRITE,)), 8192)))
-    off = Mutator(TARGET, random.Random(1), unchanged, mechanisms=Mechanisms(lifecycle=False))
-    assert not is_slow(split(off.race(encode((WRITE,)), 8192, slow=True)))
 
 
 def test_what_waits_or_loads_is_filled_up_with_programs_of_the_corpus() -> None:

@@ -60,7 +60,7 @@ def test_they_are_made_of_what_is_asked_for_when_they_are_made() -> None:
 def test_what_did_not_run_is_next() -> None:
     supply = numbered()
     batch = supply.take(b"", 4)
-    supply.put_back(batch[1:])
+    supply.put_back(len(batch) - 1)
     assert supply.take(b"", 3) == batch[1:]
 
 
@@ -72,11 +72,21 @@ def test_nothing_is_made_while_there_is_a_batch() -> None:
         return costed(SMALL)
 
     supply = Supply(make)
+    supply.take(b"", 2)
+    supply.put_back(1)
     supply.fill(b"")
     enough = len(made)
-    supply.put_back([SMALL])
     supply.fill(b"")
     assert len(made) == enough
+
+
+def test_programs_that_were_made_can_begin_with_other_calls() -> None:
+    supply = Supply(lambda asked: (SLOW + asked, 1.0))
+    supply.fill(SMALL)
+    supply.change_start(SLOW, b"")
+    assert supply.take(b"", 1) == [SMALL]
+    supply.change_start(b"", SLOW + SLOW)
+    assert supply.take(b"", 1) == [SLOW + SLOW + SMALL]
 
 
 def test_what_was_dropped_does_not_run() -> None:

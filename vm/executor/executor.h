@@ -82,6 +82,7 @@ int module_insert(const char *params);
 int module_remove(void);
 int module_await(void);
 bool module_is_altered(void);
+bool module_keep(void);
 int module_restore(void);
 void module_list_sections(void);
 
@@ -127,6 +128,7 @@ int part_run(const struct step *steps, uint32_t first, uint32_t end,
 /* program.c: wire programs */
 void program_open(void);
 void program_run(const uint8_t *program, size_t length);
+int program_settle(const uint8_t *program, size_t length);
 int program_batch(const uint8_t *batch, size_t length);
 int program_loop(const uint8_t *batch, size_t length, uint32_t count);
 

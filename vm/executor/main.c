@@ -131,6 +131,8 @@ static int obey(void)
 				    header->loop_count);
 	case CH_BATCH:
 		return program_batch(channel + CH_BULK, header->length);
+	case CH_SETTLE:
+		return program_settle(channel + CH_PROGRAM, header->length);
 	case CH_SHELL:
 		start_shell();
 		return 0;

@@ -20,6 +20,10 @@ static char kept_params[sizeof(((struct ch_header *)0)->module_params)];
 /* Whether a program has loaded or unloaded it. */
 static bool altered;
 
+/* What a program loaded it with, if it is that which is there. */
+static bool loaded;
+static char loaded_params[sizeof(kept_params)];
+
 static bool read_address(const char *section, uint64_t *address)
 {
 	char path[256], text[32];
@@ -95,6 +99,10 @@ int module_insert(const char *params)
 	error = syscall(SYS_init_module, kept_image, kept_length, params);
 	slow_end();
 	altered |= !error;
+	if (!error) {
+		loaded = strlen(params) < sizeof(loaded_params);
+		snprintf(loaded_params, sizeof(loaded_params), "%s", params);
+	}
 	return error;
 }
 
@@ -111,6 +119,8 @@ int module_remove(void)
 	error = syscall(SYS_delete_module, header->module_name, O_NONBLOCK);
 	slow_end();
 	altered |= !error;
+	if (!error)
+		loaded = false;
 	return error;
 }
 
@@ -161,6 +171,16 @@ int module_unload(void)
 bool module_is_altered(void)
 {
 	return altered;
+}
+
+/* Have it stay as a program loaded it; false if none did. */
+bool module_keep(void)
+{
+	if (!altered || !loaded)
+		return false;
+	memcpy(kept_params, loaded_params, sizeof(kept_params));
+	altered = false;
+	return true;
 }
 
 /* Have it loaded anew with its own parameters, whatever was done to it. */

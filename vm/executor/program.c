@@ -10,6 +10,11 @@
 
 #define COVER_ENTRIES	(64 << 10)
 
+/* The calls by which the machine was settled, and whether it is being so. */
+static uint8_t settled[CH_SETTLED_SIZE];
+static size_t settled_length;
+static bool settling;
+
 void program_open(void)
 {
 	compat_probe();
@@ -44,6 +49,15 @@ static bool decode(const uint8_t *program, size_t length, size_t *at,
 	return true;
 }
 
+/* The bytes of a program's calls that were made when the machine was settled. */
+static size_t settled_part(const uint8_t *program, size_t length)
+{
+	if (!settled_length || length < settled_length ||
+	    memcmp(program, settled, settled_length))
+		return 0;
+	return settled_length;
+}
+
 /*
  * Run each call of a program and store what each returned. Calls of a
  * parallel part are put off until the serial call behind them. Without
@@ -54,6 +68,7 @@ static int run_calls(const uint8_t *program, size_t length,
 {
 	static struct step steps[CH_MAX_CALLS];
 	uint32_t n = 0, first = 0;
+	size_t skipped = results ? settled_part(program, length) : 0;
 	size_t at = 0;
 	int error = 0;
 
@@ -61,6 +76,11 @@ static int run_calls(const uint8_t *program, size_t length,
 	       decode(program, length, &at, &steps[n])) {
 		struct step *step = &steps[n++];
 
+		if (at <= skipped) {
+			memset(&results[n - 1], 0, sizeof(*results));
+			first = n;
+			continue;
+		}
 		if (step->call.thread && results)
 			continue;
 		if (first < n - 1)
@@ -133,6 +153,8 @@ void program_run(const uint8_t *program, size_t length)
 	open_first_file();
 	error = run_calls(program, length,
 			  (struct ch_result *)(channel + CH_RESULTS));
+	if (settling)
+		header->settled = !error && module_keep();
 	if (!reload && module_is_altered()) {
 		close_files();
 		coverage_fold(cover);
@@ -151,6 +173,23 @@ void program_run(const uint8_t *program, size_t length)
 	if (error)
 		header->status = CH_ERROR;
 	log_drain();
+}
+
+/* Run calls that load the module anew, and stay with how they do. */
+int program_settle(const uint8_t *program, size_t length)
+{
+	if (length > sizeof(settled))
+		return fail(E2BIG, "%zu bytes of calls to settle with", length);
+	settled_length = 0;
+	header->settled = 0;
+	settling = true;
+	program_run(program, length);
+	settling = false;
+	if (header->settled) {
+		memcpy(settled, program, length);
+		settled_length = length;
+	}
+	return 0;
 }
 
 /*
