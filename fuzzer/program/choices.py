@@ -20,6 +20,8 @@ _REUSE = 0.5
 _CHANGE = 0.03
 _LONGEST = 4096
 _KERNEL_ADDRESS = 0xFFFF888000000000
+# Structs whose count may overflow have a size of 4 to 128 bytes, in steps of 4.
+_ALIGNMENT, _SIZES = 4, 32
 
 
 def _interesting() -> tuple[int, ...]:
@@ -36,14 +38,20 @@ INTERESTING = _interesting()
 
 
 def integer_chooser(rng: random.Random) -> Callable[[], int]:
-    """Return a function that makes 64-bit unsigned integers, mostly interesting ones."""
+    """Return a function that makes 64-bit unsigned integers, mostly interesting ones.
+
+    Some are the least counts whose product with a small struct's size does not
+    fit 32 bits, and then is small.
+    """
     rand, bits, count = rng.random, rng.getrandbits, len(INTERESTING)
 
     def choose() -> int:
         kind = rand()
         if kind < 0.8:
             return INTERESTING[int(rand() * count)]
-        return bits(8 if kind < 0.9 else 64)
+        if kind < 0.84:
+            return 0xFFFFFFFF // (_ALIGNMENT * (1 + int(rand() * _SIZES))) + 1
+        return bits(8 if kind < 0.92 else 64)
 
     return choose
 

@@ -103,5 +103,5 @@ def test_coverage_is_what_comes_after(fast: Guest) -> None:
         after = covered(machine, fast, LOADING + calls)
     assert after < whole
     sections = {fast.blocks[index].section for index in whole - after}
-    assert ".init.text" in sections
+    assert ".exit.text" in sections
     assert all(fast.blocks[index].section == ".text" for index in after)
