@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	5
+#define CH_VERSION	6
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -29,10 +29,12 @@
 #define CH_COUNTERS_SIZE 0x040000
 #define CH_SEEN		0x0c0000	/* uint8_t, buckets seen of each counter */
 #define CH_SEEN_SIZE	0x040000
+#define CH_LAST		0x100000	/* counters of the batch before */
 #define CH_TABLE	0x400000	/* uint32_t: block number + 1 by pc */
 #define CH_TABLE_SIZE	0x400000
 #define CH_BULK		0x800000	/* module image, batch of programs, executable */
 #define CH_BULK_SIZE	0x800000
+#define CH_BATCH_SIZE	0x400000	/* half of it: a batch, and the next one */
 
 /*
  * Counters stop here. Loops that run 8 times or 80 are the same to the
@@ -64,7 +66,7 @@ enum ch_command {
 	CH_LOOP,	/* run the programs in CH_BULK loop_count times */
 	CH_SHELL,	/* start a shell on the console */
 	CH_EXEC,	/* run the executable in CH_BULK, or exec_args[0] */
-	CH_BATCH,	/* run the programs in CH_BULK until there is news */
+	CH_BATCH,	/* run batches of programs until there is news */
 	CH_SETTLE,	/* run the program, stay with how it loads the module */
 };
 
@@ -74,6 +76,15 @@ enum ch_command {
 #define CH_F_NEW	0x4	/* CH_BATCH: what is not in CH_SEEN is news */
 #define CH_F_TRACE	0x8	/* each call is announced in the kernel log */
 #define CH_F_NAME	0x10	/* a program's process is called "program N" */
+
+/*
+ * A batch is in CH_BULK: of each program its length as uint32_t, and its bytes.
+ * While the guest runs it, the host may leave the next one in the other half
+ * of CH_BULK and its length in next_length. When a batch ends and there is
+ * nothing to look at, the guest takes that, sets next_length to 0, copies the
+ * counters to CH_LAST, counts the batch in batches, and goes on with the one it
+ * took. Else it answers, and what is in next_length did not run.
+ */
 
 /*
  * With CH_F_TRACE the executor writes to the kernel log, from the thread that
@@ -113,7 +124,8 @@ struct ch_header {
 	uint32_t exec_timeout_ms;
 	uint32_t n_contexts;
 	uint32_t contexts[CH_MAX_CONTEXTS];	/* ioctl numbers */
-	char pad[0x800 - 1992];
+	uint32_t next_length;		/* bytes of the next batch */
+	char pad[0x800 - 1996];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */
@@ -127,7 +139,7 @@ struct ch_header {
 					 * its index; n calls: the reset */
 	uint64_t programs;		/* programs begun since boot: N of CH_F_NAME */
 	uint64_t loop_ns;		/* guest time a CH_LOOP took */
-	uint64_t loop_calls;
+	uint64_t loop_calls;		/* of a CH_LOOP, or all batches of a CH_BATCH */
 	uint64_t text_start;		/* load address of the module's .text */
 	uint64_t progress;		/* moves with every call */
 	uint64_t tsc;			/* ticks from request to reply */
@@ -136,6 +148,7 @@ struct ch_header {
 	uint32_t batch_at;		/* the last program that began */
 	uint32_t batch_new;		/* 1: it covered what is not in CH_SEEN */
 	uint32_t settled;		/* 1: the last CH_SETTLE did */
+	uint32_t batches;		/* of this CH_BATCH that are over, another begun */
 	char message[256];
 };
 

@@ -25,7 +25,7 @@ from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import Loop
 from fuzzer.engine.worker import WorkerTask
 from fuzzer.lifetime import end_with_parent
-from fuzzer.machine.channel import BULK, PROGRAM_SIZE, Command
+from fuzzer.machine.channel import BULK, NO_BATCH, PROGRAM_SIZE, Command
 from fuzzer.machine.machine import COMMAND_TIMEOUT, LostMachineError
 from fuzzer.program import batch
 
@@ -130,10 +130,14 @@ class MeteredLoop(Loop):
         super().prepare(asked)
         self._clocks.ahead += time.perf_counter() - start
 
-    def await_guest(self) -> bool:
+    def room(self) -> int:
+        """Have the guest at rest when a window ends: it is to run its programs alone."""
+        return min(super().room(), self._size - len(self._programs))
+
+    def await_guest(self, batch: int = NO_BATCH) -> bool:
         """Wait, on the clock."""
         start = time.perf_counter()
-        answered = super().await_guest()
+        answered = super().await_guest(batch)
         self._clocks.waiting += time.perf_counter() - start
         return answered
 
@@ -178,8 +182,6 @@ class MeteredLoop(Loop):
     def _run_alone(self, programs: list[bytes]) -> float:
         """Return the guest's own time, in seconds, for these programs without the host."""
         channel = self.channel
-        # They are still to be seen by libFuzzer, as the last program left them.
-        counters = bytes(self.counters)
         data = batch.pack(programs)
         channel.memory[BULK : BULK + len(data)] = data
         channel.header.loop_count = 1
@@ -190,9 +192,7 @@ class MeteredLoop(Loop):
             time.sleep(_LOOK)
             if time.perf_counter() - start > COMMAND_TIMEOUT:
                 raise LostMachineError("the guest did not run the window's programs alone")
-        took = time.perf_counter() - start
-        self.counters[:] = counters
-        return took
+        return time.perf_counter() - start
 
     def _leave(self) -> None:
         self.machine.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import time
@@ -20,12 +21,12 @@ from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import SLOW_WEIGHT, Parents
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
-from fuzzer.engine.supply import Supply
+from fuzzer.engine.supply import Made, Supply
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
-    COUNTERS,
     MAX_CALLS,
     MAX_CONTEXTS,
+    NO_BATCH,
     PATH_COUNTERS,
     PROGRAM_SIZE,
     Channel,
@@ -54,6 +55,8 @@ _RACES = 400
 # parameters of the description from the start; a program that did it alone would be a slow one.
 _SETTLED, _SETTLED_RACES = 0.3, 0.5
 _WITHOUT_END = 1 << 60
+# The cost of a program that did not come from a supply.
+_ALONE = -1.0
 _LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
 # Longest silence, beside the executor's own time limits, before a guest is lost.
@@ -85,11 +88,12 @@ class Loop:
     """Runs what libFuzzer asks for on one machine, and looks at what came of it.
 
     Programs are handed to the guest in batches, and the next batch is made
-    while one runs, of what libFuzzer asked to have mutated last. The guest
-    runs them one after the other until one covers something new or the kernel
-    speaks: the host looks at what matters and at nothing else. libFuzzer is
-    told of a batch's last program. One that covers something new before that
-    is what libFuzzer gets to run next, alone.
+    while one runs, of what libFuzzer asked to have mutated last, and left
+    where the guest finds it when it is done: it does not wait for the host.
+    The guest runs programs one after the other until one covers something new
+    or the kernel speaks: the host looks at what matters and at nothing else.
+    libFuzzer is told of a batch's last program. One that covers something new
+    before that is what libFuzzer gets to run next, alone.
 
     Serial phases alternate with short ones in which parts of programs run on
     several threads, on machines of ``racing``, which have the vCPUs for it.
@@ -129,9 +133,11 @@ class Loop:
         self._reserve = Reserve(options.workdir, options.number, options.workers)
         self._contexts = list(guest.contexts)
         self._n_counters = len(guest.blocks) + PATH_COUNTERS
-        self.counters = self.channel.counters(self._n_counters)
-        self._block_counters = self.channel.counters(len(guest.blocks))
-        fuzzer.register_counters(self.channel.address(COUNTERS), self._n_counters)
+        self._guest_counters = self.channel.counters(self._n_counters)
+        # What libFuzzer sees: the guest may be counting for the next batch already.
+        own = (ctypes.c_uint8 * self._n_counters)()
+        self.counters = memoryview(own).cast("B")
+        fuzzer.register_counters(ctypes.addressof(own), self._n_counters)
         self._mutator = Mutator(
             guest.target,
             random.Random(options.seed),
@@ -148,7 +154,12 @@ class Loop:
         self._supply = Supply(self._make)
         self._races = Supply(self._make_race)
         # What libFuzzer is about to run: the end of a batch, or a program of its own.
-        self._batch: list[bytes] = []
+        self._batch: list[Made] = []
+        # What the guest goes on with, if there is nothing to look at, and its number.
+        self._next: list[Made] = []
+        self._number = 0
+        self._begun = False
+        self._calls_counted = 0
         self._found: deque[bytes] = deque()
         self._published = 0
         self._fuzzing = False
@@ -167,25 +178,34 @@ class Loop:
             self.statistics.counts.fuzzing = 1
             self.statistics.publish(self._covered)
         self._asked = data
+        if self._next:
+            # The guest has begun with it.
+            self._batch, self._next = self._next, []
+            self._number += 1
+            self._begun = True
+            return self._batch[-1][0][:max_size]
         if not self._races_left:
             chosen = self._found.popleft() if self._found else self._intake.take()
             if chosen:
                 self._spend(split(chosen.removeprefix(self._settled)))
                 return chosen[:max_size]
-        supply = self._races if self._races_left else self._supply
-        self._batch = supply.take(data, self._room())
-        return self._batch[-1][:max_size]
+        self._batch = self._source.take(data, max(1, self.room()))
+        return self._batch[-1][0][:max_size]
 
-    def _room(self) -> int:
+    @property
+    def _source(self) -> Supply:
+        return self._races if self._races_left else self._supply
+
+    def room(self) -> int:
         """Return how many programs may run until the machine has to be replaced, or the end."""
         if self._restore_each:
             return 1
         room = self._races_left or self.options.restore_every - len(self.history)
         if self.options.runs is not None:
             room = min(room, self.options.runs - self.statistics.counts.programs)
-        return max(1, room)
+        return room
 
-    def _make(self, asked: bytes) -> tuple[bytes, float]:
+    def _make(self, asked: bytes) -> Made:
         """Return a program to run and its cost, made of the one libFuzzer asks for or another."""
         mutator, settled = self._mutator, self._settled
         longest = _LONGEST - len(settled)
@@ -209,7 +229,7 @@ class Loop:
         self._parents.spend(cost, slow=is_slow(chunks))
         return cost
 
-    def _make_race(self, asked: bytes) -> tuple[bytes, float]:
+    def _make_race(self, asked: bytes) -> Made:
         settled = self._settled
         program = self._parents.any().removeprefix(settled)
         made = self._mutator.race(program, _LONGEST - len(settled))
@@ -220,51 +240,107 @@ class Loop:
         counts = self.statistics.counts
         if self.options.runs is not None and counts.programs >= self.options.runs:
             self.finish()
-        if self._hinting and not self._races_left:
-            while (program := self._hinting.wanted()) is not None:
-                self._compare(program)
-        batch, self._batch = self._batch or [data[:PROGRAM_SIZE]], []
+        batch, self._batch = self._batch, []
         asked, self._asked = self._asked, None
-        self._run_batch(batch, asked)
+        begun, self._begun = self._begun, False
+        if not begun:
+            self._drain()
+            if self._hinting and not self._races_left:
+                while (program := self._hinting.wanted()) is not None:
+                    self._compare(program)
+            batch = batch or [(data[:PROGRAM_SIZE], _ALONE)]
+            self._post(batch)
+        if asked is not None:
+            self._go_on(batch, asked)
+        self._finish_batch(batch, known=True, mutant=asked is not None)
         if counts.programs - self._published >= _PUBLISH_EVERY:
             self._published = counts.programs
             self.statistics.publish(self._covered)
 
-    def _run_batch(self, batch: list[bytes], asked: bytes | None) -> None:
-        """Run programs until there is something to look at; ``asked`` is what to mutate next."""
-        counts, header = self.statistics.counts, self.channel.header
-        racing = self._races_left > 0
-        self.channel.post_batch(batch, until_new=not racing)
-        if asked is not None:
+    def _post(self, batch: list[Made]) -> None:
+        self._number = 0
+        self._calls_counted = 0
+        self.channel.clear_counters(self._n_counters)
+        self.channel.post_batch([program for program, _ in batch], until_new=not self._races_left)
+
+    def _go_on(self, batch: list[Made], asked: bytes) -> None:
+        """Leave the guest what to do when it is done with a batch, and make more."""
+        self.prepare(asked)
+        room = self.room() - len(batch)
+        if room > 0 and batch[0][1] != _ALONE:
+            self._next = self._source.take(asked, room)
+            self.channel.post_next([program for program, _ in self._next], self._number + 1)
             self.prepare(asked)
-        answered = self.await_guest()
-        at = min(header.batch_at, len(batch) - 1)
-        last = batch[at]
-        self.history += batch[:at]
+
+    def _drain(self) -> None:
+        """Let the guest end what it was given, if libFuzzer wants something else to run."""
+        while self._next:
+            batch, self._next = self._next, []
+            self._number += 1
+            self._finish_batch(batch, known=False, mutant=True)
+
+    def _finish_batch(self, batch: list[Made], *, known: bool, mutant: bool) -> None:
+        """Await the programs that run, and look at what there is to look at.
+
+        ``known``: libFuzzer knows of the last one, which may be a ``mutant``.
+        """
+        counts, header = self.statistics.counts, self.channel.header
+        answered = self.await_guest(self._number)
+        quiet = self.channel.is_over(self._number)
+        at = len(batch) - 1 if quiet else min(header.batch_at, len(batch) - 1)
+        programs = [program for program, _ in batch[: at + 1]]
+        last = programs[-1]
+        racing = self._races_left > 0
+        self.history += programs[:-1]
         if racing:
             # Also one that crashes: a phase of races has to end.
             self._races_left -= at + 1
-        else:
-            self._supply.put_back(len(batch) - at - 1)
-        if not answered:
+        if not quiet:
+            self._take_back(batch[at + 1 :], racing)
+        if not answered and not quiet:
             self._lose(last)
             return
         counts.programs += at + 1
-        # The guest wrote it: a driver's bug may have, too.
-        counts.calls += min(header.loop_calls, len(batch) * MAX_CALLS)
-        self.account(batch[: at + 1])
+        self._count_calls(len(batch) + len(self._next))
+        self.account(programs)
+        if quiet:
+            self.history.append(last)
+            if known and not racing and self._by_coverage:
+                self._show_last()
+            return
         if (header.log_length or header.status) and self._examine(last):
             return
         self.history.append(last)
         if racing:
             self._end_races()
             return
-        if at == len(batch) - 1:
-            self._note_coverage(last, asked is not None)
+        if known and at == len(batch) - 1:
+            self._note_coverage(last, mutant)
         else:
             self._note_earlier(last, new=bool(header.batch_new))
         if len(self.history) >= self.options.restore_every or self._restore_each:
             self._change_machine()
+
+    def _take_back(self, rest: list[Made], racing: bool) -> None:
+        """Have what did not run of a batch, and of the next one, run later."""
+        if not racing:
+            self._supply.put_back(self._next)
+            self._supply.put_back(rest)
+        self._next = []
+
+    def _count_calls(self, programs: int) -> None:
+        """Count the calls that the guest says it made since the last batch."""
+        # The guest wrote it: a driver's bug may have, too.
+        made = self.channel.header.loop_calls - self._calls_counted
+        made = min(max(made, 0), programs * MAX_CALLS)
+        self._calls_counted += made
+        self.statistics.counts.calls += made
+
+    def _show_last(self) -> None:
+        """Show libFuzzer what the last program of a batch covered, all of which is known."""
+        counters = self.channel.last_counters(self._n_counters)
+        if not self.channel.is_over(self._number + 1):
+            self.counters[:] = counters
 
     def account(self, programs: list[bytes]) -> None:
         """Take note of programs that ran; what measures the loop overrides it."""
@@ -276,16 +352,17 @@ class Loop:
             return
         if new:
             self._found.append(program)
-        self.channel.clear_counters(self._n_counters)
 
     def _note_coverage(self, data: bytes, mutant: bool) -> None:
         if not self._by_coverage:
-            self._covered |= int.from_bytes(self._block_counters, "little")
-            self._random_seen |= features_of(self.counters, len(self.guest.blocks))
+            n_blocks = len(self.guest.blocks)
+            self._covered |= int.from_bytes(self._guest_counters[:n_blocks], "little")
+            self._random_seen |= features_of(self._guest_counters, n_blocks)
             self.channel.write_seen(self._random_seen, self._n_counters)
-            self.channel.clear_counters(self._n_counters)
-        elif self._intake.is_new(self.counters):
+        elif self._intake.is_new(self._guest_counters):
             self._consider(data, mutant)
+        else:
+            self.counters[:] = self._guest_counters
 
     def _consider(self, data: bytes, mutant: bool) -> None:
         """Let libFuzzer see of a program with new coverage what it should."""
@@ -294,7 +371,7 @@ class Loop:
         settled = self._settled
         shortened = mutant and self._shortens and not is_slow(split(data.removeprefix(settled)))
         verdict = self._intake.consider(
-            data, bytes(self.counters), shortened=shortened, settled=settled
+            data, bytes(self._guest_counters), shortened=shortened, settled=settled
         )
         self.counters[:] = verdict.counters
         self.statistics.counts.flaky += verdict.flaky
@@ -319,10 +396,9 @@ class Loop:
         if (header.log_length or header.status) and self._examine(program):
             return None
         self.history.append(program)
-        return bytes(self.counters)
+        return bytes(self._guest_counters)
 
     def _end_races(self) -> None:
-        self.channel.clear_counters(self._n_counters)
         if not self._races_left:
             self._races.drop()
             self._choose_settlement(_SETTLED)
@@ -375,14 +451,14 @@ class Loop:
 
     def prepare(self, asked: bytes) -> None:
         """Make programs while others run, to have them ready."""
-        (self._races if self._races_left else self._supply).fill(asked)
+        self._source.fill(asked)
 
-    def await_guest(self) -> bool:
-        """Wait for the program to end; False when the guest is lost."""
-        if self.channel.wait(0.25):
+    def await_guest(self, batch: int = NO_BATCH) -> bool:
+        """Wait for the program or the batch to end; False when the guest is lost."""
+        if self.channel.wait(0.25, batch):
             return True
         progress, last = -1, time.monotonic()
-        while not self.channel.wait(0.1):
+        while not self.channel.wait(0.1, batch):
             if not self.machine.qemu.is_running():
                 return False
             if self.channel.header.progress != progress:
@@ -437,8 +513,6 @@ class Loop:
         self._clear()
 
     def _clear(self) -> None:
-        # libFuzzer must not keep a crashing program in its corpus either.
-        self.channel.clear_counters(self._n_counters)
         self.restore()
         self.statistics.publish(self._covered)
 
@@ -459,7 +533,6 @@ class Loop:
         self.channel.post_settle(calls)
         answered = self.await_guest()
         if answered and header.settled and not header.log_length:
-            self.channel.clear_counters(self._n_counters)
             return
         self._settle_with(b"")
         if not answered:

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 # A batch ends with the program that brings it to this cost, in small calls. That is
 # some milliseconds: long beside what it takes to hand it over, short for a person.
 BATCH_COST = 300.0
 _MOST = 64
+
+
+Made: TypeAlias = tuple[bytes, float]
+"""A program and its cost, in small calls."""
 
 
 class Supply:
@@ -18,35 +23,38 @@ class Supply:
     ``make(asked)`` makes one of what libFuzzer asks for, and returns it with its cost.
     """
 
-    def __init__(self, make: Callable[[bytes], tuple[bytes, float]]) -> None:
+    def __init__(self, make: Callable[[bytes], Made]) -> None:
         self._make = make
-        self._ready: deque[tuple[bytes, float]] = deque()
-        self._taken: list[tuple[bytes, float]] = []
+        self._ready: deque[Made] = deque()
         self._cost = 0.0
 
     def fill(self, asked: bytes) -> None:
         """Make programs until there is a batch of them."""
-        while self._cost < BATCH_COST and len(self._ready) < _MOST:
+        while not self.is_full:
             made = self._make(asked)
             self._ready.append(made)
             self._cost += made[1]
 
-    def take(self, asked: bytes, most: int) -> list[bytes]:
+    @property
+    def is_full(self) -> bool:
+        """Whether there is a batch of programs already."""
+        return self._cost >= BATCH_COST or len(self._ready) >= _MOST
+
+    def take(self, asked: bytes, most: int) -> list[Made]:
         """Return the next batch: at least one program, ``most`` at most."""
         self.fill(asked)
-        batch: list[tuple[bytes, float]] = []
+        batch: list[Made] = []
         cost = 0.0
         while self._ready and cost < BATCH_COST and len(batch) < most:
             made = self._ready.popleft()
             batch.append(made)
             cost += made[1]
         self._cost -= cost
-        self._taken = batch
-        return [program for program, _ in batch]
+        return batch
 
-    def put_back(self, count: int) -> None:
-        """Take back so many programs at the end of the last batch, which did not run."""
-        for made in reversed(self._taken[len(self._taken) - count :]):
+    def put_back(self, batch: list[Made]) -> None:
+        """Take back the end of a batch, which did not run."""
+        for made in reversed(batch):
             self._ready.appendleft(made)
             self._cost += made[1]
 

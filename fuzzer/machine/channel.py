@@ -21,7 +21,7 @@ from fuzzer.program.batch import pack
 from fuzzer.program.comparison import Comparison
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 5
+VERSION = 6
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -30,11 +30,16 @@ OUTPUT, OUTPUT_SIZE = 0x14000, 0x20000
 LOG, LOG_SIZE = 0x34000, 0x40000
 COUNTERS, COUNTERS_SIZE = 0x80000, 0x40000
 SEEN, SEEN_SIZE = 0xC0000, 0x40000
+LAST = 0x100000
 TABLE, TABLE_SIZE = 0x400000, 0x400000
 BULK, BULK_SIZE = 0x800000, 0x800000
+BATCH_SIZE = 0x400000
 MAX_CALLS = 128
 MAX_CONTEXTS, PATH_COUNTERS = 48, 16384
 CALL_COMPARISONS = 512
+
+NO_BATCH = 1 << 32
+"""More than there are batches of one request."""
 
 FLAG_TSC = 0x1
 FLAG_COMPARE = 0x2
@@ -97,7 +102,8 @@ class Header(ctypes.Structure):
         ("exec_timeout_ms", ctypes.c_uint32),
         ("n_contexts", ctypes.c_uint32),
         ("contexts", ctypes.c_uint32 * MAX_CONTEXTS),
-        ("pad", ctypes.c_char * (0x800 - 1992)),
+        ("next_length", ctypes.c_uint32),
+        ("pad", ctypes.c_char * (0x800 - 1996)),
         ("done_seq", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
         ("error", ctypes.c_int32),
@@ -117,6 +123,7 @@ class Header(ctypes.Structure):
         ("batch_at", ctypes.c_uint32),
         ("batch_new", ctypes.c_uint32),
         ("settled", ctypes.c_uint32),
+        ("batches", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -167,6 +174,8 @@ _COMMAND = Header.command.offset // 4
 _FLAGS = Header.flags.offset // 4
 _LENGTH = Header.length.offset // 4
 _BATCH_AT = Header.batch_at.offset // 4
+_NEXT_LENGTH = Header.next_length.offset // 4
+_BATCHES = Header.batches.offset // 4
 _DONE = Header.done_seq.offset // 4
 _RUN, _BATCH = int(Command.RUN), int(Command.BATCH)
 
@@ -238,6 +247,7 @@ class Channel:
         self._words = words = self.memory[: ctypes.sizeof(Header)].cast("I")
         self._request = words[_REQUEST : _REQUEST + 1]
         self._done = words[_DONE : _DONE + 1]
+        self._over = words[_BATCHES : _BATCHES + 1]
         self._least_wait = 0.0
         self._crowded = 0
         self._results = (RawResult * MAX_CALLS).from_buffer(self.map, RESULTS)
@@ -289,17 +299,41 @@ class Channel:
         Raises:
             BadInputError: they do not fit the channel.
         """
-        packed = pack(programs)
-        length = len(packed)
-        if length > BULK_SIZE:
-            raise BadInputError(f"{length} bytes of programs, at most {BULK_SIZE} fit")
-        self.memory[BULK : BULK + length] = packed
+        length = self._put_batch(programs, 0, BULK_SIZE)
         words = self._words
         words[_FLAGS] = words[_FLAGS] & ~FLAG_NEW | (FLAG_NEW if until_new else 0)
-        words[_BATCH_AT] = 0  # should the guest be gone already
+        # Should the guest be gone already.
+        words[_BATCH_AT] = words[_BATCHES] = words[_NEXT_LENGTH] = 0
         words[_COMMAND] = _BATCH
         words[_LENGTH] = length
         words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
+
+    def post_next(self, programs: Sequence[bytes], number: int) -> None:
+        """Have the guest go on with these programs when it is done with a batch.
+
+        ``number`` counts the batches since :meth:`post_batch`, whose own is 0;
+        the one before must have been begun. The guest does not begin with it
+        if there is something to look at, or if it was done before.
+
+        Raises:
+            BadInputError: they do not fit the channel.
+        """
+        length = self._put_batch(programs, number % 2, BATCH_SIZE)
+        # x86 keeps the order of stores.
+        self._words[_NEXT_LENGTH] = length
+
+    def _put_batch(self, programs: Sequence[bytes], half: int, room: int) -> int:
+        packed = pack(programs)
+        length = len(packed)
+        if length > room:
+            raise BadInputError(f"{length} bytes of programs, at most {room} fit")
+        start = BULK + half * BATCH_SIZE
+        self.memory[start : start + length] = packed
+        return length
+
+    def is_over(self, number: int) -> bool:
+        """Tell whether a batch is done with nothing to look at, and the next one begun."""
+        return self._words[_BATCHES] > number
 
     def post_settle(self, calls: bytes) -> None:
         """Start calls that load the module anew, by which it then stays loaded.
@@ -360,8 +394,10 @@ class Channel:
         """Tell whether the guest has answered the last command."""
         return self._done[0] == self._request[0]
 
-    def wait(self, timeout: float) -> bool:
+    def wait(self, timeout: float, batch: int = NO_BATCH) -> bool:
         """Wait for the answer at most ``timeout`` seconds; tell whether it came.
+
+        That the next batch after the one of number ``batch`` was begun will do as well.
 
         The first sleep is most of the least that recent waits took; further
         ones are a small part of the time waited so far, and so add no more
@@ -371,9 +407,9 @@ class Channel:
         the scheduler makes whoever has used much of it wait for milliseconds,
         at each sleep, so for a while this looks less often and stays below.
         """
-        done, wanted = self._done, self._request[0]
+        done, wanted, over = self._done, self._request[0], self._over
         for _ in range(_LOOKS):
-            if done[0] == wanted:
+            if done[0] == wanted or over[0] > batch:
                 return True
         if self._crowded:
             self._crowded -= 1
@@ -383,7 +419,7 @@ class Channel:
         now, sleep = time.monotonic, time.sleep
         start, waited = now(), 0.0
         rest = self._least_wait * _FIRST_SLEEP
-        while done[0] != wanted:
+        while done[0] != wanted and over[0] <= batch:
             if waited > timeout:
                 return False
             rest = min(max(rest, least), _LONGEST_SLEEP)
@@ -432,6 +468,10 @@ class Channel:
         start, length = OUTPUT + offset, min(raw.out_length, OUTPUT_SIZE - offset)
         output = bytes(self.memory[start : start + length])
         return CallResult(raw.ret, raw.error, output, raw.tsc, bool(raw.faulted))
+
+    def last_counters(self, count: int) -> bytes:
+        """Return the counters of the last program of the batch before the one that runs."""
+        return bytes(self.memory[LAST : LAST + count])
 
     def counters(self, count: int) -> memoryview:
         """Return a view of the first ``count`` coverage counters."""

@@ -98,3 +98,49 @@ def test_a_batch_ends_with_what_covers_something_new(misbehaving: Guest) -> None
         # Twice in a program is another bucket of the counters.
         channel.clear_counters(n)
         assert run_batch(machine, [get, get * 2, get], until_new=True) == 1
+
+
+def test_the_next_batch_begins_without_the_host(misbehaving: Guest) -> None:
+    target, n = misbehaving.target, len(misbehaving.blocks) + PATH_COUNTERS
+    get = wire("ioctl(f0, TD_GET)", target)
+    sleep = wire("sleep(600)", target)
+    with misbehaving.restore() as machine:
+        channel = machine.channel
+        channel.clear_counters(n)
+        assert run_batch(machine, [get]) == 0
+        alone = bytes(channel.counters(n))
+        channel.clear_counters(n)
+        channel.post_batch([sleep, get])
+        channel.post_next([get * 2, sleep, get], 1)
+        assert channel.wait(30.0, batch=0)
+        # The first is over, the second has begun: what the first left is kept.
+        assert channel.is_over(0)
+        assert not channel.is_over(1)
+        assert not channel.finished()
+        assert channel.last_counters(n) == alone
+        channel.post_next([get, get], 2)
+        machine.await_answer(60.0)
+        header = channel.header
+        assert (header.batches, header.batch_at, header.next_length) == (2, 1, 0)
+        assert header.loop_calls == 1 + 1 + 2 + 1 + 1 + 1 + 1
+        assert bytes(channel.counters(n)) == alone
+
+
+def test_the_next_batch_does_not_begin_if_there_is_news(misbehaving: Guest) -> None:
+    target = misbehaving.target
+    get, uaf = (wire(f"ioctl(f0, {name})", target) for name in ("TD_GET", "TD_UAF"))
+    sleep = wire("sleep(600)", target)
+    with misbehaving.restore() as machine:
+        channel = machine.channel
+        channel.post_batch([sleep, uaf])
+        channel.post_next([get], 1)
+        machine.await_answer(60.0)
+        assert splat(channel.log()) is not None
+        assert not channel.is_over(0)
+        header = channel.header
+        assert (header.batches, header.batch_at) == (0, 1)
+        assert header.next_length > 0
+        assert header.loop_calls == 2
+        # Which the next request does not begin with.
+        channel.post_batch([get])
+        assert header.next_length == 0

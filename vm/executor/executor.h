@@ -53,6 +53,7 @@ void coverage_mark(void);
 void coverage_fold(uint64_t *cover);
 bool coverage_is_new(void);
 void coverage_clear(void);
+void coverage_keep(void);
 uint32_t coverage_context(const struct w_call *call);
 size_t coverage_count(const uint64_t *cover);
 void coverage_fold_context(const uint64_t *cover, size_t first,
@@ -129,7 +130,7 @@ int part_run(const struct step *steps, uint32_t first, uint32_t end,
 void program_open(void);
 void program_run(const uint8_t *program, size_t length);
 int program_settle(const uint8_t *program, size_t length);
-int program_batch(const uint8_t *batch, size_t length);
+int program_batches(size_t length);
 int program_loop(const uint8_t *batch, size_t length, uint32_t count);
 
 /* execute.c: other programs */

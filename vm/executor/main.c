@@ -130,7 +130,7 @@ static int obey(void)
 		return program_loop(channel + CH_BULK, header->length,
 				    header->loop_count);
 	case CH_BATCH:
-		return program_batch(channel + CH_BULK, header->length);
+		return program_batches(header->length);
 	case CH_SETTLE:
 		return program_settle(channel + CH_PROGRAM, header->length);
 	case CH_SHELL:

@@ -225,17 +225,15 @@ int program_loop(const uint8_t *batch, size_t length, uint32_t count)
 /*
  * Run a batch's programs one after the other, up to the first after which
  * there is something to look at: the kernel said something, a call did not
- * end by itself, or with CH_F_NEW the counters, which must be 0 before, show
- * what the host has not seen. They are those of the last program that ran.
+ * end by itself, or with CH_F_NEW the counters show what the host has not seen.
+ * They are those of the last program that ran.
  */
-int program_batch(const uint8_t *batch, size_t length)
+static int run_batch(const uint8_t *batch, size_t length, bool *stopped)
 {
-	uint64_t calls = 0;
 	uint32_t n = 0;
 
 	header->batch_at = 0;
 	header->batch_new = 0;
-	header->loop_calls = 0;
 	for (size_t at = 0; at + 4 <= length; n++) {
 		uint32_t size;
 
@@ -247,12 +245,40 @@ int program_batch(const uint8_t *batch, size_t length)
 			coverage_clear();
 		header->batch_at = n;
 		program_run(batch + at, size);
-		calls += header->n_results;
-		header->loop_calls = calls;
+		header->loop_calls += header->n_results;
 		at += size;
 		header->batch_new = header->flags & CH_F_NEW && coverage_is_new();
-		if (header->batch_new || header->log_length || header->status)
+		*stopped = header->batch_new || header->log_length ||
+			   header->status;
+		if (*stopped)
 			break;
 	}
 	return 0;
+}
+
+/*
+ * Run a batch, and the next ones as long as they are there in time. The
+ * counters must be 0 before.
+ */
+int program_batches(size_t length)
+{
+	uint32_t done = 0;
+	bool stopped = false;
+
+	header->loop_calls = 0;
+	header->batches = 0;
+	for (;;) {
+		const uint8_t *half = channel + CH_BULK + done % 2 * CH_BATCH_SIZE;
+		int error = run_batch(half, length, &stopped);
+
+		if (error || stopped)
+			return error;
+		length = __atomic_exchange_n(&header->next_length, 0,
+					     __ATOMIC_ACQ_REL);
+		if (!length)
+			return 0;
+		coverage_keep();
+		coverage_clear();
+		__atomic_store_n(&header->batches, ++done, __ATOMIC_RELEASE);
+	}
 }

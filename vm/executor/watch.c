@@ -64,7 +64,8 @@ static void __attribute__((noreturn)) attend(uint32_t status, uint32_t call)
 /* A CH_EXEC has a time limit of its own. */
 static bool is_timed(uint32_t command)
 {
-	return command == CH_RUN || command == CH_LOOP || command == CH_BATCH;
+	return command == CH_RUN || command == CH_LOOP ||
+	       command == CH_BATCH || command == CH_SETTLE;
 }
 
 /* The threads that are making calls, as bits; the runner itself is 1. */
