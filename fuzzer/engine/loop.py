@@ -306,7 +306,9 @@ class Loop:
         if quiet:
             self.history.append(last)
             if known and not racing and self._by_coverage:
-                self._show_last()
+                # All of it is known. The guest has not been given the batch after the next yet,
+                # so these are still the counters of this one.
+                self.counters[:] = self.channel.last_counters(self._n_counters)
             return
         if (header.log_length or header.status) and self._examine(last):
             return
@@ -335,12 +337,6 @@ class Loop:
         made = min(max(made, 0), programs * MAX_CALLS)
         self._calls_counted += made
         self.statistics.counts.calls += made
-
-    def _show_last(self) -> None:
-        """Show libFuzzer what the last program of a batch covered, all of which is known."""
-        counters = self.channel.last_counters(self._n_counters)
-        if not self.channel.is_over(self._number + 1):
-            self.counters[:] = counters
 
     def account(self, programs: list[bytes]) -> None:
         """Take note of programs that ran; what measures the loop overrides it."""
