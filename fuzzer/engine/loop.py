@@ -21,10 +21,10 @@ from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import SLOW_WEIGHT, Parents
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
+from fuzzer.engine.stream import Stream
 from fuzzer.engine.supply import Made, Supply
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
-    MAX_CALLS,
     MAX_CONTEXTS,
     NO_BATCH,
     PATH_COUNTERS,
@@ -155,11 +155,9 @@ class Loop:
         self._races = Supply(self._make_race)
         # What libFuzzer is about to run: the end of a batch, or a program of its own.
         self._batch: list[Made] = []
-        # What the guest goes on with, if there is nothing to look at, and its number.
-        self._next: list[Made] = []
-        self._number = 0
+        # Whether the guest has begun with that batch by itself.
         self._begun = False
-        self._calls_counted = 0
+        self._stream = Stream(self.channel)
         self._found: deque[bytes] = deque()
         self._published = 0
         self._fuzzing = False
@@ -178,10 +176,8 @@ class Loop:
             self.statistics.counts.fuzzing = 1
             self.statistics.publish(self._covered)
         self._asked = data
-        if self._next:
-            # The guest has begun with it.
-            self._batch, self._next = self._next, []
-            self._number += 1
+        if self._stream.next:
+            self._batch = self._stream.advance()
             self._begun = True
             return self._batch[-1][0][:max_size]
         if not self._races_left:
@@ -249,7 +245,8 @@ class Loop:
                 while (program := self._hinting.wanted()) is not None:
                     self._compare(program)
             batch = batch or [(data[:PROGRAM_SIZE], _ALONE)]
-            self._post(batch)
+            self.channel.clear_counters(self._n_counters)
+            self._stream.begin(batch, until_new=not self._races_left)
         if asked is not None:
             self._go_on(batch, asked)
         self._finish_batch(batch, known=True, mutant=asked is not None)
@@ -257,27 +254,18 @@ class Loop:
             self._published = counts.programs
             self.statistics.publish(self._covered)
 
-    def _post(self, batch: list[Made]) -> None:
-        self._number = 0
-        self._calls_counted = 0
-        self.channel.clear_counters(self._n_counters)
-        self.channel.post_batch([program for program, _ in batch], until_new=not self._races_left)
-
     def _go_on(self, batch: list[Made], asked: bytes) -> None:
         """Leave the guest what to do when it is done with a batch, and make more."""
         self.prepare(asked)
         room = self.room() - len(batch)
         if room > 0 and batch[0][1] != _ALONE:
-            self._next = self._source.take(asked, room)
-            self.channel.post_next([program for program, _ in self._next], self._number + 1)
+            self._stream.follow(self._source.take(asked, room))
             self.prepare(asked)
 
     def _drain(self) -> None:
         """Let the guest end what it was given, if libFuzzer wants something else to run."""
-        while self._next:
-            batch, self._next = self._next, []
-            self._number += 1
-            self._finish_batch(batch, known=False, mutant=True)
+        while self._stream.next:
+            self._finish_batch(self._stream.advance(), known=False, mutant=True)
 
     def _finish_batch(self, batch: list[Made], *, known: bool, mutant: bool) -> None:
         """Await the programs that run, and look at what there is to look at.
@@ -285,8 +273,8 @@ class Loop:
         ``known``: libFuzzer knows of the last one, which may be a ``mutant``.
         """
         counts, header = self.statistics.counts, self.channel.header
-        answered = self.await_guest(self._number)
-        quiet = self.channel.is_over(self._number)
+        answered = self.await_guest(self._stream.number)
+        quiet = self._stream.is_over()
         at = len(batch) - 1 if quiet else min(header.batch_at, len(batch) - 1)
         programs = [program for program, _ in batch[: at + 1]]
         last = programs[-1]
@@ -296,12 +284,14 @@ class Loop:
             # Also one that crashes: a phase of races has to end.
             self._races_left -= at + 1
         if not quiet:
-            self._take_back(batch[at + 1 :], racing)
+            left = [*batch[at + 1 :], *self._stream.take_back()]
+            if not racing:
+                self._supply.put_back(left)
         if not answered and not quiet:
             self._lose(last)
             return
         counts.programs += at + 1
-        self._count_calls(len(batch) + len(self._next))
+        counts.calls += self._stream.calls(len(batch) + len(self._stream.next))
         self.account(programs)
         if quiet:
             self.history.append(last)
@@ -322,21 +312,6 @@ class Loop:
             self._note_earlier(last, new=bool(header.batch_new))
         if len(self.history) >= self.options.restore_every or self._restore_each:
             self._change_machine()
-
-    def _take_back(self, rest: list[Made], racing: bool) -> None:
-        """Have what did not run of a batch, and of the next one, run later."""
-        if not racing:
-            self._supply.put_back(self._next)
-            self._supply.put_back(rest)
-        self._next = []
-
-    def _count_calls(self, programs: int) -> None:
-        """Count the calls that the guest says it made since the last batch."""
-        # The guest wrote it: a driver's bug may have, too.
-        made = self.channel.header.loop_calls - self._calls_counted
-        made = min(max(made, 0), programs * MAX_CALLS)
-        self._calls_counted += made
-        self.statistics.counts.calls += made
 
     def account(self, programs: list[bytes]) -> None:
         """Take note of programs that ran; what measures the loop overrides it."""
