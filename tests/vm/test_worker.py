@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker on its own: what it keeps, and that it does the same each time."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fuzzer.campaign.seeds import load_seeds
+from fuzzer.crash.sighting import Spool
+from fuzzer.engine.loop import LoopOptions
+from fuzzer.engine.worker import WorkerTask
+from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.provision import Guest
+from fuzzer.program.mechanisms import ALL, Mechanisms
+from fuzzer.program.settlement import settlement_of
+from tests.vm.guests import GuestFactory
+
+pytestmark = pytest.mark.vm
+
+PROGRAMS = 4000
+
+
+@pytest.fixture(scope="module")
+def fast(guest: GuestFactory) -> Guest:
+    """Return a ``fast`` guest with the driver."""
+    return guest(Flavour.FAST)
+
+
+def work(guest: Guest, workdir: Path, mechanisms: Mechanisms = ALL) -> set[bytes]:
+    """Run a worker that changes its machine often; return the corpus that it leaves."""
+    corpus = workdir / "corpus"
+    corpus.mkdir(parents=True)
+    Spool(workdir).create()
+    for number, seed in enumerate(load_seeds(guest.target, None, 1)):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    options = LoopOptions(
+        workdir, "worker-0", 7, runs=PROGRAMS, restore_every=250, mechanisms=mechanisms
+    )
+    task = WorkerTask(guest, corpus, options, reload=False, parent=os.getpid())
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "fuzzer.engine.worker"],
+        input=pickle.dumps(task),
+        capture_output=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert not (workdir / "worker-0.error").exists()
+    return {path.read_bytes() for path in corpus.iterdir()}
+
+
+def test_programs_of_settled_machines_are_plain_programs_of_the_corpus(
+    fast: Guest, tmp_path: Path
+) -> None:
+    first = work(fast, tmp_path / "first")
+    assert sum(bool(settlement_of(program)) for program in first) >= 12
+    # Not a matter of time: not of when the host looks, and not of what it looks at.
+    assert work(fast, tmp_path / "second") == first
+
+
+def test_without_a_lifecycle_no_machine_is_settled(fast: Guest, tmp_path: Path) -> None:
+    corpus = work(fast, tmp_path, Mechanisms(lifecycle=False))
+    assert len(corpus) > 20
+    assert not any(map(settlement_of, corpus))
