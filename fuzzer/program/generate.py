@@ -90,11 +90,16 @@ class Generator:
         """Return one call; it may use strings of ``seen`` again."""
         return decode(self.chunk(seen))[0]
 
-    def wait(self) -> bytes | None:
-        """Return a call that sleeps, in the wire form; None if the target has no use for it."""
+    def wait(self, longest: int = 1) -> bytes | None:
+        """Return a call that sleeps, in the wire form; None if the target has no use for it.
+
+        Now and then it sleeps up to ``longest`` times as long as the description says.
+        """
         if not self._waits:
             return None
         milliseconds = self._waits[int(self._random() * len(self._waits))]
+        if longest > 1:
+            milliseconds = int(milliseconds * longest ** (self._random() ** 3))
         return _PACK(int(Op.SLEEP), 0, 0, 0, 0, milliseconds, 0)
 
     def dup(self) -> bytes:

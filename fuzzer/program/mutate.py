@@ -33,7 +33,7 @@ from fuzzer.target.target import Target
 _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
-_IOCTL, _OPEN, _LOAD = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD)
+_IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
 
 # How often an ioctl's buffer is given the size that its number tells.
 _FIT = 0.2
@@ -47,6 +47,8 @@ _WAIT = 0.5
 _LOOK = 0.5
 # How often one more program is appended to one that waits or loads the module.
 _FILL = 0.7
+# A wait is changed to one of the description's, seldom to one up to so many times as long.
+_LONG_WAIT = 24
 
 _NOTED = 256
 """Programs remembered for splicing."""
@@ -64,7 +66,7 @@ _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.IOCTL: (_CMD,),
     Op.POLL: (_CMD,),
     Op.MMAP: (_ARG, _CMD),
-    Op.SLEEP: (_ARG,),
+    Op.SLEEP: (),
     Op.UNLOAD: (),
     Op.LOAD: (),
     Op.DUP: (_CMD,),
@@ -373,6 +375,10 @@ class Mutator:
             chunks[index] = chunk[:1] + bytes((int(rand() * N_FILES),)) + chunk[2:]
             return
         op = chunk[0]
+        if op == _SLEEP:
+            # Any number would mean the longest sleep: as long as ten thousand calls.
+            chunks[index] = self._generator.wait(_LONG_WAIT) or chunk
+            return
         fields = (_ARG,) if op == _IOCTL and chunk[2] & FLAG_VALUE else _FIELDS[op]
         if not fields:
             self._change_payload(chunks, room)

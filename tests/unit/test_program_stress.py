@@ -136,6 +136,21 @@ def test_what_shows_some_time_after_loading_is_waited_for(tmp_path: Path) -> Non
     assert sum(program[-5:] == wanted for program in programs) >= 5
 
 
+def test_waits_stay_near_what_the_description_says() -> None:
+    pkv = load_target(project_root() / "module" / "pkv.yaml")
+    mutator = Mutator(pkv, random.Random(1), unchanged, min_calls=2, max_calls=2)
+    data = encode((Call(Op.SLEEP, arg=60), WRITE))
+    sleeps = [
+        call.arg
+        for _ in range(6000)
+        for call in decode(mutator.mutate(data, 4096))
+        if call.op is Op.SLEEP and call.arg != 60
+    ]
+    assert min(sleeps) == 5
+    assert 1000 < max(sleeps) <= 60 * 24
+    assert sum(sleeps) / len(sleeps) < 300
+
+
 def test_machines_are_settled_with_each_of_the_described_parameters() -> None:
     pkv = load_target(project_root() / "module" / "pkv.yaml")
     mutator = Mutator(pkv, random.Random(1), unchanged, max_calls=40)

@@ -113,25 +113,32 @@ static int64_t dup_file(int *file, uint32_t number)
 	return 0;
 }
 
-/* In slices, for the time limit is one of calls that do not return. */
+static int64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+/*
+ * In slices, for the time limit is one of calls that do not return. Slices
+ * that end at points in time would take twice as long where the clock moves
+ * by ticks.
+ */
 static int64_t sleep_ms(uint64_t ms)
 {
-	struct timespec end, next;
+	int64_t left, end;
 
-	clock_gettime(CLOCK_MONOTONIC, &next);
 	if (ms > W_MAX_SLEEP)
 		ms = W_MAX_SLEEP;
-	end.tv_nsec = next.tv_nsec + ms % 1000 * 1000000;
-	end.tv_sec = next.tv_sec + ms / 1000 + end.tv_nsec / 1000000000;
-	end.tv_nsec %= 1000000000;
-	while (next.tv_sec < end.tv_sec ||
-	       (next.tv_sec == end.tv_sec && next.tv_nsec < end.tv_nsec)) {
-		next.tv_nsec += SLEEP_SLICE_NS;
-		if (next.tv_nsec >= 1000000000) {
-			next.tv_nsec -= 1000000000;
-			next.tv_sec++;
-		}
-		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+	end = clock_ns() + ms * 1000000;
+	while ((left = end - clock_ns()) > 0) {
+		struct timespec slice = { .tv_nsec = SLEEP_SLICE_NS };
+
+		if (left < SLEEP_SLICE_NS)
+			slice.tv_nsec = left;
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &slice, NULL);
 		note_progress();
 	}
 	return 0;
