@@ -41,6 +41,7 @@ class Hinting:
         self._turn = False
         self._slow_turns = itertools.cycle(range(_SLOW_TURNS))
         self._able = True
+        self._unread: deque[tuple[bytes, Comparisons]] = deque()
 
     def want(self, program: bytes) -> None:
         """Have a program looked into."""
@@ -51,15 +52,28 @@ class Hinting:
         """Return a program to run with :meth:`Channel.post_comparing`, or None."""
         return self._wanted.popleft() if self._wanted else None
 
-    def learn(self, program: bytes, comparisons: Comparisons) -> set[int]:
-        """Make programs of what was compared when one ran; return the driver's ioctl numbers.
-
-        Those are what the number of an ioctl was compared with.
-        """
-        if not comparisons.able:
+    def note(self, program: bytes, comparisons: Comparisons) -> None:
+        """Keep what was compared when a program ran, for :meth:`learn`."""
+        if comparisons.able:
+            self._unread.append((program, comparisons))
+        else:
             self._able = False
             self._wanted.clear()
-            return set()
+
+    def learn(self) -> set[int]:
+        """Make programs of what :meth:`note` was told; return the driver's ioctl numbers.
+
+        Those are what the number of an ioctl was compared with. It takes
+        milliseconds, better while the guest has something to do.
+        """
+        found: set[int] = set()
+        while self._unread:
+            program, comparisons = self._unread.popleft()
+            self._make(program, comparisons)
+            found |= _numbers(program, comparisons)
+        return found
+
+    def _make(self, program: bytes, comparisons: Comparisons) -> None:
         hints = Hints(
             program,
             comparisons.found,
@@ -73,7 +87,6 @@ class Hinting:
             self._add(number, list(map(fitted, chunks)))
         for found in comparisons.found:
             self._fuzzer.note_comparison(found.a, found.b, found.size)
-        return _numbers(program, comparisons)
 
     def _add(self, rank: int, chunks: list[bytes]) -> None:
         made = b"".join(chunks)

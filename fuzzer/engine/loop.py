@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,6 +157,8 @@ class Loop:
         self._batch: list[Made] = []
         # Whether the guest has begun with that batch by itself.
         self._begun = False
+        # Batches until contexts that were found count.
+        self._equip_after = 0
         self._stream = Stream(self.channel)
         self._found: deque[bytes] = deque()
         self._published = 0
@@ -258,8 +260,10 @@ class Loop:
         """Leave the guest what to do when it is done with a batch, and make more."""
         self.prepare(asked)
         room = self.room() - len(batch)
-        if room > 0 and batch[0][1] != _ALONE:
+        if room > 0 and batch[0][1] != _ALONE and self._equip_after != 1:
             self._stream.follow(self._source.take(asked, room))
+        if batch[0][1] != _ALONE:
+            self._learn()
             self.prepare(asked)
 
     def _drain(self) -> None:
@@ -276,6 +280,10 @@ class Loop:
         answered = self.await_guest(self._stream.number)
         quiet = self._stream.is_over()
         at = len(batch) - 1 if quiet else min(header.batch_at, len(batch) - 1)
+        if self._equip_after:
+            self._equip_after -= 1
+            if not self._equip_after:
+                equip_contexts(self.channel, self._contexts)
         programs = [program for program, _ in batch[: at + 1]]
         last = programs[-1]
         racing = self._races_left > 0
@@ -411,14 +419,19 @@ class Loop:
             self._lose(program)
         elif not (header.log_length or header.status) or not self._examine(program):
             self.history.append(program)
-            found = self._hinting.learn(program, self.channel.comparisons())
-            self._add_contexts(found)
+            self._hinting.note(program, self.channel.comparisons())
 
-    def _add_contexts(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
+    def _learn(self) -> None:
+        """Make hints of what the driver compared, while the guest works."""
+        if self._hinting is None:
+            return
+        known = len(self._contexts)
+        for number in sorted(self._hinting.learn()):
             if number not in self._contexts and len(self._contexts) < MAX_CONTEXTS:
                 self._contexts.append(number)
-        equip_contexts(self.channel, self._contexts)
+        if len(self._contexts) > known:
+            # The next batch may have begun or not: what it covers must not depend on that.
+            self._equip_after = 2
 
     def prepare(self, asked: bytes) -> None:
         """Make programs while others run, to have them ready."""

@@ -248,7 +248,9 @@ class Channel:
         self._request = words[_REQUEST : _REQUEST + 1]
         self._done = words[_DONE : _DONE + 1]
         self._over = words[_BATCHES : _BATCHES + 1]
-        self._least_wait = 0.0
+        # For single programs and for batches, which take many times as long.
+        self._least_waits = [0.0, 0.0]
+        self._long = 0
         self._crowded = 0
         self._results = (RawResult * MAX_CALLS).from_buffer(self.map, RESULTS)
 
@@ -281,6 +283,7 @@ class Channel:
         """Start a program. The fast path of the fuzzing loop."""
         length = len(program)
         self.memory[PROGRAM : PROGRAM + length] = program
+        self._long = 0
         words = self._words
         words[_COMMAND] = _RUN
         words[_LENGTH] = length
@@ -300,6 +303,7 @@ class Channel:
             BadInputError: they do not fit the channel.
         """
         length = self._put_batch(programs, 0, BULK_SIZE)
+        self._long = len(programs) > 1
         words = self._words
         words[_FLAGS] = words[_FLAGS] & ~FLAG_NEW | (FLAG_NEW if until_new else 0)
         # Should the guest be gone already.
@@ -399,7 +403,7 @@ class Channel:
 
         That the next batch after the one of number ``batch`` was begun will do as well.
 
-        The first sleep is most of the least that recent waits took; further
+        The first sleep is most of the least that recent waits of its kind took; further
         ones are a small part of the time waited so far, and so add no more
         than that part to it.
 
@@ -418,7 +422,7 @@ class Channel:
             least, share = _SHORTEST_SLEEP, _SLEEP_SHARE
         now, sleep = time.monotonic, time.sleep
         start, waited = now(), 0.0
-        rest = self._least_wait * _FIRST_SLEEP
+        rest = self._least_waits[self._long] * _FIRST_SLEEP
         while done[0] != wanted and over[0] <= batch:
             if waited > timeout:
                 return False
@@ -428,7 +432,8 @@ class Channel:
             if waited - before - rest > _LATE:
                 self._crowded = _CROWDED_WAITS
             rest = waited * share
-        self._least_wait = min(waited, self._least_wait * _FORGET + _SHORTEST_SLEEP)
+        least_wait = self._least_waits[self._long] * _FORGET + _SHORTEST_SLEEP
+        self._least_waits[self._long] = min(waited, least_wait)
         return True
 
     @property
