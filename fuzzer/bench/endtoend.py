@@ -31,8 +31,9 @@ from fuzzer.program import batch
 
 # Programs in a window, to which a batch may add: at their greatest length they fit the channel.
 WINDOW = 900
-# Until the guest's code is translated and the seeds have run.
-WARM_UP = 2000
+# Until the guest's code is translated, and most of what is new at first has been found: looking
+# at that takes time, which a campaign spends once.
+WARM_UP = 20_000
 # Seconds between looks at a guest that runs alone.
 _LOOK = 0.0005
 

@@ -415,8 +415,9 @@ class Channel:
         for _ in range(_LOOKS):
             if done[0] == wanted or over[0] > batch:
                 return True
-        if self._crowded:
-            self._crowded -= 1
+        if self._crowded or self._words[_NEXT_LENGTH]:
+            # Or the guest has something to go on with: nobody waits for this.
+            self._crowded = max(0, self._crowded - 1)
             least, share = _CROWDED_SLEEP, _CROWDED_SHARE
         else:
             least, share = _SHORTEST_SLEEP, _SLEEP_SHARE
