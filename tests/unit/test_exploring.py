@@ -20,6 +20,7 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import CallResult, Command, Status
 from fuzzer.machine.machine import Run
+from fuzzer.paths import project_root
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.program import Call, Op, Program
 from fuzzer.program.wire import decode, encode
@@ -35,9 +36,15 @@ SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,
 class FakeMachine:
     """Has three allocations in each call; splats when it is told to."""
 
-    def __init__(self, ran: list[Program], splats: Callable[[Program], bool]) -> None:
+    def __init__(
+        self, ran: list[Program], splats: Callable[[Program], bool], settles: bool = True
+    ) -> None:
         self._ran, self._splats = ran, splats
         self.channel = self
+        self.header = self
+        self.settled = False
+        self._settles = settles
+        self.settlement = b""
         self._results: list[CallResult] = []
 
     def run(self, program: bytes, timeout: float) -> Run:
@@ -45,6 +52,10 @@ class FakeMachine:
         self._ran.append(calls)
         self._results = [CallResult(0, 0, b"", 0, 1 <= call.fault <= 3) for call in calls]
         return Run(Status.OK, [], 0, SPLAT if self._splats(calls) else b"", 0)
+
+    def settle(self, calls: bytes) -> Run:
+        self.settlement, self.settled = calls, self._settles
+        return Run(Status.OK, [], 0, b"", 0)
 
     def results(self) -> list[CallResult]:
         return self._results
@@ -79,14 +90,19 @@ class FakeSetups:
         self.leaky: Call | None = None
         self.tells_which = False
         self.looks = 0
+        self.settles = True
+        self.made: list[FakeMachine] = []
         self.plain = self._guest(self.ran, splats)
         self.racing = self._guest(self.raced, splats)
         self.leaking = self._guest([], splats)
 
     def _guest(self, ran: list[Program], splats: Callable[[Program], bool]) -> Any:
+        setups = self
+
         class Guest:
             def restore(self) -> FakeMachine:
-                return FakeMachine(ran, splats)
+                setups.made.append(FakeMachine(ran, splats, setups.settles))
+                return setups.made[-1]
 
         return Guest()
 
@@ -251,3 +267,60 @@ def test_leaks_are_looked_for_in_a_share_of_the_time(monkeypatch: pytest.MonkeyP
         work.step()
     # A tenth of a second and the one that was under way.
     assert 1 <= setups.looks <= 4
+
+
+PKV = load_target(project_root() / "module" / "pkv.yaml")
+LIFECYCLE = dataclasses.replace(NOTHING, lifecycle=True)
+
+
+def settling(setups: FakeSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
+    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append)
+    work.note(encode((WRITE, READ)))
+    return work
+
+
+def test_some_machines_are_settled_and_all_of_their_programs_begin_so() -> None:
+    setups = FakeSetups()
+    work = settling(setups, LIFECYCLE, [])
+    for _ in range(6):
+        assert work.step()
+    settlements = {machine.settlement for machine in setups.made} - {b""}
+    assert settlements
+    begun = [decode(calls) for calls in settlements]
+    assert any(program[: len(first)] == first for program in setups.ran for first in begun)
+    assert {call.op for first in begun for call in first} == {Op.CLOSE, Op.UNLOAD, Op.LOAD, Op.OPEN}
+
+
+def test_what_splats_on_a_settled_machine_is_a_whole_program() -> None:
+    setups = FakeSetups(lambda program: program[:3] == decode(setups.made[-1].settlement)[:3] != ())
+    sighted: list[Sighting] = []
+    work = settling(setups, LIFECYCLE, sighted)
+    for _ in range(6):
+        work.step()
+    assert sighted
+    assert all(decode(each.program)[1].op is Op.UNLOAD for each in sighted)
+
+
+def test_parameters_that_do_not_load_settle_nothing() -> None:
+    setups = FakeSetups()
+    setups.settles = False
+    work = settling(setups, dataclasses.replace(LIFECYCLE, races=True), [])
+    for _ in range(8):
+        work.step()
+    assert not any(
+        program[:4] == decode(machine.settlement)
+        for program in setups.raced
+        for machine in setups.made
+        if machine.settlement
+    )
+
+
+def test_races_are_on_settled_machines_as_well() -> None:
+    setups = FakeSetups()
+    work = settling(setups, dataclasses.replace(NOTHING, races=True, lifecycle=True), [])
+    for _ in range(60):
+        work.step()
+        work.drop_machines()
+    first = {program[1].op for program in setups.raced if len(program) > 1}
+    assert Op.UNLOAD in first
+    assert first - {Op.UNLOAD}

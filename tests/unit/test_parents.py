@@ -99,3 +99,21 @@ def test_any_is_a_program_of_the_corpus_and_seldom_a_slow_one() -> None:
     parents.note(SHORT)
     chosen = [parents.any() for _ in range(2000)]
     assert 0 < chosen.count(RELOAD) < 100
+
+
+def test_where_the_machine_is_settled_what_was_found_on_such_a_one_is_quick() -> None:
+    parents = Parents(random.Random(1))
+    settled = RELOAD + SHORT
+    for program in (OTHER, settled):
+        parents.note(program)
+    # It loads the module, for which there is no time yet.
+    assert parents.choose(settled).program == OTHER
+    parents.settle(RELOAD)
+    chosen = [parents.choose(OTHER).program for _ in range(1000)]
+    assert 200 < chosen.count(settled) < 400
+    later = RELOAD + OTHER
+    parents.note(later)
+    assert later in {parents.choose(OTHER).program for _ in range(100)}
+    assert later in {parents.any() for _ in range(100)}
+    parents.settle(b"")
+    assert parents.choose(settled).program == OTHER

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches that follow each other, in a channel whose guest is the test itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fuzzer.engine.stream import Stream
+from fuzzer.errors import BadInputError
+from fuzzer.machine import channel
+from fuzzer.machine.channel import Channel
+from fuzzer.program.batch import pack
+
+FIRST, SECOND, THIRD = [(b"a", 1.0), (b"bb", 1.0)], [(b"ccc", 1.0)], [(b"d", 1.0)]
+
+
+@pytest.fixture
+def link() -> Iterator[Channel]:
+    """Return a channel without a guest."""
+    made = Channel()
+    yield made
+    made.close()
+
+
+def at(link: Channel, half: int, length: int) -> bytes:
+    start = channel.BULK + half * channel.BATCH_SIZE
+    return bytes(link.memory[start : start + length])
+
+
+def take_next(link: Channel) -> None:
+    """Do as the guest does when nothing is to be looked at, and there is a next batch."""
+    assert link.header.next_length
+    link.header.next_length = 0
+    link.header.batches += 1
+
+
+def test_the_next_batch_is_left_in_the_other_half(link: Channel) -> None:
+    stream = Stream(link)
+    stream.begin(FIRST, until_new=True)
+    assert link.header.flags & channel.FLAG_NEW
+    first, second, third = (pack([p for p, _ in each]) for each in (FIRST, SECOND, THIRD))
+    assert (link.header.command, link.header.length) == (channel.Command.BATCH, len(first))
+    stream.follow(SECOND)
+    assert at(link, 0, len(first)) == first
+    assert at(link, 1, len(second)) == second
+    assert link.header.next_length == len(second)
+    take_next(link)
+    assert stream.is_over()
+    assert stream.advance() == SECOND
+    assert not stream.is_over()
+    stream.follow(THIRD)
+    assert at(link, 0, len(third)) == third
+
+
+def test_what_the_guest_did_not_begin_is_taken_back(link: Channel) -> None:
+    stream = Stream(link)
+    stream.begin(FIRST, until_new=False)
+    stream.follow(SECOND)
+    link.header.done_seq = link.header.req_seq
+    assert not stream.is_over()
+    assert stream.take_back() == SECOND
+    assert stream.take_back() == []
+    # The next request does not begin with it, nor with numbers of the one before.
+    link.header.batches = 7
+    stream.begin(THIRD, until_new=False)
+    assert (link.header.next_length, link.header.batches) == (0, 0)
+    assert not stream.is_over()
+
+
+def test_calls_are_those_since_the_last_look_and_not_what_a_bug_wrote(link: Channel) -> None:
+    stream = Stream(link)
+    stream.begin(FIRST, until_new=False)
+    link.header.loop_calls = 5
+    assert stream.calls(2) == 5
+    link.header.loop_calls = 9
+    assert stream.calls(2) == 4
+    link.header.loop_calls = 1 << 60
+    assert stream.calls(2) == 2 * channel.MAX_CALLS
+    link.header.loop_calls = 0
+    assert stream.calls(2) == 0
+
+
+def test_waiting_ends_with_a_batch_or_with_the_answer(link: Channel) -> None:
+    stream = Stream(link)
+    stream.begin(FIRST, until_new=False)
+    stream.follow(SECOND)
+    assert not link.wait(0.01, batch=0)
+    take_next(link)
+    assert link.wait(0.01, batch=0)
+    assert not link.wait(0.01, batch=1)
+    assert not link.wait(0.01)
+    link.header.done_seq = link.header.req_seq
+    assert link.wait(0.01, batch=1)
+    assert link.wait(0.01)
+
+
+def test_what_does_not_fit_is_refused(link: Channel) -> None:
+    long = bytes(channel.BATCH_SIZE)
+    link.post_batch([long])
+    with pytest.raises(BadInputError, match="at most 4194304 fit"):
+        link.post_next([long], 1)
+    assert link.header.next_length == 0
