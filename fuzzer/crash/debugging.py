@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.crash.exact import post_exact
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.judge import outcome_of, run_program
 from fuzzer.crash.setups import Place
 from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import read_functions
 from fuzzer.machine.gdbstub import Stub, gdb_symbols
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
+from fuzzer.program.settlement import settlement_of
 from fuzzer.splat.frames import plain_name
 
 _SOCKET, _SCRIPT = "gdb.sock", "commands"
@@ -83,14 +84,31 @@ def _restored(place: Place, history: Sequence[bytes], program: bytes) -> Iterato
         ) as machine:
             yield machine
         return
-    with place.guest.restore() as machine:
-        for number, earlier in enumerate(history):
-            if splat := run_program(machine, earlier, late=False).splat:
-                raise BadInputError(
-                    f"program {number + 1} of the {len(history)} before it already has the "
-                    f"kernel complain: {splat.title}. Give gdb that one, as a .prog file"
-                )
+    # Where a program's first calls load the module, gdb is to know where that is.
+    settles = settlement_of(program)
+    with contextlib.ExitStack() as stack:
+        machine = stack.enter_context(place.guest.restore())
+        _run_before(machine, history)
+        if settles and not _settle(machine, settles):
+            stack.close()
+            machine = stack.enter_context(place.guest.restore())
+            _run_before(machine, history)
         yield machine
+
+
+def _run_before(machine: Machine, history: Sequence[bytes]) -> None:
+    for number, earlier in enumerate(history):
+        if splat := run_program(machine, earlier, late=False).splat:
+            raise BadInputError(
+                f"program {number + 1} of the {len(history)} before it already has the "
+                f"kernel complain: {splat.title}. Give gdb that one, as a .prog file"
+            )
+
+
+def _settle(machine: Machine, calls: bytes) -> bool:
+    """Have the module loaded as a program's first calls do; False where they are what crashes."""
+    outcome = outcome_of(machine, lambda: machine.settle(calls), late=False)
+    return outcome.splat is None and bool(machine.channel.header.settled)
 
 
 def _post(machine: Machine, program: bytes, tries: int) -> None:

@@ -50,6 +50,32 @@ def test_what_is_to_run_before_a_program_has_run_when_gdb_comes(
     assert not session.machine.qemu.is_running()
 
 
+LOADING = 'close(f0)\nunload()\nload("lock=rcu")\nopen(f0)\n'
+
+
+def test_gdb_knows_the_module_that_a_programs_first_calls_load(
+    guest: GuestFactory, tmp_path: Path
+) -> None:
+    place = Place(guest(Flavour.FULL))
+    target = place.guest.target
+    program = wire(f'{LOADING}write(f0, "a=1\\n")\n{READ}', target)
+    with debugged(place, (), program, "pkv_store_last", tmp_path) as session:
+        assert session.machine.channel.header.settled
+        said = ask(session.script, "backtrace 3")
+        assert "Breakpoint 1, pkv_store_last (" in said
+        assert "pkv_store.c:" in said
+
+
+def test_calls_that_do_not_load_it_are_part_of_what_gdb_sees(
+    guest: GuestFactory, tmp_path: Path
+) -> None:
+    place = Place(guest(Flavour.FULL))
+    program = wire(LOADING.replace("rcu", "none") + READ, place.guest.target)
+    with debugged(place, (), program, "param_set_charp", tmp_path) as session:
+        assert not session.machine.channel.header.settled
+        assert "Breakpoint 1" in ask(session.script, "backtrace 1")
+
+
 def test_a_program_with_a_schedule_stops_too(
     fast_kernel: Kernel, pkv_target: Target, tmp_path: Path
 ) -> None:
