@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from fuzzer.crash.judge import run_history
 from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.machine import Machine
+from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
-from fuzzer.program.text import parse_program
-from fuzzer.program.wire import encode
-from tests.vm.guests import GuestFactory, returned, run
+from tests.vm.guests import GuestFactory, returned, run, wire
 
 pytestmark = pytest.mark.vm
 
@@ -31,7 +30,7 @@ def fast(guest: GuestFactory) -> Guest:
 
 
 def settle(machine: Machine, guest: Guest, text: str) -> bool:
-    machine.settle(encode(parse_program(text, guest.target, "test")))
+    machine.settle(wire(text, guest.target))
     return bool(machine.channel.header.settled)
 
 
@@ -105,3 +104,25 @@ def test_coverage_is_what_comes_after(fast: Guest) -> None:
     sections = {fast.blocks[index].section for index in whole - after}
     assert ".exit.text" in sections
     assert all(fast.blocks[index].section == ".text" for index in after)
+
+
+def test_a_history_that_was_run_on_a_settled_machine_is_run_on_one_again(
+    fast: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[bytes] = []
+    settle = Machine.settle
+
+    def counted(machine: Machine, calls: bytes, timeout: float = 10.0) -> Run:
+        settled.append(calls)
+        return settle(machine, calls, timeout)
+
+    monkeypatch.setattr(Machine, "settle", counted)
+    target = fast.target
+    programs = [wire(f"{LOADING}read(f0, {count})\n", target) for count in range(4)]
+    outcome, number = run_history(fast, programs[:3], programs[3])
+    assert (outcome.splat, number) == (None, 3)
+    assert settled == [wire(LOADING, target)]
+    # Alone, or among others, it makes these calls itself.
+    run_history(fast, [], programs[3])
+    run_history(fast, [*programs[:2], wire("read(f0, 1)\n", target)], programs[3])
+    assert len(settled) == 1
