@@ -142,11 +142,11 @@ def run_history(
     The last is run up to ``tries`` times. Returns the outcome and the index
     of what splatted, ``len(history)`` for ``program`` itself. If all begin by
     loading the module in the same way, the machine is settled first, as the
-    one was that they come from.
+    one was that they come from: they load it once and not each time.
     """
     before = b""
     with guest.restore() as machine:
-        if history and (calls := shared_settlement([*history, program])):
+        if (history or tries > 1) and (calls := shared_settlement([*history, program])):
             outcome = outcome_of(machine, lambda: machine.settle(calls), late=False)
             if outcome.splat:
                 return outcome, 0

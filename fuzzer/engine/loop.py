@@ -53,7 +53,7 @@ KEEP_SIGHTINGS = 3
 _RACES = 400
 # So many of the machines for serial programs and for races have the module loaded with other
 # parameters of the description from the start; a program that did it alone would be a slow one.
-_SETTLED, _SETTLED_RACES = 0.3, 0.5
+_SETTLED, _SETTLED_RACES = 0.3, 0.6
 _WITHOUT_END = 1 << 60
 # The cost of a program that did not come from a supply.
 _ALONE = -1.0
@@ -163,9 +163,9 @@ class Loop:
         self._found: deque[bytes] = deque()
         self._published = 0
         self._fuzzing = False
-        # With a reset by calls, a program more costs little.
         self._settles = options.settles and mechanisms.lifecycle
         self._settled = b""
+        # With a reset by calls, a program more costs little.
         self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
         self._patience = 2 * guest.target.call_timeout_ms / 1000 + _SILENCE
@@ -208,7 +208,8 @@ class Loop:
         mutator, settled = self._mutator, self._settled
         longest = _LONGEST - len(settled)
         if self._by_coverage:
-            made = self._reserve.take(self._parents.total)
+            # What the reserve has is to run as it is.
+            made = None if settled else self._reserve.take(self._parents.total)
             if made is None and self._hinting:
                 made = self._hinting.take(self._parents)
             if made is not None and len(made) <= longest:

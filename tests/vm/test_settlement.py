@@ -122,7 +122,9 @@ def test_a_history_that_was_run_on_a_settled_machine_is_run_on_one_again(
     outcome, number = run_history(fast, programs[:3], programs[3])
     assert (outcome.splat, number) == (None, 3)
     assert settled == [wire(LOADING, target)]
-    # Alone, or among others, it makes these calls itself.
+    run_history(fast, [], programs[3], tries=3)
+    assert settled == [wire(LOADING, target)] * 2
+    # Alone and once, or among others, it makes these calls itself.
     run_history(fast, [], programs[3])
     run_history(fast, [*programs[:2], wire("read(f0, 1)\n", target)], programs[3])
-    assert len(settled) == 1
+    assert len(settled) == 2
