@@ -25,6 +25,7 @@ from fuzzer.crash.trials import (
     FreshTrials,
     Match,
     ReusingTrials,
+    Search,
     Shown,
     Trials,
     matches,
@@ -43,6 +44,8 @@ LIMIT = 600.0
 
 # A crash that happens less often than once in so many runs is left as it is.
 _RAREST_RACE, _RAREST = 3000, 30
+# Of the time, so much at most to measure how often a crash happens.
+_MEASURING = 0.5
 # The last word on a rate errs less often than a step.
 _FINAL_ERROR = 0.005
 
@@ -160,7 +163,9 @@ class Minimizer:
                 yield from self._reduce_certain(start, shown[0])
                 return
             sample, most = single_sample(self._observe), _RAREST
-        rate = yield from measure(sample, self._match, start, most)
+        rate = yield from measure(
+            sample, self._match, start, most, lambda: self.seconds < _MEASURING * self._limit
+        )
         if rate.hits:
             yield from self._reduce_rare(start, sample, rate)
 
@@ -216,12 +221,15 @@ class Minimizer:
         self._use(final)
         # Where time is over there is none for the steps between, either.
         steps = self._trail if self._is_complete else [self._trail[0], *self._trail[1:][-1:]]
+        # As long again to see whether it holds.
+        end = self.seconds + self._limit
         for step in reversed(steps):
             yield
-            if step.reproducer == start or (yield from final.first([step.reproducer])):
+            test = final.first([step.reproducer])
+            if step.reproducer == start or (yield from self._until(end, test)):
                 hits, runs, shown = 0, 0, step
-                # It has to be seen there as well, however long that takes.
-                while runs < VERIFY_RUNS or (not hits and runs < _RAREST):
+                # It has to be seen there as well.
+                while runs < VERIFY_RUNS or (not hits and runs < _RAREST and self.seconds < end):
                     outcome = observed(self._observe, step.reproducer)
                     if outcome.splat is not None and self._match(outcome.splat):
                         hits += 1
@@ -246,20 +254,23 @@ class Minimizer:
         except StopIteration:
             self._is_complete = True
 
-    def _first(self, batch: Sequence[Reproducer]) -> Generator[None, None, int | None]:
-        """Return the number of the first of a batch that shows the crash, None if none does."""
-        trials = self._trials
-        assert trials is not None
-        search = trials.first(batch)
+    def _until(self, end: float, search: Search) -> Search:
+        """Search until a time; what is not found by then is not."""
         try:
             while True:
                 next(search)
                 yield
-                if self.seconds >= self._limit:
+                if self.seconds >= end:
                     search.close()
                     return None
-        except StopIteration as end:
-            shown: Shown | None = end.value
+        except StopIteration as found:
+            shown: Shown | None = found.value
+            return shown
+
+    def _first(self, batch: Sequence[Reproducer]) -> Generator[None, None, int | None]:
+        """Return the number of the first of a batch that shows the crash, None if none does."""
+        assert self._trials is not None
+        shown = yield from self._until(self._limit, self._trials.first(batch))
         if shown:
             self._trail.append(_Step(shown.reproducer, shown.splat))
         yield

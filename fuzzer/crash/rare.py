@@ -7,21 +7,25 @@ test tells its rate from one that is worse; how often follows from the rate.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import TypeAlias
 
-from fuzzer.crash.judge import Observer, run_program
+from fuzzer.crash.judge import Observer, outcome_of, run_program
 from fuzzer.crash.rate import Comparison, Rate
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
 from fuzzer.machine.provision import Guest
+from fuzzer.program.settlement import shared_settlement
 from fuzzer.splat.find import Splat
 
 ERROR = 0.02
 """How probable it is that a step is accepted, or rejected, by luck."""
 
-# Runs on one machine, and runs after which a reproducer that shows nothing is given up.
-_RACE_RUNS = 200
+# Runs on one machine, or as many as there are in so many seconds, and runs after which a
+# reproducer that shows nothing is given up.
+_RACE_RUNS, _RACE_SECONDS = 200, 2.0
 _MOST_RUNS = 20_000
 # A rate is measured until the crash was seen so often.
 _BASELINE_HITS = 8
@@ -32,17 +36,26 @@ it and the number of runs."""
 
 
 def racing_sample(guest: Guest) -> Sample:
-    """Return how to run programs with threads, many times on a machine."""
+    """Return how to run programs with threads, many times on a machine.
+
+    If they begin by loading the module, it is settled by that.
+    """
 
     def sample(reproducer: Reproducer) -> tuple[Splat | None, int]:
         with guest.restore() as machine:
+            if calls := shared_settlement([*reproducer.history, reproducer.program]):
+                outcome = outcome_of(machine, partial(machine.settle, calls), late=False)
+                if outcome.splat:
+                    return None, 1
             for earlier in reproducer.history:
                 if run_program(machine, earlier, late=False).splat:
                     return None, 1
-            for number in range(1, _RACE_RUNS):
+            number, end = 1, time.monotonic() + _RACE_SECONDS
+            while number < _RACE_RUNS and time.monotonic() < end:
                 if splat := run_program(machine, reproducer.program, late=False).splat:
                     return splat, number
-            return run_program(machine, reproducer.program).splat, _RACE_RUNS
+                number += 1
+            return run_program(machine, reproducer.program).splat, number
 
     return sample
 
@@ -53,11 +66,15 @@ def single_sample(observe: Observer) -> Sample:
 
 
 def measure(
-    sample: Sample, match: Match, reproducer: Reproducer, most_runs: int
+    sample: Sample,
+    match: Match,
+    reproducer: Reproducer,
+    most_runs: int,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Generator[None, None, Rate]:
     """Return how often a reproducer shows the crash; yields between machines."""
     hits = runs = 0
-    while hits < _BASELINE_HITS and runs < most_runs:
+    while hits < _BASELINE_HITS and runs < most_runs and has_time():
         splat, count = sample(reproducer)
         hits += splat is not None and match(splat)
         runs += count

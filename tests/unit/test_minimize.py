@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from fuzzer.crash.minimize import Minimized, Minimizer
-from fuzzer.crash.rare import RateTrials
+from fuzzer.crash.rare import RateTrials, measure
 from fuzzer.crash.rate import Rate
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
@@ -253,6 +253,34 @@ def test_a_trial_takes_as_many_runs_as_the_rate_asks_for() -> None:
     assert runs_for(0.9, 0.9) <= 10
     assert runs_for(0.9, 0.0) <= 3
     assert 100 <= runs_for(0.01, 0.0) <= 1000
+
+
+def measured(has_time: Callable[[], bool]) -> Rate:
+    search = measure(lambda each: (None, 10), matches(BUG), Reproducer(b""), 1000, has_time)
+    try:
+        while True:
+            next(search)
+    except StopIteration as end:
+        rate: Rate = end.value
+        return rate
+
+
+def test_a_rate_is_measured_no_longer_than_there_is_time() -> None:
+    assert measured(lambda: True) == Rate(0, 1000)
+    left = iter([True, True, False])
+    assert measured(lambda: next(left)) == Rate(0, 20)
+
+
+def test_time_that_is_over_ends_what_is_left_to_verify() -> None:
+    shows = racing(
+        lambda calls: 0.2 if in_order(calls, Op.WRITE, Op.READ) else 0.0, random.Random(1)
+    )
+    guest = FakeGuest(shows)
+    setups = Setups(cast(Any, guest), lambda hardware, arguments: cast(Any, guest))
+    start = Reproducer(encode((SEEK, WRITE, SEEK, READ)))
+    work = Minimizer(setups, TARGET, start, BUG, cores=2, limit=0.0)
+    assert work.run() is None
+    assert len(guest.machines) < 20
 
 
 def test_outcomes_of_the_history_are_not_the_programs() -> None:
