@@ -23,6 +23,9 @@ from fuzzer.target.layout import Member, MemberKind, StructLayout
 _UNSPECIFIED = 0.3
 """How often a member that the description does not mention is not zero."""
 
+_FOREIGN = 0.05
+"""How often a string is one of any pool: what is right elsewhere may not be expected here."""
+
 
 class _State:
     """A payload in the making; ``lengths`` are those of each member's content, by index."""
@@ -113,11 +116,14 @@ class StructMaker:
     def _bytes(self, index: int, member: Member, field: Field | None) -> _Setter:
         rand = self._random
         offset, size, flexible = member.offset, member.size, member.count == 0
+        strings = self._any_string or (b"\1", b"\xff")
         if isinstance(field, PoolField):
-            choose = self._pools[field.pool]
+            own = self._pools[field.pool]
             present = 1.0
+
+            def choose(seen: Seen) -> bytes:
+                return own(seen) if rand() > _FOREIGN else strings[int(rand() * len(strings))]
         else:
-            strings = self._any_string or (b"\1", b"\xff")
             present = _UNSPECIFIED
 
             def choose(seen: Seen) -> bytes:

@@ -76,6 +76,8 @@ def test_most_struct_ioctls_are_as_described(calls: list[Call]) -> None:
     assert any(len(call.data) < 20 and not call.flags for call in deletes), "none is cut"
     lengths = {int.from_bytes(call.data[:4], "little") for call in deletes}
     assert max(lengths) > 16, "no length lies"
+    others = {value for value in VALUES if value and value not in KEYS}
+    assert others & {call.data[4:20].rstrip(b"\0") for call in deletes}, "none is of another pool"
 
 
 def test_pointers_lead_to_a_buffer_whose_length_is_told(calls: list[Call]) -> None:
