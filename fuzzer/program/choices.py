@@ -20,8 +20,8 @@ _REUSE = 0.5
 _CHANGE = 0.03
 _LONGEST = 4096
 _KERNEL_ADDRESS = 0xFFFF888000000000
-# Structs whose count may overflow have a size of 4 to 128 bytes, in steps of 4.
-_ALIGNMENT, _SIZES = 4, 32
+# Sizes of structs whose count may overflow: most are small and hold a pointer or the like.
+_SIZES = (*range(8, 72, 8), *range(8, 72, 8), *range(4, 132, 4))
 
 
 def _interesting() -> tuple[int, ...]:
@@ -43,14 +43,14 @@ def integer_chooser(rng: random.Random) -> Callable[[], int]:
     Some are the least counts whose product with a small struct's size does not
     fit 32 bits, and then is small.
     """
-    rand, bits, count = rng.random, rng.getrandbits, len(INTERESTING)
+    rand, bits, count, n_sizes = rng.random, rng.getrandbits, len(INTERESTING), len(_SIZES)
 
     def choose() -> int:
         kind = rand()
-        if kind < 0.8:
+        if kind < 0.75:
             return INTERESTING[int(rand() * count)]
-        if kind < 0.84:
-            return 0xFFFFFFFF // (_ALIGNMENT * (1 + int(rand() * _SIZES))) + 1
+        if kind < 0.85:
+            return 0xFFFFFFFF // _SIZES[int(rand() * n_sizes)] + 1
         return bits(8 if kind < 0.92 else 64)
 
     return choose

@@ -23,6 +23,9 @@ from fuzzer.target.layout import Member, MemberKind, StructLayout
 _UNSPECIFIED = 0.3
 """How often a member that the description does not mention is not zero."""
 
+_OUT_OF_RANGE = 0.05
+"""How often a number is not in the range that the description has for it."""
+
 _FOREIGN = 0.05
 """How often a string is one of any pool: what is right elsewhere may not be expected here."""
 
@@ -175,6 +178,8 @@ class StructMaker:
 
             def put_range(state: _State, seen: Seen) -> None:
                 value = low + min(int(rand() * span), span - 1)
+                if rand() < _OUT_OF_RANGE:
+                    value = choose()
                 state.data[start:end] = (value & mask).to_bytes(size, "little")
 
             return put_range
