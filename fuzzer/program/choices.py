@@ -21,7 +21,7 @@ _CHANGE = 0.03
 _LONGEST = 4096
 _KERNEL_ADDRESS = 0xFFFF888000000000
 # Sizes of structs whose count may overflow: most are small and hold a pointer or the like.
-_SIZES = (*range(8, 72, 8), *range(8, 72, 8), *range(4, 132, 4))
+_SIZES: tuple[int, ...] = (*range(8, 72, 8), *range(8, 72, 8), *range(4, 132, 4))
 
 
 def _interesting() -> tuple[int, ...]:
