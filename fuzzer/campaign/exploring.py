@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the judge does while nothing waits: the corpus under other conditions, on ``full``.
 
-In turn: every allocation and user copy of a corpus program fails, one after
+First of all, what was sighted with a failing allocation and did not reproduce
+is tried with others failing: kernels do not make the same ones. Then in turn:
+every allocation and user copy of a corpus program fails, one after
 the other; corpus programs are mutated, for bugs that only ``full`` can see
 need not come with new coverage; parts of them run at the same time; and
 programs run on a guest that looks for lost memory.
@@ -34,6 +36,8 @@ NAME = "explorer"
 _SLICE = 0.5
 # Allocations and copies of a call that fail in turn. Loading a module has many.
 _MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
+# Calls that are to fail elsewhere; older ones give way.
+_MOST_RETUNING = 8
 # Neighbours among those of a load mostly belong to the same step of it.
 _STRIDES = (16, 4, 1)
 # A machine is replaced after so many programs, which bounds a crash's history.
@@ -81,6 +85,7 @@ class Explorer:
         self._sweeps: deque[Iterator[bool]] = deque()
         self._load_sweeps: deque[Iterator[bool]] = deque()
         self._failed_loads: set[bytes] = set()
+        self._retuning: deque[Iterator[bool]] = deque(maxlen=_MOST_RETUNING)
         self._to_leak: deque[bytes] = deque()
         self._begun = time.monotonic()
         self._leaks_at = self._begun + 3 * _LEAK_PAUSE
@@ -124,8 +129,18 @@ class Explorer:
             self._sweeps.appendleft(self._fail_all(program))
         self._to_leak.append(program)
 
+    def retune(self, program: bytes) -> None:
+        """Look for the allocation or copy that fails in a program which did not reproduce."""
+        if not self._mechanisms.faults or is_parallel(chunks := split(program)):
+            return
+        for index, chunk in enumerate(chunks):
+            if can_fail(chunk) and fault_of(chunk):
+                self._retuning.append(self._fail_near(chunks, index))
+
     def step(self) -> bool:
         """Do a piece of work; tell whether there was any."""
+        if self._retuning:
+            return self._sweep(self._retuning)
         return any(next(self._work)() for _ in range(self._n_work))
 
     def close(self) -> None:
@@ -246,12 +261,32 @@ class Explorer:
                 yield True
                 if outcome.splat:
                     continue
-                results = self._benches["plain"].machine().channel.results()
-                if index >= len(results) or not results[index].faulted:
+                if not self._has_failed(index):
                     last = nth - 1
                     break
             if is_load:
                 yield False
+
+    def _fail_near(self, chunks: list[bytes], index: int) -> Iterator[bool]:
+        """Have one call fail elsewhere, the nearest first, until there is a splat."""
+        chunk = chunks[index]
+        asked = fault_of(chunk)
+        last = _MAX_LOAD_FAULTS if chunk[0] == _LOAD else _MAX_FAULTS
+        for nth in sorted(range(1, last + 1), key=lambda nth: abs(nth - asked)):
+            if nth > last:
+                continue
+            failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
+            outcome = self._run("plain", b"".join(failing))
+            yield True
+            if outcome.splat:
+                return
+            if not self._has_failed(index):
+                last = nth - 1
+
+    def _has_failed(self, index: int) -> bool:
+        """Tell whether the fault took place that a call of the last program asked for."""
+        results = self._benches["plain"].machine().channel.results()
+        return index < len(results) and results[index].faulted
 
     def _racing(self) -> bool:
         """Run corpus programs with a part of them on several threads, a few times each."""

@@ -168,6 +168,8 @@ class JudgeProcess:
         runs = 1 if known and known.reproduced else VERIFY_RUNS
         judgement = judge(self._setups.observe(sighting.kind), sighting, runs)
         self.store(sighting, judgement)
+        if not judgement.reproduced:
+            self._explorer.retune(sighting.program)
         # One that was met aside has none: two that show by turns would never end.
         for other in judgement.others if sighting.origin != ASIDE else ():
             self._report(other)

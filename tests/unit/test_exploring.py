@@ -269,6 +269,35 @@ def test_leaks_are_looked_for_in_a_share_of_the_time(monkeypatch: pytest.MonkeyP
     assert 1 <= setups.looks <= 4
 
 
+def test_what_did_not_reproduce_is_tried_with_other_faults_the_nearest_first() -> None:
+    setups = FakeSetups(lambda program: any(call.fault == 1 for call in program))
+    sighted: list[Sighting] = []
+    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), sighted)
+    work.retune(encode((WRITE, dataclasses.replace(READ, fault=2))))
+    while work.step():
+        pass
+    # The fourth allocation is one too many, and so are those after it.
+    assert [program[1].fault for program in setups.ran][:2] == [2, 1]
+    assert [decode(each.program)[1].fault for each in sighted] == [1]
+    setups.ran.clear()
+    work.retune(encode((WRITE, dataclasses.replace(READ, fault=9))))
+    while work.step():
+        pass
+    assert [program[1].fault for program in setups.ran][:3] == [9, 8, 7]
+    assert setups.ran[-1][1].fault == 1
+    assert len(sighted) == 2
+
+
+def test_what_has_no_fault_is_not_tried_with_any() -> None:
+    setups = FakeSetups()
+    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    work.retune(encode((WRITE, READ)))
+    assert not work.step()
+    off = explorer(setups, NOTHING, [])
+    off.retune(encode((dataclasses.replace(READ, fault=2),)))
+    assert not off.step()
+
+
 PKV = load_target(project_root() / "module" / "pkv.yaml")
 LIFECYCLE = dataclasses.replace(NOTHING, lifecycle=True)
 
