@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -69,10 +69,19 @@ def _verified(found: FoundTitle) -> float | None:
     return found.verified.seconds if found.verified else None
 
 
-def _median_minimal(found: Iterable[FoundTitle], of: Callable[[FoundTitle], float]) -> float | None:
-    """Return the median of a figure of the crashes that were made minimal."""
-    values = [of(each) for each in found if each.minimized]
-    return statistics.median(values) if values else None
+def _minimal(found: Sequence[FoundTitle]) -> tuple[str, str]:
+    """Return the median length of minimal programs and how long making them took.
+
+    If time was over each time before nothing was left to try: how short they are at least.
+    """
+    tried = [each for each in found if each.minimized] or [
+        each for each in found if each.minimize_seconds
+    ]
+    if not tried:
+        return "-", "-"
+    calls = statistics.median(each.calls for each in tried)
+    seconds = statistics.median(each.minimize_seconds for each in tried)
+    return f"{'' if tried[0].minimized else '<= '}{calls:,.0f}", _time(seconds, math.inf)
 
 
 def _row(result: BugResult, limit: float) -> tuple[str, ...]:
@@ -86,8 +95,7 @@ def _row(result: BugResult, limit: float) -> tuple[str, ...]:
         _time(result.median(_verified), limit),
         f"{sum(each.reproduced for each in found)} of {machines}" if machines else "-",
         _number(result.median(lambda each: each.original)),
-        _number(_median_minimal(found, lambda each: each.calls)),
-        _time(_median_minimal(found, lambda each: each.minimize_seconds), math.inf),
+        *_minimal(found),
         ", ".join(sorted({_short(each.title) for each in found})),
     )
 

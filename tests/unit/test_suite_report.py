@@ -53,14 +53,18 @@ def test_a_bug_found_in_all_runs_is_one_line_with_medians() -> None:
     }
 
 
-def test_what_was_not_made_minimal_has_no_minimal_length() -> None:
+@pytest.mark.parametrize(("seconds", "minimal", "took"), [(0.0, "-", "-"), (60.0, "<= 4", "1:00")])
+def test_what_was_not_made_minimal_is_so_short_at_least(
+    seconds: float, minimal: str, took: str
+) -> None:
     found = found_run(1.0)
-    whole = dataclasses.replace(
-        found, titles=tuple(dataclasses.replace(each, minimized=False) for each in found.titles)
+    left = tuple(
+        dataclasses.replace(each, minimized=False, minimize_seconds=seconds)
+        for each in found.titles
     )
-    head, line = rows(BugResult(bug("b"), (whole,)))
+    head, line = rows(BugResult(bug("b"), (dataclasses.replace(found, titles=left),)))
     row = dict(zip(cells(head), cells(line), strict=True))
-    assert (row["calls"], row["minimal"], row["in"]) == ("9", "-", "-")
+    assert (row["calls"], row["minimal"], row["in"]) == ("9", minimal, took)
 
 
 def test_another_title_does_not_count_as_found_and_is_shown() -> None:
