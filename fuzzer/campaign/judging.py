@@ -54,6 +54,8 @@ _BUILD_NICENESS = 19
 _NICENESS = 5
 # A judge that loses machine after machine is not helping.
 _MAX_LOST = 20
+# Time for other work between two sightings, as a share of what the first took.
+_OTHER_WORK = 0.5
 # Corpus programs between two looks at the spool: a sighting goes first.
 _SLICE = 20
 # Seconds for making crashes minimal when a campaign ends, and as many for verifying the one begun.
@@ -113,10 +115,26 @@ class JudgeProcess:
         self._machine: Machine | None = None
         self._history: list[bytes] = []
         self._lost = 0
+        self._owed = 0.0
+        self._explores = True
 
     def step(self) -> bool:
-        """Judge a sighting or run programs of the corpus; tell whether there were any."""
-        return self._guarded(lambda: self._judge_one() or self._run_corpus())
+        """Judge a sighting or run programs of the corpus; tell whether there were any.
+
+        What does not reproduce can take a minute each, and there may be many.
+        So other work has half as much time afterwards.
+        """
+        if self._owed > 0 and self._explores:
+            start = time.monotonic()
+            worked = self._guarded(self._run_corpus) or self.explore()
+            self._owed = self._owed - (time.monotonic() - start) if worked else 0.0
+            if worked:
+                return True
+        start = time.monotonic()
+        judged = self._guarded(self._judge_one)
+        if judged:
+            self._owed += _OTHER_WORK * (time.monotonic() - start)
+        return judged or self._guarded(self._run_corpus)
 
     def explore(self) -> bool:
         """Use some time that is left to explore; tell whether there was anything to do."""
@@ -133,6 +151,7 @@ class JudgeProcess:
 
     def finish_exploring(self) -> None:
         """End the explorer's machines; what it has found so far is to be judged."""
+        self._explores = False
         self._explorer.close()
 
     def _guarded(self, work: Callable[[], bool]) -> bool:
