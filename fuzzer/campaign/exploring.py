@@ -52,6 +52,8 @@ _LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
 # So many of the machines for races have the module loaded with other parameters from the start.
 _SETTLED_RACES = 0.5
+# Of the programs of other settled machines, so many may wait or load it once more.
+_SETTLED_SLOW = 0.05
 _LOAD, _UNLOAD = int(Op.LOAD), int(Op.UNLOAD)
 
 
@@ -201,7 +203,9 @@ class Explorer:
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
             parents = own if own and self._random.random() < 0.5 else self._quick
-            self._run("settled", self._mutant(parents))
+            # Now and then one that unloads it: what was left to do then?
+            slow = self._random.random() < _SETTLED_SLOW
+            self._run("settled", self._mutant(parents, slow=slow))
         return True
 
     def _settlement_to_race(self) -> bytes:

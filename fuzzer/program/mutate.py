@@ -41,6 +41,8 @@ _FIT = 0.2
 # Of the programs that may take long, so many are made to.
 _SLOW = 0.5
 
+# Of these loads, so many are at the program's end, and anywhere; the rest at its start.
+_AT_END, _ANYWHERE = 0.25, 0.2
 # Of the programs that load the module anew, so many also wait somewhere after that.
 _WAIT = 0.5
 # After so many waits there is a call that was not there before.
@@ -216,7 +218,11 @@ class Mutator:
             return
         if not self._reloads:
             return
-        at = 0 if rand() < 0.7 else int(rand() * (len(chunks) + 1))
+        # What parameters change shows after the load, what unloading forgets when all is done.
+        place = rand()
+        at = len(chunks) if place < _AT_END else 0
+        if place > 1 - _ANYWHERE:
+            at = int(rand() * (len(chunks) + 1))
         files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}
         calls = self._generator.reload(sorted(files))
         chunks[at:at] = calls

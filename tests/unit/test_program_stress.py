@@ -136,6 +136,18 @@ def test_what_shows_some_time_after_loading_is_waited_for(tmp_path: Path) -> Non
     assert sum(program[-5:] == wanted for program in programs) >= 5
 
 
+def test_the_module_is_loaded_anew_at_the_start_and_unloaded_at_the_end() -> None:
+    pkv = load_target(project_root() / "module" / "pkv.yaml")
+    mutator = Mutator(pkv, random.Random(1), unchanged, max_calls=40)
+    data = encode((Call(Op.LSEEK, arg=7), Call(Op.LSEEK, arg=8), Call(Op.LSEEK, arg=9)))
+    made = [decode(mutator.mutate(data, 4096, slow=True)) for _ in range(3000)]
+    ops = [[call.op for call in calls] for calls in made if any(c.op is Op.UNLOAD for c in calls)]
+    first = sum(Op.LSEEK not in each[: each.index(Op.UNLOAD)] for each in ops)
+    last = sum(Op.LSEEK not in each[each.index(Op.UNLOAD) :] for each in ops)
+    assert first > 0.4 * len(ops)
+    assert last > 0.15 * len(ops)
+
+
 def test_waits_stay_near_what_the_description_says() -> None:
     pkv = load_target(project_root() / "module" / "pkv.yaml")
     mutator = Mutator(pkv, random.Random(1), unchanged, min_calls=2, max_calls=2)
