@@ -47,6 +47,8 @@ _AT_END, _ANYWHERE = 0.25, 0.2
 _WAIT = 0.5
 # After so many waits there is a call that was not there before.
 _LOOK = 0.5
+# Of the calls that race and are not the program's own, so many are of another program.
+_FROM_NOTED = 0.5
 # How often one more program is appended to one that waits or loads the module.
 _FILL = 0.7
 # A wait is changed to one of the description's, seldom to one up to so many times as long.
@@ -203,10 +205,21 @@ class Mutator:
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
-        chunks = self._stresser.race(
-            split(data), lambda known: self._generate(self._seen(known) if known else {}), self._max
-        )
+        chunks = self._stresser.race(split(data), self._to_race, self._max)
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
+
+    def _to_race(self, chunks: list[bytes]) -> bytes:
+        """Return a call of another program of the corpus, or one made for this one.
+
+        What corpus programs do is rarely done otherwise, and each races with each.
+        """
+        rand, noted = self._random, self._noted
+        if noted and rand() < _FROM_NOTED:
+            donor = noted[int(rand() * len(noted))]
+            chunk = donor[int(rand() * len(donor))]
+            if chunk[0] < _SLEEP:
+                return chunk
+        return self._generate(self._seen(chunks) if chunks else NOTHING_SEEN)
 
     def _slow_down(self, chunks: list[bytes]) -> None:
         """Add a wait, or have the module loaded anew."""

@@ -136,6 +136,17 @@ def test_what_shows_some_time_after_loading_is_waited_for(tmp_path: Path) -> Non
     assert sum(program[-5:] == wanted for program in programs) >= 5
 
 
+def test_calls_of_other_programs_race_as_well() -> None:
+    mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
+    rare = Call(Op.LSEEK, arg=0x777)
+    mutator.note(encode((WRITE, rare)))
+    mutator.note(encode((Call(Op.SLEEP, arg=1), rare)))
+    made = [decode(mutator.race(encode((WRITE,)), 8192)) for _ in range(200)]
+    raced = [{(call.op, call.arg) for call in calls if call.thread} for calls in made]
+    assert sum((Op.LSEEK, 0x777) in each for each in raced) > 40
+    assert not any(op is Op.SLEEP for each in raced for op, _ in each)
+
+
 def test_the_module_is_loaded_anew_at_the_start_and_unloaded_at_the_end() -> None:
     pkv = load_target(project_root() / "module" / "pkv.yaml")
     mutator = Mutator(pkv, random.Random(1), unchanged, max_calls=40)
