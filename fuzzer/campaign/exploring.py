@@ -29,6 +29,8 @@ from fuzzer.program.mutate import Mutator
 from fuzzer.program.program import MAX_PROGRAM_SIZE, Op
 from fuzzer.program.stress import can_fail, fault_of, is_parallel, with_fault
 from fuzzer.program.wire import split
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import Target
 
 NAME = "explorer"
@@ -382,7 +384,8 @@ class _Bench:
             if self.settled:
                 run = machine.settle(self.settled)
                 # What loads it badly is found by others: here it only has to work.
-                if run.log or not machine.channel.header.settled:
+                bad = find_splat(console_lines(run.log)) is not None
+                if bad or not machine.channel.header.settled:
                     self.close()
                     self._machine = self._guest().restore()
         return self._machine

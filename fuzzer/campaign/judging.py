@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.campaign.exploring import NAME as EXPLORER
 from fuzzer.campaign.exploring import Explorer
 from fuzzer.campaign.reducing import Reducer
 from fuzzer.campaign.scheduling import Scheduler
@@ -187,7 +188,8 @@ class JudgeProcess:
         runs = 1 if known and known.reproduced else VERIFY_RUNS
         judgement = judge(self._setups.observe(sighting.kind), sighting, runs)
         self.store(sighting, judgement)
-        if not judgement.reproduced:
+        # What the explorer found has failed where it fails on this kernel.
+        if not judgement.reproduced and sighting.origin != EXPLORER:
             self._explorer.retune(sighting.program)
         # One that was met aside has none: two that show by turns would never end.
         for other in judgement.others if sighting.origin != ASIDE else ():
