@@ -55,7 +55,8 @@ class FakeMachine:
 
     def settle(self, calls: bytes) -> Run:
         self.settlement, self.settled = calls, self._settles
-        return Run(Status.OK, [], 0, b"", 0)
+        # Many drivers say something then.
+        return Run(Status.OK, [], 0, b"6,1,1000,-;demo: loaded\n", 0)
 
     def results(self) -> list[CallResult]:
         return self._results
