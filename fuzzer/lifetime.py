@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -40,3 +41,27 @@ def unwinding_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def deferring_signals() -> Iterator[None]:
+    """Have SIGINT and SIGTERM wait until the end of the block, where they take effect.
+
+    For what must not be left half done, and takes a moment only. Signals reach
+    Python's main thread; in another one there is nothing to defer.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, _frame: pending.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # None: it was not installed by Python
+                signal.signal(number, handler)
+        for each in pending:
+            signal.raise_signal(each)

@@ -19,7 +19,7 @@ from typing import Any, Self
 from qemu.qmp import QMPClient, QMPError
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.lifetime import end_with_parent
+from fuzzer.lifetime import deferring_signals, end_with_parent
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import SIZE as CHANNEL_SIZE
 from fuzzer.machine.channel import Channel
@@ -146,6 +146,10 @@ class _Resources:
     def release(self) -> None:
         if os.getpid() != self.owner:
             return  # a forked copy; the machine is not its own
+        with deferring_signals():
+            self._release()
+
+    def _release(self) -> None:
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
@@ -184,15 +188,16 @@ class Qemu:
     def __init__(
         self, arguments: list[str], channel: Channel, *, interactive: bool = False
     ) -> None:
-        # Both in memory: what is said there must be readable when the disk is full.
-        self._resources = _Resources(
-            asyncio.new_event_loop(),
-            QMPClient("pkvfuzz"),
-            os.memfd_create("qemu-output", os.MFD_CLOEXEC),
-            os.memfd_create("qemu-console", os.MFD_CLOEXEC),
-            os.getpid(),
-        )
-        self._release = weakref.finalize(self, self._resources.release)
+        with deferring_signals():
+            self._resources = _Resources(
+                asyncio.new_event_loop(),
+                QMPClient("pkvfuzz"),
+                # Both in memory: what is said there must be readable when the disk is full.
+                os.memfd_create("qemu-output", os.MFD_CLOEXEC),
+                os.memfd_create("qemu-console", os.MFD_CLOEXEC),
+                os.getpid(),
+            )
+            self._release = weakref.finalize(self, self._resources.release)
         try:
             self._start(arguments, channel, interactive)
         except BaseException:
