@@ -11,32 +11,43 @@ import pytest
 from fuzzer.lifetime import deferring_signals, unwinding_on_sigterm
 
 
+def interrupt(steps: list[str], number: signal.Signals = signal.SIGINT, times: int = 1) -> None:
+    """Note that the block went on after it was sent a signal."""
+    with deferring_signals():
+        for _ in range(times):
+            signal.raise_signal(number)
+        steps.append("inner")
+
+
+def interrupt_within(steps: list[str]) -> None:
+    with deferring_signals():
+        interrupt(steps)
+        steps.append("outer")
+
+
 def test_ctrl_c_takes_effect_at_the_end_of_the_block() -> None:
-    done = False
-    with pytest.raises(KeyboardInterrupt), deferring_signals():
-        signal.raise_signal(signal.SIGINT)
-        done = True
-    assert done
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(steps)
+    assert steps == ["inner"]
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_a_handler_in_force_is_what_the_signal_meets_then() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, unwinding_on_sigterm(), deferring_signals():
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
+    steps: list[str] = []
+    with pytest.raises(SystemExit) as ended, unwinding_on_sigterm():
+        interrupt(steps, signal.SIGTERM, 2)
     assert ended.value.code == 128 + signal.SIGTERM
+    assert steps == ["inner"]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_blocks_within_blocks_wait_for_the_outer_one() -> None:
-    steps = []
-    with pytest.raises(KeyboardInterrupt), deferring_signals():
-        with deferring_signals():
-            signal.raise_signal(signal.SIGINT)
-            steps.append("inner")
-        steps.append("outer")
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_within(steps)
     assert steps == ["inner", "outer"]
 
 
