@@ -25,6 +25,7 @@ from fuzzer.machine.channel import (
     Command,
     Status,
 )
+from fuzzer.machine.hostclock import counter_khz
 from fuzzer.machine.qemu import Hardware, Qemu, QemuKilledError, command_line
 from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
 from fuzzer.program.comparison import Comparison
@@ -85,6 +86,20 @@ def _text(output: str | bytes | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
+# Of a guest whose counter is the host's; it need not be measured, nor watched.
+CLOCK = "tsc=reliable tsc_early_khz={khz}"
+
+
+def _clock(hardware: Hardware, accel: Accel) -> str:
+    """Return what a guest's kernel is told of its time stamp counter.
+
+    Under KVM it has a better clock, and where instructions are counted the
+    counter is theirs: both are as exact as can be without a word.
+    """
+    khz = counter_khz() if accel is Accel.TCG and not hardware.icount else None
+    return CLOCK.format(khz=khz) if khz else ""
+
+
 class Machine:
     """A VM with its channel. Use as a context manager, or :meth:`close` it."""
 
@@ -134,7 +149,7 @@ class Machine:
                 f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
                 f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
                 f"pkvfuzz_channel={hardware.channel_address:#x} pkvfuzz_console={console_level} "
-                f"pkvfuzz_exact={int(hardware.is_exact)} {arguments}"
+                f"pkvfuzz_exact={int(hardware.is_exact)} {_clock(hardware, accel)} {arguments}"
             )
             command = [
                 *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
