@@ -31,9 +31,14 @@ def counter_khz() -> int | None:
         page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     except OSError:
         return None
-    page.write(_READ_COUNTER)
-    start = ctypes.c_char.from_buffer(page)
-    read = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(start))
+    with page:
+        page.write(_READ_COUNTER)
+        return _measure(page)
+
+
+def _measure(code: mmap.mmap) -> int:
+    # The buffer's export has to end before the mapping can be closed: with this function.
+    read = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
 
     def sample() -> tuple[int, int]:
         # The closest of some pairs: whatever came between the two readings is noise.
@@ -49,6 +54,4 @@ def counter_khz() -> int | None:
     began, first = sample()
     time.sleep(_MEASURE_SECONDS)
     ended, last = sample()
-    del read, start
-    page.close()
     return (last - first) * 1_000_000 // (ended - began)
