@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import mmap
 import platform
 from typing import Any
 
 import pytest
 
-from fuzzer.machine import hostclock
 from fuzzer.machine.hostclock import counter_khz
 
 
@@ -24,7 +24,7 @@ def test_a_host_that_forbids_it_has_no_frequency(monkeypatch: pytest.MonkeyPatch
     def refuse(*_arguments: Any, **_named: Any) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(hostclock.mmap, "mmap", refuse)
+    monkeypatch.setattr(mmap, "mmap", refuse)
     assert counter_khz() is None
 
 
