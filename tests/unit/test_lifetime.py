@@ -5,10 +5,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from fuzzer.lifetime import deferring_signals, unwinding_on_sigterm
+
+
+@pytest.fixture(autouse=True)
+def own_sigint() -> Iterator[None]:
+    """Have Ctrl-C raise also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupt(steps: list[str], number: signal.Signals = signal.SIGINT, times: int = 1) -> None:
