@@ -165,6 +165,7 @@ class SuiteSettings:
     seed: int
     mechanisms: Mechanisms
     kernel: str = "fast"
+    minimize_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

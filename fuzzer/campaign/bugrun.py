@@ -46,19 +46,22 @@ _STATE, _RESULT = "state.json", "result"
 _STATE_EVERY = 0.5
 # Longest time for judging after the fuzzing. A hang takes half a minute on each machine.
 _JUDGING_LIMIT = 300.0
-# Seconds for making a program minimal, when all is over.
-_MINIMIZING_LIMIT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """What a run is asked to do: ``seconds`` of fuzzing at most, in ``directory``."""
+    """What a run is asked to do: ``seconds`` of fuzzing at most, in ``directory``.
+
+    The program found is made minimal afterwards, in at most ``minimize_seconds``;
+    it is left as it is if that is 0.
+    """
 
     subject: Subject
     directory: Path
     vms: int
     seed: int
     seconds: float
+    minimize_seconds: float
     mechanisms: Mechanisms
     parent: int
 
@@ -219,7 +222,7 @@ def _minimize(crash: Crash, setups: Setups, task: RunTask, store: CrashStore) ->
     target = task.subject.target
     start = Reproducer(crash.program, crash.history)
     minimizer = Minimizer(
-        setups, target, start, splat_of(crash), seed=task.seed, limit=_MINIMIZING_LIMIT
+        setups, target, start, splat_of(crash), seed=task.seed, limit=task.minimize_seconds
     )
     try:
         found = minimizer.run()
@@ -263,7 +266,7 @@ def run(task: RunTask, keep: Callable[[RunResult], None]) -> None:
             keep(RunResult(task.seed, outcome, titles, spent_on(final)))
 
         keep_all(final.crashes)
-        if not campaign.interrupted:
+        if task.minimize_seconds and not campaign.interrupted:
             keep_all(
                 tuple(
                     _minimize(crash, setups, task, workdir.crashes)

@@ -204,6 +204,7 @@ class Suite:
             settings.vms,
             seed,
             settings.seconds,
+            settings.minimize_seconds,
             settings.mechanisms,
             os.getpid(),
         )

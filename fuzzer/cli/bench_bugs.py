@@ -77,6 +77,7 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
         seed=options.seed,
         mechanisms=mechanisms_of(options),
         kernel=options.kernel,
+        minimize_seconds=0.0 if options.no_minimize else options.minimize_time,
     )
     load_seeds(target, None, settings.seed)  # a mistake in one is told before builds
     _check_fresh(options.workdir, chosen, settings)

@@ -322,6 +322,17 @@ def _add_bench_bugs(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--runs", type=_positive, default=3, metavar="R", help="for each bug [3]")
     bench.add_argument("--jobs", type=_positive, default=1, metavar="J", help="bugs at a time [1]")
+    minimizing = bench.add_mutually_exclusive_group()
+    minimizing.add_argument(
+        "--minimize-time",
+        type=_duration,
+        default=60.0,
+        metavar="T",
+        help="for making each program that was found minimal [1m]",
+    )
+    minimizing.add_argument(
+        "--no-minimize", action="store_true", help="leave each program as it was found"
+    )
     bench.add_argument(
         "--vms", type=_positive, metavar="N", help="machines of a run [(cores minus one) / jobs]"
     )
