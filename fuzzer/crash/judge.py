@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from fuzzer.crash.same import akin, same_bug
@@ -35,6 +36,7 @@ _REST_OF_REPORT = 3.0
 # The kernel takes up to 9 s to call a lockup one.
 PROGRAM_TIMEOUT = 12.0
 """Seconds that a guest may be silent in a program."""
+_HANG = "hang"
 # Bytes that are kept of what a driver printed before its crash.
 _LONGEST_LOG = 1 << 20
 
@@ -97,12 +99,33 @@ def run_program(machine: Machine, program: bytes, *, late: bool = True) -> Outco
 
     A machine that showed a splat or fell silent must not be used again.
     """
-    return outcome_of(machine, lambda: machine.run(program, timeout=PROGRAM_TIMEOUT), late=late)
+    run = partial(machine.run, program, PROGRAM_TIMEOUT, listener(machine))
+    return outcome_of(machine, run, late=late)
 
 
 def run_started(machine: Machine, *, late: bool = True) -> Outcome:
     """Return what came of the programs that a machine was started with."""
-    return outcome_of(machine, lambda: machine.finish(timeout=PROGRAM_TIMEOUT), late=late)
+    run = partial(machine.finish, PROGRAM_TIMEOUT, listener(machine))
+    return outcome_of(machine, run, late=late)
+
+
+def listener(machine: Machine) -> Callable[[], bool]:
+    """Return a function that tells, when asked now and then, whether a silent guest hangs.
+
+    It does if a whole report of that is on its console, and nothing was added since.
+    """
+    heard = 0
+
+    def has_hung() -> bool:
+        nonlocal heard
+        text = machine.console_text()
+        before, heard = heard, len(text)
+        if before != heard or not text:
+            return False
+        splat = find_splat(text.splitlines())
+        return splat is not None and splat.kind == _HANG and splat.complete
+
+    return has_hung
 
 
 def outcome_of(machine: Machine, await_run: Callable[[], Run], *, late: bool) -> Outcome:

@@ -19,7 +19,7 @@ from fuzzer.crash.rate import Rate
 from fuzzer.crash.reduction import Reduction, minimal, shorter_history
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.scheduled import ScheduledTrials, unscheduled
-from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.setups import HANG, LEAK, Setups
 from fuzzer.crash.trials import (
     Effort,
     FreshTrials,
@@ -94,13 +94,15 @@ class Minimizer:
         limit: float = LIMIT,
         cores: int | None = None,
     ) -> None:
-        self._setups = setups
+        # Whether a smaller program still hangs is not worth 10 s; the last one is.
+        self._setups = setups.hasty() if bug.kind == HANG else setups
+        self._observe_last = setups.observe(bug.kind)
         self._target = target
         self._layouts = struct_layouts(target)
         self._start = start
         self._bug = bug
         self._match: Match = matches(bug)
-        self._observe = setups.observe(bug.kind)
+        self._observe = self._setups.observe(bug.kind)
         self._seed = seed
         self._limit = limit
         self._cores = cores or len(os.sched_getaffinity(0))
@@ -204,7 +206,7 @@ class Minimizer:
     def _verify(self, step: _Step) -> Generator[None, None, bool]:
         """Show a crash on several fresh machines; if it happens on each, that is the result."""
         for _ in range(VERIFY_RUNS):
-            outcome = observed(self._observe, step.reproducer)
+            outcome = observed(self._observe_last, step.reproducer)
             if outcome.splat is None or not self._match(outcome.splat):
                 return False
             step = _Step(step.reproducer, outcome.splat, outcome.log)
@@ -230,7 +232,7 @@ class Minimizer:
                 hits, runs, shown = 0, 0, step
                 # It has to be seen there as well.
                 while runs < VERIFY_RUNS or (not hits and runs < _RAREST and self.seconds < end):
-                    outcome = observed(self._observe, step.reproducer)
+                    outcome = observed(self._observe_last, step.reproducer)
                     if outcome.splat is not None and self._match(outcome.splat):
                         hits += 1
                         shown = _Step(step.reproducer, outcome.splat, outcome.log)

@@ -25,6 +25,12 @@ RACE_TRIES = 100
 DATA_RACE_TRIES = 2000
 """As many on ``kcsan``, which looks at one access in some dozen, and runs these faster."""
 
+HASTY = "pkvfuzz_hasty=1"
+"""What the kernel's command line needs for hangs to be reported after 1 to 3 s, not 5 to 10."""
+
+HANG = "hang"
+"""The kind of crashes that do not go on."""
+
 LEAK = "leak"
 """The kind of crashes that only kmemleak sees."""
 
@@ -82,6 +88,18 @@ class Setups:
         if self._exact is None:
             self._exact = self._make(EXACT, "")
         return self._exact
+
+    def hasty(self) -> Setups:
+        """Return the same guests, but quick to call a hang one.
+
+        A busy host may make them see one where there is none. How soon an exact
+        machine does is part of its schedule, and stays.
+        """
+
+        def make(hardware: Hardware, arguments: str) -> Guest:
+            return self._make(hardware, arguments if hardware.icount else HASTY)
+
+        return Setups(make(self.plain.template.hardware, ""), make, self._race_tries)
 
     def observe(self, kind: str) -> Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]:
         """Return how to run programs on a fresh machine to see a crash of that kind.

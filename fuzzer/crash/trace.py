@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.exact import post_exact
-from fuzzer.crash.judge import PROGRAM_TIMEOUT, Outcome, outcome_of, run_program
+from fuzzer.crash.judge import PROGRAM_TIMEOUT, Outcome, listener, outcome_of, run_program
 from fuzzer.crash.leaks import find_leak, forget_leaks
 from fuzzer.crash.setups import LEAK, Place, Setups
 from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
@@ -111,13 +111,13 @@ def _watch(machine: Machine, *, late: bool) -> _Seen:
     run: Run | None = None
     marks: tuple[Mark, ...] = ()
 
-    def finish() -> Run:
+    def await_run() -> Run:
         nonlocal run, marks
-        run = machine.finish(timeout=PROGRAM_TIMEOUT)
+        run = machine.finish(PROGRAM_TIMEOUT, listener(machine))
         log, marks = take_marks(run.log)
         return replace(run, log=log)
 
-    outcome = outcome_of(machine, finish, late=late)
+    outcome = outcome_of(machine, await_run, late=late)
     channel = machine.channel
     return _Seen(outcome, run, marks, channel.results_so_far(), channel.header.current_call)
 

@@ -259,8 +259,16 @@ class Machine:
         if self._owns_channel:
             self.channel.close()
 
-    def await_answer(self, timeout: float, *, total: bool = False) -> None:
+    def await_answer(
+        self,
+        timeout: float,
+        *,
+        total: bool = False,
+        is_lost: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Wait for the posted command.
+
+        ``is_lost`` is asked twice a second whether waiting is in vain.
 
         Raises:
             LostMachineError: neither an answer nor a further call within
@@ -275,7 +283,7 @@ class Machine:
                 )
             if self.channel.header.progress != progress and not total:
                 deadline, progress = time.monotonic() + timeout, self.channel.header.progress
-            elif time.monotonic() > deadline:
+            elif time.monotonic() > deadline or is_lost():
                 raise LostMachineError(
                     f"the guest did not answer within {timeout:.1f} s{self._last_words()}"
                 )
@@ -347,22 +355,26 @@ class Machine:
         freeze(self.qemu, self.channel, template)
         return template
 
-    def run(self, program: bytes, timeout: float = 10.0) -> Run:
-        """Run a wire program and return what came of it.
+    def run(
+        self, program: bytes, timeout: float = 10.0, is_lost: Callable[[], bool] = lambda: False
+    ) -> Run:
+        """Run a wire program and return what came of it, see :meth:`finish`.
 
         Raises:
             LostMachineError: the guest hangs or QEMU is gone.
         """
         self.channel.post_program(program)
-        return self.finish(timeout)
+        return self.finish(timeout, is_lost)
 
-    def finish(self, timeout: float = 10.0) -> Run:
+    def finish(self, timeout: float = 10.0, is_lost: Callable[[], bool] = lambda: False) -> Run:
         """Wait for the program that was posted and return what came of it.
+
+        ``is_lost`` is asked now and then whether the guest is known to hang.
 
         Raises:
             LostMachineError: the guest hangs or QEMU is gone.
         """
-        self.await_answer(timeout)
+        self.await_answer(timeout, is_lost=is_lost)
         header = self.channel.header
         return Run(
             Status(header.status),

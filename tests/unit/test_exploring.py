@@ -47,7 +47,7 @@ class FakeMachine:
         self.settlement = b""
         self._results: list[CallResult] = []
 
-    def run(self, program: bytes, timeout: float) -> Run:
+    def run(self, program: bytes, timeout: float, is_lost: object = None) -> Run:
         calls = decode(program)
         self._ran.append(calls)
         self._results = [CallResult(0, 0, b"", 0, 1 <= call.fault <= 3) for call in calls]

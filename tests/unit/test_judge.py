@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, cast
 
-from fuzzer.crash.judge import judge, run_history, run_program
+from fuzzer.crash.judge import judge, listener, run_history, run_program
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Machine, Run
@@ -53,7 +53,7 @@ class FakeMachine:
     ) -> None:
         pass
 
-    def run(self, program: bytes, timeout: float) -> Run:
+    def run(self, program: bytes, timeout: float, is_lost: object = None) -> Run:
         self._ran.append(program)
         log = self._splats(self._ran)
         return Run(Status.OK, [], 0, log if isinstance(log, bytes) else SPLAT if log else b"", 0)
@@ -168,3 +168,42 @@ def test_a_report_that_is_being_printed_is_waited_for() -> None:
     assert outcome.splat is not None
     assert outcome.splat.title == TITLE
     assert outcome.log == SPLAT
+
+
+class Printing:
+    """A machine with words on its console."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def console_text(self) -> str:
+        return self.text
+
+
+STALL = """[    9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 6s! [init:27]
+[    9.0] CPU: 0 UID: 0 PID: 27 Comm: init Not tainted 6.12.0 #1
+[    9.0] RIP: 0010:drv_spin+0x10/0x20 [drv]
+"""
+STACK = """[    9.0] Call Trace:
+[    9.0]  <TASK>
+[    9.0]  drv_ioctl+0x31/0x50 [drv]
+[    9.0]  __x64_sys_ioctl+0x12/0x20
+[    9.0]  </TASK>
+"""
+
+
+def test_a_guest_hangs_when_its_console_says_so_and_has_no_more_to_say() -> None:
+    machine = Printing()
+    has_hung = listener(cast(Machine, machine))
+    said = []
+    for text in ("", STALL, STALL + STACK, STALL + STACK, STALL + STACK):
+        machine.text = text
+        said.append(has_hung())
+    assert said == [False, False, False, True, True]
+
+
+def test_other_reports_on_the_console_do_not_mean_that_the_guest_hangs() -> None:
+    machine = Printing()
+    has_hung = listener(cast(Machine, machine))
+    machine.text = "[ 1.0] BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]\n" + STACK
+    assert not any([has_hung(), has_hung(), has_hung()])

@@ -58,11 +58,11 @@ class FakeMachine:
     def post_batch(self, programs: Sequence[bytes]) -> None:
         self._posted = list(programs)
 
-    def run(self, program: bytes, timeout: float = 1.0) -> Run:
+    def run(self, program: bytes, timeout: float = 1.0, is_lost: object = None) -> Run:
         self.post_program(program)
         return self.finish()
 
-    def finish(self, timeout: float = 1.0) -> Run:
+    def finish(self, timeout: float = 1.0, is_lost: object = None) -> Run:
         log = b""
         for program in self._posted:
             self._ran.append(decode(program))

@@ -121,7 +121,7 @@ class FakeExactMachine:
     ) -> None:
         pass
 
-    def finish(self, timeout: float) -> Run:
+    def finish(self, timeout: float, is_lost: object = None) -> Run:
         splats = False
         for number in range(1, len(self._programs) + 1):
             self.header.batch_at = number - 1

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from fuzzer.crash import judge
 from fuzzer.crash.judge import run_program
+from fuzzer.crash.setups import HASTY
+from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
-from tests.vm.guests import wire
+from fuzzer.target.target import Target
+from tests.vm.guests import GuestFactory, wire
 
 
 @pytest.mark.parametrize(
@@ -27,3 +33,34 @@ def test_a_program_is_named_by_what_it_does(
     with full_misbehaving.restore() as machine:
         splat = run_program(machine, wire(calls, full_misbehaving.target)).splat
     assert (splat.title if splat else None) == title
+
+
+def test_a_silent_guest_is_not_waited_for_once_its_hang_is_on_the_console(
+    full_misbehaving: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "PROGRAM_TIMEOUT", 300.0)
+    begin = time.monotonic()
+    with full_misbehaving.restore() as machine:
+        outcome = run_program(machine, wire("ioctl(f0, TD_SPIN)", full_misbehaving.target))
+    assert time.monotonic() < begin + 150.0
+    assert outcome.lost
+    assert outcome.splat is not None
+    assert outcome.splat.complete
+
+
+@pytest.mark.parametrize(
+    ("call", "title", "words"),
+    [
+        ("TD_SPIN", "BUG: soft lockup in td_spin", "stuck for"),
+        ("TD_STUCK", "INFO: task hung in td_stuck", "blocked for more than 1 seconds"),
+    ],
+)
+def test_a_hasty_kernel_reports_the_same_hang(
+    guest: GuestFactory, testdrv: Target, call: str, title: str, words: str
+) -> None:
+    hasty = guest(Flavour.FULL, target=testdrv, arguments=HASTY)
+    with hasty.restore() as machine:
+        splat = run_program(machine, wire(f"ioctl(f0, {call})", hasty.target)).splat
+    assert splat is not None
+    assert splat.title == title
+    assert words in splat.text

@@ -105,6 +105,20 @@ def test_forty_calls_become_those_that_are_needed(
     assert sorted(call.fault for call in left) == sorted(call.fault for call in needed)
 
 
+def test_a_hang_becomes_the_call_that_hangs(
+    setups: SetupsFactory, full_kernel: Kernel, pkv_target: Target
+) -> None:
+    needed = stored(pkv_target, "parse-hang")
+    noise = parse_program(NOISE, pkv_target, "noise")
+    found, splat = minimized(
+        setups(full_kernel, "parse-hang"), pkv_target, encode((*noise[:3], *needed, *noise[3:6]))
+    )
+    assert splat.title == "BUG: soft lockup in pkv_store_write"
+    assert found.complete
+    assert len(decode(found.reproducer.program)) == 1
+    assert (found.hits, found.runs) == (3, 3)
+
+
 def test_a_race_keeps_a_schedule_that_shows_it_each_time(
     setups: SetupsFactory, fast_kernel: Kernel, pkv_target: Target
 ) -> None:

@@ -190,13 +190,15 @@ int main(void)
 	struct sigaction action = { .sa_handler = interrupt };
 	const char *console = getenv("pkvfuzz_console");
 	const char *exact = getenv("pkvfuzz_exact");
+	const char *hasty = getenv("pkvfuzz_hasty");
 	pid_t runner;
 
 	setvbuf(stdout, NULL, _IONBF, 0);
 	mount_all();
 	channel_map();
-	write_file("/proc/sys/kernel/hung_task_timeout_secs", "5");
-	write_file("/proc/sys/kernel/watchdog_thresh", "3");
+	/* Where a hang is known it is looked at again and again, and need not be waited for long. */
+	write_file("/proc/sys/kernel/hung_task_timeout_secs", hasty ? "1" : "5");
+	write_file("/proc/sys/kernel/watchdog_thresh", hasty ? "1" : "3");
 	/*
 	 * Unloading a module waits for several grace periods. On an exact machine
 	 * what expedites them would have turns between those of a program's threads.
