@@ -23,6 +23,7 @@ from fuzzer.crash.setups import HANG, LEAK, Setups
 from fuzzer.crash.trials import (
     Effort,
     FreshTrials,
+    LeakTrials,
     Match,
     ReusingTrials,
     Search,
@@ -196,10 +197,12 @@ class Minimizer:
             exact = self._setups.exact
             self._use(ScheduledTrials(exact, self._match, self._bug, found, self._seed))
             found = unscheduled(found)
-        elif not found.history and self._bug.kind != LEAK and self._resets():
-            self._use((yield from self._reusing(found, careful=careful)))
-        else:
+        elif found.history or not self._resets():
             self._use(self._fresh(found))
+        elif self._bug.kind == LEAK:
+            self._use(LeakTrials(self._setups, self._match, careful=careful))
+        else:
+            self._use((yield from self._reusing(found, careful=careful)))
         yield
         yield from self._drive(minimal(found, self._layouts))
 

@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 from fuzzer.crash.judge import Observer, Outcome, run_program, run_started
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.same import same_bug
+from fuzzer.crash.setups import Setups
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
@@ -205,6 +206,47 @@ class FreshTrials:
 
     def close(self) -> None:
         """Do nothing: machines end with their runs."""
+
+
+class LeakTrials:
+    """Tries programs that are alone and lose memory, all of a batch on one machine.
+
+    Looking for what was lost takes seconds, whatever ran before. Whose memory
+    it was is known; but a later program may have lost it, so when ``careful``
+    that one has to show it on a machine of its own as well.
+    """
+
+    def __init__(self, setups: Setups, match: Match, *, careful: bool) -> None:
+        self._setups = setups
+        self._match = match
+        self._careful = careful
+        self.effort = Effort()
+
+    def first(self, batch: Sequence[Reproducer]) -> Search:
+        """Return the first of a batch that shows the crash."""
+        begin = 0
+        while begin < len(batch):
+            splat, at = self._look(batch[begin:])
+            yield
+            if splat is None or at is None:
+                return None
+            begin += at
+            if self._careful and self._match(splat):
+                splat, at = self._look(batch[begin : begin + 1])
+            if splat and at is not None and self._match(splat):
+                return Shown(begin, batch[begin], splat)
+            begin += 1
+        return None
+
+    def _look(self, batch: Sequence[Reproducer]) -> tuple[Splat | None, int | None]:
+        self.effort.runs += len(batch)
+        self.effort.restores += 1
+        with self._setups.leaking.restore() as machine:
+            outcome, at = self._setups.leak_of(machine, [each.program for each in batch])
+        return outcome.splat, at
+
+    def close(self) -> None:
+        """Do nothing: machines end with their batches."""
 
 
 def _posting(reproducer: Reproducer) -> Callable[[Channel], None]:
