@@ -37,6 +37,8 @@ _REST_OF_REPORT = 3.0
 PROGRAM_TIMEOUT = 12.0
 """Seconds that a guest may be silent in a program."""
 _HANG = "hang"
+# A report is over when nothing was added to it so many times.
+_QUIET_LOOKS = 2
 # Bytes that are kept of what a driver printed before its crash.
 _LONGEST_LOG = 1 << 20
 
@@ -94,12 +96,15 @@ def _follow(machine: Machine, log: bytes, patience: float, *, whole: bool = Fals
     return log
 
 
-def run_program(machine: Machine, program: bytes, *, late: bool = True) -> Outcome:
+def run_program(
+    machine: Machine, program: bytes, *, late: bool = True, hurried: bool = False
+) -> Outcome:
     """Run a program and return what the kernel said, waiting for a late report.
 
-    A machine that showed a splat or fell silent must not be used again.
+    A machine that showed a splat or fell silent must not be used again. When
+    ``hurried``, a program is not waited for once there is a report on the console.
     """
-    run = partial(machine.run, program, PROGRAM_TIMEOUT, listener(machine))
+    run = partial(machine.run, program, PROGRAM_TIMEOUT, listener(machine, hurried=hurried))
     return outcome_of(machine, run, late=late)
 
 
@@ -109,21 +114,23 @@ def run_started(machine: Machine, *, late: bool = True) -> Outcome:
     return outcome_of(machine, run, late=late)
 
 
-def listener(machine: Machine) -> Callable[[], bool]:
+def listener(machine: Machine, *, hurried: bool = False) -> Callable[[], bool]:
     """Return a function that tells, when asked now and then, whether a silent guest hangs.
 
-    It does if a whole report of that is on its console, and nothing was added since.
+    It does if a whole report of that is on its console, and nothing was added
+    the last few times. When ``hurried``, any report will do.
     """
-    heard = 0
+    heard = quiet = 0
 
     def has_hung() -> bool:
-        nonlocal heard
+        nonlocal heard, quiet
         text = machine.console_text()
-        before, heard = heard, len(text)
-        if before != heard or not text:
+        quiet = quiet + 1 if len(text) == heard else 0
+        heard = len(text)
+        if quiet < _QUIET_LOOKS or not text:
             return False
         splat = find_splat(text.splitlines())
-        return splat is not None and splat.kind == _HANG and splat.complete
+        return splat is not None and splat.complete and (hurried or splat.kind == _HANG)
 
     return has_hung
 

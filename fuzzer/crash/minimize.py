@@ -193,7 +193,10 @@ class Minimizer:
 
     def _reduce_program(self, found: Reproducer, *, careful: bool) -> Iterator[None]:
         """Make the program itself smaller, and what is left of its history."""
+        failed: set[Reproducer] | None = set()
         if is_scheduled(split(found.program)):
+            # What one schedule does not show another may.
+            failed = None
             exact = self._setups.exact
             self._use(ScheduledTrials(exact, self._match, self._bug, found, self._seed))
             found = unscheduled(found)
@@ -204,7 +207,7 @@ class Minimizer:
         else:
             self._use((yield from self._reusing(found, careful=careful)))
         yield
-        yield from self._drive(minimal(found, self._layouts))
+        yield from self._drive(minimal(found, self._layouts), failed)
 
     def _verify(self, step: _Step) -> Generator[None, None, bool]:
         """Show a crash on several fresh machines; if it happens on each, that is the result."""
@@ -245,17 +248,26 @@ class Minimizer:
                     self._finish(shown, hits, runs)
                     return
 
-    def _drive(self, reduction: Reduction) -> Iterator[None]:
-        """Try what a reduction proposes until it ends, or time does."""
-        index: int | None = None
+    def _drive(self, reduction: Reduction, failed: set[Reproducer] | None = None) -> Iterator[None]:
+        """Try what a reduction proposes until it ends, or time does.
+
+        What is among ``failed`` is not tried, and what fails is added. A text of
+        equal letters without any one of them is one candidate, and the last
+        round tries nothing that the one before it did.
+        """
         self._is_complete = False
         try:
             batch = next(reduction)
             while True:
-                index = yield from self._first(batch)
+                untried = list(dict.fromkeys(batch))
+                if failed is not None:
+                    untried = [each for each in untried if each not in failed]
+                index = yield from self._first(untried)
                 if self.seconds >= self._limit:
                     return
-                batch = reduction.send(index)
+                if failed is not None:
+                    failed.update(untried[:index])
+                batch = reduction.send(None if index is None else batch.index(untried[index]))
         except StopIteration:
             self._is_complete = True
 

@@ -143,7 +143,7 @@ class ReusingTrials:
         was_fresh, self._is_fresh = self._is_fresh, False
         self.effort.runs += 1
         try:
-            outcome = run_program(self._machine, program, late=self._late)
+            outcome = run_program(self._machine, program, late=self._late, hurried=True)
         except BaseException:
             self._drop()
             raise

@@ -86,6 +86,8 @@ def _text(output: str | bytes | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
+# Seconds between two looks at whether QEMU is still there.
+_SLICE = 0.2
 # Of a guest whose counter is the host's; it need not be measured, nor watched.
 CLOCK = "tsc=reliable tsc_early_khz={khz}"
 
@@ -268,7 +270,7 @@ class Machine:
     ) -> None:
         """Wait for the posted command.
 
-        ``is_lost`` is asked twice a second whether waiting is in vain.
+        ``is_lost`` is asked several times a second whether waiting is in vain.
 
         Raises:
             LostMachineError: neither an answer nor a further call within
@@ -276,7 +278,7 @@ class Machine:
         """
         deadline, progress = time.monotonic() + timeout, self.channel.header.progress
         # In slices, so that a QEMU that was killed is noticed at once.
-        while not self.channel.wait(min(0.5, timeout)):
+        while not self.channel.wait(min(_SLICE, timeout)):
             if not self.qemu.is_running():
                 raise LostMachineError(
                     f"QEMU ended while the guest was working{self._last_words()}"

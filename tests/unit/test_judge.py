@@ -196,14 +196,16 @@ def test_a_guest_hangs_when_its_console_says_so_and_has_no_more_to_say() -> None
     machine = Printing()
     has_hung = listener(cast(Machine, machine))
     said = []
-    for text in ("", STALL, STALL + STACK, STALL + STACK, STALL + STACK):
+    for text in ("", STALL, STALL + STACK, STALL + STACK, STALL + STACK, STALL + STACK):
         machine.text = text
         said.append(has_hung())
-    assert said == [False, False, False, True, True]
+    assert said == [False, False, False, False, True, True]
 
 
 def test_other_reports_on_the_console_do_not_mean_that_the_guest_hangs() -> None:
     machine = Printing()
     has_hung = listener(cast(Machine, machine))
     machine.text = "[ 1.0] BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]\n" + STACK
-    assert not any([has_hung(), has_hung(), has_hung()])
+    assert not any(has_hung() for _ in range(5))
+    in_a_hurry = listener(cast(Machine, machine), hurried=True)
+    assert [in_a_hurry() for _ in range(4)] == [False, False, True, True]
