@@ -95,7 +95,7 @@ class Minimizer:
         limit: float = LIMIT,
         cores: int | None = None,
     ) -> None:
-        # Whether a smaller program still hangs is not worth 10 s; the last one is.
+        # Whether a program still hangs is not worth 10 s each time, but the last time.
         self._setups = setups.hasty() if bug.kind == HANG else setups
         self._observe_last = setups.observe(bug.kind)
         self._target = target
@@ -211,8 +211,8 @@ class Minimizer:
 
     def _verify(self, step: _Step) -> Generator[None, None, bool]:
         """Show a crash on several fresh machines; if it happens on each, that is the result."""
-        for _ in range(VERIFY_RUNS):
-            outcome = observed(self._observe_last, step.reproducer)
+        for observe in (*[self._observe] * (VERIFY_RUNS - 1), self._observe_last):
+            outcome = observed(observe, step.reproducer)
             if outcome.splat is None or not self._match(outcome.splat):
                 return False
             step = _Step(step.reproducer, outcome.splat, outcome.log)
