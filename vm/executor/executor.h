@@ -122,6 +122,10 @@ uint64_t schedule_start(const struct step *steps, uint32_t n);
 void schedule_begin(uint64_t start);
 void schedule_wait(uint64_t until);
 
+/* datarace.c: whether KCSAN holds tasks up */
+void datarace_open(void);
+void datarace_look(bool on);
+
 /* parallel.c: parts of a program that several threads run at a time */
 int part_run(const struct step *steps, uint32_t first, uint32_t end,
 	     struct ch_result *results);

@@ -206,6 +206,7 @@ int main(void)
 	if (!exact || *exact != '1')
 		write_file("/sys/kernel/rcu_expedited", "1");
 	fault_prepare();
+	datarace_open();
 	wait_for_clock();
 	log_open();
 	/*

@@ -187,6 +187,7 @@ int part_run(const struct step *steps, uint32_t first, uint32_t end,
 		running |= 1u << steps[i].call.thread;
 	}
 	coverage_fold(threads[0].cover);
+	datarace_look(true);
 	part.steps = steps;
 	part.results = results;
 	part.first = first;

@@ -153,6 +153,7 @@ void program_run(const uint8_t *program, size_t length)
 	open_first_file();
 	error = run_calls(program, length,
 			  (struct ch_result *)(channel + CH_RESULTS));
+	datarace_look(false);
 	if (settling)
 		header->settled = !error && module_keep();
 	if (!reload && module_is_altered()) {
