@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 
 from fuzzer.campaign.exact_races import ExactRaces
@@ -40,8 +40,8 @@ _SLICE = 0.5
 _MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
 # Calls that are to fail elsewhere; older ones give way.
 _MOST_RETUNING = 8
-# Neighbours among those of a load mostly belong to the same step of it.
-_STRIDES = (16, 4, 1)
+# Of a load's, so many fail before another program's load may go on.
+_LOAD_TURN = 16
 # A machine is replaced after so many programs, which bounds a crash's history.
 _RESTORE_EVERY = 2000
 # Programs that run before leaks are looked for: some of the corpus, the rest mutants, which
@@ -89,6 +89,7 @@ class Explorer:
         self._sweeps: deque[Iterator[bool]] = deque()
         self._load_sweeps: deque[Iterator[bool]] = deque()
         self._failed_loads: set[bytes] = set()
+        self._load_faults: Counter[int] = Counter()
         self._retuning: deque[Iterator[bool]] = deque(maxlen=_MOST_RETUNING)
         self._to_leak: deque[bytes] = deque()
         self._begun = time.monotonic()
@@ -252,26 +253,31 @@ class Explorer:
             yield from self._fail_each(chunks, index)
 
     def _fail_each(self, chunks: list[bytes], index: int) -> Iterator[bool]:
-        """Have one call fail at each allocation and copy: of a load first here and there."""
+        """Have one call fail at each allocation and copy.
+
+        Loads are much alike, whatever their parameters are. So of theirs those
+        come first that failed least often yet in any, and neighbours, which
+        mostly belong to one step, come apart.
+        """
         chunk = chunks[index]
         is_load = chunk[0] == _LOAD
-        last = _MAX_LOAD_FAULTS if is_load else _MAX_FAULTS
-        tried = set()
-        for stride in _STRIDES if is_load else (1,):
-            for nth in range(1, last + 1, stride):
-                if nth in tried:
-                    continue
-                tried.add(nth)
-                failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
-                outcome = self._run("plain", b"".join(failing))
-                yield True
-                if outcome.splat:
-                    continue
-                if not self._has_failed(index):
-                    last = nth - 1
-                    break
-            if is_load:
-                yield False
+        left = set(range(1, (_MAX_LOAD_FAULTS if is_load else _MAX_FAULTS) + 1))
+        for turn in itertools.count(1):
+            if not left:
+                return
+            nth = min(left, key=self._load_order) if is_load else min(left)
+            left.remove(nth)
+            failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
+            outcome = self._run("plain", b"".join(failing))
+            if not outcome.splat and not self._has_failed(index):
+                left = {other for other in left if other < nth}
+            elif is_load:
+                self._load_faults[nth] += 1
+            yield not is_load or turn % _LOAD_TURN != 0
+
+    def _load_order(self, nth: int) -> tuple[int, int]:
+        """Return what sorts a load's allocations: seldom tried, and far from those before."""
+        return self._load_faults[nth], int(f"{nth:09b}"[::-1], 2)
 
     def _fail_near(self, chunks: list[bytes], index: int) -> Iterator[bool]:
         """Have one call fail elsewhere, the nearest first, until there is a splat."""

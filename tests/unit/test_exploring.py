@@ -36,6 +36,8 @@ SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,
 class FakeMachine:
     """Has three allocations in each call; splats when it is told to."""
 
+    in_load = 3
+
     def __init__(
         self, ran: list[Program], splats: Callable[[Program], bool], settles: bool = True
     ) -> None:
@@ -50,7 +52,10 @@ class FakeMachine:
     def run(self, program: bytes, timeout: float, is_lost: object = None) -> Run:
         calls = decode(program)
         self._ran.append(calls)
-        self._results = [CallResult(0, 0, b"", 0, 1 <= call.fault <= 3) for call in calls]
+        self._results = [
+            CallResult(0, 0, b"", 0, 1 <= call.fault <= (self.in_load if call.op is Op.LOAD else 3))
+            for call in calls
+        ]
         return Run(Status.OK, [], 0, SPLAT if self._splats(calls) else b"", 0)
 
     def settle(self, calls: bytes) -> Run:
@@ -166,7 +171,7 @@ def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() ->
     assert not any(calls[0] == dataclasses.replace(LOAD, fault=1) for calls in setups.ran)
     # Three can fail; what is tried beyond them tells that there are no more.
     assert {1, 2, 3, 4} <= set(loads)
-    assert len(loads) == len(set(loads)) < 10
+    assert len(loads) == len(set(loads)) <= 10
     assert any(call.fault and call.op is Op.WRITE for calls in setups.ran for call in calls)
 
 
@@ -194,6 +199,33 @@ def test_races_run_on_several_vcpus_and_a_few_times() -> None:
     assert all(any(call.thread for call in calls) for calls in setups.raced)
     assert setups.raced[0] == setups.raced[4]
     assert not any(call.thread for calls in setups.ran for call in calls)
+
+
+def test_loads_with_other_parameters_fail_where_none_did_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeMachine, "in_load", 64)
+    setups = FakeSetups()
+    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    for number in range(4):
+        work.note(encode((Call(Op.UNLOAD), Call(Op.LOAD, data=f"n={number}".encode()))))
+    while not all(number in dict(_failed(setups)) for number in range(4)):
+        work._sweep(work._load_sweeps)
+    faults = [fault for _, fault in _failed(setups)]
+    # Four programs, and no allocation failed twice before each had failed once.
+    assert len(set(faults[:64])) == 64
+    # Those that follow one another are far apart.
+    assert min(abs(a - b) for a, b in pairwise(faults[:12])) > 3
+
+
+def _failed(setups: FakeSetups) -> list[tuple[int, int]]:
+    """Return the parameter and the number of the allocation of each load that failed."""
+    return [
+        (int(call.data[2:]), call.fault)
+        for calls in setups.ran
+        for call in calls
+        if call.op is Op.LOAD and call.data.startswith(b"n=") and 1 <= call.fault <= 64
+    ]
 
 
 def test_the_module_is_loaded_anew_unless_that_is_turned_off() -> None:
