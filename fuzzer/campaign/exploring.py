@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the judge does while nothing waits: the corpus under other conditions, on ``full``.
 
-First of all, what was sighted with a failing allocation and did not reproduce
-is tried with others failing: kernels do not make the same ones. Then in turn:
+First of all, what was sighted and did not reproduce is tried with other
+allocations failing, as kernels do not make the same ones, and with the module
+loaded with other parameters, as it takes ``full`` longer to unload it, and what
+was to go off after that goes off before. Then in turn:
 every allocation and user copy of a corpus program fails, one after
 the other; corpus programs are mutated, for bugs that only ``full`` can see
 need not come with new coverage; parts of them run at the same time; and
@@ -15,7 +17,8 @@ import itertools
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 
 from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.crash.judge import Outcome, run_program
@@ -28,7 +31,7 @@ from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.program import MAX_PROGRAM_SIZE, Op
 from fuzzer.program.stress import can_fail, fault_of, is_parallel, with_fault
-from fuzzer.program.wire import split
+from fuzzer.program.wire import decode, encode, split
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import Target
@@ -38,8 +41,10 @@ NAME = "explorer"
 _SLICE = 0.5
 # Allocations and copies of a call that fail in turn. Loading a module has many.
 _MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
-# Calls that are to fail elsewhere; older ones give way.
+# Programs that are to run a little differently; older ones give way.
 _MOST_RETUNING = 8
+# What goes off later was set up by one of so many programs.
+_SUSPECTS = 8
 # Of a load's, so many fail before another program's load may go on.
 _LOAD_TURN = 16
 # A machine is replaced after so many programs, which bounds a crash's history.
@@ -91,6 +96,7 @@ class Explorer:
         self._failed_loads: set[bytes] = set()
         self._load_faults: Counter[int] = Counter()
         self._retuning: deque[Iterator[bool]] = deque(maxlen=_MOST_RETUNING)
+        self._reloaded: set[bytes] = set()
         self._to_leak: deque[bytes] = deque()
         self._begun = time.monotonic()
         self._leaks_at = self._begun + 3 * _LEAK_PAUSE
@@ -134,8 +140,10 @@ class Explorer:
             self._sweeps.appendleft(self._fail_all(program))
         self._to_leak.append(program)
 
-    def retune(self, program: bytes) -> None:
-        """Look for the allocation or copy that fails in a program which did not reproduce."""
+    def retune(self, program: bytes, history: Sequence[bytes] = ()) -> None:
+        """Run a program which did not reproduce, and those before it, a little differently."""
+        if parameters := self._mutator.load_parameters():
+            self._retuning.append(self._load_otherwise([*history, program], parameters))
         if not self._mechanisms.faults or is_parallel(chunks := split(program)):
             return
         for index, chunk in enumerate(chunks):
@@ -278,6 +286,28 @@ class Explorer:
     def _load_order(self, nth: int) -> tuple[int, int]:
         """Return what sorts a load's allocations: seldom tried, and far from those before."""
         return self._load_faults[nth], int(f"{nth:09b}"[::-1], 2)
+
+    def _load_otherwise(
+        self, programs: Sequence[bytes], parameters: Sequence[bytes]
+    ) -> Iterator[bool]:
+        """Run the last programs, as far as they load the module, with other parameters for it."""
+        for program in reversed(programs[-_SUSPECTS:]):
+            calls = decode(program)
+            if any(call.thread for call in calls):
+                continue
+            for each in parameters:
+                changed = encode(
+                    tuple(
+                        replace(call, data=each) if call.op is Op.LOAD else call for call in calls
+                    )
+                )
+                if changed == program or changed in self._reloaded:
+                    continue
+                self._reloaded.add(changed)
+                outcome = self._run("plain", changed)
+                yield True
+                if outcome.splat:
+                    return
 
     def _fail_near(self, chunks: list[bytes], index: int) -> Iterator[bool]:
         """Have one call fail elsewhere, the nearest first, until there is a splat."""

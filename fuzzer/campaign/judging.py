@@ -188,9 +188,9 @@ class JudgeProcess:
         runs = 1 if known and known.reproduced else VERIFY_RUNS
         judgement = judge(self._setups.observe(sighting.kind), sighting, runs)
         self.store(sighting, judgement)
-        # What the explorer found has failed where it fails on this kernel.
+        # What the explorer found it found on this kernel.
         if not judgement.reproduced and sighting.origin != EXPLORER:
-            self._explorer.retune(sighting.program)
+            self._explorer.retune(sighting.program, sighting.history)
         # One that was met aside has none: two that show by turns would never end.
         for other in judgement.others if sighting.origin != ASIDE else ():
             self._report(other)

@@ -125,6 +125,10 @@ class Generator:
         chunks.append(_PACK(int(Op.OPEN), 0, 0, 0, _O_RDWR, 0, 0))
         return chunks
 
+    def load_parameters(self) -> list[bytes]:
+        """Return parameters of each form that the description has to load the module with."""
+        return [form(NOTHING_SEEN) for form in self._reload_params]
+
     def settlement(self) -> bytes:
         """Return calls that load the module with parameters, in the wire form.
 

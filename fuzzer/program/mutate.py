@@ -198,6 +198,10 @@ class Mutator:
         """Return calls that load the module with parameters of the description; empty: none."""
         return self._generator.settlement() if self._lifecycle else b""
 
+    def load_parameters(self) -> list[bytes]:
+        """Return parameters of each form that the description has to load the module with."""
+        return self._generator.load_parameters() if self._lifecycle else []
+
     def race(self, data: bytes, max_size: int) -> bytes:
         """Return a program of which a part runs on several threads.
 

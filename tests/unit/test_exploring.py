@@ -321,6 +321,27 @@ def test_what_did_not_reproduce_is_tried_with_other_faults_the_nearest_first() -
     assert len(sighted) == 2
 
 
+def test_what_did_not_reproduce_is_tried_with_the_module_loaded_with_other_parameters() -> None:
+    unload, load = Call(Op.UNLOAD), Call(Op.LOAD, data=b"ttl_ms=20")
+    setups = FakeSetups(lambda program: any(call.data == b"ttl_ms=1000" for call in program))
+    sighted: list[Sighting] = []
+    mechanisms = dataclasses.replace(NOTHING, lifecycle=True)
+    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append)
+    leaves = encode((unload, load, WRITE, unload))
+    # What goes off was left behind by a program before the one that it hits.
+    work.retune(encode((WRITE, READ)), [encode((READ,)), leaves, encode((READ, READ))])
+    while work.step():
+        pass
+    assert [decode(each.program) for each in sighted] == [
+        (unload, Call(Op.LOAD, data=b"ttl_ms=1000"), WRITE, unload)
+    ]
+    # The same is not tried a second time.
+    work.retune(leaves)
+    while work.step():
+        pass
+    assert len(sighted) == 1
+
+
 def test_what_has_no_fault_is_not_tried_with_any() -> None:
     setups = FakeSetups()
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
