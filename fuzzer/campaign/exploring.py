@@ -45,6 +45,8 @@ _MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
 _MOST_RETUNING = 8
 # What goes off later was set up by one of so many programs.
 _SUSPECTS = 8
+# So many that were tried are remembered: each is up to some kilobytes.
+_MOST_RELOADED = 1000
 # Of a load's, so many fail before another program's load may go on.
 _LOAD_TURN = 16
 # A machine is replaced after so many programs, which bounds a crash's history.
@@ -96,6 +98,7 @@ class Explorer:
         self._failed_loads: set[bytes] = set()
         self._load_faults: Counter[int] = Counter()
         self._retuning: deque[Iterator[bool]] = deque(maxlen=_MOST_RETUNING)
+        self._retunes = False
         self._reloaded: set[bytes] = set()
         self._to_leak: deque[bytes] = deque()
         self._begun = time.monotonic()
@@ -152,9 +155,11 @@ class Explorer:
 
     def step(self) -> bool:
         """Do a piece of work; tell whether there was any."""
-        if self._retuning:
-            return self._sweep(self._retuning)
-        return any(next(self._work)() for _ in range(self._n_work))
+        # Many sightings that do not reproduce must not keep all else waiting.
+        self._retunes = not self._retunes
+        if self._retunes and self._sweep(self._retuning):
+            return True
+        return any(next(self._work)() for _ in range(self._n_work)) or self._sweep(self._retuning)
 
     def close(self) -> None:
         """End the machines, and report what is not pinned down yet."""
@@ -303,6 +308,8 @@ class Explorer:
                 )
                 if changed == program or changed in self._reloaded:
                     continue
+                if len(self._reloaded) >= _MOST_RELOADED:
+                    self._reloaded.clear()
                 self._reloaded.add(changed)
                 outcome = self._run("plain", changed)
                 yield True

@@ -228,14 +228,25 @@ class LeakTrials:
         while begin < len(batch):
             splat, at = self._look(batch[begin:])
             yield
-            if splat is None or at is None:
+            if splat is None:
                 return None
+            if at is None:
+                # Allocated by a worker of the kernel's, say. Then one at a time.
+                return (yield from self._first_alone(batch, begin))
             begin += at
             if self._careful and self._match(splat):
                 splat, at = self._look(batch[begin : begin + 1])
             if splat and at is not None and self._match(splat):
                 return Shown(begin, batch[begin], splat)
             begin += 1
+        return None
+
+    def _first_alone(self, batch: Sequence[Reproducer], begin: int) -> Search:
+        for index in range(begin, len(batch)):
+            splat, _ = self._look(batch[index : index + 1])
+            yield
+            if splat and self._match(splat):
+                return Shown(index, batch[index], splat)
         return None
 
     def _look(self, batch: Sequence[Reproducer]) -> tuple[Splat | None, int | None]:

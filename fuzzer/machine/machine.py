@@ -285,7 +285,9 @@ class Machine:
                 )
             if self.channel.header.progress != progress and not total:
                 deadline, progress = time.monotonic() + timeout, self.channel.header.progress
-            elif time.monotonic() > deadline or is_lost():
+            elif is_lost():
+                raise LostMachineError(f"the guest hangs{self._last_words()}")
+            elif time.monotonic() > deadline:
                 raise LostMachineError(
                     f"the guest did not answer within {timeout:.1f} s{self._last_words()}"
                 )

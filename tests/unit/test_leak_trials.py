@@ -22,7 +22,7 @@ OTHER = Splat("memory leak in drv_open", "leak", "drv_open", True, "")
 class FakeSetups:
     """Runs programs of one letter: L loses memory, O some of its own.
 
-    K gets memory that only a V after it loses.
+    K gets memory that only a V after it loses, W has a worker get what it loses.
     """
 
     def __init__(self) -> None:
@@ -35,6 +35,8 @@ class FakeSetups:
     def leak_of(self, _machine: None, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
         ran = b"".join(programs)
         self.batches.append(ran)
+        if b"W" in ran:
+            return Outcome(LEAK, b""), None
         for at, letter in enumerate(ran):
             if letter in b"LO" or (letter in b"K" and b"V" in ran[at:]):
                 return Outcome(OTHER if letter in b"O" else LEAK, b""), at
@@ -67,6 +69,9 @@ def first(programs: bytes, *, careful: bool) -> tuple[Shown | None, list[bytes]]
         (b"KxV", False, 0, [b"KxV"]),
         (b"KxVL", True, 3, [b"KxVL", b"K", b"xVL", b"L"]),
         (b"KV", True, None, [b"KV", b"K", b"V"]),
+        # Memory of which it is not known whose it was.
+        (b"xWx", False, 1, [b"xWx", b"x", b"W"]),
+        (b"W", True, 0, [b"W", b"W"]),
     ],
 )
 def test_a_batch_is_looked_at_as_a_whole(
