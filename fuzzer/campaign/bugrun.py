@@ -221,10 +221,10 @@ def _minimize(crash: Crash, setups: Setups, task: RunTask, store: CrashStore) ->
     """Store and return a crash with its minimal program; as it is when that does not work."""
     target = task.subject.target
     start = Reproducer(crash.program, crash.history)
-    minimizer = Minimizer(
-        setups, target, start, splat_of(crash), seed=task.seed, limit=task.minimize_seconds
-    )
     try:
+        minimizer = Minimizer(
+            setups, target, start, splat_of(crash), seed=task.seed, limit=task.minimize_seconds
+        )
         found = minimizer.run()
         if found:
             crash = with_minimal(crash, found)

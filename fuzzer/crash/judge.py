@@ -36,7 +36,8 @@ _REST_OF_REPORT = 3.0
 # The kernel takes up to 9 s to call a lockup one.
 PROGRAM_TIMEOUT = 12.0
 """Seconds that a guest may be silent in a program."""
-_HANG = "hang"
+HANG = "hang"
+"""The kind of crashes that do not go on."""
 # A report is over when nothing was added to it so many times.
 _QUIET_LOOKS = 2
 # Bytes that are kept of what a driver printed before its crash.
@@ -130,7 +131,7 @@ def listener(machine: Machine, *, hurried: bool = False) -> Callable[[], bool]:
         if quiet < _QUIET_LOOKS or not text:
             return False
         splat = find_splat(text.splitlines())
-        return splat is not None and splat.complete and (hurried or splat.kind == _HANG)
+        return splat is not None and splat.complete and (hurried or splat.kind == HANG)
 
     return has_hung
 

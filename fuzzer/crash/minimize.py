@@ -13,13 +13,13 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from fuzzer.crash.judge import VERIFY_RUNS
+from fuzzer.crash.judge import HANG, VERIFY_RUNS
 from fuzzer.crash.rare import RateTrials, Sample, measure, racing_sample, single_sample
 from fuzzer.crash.rate import Rate
 from fuzzer.crash.reduction import Reduction, minimal, shorter_history
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.scheduled import ScheduledTrials, unscheduled
-from fuzzer.crash.setups import HANG, LEAK, Setups
+from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.trials import (
     Effort,
     FreshTrials,

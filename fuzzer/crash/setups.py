@@ -23,13 +23,10 @@ RACE_TRIES = 100
 """Runs of a program with threads on one machine before it counts as having shown nothing."""
 
 DATA_RACE_TRIES = 2000
-"""As many on ``kcsan``, which looks at one access in some dozen, and runs these faster."""
+"""As many on ``kcsan``, which looks at one access in some dozens, and runs these faster."""
 
 HASTY = "pkvfuzz_hasty=1"
 """What the kernel's command line needs for hangs to be reported after 1 to 3 s, not 5 to 10."""
-
-HANG = "hang"
-"""The kind of crashes that do not go on."""
 
 LEAK = "leak"
 """The kind of crashes that only kmemleak sees."""
