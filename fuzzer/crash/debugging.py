@@ -61,7 +61,8 @@ def debugged(
         known = function if function and is_known(function, place.guest) else None
         script = directory / _SCRIPT
         commands = [*symbols, f"target remote {directory / _SOCKET}", *_commands(known)]
-        script.write_text("\n".join([*commands, ""]))
+        # Of what the script itself has gdb say nothing is to wait for a key.
+        script.write_text("".join(f"with pagination off -- {each}\n" for each in commands))
         yield Session(machine, stub, script, known, place.tries > 1)
 
 

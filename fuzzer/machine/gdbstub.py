@@ -65,9 +65,7 @@ def gdb_symbols(guest: Guest, machine: Machine) -> list[str]:
         for name in _allocated(guest.driver.object)
         if name in sections and name.startswith(_SHOWN)
     ]
-    # It lists them, which is nothing to have to page through.
-    quietly = "with pagination off -- add-symbol-file"
-    return [*commands, f'{quietly} "{guest.driver.object}" {" ".join(shown)}']
+    return [*commands, f'add-symbol-file "{guest.driver.object}" {" ".join(shown)}']
 
 
 def _sections(guest: Guest, machine: Machine) -> dict[str, int]:
