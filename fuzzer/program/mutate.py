@@ -47,6 +47,8 @@ _AT_END, _ANYWHERE = 0.25, 0.2
 _WAIT = 0.5
 # After so many waits there is a call that was not there before.
 _LOOK = 0.5
+# Of the programs that race, so many are two of the corpus that meet.
+_MEETINGS = 0.5
 # Of the calls that race and are not the program's own, so many are of another program.
 _FROM_NOTED = 0.5
 # How often one more program is appended to one that waits or loads the module.
@@ -205,11 +207,17 @@ class Mutator:
     def race(self, data: bytes, max_size: int) -> bytes:
         """Return a program of which a part runs on several threads.
 
-        What comes before is ``data``. ValueError when ``max_calls`` is below 8.
+        What comes before is ``data``, or a program of the corpus which that one
+        meets. ValueError when ``max_calls`` is below 8.
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
-        chunks = self._stresser.race(split(data), self._to_race, self._max)
+        own, noted = split(data), self._noted
+        chunks: list[bytes] = []
+        if noted and self._random() < _MEETINGS:
+            other = noted[int(self._random() * len(noted))]
+            chunks = self._stresser.meet(own, other, self._max)
+        chunks = chunks or self._stresser.race(own, self._to_race, self._max)
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
 
     def _to_race(self, chunks: list[bytes]) -> bytes:
