@@ -16,6 +16,7 @@ from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
 from fuzzer.program.cost import is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.mechanisms import ALL, Mechanisms
+from fuzzer.program.meetings import Meetings
 from fuzzer.program.program import (
     FLAG_VALUE,
     MAX_CALLS,
@@ -47,7 +48,7 @@ _AT_END, _ANYWHERE = 0.25, 0.2
 _WAIT = 0.5
 # After so many waits there is a call that was not there before.
 _LOOK = 0.5
-# Of the programs that race, so many are two of the corpus that meet.
+# Of the programs that race, so many are what two of the corpus do.
 _MEETINGS = 0.5
 # Of the calls that race and are not the program's own, so many are of another program.
 _FROM_NOTED = 0.5
@@ -118,6 +119,7 @@ class Mutator:
         self._uses_files = generator.uses_files
         self._integer = integer_chooser(rng)
         self._stresser = Stresser(rng)
+        self._meetings = Meetings(rng)
         self._stretcher = Stretcher(rng)
         self._lifecycle = mechanisms.lifecycle
         self._reloads = not target.module.builtin
@@ -152,6 +154,7 @@ class Mutator:
         chunks = split(data)
         if chunks:
             (self._slow_noted if is_slow(chunks) else self._noted).append(chunks)
+            self._meetings.note(chunks)
 
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a changed program of 1 to ``max_size`` bytes.
@@ -207,17 +210,15 @@ class Mutator:
     def race(self, data: bytes, max_size: int) -> bytes:
         """Return a program of which a part runs on several threads.
 
-        What comes before is ``data``, or a program of the corpus which that one
-        meets. ValueError when ``max_calls`` is below 8.
+        That comes after ``data``, or is what two programs of the corpus do, see
+        :class:`Meetings`. ValueError when ``max_calls`` is below 8.
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
-        own, noted = split(data), self._noted
         chunks: list[bytes] = []
-        if noted and self._random() < _MEETINGS:
-            other = noted[int(self._random() * len(noted))]
-            chunks = self._stresser.meet(own, other, self._max)
-        chunks = chunks or self._stresser.race(own, self._to_race, self._max)
+        if self._random() < _MEETINGS:
+            chunks = self._meetings.race(self._max)
+        chunks = chunks or self._stresser.race(split(data), self._to_race, self._max)
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
 
     def _to_race(self, chunks: list[bytes]) -> bytes:

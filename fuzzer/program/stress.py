@@ -42,8 +42,6 @@ _FORMS = {
 _PARTS = (1, 1, 2, 3, 4, 8, 16, 512)
 _REPEATS = (1, 1, 2, 4, 8)
 _TOUCHING, _SAME = 0.4, 0.4
-# Where two programs meet: calls of the one that race, how often, and calls of both.
-_LAST, _OFTEN, _MEETING = 3, 8, 16
 
 
 def with_fault(chunk: bytes, nth: int) -> bytes:
@@ -164,26 +162,6 @@ class Stresser:
         again = before[-1 - int(rand() * 3) :] + part
         rounds = (limit - len(before) - len(part)) // len(again)
         return before + part + again * int(rand() * (rounds + 1))
-
-    def meet(self, chunks: list[bytes], other: list[bytes], limit: int) -> list[bytes]:
-        """Return a program in which the last calls of one run beside a call of another one.
-
-        Both are repeated: what they do takes its time, and is to take place at the
-        same time. Half of the programs first do what the other one did before its
-        call. Nothing is returned when there are no calls that can be beside others.
-        At most ``limit`` calls in all, 8 or more.
-        """
-        rand = self._random
-        last = [chunk for chunk in chunks if chunk[0] < Op.SLEEP][-1 - int(rand() * _LAST) :]
-        places = [i for i, chunk in enumerate(other) if chunk[0] < Op.SLEEP]
-        if not last or not places:
-            return []
-        at = places[-1] if rand() < 0.7 else places[int(rand() * len(places))]
-        room = min(_MEETING, limit // 2)
-        part = [with_thread(chunk, 1) for chunk in (last * _OFTEN)[:room]]
-        part += [with_thread(other[at], 2)] * min(_OFTEN, room)
-        before = [with_thread(chunk, 0) for chunk in other[:at]] if rand() < 0.5 else []
-        return before[: limit - len(part)] + part
 
     def _part(self, chunks: list[bytes], generate: Callable[[list[bytes]], bytes]) -> list[bytes]:
         rand = self._random

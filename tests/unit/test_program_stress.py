@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -147,21 +148,24 @@ def test_calls_of_other_programs_race_as_well() -> None:
     assert not any(op is Op.SLEEP for each in raced for op, _ in each)
 
 
-def test_programs_of_the_corpus_meet_and_both_go_on_for_a_while() -> None:
+def test_calls_of_two_programs_of_the_corpus_meet_and_are_repeated() -> None:
     mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
     before, rare = Call(Op.READ, arg=0x111), Call(Op.LSEEK, arg=0x777)
     mutator.note(encode((before, rare, Call(Op.DUP))))
+    for number in range(50):
+        mutator.note(encode((replace(WRITE, data=b"%d" % number),)))
     met, prepared = 0, 0
-    for _ in range(300):
-        calls = decode(mutator.race(encode((Call(Op.SLEEP, arg=1), WRITE)), 8192))
+    for _ in range(400):
+        calls = decode(mutator.race(encode((WRITE,)), 8192))
         assert len(calls) <= 40
         raced = [call.op for call in calls if call.thread]
         assert not {Op.SLEEP, Op.DUP} & set(raced)
-        if raced.count(Op.LSEEK) >= 8 and raced.count(Op.WRITE) >= 8 and len(set(raced)) == 2:
+        if raced == [Op.WRITE] * 4 + [Op.LSEEK] * 4:
             met += 1
             prepared += calls[0] == before
-    assert met > 60
-    assert 0.2 * met < prepared < 0.8 * met
+    # There are three kinds of calls, however many of the programs write.
+    assert met > 10
+    assert 0 < prepared < met
 
 
 def test_the_module_is_loaded_anew_at_the_start_and_unloaded_at_the_end() -> None:

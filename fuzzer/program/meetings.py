@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Races of what two programs of the corpus do, each call of the corpus as often as any other.
+
+Most programs of a corpus are about the one call of the driver that has most
+code. So the kind of call is chosen first, then one of the different calls of
+that kind, with what its program did before it.
+"""
+
+from __future__ import annotations
+
+import random
+
+from fuzzer.program.cost import is_slow
+from fuzzer.program.program import Op
+from fuzzer.program.stress import with_thread
+
+# Calls that are kept of each kind, and of what came before each.
+_MOST, _BEFORE = 64, 10
+# What one thread repeats: so many of its program's last calls. How often, and calls in all.
+_LAST, _REPEATS, _LONGEST = 3, 4, 8
+_IOCTL, _SLEEP = int(Op.IOCTL), int(Op.SLEEP)
+
+
+class Meetings:
+    """Chooses races; the same ``rng`` state gives the same."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+        self._kinds: dict[tuple[int, bytes], int] = {}
+        self._calls: list[list[list[bytes]]] = []
+        self._known: set[bytes] = set()
+
+    def note(self, chunks: list[bytes]) -> None:
+        """Remember the calls of a corpus program, but for those that wait or load the module."""
+        if is_slow(chunks):
+            return
+        plain = [with_thread(chunk, 0) for chunk in chunks]
+        for index, chunk in enumerate(plain):
+            if chunk[0] >= _SLEEP or chunk in self._known:
+                continue
+            kind = chunk[0], chunk[4:8] if chunk[0] == _IOCTL else b""
+            number = self._kinds.setdefault(kind, len(self._calls))
+            if number == len(self._calls):
+                self._calls.append([])
+            calls, until = self._calls[number], plain[max(0, index - _BEFORE) : index + 1]
+            self._known.add(chunk)
+            if len(calls) < _MOST:
+                calls.append(until)
+                continue
+            at = int(self._random() * _MOST)
+            self._known.discard(calls[at][-1])
+            calls[at] = until
+
+    def race(self, limit: int) -> list[bytes]:
+        """Return a program in which a call, repeated, runs beside others; empty: none is known.
+
+        Half of the programs first do what was done before that call where it
+        is from. At most ``limit`` calls in all, 8 or more.
+        """
+        if not self._calls:
+            return []
+        rand, longest = self._random, min(_LONGEST, limit // 2)
+        (*before, call), others = self._one(), self._one()
+        others = others[-1 - int(rand() * _LAST) :]
+        part = [with_thread(chunk, 1) for chunk in (others * _REPEATS)[:longest]]
+        part += [with_thread(call, 2)] * min(_REPEATS, longest)
+        before = before[: limit - len(part)] if rand() < 0.5 else []
+        return before + part
+
+    def _one(self) -> list[bytes]:
+        """Return a call, after those before it."""
+        rand = self._random
+        calls = self._calls[int(rand() * len(self._calls))]
+        return calls[int(rand() * len(calls))]
