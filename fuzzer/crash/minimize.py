@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fuzzer.crash.judge import HANG, VERIFY_RUNS
-from fuzzer.crash.rare import RateTrials, Sample, measure, racing_sample, single_sample
-from fuzzer.crash.rate import Rate
+from fuzzer.crash.rare import RateTrials, measure, racing_sample, single_sample
 from fuzzer.crash.reduction import Reduction, minimal, shorter_history
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.scheduled import ScheduledTrials, unscheduled
@@ -154,7 +154,7 @@ class Minimizer:
         start = self._start
         chunks = split(start.program)
         if is_parallel(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK:
-            sample, most = racing_sample(self._setups.racing), _RAREST_RACE
+            sample, most, calls = racing_sample(self._setups.racing), _RAREST_RACE, len(chunks)
         else:
             splats = []
             for _ in range(VERIFY_RUNS):
@@ -165,12 +165,14 @@ class Minimizer:
             if len(shown) == VERIFY_RUNS:
                 yield from self._reduce_certain(start, shown[0])
                 return
-            sample, most = single_sample(self._observe), _RAREST
+            sample, most, calls = single_sample(self._observe), _RAREST, None
         rate = yield from measure(
             sample, self._match, start, most, lambda: self.seconds < _MEASURING * self._limit
         )
         if rate.hits:
-            yield from self._reduce_rare(start, sample, rate)
+            yield from self._reduce_rare(
+                start, partial(RateTrials, sample, self._match, rate, calls=calls)
+            )
 
     def _reduce_certain(self, start: Reproducer, splat: Splat) -> Iterator[None]:
         """Make smaller what shows its crash each time."""
@@ -220,12 +222,14 @@ class Minimizer:
         self._finish(step, VERIFY_RUNS, VERIFY_RUNS)
         return True
 
-    def _reduce_rare(self, start: Reproducer, sample: Sample, rate: Rate) -> Iterator[None]:
+    def _reduce_rare(
+        self, start: Reproducer, make_trials: Callable[..., RateTrials]
+    ) -> Iterator[None]:
         """Make smaller what shows its crash at a rate."""
         self._trail = [_Step(start, self._bug)]
-        self._use(RateTrials(sample, self._match, rate))
+        self._use(make_trials())
         yield from self._drive(minimal(start, self._layouts))
-        final = RateTrials(sample, self._match, rate, error=_FINAL_ERROR)
+        final = make_trials(error=_FINAL_ERROR)
         self._use(final)
         # Where time is over there is none for the steps between, either.
         steps = self._trail if self._is_complete else [self._trail[0], *self._trail[1:][-1:]]

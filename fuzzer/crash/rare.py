@@ -3,6 +3,8 @@
 
 A race is won or lost anew in each run. So a reproducer runs until a sequential
 test tells its rate from one that is worse; how often follows from the rate.
+What is run over and over may show it less often in a run if it has fewer calls,
+as there are more of its runs.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
 from fuzzer.machine.provision import Guest
 from fuzzer.program.settlement import shared_settlement
+from fuzzer.program.wire import split
 from fuzzer.splat.find import Splat
 
 ERROR = 0.02
@@ -25,7 +28,7 @@ ERROR = 0.02
 
 # Runs on one machine, or as many as there are in so many seconds, and runs after which a
 # reproducer that shows nothing is given up.
-_RACE_RUNS, _RACE_SECONDS = 200, 2.0
+_RACE_RUNS, _RACE_SECONDS = 1000, 2.0
 _MOST_RUNS = 20_000
 # A rate is measured until the crash was seen so often.
 _BASELINE_HITS = 8
@@ -83,13 +86,26 @@ def measure(
 
 
 class RateTrials:
-    """Tries reproducers against a known rate."""
+    """Tries reproducers against a known rate.
 
-    def __init__(self, sample: Sample, match: Match, rate: Rate, *, error: float = ERROR) -> None:
+    With ``calls``, which are those of the program that showed that rate, the
+    rate that a program is to have is for each of its calls.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        match: Match,
+        rate: Rate,
+        *,
+        error: float = ERROR,
+        calls: int | None = None,
+    ) -> None:
         self._sample = sample
         self._match = match
         self._rate = rate
         self._error = error
+        self._calls = calls
         self.effort = Effort()
 
     def first(self, batch: Sequence[Reproducer]) -> Search:
@@ -101,7 +117,10 @@ class RateTrials:
         return None
 
     def _as_often(self, reproducer: Reproducer) -> Generator[None, None, Splat | None]:
-        test = Comparison(self._rate.estimate, self._error)
+        known = self._rate.estimate
+        if self._calls:
+            known *= min(1.0, len(split(reproducer.program)) / self._calls)
+        test = Comparison(known, self._error)
         shown: Splat | None = None
         total = 0
         while test.decision is None and total < _MOST_RUNS:

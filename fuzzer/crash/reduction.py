@@ -83,12 +83,16 @@ def shorter_history(start: Reproducer) -> Reduction:
 
 
 def fewer_calls(start: Reproducer) -> Reduction:
-    """Leave out calls: none of those left can be left out."""
+    """Leave out calls: none of those left can be left out. First those that repeat others."""
 
     def with_calls(calls: Sequence[Call]) -> Reproducer:
         return replace(start, program=encode(tuple(calls)))
 
-    calls = yield from fewest(decode(start.program), with_calls)
+    calls: Sequence[Call] = decode(start.program)
+    once = tuple(dict.fromkeys(calls))
+    if len(once) < len(calls) and (yield [with_calls(once)]) is not None:
+        calls = once
+    calls = yield from fewest(calls, with_calls)
     return with_calls(calls)
 
 

@@ -19,11 +19,15 @@ from fuzzer.program.wire import split
 RACING = Hardware(cpus=2)
 """For programs with threads."""
 
-RACE_TRIES = 100
-"""Runs of a program with threads on one machine before it counts as having shown nothing."""
+RACE_CALLS = 4000
+"""Calls that a program with threads, run over and over on one machine, makes before it counts
+as having shown nothing."""
 
-DATA_RACE_TRIES = 2000
-"""As many on ``kcsan``, which looks at one access in some dozens, and runs these faster."""
+DATA_RACE_CALLS = 20_000
+"""As many on ``kcsan``, which looks at one access in some dozens."""
+
+# Runs of the longest program.
+_FEWEST_TRIES = 50
 
 HASTY = "pkvfuzz_hasty=1"
 """What the kernel's command line needs for hangs to be reported after 1 to 3 s, not 5 to 10."""
@@ -49,17 +53,17 @@ class Setups:
 
     ``make(hardware, arguments)`` returns the guest of the driver under test on
     such hardware, with ``arguments`` added to the kernel's command line.
-    Programs with threads run ``race_tries`` times on a machine.
+    Programs with threads are run on a machine until they have made ``race_calls``.
     """
 
     def __init__(
         self,
         plain: Guest,
         make: Callable[[Hardware, str], Guest],
-        race_tries: int = RACE_TRIES,
+        race_calls: int = RACE_CALLS,
     ) -> None:
         self.plain = plain
-        self._race_tries = race_tries
+        self._race_calls = race_calls
         self._make = make
         self._racing: Guest | None = None
         self._leaking: Guest | None = None
@@ -96,7 +100,7 @@ class Setups:
         def make(hardware: Hardware, arguments: str) -> Guest:
             return self._make(hardware, arguments if hardware.icount else HASTY)
 
-        return Setups(make(self.plain.template.hardware, ""), make, self._race_tries)
+        return Setups(make(self.plain.template.hardware, ""), make, self._race_calls)
 
     def observe(self, kind: str) -> Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]:
         """Return how to run programs on a fresh machine to see a crash of that kind.
@@ -115,7 +119,8 @@ class Setups:
         if is_scheduled(chunks):
             return Place(self.exact, exact=True)
         if is_parallel(chunks):
-            return Place(self.racing, self._race_tries)
+            tries = max(_FEWEST_TRIES, self._race_calls // len(chunks))
+            return Place(self.racing, tries)
         beside = any(is_parallel(split(earlier)) for earlier in history)
         return Place(self.racing if beside else self.plain)
 

@@ -23,6 +23,8 @@ _LEAST_SECONDS = 0.1
 # Told apart by those who see no red or no green (Okabe and Ito), and by their dashes.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
+# Text may be on another curve.
+_HALO = ' stroke="#ffffff" stroke-width="4" paint-order="stroke"'
 _UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))
 _STEPS = (1, 2, 5, 10, 20, 30)
 # At most so many labels fit under the x axis.
@@ -188,7 +190,7 @@ def _end_labels(many: Sequence[Series], axes: _Axes) -> list[str]:
     lowest = -math.inf
     for y, number in ends:
         lowest = max(y, lowest + 15)
-        colour = f' fill="{_COLOURS[number % len(_COLOURS)]}" font-weight="bold"'
+        colour = f' fill="{_COLOURS[number % len(_COLOURS)]}" font-weight="bold"{_HALO}'
         share = f"{many[number].share(math.inf):.0%}".replace("%", " %")
         lines.append(_text(axes.x(many[number].end) + 8, lowest + 4, share, extra=colour))
     return lines

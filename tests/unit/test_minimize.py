@@ -225,6 +225,18 @@ def test_a_race_keeps_its_rate(seed: int) -> None:
     assert [call.thread for call in decode(found.reproducer.program)][1:] == [1, 2]
 
 
+def test_a_race_needs_no_repetition_that_only_makes_it_likelier() -> None:
+    first, second = Call(Op.READ, thread=1), Call(Op.CLOSE, thread=2)
+
+    def rate(calls: Program) -> float:
+        return 0.02 * min(calls.count(first), calls.count(second))
+
+    program = (WRITE, *[first] * 10, *[second] * 10)
+    found, _ = minimized(lambda ran: None, program, racing=racing(rate, random.Random(1)))
+    assert found
+    assert ops(found.reproducer) == [Op.READ, Op.CLOSE]
+
+
 def test_a_crash_that_shows_sometimes_is_no_worse_afterwards() -> None:
     rng = random.Random(1)
     shows = racing(lambda calls: 0.5 if in_order(calls, Op.WRITE, Op.READ) else 0.02, rng)

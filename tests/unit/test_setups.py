@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a program is run before it counts as having shown nothing."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from fuzzer.crash.setups import Setups
+from fuzzer.machine.provision import Guest
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import encode
+
+
+def test_short_programs_with_threads_are_run_more_often_than_long_ones() -> None:
+    guest = cast(Guest, object())
+    setups = Setups(guest, lambda hardware, arguments: guest, race_calls=1000)
+
+    def tries(calls: int) -> int:
+        program = encode(tuple(Call(Op.READ, thread=1 + i % 2) for i in range(calls)))
+        return setups.place("kasan", (), program).tries
+
+    assert tries(2) == 500
+    assert tries(10) == 100
+    assert 20 <= tries(40) <= 100
+    assert setups.place("kasan", (), encode((Call(Op.READ),))).tries == 1
