@@ -38,7 +38,7 @@ _SHORT_LIFE = 5.0
 _MAX_SHORT_LIVES = 5
 # Below this the disk is full for our purposes; a crash needs some room itself.
 _MIN_FREE_MIB = 32
-# Serial programs between two phases of races on kcsan: about as many as in such a phase.
+# Serial programs between two phases of races on kcsan: fewer, as races are what it is for.
 _SERIAL_ON_KCSAN = 400
 
 

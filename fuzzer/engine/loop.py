@@ -50,7 +50,7 @@ RESTORE_EVERY = 10_000
 KEEP_SIGHTINGS = 3
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
 # is one before each replacement of the machine.
-_RACES = 800
+_RACES = 1100
 # So many of the machines for serial programs and for races have the module loaded with other
 # parameters of the description from the start; a program that did it alone would be a slow one.
 _SETTLED, _SETTLED_RACES = 0.3, 0.6
