@@ -57,6 +57,9 @@ _NICENESS = 5
 _MAX_LOST = 20
 # Time for other work between two sightings, as a share of what the first took.
 _OTHER_WORK = 0.5
+# Seconds that the programs before a sighted one may take. With many that load the module that
+# can be minutes, in which nothing else is judged: what takes longer is tried when there is time.
+_PATIENCE = 20.0
 # Corpus programs between two looks at the spool: a sighting goes first.
 _SLICE = 20
 # Seconds for making crashes minimal when a campaign ends, and as many for verifying the one begun.
@@ -186,7 +189,8 @@ class JudgeProcess:
             return True
         known = self._known(sighting)
         runs = 1 if known and known.reproduced else VERIFY_RUNS
-        judgement = judge(self._setups.observe(sighting.kind), sighting, runs)
+        observe = self._setups.observe(sighting.kind)
+        judgement = judge(observe, sighting, runs, patience=_PATIENCE)
         self.store(sighting, judgement)
         # What the explorer found it found on this kernel.
         if not judgement.reproduced and sighting.origin != EXPLORER:

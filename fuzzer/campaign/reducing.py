@@ -30,6 +30,8 @@ _SLICE = 0.5
 # Seconds for one crash: races that happen seldom take as long as they may.
 _LIMIT = 120.0
 _RETRIES, _RETRY_PAUSE = 3, 10.0
+# Seconds that the programs before a sighted one may take.
+_PATIENCE = 120.0
 _MOST_LOST = 3
 _ORIGIN = "retry"
 
@@ -181,7 +183,7 @@ class Reducer:
             crash.first_log.encode(),
             _ORIGIN,
         )
-        judgement = judge(self._setups.observe(crash.kind), sighting)
+        judgement = judge(self._setups.observe(crash.kind), sighting, patience=_PATIENCE)
         tried = replace(crash, retries=crash.retries + 1)
         if not judgement.reproduced:
             tried = replace(tried, runs=crash.runs + judgement.runs)

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judging: a sighting is run again on fresh machines, and what they say counts.
 
-First the program alone, then with the history that led up to it. One that does
-not show the bug that was sighted keeps the report it was sighted with, and is
-stored as not reproduced.
+First the program alone, then with more and more of the history that led up to
+it. One that does not show the bug that was sighted keeps the report it was
+sighted with, and is stored as not reproduced.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
@@ -20,6 +21,8 @@ from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program.settlement import shared_settlement
+from fuzzer.program.stress import is_parallel
+from fuzzer.program.wire import split
 from fuzzer.splat.find import Splat, find_splat
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence, silent_splat
@@ -43,6 +46,9 @@ _QUIET_LOOKS = 2
 # Bytes that are kept of what a driver printed before its crash.
 _LONGEST_LOG = 1 << 20
 
+
+# Of a history, so many of the last programs are run first, and so many times more each time.
+_RECENT, _GROWTH = 16, 4
 
 ASIDE = "aside"
 """The origin of a sighting that was met while another one was judged."""
@@ -222,21 +228,46 @@ def first_impression(sighting: Sighting) -> Splat:
     return found or Splat(sighting.title, sighting.kind, None, False, f"{sighting.title}\n{text}")
 
 
-def judge(observe: Observer, sighting: Sighting, verify_runs: int = VERIFY_RUNS) -> Judgement:
+def _histories(sighting: Sighting) -> Iterator[tuple[bytes, ...]]:
+    """Return more and more of the last programs of a history, from none to all."""
+    history = sighting.history
+    yield ()
+    # What is raced takes many runs each time, so that with all of them is the second and last.
+    length = len(history) if is_parallel(split(sighting.program)) else _RECENT
+    while length < len(history):
+        yield tuple(history[-length:])
+        length *= _GROWTH
+    if history:
+        yield tuple(history)
+
+
+def judge(
+    observe: Observer,
+    sighting: Sighting,
+    verify_runs: int = VERIFY_RUNS,
+    *,
+    patience: float = math.inf,
+) -> Judgement:
     """Run a sighting again; each call of ``observe`` is on a fresh machine.
 
-    First the program alone, then with what ran before it. Only the bug that
-    was sighted counts, in the words of whichever kernel flavour.
+    First the program alone, then with what ran before it, the latest first; a
+    history that would take longer than ``patience`` seconds to run is not. Only
+    the bug that was sighted counts, in the words of whichever kernel flavour.
 
     Raises:
         LostMachineError: QEMU was killed from outside; try again.
     """
     seen = first_impression(sighting)
     others: dict[str, Sighting] = {}
-    tried = 0
-    for before in ((), sighting.history) if sighting.history else ((),):
+    tried, took = 0, 0.0
+    for before in _histories(sighting):
+        if took * len(before) > patience:
+            break
         tried += 1
+        begun = time.monotonic()
         outcome, number = observe(before, sighting.program)
+        if before and outcome.splat is None:
+            took = (time.monotonic() - begun) / len(before)
         program = before[number] if number < len(before) else sighting.program
         history = tuple(before[:number])
         splat = outcome.splat

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, cast
 
-from fuzzer.crash.judge import judge, listener, run_history, run_program
+import pytest
+
+from fuzzer.crash.judge import Outcome, judge, listener, run_history, run_program
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Machine, Run
@@ -99,6 +101,36 @@ def test_a_program_that_needs_what_ran_before_keeps_its_history() -> None:
         lambda ran, _: ran[-1] == b"bad" and b"one" in ran, sighting(b"bad", b"one", b"two")
     )
     assert (judgement.reproduced, judgement.history) == (3, (b"one", b"two"))
+
+
+def test_the_latest_of_a_long_history_is_run_first() -> None:
+    history = [b"%d" % number for number in range(1000)]
+    judgement, _ = judged(
+        lambda ran, _: ran[-1] == b"bad" and b"950" in ran, sighting(b"bad", *history)
+    )
+    assert judgement.reproduced == 3
+    assert judgement.history == tuple(history[-64:])
+    judgement, _ = judged(
+        lambda ran, _: ran[-1] == b"bad" and b"0" in ran, sighting(b"bad", *history)
+    )
+    assert judgement.history == tuple(history)
+
+
+def test_a_history_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lengths = 0.0, []
+
+    def observe(before: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+        nonlocal now
+        lengths.append(len(before))
+        now += 0.1 * len(before)
+        return Outcome(None, b""), len(before)
+
+    monkeypatch.setattr("fuzzer.crash.judge.time.monotonic", lambda: now)
+    found = sighting(b"bad", *[b"x"] * 1000)
+    judgement = judge(observe, found, patience=20.0)
+    assert lengths == [0, 16, 64]
+    assert (judgement.reproduced, judgement.runs) == (0, 3)
+    assert judgement.history == found.history
 
 
 def test_the_program_that_splats_is_the_one_blamed() -> None:
