@@ -27,7 +27,6 @@ from fuzzer.campaign.scheduling import Scheduler
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import (
-    ASIDE,
     VERIFY_RUNS,
     Judgement,
     first_impression,
@@ -36,7 +35,7 @@ from fuzzer.crash.judge import (
 )
 from fuzzer.crash.keep import keep
 from fuzzer.crash.setups import Setups
-from fuzzer.crash.sighting import Sighting, read_sighting
+from fuzzer.crash.sighting import ASIDE, Sighting, read_sighting
 from fuzzer.crash.store import Crash
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
@@ -142,7 +141,8 @@ class JudgeProcess:
 
     def explore(self) -> bool:
         """Use some time that is left to explore; tell whether there was anything to do."""
-        reduced = self._guarded(self._reducer.step)
+        busy = bool(self._workdir.spool.waiting())
+        reduced = self._guarded(lambda: self._reducer.step(busy=busy))
         scheduled = self._guarded(self._scheduler.step)
         return self._guarded(self._explorer.step) or scheduled or reduced
 

@@ -30,8 +30,9 @@ _SLICE = 0.5
 # Seconds for one crash: races that happen seldom take as long as they may.
 _LIMIT = 120.0
 _RETRIES, _RETRY_PAUSE = 3, 10.0
-# Seconds that the programs before a sighted one may take.
-_PATIENCE = 120.0
+# Seconds that the programs before a sighted one may take, and how many times as long as such
+# a retry took there is none.
+_PATIENCE, _REST = 60.0, 2.0
 _MOST_LOST = 3
 _ORIGIN = "retry"
 
@@ -98,10 +99,11 @@ class Reducer:
         if crash.runs and not crash.minimized and crash.title not in queue:
             queue.append(crash.title)
 
-    def step(self, *, finish: bool = False) -> bool:
+    def step(self, *, finish: bool = False, busy: bool = False) -> bool:
         """Do a piece of work; tell whether there was any.
 
-        With ``finish`` only the crash that was begun is worked on.
+        With ``finish`` only the crash that was begun is worked on. While others
+        are ``busy``, nothing is retried, which takes long.
 
         Raises:
             LostMachineError: QEMU was killed from outside; go on.
@@ -109,7 +111,7 @@ class Reducer:
         try:
             if finish and self._minimizer is None:
                 return False
-            return self._minimize() or self._retry()
+            return self._minimize() or (not busy and self._retry())
         except LostMachineError:
             self._give_back()
             raise
@@ -173,7 +175,7 @@ class Reducer:
         crash = self._store.get(self._title)
         if crash is None or crash.reproduced or crash.retries >= _RETRIES:
             return True
-        self._retry_at = time.monotonic() + _RETRY_PAUSE
+        begun = time.monotonic()
         programs = crash.first_run or (*crash.history, crash.program)
         sighting = Sighting(
             crash.title,
@@ -184,11 +186,13 @@ class Reducer:
             _ORIGIN,
         )
         judgement = judge(self._setups.observe(crash.kind), sighting, patience=_PATIENCE)
+        took = time.monotonic() - begun
         tried = replace(crash, retries=crash.retries + 1)
         if not judgement.reproduced:
             tried = replace(tried, runs=crash.runs + judgement.runs)
             self._store.put(tried, self._target)
             self.note(tried)
+            self._retry_at = time.monotonic() + max(_RETRY_PAUSE, _REST * took)
             return True
         splat = judgement.splat
         shown = replace(

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TypeAlias
 
 from fuzzer.crash.same import akin, same_bug
-from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.sighting import ASIDE, Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.machine.provision import Guest
@@ -49,9 +49,6 @@ _LONGEST_LOG = 1 << 20
 
 # Of a history, so many of the last programs are run first, and so many times more each time.
 _RECENT, _GROWTH = 16, 4
-
-ASIDE = "aside"
-"""The origin of a sighting that was met while another one was judged."""
 
 Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
 """Runs programs, and one more, on a fresh machine; returns what run_history() does."""

@@ -18,6 +18,9 @@ from fuzzer.program import batch
 _PENDING = "pending"
 _COUNTS = "sightings"
 
+ASIDE = "aside"
+"""The origin of a sighting that was met while another one was judged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -85,9 +88,12 @@ class Spool:
         return counts
 
     def waiting(self) -> list[Path]:
-        """Return the stored sightings, oldest first."""
+        """Return the stored sightings, oldest first, after those met while one was judged."""
         found = [path for path in self.directory.glob("*") if not path.name.startswith(".")]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+        return sorted(
+            found,
+            key=lambda path: (not path.name.startswith(ASIDE), path.stat().st_mtime_ns),
+        )
 
 
 def read_sighting(directory: Path) -> Sighting:

@@ -87,6 +87,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrashStore:
     """Return an empty store; nothing is waited for, and nothing really minimised."""
     monkeypatch.setattr(reducing, "Minimizer", FakeMinimizer)
     monkeypatch.setattr(reducing, "_RETRY_PAUSE", 0.0)
+    monkeypatch.setattr(reducing, "_REST", 0.0)
     FakeMinimizer.lose, FakeMinimizer.hurried = 0, False
     return CrashStore(tmp_path)
 
@@ -164,6 +165,15 @@ def test_what_does_not_reproduce_is_tried_a_few_times_and_kept(
     found = stored(store)
     assert (found.reproduced, found.runs, found.retries) == (0, 2 + 3 * 2, 3)
     assert found.program == LONG
+
+
+def test_nothing_is_retried_while_others_are_busy(store: CrashStore, pkv_target: Target) -> None:
+    store.put(crash(reproduced=0, runs=2), pkv_target)
+    work = reducer(store, pkv_target)
+    assert not work.step(busy=True)
+    assert stored(store).retries == 0
+    assert work.step()
+    assert stored(store).retries == 1
 
 
 def test_what_reproduces_after_all_is_judged_anew_and_minimized(
