@@ -346,7 +346,8 @@ class Explorer:
             parent = self._random.choice(self._corpus)
             if is_slow(split(parent)) and self._random.random() > 0.1:
                 continue
-            program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8)
+            settled = self._benches["racing"].settled
+            program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8, settled)
             for _ in range(_RACE_REPEATS):
                 if self._run("racing", program).splat:
                     break

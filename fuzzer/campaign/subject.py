@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer import __version__
-from fuzzer.crash.setups import DATA_RACE_CALLS, RACE_CALLS, Setups
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Bug, build_driver, find_bug
@@ -60,7 +60,6 @@ class Subject:
         return Setups(
             self.guest(kernel),
             lambda hardware, arguments: self.guest(kernel, hardware=hardware, arguments=arguments),
-            DATA_RACE_CALLS if kernel.flavour is Flavour.KCSAN else RACE_CALLS,
         )
 
 

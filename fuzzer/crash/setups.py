@@ -19,12 +19,9 @@ from fuzzer.program.wire import split
 RACING = Hardware(cpus=2)
 """For programs with threads."""
 
-RACE_CALLS = 4000
+RACE_CALLS = 20_000
 """Calls that a program with threads, run over and over on one machine, makes before it counts
-as having shown nothing."""
-
-DATA_RACE_CALLS = 20_000
-"""As many on ``kcsan``, which looks at one access in some dozens."""
+as having shown nothing. KASAN sees a race that is won, KCSAN looks at one access in some dozens."""
 
 # Runs of the longest program.
 _FEWEST_TRIES = 50

@@ -231,7 +231,7 @@ class Loop:
     def _make_race(self, asked: bytes) -> Made:
         settled = self._settled
         program = self._parents.any().removeprefix(settled)
-        made = self._mutator.race(program, _LONGEST - len(settled))
+        made = self._mutator.race(program, _LONGEST - len(settled), settled)
         return settled + made, cost_of(split(made))
 
     def run_one(self, data: bytes) -> None:

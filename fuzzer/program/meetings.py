@@ -4,6 +4,9 @@
 Most programs of a corpus are about the one call of the driver that has most
 code. So the kind of call is chosen first, then one of the different calls of
 that kind, with what its program did before it.
+
+What is in the corpus for what it covers where the module was loaded with other
+parameters is about these: there half of the calls are of such programs.
 """
 
 from __future__ import annotations
@@ -12,12 +15,18 @@ import random
 
 from fuzzer.program.cost import is_slow
 from fuzzer.program.program import Op
+from fuzzer.program.settlement import settlement_of
 from fuzzer.program.stress import with_thread
+from fuzzer.program.wire import split
 
 # Calls that are kept of each kind, and of what came before each.
 _MOST, _BEFORE = 64, 10
 # What one thread repeats: so many of its program's last calls. How often, and calls in all.
 _LAST, _REPEATS, _LONGEST = 3, 4, 8
+# Of the calls on a settled machine, so many are of programs that were found on such a one.
+_SETTLED = 0.5
+# Ways to load the module for which calls are kept.
+_MOST_SETTLED = 64
 _IOCTL, _SLEEP = int(Op.IOCTL), int(Op.SLEEP)
 
 
@@ -26,23 +35,67 @@ class Meetings:
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
+        self._all = _Calls(rng)
+        self._settled: dict[bytes, _Calls] = {}
+        self._rng = rng
+
+    def note(self, program: bytes) -> None:
+        """Remember the calls of a corpus program, but for those that wait or load the module."""
+        settlement = settlement_of(program)
+        chunks = [with_thread(chunk, 0) for chunk in split(program.removeprefix(settlement))]
+        if is_slow(chunks):
+            return
+        self._all.note(chunks)
+        if settlement and len(self._settled) < _MOST_SETTLED:
+            self._settled.setdefault(settlement, _Calls(self._rng)).note(chunks)
+
+    def race(self, limit: int, settlement: bytes = b"") -> list[bytes]:
+        """Return a program in which a call, repeated, runs beside others; empty: none is known.
+
+        It is for a machine that was settled by such calls. Half of the
+        programs first do what was done before that call where it is from. At
+        most ``limit`` calls in all, 8 or more.
+        """
+        if not self._all:
+            return []
+        rand, longest = self._random, min(_LONGEST, limit // 2)
+        (*before, call), others = self._one(settlement), self._one(settlement)
+        others = others[-1 - int(rand() * _LAST) :]
+        part = [with_thread(chunk, 1) for chunk in (others * _REPEATS)[:longest]]
+        part += [with_thread(call, 2)] * min(_REPEATS, longest)
+        before = before[: limit - len(part)] if rand() < 0.5 else []
+        return before + part
+
+    def _one(self, settlement: bytes) -> list[bytes]:
+        """Return a call, after those before it."""
+        settled = self._settled.get(settlement)
+        if settled and self._random() < _SETTLED:
+            return settled.one()
+        return self._all.one()
+
+
+class _Calls:
+    """Different calls, by their kind."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
         self._kinds: dict[tuple[int, bytes], int] = {}
         self._calls: list[list[list[bytes]]] = []
         self._known: set[bytes] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
     def note(self, chunks: list[bytes]) -> None:
-        """Remember the calls of a corpus program, but for those that wait or load the module."""
-        if is_slow(chunks):
-            return
-        plain = [with_thread(chunk, 0) for chunk in chunks]
-        for index, chunk in enumerate(plain):
+        """Remember the calls of a program."""
+        for index, chunk in enumerate(chunks):
             if chunk[0] >= _SLEEP or chunk in self._known:
                 continue
             kind = chunk[0], chunk[4:8] if chunk[0] == _IOCTL else b""
             number = self._kinds.setdefault(kind, len(self._calls))
             if number == len(self._calls):
                 self._calls.append([])
-            calls, until = self._calls[number], plain[max(0, index - _BEFORE) : index + 1]
+            calls, until = self._calls[number], chunks[max(0, index - _BEFORE) : index + 1]
             self._known.add(chunk)
             if len(calls) < _MOST:
                 calls.append(until)
@@ -51,24 +104,8 @@ class Meetings:
             self._known.discard(calls[at][-1])
             calls[at] = until
 
-    def race(self, limit: int) -> list[bytes]:
-        """Return a program in which a call, repeated, runs beside others; empty: none is known.
-
-        Half of the programs first do what was done before that call where it
-        is from. At most ``limit`` calls in all, 8 or more.
-        """
-        if not self._calls:
-            return []
-        rand, longest = self._random, min(_LONGEST, limit // 2)
-        (*before, call), others = self._one(), self._one()
-        others = others[-1 - int(rand() * _LAST) :]
-        part = [with_thread(chunk, 1) for chunk in (others * _REPEATS)[:longest]]
-        part += [with_thread(call, 2)] * min(_REPEATS, longest)
-        before = before[: limit - len(part)] if rand() < 0.5 else []
-        return before + part
-
-    def _one(self) -> list[bytes]:
-        """Return a call, after those before it."""
+    def one(self) -> list[bytes]:
+        """Return one, after those before it in its program."""
         rand = self._random
         calls = self._calls[int(rand() * len(self._calls))]
         return calls[int(rand() * len(calls))]

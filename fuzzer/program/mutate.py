@@ -154,7 +154,7 @@ class Mutator:
         chunks = split(data)
         if chunks:
             (self._slow_noted if is_slow(chunks) else self._noted).append(chunks)
-            self._meetings.note(chunks)
+            self._meetings.note(data)
 
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a changed program of 1 to ``max_size`` bytes.
@@ -207,17 +207,18 @@ class Mutator:
         """Return parameters of each form that the description has to load the module with."""
         return self._generator.load_parameters() if self._lifecycle else []
 
-    def race(self, data: bytes, max_size: int) -> bytes:
+    def race(self, data: bytes, max_size: int, settlement: bytes = b"") -> bytes:
         """Return a program of which a part runs on several threads.
 
         That comes after ``data``, or is what two programs of the corpus do, see
-        :class:`Meetings`. ValueError when ``max_calls`` is below 8.
+        :class:`Meetings`. It is for a machine that was settled by ``settlement``,
+        and without these calls. ValueError when ``max_calls`` is below 8.
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
         chunks: list[bytes] = []
         if self._random() < _MEETINGS:
-            chunks = self._meetings.race(self._max)
+            chunks = self._meetings.race(self._max, settlement)
         chunks = chunks or self._stresser.race(split(data), self._to_race, self._max)
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
 

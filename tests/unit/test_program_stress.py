@@ -168,6 +168,24 @@ def test_calls_of_two_programs_of_the_corpus_meet_and_are_repeated() -> None:
     assert 0 < prepared < met
 
 
+def test_on_a_settled_machine_calls_meet_that_were_found_on_such_a_one() -> None:
+    mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
+    settlement = encode(
+        (Call(Op.CLOSE), Call(Op.UNLOAD), Call(Op.LOAD, data=b"a=1"), Call(Op.OPEN))
+    )
+    rare = Call(Op.READ, arg=0x777)
+    mutator.note(settlement + encode((rare,)))
+    for op in (Op.LSEEK, Op.POLL, Op.WRITE, Op.IOCTL):
+        mutator.note(encode((Call(op),)))
+
+    def meetings(settled: bytes) -> int:
+        made = [decode(mutator.race(b"", 8192, settled)) for _ in range(400)]
+        assert not any(call.op is Op.LOAD for calls in made for call in calls)
+        return sum({(c.op, c.arg) for c in calls} == {(rare.op, rare.arg)} for calls in made)
+
+    assert meetings(settlement) > 3 * meetings(b"")
+
+
 def test_the_module_is_loaded_anew_at_the_start_and_unloaded_at_the_end() -> None:
     pkv = load_target(project_root() / "module" / "pkv.yaml")
     mutator = Mutator(pkv, random.Random(1), unchanged, max_calls=40)
