@@ -43,7 +43,7 @@ EXPECTED = {
     "wild": ("general protection fault in td_wild", "fault"),
 }
 
-HARMLESS = ("harmless", "module-load", "noise")
+HARMLESS = ("dynamic-debug", "harmless", "module-load", "noise")
 
 
 def _lines(name: str) -> list[str]:

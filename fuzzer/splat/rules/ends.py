@@ -96,6 +96,14 @@ NOTICES = (
         "oom-killer",
         "init invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0",
     ),
+    # Where an allocation was made to fail while a module was loaded, which does it no harm.
+    _notice(
+        r"^WARNING: .*\bat (?:lib/dynamic_debug\.c:\d+ )?ddebug_module_notify\b",
+        "no memory for dynamic debug messages",
+        "warning",
+        "WARNING: ",
+        "WARNING: CPU: 0 PID: 27 at lib/dynamic_debug.c:1353 ddebug_module_notify+0x57/0x2b0",
+    ),
     _notice(
         r"^(\w+): (Unknown symbol \w+)",
         "module {0}: {1}",
