@@ -89,8 +89,11 @@ class Parents:
     def choose(self, asked: bytes) -> Parent:
         """Return ``asked``, or in its stead another program of the corpus."""
         chosen = asked
+        settled = None
         if self._settled_ones and self._random.random() < _FROM_SETTLED:
-            chosen = self._random.choice(self._settled_ones)
+            settled = self._random.choice(self._settled_ones)
+        if settled is not None and self._allows(*self._weigh(settled)):
+            chosen = settled
         elif self._slow_ones and self.may_be_slow and self._random.random() < _FROM_SLOW:
             chosen = self._random.choice(self._slow_ones)
         elif self._long_ones and self.may_be_long and self._random.random() < _FROM_LONG:

@@ -117,3 +117,18 @@ def test_where_the_machine_is_settled_what_was_found_on_such_a_one_is_quick() ->
     assert later in {parents.any() for _ in range(100)}
     parents.settle(b"")
     assert parents.choose(settled).program == OTHER
+
+
+def test_what_waits_on_a_settled_machine_has_no_more_than_its_share_either() -> None:
+    parents = Parents(random.Random(1))
+    waiting = RELOAD + encode((Call(Op.SLEEP, arg=100),))
+    for program in (OTHER, waiting):
+        parents.note(program)
+    parents.settle(RELOAD)
+    spent = {True: 0.0, False: 0.0}
+    for _ in range(20_000):
+        chosen = parents.choose(SHORT).program.removeprefix(RELOAD)
+        slow = is_slow(split(chosen))
+        parents.spend(cost(chosen), slow=slow)
+        spent[slow] += cost(chosen)
+    assert 0.05 < spent[True] / sum(spent.values()) < 0.25
