@@ -39,12 +39,17 @@ class Meetings:
         self._settled: dict[bytes, _Calls] = {}
         self._rng = rng
 
-    def note(self, program: bytes) -> None:
-        """Remember the calls of a corpus program, but for those that wait or load the module."""
-        settlement = settlement_of(program)
-        chunks = [with_thread(chunk, 0) for chunk in split(program.removeprefix(settlement))]
+    def note(self, program: bytes, chunks: list[bytes]) -> None:
+        """Remember a corpus program's calls, but not of one that waits or loads the module.
+
+        ``chunks`` are its calls. It may begin by loading the module.
+        """
+        settlement = b""
         if is_slow(chunks):
-            return
+            settlement = settlement_of(program)
+            chunks = split(program.removeprefix(settlement))
+            if not settlement or is_slow(chunks):
+                return
         self._all.note(chunks)
         if settlement and len(self._settled) < _MOST_SETTLED:
             self._settled.setdefault(settlement, _Calls(self._rng)).note(chunks)
@@ -88,14 +93,16 @@ class _Calls:
 
     def note(self, chunks: list[bytes]) -> None:
         """Remember the calls of a program."""
-        for index, chunk in enumerate(chunks):
+        for index, made in enumerate(chunks):
+            chunk = with_thread(made, 0)
             if chunk[0] >= _SLEEP or chunk in self._known:
                 continue
             kind = chunk[0], chunk[4:8] if chunk[0] == _IOCTL else b""
             number = self._kinds.setdefault(kind, len(self._calls))
             if number == len(self._calls):
                 self._calls.append([])
-            calls, until = self._calls[number], chunks[max(0, index - _BEFORE) : index + 1]
+            calls = self._calls[number]
+            until = [with_thread(each, 0) for each in chunks[max(0, index - _BEFORE) : index + 1]]
             self._known.add(chunk)
             if len(calls) < _MOST:
                 calls.append(until)

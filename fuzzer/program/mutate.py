@@ -154,7 +154,7 @@ class Mutator:
         chunks = split(data)
         if chunks:
             (self._slow_noted if is_slow(chunks) else self._noted).append(chunks)
-            self._meetings.note(data)
+            self._meetings.note(data, chunks)
 
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a changed program of 1 to ``max_size`` bytes.

@@ -61,6 +61,8 @@ def with_cut(chunk: bytes, cut: int) -> bytes:
 
 def with_thread(chunk: bytes, thread: int) -> bytes:
     """Return the call on a thread, 0 to N_THREADS."""
+    if chunk[_THREAD] == thread:
+        return chunk
     return chunk[:_THREAD] + bytes((thread,)) + chunk[_THREAD + 1 :]
 
 
