@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 # Looked up here: between fork and exec the dynamic loader must not be entered.
 _LIBC = ctypes.CDLL(None)
@@ -20,9 +23,10 @@ _PR_SET_PDEATHSIG = 1
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
     """Have the kernel send this process a signal when ``parent`` is gone.
 
-    For a ``preexec_fn``, or at the start of a process. ``parent`` is a process
-    id; if it is gone already, this process ends at once. To Linux the parent
-    is the thread that started this process, not its whole process.
+    For a ``preexec_fn``, hence system calls alone, or at the start of a
+    process. ``parent`` is a process id; if it is gone already, this process
+    ends at once. To Linux the parent is the thread that started this process,
+    not its whole process.
     """
     _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
@@ -65,3 +69,60 @@ def deferring_signals() -> Iterator[None]:
                 signal.signal(number, handler)
         for each in pending:
             signal.raise_signal(each)
+
+
+def start(
+    command: Sequence[str],
+    ending: signal.Signals,
+    *,
+    own_group: bool = False,
+    **options: Any,
+) -> subprocess.Popen[Any]:
+    """Start a program that gets the signal ``ending`` when the calling thread is gone.
+
+    With ``own_group``, the terminal's Ctrl-C does not reach it. ``options``
+    are those of :class:`subprocess.Popen`. SIGINT and SIGTERM wait until the
+    program runs: what they raise while Python forks is swallowed by its hooks.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+    process = None
+    try:
+        with deferring_signals():
+            process = subprocess.Popen(
+                command,
+                preexec_fn=functools.partial(end_with_parent, os.getpid(), ending),
+                process_group=0 if own_group else None,
+                **options,
+            )
+    except BaseException:
+        if process:
+            process.kill()
+            process.wait()
+        raise
+    return process
+
+
+def run(
+    command: Sequence[str],
+    ending: signal.Signals,
+    *,
+    timeout: float | None = None,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """Start a program as :func:`start` does, and wait for its end.
+
+    It is killed when that takes over ``timeout`` seconds, or something is raised.
+
+    Raises:
+        OSError: the program cannot be started.
+        subprocess.TimeoutExpired: it did not end in time.
+    """
+    with start(command, ending, **options) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)

@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shlex
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fuzzer import lifetime
 from fuzzer.crash.debugging import Session, debugged
 from fuzzer.crash.setups import Place
 from fuzzer.errors import InfrastructureError
-from fuzzer.lifetime import end_with_parent, unwinding_on_sigterm
+from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.packages import DEBUG_PACKAGES, install_command
 from fuzzer.progress import say
 
@@ -78,12 +77,7 @@ def _run(command: Sequence[str]) -> None:
     # Its script says where symbols are; to ask a server for more would take a while.
     environment = {name: text for name, text in os.environ.items() if name != "DEBUGINFOD_URLS"}
     with _interrupts_for_others():
-        subprocess.run(
-            command,
-            env=environment,
-            check=False,
-            preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
-        )
+        lifetime.run(command, signal.SIGTERM, env=environment)
 
 
 def _serve(session: Session, command: Sequence[str]) -> None:

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import functools
 import json
 import os
 import platform
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer import lifetime
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.lifetime import end_with_parent
 from fuzzer.paths import cache_dir, project_root
 
 PROBE_LOOPS = 20_000_000
@@ -75,14 +75,14 @@ def _time_probe(accel: Accel) -> tuple[float | None, str]:
     ]
     start = time.monotonic()
     try:
-        done = subprocess.run(
+        done = lifetime.run(
             command,
+            signal.SIGKILL,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=PROBE_DEADLINE,
-            check=False,
-            preexec_fn=functools.partial(end_with_parent, os.getpid()),
         )
     except subprocess.TimeoutExpired:
         return None, f"{PROBE_LOOPS // 1_000_000} M loops did not end in {PROBE_DEADLINE:.0f} s"

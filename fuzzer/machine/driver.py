@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import enum
-import functools
-import os
 import re
 import shutil
 import signal
@@ -14,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer import lifetime
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.source import compiler_version
@@ -277,16 +275,15 @@ def build_driver(
                 )
         command = ["make", "-C", str(kernel.directory), f"M={directory}", *flags, "modules"]
         try:
-            done = subprocess.run(
+            done = lifetime.run(
                 command,
+                signal.SIGTERM,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
                 timeout=900,
-                check=False,
-                preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
         except OSError as error:
             raise InfrastructureError(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ from typing import TextIO
 
 from fuzzer.cache import content_key
 from fuzzer.errors import InfrastructureError
-from fuzzer.lifetime import end_with_parent
+from fuzzer.lifetime import start
 from fuzzer.machine.source import KernelSource, compiler_version
 from fuzzer.paths import cache_dir, project_root
 from fuzzer.progress import Progress
@@ -165,14 +164,14 @@ def compile_kernel(
     with log.open("a") as file:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
-        with subprocess.Popen(
+        with start(
             command,
+            signal.SIGTERM,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
         ) as process:
             assert process.stdout is not None
             try:

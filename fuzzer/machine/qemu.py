@@ -8,9 +8,11 @@ import contextlib
 import functools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ from typing import Any, Self
 from qemu.qmp import QMPClient, QMPError
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.lifetime import deferring_signals, end_with_parent
+from fuzzer.lifetime import deferring_signals, start
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import SIZE as CHANNEL_SIZE
 from fuzzer.machine.channel import Channel
@@ -119,14 +121,6 @@ def command_line(
     return arguments
 
 
-def _prepare_child(parent: int) -> None:
-    # Runs in the child between fork and exec: keep it to system calls.
-    end_with_parent(parent)
-    # Ctrl-C is for others to act on: a campaign, or gdb. QEMU would end, whether it
-    # was told to ignore it or not, so it is not in the terminal's process group.
-    os.setpgid(0, 0)
-
-
 @dataclass(slots=True)
 class _Resources:
     """What a running QEMU holds on the host, and how it is let go.
@@ -224,14 +218,18 @@ class Qemu:
                 *("-chardev", backend, "-serial", "chardev:console"),
             ]
             try:
-                resources.process = subprocess.Popen(
-                    full,
-                    stdin=subprocess.DEVNULL,
-                    stdout=resources.output,
-                    stderr=resources.output,
-                    pass_fds=passed,
-                    preexec_fn=functools.partial(_prepare_child, os.getpid()),
-                )
+                # Ctrl-C is for others to act on: a campaign, or gdb. QEMU would end,
+                # whether it was told to ignore it or not.
+                with deferring_signals():
+                    resources.process = start(
+                        full,
+                        signal.SIGKILL,
+                        own_group=True,
+                        stdin=subprocess.DEVNULL,
+                        stdout=resources.output,
+                        stderr=resources.output,
+                        pass_fds=passed,
+                    )
             except OSError as error:
                 ours.close()
                 raise InfrastructureError(
@@ -239,7 +237,7 @@ class Qemu:
                     "Install it: apt-get install qemu-system-x86"
                 ) from error
         try:
-            self._run(resources.qmp.connect(ours))
+            self._run(resources.qmp.connect, ours)
         except (QMPError, OSError, TimeoutError) as error:
             ours.close()
             raise self.lost(f"QEMU does not answer ({type(error).__name__})") from error
@@ -300,9 +298,12 @@ class Qemu:
     ) -> None:
         self.kill()
 
-    def _run(self, awaitable: Any) -> Any:
-        loop = self._resources.loop
-        return loop.run_until_complete(asyncio.wait_for(awaitable, QMP_TIMEOUT))
+    def _run(self, function: Callable[..., Any], *arguments: object) -> Any:
+        # A signal's exception in the middle of it would leave the connection
+        # half read, and asyncio to say so at length.
+        with deferring_signals():
+            loop = self._resources.loop
+            return loop.run_until_complete(asyncio.wait_for(function(*arguments), QMP_TIMEOUT))
 
     def execute(self, command: str, **arguments: object) -> Any:
         """Run one QMP command and return its result.
@@ -312,7 +313,7 @@ class Qemu:
         """
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
-            return self._run(self._resources.qmp.execute(command, named or None))
+            return self._run(self._resources.qmp.execute, command, named or None)
         except (QMPError, OSError, TimeoutError) as error:
             raise self.lost(f"QMP {command}: {error}") from error
 
@@ -329,7 +330,7 @@ class Qemu:
                 return
             if state in {"failed", "cancelled"}:
                 raise self.lost(f"the migration {state}")
-            self._run(asyncio.sleep(0.001))
+            self._run(asyncio.sleep, 0.001)
         raise self.lost("the migration did not end")
 
     def is_running(self) -> bool:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from fuzzer.lifetime import deferring_signals, unwinding_on_sigterm
+from fuzzer.lifetime import deferring_signals, run, unwinding_on_sigterm
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +80,33 @@ def test_other_threads_leave_the_handlers_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [handler]
+
+
+# Python swallows what its hooks raise, and their signals with that.
+_INTERRUPTED_FORK = """
+import os, signal, sys
+from fuzzer.lifetime import run, unwinding_on_sigterm
+
+os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.SIGTERM))
+with unwinding_on_sigterm():
+    run(["sleep", "60"], signal.SIGKILL)
+"""
+
+
+def test_a_signal_while_a_program_is_started_takes_effect() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_FORK],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr == ""
+
+
+def test_a_program_that_takes_too_long_is_killed() -> None:
+    started = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(["sleep", "60"], signal.SIGKILL, timeout=0.2)
+    assert time.monotonic() - started < 30
