@@ -24,6 +24,7 @@ from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.crash.judge import Outcome, run_program
 from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.sighting import Sighting
+from fuzzer.engine.parents import Parents
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.program.cost import is_slow
@@ -105,15 +106,20 @@ class Explorer:
         self._leaks_at = self._begun + 3 * _LEAK_PAUSE
         self._leaks_took = 0.0
         self._pinning: Iterator[None] | None = None
+        self._parents = Parents(rng)
+        self._settlements: Counter[bytes] = Counter()
+        self._raced_settlements: Counter[bytes] = Counter()
         self._benches = {
             "plain": _Bench(lambda: setups.plain),
-            "settled": _Bench(lambda: setups.plain, self._mutator.settlement),
+            "settled": _Bench(
+                lambda: setups.plain, lambda: self._mutator.settlement(self._settlements)
+            ),
             "racing": _Bench(lambda: setups.racing, self._settlement_to_race),
         }
         work: list[Callable[[], bool]] = [self._mutated]
         if mechanisms.lifecycle:
             work.append(self._slow_mutated)
-        if self._mutator.settlement():
+        if self._mutator.settlement(Counter()):
             work.append(self._settled_mutated)
         if mechanisms.faults:
             work += [lambda: self._sweep(self._sweeps), lambda: self._sweep(self._load_sweeps)]
@@ -131,6 +137,7 @@ class Explorer:
     def note(self, program: bytes) -> None:
         """Take note of a program of the corpus."""
         self._mutator.note(program)
+        self._parents.note(program)
         self._corpus.append(program)
         chunks = split(program)
         slow = is_slow(chunks)
@@ -225,7 +232,8 @@ class Explorer:
         return True
 
     def _settlement_to_race(self) -> bytes:
-        return self._mutator.settlement() if self._random.random() < _SETTLED_RACES else b""
+        settled = self._random.random() < _SETTLED_RACES
+        return self._mutator.settlement(self._raced_settlements) if settled else b""
 
     def _mutant(self, parents: list[bytes], *, slow: bool = False) -> bytes:
         """Return a mutant of one of the programs, or of one made from nothing without coverage."""
@@ -341,12 +349,13 @@ class Explorer:
         """Run corpus programs with a part of them on several threads, a few times each."""
         if not self._corpus:
             return False
+        bench = self._benches["racing"]
+        bench.machine()
+        settled = bench.settled
+        self._parents.settle(settled)
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
-            parent = self._random.choice(self._corpus)
-            if is_slow(split(parent)) and self._random.random() > 0.1:
-                continue
-            settled = self._benches["racing"].settled
+            parent = self._parents.any().removeprefix(settled)
             program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8, settled)
             for _ in range(_RACE_REPEATS):
                 if self._run("racing", program).splat:

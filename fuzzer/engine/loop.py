@@ -7,7 +7,7 @@ import ctypes
 import os
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.stream import Stream
 from fuzzer.engine.supply import Made, Supply
+from fuzzer.engine.turns import Turns
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
     MAX_CONTEXTS,
@@ -50,7 +51,9 @@ RESTORE_EVERY = 10_000
 KEEP_SIGHTINGS = 3
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
 # is one before each replacement of the machine.
-_RACES = 1100
+_RACES = 2000
+# Where it is not a worker's turn to race, it asks again after that part of a phase.
+_AGAIN = 4
 # So many of the machines for serial programs and for races have the module loaded with other
 # parameters of the description from the start; a program that did it alone would be a slow one.
 _SETTLED, _SETTLED_RACES = 0.3, 0.6
@@ -116,6 +119,9 @@ class Loop:
         self.guest = guest
         self._racing = racing
         self._races_left = 0
+        self._turns = Turns(options.workdir)
+        # Programs until the next phase of races, if it is our turn then.
+        self._until_races = options.restore_every
         mechanisms = options.mechanisms
         self.options = options
         self.channel = Channel()
@@ -165,6 +171,8 @@ class Loop:
         self._fuzzing = False
         self._settles = options.settles and mechanisms.lifecycle
         self._settled = b""
+        self._settlements: Counter[bytes] = Counter()
+        self._raced_settlements: Counter[bytes] = Counter()
         # With a reset by calls, a program more costs little.
         self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
@@ -198,7 +206,7 @@ class Loop:
         """Return how many programs may run until the machine has to be replaced, or the end."""
         if self._restore_each:
             return 1
-        room = self._races_left or self.options.restore_every - len(self.history)
+        room = self._races_left or self._until_races - len(self.history)
         if self.options.runs is not None:
             room = min(room, self.options.runs - self.statistics.counts.programs)
         return room
@@ -319,7 +327,7 @@ class Loop:
             self._note_coverage(last, mutant)
         else:
             self._note_earlier(last, new=bool(header.batch_new))
-        if len(self.history) >= self.options.restore_every or self._restore_each:
+        if len(self.history) >= self._until_races or self._restore_each:
             self._change_machine()
 
     def account(self, programs: list[bytes]) -> None:
@@ -380,24 +388,33 @@ class Loop:
 
     def _end_races(self) -> None:
         if not self._races_left:
+            self._turns.give_back()
             self._races.drop()
-            self._choose_settlement(_SETTLED)
+            self._choose_settlement(_SETTLED, self._settlements)
             self.restore()
 
     def _change_machine(self) -> None:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
+        self._until_races = self.options.restore_every
         if self._racing and self._fuzzing and not self._restore_each:
-            self._races_left = _RACES
-        self._choose_settlement(_SETTLED_RACES if self._races_left else _SETTLED)
+            if self._turns.take():
+                self._races_left = _RACES
+            else:
+                self._until_races = max(1, self._until_races // _AGAIN)
+        if self._races_left:
+            self._choose_settlement(_SETTLED_RACES, self._raced_settlements)
+        else:
+            self._choose_settlement(_SETTLED, self._settlements)
         self.restore()
 
-    def _choose_settlement(self, share: float) -> None:
+    def _choose_settlement(self, share: float, used: Counter[bytes]) -> None:
         """Choose how the next machine has the module loaded."""
         if not self._settles or not self._fuzzing or self._restore_each:
             return
         # What waits to be run was not made for another one.
         free = not self._found and not self._intake.waiting
-        self._settle_with(self._mutator.settlement() if free and self._random() < share else b"")
+        settled = free and self._random() < share
+        self._settle_with(self._mutator.settlement(used) if settled else b"")
 
     def _settle_with(self, calls: bytes) -> None:
         if calls != self._settled:

@@ -23,6 +23,8 @@ _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
 _FROM_LONG, _FROM_SLOW = 0.1, 0.3
 # On a machine that is settled, so many are made of what was found on such a machine before.
 _FROM_SETTLED = 0.3
+# Where no share is kept account of, a long or a slow program that comes up is taken so often.
+_ANY_LONG, _ANY_SLOW = 0.1, 0.005
 # A wait takes as long on any machine, and calls do not: what waits and loads cost, in calls of
 # that machine, over the estimate. With KVM calls take a few microseconds, without up to 60.
 SLOW_WEIGHT = {Accel.KVM: 8.0, Accel.TCG: 0.6}
@@ -70,6 +72,8 @@ class Parents:
 
     def settle(self, calls: bytes) -> None:
         """Take note that programs which begin with ``calls`` skip them from now on."""
+        if calls == self._settled:
+            return
         self._settled = calls
         self._weights.clear()
         self._settled_ones = [each for each in self._all if calls and each.startswith(calls)]
@@ -118,15 +122,16 @@ class Parents:
         return self._long < _LONG_SHARE * self._total
 
     def any(self) -> bytes:
-        """Return any program of the corpus that is not slow, b"" if there is none."""
-        for _ in range(4):
+        """Return any program of the corpus, seldom one that costs a lot; b"" if there is none."""
+        for _ in range(8):
             if not self._all:
                 break
             some = self._all
             if self._settled_ones and self._random.random() < _FROM_SETTLED:
                 some = self._settled_ones
             program = self._random.choice(some)
-            if not self._weigh(program)[1] or self._random.random() < 0.02:
+            cost, slow = self._weigh(program)
+            if self._random.random() < (_ANY_SLOW if slow else _ANY_LONG if cost > LONG else 1):
                 return program
         return self._random.choice(self._cheap) if self._cheap else b""
 

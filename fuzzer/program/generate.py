@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fuzzer.program.choices import (
@@ -36,6 +37,8 @@ _EXTRA_FILE = 0.15
 # Of a buffer of which nothing is known: words that are not zero, buffers with a pointer.
 _FILLED, _POINTER = 0.15, 0.2
 
+# Ways to load the module of which the one used least is taken.
+_DRAWN = 8
 _OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
 _LSEEK_OFFSETS = (0, 0, 1, 16, 4096, (1 << 64) - 1, (1 << 63) - 1)
 _EVENTS = (0x1, 0x4, 0x5, 0x1F)
@@ -65,18 +68,21 @@ class Generator:
         self.structs: dict[bytes, StructMaker] = {}
         """Makers for ioctl structs, by the number's wire bytes."""
         table: list[_Maker] = []
-        params: list[Callable[[Seen], bytes]] = []
+        reloads: list[Template] = []
         waits: list[int] = []
         for spec in target.calls:
             if isinstance(spec, SleepSpec):
                 waits += spec.milliseconds * spec.weight
             elif isinstance(spec, ReloadSpec):
-                params += [self._template(template) for template in spec.templates] * spec.weight
+                reloads += spec.templates * spec.weight
             else:
                 table += [self._maker(spec, target)] * spec.weight
         own = target.module.params.encode()
         self._table = tuple(table)
-        self._reload_params = () if target.module.builtin else tuple(params)
+        if target.module.builtin:
+            reloads = []
+        params = [self._template(template) for template in reloads]
+        self._settlements = tuple(self._described(template, target) for template in reloads)
         params.append(lambda seen: own)
         self._params = tuple(params)
         self._waits = tuple(waits)
@@ -127,16 +133,20 @@ class Generator:
 
     def load_parameters(self) -> list[bytes]:
         """Return parameters of each form that the description has to load the module with."""
-        return [form(NOTHING_SEEN) for form in self._reload_params]
+        return [form() for form in self._settlements]
 
-    def settlement(self) -> bytes:
+    def settlement(self, used: Counter[bytes]) -> bytes:
         """Return calls that load the module with parameters, in the wire form.
 
-        Empty if the description has none to load it with.
+        The parameters are the least ``used`` of some, and count as used once
+        more. Empty if the description has none to load it with.
         """
-        if not self._reload_params:
+        forms = self._settlements
+        if not forms:
             return b""
-        params = self._reload_params[int(self._random() * len(self._reload_params))](NOTHING_SEEN)
+        drawn = [forms[int(self._random() * len(forms))]() for _ in range(_DRAWN)]
+        params = min(drawn, key=lambda each: used[each])
+        used[params] += 1
         calls = (
             _PACK(int(Op.CLOSE), 0, 0, 0, 0, 0, 0),
             _PACK(int(Op.UNLOAD), 0, 0, 0, 0, 0, 0),
@@ -226,6 +236,15 @@ class Generator:
             return b"".join(parts)[:MAX_PAYLOAD]
 
         return write
+
+    def _described(self, template: Template, target: Target) -> Callable[[], bytes]:
+        """Return a maker of what a template says, with the pools' strings as they are."""
+        rand = self._random
+        parts = [
+            target.pools[part.pool] if isinstance(part, PoolRef) else (part,)
+            for part in template.parts
+        ]
+        return lambda: b"".join(part[int(rand() * len(part))] for part in parts)[:MAX_PAYLOAD]
 
     def _read(self, spec: ReadSpec) -> _Maker:
         rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer

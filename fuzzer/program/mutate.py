@@ -9,7 +9,7 @@ the one to change.
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
@@ -199,9 +199,12 @@ class Mutator:
             chunks.append(self._generate(seen))
         return b"".join(chunks)
 
-    def settlement(self) -> bytes:
-        """Return calls that load the module with parameters of the description; empty: none."""
-        return self._generator.settlement() if self._lifecycle else b""
+    def settlement(self, used: Counter[bytes]) -> bytes:
+        """Return calls that load the module with seldom ``used`` parameters; empty: there are none.
+
+        They are of the description, and count as used once more.
+        """
+        return self._generator.settlement(used) if self._lifecycle else b""
 
     def load_parameters(self) -> list[bytes]:
         """Return parameters of each form that the description has to load the module with."""

@@ -98,7 +98,15 @@ def test_any_is_a_program_of_the_corpus_and_seldom_a_slow_one() -> None:
     parents.note(RELOAD)
     parents.note(SHORT)
     chosen = [parents.any() for _ in range(2000)]
-    assert 0 < chosen.count(RELOAD) < 100
+    assert 0 < chosen.count(RELOAD) < 20
+
+
+def test_any_is_seldom_a_long_one_for_such_take_most_of_the_time() -> None:
+    parents = Parents(random.Random(1))
+    for program in (LONGER, SHORT):
+        parents.note(program)
+    chosen = [parents.any() for _ in range(2000)]
+    assert 50 < chosen.count(LONGER) < 400
 
 
 def test_where_the_machine_is_settled_what_was_found_on_such_a_one_is_quick() -> None:
