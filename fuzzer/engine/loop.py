@@ -120,8 +120,9 @@ class Loop:
         self._racing = racing
         self._races_left = 0
         self._turns = Turns(options.workdir)
-        # Programs until the next phase of races, if it is our turn then.
-        self._until_races = options.restore_every
+        # Serial programs before there are races, if it is our turn then, and those that ran.
+        self._phase = options.restore_every
+        self._ran = 0
         mechanisms = options.mechanisms
         self.options = options
         self.channel = Channel()
@@ -206,7 +207,7 @@ class Loop:
         """Return how many programs may run until the machine has to be replaced, or the end."""
         if self._restore_each:
             return 1
-        room = self._races_left or self._until_races - len(self.history)
+        room = self._races_left or self._phase - self._ran
         if self.options.runs is not None:
             room = min(room, self.options.runs - self.statistics.counts.programs)
         return room
@@ -300,6 +301,9 @@ class Loop:
         if racing:
             # Also one that crashes: a phase of races has to end.
             self._races_left -= at + 1
+        else:
+            # A driver that crashes again and again is raced as well.
+            self._ran += at + 1
         if not quiet:
             left = [*batch[at + 1 :], *self._stream.take_back()]
             if not racing:
@@ -327,7 +331,7 @@ class Loop:
             self._note_coverage(last, mutant)
         else:
             self._note_earlier(last, new=bool(header.batch_new))
-        if len(self.history) >= self._until_races or self._restore_each:
+        if self._ran >= self._phase or self._restore_each:
             self._change_machine()
 
     def account(self, programs: list[bytes]) -> None:
@@ -388,19 +392,18 @@ class Loop:
 
     def _end_races(self) -> None:
         if not self._races_left:
-            self._turns.give_back()
             self._races.drop()
             self._choose_settlement(_SETTLED, self._settlements)
             self.restore()
 
     def _change_machine(self) -> None:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
-        self._until_races = self.options.restore_every
+        self._phase, self._ran = self.options.restore_every, 0
         if self._racing and self._fuzzing and not self._restore_each:
             if self._turns.take():
                 self._races_left = _RACES
             else:
-                self._until_races = max(1, self._until_races // _AGAIN)
+                self._phase = max(1, self._phase // _AGAIN)
         if self._races_left:
             self._choose_settlement(_SETTLED_RACES, self._raced_settlements)
         else:
@@ -521,6 +524,8 @@ class Loop:
     def restore(self) -> None:
         """Replace the machine by a fresh one."""
         self.machine.close()
+        if not self._races_left:
+            self._turns.give_back()
         guest = self._racing if self._racing and self._races_left else self.guest
         self.machine = guest.restore(self.channel)
         equip_contexts(self.channel, self._contexts)

@@ -15,6 +15,7 @@ import pytest
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.crash.sighting import Spool
 from fuzzer.engine.loop import LoopOptions
+from fuzzer.engine.statistics import read_statistics
 from fuzzer.engine.worker import WorkerTask
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
@@ -38,7 +39,14 @@ def fast(guest: GuestFactory) -> Guest:
     return dataclasses.replace(plain, target=target)
 
 
-def work(guest: Guest, workdir: Path, mechanisms: Mechanisms = ALL) -> set[bytes]:
+def work(
+    guest: Guest,
+    workdir: Path,
+    mechanisms: Mechanisms = ALL,
+    *,
+    runs: int = PROGRAMS,
+    racing: Guest | None = None,
+) -> set[bytes]:
     """Run a worker that changes its machine often; return the corpus that it leaves."""
     corpus = workdir / "corpus"
     corpus.mkdir(parents=True)
@@ -46,9 +54,9 @@ def work(guest: Guest, workdir: Path, mechanisms: Mechanisms = ALL) -> set[bytes
     for number, seed in enumerate(load_seeds(guest.target, None, 1)):
         (corpus / f"seed-{number}").write_bytes(seed)
     options = LoopOptions(
-        workdir, "worker-0", 7, runs=PROGRAMS, restore_every=250, mechanisms=mechanisms
+        workdir, "worker-0", 7, runs=runs, restore_every=250, mechanisms=mechanisms
     )
-    task = WorkerTask(guest, corpus, options, reload=False, parent=os.getpid())
+    task = WorkerTask(guest, corpus, options, reload=False, parent=os.getpid(), racing=racing)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "fuzzer.engine.worker"],
         input=pickle.dumps(task),
@@ -75,3 +83,14 @@ def test_without_a_lifecycle_no_machine_is_settled(fast: Guest, tmp_path: Path) 
     corpus = work(fast, tmp_path, Mechanisms(lifecycle=False))
     assert len(corpus) > 20
     assert not any(map(settlement_of, corpus))
+
+
+def test_a_driver_that_crashes_again_and_again_is_raced_as_well(
+    guest: GuestFactory, tmp_path: Path
+) -> None:
+    serial = guest(Flavour.FAST, "length-index")
+    work(serial, tmp_path, runs=400, racing=guest(Flavour.FAST, "length-index", cpus=2))
+    counts, _ = read_statistics(tmp_path / "worker-0.stats")
+    # No machine came to the end of a phase.
+    assert counts.splats >= 5
+    assert list(tmp_path.glob("race-*.lock"))
