@@ -18,7 +18,7 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.lifetime import start
 from fuzzer.machine.source import KernelSource, compiler_version
 from fuzzer.paths import cache_dir, project_root
-from fuzzer.progress import Progress
+from fuzzer.progress import Progress, say
 
 _CONFIGURE_TIMEOUT_S = 300
 
@@ -28,9 +28,9 @@ class Recipe:
     """How a kernel is made from a source tree.
 
     ``fragments`` are files in ``vm/kernel``, of which a later one overrules an
-    earlier one; ``options`` are requests on top of them. ``variables`` go to
-    make. ``steps`` is about how many lines make prints for 6.12: it steers the
-    time left, nothing else.
+    earlier one; ``options`` are requests on top of them. ``patch`` is one there
+    too, or empty. ``variables`` go to make. ``steps`` is about how many lines
+    make prints for 6.12: it steers the time left, nothing else.
     """
 
     name: str
@@ -38,11 +38,19 @@ class Recipe:
     variables: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     steps: int = 1380
+    patch: str = ""
 
     def fragment_text(self) -> str:
         """Return the fragments, one after the other."""
-        directory = project_root() / "vm" / "kernel"
-        return "".join((directory / name).read_text() for name in self.fragments)
+        return "".join(_recipe_file(name).read_text() for name in self.fragments)
+
+    def patch_text(self) -> str:
+        """Return the patch; empty if there is none."""
+        return _recipe_file(self.patch).read_text() if self.patch else ""
+
+
+def _recipe_file(name: str) -> Path:
+    return project_root() / "vm" / "kernel" / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +231,7 @@ def build_kernel(
     for name in source.missing_options:
         requested.pop(name, None)
     configure(source.directory, directory, requested)
+    patch_copies(recipe, source.directory, directory)
     progress = Progress(f"building the {recipe.name} kernel", recipe.steps, stream)
     arguments = [*recipe.variables, "bzImage", "modules_prepare"]
     compile_kernel(recipe.name, source.directory, directory, arguments, progress, nice=nice)
@@ -230,9 +239,42 @@ def build_kernel(
     shutil.copyfile(directory / "vmlinux.symvers", directory / "Module.symvers")
 
 
+def patch_copies(recipe: Recipe, source: Path, directory: Path) -> None:
+    """Put patched copies of source files into a build directory, where make finds them first.
+
+    A kernel that the patch does not fit is built as it is.
+
+    Raises:
+        InfrastructureError: there is no patch program.
+    """
+    text = recipe.patch_text()
+    names = re.findall(r"^\+\+\+ b/(\S+)", text, re.MULTILINE)
+    for name in names:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
+    if not names:
+        return
+    command = ["patch", "-p1", "--batch", "--fuzz=0", "--no-backup-if-mismatch", "-r", "-"]
+    try:
+        done = subprocess.run(
+            command, cwd=directory, input=text, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise InfrastructureError(
+            f"running patch: {error.strerror}. Install it: apt-get install patch"
+        ) from error
+    if done.returncode:
+        for name in names:
+            (directory / name).unlink(missing_ok=True)
+        say(f"{recipe.patch} does not fit this kernel and is left out")
+
+
 def recipe_key(recipe: Recipe, source: str) -> str:
     """Return the key of a build: source and patches, config, objects, compiler."""
-    options = (f"{name}={value}" for name, value in recipe.options.items())
+    options = [f"{name}={value}" for name, value in recipe.options.items()]
+    if recipe.patch:
+        options.append(recipe.patch_text())
     return content_key(
         source, recipe.fragment_text(), " ".join(recipe.variables), compiler_version(), *options
     )

@@ -99,7 +99,12 @@ _BUILTIN_STEPS = 120
 def _recipe(flavour: Flavour, builtin: Builtin | None = None) -> Recipe:
     sanitizers = () if flavour is Flavour.KCSAN else ("sanitizers.config",)
     fragments = ("base.config", *sanitizers, f"{flavour}.config")
-    recipe = Recipe(flavour, fragments, _sanitizer_variables(flavour))
+    recipe = Recipe(
+        flavour,
+        fragments,
+        _sanitizer_variables(flavour),
+        patch="kcsan.patch" if flavour is Flavour.KCSAN else "",
+    )
     if builtin is None:
         return recipe
     options = (line.split("=", 1) for line in builtin.config)

@@ -15,6 +15,8 @@ from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import encode
 
 SPLAT = b"""\
 3,1,1000,-;BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
@@ -175,6 +177,16 @@ def test_a_history_that_shows_the_bug_counts_though_the_program_shows_another() 
     assert (judgement.reproduced, judgement.splat.title) == (3, TITLE)
     assert judgement.history == (b"one",)
     assert len(judgement.others) == 1
+
+
+def test_a_race_that_shows_in_another_way_first_has_another_chance() -> None:
+    race = encode((Call(Op.READ, arg=1, thread=1), Call(Op.READ, arg=1, thread=2)))
+    judgement, guest = judged(lambda _, number: OTHER if number == 1 else SPLAT, sighting(race))
+    assert (judgement.reproduced, judgement.splat.title) == (3, TITLE)
+    assert len(judgement.others) == 1
+    # What was silent has shown that it takes more.
+    judgement, guest = judged(lambda _ran, _number: b"", sighting(race, b"one"))
+    assert (judgement.reproduced, guest.machines) == (0, 2)
 
 
 def test_in_verifying_only_the_same_bug_counts() -> None:

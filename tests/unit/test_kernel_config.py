@@ -9,7 +9,14 @@ import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine import kbuild, kernel, source
-from fuzzer.machine.kbuild import Recipe, kconfig_symbols, lost_options, parse_config, recipe_key
+from fuzzer.machine.kbuild import (
+    Recipe,
+    kconfig_symbols,
+    lost_options,
+    parse_config,
+    patch_copies,
+    recipe_key,
+)
 from fuzzer.machine.kernel import (
     NEEDED,
     Flavour,
@@ -96,6 +103,7 @@ def test_what_is_asked_for_beside_the_fragments_is_in_the_key() -> None:
         Recipe("a", ("base.config",), options={"CONFIG_C": "y"}),
         Recipe("a", ("base.config",), options={"CONFIG_C": "m"}),
         Recipe("a", ("base.config", "sanitizers.config")),
+        Recipe("a", ("base.config",), patch="sanitizers.config"),
     ]
     assert len({recipe_key(recipe, "1") for recipe in recipes}) == len(recipes)
 
@@ -225,3 +233,39 @@ def test_a_good_build_is_used_as_it_is(tmp_path: Path) -> None:
     assert ready_kernel(Flavour.FULL, options) == found
     (tmp_path / ".config").write_text(_GOOD + "CONFIG_X=y\n")
     assert ensure_kernel(Flavour.FULL, options).key != found.key
+
+
+PATCH = """What it is for.
+
+--- a/lib/some/core.c
++++ b/lib/some/core.c
+@@ -1,2 +1,3 @@
+ one
++between
+ two
+"""
+
+
+def patched(project: Path, source: str) -> Path:
+    """Return the build directory of a kernel with such a file, and a patch for it."""
+    (project / "vm" / "kernel" / "a.patch").write_text(PATCH)
+    tree, build = project / "tree", project / "build"
+    (tree / "lib" / "some").mkdir(parents=True)
+    (tree / "lib" / "some" / "core.c").write_text(source)
+    build.mkdir()
+    patch_copies(Recipe("a", ("base.config",), patch="a.patch"), tree, build)
+    assert (tree / "lib" / "some" / "core.c").read_text() == source
+    return build
+
+
+def test_a_patch_of_one_flavour_changes_a_copy_beside_the_objects(project: Path) -> None:
+    build = patched(project, "one\ntwo\n")
+    assert (build / "lib" / "some" / "core.c").read_text() == "one\nbetween\ntwo\n"
+
+
+def test_a_patch_that_does_not_fit_leaves_the_kernel_as_it_is(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = patched(project, "three\nfour\n")
+    assert not [path for path in build.rglob("*") if path.is_file()]
+    assert "a.patch does not fit this kernel and is left out" in capsys.readouterr().err
