@@ -28,8 +28,6 @@ from fuzzer.machine.channel import Channel
 
 QEMU = "qemu-system-x86_64"
 QMP_TIMEOUT = 20.0
-# The niceness of machines whose threads need not run at the same time.
-_STANDS_BACK = 7
 _MIB = 1 << 20
 
 
@@ -49,11 +47,6 @@ class Hardware:
     def is_exact(self) -> bool:
         """Whether parallel parts of programs run as their waits say, and always the same."""
         return self.icount and self.cpus > 1
-
-    @property
-    def niceness(self) -> int:
-        """How far it stands back: calls meet where all vCPUs of a machine have a CPU each."""
-        return 0 if self.cpus > 1 and not self.icount else _STANDS_BACK
 
     @property
     def channel_address(self) -> int:
@@ -192,7 +185,6 @@ class Qemu:
         channel: Channel,
         *,
         interactive: bool = False,
-        niceness: int = 0,
     ) -> None:
         with deferring_signals():
             self._resources = _Resources(
@@ -205,14 +197,12 @@ class Qemu:
             )
             self._release = weakref.finalize(self, self._resources.release)
         try:
-            self._start(arguments, channel, interactive, niceness)
+            self._start(arguments, channel, interactive)
         except BaseException:
             self.kill()
             raise
 
-    def _start(
-        self, arguments: list[str], channel: Channel, interactive: bool, niceness: int
-    ) -> None:
+    def _start(self, arguments: list[str], channel: Channel, interactive: bool) -> None:
         resources = self._resources
         with contextlib.ExitStack() as stack:
             ours, theirs = socket.socketpair()
@@ -239,7 +229,6 @@ class Qemu:
                         full,
                         signal.SIGKILL,
                         own_group=True,
-                        niceness=niceness,
                         stdin=subprocess.DEVNULL,
                         stdout=resources.output,
                         stderr=resources.output,
