@@ -124,7 +124,12 @@ def _prune(kind: str, keep: int) -> None:
         with contextlib.suppress(OSError):
             aged.append(((directory / _COMPLETE).stat().st_mtime, directory))
     aged.sort(reverse=True)
-    for used, directory in aged[keep:]:
-        if time.time() - used > _KEEP_SECONDS:
-            shutil.rmtree(directory, ignore_errors=True)
-            (cache_dir() / f".{directory.name}.lock").unlink(missing_ok=True)
+    for _, directory in aged[keep:]:
+        stamp = directory / _COMPLETE
+        with contextlib.suppress(OSError):
+            # Looked at again: removing those before it takes a while, and it may be in use now.
+            if time.time() - stamp.stat().st_mtime > _KEEP_SECONDS:
+                # First of all, so that nobody takes what is half gone for complete.
+                stamp.unlink()
+                shutil.rmtree(directory, ignore_errors=True)
+                (cache_dir() / f".{directory.name}.lock").unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -148,3 +149,21 @@ def test_the_oldest_entries_are_removed_once_nobody_can_be_using_them(cache: Pat
     assert _entries(cache) == ["other-k", "thing-new", "thing-newest", "thing-old"]
     build_once("thing", "last", _write, keep=1)
     assert _entries(cache) == ["other-k", "thing-last", "thing-new", "thing-newest"]
+
+
+def test_what_is_used_while_others_are_removed_stays(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for days, key in enumerate(("old", "older"), start=1):
+        then = time.time() - days * 24 * 3600
+        os.utime(build_once("thing", key, _write) / ".complete", (then, then))
+    remove = shutil.rmtree
+
+    def slowly(path: Path, *, ignore_errors: bool) -> None:
+        remove(path, ignore_errors=ignore_errors)
+        if path.name == "thing-old":
+            lookup("thing", "older")
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    build_once("thing", "new", _write, keep=1)
+    assert _entries(cache) == ["thing-new", "thing-older"]
