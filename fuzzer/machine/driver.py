@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from fuzzer.target.target import Target
 _SOURCES = {".c", ".h", ".S", ".mk"}
 _NAMES = {"Kbuild", "Makefile", "Kconfig"}
 _GENERATED = re.compile(r".*\.mod\.c$")
+# Seconds.
+_BUILD_TIMEOUT = 900.0
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
 
 
@@ -283,11 +286,16 @@ def build_driver(
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                timeout=900,
+                timeout=_BUILD_TIMEOUT,
             )
         except OSError as error:
             raise InfrastructureError(
                 f"running make: {error.strerror}. Install it: apt-get install make"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise InfrastructureError(
+                f"the build of {source} did not end in {_BUILD_TIMEOUT:.0f} s and was killed. "
+                f"Try it by hand: {shlex.join(command)}"
             ) from error
         if done.returncode:
             raise BadInputError(

@@ -180,11 +180,7 @@ class Qemu:
     """
 
     def __init__(
-        self,
-        arguments: list[str],
-        channel: Channel,
-        *,
-        interactive: bool = False,
+        self, arguments: list[str], channel: Channel, *, interactive: bool = False
     ) -> None:
         with deferring_signals():
             self._resources = _Resources(
