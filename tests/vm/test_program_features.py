@@ -517,6 +517,15 @@ def test_the_kernels_words_come_with_an_execution(fast_misbehaving: Guest) -> No
     assert [line.split("] ", 1)[1] for line in console_lines(done.log)] == ["said so"]
 
 
+@pytest.mark.parametrize(
+    "said", ["hrtimer: interrupt took 31293579 ns", "sched: RT throttling activated"]
+)
+def test_what_the_kernel_says_of_a_slow_host_is_left_out(fast_misbehaving: Guest, said: str) -> None:
+    with fast_misbehaving.restore() as machine:
+        done = machine.execute(["/bin/sh", "-c", f"echo '<4>{said}' > /dev/kmsg"])
+    assert done.log == b""
+
+
 def test_threads_do_not_disturb_an_execution(two_cpus: Guest) -> None:
     with two_cpus.restore() as machine:
         run(machine, two_cpus, "[1] ioctl(f0, TD_GET)\n[2] ioctl(f0, TD_GET)")

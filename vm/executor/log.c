@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "executor.h"
@@ -24,6 +26,31 @@ void log_open(void)
 }
 
 /*
+ * What the kernel says of a host that let the guest wait. It is not about the
+ * driver, and when it is said is a matter of time: what runs next must not
+ * depend on it.
+ */
+static const char *const of_the_host[] = {
+	"hrtimer: interrupt took ",
+	"sched: RT throttling activated",
+};
+
+#define N_OF_THE_HOST	(sizeof(of_the_host) / sizeof(*of_the_host))
+
+static bool is_of_the_host(const char *record)
+{
+	const char *message = strchr(record, ';');
+
+	for (size_t i = 0; message && i < N_OF_THE_HOST; i++) {
+		const char *start = of_the_host[i];
+
+		if (!strncmp(message + 1, start, strlen(start)))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Append the new records to CH_LOG, each ended by a newline. It is emptied
  * when a command begins: a CH_LOOP's programs add to one log.
  */
@@ -33,12 +60,15 @@ void log_drain(void)
 	uint32_t used = header->log_length;
 
 	for (;;) {
-		ssize_t n = read(kmsg, record, sizeof(record));
+		ssize_t n = read(kmsg, record, sizeof(record) - 1);
 
 		if (n < 0 && (errno == EPIPE || errno == EINTR))
 			continue;	/* overrun: go on with what is left */
 		if (n <= 0)
 			break;
+		record[n] = '\0';
+		if (is_of_the_host(record))
+			continue;
 		if (used > CH_LOG_SIZE || used + n > CH_LOG_SIZE)
 			continue;	/* full: drop the newest, keep the cause */
 		__builtin_memcpy(channel + CH_LOG + used, record, n);
