@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import signal
 import subprocess
@@ -76,23 +75,32 @@ def start(
     ending: signal.Signals,
     *,
     own_group: bool = False,
+    niceness: int = 0,
     **options: Any,
 ) -> subprocess.Popen[Any]:
     """Start a program that gets the signal ``ending`` when the calling thread is gone.
 
-    With ``own_group``, the terminal's Ctrl-C does not reach it. ``options``
-    are those of :class:`subprocess.Popen`. SIGINT and SIGTERM wait until the
-    program runs: what they raise while Python forks is swallowed by its hooks.
+    With ``own_group``, the terminal's Ctrl-C does not reach it. ``niceness``
+    is added to this process's. ``options`` are those of
+    :class:`subprocess.Popen`. SIGINT and SIGTERM wait until the program runs:
+    what they raise while Python forks is swallowed by its hooks.
 
     Raises:
         OSError: the program cannot be started.
     """
     process = None
+    parent = os.getpid()
+
+    def prepare() -> None:
+        # Between fork and exec: keep it to system calls.
+        end_with_parent(parent, ending)
+        os.nice(niceness)
+
     try:
         with deferring_signals():
             process = subprocess.Popen(
                 command,
-                preexec_fn=functools.partial(end_with_parent, os.getpid(), ending),
+                preexec_fn=prepare,
                 process_group=0 if own_group else None,
                 **options,
             )

@@ -230,7 +230,7 @@ class Machine:
                 ),
                 *("-incoming", "defer"),
             ]
-            qemu = Qemu(arguments, channel)
+            qemu = Qemu(arguments, channel, niceness=template.hardware.niceness)
             try:
                 thaw(qemu, template, paused=paused)
             except BaseException:

@@ -28,6 +28,8 @@ from fuzzer.machine.channel import Channel
 
 QEMU = "qemu-system-x86_64"
 QMP_TIMEOUT = 20.0
+# The niceness of machines whose threads need not run at the same time.
+_STANDS_BACK = 7
 _MIB = 1 << 20
 
 
@@ -47,6 +49,11 @@ class Hardware:
     def is_exact(self) -> bool:
         """Whether parallel parts of programs run as their waits say, and always the same."""
         return self.icount and self.cpus > 1
+
+    @property
+    def niceness(self) -> int:
+        """How far it stands back: calls meet where all vCPUs of a machine have a CPU each."""
+        return 0 if self.cpus > 1 and not self.icount else _STANDS_BACK
 
     @property
     def channel_address(self) -> int:
@@ -180,7 +187,12 @@ class Qemu:
     """
 
     def __init__(
-        self, arguments: list[str], channel: Channel, *, interactive: bool = False
+        self,
+        arguments: list[str],
+        channel: Channel,
+        *,
+        interactive: bool = False,
+        niceness: int = 0,
     ) -> None:
         with deferring_signals():
             self._resources = _Resources(
@@ -193,12 +205,14 @@ class Qemu:
             )
             self._release = weakref.finalize(self, self._resources.release)
         try:
-            self._start(arguments, channel, interactive)
+            self._start(arguments, channel, interactive, niceness)
         except BaseException:
             self.kill()
             raise
 
-    def _start(self, arguments: list[str], channel: Channel, interactive: bool) -> None:
+    def _start(
+        self, arguments: list[str], channel: Channel, interactive: bool, niceness: int
+    ) -> None:
         resources = self._resources
         with contextlib.ExitStack() as stack:
             ours, theirs = socket.socketpair()
@@ -225,6 +239,7 @@ class Qemu:
                         full,
                         signal.SIGKILL,
                         own_group=True,
+                        niceness=niceness,
                         stdin=subprocess.DEVNULL,
                         stdout=resources.output,
                         stderr=resources.output,

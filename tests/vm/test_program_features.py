@@ -520,7 +520,9 @@ def test_the_kernels_words_come_with_an_execution(fast_misbehaving: Guest) -> No
 @pytest.mark.parametrize(
     "said", ["hrtimer: interrupt took 31293579 ns", "sched: RT throttling activated"]
 )
-def test_what_the_kernel_says_of_a_slow_host_is_left_out(fast_misbehaving: Guest, said: str) -> None:
+def test_what_the_kernel_says_of_a_slow_host_is_left_out(
+    fast_misbehaving: Guest, said: str
+) -> None:
     with fast_misbehaving.restore() as machine:
         done = machine.execute(["/bin/sh", "-c", f"echo '<4>{said}' > /dev/kmsg"])
     assert done.log == b""
