@@ -7,7 +7,7 @@ import ctypes
 import os
 import random
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import SLOW_WEIGHT, Parents
+from fuzzer.engine.phases import Phases
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.stream import Stream
@@ -49,15 +50,6 @@ from fuzzer.target.target import ResetKind
 RESTORE_EVERY = 10_000
 # Full sightings kept of a title by each worker; further ones are only counted.
 KEEP_SIGHTINGS = 3
-# Programs of a phase on several vCPUs, in which calls run at the same time. There
-# is one before each replacement of the machine.
-_RACES = 2000
-# Where it is not a worker's turn to race, it asks again after that part of a phase.
-_AGAIN = 4
-# So many of the machines for serial programs and for races have the module loaded with other
-# parameters of the description from the start; a program that did it alone would be a slow one.
-_SETTLED, _SETTLED_RACES = 0.3, 0.6
-_WITHOUT_END = 1 << 60
 # The cost of a program that did not come from a supply.
 _ALONE = -1.0
 _LONGEST = PROGRAM_SIZE // 8
@@ -118,11 +110,11 @@ class Loop:
     ) -> None:
         self.guest = guest
         self._racing = racing
-        self._races_left = 0
-        self._turns = Turns(options.workdir)
-        # Serial programs before there are races, if it is our turn then, and those that ran.
-        self._phase = options.restore_every
-        self._ran = 0
+        self._phases = Phases(
+            options.restore_every,
+            random.Random(options.seed + 2).random,
+            Turns(options.workdir),
+        )
         mechanisms = options.mechanisms
         self.options = options
         self.channel = Channel()
@@ -153,7 +145,6 @@ class Loop:
             max_calls=options.max_calls,
             mechanisms=mechanisms,
         )
-        self._random = random.Random(options.seed + 2).random
         self._by_coverage = mechanisms.coverage
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
         self._parents = Parents(random.Random(options.seed + 1), SLOW_WEIGHT[guest.template.accel])
@@ -172,8 +163,6 @@ class Loop:
         self._fuzzing = False
         self._settles = options.settles and mechanisms.lifecycle
         self._settled = b""
-        self._settlements: Counter[bytes] = Counter()
-        self._raced_settlements: Counter[bytes] = Counter()
         # With a reset by calls, a program more costs little.
         self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
@@ -191,7 +180,7 @@ class Loop:
             self._batch = self._stream.advance()
             self._begun = True
             return self._batch[-1][0][:max_size]
-        if not self._races_left:
+        if not self._phases.racing:
             chosen = self._found.popleft() if self._found else self._intake.take()
             if chosen:
                 self._spend(split(chosen.removeprefix(self._settled)))
@@ -201,13 +190,13 @@ class Loop:
 
     @property
     def _source(self) -> Supply:
-        return self._races if self._races_left else self._supply
+        return self._races if self._phases.racing else self._supply
 
     def room(self) -> int:
         """Return how many programs may run until the machine has to be replaced, or the end."""
         if self._restore_each:
             return 1
-        room = self._races_left or self._phase - self._ran
+        room = self._phases.left
         if self.options.runs is not None:
             room = min(room, self.options.runs - self.statistics.counts.programs)
         return room
@@ -253,12 +242,12 @@ class Loop:
         begun, self._begun = self._begun, False
         if not begun:
             self._drain()
-            if self._hinting and not self._races_left:
+            if self._hinting and not self._phases.racing:
                 while (program := self._hinting.wanted()) is not None:
                     self._compare(program)
             batch = batch or [(data[:PROGRAM_SIZE], _ALONE)]
             self.channel.clear_counters(self._n_counters)
-            self._stream.begin(batch, until_new=not self._races_left)
+            self._stream.begin(batch, until_new=not self._phases.racing)
         if asked is not None:
             self._go_on(batch, asked)
         self._finish_batch(batch, known=True, mutant=asked is not None)
@@ -296,14 +285,11 @@ class Loop:
                 equip_contexts(self.channel, self._contexts)
         programs = [program for program, _ in batch[: at + 1]]
         last = programs[-1]
-        racing = self._races_left > 0
+        racing = self._phases.racing
         self.history += programs[:-1]
-        if racing:
-            # Also one that crashes: a phase of races has to end.
-            self._races_left -= at + 1
-        else:
-            # A driver that crashes again and again is raced as well.
-            self._ran += at + 1
+        # Also of one that crashes, on whatever machine: a driver that does so again and again is
+        # raced as well, and races end.
+        self._phases.left -= at + 1
         if not quiet:
             left = [*batch[at + 1 :], *self._stream.take_back()]
             if not racing:
@@ -324,14 +310,11 @@ class Loop:
         if (header.log_length or header.status) and self._examine(last):
             return
         self.history.append(last)
-        if racing:
-            self._end_races()
-            return
-        if known and at == len(batch) - 1:
+        if not racing and known and at == len(batch) - 1:
             self._note_coverage(last, mutant)
-        else:
+        elif not racing:
             self._note_earlier(last, new=bool(header.batch_new))
-        if self._ran >= self._phase or self._restore_each:
+        if self._phases.left <= 0 or self._restore_each:
             self._change_machine()
 
     def account(self, programs: list[bytes]) -> None:
@@ -390,34 +373,16 @@ class Loop:
         self.history.append(program)
         return bytes(self._guest_counters)
 
-    def _end_races(self) -> None:
-        if not self._races_left:
-            self._races.drop()
-            self._choose_settlement(_SETTLED, self._settlements)
-            self.restore()
-
     def _change_machine(self) -> None:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
-        self._phase, self._ran = self.options.restore_every, 0
-        if self._racing and self._fuzzing and not self._restore_each:
-            if self._turns.take():
-                self._races_left = _RACES
-            else:
-                self._phase = max(1, self._phase // _AGAIN)
-        if self._races_left:
-            self._choose_settlement(_SETTLED_RACES, self._raced_settlements)
-        else:
-            self._choose_settlement(_SETTLED, self._settlements)
+        may_race = self._racing is not None and self._fuzzing and not self._restore_each
+        self._phases.change(may_race=may_race)
+        self._races.drop()
+        if self._settles and self._fuzzing and not self._restore_each:
+            # What waits to be run was not made for another one.
+            free = not self._found and not self._intake.waiting
+            self._settle_with(self._phases.settlement(self._mutator.settlement) if free else b"")
         self.restore()
-
-    def _choose_settlement(self, share: float, used: Counter[bytes]) -> None:
-        """Choose how the next machine has the module loaded."""
-        if not self._settles or not self._fuzzing or self._restore_each:
-            return
-        # What waits to be run was not made for another one.
-        free = not self._found and not self._intake.waiting
-        settled = free and self._random() < share
-        self._settle_with(self._mutator.settlement(used) if settled else b"")
 
     def _settle_with(self, calls: bytes) -> None:
         if calls != self._settled:
@@ -428,7 +393,7 @@ class Loop:
 
     def race_from_now_on(self) -> None:
         """Have all further programs make calls on several threads, to measure how fast that is."""
-        self._races_left = _WITHOUT_END
+        self._phases.race_from_now_on()
         self.restore()
 
     def _compare(self, program: bytes) -> None:
@@ -524,9 +489,8 @@ class Loop:
     def restore(self) -> None:
         """Replace the machine by a fresh one."""
         self.machine.close()
-        if not self._races_left:
-            self._turns.give_back()
-        guest = self._racing if self._racing and self._races_left else self.guest
+        self._phases.give_back()
+        guest = self._racing if self._racing and self._phases.racing else self.guest
         self.machine = guest.restore(self.channel)
         equip_contexts(self.channel, self._contexts)
         self.history.clear()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serial phases and races take turns, and each has settled machines of its own."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+from fuzzer.engine.phases import Phases
+from fuzzer.engine.turns import Turns
+
+
+def phases(workdir: Path, length: int = 100) -> Phases:
+    return Phases(length, random.Random(1).random, Turns(workdir))
+
+
+def test_races_come_between_serial_phases(tmp_path: Path) -> None:
+    ours = phases(tmp_path)
+    kinds = []
+    for _ in range(5):
+        kinds.append(ours.racing)
+        assert ours.racing or ours.left == 100
+        ours.change(may_race=True)
+        ours.give_back()
+    assert kinds == [False, True, False, True, False]
+
+
+def test_who_may_not_race_goes_on_with_serial_programs(tmp_path: Path) -> None:
+    ours = phases(tmp_path)
+    ours.change(may_race=False)
+    assert (ours.racing, ours.left) == (False, 100)
+
+
+def test_whose_turn_it_is_not_asks_again_soon(tmp_path: Path) -> None:
+    turns = Turns(tmp_path)
+    held = [Turns(tmp_path) for _ in range(64)]
+    assert any(each.take() for each in held)
+    for each in held:
+        each.take()
+    ours = Phases(100, random.Random(1).random, turns)
+    ours.change(may_race=True)
+    assert (ours.racing, ours.left) == (False, 25)
+    for each in held:
+        each.give_back()
+    ours.change(may_race=True)
+    assert ours.racing
+
+
+def test_a_turn_is_kept_until_the_phase_is_another_one(tmp_path: Path) -> None:
+    ours = phases(tmp_path)
+    ours.change(may_race=True)
+    others = [Turns(tmp_path) for _ in range(64)]
+    taken = sum(each.take() for each in others)
+    ours.give_back()
+    assert not Turns(tmp_path).take()
+    ours.change(may_race=True)
+    ours.give_back()
+    assert Turns(tmp_path).take()
+    assert taken < len(others)
+
+
+def test_races_may_go_on_without_end(tmp_path: Path) -> None:
+    ours = phases(tmp_path)
+    ours.race_from_now_on()
+    ours.left -= 10**9
+    assert ours.racing
+    assert ours.left > 10**9
+
+
+def test_machines_of_each_kind_are_settled_by_what_that_kind_used_least(tmp_path: Path) -> None:
+    ours = phases(tmp_path)
+    settled: dict[bool, int] = {False: 0, True: 0}
+
+    def choose(used: Counter[bytes]) -> bytes:
+        used[b"load"] += 1
+        settled[ours.racing] += 1
+        assert used[b"load"] == settled[ours.racing]
+        return b"load"
+
+    n = 1000
+    for _ in range(2 * n):
+        assert ours.settlement(choose) in {b"load", b""}
+        ours.change(may_race=True)
+        ours.give_back()
+    # More of those that race.
+    assert 0.2 * n < settled[False] < 0.4 * n
+    assert 0.5 * n < settled[True] < 0.7 * n
