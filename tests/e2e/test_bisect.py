@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import signal
@@ -13,9 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fuzzer.crash.store import CrashStore, read_crash
 from fuzzer.paths import project_root
+from fuzzer.program.wire import split
+from fuzzer.target.target import load_target
 from tests.driver_repository import CMDP, PROGRAM, TITLE, DriverRepository
 from tests.e2e.pkvfuzz_process import family, pkvfuzz, start, wait_gone, wait_until
+
+STALE_LAST = "kasan-slab-use-after-free-read-in-pkv-store-last"
 
 
 @pytest.fixture
@@ -118,13 +124,40 @@ def test_a_stored_crash_is_looked_for_with_its_planted_bug_or_without(tmp_path: 
     shutil.copytree(project_root() / "module" / "bugs", repository.driver / "bugs")
     planted = repository.plant("pkv: keep the last entry's address")
     repository.note("a comment")
-    crash = project_root() / "crashes" / "kasan-slab-use-after-free-read-in-pkv-store-last"
+    crash = project_root() / "crashes" / STALE_LAST
     command = ("bisect", crash, *options(repository, repository.first))
     twice = pkvfuzz(*command, cwd=tmp_path)
     assert twice.returncode == 2
     assert "each revision has the planted bug stale-last (--no-bug" in twice.stderr
     assert "stale-last.patch does not apply to" in twice.stderr
     done = pkvfuzz(*command, "--no-bug", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"first bad commit: {planted}\n" in done.stdout
+
+
+def test_what_has_to_run_before_a_crash_is_run_in_each_revision(tmp_path: Path) -> None:
+    repository = DriverRepository(tmp_path / "repository", project_root() / "module", "stale-last")
+    text = repository.description.read_text()
+    # The one that is shipped forgets what was written before.
+    described = text.replace("ioctl(f0, PKV_IOC_CLEAR)", "ioctl(f0, 0)")
+    assert described != text
+    repository.description.write_text(described)
+    good = repository.commit("pkv: nothing is reset")
+    planted = repository.plant("pkv: keep the last entry's address")
+    repository.note("a comment")
+    target = load_target(repository.description)
+    stored = read_crash(project_root() / "crashes" / STALE_LAST)
+    *before, last = split(stored.program)
+    crash = dataclasses.replace(
+        stored,
+        program=last,
+        history=tuple(before),
+        identity=dataclasses.replace(
+            stored.identity, description=str(repository.description), bug=None
+        ),
+    )
+    path = CrashStore(tmp_path / "crashes").put(crash, target)
+    done = pkvfuzz("bisect", path, *options(repository, good), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"first bad commit: {planted}\n" in done.stdout
 
