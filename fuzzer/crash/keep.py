@@ -25,9 +25,14 @@ def keep(store: CrashStore, crash: Crash, target: Target, *, seen_as: str) -> Cr
         crash = replace(crash, sightings=known.sightings, sighted_as=titles)
     bug = known if known and known.reproduced else store.reproduced_bug(crash.signature)
     kept = merged(bug, crash) if bug else crash
+    gone = {bug.title, crash.title} if bug and crash.reproduced else set()
+    for other in store.all() if kept.reproduced else ():
+        # It did not reproduce, but has shown itself to be the same.
+        if other.signature == kept.signature and other.runs and not other.reproduced:
+            kept = merged(kept, other)
+            gone.add(other.title)
     if kept != bug:
         store.put(kept, target)
-    gone = {bug.title, crash.title} if bug and crash.reproduced else set()
     unjudged = store.get(seen_as)
     if unjudged and not unjudged.runs:
         gone.add(seen_as)

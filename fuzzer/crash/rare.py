@@ -119,7 +119,8 @@ class RateTrials:
     def _as_often(self, reproducer: Reproducer) -> Generator[None, None, Splat | None]:
         known = self._rate.estimate
         if self._calls:
-            known *= min(1.0, len(split(reproducer.program)) / self._calls)
+            # Where what runs before it is enough, a program may have none.
+            known *= min(1.0, max(1, len(split(reproducer.program))) / self._calls)
         test = Comparison(known, self._error)
         shown: Splat | None = None
         total = 0

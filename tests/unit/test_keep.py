@@ -84,19 +84,6 @@ def test_but_not_when_it_shows_less_often_or_was_tried_less(
     assert titles(store) == {crash(GPF).title}
 
 
-def test_what_does_not_reproduce_stays_until_its_bug_does(
-    tmp_path: Path, pkv_target: Target
-) -> None:
-    store = CrashStore(tmp_path)
-    lost, kasan = crash(GPF, reproduced=0, runs=2), crash(KASAN)
-    keep(store, lost, pkv_target, seen_as=lost.title)
-    keep(store, kasan, pkv_target, seen_as=kasan.title)
-    assert titles(store) == {lost.title, kasan.title}
-    assert same_bugs(store.all()).count(None) == count_bugs(store.all()) == 1
-    keep(store, crash(GPF), pkv_target, seen_as=lost.title)
-    assert titles(store) == {kasan.title}
-
-
 def test_another_place_is_another_bug(tmp_path: Path, pkv_target: Target) -> None:
     store = CrashStore(tmp_path)
     for each in (crash(KASAN), crash(ELSEWHERE)):
@@ -129,3 +116,28 @@ def test_a_known_bug_is_recognised_by_title_and_by_signature(
     assert known.new_of([crash(GPF), *new]) == new
     with pytest.raises(BadInputError, match="no such directory"):
         known.add(CrashStore(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_did_not_reproduce_goes_where_its_bug_does(
+    tmp_path: Path, pkv_target: Target, again: bool
+) -> None:
+    store = CrashStore(tmp_path)
+    silent, fault = crash(KASAN, reproduced=0, sightings=41), crash(GPF, TWO)
+    other = crash(ELSEWHERE, reproduced=0)
+    for each in (silent, other, fault, *([silent] if again else [])):
+        keep(store, each, pkv_target, seen_as=each.title)
+    assert titles(store) == {fault.title, other.title}
+    found = store.get(fault.title)
+    assert found
+    assert (found.reproduced, found.program, found.sightings) == (3, TWO, 41)
+    assert found.also_titles == (silent.title,)
+
+
+def test_what_is_still_to_be_judged_stays(tmp_path: Path, pkv_target: Target) -> None:
+    store = CrashStore(tmp_path)
+    waiting, fault = crash(KASAN, reproduced=0, runs=0), crash(GPF, TWO)
+    for each in (waiting, fault):
+        keep(store, each, pkv_target, seen_as=each.title)
+    assert titles(store) == {fault.title, waiting.title}
+    assert same_bugs(store.all()).count(None) == count_bugs(store.all()) == 1

@@ -267,6 +267,15 @@ def test_a_trial_takes_as_many_runs_as_the_rate_asks_for() -> None:
     assert 100 <= runs_for(0.01, 0.0) <= 1000
 
 
+def test_a_race_without_a_call_left_is_tried_like_any_other() -> None:
+    trials = RateTrials(lambda each: (BUG, 1), matches(BUG), Rate(3, 3), calls=16)
+    search = trials.first([Reproducer(b"")])
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(search)
+    assert end.value.value.reproducer == Reproducer(b"")
+
+
 def measured(has_time: Callable[[], bool]) -> Rate:
     search = measure(lambda each: (None, 10), matches(BUG), Reproducer(b""), 1000, has_time)
     try:
