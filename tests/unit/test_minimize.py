@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -245,6 +245,14 @@ def test_a_crash_that_shows_sometimes_is_no_worse_afterwards() -> None:
     assert ops(found.reproducer) == [Op.WRITE, Op.READ]
 
 
+def result_of(search: Generator[None, None, Any]) -> Any:
+    try:
+        while True:
+            next(search)
+    except StopIteration as end:
+        return end.value
+
+
 def test_a_trial_takes_as_many_runs_as_the_rate_asks_for() -> None:
     def runs_for(rate: float, candidate: float) -> int:
         rng = random.Random(3)
@@ -253,12 +261,7 @@ def test_a_trial_takes_as_many_runs_as_the_rate_asks_for() -> None:
             matches(BUG),
             Rate(int(rate * 10_000), 10_000),
         )
-        search = trials.first([Reproducer(b"")])
-        try:
-            while True:
-                next(search)
-        except StopIteration as end:
-            shown = end.value
+        shown = result_of(trials.first([Reproducer(b"")]))
         assert (shown is not None) == (candidate >= rate)
         return trials.effort.runs
 
@@ -269,21 +272,14 @@ def test_a_trial_takes_as_many_runs_as_the_rate_asks_for() -> None:
 
 def test_a_race_without_a_call_left_is_tried_like_any_other() -> None:
     trials = RateTrials(lambda each: (BUG, 1), matches(BUG), Rate(3, 3), calls=16)
-    search = trials.first([Reproducer(b"")])
-    with pytest.raises(StopIteration) as end:
-        while True:
-            next(search)
-    assert end.value.value.reproducer == Reproducer(b"")
+    assert result_of(trials.first([Reproducer(b"")])).reproducer == Reproducer(b"")
 
 
 def measured(has_time: Callable[[], bool]) -> Rate:
-    search = measure(lambda each: (None, 10), matches(BUG), Reproducer(b""), 1000, has_time)
-    try:
-        while True:
-            next(search)
-    except StopIteration as end:
-        rate: Rate = end.value
-        return rate
+    rate: Rate = result_of(
+        measure(lambda each: (None, 10), matches(BUG), Reproducer(b""), 1000, has_time)
+    )
+    return rate
 
 
 def test_a_rate_is_measured_no_longer_than_there_is_time() -> None:
