@@ -34,7 +34,7 @@ from fuzzer.crash.trials import (
 )
 from fuzzer.machine.channel import BULK_SIZE
 from fuzzer.program.schedule import is_scheduled
-from fuzzer.program.stress import is_parallel
+from fuzzer.program.stress import is_parallel, with_thread
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.wire import split
 from fuzzer.splat.find import Splat
@@ -153,17 +153,18 @@ class Minimizer:
     def _steps(self) -> Iterator[None]:
         start = self._start
         chunks = split(start.program)
-        if is_parallel(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK:
+        races = is_parallel(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK
+        # Threads may have had no part in it.
+        serial = Reproducer(b"".join(with_thread(each, 0) for each in chunks), start.history)
+        if races and (splat := (yield from self._shows_each_time(serial))):
+            yield from self._reduce_certain(serial, splat)
+            if self.result:
+                return
+        if races:
             sample, most, calls = racing_sample(self._setups.racing), _RAREST_RACE, len(chunks)
         else:
-            splats = []
-            for _ in range(VERIFY_RUNS):
-                splat = observed(self._observe, start).splat
-                splats.append(splat if splat and self._match(splat) else None)
-                yield
-            shown = [splat for splat in splats if splat]
-            if len(shown) == VERIFY_RUNS:
-                yield from self._reduce_certain(start, shown[0])
+            if splat := (yield from self._shows_each_time(start)):
+                yield from self._reduce_certain(start, splat)
                 return
             sample, most, calls = single_sample(self._observe), _RAREST, None
         rate = yield from measure(
@@ -173,6 +174,16 @@ class Minimizer:
             yield from self._reduce_rare(
                 start, partial(RateTrials, sample, self._match, rate, calls=calls)
             )
+
+    def _shows_each_time(self, found: Reproducer) -> Generator[None, None, Splat | None]:
+        """Return the splat of a reproducer that shows the crash on each of some machines."""
+        splat: Splat | None = None
+        for _ in range(VERIFY_RUNS):
+            splat = observed(self._observe, found).splat
+            yield
+            if splat is None or not self._match(splat):
+                return None
+        return splat
 
     def _reduce_certain(self, start: Reproducer, splat: Splat) -> Iterator[None]:
         """Make smaller what shows its crash each time."""

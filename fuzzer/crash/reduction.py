@@ -14,16 +14,19 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from fuzzer.crash.reproducer import Reproducer
+from fuzzer.program.lines import has_many_lines, lines_of
 from fuzzer.program.plainer import (
     Layouts,
     is_text,
     plainer_text,
     shorter_members,
     smaller_members,
+    uniform_lines,
 )
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Op, Program
 from fuzzer.program.renaming import renamed
 from fuzzer.program.simpler import normalized, smaller_numbers, without_conditions
+from fuzzer.program.syntax import ACCESS
 from fuzzer.program.wire import decode, encode
 
 T = TypeVar("T")
@@ -75,11 +78,27 @@ def shorter_history(start: Reproducer) -> Reduction:
     history = yield from fewest(start.history, with_history)
     found = with_history(history)
     if history:
-        joined = b"".join([*history, start.program])
-        fits = len(decode(joined)) < MAX_CALLS and len(joined) <= MAX_PROGRAM_SIZE
-        if fits and (yield [Reproducer(joined)]) is not None:
-            return Reproducer(joined)
+        made = [
+            Reproducer(b"".join([*history, start.program])),
+            # As between two programs.
+            Reproducer(b"".join([*(each + _files_anew(each) for each in history), start.program])),
+        ]
+        joined = [
+            each
+            for each in made
+            if len(decode(each.program)) < MAX_CALLS and each.size <= MAX_PROGRAM_SIZE
+        ]
+        index = (yield joined) if joined else None
+        if index is not None:
+            return joined[index]
     return found
+
+
+def _files_anew(program: bytes) -> bytes:
+    """Return calls that close what a program may have left open, and open the first file."""
+    opened = {call.file for call in decode(program) if call.op in {Op.OPEN, Op.DUP}}
+    closing = [Call(Op.CLOSE, file=file) for file in sorted({0, *opened})]
+    return encode((*closing, Call(Op.OPEN, cmd=ACCESS["O_RDWR"])))
 
 
 def fewer_calls(start: Reproducer) -> Reduction:
@@ -115,6 +134,9 @@ def _simpler(start: Reproducer, layouts: Layouts) -> Reduction:
     found = yield from _choices(start, _whole_program)
     for number in reversed(range(len(decode(found.program)))):
         found = yield from _choices(found, _of_call(number, without_conditions))
+    for number in reversed(range(len(decode(found.program)))):
+        alike = _of_call(number, lambda call: uniform_lines(call, layouts))
+        found = yield from _choices(found, alike)
     found = yield from _choices(found, lambda program: renamed(program, layouts))
     for number in reversed(range(len(decode(found.program)))):
         for form in (
@@ -205,9 +227,12 @@ def _shorter_text(start: Reproducer, number: int, layouts: Layouts) -> Reduction
     if not is_text(call, layouts) or not call.data:
         return start
 
-    def with_bytes(data: Sequence[int]) -> Reproducer:
-        short = replace(call, data=bytes(data))
+    def with_data(data: bytes) -> Reproducer:
+        short = replace(call, data=data)
         return replace(start, program=encode((*program[:number], short, *program[number + 1 :])))
 
-    data = yield from fewest(call.data, with_bytes, pieces=_PIECES)
-    return with_bytes(data)
+    if has_many_lines(call.data):
+        lines = yield from fewest(lines_of(call.data), lambda lines: with_data(b"".join(lines)))
+        return with_data(b"".join(lines))
+    data = yield from fewest(call.data, lambda data: with_data(bytes(data)), pieces=_PIECES)
+    return with_data(bytes(data))

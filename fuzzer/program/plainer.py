@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+from fuzzer.program.lines import MANY, WORD, has_many_lines, uniform
 from fuzzer.program.payload import Buffer, Value, pack_struct, unpack_struct
 from fuzzer.program.program import MAX_PAYLOAD, Call, Op
 from fuzzer.program.simpler import has_payload, smaller, smaller_signed
@@ -20,7 +21,6 @@ from fuzzer.target.layout import StructLayout
 Layouts: TypeAlias = Mapping[int, StructLayout]
 """The struct of each ioctl number."""
 
-_WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 _PLAIN = re.compile(rb"a*|1*")
 # Forms of one payload that are tried at a time.
 _FORMS = 128
@@ -134,9 +134,19 @@ def plainer_text(call: Call, layouts: Layouts) -> list[Call]:
     return _variants(call, layouts, forms())
 
 
+def uniform_lines(call: Call, layouts: Layouts) -> list[Call]:
+    """Return the call with the many lines of its text alike, if it has many."""
+    if not is_text(call, layouts):
+        return []
+    return [replace(call, data=data) for data in uniform(call.data)]
+
+
 def plainer(data: bytes) -> list[bytes]:
-    """Return text with all, every other, or single words, then bytes, replaced by plain ones."""
-    words = [match for match in _WORD.finditer(data) if not _PLAIN.fullmatch(match[0])]
+    """Return text with all, every other, or single words, then bytes, replaced by plain ones.
+
+    Single ones only where there are few.
+    """
+    words = [match for match in WORD.finditer(data) if not _PLAIN.fullmatch(match[0])]
     if not words:
         return []
     found = [
@@ -144,7 +154,11 @@ def plainer(data: bytes) -> list[bytes]:
         for chosen in (words, words[::2], words[1::2])
         for digits in (False, True)
     ]
-    for word in words[:_FORMS]:
+    if len(words) > MANY:
+        # Where there are many lines, either all may be plain or all are alike already.
+        found = found[:2] if has_many_lines(data) else found
+        return [each for each in dict.fromkeys(found) if each != data]
+    for word in words:
         found += [_made_plain(data, [word], digits=digits) for digits in (False, True)]
     # Of a word that is needed as it is, some bytes may not be.
     places = [at for word in words for at in range(word.start(), word.end())]

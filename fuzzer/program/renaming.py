@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fuzzer.program.lines import MANY, WORD
 from fuzzer.program.payload import Value, pack_struct
 from fuzzer.program.plainer import Layouts, is_text, members
 from fuzzer.program.program import Call, Program
 
-_WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 _LETTERS = tuple(bytes((letter,)) for letter in b"abcdefghijklmnopqrstuvwxyz")
 _WORDS = 64
 
@@ -20,8 +19,9 @@ _WORDS = 64
 def renamed(program: Program, layouts: Layouts) -> Iterator[Program]:
     """Yield the program with a word replaced by a letter that it does not have, everywhere.
 
-    Words that most calls share come first. Where a struct's number is the
-    length of such a word in the same struct, it changes with it.
+    Words that most calls share come first; where there are many, those of one call
+    do not come. Where a struct's number is the length of such a word in the same
+    struct, it changes with it.
     """
     words: Counter[bytes] = Counter()
     for call in program:
@@ -29,7 +29,9 @@ def renamed(program: Program, layouts: Layouts) -> Iterator[Program]:
     free = next((letter for letter in _LETTERS if letter not in words), None)
     if free is None:
         return
-    for word, _ in words.most_common(_WORDS):
+    for word, n_calls in words.most_common(_WORDS):
+        if n_calls == 1 and len(words) > MANY:
+            return
         # Letters among the first are plain already; others may move down to the free one.
         if len(word) > 1 or word not in _LETTERS or word > free:
             yield tuple(_with(call, layouts, word, free) for call in program)
@@ -37,14 +39,14 @@ def renamed(program: Program, layouts: Layouts) -> Iterator[Program]:
 
 def _words_of(call: Call, layouts: Layouts) -> list[bytes]:
     if is_text(call, layouts):
-        return _WORD.findall(call.data)
+        return WORD.findall(call.data)
     values = members(call, layouts) or {}
     return [value for value in values.values() if isinstance(value, bytes) and value]
 
 
 def _with(call: Call, layouts: Layouts, word: bytes, new: bytes) -> Call:
     if is_text(call, layouts):
-        data = _WORD.sub(lambda match: new if match[0] == word else match[0], call.data)
+        data = WORD.sub(lambda match: new if match[0] == word else match[0], call.data)
         return replace(call, data=data)
     values = members(call, layouts)
     if values is None or word not in values.values():

@@ -237,6 +237,23 @@ def test_a_race_needs_no_repetition_that_only_makes_it_likelier() -> None:
     assert ops(found.reproducer) == [Op.READ, Op.CLOSE]
 
 
+def test_threads_that_had_no_part_in_it_are_not_a_matter_of_luck() -> None:
+    first, second = Call(Op.READ, thread=1), Call(Op.CLOSE, thread=2)
+    program = (SEEK, WRITE, *[first, second] * 10)
+    found, guest = minimized(
+        lambda ran: BUG if in_order(ran[-1], Op.WRITE, Op.READ) else None,
+        program,
+        racing=lambda ran: pytest.fail("raced"),
+    )
+    assert found
+    assert [(call.op, call.thread) for call in decode(found.reproducer.program)] == [
+        (Op.WRITE, 0),
+        (Op.READ, 0),
+    ]
+    assert (found.hits, found.runs) == (3, 3)
+    assert len(guest.machines) < 30
+
+
 def test_a_crash_that_shows_sometimes_is_no_worse_afterwards() -> None:
     rng = random.Random(1)
     shows = racing(lambda calls: 0.5 if in_order(calls, Op.WRITE, Op.READ) else 0.02, rng)

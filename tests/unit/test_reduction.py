@@ -113,6 +113,41 @@ def test_of_forty_calls_those_that_are_needed_are_left() -> None:
     assert tried < 400
 
 
+def keys_written(program: Program) -> set[bytes]:
+    return {
+        line.split(b"=")[0]
+        for call in program
+        if call.op is Op.WRITE
+        for line in call.data.split(b"\n")[:-1]
+        if b"=" in line
+    }
+
+
+def test_a_text_of_many_lines_has_lines_that_are_alike() -> None:
+    text = "".join(f"k{number:02x}q=value{number % 3}\\n" for number in range(120))
+    start = parse_program(
+        f'read(f0, 1)\nwrite(f0, "{text}")\nwrite(f0, "new=1\\n")', TARGET, "many"
+    )
+    left, tried = minimized(start, lambda program: len(keys_written(program)) > 100)
+    numbered = "".join(f"{number:03}=\\n" for number in range(120))
+    (line,) = left.splitlines()
+    lines = line.removeprefix('write(f0, "').removesuffix('")').split("\\n")[:-1]
+    # No letter was looked at alone.
+    assert len(lines) == 101
+    assert all(f"{each}\\n" in numbered for each in lines)
+    assert tried < 800
+
+
+def test_a_text_of_many_lines_may_need_no_more_than_their_number() -> None:
+    text = "".join(f"k{number % 7}=v\\n" for number in range(500))
+    start = parse_program(f'write(f0, "{text}")', TARGET, "many")
+    left, tried = minimized(
+        start, lambda program: sum(c.data.count(b"=") for c in program if c.op is Op.WRITE) > 100
+    )
+    assert left == 'write(f0, "' + 101 * r"a=\n" + '")\n'
+    assert tried < 800
+
+
 def test_a_fault_that_is_needed_stays_and_others_go() -> None:
     program = among_noise("ioctl(f0, PKV_IOC_LIST, {buf: &[48], room: 1}) fail=2")
 
@@ -167,6 +202,32 @@ def test_a_history_becomes_part_of_the_program_where_that_will_do() -> None:
 
     start = Reproducer(last, (b"", first, b""))
     assert drive(shorter_history(start), shows)[0] == Reproducer(first + last)
+
+
+def stale_poll(each: Reproducer) -> bool:
+    """Tell whether a file that was polled is closed before the last program writes."""
+    stale = False
+    for program in (*each.history, each.program):
+        polled: set[int] = set()
+        for call in decode(program):
+            if call.op is Op.POLL:
+                polled.add(call.file)
+            elif call.op is Op.CLOSE and call.file in polled:
+                stale = True
+            elif call.op is Op.WRITE and stale and program is each.program:
+                return True
+        stale = stale or bool(polled)
+    return False
+
+
+def test_a_history_that_needs_its_files_closed_becomes_part_of_the_program_with_that() -> None:
+    earlier = encode(parse_program("open(f2)\npoll(f2, 5)", TARGET, "earlier"))
+    start = Reproducer(encode(parse_program('write(f0, "a=\\n")', TARGET, "last")), (b"", earlier))
+    left, _ = drive(minimal(start, LAYOUTS), stale_poll)
+    assert left.history == ()
+    assert format_program(decode(left.program), TARGET) == (
+        'poll(f0, 0x0)\nclose(f0)\nwrite(f0, "")\n'
+    )
 
 
 @settings(max_examples=60)
