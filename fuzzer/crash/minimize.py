@@ -33,11 +33,13 @@ from fuzzer.crash.trials import (
     observed,
 )
 from fuzzer.machine.channel import BULK_SIZE
+from fuzzer.program.program import Call, Op
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel, with_thread
 from fuzzer.program.text_parser import struct_layouts
-from fuzzer.program.wire import split
+from fuzzer.program.wire import encode_call, split
 from fuzzer.splat.find import Splat
+from fuzzer.target.calls import SleepSpec
 from fuzzer.target.target import ResetKind, Target
 
 LIMIT = 600.0
@@ -45,8 +47,9 @@ LIMIT = 600.0
 
 # A crash that happens less often than once in so many runs is left as it is.
 _RAREST_RACE, _RAREST = 3000, 30
-# Of the time, so much at most to measure how often a crash happens.
-_MEASURING = 0.5
+# Of the time, so much at most to look for a wait that makes a crash certain, and until it is
+# measured how often it happens.
+_WAITING, _MEASURING = 0.25, 0.5
 # The last word on a rate errs less often than a step.
 _FINAL_ERROR = 0.005
 
@@ -166,6 +169,9 @@ class Minimizer:
             if splat := (yield from self._shows_each_time(start)):
                 yield from self._reduce_certain(start, splat)
                 return
+            yield from self._try_waiting(chunks)
+            if self.result:
+                return
             sample, most, calls = single_sample(self._observe), _RAREST, None
         rate = yield from measure(
             sample, self._match, start, most, lambda: self.seconds < _MEASURING * self._limit
@@ -174,6 +180,23 @@ class Minimizer:
             yield from self._reduce_rare(
                 start, partial(RateTrials, sample, self._match, rate, calls=calls)
             )
+
+    def _try_waiting(self, chunks: Sequence[bytes]) -> Iterator[None]:
+        """Find a wait with which the program shows its crash each time, and make that smaller.
+
+        What a driver does by the clock comes sooner or later on a host that is slower.
+        """
+        waits = [spec.milliseconds for spec in self._target.calls if isinstance(spec, SleepSpec)]
+        if not waits or self._bug.kind == LEAK:
+            return
+        wait = encode_call(Call(Op.SLEEP, arg=max(map(max, waits))))
+        for at in reversed(range(1, len(chunks))):
+            if self.seconds >= _WAITING * self._limit:
+                return
+            waiting = Reproducer(b"".join((*chunks[:at], wait, *chunks[at:])))
+            if splat := (yield from self._shows_each_time(waiting)):
+                yield from self._reduce_certain(waiting, splat)
+                return
 
     def _shows_each_time(self, found: Reproducer) -> Generator[None, None, Splat | None]:
         """Return the splat of a reproducer that shows the crash on each of some machines."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -22,7 +23,8 @@ from fuzzer.machine.machine import Run
 from fuzzer.program.program import Call, Op, Program
 from fuzzer.program.wire import decode, encode
 from fuzzer.splat.find import Splat
-from fuzzer.target.target import load_target
+from fuzzer.target.calls import SleepSpec
+from fuzzer.target.target import Target, load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 BUG = Splat("KASAN: slab-use-after-free Read in drv_read", "kasan", "drv_read", True, "")
@@ -117,14 +119,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def minimized(
-    shows: Shows, *programs: Program, racing: Shows | None = None
+    shows: Shows, *programs: Program, racing: Shows | None = None, target: Target = TARGET
 ) -> tuple[Minimized | None, FakeGuest]:
     guest = FakeGuest(shows)
     beside = FakeGuest(racing or shows)
     setups = Setups(cast(Any, guest), lambda hardware, arguments: cast(Any, beside))
     *history, program = map(encode, programs)
     start = Reproducer(program, tuple(history))
-    found = Minimizer(setups, TARGET, start, BUG, cores=2).run()
+    found = Minimizer(setups, target, start, BUG, cores=2).run()
     for each in (guest, beside):
         assert len(each.closed) == len(each.machines), "a machine was left running"
     return found, guest
@@ -235,6 +237,27 @@ def test_a_race_needs_no_repetition_that_only_makes_it_likelier() -> None:
     found, _ = minimized(lambda ran: None, program, racing=racing(rate, random.Random(1)))
     assert found
     assert ops(found.reproducer) == [Op.READ, Op.CLOSE]
+
+
+def test_what_happens_by_the_clock_gets_a_wait_that_makes_it_certain() -> None:
+    rng = random.Random(4)
+
+    def shows(ran: list[Program]) -> Splat | None:
+        if in_order(ran[-1], Op.WRITE, Op.SLEEP, Op.READ):
+            waited = sum(call.arg for call in ran[-1] if call.op is Op.SLEEP)
+            return BUG if waited >= 20 else None
+        return BUG if in_order(ran[-1], Op.WRITE, Op.READ) and rng.random() < 0.1 else None
+
+    clocked = replace(TARGET, calls=(*TARGET.calls, SleepSpec((5, 60))))
+    found, _ = minimized(shows, (SEEK,), (SEEK, WRITE, SEEK, CLOSE, READ, SEEK), target=clocked)
+    assert found
+    calls = decode(found.reproducer.program)
+    assert [call.op for call in calls] == [Op.WRITE, Op.SLEEP, Op.READ]
+    assert (calls[1].arg, found.hits, found.runs) == (20, 3, 3)
+    assert not found.reproducer.history
+    # Of a driver that has nothing to do with the clock nobody waits.
+    found, _ = minimized(shows, (SEEK, WRITE, SEEK, CLOSE, READ, SEEK))
+    assert not found or Op.SLEEP not in ops(found.reproducer)
 
 
 def test_threads_that_had_no_part_in_it_are_not_a_matter_of_luck() -> None:
