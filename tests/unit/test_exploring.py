@@ -209,7 +209,8 @@ def test_loads_with_other_parameters_fail_where_none_did_yet(
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
     for number in range(4):
         work.note(encode((Call(Op.UNLOAD), Call(Op.LOAD, data=f"n={number}".encode()))))
-    while not all(number in dict(_failed(setups)) for number in range(4)):
+    # How many fail in a slice of time is up to the host.
+    while len(_failed(setups)) < 64 or len(dict(_failed(setups))) < 4:
         work._sweep(work._load_sweeps)
     faults = [fault for _, fault in _failed(setups)]
     # Four programs, and no allocation failed twice before each had failed once.
