@@ -25,6 +25,7 @@ _USES_ARG = frozenset({Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
 _USES_DATA = frozenset({Op.WRITE, Op.PWRITE, Op.LOAD})
 # Numbers in ``cmd`` that are no names: smaller ones are simpler.
 _COUNTS_CMD = frozenset({Op.PREAD, Op.PWRITE, Op.LSEEK, Op.POLL, Op.MMAP})
+_PLAINER = {Op.PREAD: Op.READ, Op.PWRITE: Op.WRITE}
 _RDWR = ACCESS["O_RDWR"]
 _SIGN = 1 << 63
 _WIDTH = 1 << 64
@@ -52,7 +53,10 @@ def normalized(call: Call) -> Call:
 
 
 def without_conditions(call: Call) -> list[Call]:
-    """Return the call as it usually is, and without each of its conditions."""
+    """Return the call as it usually is, and without each of its conditions.
+
+    That it is made at a place in the file is one.
+    """
     kept = call.flags & FLAG_VALUE
     conditions = call.flags & flags_used(call.op, call.flags) & ~FLAG_VALUE
     single = [_without_flag(call, bit) for bit in _bits(conditions)]
@@ -60,8 +64,11 @@ def without_conditions(call: Call) -> list[Call]:
         single.append(replace(call, fault=0))
     if call.cut:
         single.append(replace(call, cut=0))
+    if call.op in _PLAINER:
+        # At the file's own position.
+        single.append(replace(normalized(call), op=_PLAINER[call.op], cmd=0))
     plain = _without_flag(replace(call, flags=kept | conditions, fault=0, cut=0), conditions)
-    return list(dict.fromkeys((plain, *single))) if single else []
+    return [each for each in dict.fromkeys((plain, *single)) if each != call]
 
 
 def _without_flag(call: Call, flags: int) -> Call:

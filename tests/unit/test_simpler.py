@@ -46,6 +46,8 @@ def shown(*programs: Program) -> list[str]:
         (0, 'write(f0, "a=1\\n") fail=2', 'write(f0, "a=1\\n")'),
         (0, "read(f0, 64) split=8 cut=2", "read(f0, 64) split=8"),
         (0, "ioctl(f0, PKV_IOC_CLEAR) compat", "ioctl(f0, PKV_IOC_CLEAR)"),
+        (0, 'pwrite(f0, "a=1\\n", 8)', 'write(f0, "a=1\\n")'),
+        (0, "pread(f0, 8, 3) cut=2", "read(f0, 8) cut=2"),
         (1, "pread(f0, 8, 4294967288)", "pread(f0, 8, 0)"),
         (1, "lseek(f0, -5, SEEK_END)", "lseek(f0, -1, SEEK_END)"),
         (1, "open(f1, O_RDONLY|O_NONBLOCK)", "open(f1)"),
