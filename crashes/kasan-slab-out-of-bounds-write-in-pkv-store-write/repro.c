@@ -19,7 +19,7 @@ static int f0 = -1;
 static void run(void)
 {
 	f0 = open(DEVICE, O_RDWR);
-	pwrite(f0, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=\n", 35, 0);
+	write(f0, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=\n", 35);
 
 	/* Back to how it was. */
 	ioctl(f0, PKV_IOC_CLEAR, 0);

@@ -19,7 +19,7 @@ static int f0 = -1;
 static void run(void)
 {
 	f0 = open(DEVICE, O_RDWR);
-	write(f0, "\000=\000\n", 4);
+	write(f0, "a=a\n", 4);
 	lseek(f0, 0, SEEK_END);
 
 	/* Back to how it was. */
