@@ -8,7 +8,6 @@ a person would write.
 from __future__ import annotations
 
 import re
-from itertools import count
 
 WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 
@@ -30,7 +29,7 @@ def uniform(data: bytes) -> list[bytes]:
     """Return text of many lines with lines that are alike, the simplest first.
 
     Their first words are a letter, or numbered; other words are left out. None
-    is less simple than the text itself.
+    is longer or less simple than the text itself.
     """
     lines = lines_of(data)
     if not has_many_lines(data):
@@ -40,9 +39,9 @@ def uniform(data: bytes) -> list[bytes]:
     found = []
     for each in (short, lines):
         same = [_with_first(line, b"a") for line in each]
-        numbered = [_with_first(line, b"%0*d" % (width, i)) for i, line in zip(count(), each)]
+        numbered = [_with_first(line, b"%0*d" % (width, i)) for i, line in enumerate(each)]
         found += [b"".join(same), b"".join(numbered), b"".join(each)]
-    return found[: found.index(data)]
+    return [each for each in found[: found.index(data)] if len(each) <= len(data)]
 
 
 def _with_first(line: bytes, word: bytes) -> bytes:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzzer.paths import project_root
-from fuzzer.program.plainer import plainer, plainer_text, shorter_members, smaller_members
+from fuzzer.program.lines import uniform
+from fuzzer.program.plainer import (
+    plainer,
+    plainer_text,
+    shorter_members,
+    smaller_members,
+    uniform_lines,
+)
 from fuzzer.program.program import Call, Program
 from fuzzer.program.renaming import renamed
 from fuzzer.program.simpler import normalized, smaller, smaller_numbers, without_conditions
@@ -29,6 +37,7 @@ FORMS: list[Callable[[Call], Iterable[Call]]] = [
     lambda call: smaller_members(call, LAYOUTS),
     lambda call: shorter_members(call, LAYOUTS),
     lambda call: plainer_text(call, LAYOUTS),
+    lambda call: uniform_lines(call, LAYOUTS),
 ]
 
 
@@ -89,6 +98,19 @@ def test_a_name_that_calls_share_is_shortened_in_all_of_them() -> None:
         LAYOUTS,
     )
     assert 'write(f0, "a=b\\n")\nioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})' in shown(*made)
+
+
+def test_lines_that_are_alike_are_no_longer_than_before() -> None:
+    letters = b"".join(b"%c=%d\n" % (letter, letter % 7) for letter in b"abcdefghijklmnopqrstu")
+    assert uniform(letters) == [
+        21 * b"a=\n",
+        b"".join(b"%02d=\n" % number for number in range(21)),
+        re.sub(rb"\d", b"", letters),
+        re.sub(rb"^.", b"a", letters, flags=re.M),
+    ]
+    assert uniform(uniform(letters)[0]) == []
+    assert uniform(b"a=1\nb=2\n") == []
+    assert uniform(20 * b"key=1\n")[1].startswith(b"00=\n01=\n")
 
 
 def test_plain_text_stays_as_it_is() -> None:
