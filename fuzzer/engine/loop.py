@@ -19,7 +19,7 @@ from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import SLOW_WEIGHT, Parents
-from fuzzer.engine.phases import USUAL_COST, Phases
+from fuzzer.engine.phases import Phases
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.stream import Stream
@@ -45,7 +45,7 @@ from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence
 from fuzzer.target.target import ResetKind
 
-# How many programs of usual cost run on a machine before it is replaced by a fresh one. It
+# How many programs run on a machine before it is replaced by a fresh one. It
 # bounds the history that a crash comes with, and says how often there are races.
 RESTORE_EVERY = 10_000
 # Full sightings kept of a title by each worker; further ones are only counted.
@@ -289,8 +289,7 @@ class Loop:
         self.history += programs[:-1]
         # Also of one that crashes, on whatever machine: a driver that does so again and again is
         # raced as well, and races end.
-        cost = sum(cost if cost != _ALONE else USUAL_COST for _, cost in batch[: at + 1])
-        self._phases.spend(at + 1, cost)
+        self._phases.left -= at + 1
         if not quiet:
             left = [*batch[at + 1 :], *self._stream.take_back()]
             if not racing:
@@ -315,7 +314,7 @@ class Loop:
             self._note_coverage(last, mutant)
         elif not racing:
             self._note_earlier(last, new=bool(header.batch_new))
-        if not self._phases.left or self._restore_each:
+        if self._phases.left <= 0 or self._restore_each:
             self._change_machine()
 
     def account(self, programs: list[bytes]) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,16 +17,12 @@ _AGAIN = 4
 # parameters of the description from the start; a program that did it alone would be a slow one.
 _SETTLED, _SETTLED_RACES = 0.3, 0.6
 _WITHOUT_END = 1 << 60
-# What a program of some ten calls costs, in small calls.
-USUAL_COST = 16.0
 
 
 class Phases:
-    """Serial phases of ``length`` usual programs, with short ones of races between them.
+    """Serial phases of ``length`` programs, with short ones of races between them.
 
-    Of programs that cost less there are more: a machine's restore is to cost the same
-    share of the time. ``random`` returns numbers from 0 to below 1. ``turns``: whose turn
-    it is to race.
+    ``random`` returns numbers from 0 to below 1. ``turns``: whose turn it is to race.
     """
 
     def __init__(self, length: int, random: Callable[[], float], turns: Turns) -> None:
@@ -36,32 +31,24 @@ class Phases:
         self._turns = turns
         # For serial programs, and for races.
         self._used: tuple[Counter[bytes], Counter[bytes]] = (Counter(), Counter())
-        self._left = float(length)
+        self.left = length
+        """Programs until the phase is over."""
         self.racing = False
         """Whether the programs of this phase make calls on several threads."""
-
-    @property
-    def left(self) -> int:
-        """Programs until the phase is over, or more if they cost little; 0 when it is."""
-        return max(0, math.ceil(self._left))
-
-    def spend(self, programs: int, cost: float) -> None:
-        """Take note that so many programs ran, and what they cost in small calls."""
-        self._left -= programs if self.racing else cost / USUAL_COST
 
     def change(self, *, may_race: bool) -> None:
         """Begin the next phase."""
         raced, self.racing = self.racing, False
-        self._left = float(self._length)
+        self.left = self._length
         if may_race and not raced:
             if self._turns.take():
-                self.racing, self._left = True, float(_RACES)
+                self.racing, self.left = True, _RACES
             else:
-                self._left = self._length / _AGAIN
+                self.left = max(1, self._length // _AGAIN)
 
     def race_from_now_on(self) -> None:
         """Begin a phase of races that does not end."""
-        self.racing, self._left = True, float(_WITHOUT_END)
+        self.racing, self.left = True, _WITHOUT_END
 
     def give_back(self) -> None:
         """Let others race, once this phase is another one and its last machine gone."""
