@@ -36,6 +36,8 @@ Reduction: TypeAlias = Generator[Sequence[Reproducer], int | None, Reproducer]
 # A payload's bytes are left out in at most so many pieces.
 _PIECES = 256
 _ROUNDS = 5
+# A race takes so many threads.
+_PAIR = 2
 
 
 def fewest(
@@ -118,6 +120,7 @@ def fewer_calls(start: Reproducer) -> Reduction:
 def minimal(start: Reproducer, layouts: Layouts) -> Reduction:
     """Make a reproducer minimal: history, calls, threads, conditions, arguments, text."""
     found = yield from shorter_history(start)
+    found = yield from _choices(found, _lighter)
     found = yield from fewer_calls(found)
     for _ in range(_ROUNDS):
         before = found
@@ -170,11 +173,42 @@ def _of_call(
 ) -> Callable[[Program], Iterable[Program]]:
     """Return a function that puts the forms of one call into a program."""
 
-    def put(program: Program) -> list[Program]:
-        before, after = program[:number], program[number + 1 :]
-        return [(*before, form, *after) for form in forms(program[number])]
+    return lambda program: [_put(program, number, form) for form in forms(program[number])]
 
-    return put
+
+def _put(program: Program, number: int, form: Call) -> Program:
+    """Put a form of a call in its place, and of one that races in that of each of its like.
+
+    What is repeated to win a race is one call to whoever reads it.
+    """
+    old = program[number]
+    if not old.thread:
+        return (*program[:number], form, *program[number + 1 :])
+    return tuple(
+        replace(form, thread=call.thread) if replace(call, thread=old.thread) == old else call
+        for call in program
+    )
+
+
+def _lighter(program: Program) -> list[Program]:
+    """Return the program with only the first line of each text, and without one of its threads.
+
+    Both save much time of what follows, where a crash has to be waited for.
+    """
+    short = (
+        replace(call, data=lines_of(call.data)[0])
+        if call.op in {Op.WRITE, Op.PWRITE} and call.data
+        else call
+        for call in program
+    )
+    threads = sorted({call.thread for call in program if call.thread}, reverse=True)
+    return [
+        tuple(short),
+        *(
+            tuple(call for call in program if call.thread != thread)
+            for thread in (threads if len(threads) > _PAIR else ())
+        ),
+    ]
 
 
 def _whole_program(program: Program) -> list[Program]:
@@ -228,8 +262,7 @@ def _shorter_text(start: Reproducer, number: int, layouts: Layouts) -> Reduction
         return start
 
     def with_data(data: bytes) -> Reproducer:
-        short = replace(call, data=data)
-        return replace(start, program=encode((*program[:number], short, *program[number + 1 :])))
+        return replace(start, program=encode(_put(program, number, replace(call, data=data))))
 
     if has_many_lines(call.data):
         lines = yield from fewest(lines_of(call.data), lambda lines: with_data(b"".join(lines)))

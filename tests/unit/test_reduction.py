@@ -173,6 +173,32 @@ def test_threads_that_are_not_needed_go() -> None:
     assert minimized(program, racing)[0] == "[1] read(f0, 0)\n[2] close(f0)\n"
 
 
+def test_what_races_is_made_simpler_wherever_it_is_repeated() -> None:
+    text = "".join(f"k{number}=v\\n" for number in range(12))
+    lines = "".join(
+        f'[{thread}] write(f0, "{text}")\n[{thread}] read(f0, 64)\n' * 3 for thread in (1, 2, 3)
+    )
+    program = parse_program(lines, TARGET, "race")
+
+    def shows(calls: Program) -> bool:
+        """Tell whether writes and reads, each of them alike, are on two threads, in twos."""
+        writes = [(call.thread, call.data) for call in calls if call.op is Op.WRITE and call.data]
+        reads = [(call.thread, call.arg) for call in calls if call.op is Op.READ]
+        return len(writes) > 1 < len(reads) and all(
+            len({value for _, value in each}) == 1 and len({thread for thread, _ in each} - {0}) > 1
+            for each in (writes, reads)
+        )
+
+    left, tried = minimized(program, shows)
+    assert sorted(line[4:] for line in left.splitlines()) == [
+        "read(f0, 0)",
+        "read(f0, 0)",
+        'write(f0, "a")',
+        'write(f0, "a")',
+    ]
+    assert tried < 120
+
+
 def test_a_length_that_is_needed_is_kept_to_the_byte() -> None:
     program = parse_program(f'write(f3, "Key={"xY3z" * 30}\\nb=c\\n") split=2', TARGET, "test")
 
