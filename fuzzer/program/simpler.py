@@ -22,6 +22,7 @@ from fuzzer.program.syntax import ACCESS
 
 _USES_CMD = frozenset({Op.OPEN, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.IOCTL, Op.POLL, Op.MMAP, Op.DUP})
 _USES_ARG = frozenset({Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
+_TIMES = frozenset({Op.SLEEP, Op.WAIT})
 _USES_DATA = frozenset({Op.WRITE, Op.PWRITE, Op.LOAD})
 # Numbers in ``cmd`` that are no names: smaller ones are simpler.
 _COUNTS_CMD = frozenset({Op.PREAD, Op.PWRITE, Op.LSEEK, Op.POLL, Op.MMAP})
@@ -105,10 +106,13 @@ def smaller_signed(value: int, bits: int) -> list[int]:
 
 
 def smaller_numbers(call: Call) -> list[Call]:
-    """Return the call with each of its numbers smaller; those in a payload are left alone."""
+    """Return the call with each of its numbers smaller; those in a payload are left alone.
+
+    So are times: a wait that is barely long enough here is too short elsewhere.
+    """
     op, flags = call.op, call.flags
     found: list[Call] = []
-    if call.op in _USES_ARG - {Op.WAIT} or (op is Op.IOCTL and flags & FLAG_VALUE):
+    if call.op in _USES_ARG - _TIMES or (op is Op.IOCTL and flags & FLAG_VALUE):
         signed = op in {Op.LSEEK, Op.IOCTL}
         values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
         found += [replace(call, arg=value) for value in values]
