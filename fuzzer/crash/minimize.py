@@ -187,7 +187,7 @@ class Minimizer:
         What a driver does by the clock comes sooner or later on a host that is slower.
         """
         waits = [spec.milliseconds for spec in self._target.calls if isinstance(spec, SleepSpec)]
-        if not waits or self._bug.kind == LEAK:
+        if not waits or self._bug.kind == LEAK or is_parallel(chunks):
             return
         wait = encode_call(Call(Op.SLEEP, arg=max(map(max, waits))))
         for at in reversed(range(1, len(chunks))):
