@@ -344,6 +344,7 @@ def _to_json(crash: Crash) -> str:
         "minimized": crash.minimized,
         "original_calls": len(split(crash.original or crash.program)),
         "minimal_calls": len(split(crash.program)),
+        "program_bytes": len(crash.program),
         "minimize_seconds": round(crash.minimize_seconds, 2),
         "retries": crash.retries,
         "sightings": crash.sightings,
@@ -371,6 +372,8 @@ def read_crash(directory: Path) -> Crash:
         if record["needs_history"]:
             path = directory / _HISTORY
             history = tuple(batch.unpack(path.read_bytes()))
+            if not history:
+                raise ValueError("empty")
         # For the record; a reproducer works without it.
         first_run: tuple[bytes, ...] = ()
         path = directory / _FIRST_RUN
@@ -379,8 +382,9 @@ def read_crash(directory: Path) -> Crash:
         original, log = directory / _ORIGINAL, directory / _LOG
         path = directory / _WIRE
         program = path.read_bytes()
-        if not program:
-            raise ValueError("empty")
+        # Any bytes are a program: one that is cut short would be told to be fixed.
+        if not program or len(program) != record.get("program_bytes", len(program)):
+            raise ValueError(f"{len(program)} bytes, not {record.get('program_bytes', 'any')}")
         path = directory / _REPORT
         report = path.read_text()
         first = directory / _FIRST_LOG

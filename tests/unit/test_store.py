@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 import threading
@@ -122,10 +123,19 @@ def test_a_crash_without_the_record_of_its_first_run_can_be_read(
     assert read_crash(path) == crash(first_run=())
 
 
-@pytest.mark.parametrize("name", ["crash.json", "program.bin", "history.bin", "first-seen.bin"])
-def test_a_truncated_file_is_told(tmp_path: Path, pkv_target: Target, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        *itertools.product(["crash.json", "program.bin", "history.bin"], [0, 5, -1]),
+        ("first-seen.bin", 5),
+        ("first-seen.bin", -1),
+    ],
+)
+def test_a_truncated_file_is_told(
+    tmp_path: Path, pkv_target: Target, name: str, length: int
+) -> None:
     path = CrashStore(tmp_path).put(crash(), pkv_target) / name
-    path.write_bytes(path.read_bytes()[: 5 if name != "program.bin" else 0])
+    path.write_bytes(path.read_bytes().rstrip(b"\n")[:length])
     with pytest.raises(BadInputError, match="damaged"):
         read_crash(path.parent)
 
