@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,8 +46,8 @@ from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence
 from fuzzer.target.target import ResetKind
 
-# How many programs run on a machine before it is replaced by a fresh one. It
-# bounds the history that a crash comes with, and says how often there are races.
+# How many programs that are not small run on a machine before it is replaced by a
+# fresh one. It bounds the history of a crash, and says how often there are races.
 RESTORE_EVERY = 10_000
 # Full sightings kept of a title by each worker; further ones are only counted.
 KEEP_SIGHTINGS = 3
@@ -193,13 +194,12 @@ class Loop:
         return self._races if self._phases.racing else self._supply
 
     def room(self) -> int:
-        """Return how many programs may run until the machine has to be replaced, or the end."""
+        """Return how many programs may run before there is something else to do."""
         if self._restore_each:
             return 1
-        room = self._phases.left
-        if self.options.runs is not None:
-            room = min(room, self.options.runs - self.statistics.counts.programs)
-        return room
+        if self.options.runs is None:
+            return sys.maxsize
+        return self.options.runs - self.statistics.counts.programs
 
     def _make(self, asked: bytes) -> Made:
         """Return a program to run and its cost, made of the one libFuzzer asks for or another."""
@@ -259,7 +259,8 @@ class Loop:
         """Leave the guest what to do when it is done with a batch, and make more."""
         self.prepare(asked)
         room = self.room() - len(batch)
-        if room > 0 and batch[0][1] != _ALONE and self._equip_after != 1:
+        more = room > 0 and not self._phases.ends_after(batch)
+        if more and batch[0][1] != _ALONE and self._equip_after != 1:
             self._stream.follow(self._source.take(asked, room))
         if batch[0][1] != _ALONE:
             self._learn()
@@ -289,7 +290,7 @@ class Loop:
         self.history += programs[:-1]
         # Also of one that crashes, on whatever machine: a driver that does so again and again is
         # raced as well, and races end.
-        self._phases.left -= at + 1
+        self._phases.spend(batch[: at + 1])
         if not quiet:
             left = [*batch[at + 1 :], *self._stream.take_back()]
             if not racing:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from fuzzer.engine.supply import Made
 from fuzzer.engine.turns import Turns
 
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
@@ -16,11 +18,16 @@ _AGAIN = 4
 # So many of the machines for serial programs and for races have the module loaded with other
 # parameters of the description from the start; a program that did it alone would be a slow one.
 _SETTLED, _SETTLED_RACES = 0.3, 0.6
-_WITHOUT_END = 1 << 60
+# The cost of a program that counts as one; a smaller one counts as a part of it. To replace
+# the machine takes as long as a thousand or two of the smallest, which run once in 50 us.
+_COST = 30.0
 
 
 class Phases:
     """Serial phases of ``length`` programs, with short ones of races between them.
+
+    Small programs count as a part of one, so that the machine is not replaced all the time
+    where all are small.
 
     ``random`` returns numbers from 0 to below 1. ``turns``: whose turn it is to race.
     """
@@ -31,7 +38,7 @@ class Phases:
         self._turns = turns
         # For serial programs, and for races.
         self._used: tuple[Counter[bytes], Counter[bytes]] = (Counter(), Counter())
-        self.left = length
+        self.left: float = length
         """Programs until the phase is over."""
         self.racing = False
         """Whether the programs of this phase make calls on several threads."""
@@ -46,9 +53,21 @@ class Phases:
             else:
                 self.left = max(1, self._length // _AGAIN)
 
+    def spend(self, programs: Sequence[Made]) -> None:
+        """Take note that programs ran."""
+        self.left -= self._count(programs)
+
+    def ends_after(self, programs: Sequence[Made]) -> bool:
+        """Tell whether the phase is over once these programs ran as well."""
+        return self.left <= self._count(programs)
+
+    @staticmethod
+    def _count(programs: Sequence[Made]) -> float:
+        return sum(min(1.0, cost / _COST) if cost >= 0 else 1.0 for _, cost in programs)
+
     def race_from_now_on(self) -> None:
         """Begin a phase of races that does not end."""
-        self.racing, self.left = True, _WITHOUT_END
+        self.racing, self.left = True, math.inf
 
     def give_back(self) -> None:
         """Let others race, once this phase is another one and its last machine gone."""

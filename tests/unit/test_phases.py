@@ -68,6 +68,25 @@ def test_races_may_go_on_without_end(tmp_path: Path) -> None:
     assert ours.left > 10**9
 
 
+def test_a_phase_of_small_programs_has_more_of_them(tmp_path: Path) -> None:
+    large, small = phases(tmp_path), phases(tmp_path)
+    large.spend([(b"", 500.0)] * 40)
+    small.spend([(b"", 3.0)] * 40)
+    assert large.left == 60
+    assert 90 < small.left < 100
+    # One that did not come with an estimate counts whole.
+    small.spend([(b"", -1.0)])
+    assert 89 < small.left < 99
+
+
+def test_a_phase_ends_with_the_programs_that_use_it_up(tmp_path: Path) -> None:
+    ours = phases(tmp_path)
+    ours.spend([(b"", 500.0)] * 60)
+    assert not ours.ends_after([(b"", 500.0)] * 39)
+    assert ours.ends_after([(b"", 500.0)] * 40)
+    assert not ours.ends_after([(b"", 3.0)] * 64)
+
+
 def test_machines_of_each_kind_are_settled_by_what_that_kind_used_least(tmp_path: Path) -> None:
     ours = phases(tmp_path)
     settled: dict[bool, int] = {False: 0, True: 0}

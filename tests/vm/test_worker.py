@@ -89,7 +89,7 @@ def test_a_driver_that_crashes_again_and_again_is_raced_as_well(
     guest: GuestFactory, tmp_path: Path
 ) -> None:
     serial = guest(Flavour.FAST, "length-index")
-    work(serial, tmp_path, runs=400, racing=guest(Flavour.FAST, "length-index", cpus=2))
+    work(serial, tmp_path, runs=1200, racing=guest(Flavour.FAST, "length-index", cpus=2))
     counts, _ = read_statistics(tmp_path / "worker-0.stats")
     # No machine came to the end of a phase.
     assert counts.splats >= 5
