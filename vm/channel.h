@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	6
+#define CH_VERSION	7
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -30,6 +30,8 @@
 #define CH_SEEN		0x0c0000	/* uint8_t, buckets seen of each counter */
 #define CH_SEEN_SIZE	0x040000
 #define CH_LAST		0x100000	/* counters of the batch before */
+#define CH_BELL		0x140000	/* the bell's queue */
+#define CH_BELL_SIZE	0x001000
 #define CH_TABLE	0x400000	/* uint32_t: block number + 1 by pc */
 #define CH_TABLE_SIZE	0x400000
 #define CH_BULK		0x800000	/* module image, batch of programs, executable */
@@ -149,6 +151,7 @@ struct ch_header {
 	uint32_t batch_new;		/* 1: it covered what is not in CH_SEEN */
 	uint32_t settled;		/* 1: the last CH_SETTLE did */
 	uint32_t batches;		/* of this CH_BATCH that are over, another begun */
+	uint32_t rings;			/* 1: the bell works */
 	char message[256];
 };
 

@@ -11,6 +11,7 @@ import ctypes
 import enum
 import mmap
 import os
+import select
 import struct
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from fuzzer.program.batch import pack
 from fuzzer.program.comparison import Comparison
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 6
+VERSION = 7
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -124,6 +125,7 @@ class Header(ctypes.Structure):
         ("batch_new", ctypes.c_uint32),
         ("settled", ctypes.c_uint32),
         ("batches", ctypes.c_uint32),
+        ("rings", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -177,6 +179,7 @@ _BATCH_AT = Header.batch_at.offset // 4
 _NEXT_LENGTH = Header.next_length.offset // 4
 _BATCHES = Header.batches.offset // 4
 _DONE = Header.done_seq.offset // 4
+_RINGS = Header.rings.offset // 4
 _RUN, _BATCH = int(Command.RUN), int(Command.BATCH)
 
 # Looks at the answer before the first sleep; about 2 µs.
@@ -190,6 +193,10 @@ _LONGEST_SLEEP = 2e-3
 _FIRST_SLEEP, _FORGET = 0.75, 1.02
 # A sleep this many seconds too long slows the looks down for so many waits.
 _LATE, _CROWDED_WAITS = 300e-6, 500
+
+# Seconds after which it looks although the bell did not ring, and rings heard as one.
+_WITHOUT_BELL = 0.02
+_RINGS_AT_ONCE = 4096
 
 _PR_SET_TIMERSLACK = 29
 _TIMER_SLACK_NS = 1000
@@ -230,7 +237,8 @@ class Channel:
     """One machine's channel: an anonymous shared memory file.
 
     It has no name in any file system, so nothing is left behind however the
-    process ends. QEMU maps it through the inherited descriptor :attr:`fd`.
+    process ends. QEMU maps it through the inherited descriptor :attr:`fd`, and
+    writes a byte to :attr:`bell` when the guest is done with a batch.
     """
 
     def __init__(self) -> None:
@@ -238,6 +246,9 @@ class Channel:
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
         self.fd = os.memfd_create("pkvfuzz-channel", os.MFD_CLOEXEC)
         os.ftruncate(self.fd, SIZE)
+        self._rung, self.bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._await_bell = select.poll()
+        self._await_bell.register(self._rung, select.POLLIN)
         self.map = mmap.mmap(self.fd, SIZE)
         self.memory = memoryview(self.map)
         self.header = Header.from_buffer(self.map)
@@ -248,16 +259,15 @@ class Channel:
         self._request = words[_REQUEST : _REQUEST + 1]
         self._done = words[_DONE : _DONE + 1]
         self._over = words[_BATCHES : _BATCHES + 1]
-        # For single programs and for batches, which take many times as long.
-        self._least_waits = [0.0, 0.0]
-        self._long = 0
+        self._least_wait = 0.0
         self._crowded = 0
         self._results = (RawResult * MAX_CALLS).from_buffer(self.map, RESULTS)
 
     def close(self) -> None:
-        """Close the descriptor. The mapping goes with the process: libFuzzer may hold it."""
+        """Close the descriptors. The mapping goes with the process: libFuzzer may hold it."""
         if self.fd >= 0:
-            os.close(self.fd)
+            for fd in (self.fd, self.bell, self._rung):
+                os.close(fd)
             self.fd = -1
 
     def address(self, offset: int) -> int:
@@ -283,7 +293,6 @@ class Channel:
         """Start a program. The fast path of the fuzzing loop."""
         length = len(program)
         self.memory[PROGRAM : PROGRAM + length] = program
-        self._long = 0
         words = self._words
         words[_COMMAND] = _RUN
         words[_LENGTH] = length
@@ -303,7 +312,6 @@ class Channel:
             BadInputError: they do not fit the channel.
         """
         length = self._put_batch(programs, 0, BULK_SIZE)
-        self._long = len(programs) > 1
         words = self._words
         words[_FLAGS] = words[_FLAGS] & ~FLAG_NEW | (FLAG_NEW if until_new else 0)
         # Should the guest be gone already.
@@ -402,8 +410,10 @@ class Channel:
         """Wait for the answer at most ``timeout`` seconds; tell whether it came.
 
         That the next batch after the one of number ``batch`` was begun will do as well.
+        Of batches the guest says when they are done. For other commands, which
+        are short, this looks at times.
 
-        The first sleep is most of the least that recent waits of its kind took; further
+        The first sleep is most of the least that recent waits took; further
         ones are a small part of the time waited so far, and so add no more
         than that part to it.
 
@@ -415,15 +425,16 @@ class Channel:
         for _ in range(_LOOKS):
             if done[0] == wanted or over[0] > batch:
                 return True
-        if self._crowded or self._words[_NEXT_LENGTH]:
-            # Or the guest has something to go on with: nobody waits for this.
-            self._crowded = max(0, self._crowded - 1)
+        if self._words[_COMMAND] == _BATCH and self._words[_RINGS]:
+            return self._wait_for_bell(timeout, batch)
+        if self._crowded:
+            self._crowded -= 1
             least, share = _CROWDED_SLEEP, _CROWDED_SHARE
         else:
             least, share = _SHORTEST_SLEEP, _SLEEP_SHARE
         now, sleep = time.monotonic, time.sleep
         start, waited = now(), 0.0
-        rest = self._least_waits[self._long] * _FIRST_SLEEP
+        rest = self._least_wait * _FIRST_SLEEP
         while done[0] != wanted and over[0] <= batch:
             if waited > timeout:
                 return False
@@ -433,8 +444,19 @@ class Channel:
             if waited - before - rest > _LATE:
                 self._crowded = _CROWDED_WAITS
             rest = waited * share
-        least_wait = self._least_waits[self._long] * _FORGET + _SHORTEST_SLEEP
-        self._least_waits[self._long] = min(waited, least_wait)
+        self._least_wait = min(waited, self._least_wait * _FORGET + _SHORTEST_SLEEP)
+        return True
+
+    def _wait_for_bell(self, timeout: float, batch: int) -> bool:
+        done, wanted, over = self._done, self._request[0], self._over
+        end = time.monotonic() + timeout
+        while done[0] != wanted and over[0] <= batch:
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            # It is not rung for a program that was given up.
+            if self._await_bell.poll(min(left, _WITHOUT_BELL) * 1000):
+                os.read(self._rung, _RINGS_AT_ONCE)
         return True
 
     @property

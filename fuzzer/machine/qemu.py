@@ -89,6 +89,8 @@ def command_line(
 ) -> list[str]:
     """Return the QEMU arguments that define the machine, without I/O channels.
 
+    The chardev ``bell``, which a device of it needs, is one of those.
+
     ``ram`` is the file behind guest memory (None: anonymous memory); with
     ``ram_shared`` the guest writes to it, without it the guest's writes stay
     in private copy-on-write pages.
@@ -121,6 +123,7 @@ def command_line(
         *("-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none", "-nic", "none"),
         *("-rtc", "base=2020-01-01,clock=vm"),
+        *("-device", "virtio-serial-device", "-device", "virtconsole,chardev=bell"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     ]
     if hardware.icount:
@@ -217,7 +220,7 @@ class Qemu:
         with contextlib.ExitStack() as stack:
             ours, theirs = socket.socketpair()
             stack.callback(theirs.close)
-            passed = [theirs.fileno(), channel.fd, resources.record]
+            passed = [theirs.fileno(), channel.fd, channel.bell, resources.record]
             if interactive:
                 resources.console, console = socket.socketpair()
                 stack.callback(console.close)
@@ -230,6 +233,7 @@ class Qemu:
                 *("-chardev", f"socket,id=qmp,fd={theirs.fileno()}"),
                 *("-mon", "chardev=qmp,mode=control"),
                 *("-chardev", backend, "-serial", "chardev:console"),
+                *("-chardev", f"file,id=bell,path=/proc/self/fd/{channel.bell}"),
             ]
             try:
                 # Ctrl-C is for others to act on: a campaign, or gdb. QEMU would end,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +35,10 @@ def take_next(link: Channel) -> None:
     """Do as the guest does when nothing is to be looked at, and there is a next batch."""
     assert link.header.next_length
     link.header.next_length = 0
+    begin_next(link)
+
+
+def begin_next(link: Channel) -> None:
     link.header.batches += 1
 
 
@@ -94,6 +100,35 @@ def test_waiting_ends_with_a_batch_or_with_the_answer(link: Channel) -> None:
     link.header.done_seq = link.header.req_seq
     assert link.wait(0.01, batch=1)
     assert link.wait(0.01)
+
+
+def test_a_host_that_hears_the_bell_does_not_look_before_it_rings(
+    link: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "_WITHOUT_BELL", 60.0)
+    link.post_batch([b"a", b"b"])
+    link.header.rings = 1
+    # Rung before, and heard once it is waited for.
+    os.write(link.bell, b"\0\0\0")
+    assert not link.wait(0.01, batch=0)
+
+    def begin_and_ring() -> None:
+        begin_next(link)
+        os.write(link.bell, b"\0")
+
+    ring = threading.Timer(0.05, begin_and_ring)
+    ring.start()
+    assert link.wait(50.0, batch=0)
+    ring.join()
+
+
+def test_a_batch_that_ends_without_the_bell_is_noticed_as_well(link: Channel) -> None:
+    link.post_batch([b"a"])
+    link.header.rings = 1
+    end = threading.Timer(0.05, lambda: setattr(link.header, "done_seq", link.header.req_seq))
+    end.start()
+    assert link.wait(50.0)
+    end.join()
 
 
 def test_what_does_not_fit_is_refused(link: Channel) -> None:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from fuzzer.engine.buckets import features_of
+from fuzzer.machine import channel as channel_module
 from fuzzer.machine.channel import BULK, PATH_COUNTERS, Command, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
@@ -124,6 +127,27 @@ def test_the_next_batch_begins_without_the_host(misbehaving: Guest) -> None:
         assert (header.batches, header.batch_at, header.next_length) == (2, 1, 0)
         assert header.loop_calls == 1 + 1 + 2 + 1 + 1 + 1 + 1
         assert bytes(channel.counters(n)) == alone
+
+
+def test_the_bell_is_rung_for_each_batch(
+    misbehaving: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = misbehaving.target
+    get, sleep = wire("ioctl(f0, TD_GET)", target), wire("sleep(300)", target)
+    # Who waits would look for the first time when the test has failed.
+    monkeypatch.setattr(channel_module, "_WITHOUT_BELL", 60.0)
+    with misbehaving.restore() as machine:
+        channel = machine.channel
+        for _ in range(2):
+            channel.post_batch([sleep, get])
+            channel.post_next([sleep, sleep, sleep, get], 1)
+            start = time.monotonic()
+            assert channel.wait(60.0, batch=0)
+            assert channel.is_over(0)
+            assert not channel.finished()
+            assert channel.wait(60.0, batch=1)
+            assert channel.finished()
+            assert time.monotonic() - start < 40
 
 
 def test_the_next_batch_does_not_begin_if_there_is_news(misbehaving: Guest) -> None:

@@ -12,6 +12,7 @@
 #include "executor.h"
 
 uint8_t *channel;
+uint64_t channel_address;
 
 /* Record why a command failed, for the host; returns the errno. */
 int fail(int error, const char *format, ...)
@@ -36,8 +37,9 @@ void channel_map(void)
 		       address ? strerror(errno) : "pkvfuzz_channel= is missing");
 		exit(1);
 	}
+	channel_address = strtoull(address, NULL, 0);
 	channel = mmap(NULL, CH_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_POPULATE, fd, strtoull(address, NULL, 0));
+		       MAP_SHARED | MAP_POPULATE, fd, channel_address);
 	close(fd);
 	if (channel == MAP_FAILED) {
 		printf("pkvfuzz: mapping the channel: %s\n", strerror(errno));

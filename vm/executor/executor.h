@@ -18,10 +18,15 @@ void write_file(const char *path, const char *text);
 
 /* channel.c: CH_SIZE bytes, shared with the host */
 extern uint8_t *channel;
+extern uint64_t channel_address;	/* guest-physical */
 #define header ((struct ch_header *)channel)
 void channel_map(void);
 int fail(int error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* bell.c */
+void bell_open(void);
+void bell_ring(void);
 
 /* watch.c: what PID 1 knows of the runner's threads */
 struct watched {

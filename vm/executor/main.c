@@ -130,6 +130,7 @@ static int obey(void)
 		return program_loop(channel + CH_BULK, header->length,
 				    header->loop_count);
 	case CH_BATCH:
+		bell_open();
 		return program_batches(header->length);
 	case CH_SETTLE:
 		return program_settle(channel + CH_PROGRAM, header->length);
@@ -177,6 +178,8 @@ static void serve(void)
 		header->tsc = ticks() - start;
 		__atomic_store_n(&header->done_seq, header->req_seq,
 				 __ATOMIC_RELEASE);
+		if (header->command == CH_BATCH)
+			bell_ring();
 	}
 }
 

@@ -281,5 +281,6 @@ int program_batches(size_t length)
 		coverage_keep();
 		coverage_clear();
 		__atomic_store_n(&header->batches, ++done, __ATOMIC_RELEASE);
+		bell_ring();
 	}
 }
