@@ -36,6 +36,7 @@ from fuzzer.machine.channel import BULK_SIZE
 from fuzzer.program.program import Call, Op
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel, with_thread
+from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.wire import encode_call, split
 from fuzzer.splat.find import Splat
@@ -103,6 +104,7 @@ class Minimizer:
         self._observe_last = setups.observe(bug.kind)
         self._target = target
         self._layouts = struct_layouts(target)
+        self._reset_calls = reset_program(target)
         self._start = start
         self._bug = bug
         self._match: Match = matches(bug)
@@ -243,7 +245,7 @@ class Minimizer:
         else:
             self._use((yield from self._reusing(found, careful=careful)))
         yield
-        yield from self._drive(minimal(found, self._layouts), failed)
+        yield from self._drive(minimal(found, self._layouts, self._reset_calls), failed)
 
     def _verify(self, step: _Step) -> Generator[None, None, bool]:
         """Show a crash on several fresh machines; if it happens on each, that is the result."""
@@ -262,7 +264,7 @@ class Minimizer:
         """Make smaller what shows its crash at a rate."""
         self._trail = [_Step(start, self._bug)]
         self._use(make_trials())
-        yield from self._drive(minimal(start, self._layouts))
+        yield from self._drive(minimal(start, self._layouts, self._reset_calls))
         final = make_trials(error=_FINAL_ERROR)
         self._use(final)
         # Where time is over there is none for the steps between, either.

@@ -9,7 +9,7 @@ there is nothing left to try, and returns the last one accepted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
@@ -25,6 +25,7 @@ from fuzzer.program.plainer import (
 )
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Op, Program
 from fuzzer.program.renaming import renamed
+from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.simpler import normalized, smaller_numbers, without_conditions
 from fuzzer.program.syntax import ACCESS
 from fuzzer.program.wire import decode, encode
@@ -69,8 +70,11 @@ def fewest(
     return items
 
 
-def shorter_history(start: Reproducer) -> Reduction:
-    """Leave out programs before the reproducer's own, or make them a part of it."""
+def shorter_history(start: Reproducer, reset: Program = ()) -> Reduction:
+    """Leave out programs before the reproducer's own, or make them a part of it.
+
+    ``reset`` are the calls that are made after each program.
+    """
     if not start.history:
         return start
 
@@ -80,11 +84,7 @@ def shorter_history(start: Reproducer) -> Reduction:
     history = yield from fewest(start.history, with_history)
     found = with_history(history)
     if history:
-        made = [
-            Reproducer(b"".join([*history, start.program])),
-            # As between two programs.
-            Reproducer(b"".join([*(each + _files_anew(each) for each in history), start.program])),
-        ]
+        made = [Reproducer(program) for program in _joined([*history, start.program], reset)]
         joined = [
             each
             for each in made
@@ -94,6 +94,22 @@ def shorter_history(start: Reproducer) -> Reduction:
         if index is not None:
             return joined[index]
     return found
+
+
+def _joined(programs: Sequence[bytes], reset: Program) -> Iterator[bytes]:
+    """Return programs as a single one: plain, or with more of what is done between two."""
+    yield b"".join(programs)
+    # A machine that all of them load the module on in the same way is settled: it does so once.
+    settlement = shared_settlement(programs)
+    *earlier, last = [program.removeprefix(settlement) for program in programs]
+    yield settlement + b"".join(each + _files_anew(each) for each in earlier) + last
+    if reset:
+        after = encode(reset)
+        yield (
+            settlement
+            + b"".join(each + after + _files_anew(each) for each in earlier)
+            + (last + after)
+        )
 
 
 def _files_anew(program: bytes) -> bytes:
@@ -117,9 +133,12 @@ def fewer_calls(start: Reproducer) -> Reduction:
     return with_calls(calls)
 
 
-def minimal(start: Reproducer, layouts: Layouts) -> Reduction:
-    """Make a reproducer minimal: history, calls, threads, conditions, arguments, text."""
-    found = yield from shorter_history(start)
+def minimal(start: Reproducer, layouts: Layouts, reset: Program = ()) -> Reduction:
+    """Make a reproducer minimal: history, calls, threads, conditions, arguments, text.
+
+    ``reset`` are the calls that are made after each program.
+    """
+    found = yield from shorter_history(start, reset)
     found = yield from _choices(found, _lighter)
     found = yield from fewer_calls(found)
     for _ in range(_ROUNDS):

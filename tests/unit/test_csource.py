@@ -100,6 +100,25 @@ def test_a_string_is_what_the_compiler_reads_back() -> None:
     assert c_string(b"a\x001??=\xff") == [r'"a\0001?\?=\377"']
 
 
+def test_what_several_programs_load_is_loaded_once(pkv_target: Target, tmp_path: Path) -> None:
+    load = 'close(f0)\nunload()\nload("ttl_ms=1000")\nopen(f0)\n'
+    history = [parse_program(load + "read(f0, 8)\n", pkv_target, "x")]
+    program = parse_program(load + 'write(f0, "a=1\\n")\n', pkv_target, "x")
+    source = c_source(program, pkv_target, "", history)
+    check(source, pkv_target, tmp_path)
+    assert source.count('load("ttl_ms=1000");') == source.count("\tunload();") == 1
+    assert source.index("\tsettle();\n\tbefore_1();\n\trun();") > 0
+    # Alone it is loaded and put back, and with threads once for all rounds.
+    assert c_source(program, pkv_target).count("\tunload();") == 2
+    racing = parse_program(load + '[1] write(f0, "a=1\\n")\n[2] read(f0, 8)\n', pkv_target, "x")
+    assert c_source(racing, pkv_target).count("\tunload();") == 1
+    # What loads it again is put back to that.
+    again = [*history, parse_program(load + "unload()\n", pkv_target, "x")]
+    source = c_source(program, pkv_target, "", again)
+    check(source, pkv_target, tmp_path)
+    assert source.count('load("ttl_ms=1000");') == 2
+
+
 def test_programs_before_one_compile_without_a_warning(pkv_target: Target, tmp_path: Path) -> None:
     forms = parse_program(FORMS, pkv_target, "x")
     history = [forms, (), forms, forms]

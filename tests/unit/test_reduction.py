@@ -256,6 +256,45 @@ def test_a_history_that_needs_its_files_closed_becomes_part_of_the_program_with_
     )
 
 
+def cleared_while_due(each: Reproducer) -> bool:
+    """Whether keys that expire are cleared, the module not loaded in between.
+
+    With programs before it the machine is settled: the module stays as it was loaded.
+    """
+    reset = parse_program(RESET, TARGET, "reset")
+    calls: list[Call] = []
+    for program in (*each.history, each.program):
+        calls += decode(program)
+        # Else the module is as it was before it is reset.
+        calls += reset if each.history else ()
+    loaded = due = False
+    for call in calls:
+        if call.op is Op.LOAD:
+            loaded, due = b"ttl" in call.data, False
+        elif call.op is Op.WRITE:
+            due = due or loaded
+        elif call.op is Op.IOCTL and due:
+            return True
+    return False
+
+
+RESET = "ioctl(f0, PKV_IOC_CLEAR)"
+
+
+def test_what_is_seen_when_a_settled_machine_is_reset_becomes_a_plain_program() -> None:
+    load = encode(parse_program('unload()\nload("ttl_ms=1000")\nopen(f0)', TARGET, "load"))
+    write = encode(parse_program('write(f0, "a=\\n")', TARGET, "write"))
+    start = Reproducer(load + write, (load, load + write + write))
+    reset = parse_program(RESET, TARGET, "reset")
+    assert cleared_while_due(start)
+    left, _ = drive(minimal(start, LAYOUTS, reset), cleared_while_due)
+    assert left.history == ()
+    assert [call.op for call in decode(left.program)] == [Op.LOAD, Op.WRITE, Op.IOCTL]
+    # Without those calls it needs a program before it.
+    left, _ = drive(minimal(start, LAYOUTS), cleared_while_due)
+    assert len(left.history) == 1
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_the_result_shows_it_and_no_call_of_it_can_go(data: st.DataObject) -> None:

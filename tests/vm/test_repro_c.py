@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.crash.judge import run_history
 from fuzzer.crash.leaks import ARGUMENTS
 from fuzzer.machine.driver import find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour
@@ -17,6 +18,7 @@ from fuzzer.paths import project_root
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.program import Program
 from fuzzer.program.text import load_program, parse_program
+from fuzzer.program.wire import encode
 from fuzzer.target.target import ResetSpec, Target, load_target
 from tests.vm.guests import GuestFactory
 from tests.vm.reproducers import compiled, leak_of, title_of
@@ -63,6 +65,21 @@ def test_a_leak_shows_without_the_executor(
     binary = in_c(stored(name, pkv_target), pkv_target, tmp_path)
     leaking = guest(Flavour.FULL, name, icount=True, arguments=ARGUMENTS)
     assert leak_of(leaking, binary) == find_bug(pkv_target, name).expect
+
+
+def test_programs_that_load_the_module_alike_run_on_it_as_it_was_loaded_once(
+    guest: GuestFactory, pkv_target: Target, tmp_path: Path
+) -> None:
+    # What shows it is the reset of a module that was not loaded anew after the program.
+    load = 'close(f0)\nunload()\nload("ttl_ms=1000")\nopen(f0)\n'
+    program = parse_program(load + 'write(f0, "a=1\\n")\n', pkv_target, "x")
+    history = [parse_program(load + "read(f0, 1)\n", pkv_target, "x")]
+    patched = guest(Flavour.FULL, "clear-deadlock")
+    bug = find_bug(pkv_target, "clear-deadlock")
+    assert title_of(patched, in_c(program, pkv_target, tmp_path, history)) in bug.titles
+    outcome, number = run_history(patched, [encode(each) for each in history], encode(program))
+    assert outcome.splat
+    assert (outcome.splat.title in bug.titles, number) == (True, 1)
 
 
 def test_the_programs_before_one_run_before_it(

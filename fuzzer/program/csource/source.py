@@ -9,8 +9,10 @@ from itertools import groupby
 from fuzzer.program.csource.calls import CallWriter
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
+from fuzzer.program.wire import decode, encode
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import ResetKind, Target
 
@@ -31,8 +33,9 @@ def c_source(
     """Return a program as one C file; the target's header has to lie beside it.
 
     The programs of ``history`` run before it, once. A program with threads is
-    repeated until the kernel reports something. ``title`` is what it shows, for
-    the comment at the top.
+    repeated until the kernel reports something. Where several runs begin by loading the
+    module in the same way, this is done once before them, as on the machine they come from.
+    ``title`` is what it shows, for the comment at the top.
     """
     names: dict[int, str] = {}
     for spec in target.calls:
@@ -43,15 +46,31 @@ def c_source(
     functions: list[str] = []
     names_of: dict[Program, str] = {}
     before: list[str] = []
+    params = target.module.params.encode()
+    if settling := _settlement((*history, program)) if history or loops else ():
+        params = next(call.data for call in settling if call.op is Op.LOAD)
+        history = [earlier[len(settling) :] for earlier in history]
+        program = program[len(settling) :]
+        loading = [call for call in settling if call.op in {Op.UNLOAD, Op.LOAD}]
+        body = _indent(_calls(loading, writer, functions))
+        functions.append(f"static void settle(void)\n{{\n{body}}}\n")
+        before.append("settle();")
     for earlier, times in _steps(history):
         if earlier not in names_of:
             names_of[earlier] = f"before_{len(names_of) + 1}"
-            _add_function(names_of[earlier], earlier, target, writer, functions, again=True)
+            _add_function(
+                names_of[earlier], earlier, target, writer, functions, params=params, again=True
+            )
         if times > 1:
             before.append(f"for (int i = 0; i < {times}; i++)")
         before.append("\t" * (times > 1) + f"{names_of[earlier]}();")
-    _add_function("run", program, target, writer, functions, again=loops)
+    _add_function("run", program, target, writer, functions, params=params, again=loops)
     return _file(target, title, writer, functions, before, loops=loops)
+
+
+def _settlement(programs: Sequence[Program]) -> Program:
+    """Return the calls that load the module and that all of the programs begin with."""
+    return decode(shared_settlement([encode(program) for program in programs]))
 
 
 def _steps(history: Sequence[Program]) -> list[tuple[Program, int]]:
@@ -66,18 +85,22 @@ def _add_function(
     writer: CallWriter,
     functions: list[str],
     *,
+    params: bytes,
     again: bool,
 ) -> None:
-    """Add a function that runs a program; ``again`` tells that another run may follow."""
+    """Add a function that runs a program; ``again`` tells that another run may follow.
+
+    ``params`` are the module's.
+    """
     body = ["f0 = open(DEVICE, O_RDWR);"]
     writer.needs.files.add(0)
     writer.open_files = {0}
     body += _calls(program, writer, functions)
-    body += _ending(program, target, writer, again=again)
+    body += _ending(program, target, writer, params=params, again=again)
     functions.append(f"static void {name}(void)\n{{\n{_indent(body)}}}\n")
 
 
-def _calls(program: Program, writer: CallWriter, functions: list[str]) -> list[str]:
+def _calls(program: Sequence[Call], writer: CallWriter, functions: list[str]) -> list[str]:
     """Return the lines of all calls; threads become functions."""
     lines: list[str] = []
     part: list[Call] = []
@@ -110,7 +133,9 @@ def _part(part: list[Call], writer: CallWriter, functions: list[str]) -> list[st
     return [f"run_threads({len(made)}, {array});"]
 
 
-def _ending(program: Program, target: Target, writer: CallWriter, *, again: bool) -> list[str]:
+def _ending(
+    program: Program, target: Target, writer: CallWriter, *, params: bytes, again: bool
+) -> list[str]:
     """Return what the executor does behind a program: the reset, and files closed."""
     lines: list[str] = []
     altered = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
@@ -118,7 +143,7 @@ def _ending(program: Program, target: Target, writer: CallWriter, *, again: bool
     if altered or (reload and again):
         lines += _close_all(writer)
         lines += writer.lines(Call(Op.UNLOAD))
-        lines += writer.lines(Call(Op.LOAD, data=target.module.params.encode()))
+        lines += writer.lines(Call(Op.LOAD, data=params))
     if target.reset.kind is ResetKind.CALLS:
         if 0 not in writer.open_files:
             lines += writer.lines(Call(Op.OPEN, cmd=2))
