@@ -341,6 +341,7 @@ def _to_json(crash: Crash) -> str:
         "runs": crash.runs,
         "exact": crash.exact,
         "needs_history": bool(crash.history),
+        "history_programs": len(crash.history),
         "minimized": crash.minimized,
         "original_calls": len(split(crash.original or crash.program)),
         "minimal_calls": len(split(crash.program)),
@@ -372,8 +373,9 @@ def read_crash(directory: Path) -> Crash:
         if record["needs_history"]:
             path = directory / _HISTORY
             history = tuple(batch.unpack(path.read_bytes()))
-            if not history:
-                raise ValueError("empty")
+            if not history or len(history) != record.get("history_programs", len(history)):
+                expected = record.get("history_programs", "some")
+                raise ValueError(f"{len(history)} programs, not {expected}")
         # For the record; a reproducer works without it.
         first_run: tuple[bytes, ...] = ()
         path = directory / _FIRST_RUN

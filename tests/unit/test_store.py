@@ -16,6 +16,7 @@ from fuzzer.campaign.subject import description_of
 from fuzzer.cli.main import main
 from fuzzer.crash.store import Crash, CrashStore, Identity, read_crash, slug_of
 from fuzzer.errors import BadInputError
+from fuzzer.program import batch
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target, load_target
@@ -138,6 +139,15 @@ def test_a_truncated_file_is_told(
     path.write_bytes(path.read_bytes().rstrip(b"\n")[:length])
     with pytest.raises(BadInputError, match="damaged"):
         read_crash(path.parent)
+
+
+def test_a_history_that_ends_between_two_programs_is_told(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    path = CrashStore(tmp_path).put(crash(history=(b"first", b"second")), pkv_target)
+    (path / "history.bin").write_bytes(batch.pack([b"first"]))
+    with pytest.raises(BadInputError, match=r"damaged .*1 programs, not 2"):
+        read_crash(path)
 
 
 def test_another_format_is_refused(tmp_path: Path, pkv_target: Target) -> None:
