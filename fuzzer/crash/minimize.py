@@ -33,7 +33,7 @@ from fuzzer.crash.trials import (
     observed,
 )
 from fuzzer.machine.channel import BULK_SIZE
-from fuzzer.program.program import Call, Op
+from fuzzer.program.program import MAX_CALLS, Call, Op
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel, with_thread
 from fuzzer.program.text import reset_program
@@ -159,19 +159,22 @@ class Minimizer:
         start = self._start
         chunks = split(start.program)
         races = is_parallel(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK
-        # Threads may have had no part in it.
-        serial = Reproducer(b"".join(with_thread(each, 0) for each in chunks), start.history)
-        if races and (splat := (yield from self._shows_each_time(serial))):
-            yield from self._reduce_certain(serial, splat)
+        if races:
+            # Threads may have had no part in it.
+            chunks = [with_thread(each, 0) for each in chunks]
+            serial = Reproducer(b"".join(chunks), start.history)
+            if splat := (yield from self._shows_each_time(serial)):
+                yield from self._reduce_certain(serial, splat)
+            else:
+                yield from self._try_waiting(chunks, each=False)
             if self.result:
                 return
-        if races:
             sample, most, calls = racing_sample(self._setups.racing), _RAREST_RACE, len(chunks)
         else:
             if splat := (yield from self._shows_each_time(start)):
                 yield from self._reduce_certain(start, splat)
                 return
-            yield from self._try_waiting(chunks)
+            yield from self._try_waiting(chunks, each=True)
             if self.result:
                 return
             sample, most, calls = single_sample(self._observe), _RAREST, None
@@ -183,19 +186,24 @@ class Minimizer:
                 start, partial(RateTrials, sample, self._match, rate, calls=calls)
             )
 
-    def _try_waiting(self, chunks: Sequence[bytes]) -> Iterator[None]:
-        """Find a wait with which the program shows its crash each time, and make that smaller.
+    def _try_waiting(self, chunks: Sequence[bytes], *, each: bool) -> Iterator[None]:
+        """Find waits with which the calls show the crash each time, and make that smaller.
 
         What a driver does by the clock comes sooner or later on a host that is slower.
+        A wait before all calls is tried, and then before ``each``.
         """
         waits = [spec.milliseconds for spec in self._target.calls if isinstance(spec, SleepSpec)]
         if not waits or self._bug.kind == LEAK or is_parallel(chunks):
             return
         wait = encode_call(Call(Op.SLEEP, arg=max(map(max, waits))))
-        for at in reversed(range(1, len(chunks))):
+        made = [wait.join(chunks)] if 2 * len(chunks) < MAX_CALLS else []
+        if each:
+            places = reversed(range(1, len(chunks)))
+            made += [b"".join((*chunks[:at], wait, *chunks[at:])) for at in places]
+        for program in made:
             if self.seconds >= _WAITING * self._limit:
                 return
-            waiting = Reproducer(b"".join((*chunks[:at], wait, *chunks[at:])))
+            waiting = Reproducer(program)
             if splat := (yield from self._shows_each_time(waiting)):
                 yield from self._reduce_certain(waiting, splat)
                 return
@@ -215,7 +223,7 @@ class Minimizer:
         self._trail = [_Step(start, splat)]
         if start.history:
             self._use(self._fresh(start))
-            yield from self._drive(shorter_history(start))
+            yield from self._drive(shorter_history(start, self._reset_calls))
         begin = self._trail[:]
         for careful in (False, True):
             self._trail = begin[:]

@@ -261,6 +261,23 @@ def test_what_happens_by_the_clock_gets_a_wait_that_makes_it_certain() -> None:
     assert not found or Op.SLEEP not in ops(found.reproducer)
 
 
+def test_threads_that_only_gave_the_clock_time_become_a_wait() -> None:
+    def shows(ran: list[Program]) -> Splat | None:
+        return BUG if in_order(ran[-1], Op.WRITE, Op.SLEEP, Op.READ) else None
+
+    clocked = replace(TARGET, calls=(*TARGET.calls, SleepSpec((5, 60))))
+    first, second = Call(Op.READ, thread=1), Call(Op.CLOSE, thread=2)
+    found, _ = minimized(
+        shows,
+        (SEEK, WRITE, SEEK, *[first, second] * 10),
+        target=clocked,
+        racing=lambda ran: pytest.fail("raced"),
+    )
+    assert found
+    assert ops(found.reproducer) == [Op.WRITE, Op.SLEEP, Op.READ]
+    assert (found.hits, found.runs) == (3, 3)
+
+
 def test_threads_that_had_no_part_in_it_are_not_a_matter_of_luck() -> None:
     first, second = Call(Op.READ, thread=1), Call(Op.CLOSE, thread=2)
     program = (SEEK, WRITE, *[first, second] * 10)
