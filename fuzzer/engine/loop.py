@@ -46,8 +46,8 @@ from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence
 from fuzzer.target.target import ResetKind
 
-# How many programs that are not small run on a machine before it is replaced by a
-# fresh one. It bounds the history of a crash, and says how often there are races.
+# How many programs run on a machine before it is replaced by a fresh one, more if they
+# are small. It bounds the history of a crash, and says how often there are races.
 RESTORE_EVERY = 10_000
 # Full sightings kept of a title by each worker; further ones are only counted.
 KEEP_SIGHTINGS = 3
@@ -315,7 +315,7 @@ class Loop:
             self._note_coverage(last, mutant)
         elif not racing:
             self._note_earlier(last, new=bool(header.batch_new))
-        if self._phases.left <= 0 or self._restore_each:
+        if self._phases.is_over or self._restore_each:
             self._change_machine()
 
     def account(self, programs: list[bytes]) -> None:

@@ -18,16 +18,16 @@ _AGAIN = 4
 # So many of the machines for serial programs and for races have the module loaded with other
 # parameters of the description from the start; a program that did it alone would be a slow one.
 _SETTLED, _SETTLED_RACES = 0.3, 0.6
-# The cost of a program that counts as one; a smaller one counts as a part of it. To replace
-# the machine takes as long as a thousand or two of the smallest, which run once in 50 us.
-_COST = 30.0
+# A phase lasts for as many programs as it should, and longer if they cost less than this on
+# average: to replace the machine takes as long as a thousand or two of the smallest. Up to so
+# many times as long, for the sake of a crash's history.
+_COST, _LONGEST = 30.0, 4
 
 
 class Phases:
     """Serial phases of ``length`` programs, with short ones of races between them.
 
-    Small programs count as a part of one, so that the machine is not replaced all the time
-    where all are small.
+    One lasts longer if all of its programs are small.
 
     ``random`` returns numbers from 0 to below 1. ``turns``: whose turn it is to race.
     """
@@ -38,36 +38,48 @@ class Phases:
         self._turns = turns
         # For serial programs, and for races.
         self._used: tuple[Counter[bytes], Counter[bytes]] = (Counter(), Counter())
-        self.left: float = length
-        """Programs until the phase is over."""
+        self._begin(length)
         self.racing = False
         """Whether the programs of this phase make calls on several threads."""
 
     def change(self, *, may_race: bool) -> None:
         """Begin the next phase."""
         raced, self.racing = self.racing, False
-        self.left = self._length
+        self._begin(self._length)
         if may_race and not raced:
             if self._turns.take():
-                self.racing, self.left = True, _RACES
+                self.racing = True
+                self._begin(_RACES)
             else:
-                self.left = max(1, self._length // _AGAIN)
+                self._begin(max(1, self._length // _AGAIN))
+
+    def _begin(self, length: float) -> None:
+        self._programs = length
+        self._cost = length * _COST
+        self._most = length * _LONGEST
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time for the next one."""
+        return self.ends_after(())
 
     def spend(self, programs: Sequence[Made]) -> None:
         """Take note that programs ran."""
-        self.left -= self._count(programs)
+        self._programs -= len(programs)
+        self._cost -= _cost_of(programs)
+        self._most -= len(programs)
 
     def ends_after(self, programs: Sequence[Made]) -> bool:
         """Tell whether the phase is over once these programs ran as well."""
-        return self.left <= self._count(programs)
-
-    @staticmethod
-    def _count(programs: Sequence[Made]) -> float:
-        return sum(min(1.0, cost / _COST) if cost >= 0 else 1.0 for _, cost in programs)
+        n = len(programs)
+        if self._programs > n:
+            return False
+        return self._cost <= _cost_of(programs) or self._most <= n
 
     def race_from_now_on(self) -> None:
         """Begin a phase of races that does not end."""
-        self.racing, self.left = True, math.inf
+        self.racing = True
+        self._begin(math.inf)
 
     def give_back(self) -> None:
         """Let others race, once this phase is another one and its last machine gone."""
@@ -81,3 +93,7 @@ class Phases:
         """
         share = _SETTLED_RACES if self.racing else _SETTLED
         return choose(self._used[self.racing]) if self._random() < share else b""
+
+
+def _cost_of(programs: Sequence[Made]) -> float:
+    return sum(cost if cost >= 0 else _COST for _, cost in programs)

@@ -7,6 +7,8 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.turns import Turns
 
@@ -15,12 +17,22 @@ def phases(workdir: Path, length: int = 100) -> Phases:
     return Phases(length, random.Random(1).random, Turns(workdir))
 
 
+def length_of(ours: Phases, cost: float = 500.0) -> int:
+    """Return after how many programs of that cost a phase is over."""
+    n = 0
+    while not ours.is_over:
+        assert ours.ends_after([(b"", cost)]) or not ours.ends_after([(b"", 0.0)])
+        ours.spend([(b"", cost)])
+        n += 1
+    return n
+
+
 def test_races_come_between_serial_phases(tmp_path: Path) -> None:
     ours = phases(tmp_path)
     kinds = []
     for _ in range(5):
         kinds.append(ours.racing)
-        assert ours.racing or ours.left == 100
+        assert ours.racing or length_of(ours) == 100
         ours.change(may_race=True)
         ours.give_back()
     assert kinds == [False, True, False, True, False]
@@ -29,7 +41,7 @@ def test_races_come_between_serial_phases(tmp_path: Path) -> None:
 def test_who_may_not_race_goes_on_with_serial_programs(tmp_path: Path) -> None:
     ours = phases(tmp_path)
     ours.change(may_race=False)
-    assert (ours.racing, ours.left) == (False, 100)
+    assert (ours.racing, length_of(ours)) == (False, 100)
 
 
 def test_whose_turn_it_is_not_asks_again_soon(tmp_path: Path) -> None:
@@ -40,7 +52,7 @@ def test_whose_turn_it_is_not_asks_again_soon(tmp_path: Path) -> None:
         each.take()
     ours = Phases(100, random.Random(1).random, turns)
     ours.change(may_race=True)
-    assert (ours.racing, ours.left) == (False, 25)
+    assert (ours.racing, length_of(ours)) == (False, 25)
     for each in held:
         each.give_back()
     ours.change(may_race=True)
@@ -63,28 +75,26 @@ def test_a_turn_is_kept_until_the_phase_is_another_one(tmp_path: Path) -> None:
 def test_races_may_go_on_without_end(tmp_path: Path) -> None:
     ours = phases(tmp_path)
     ours.race_from_now_on()
-    ours.left -= 10**9
+    ours.spend([(b"", 1e9)] * 10**6)
     assert ours.racing
-    assert ours.left > 10**9
+    assert not ours.is_over
 
 
-def test_a_phase_of_small_programs_has_more_of_them(tmp_path: Path) -> None:
-    large, small = phases(tmp_path), phases(tmp_path)
-    large.spend([(b"", 500.0)] * 40)
-    small.spend([(b"", 3.0)] * 40)
-    assert large.left == 60
-    assert 90 < small.left < 100
-    # One that did not come with an estimate counts whole.
-    small.spend([(b"", -1.0)])
-    assert 89 < small.left < 99
+@pytest.mark.parametrize(
+    ("cost", "programs"),
+    # One that did not come with an estimate is like most others.
+    [(500.0, 100), (30.0, 100), (15.0, 200), (12.0, 250), (1.0, 400), (-1.0, 100)],
+)
+def test_a_phase_of_small_programs_has_more_of_them(
+    tmp_path: Path, cost: float, programs: int
+) -> None:
+    assert length_of(phases(tmp_path), cost) == programs
 
 
-def test_a_phase_ends_with_the_programs_that_use_it_up(tmp_path: Path) -> None:
+def test_a_few_large_programs_make_up_for_small_ones(tmp_path: Path) -> None:
     ours = phases(tmp_path)
-    ours.spend([(b"", 500.0)] * 60)
-    assert not ours.ends_after([(b"", 500.0)] * 39)
-    assert ours.ends_after([(b"", 500.0)] * 40)
-    assert not ours.ends_after([(b"", 3.0)] * 64)
+    ours.spend([(b"", 1000.0)] * 3)
+    assert length_of(ours, 1.0) == 97
 
 
 def test_machines_of_each_kind_are_settled_by_what_that_kind_used_least(tmp_path: Path) -> None:
