@@ -100,6 +100,15 @@ def test_a_string_is_what_the_compiler_reads_back() -> None:
     assert c_string(b"a\x001??=\xff") == [r'"a\0001?\?=\377"']
 
 
+def test_a_load_that_fails_is_tried_at_the_next_allocations_as_well(
+    pkv_target: Target, tmp_path: Path
+) -> None:
+    source = c_source(parse_program('unload()\nload("") fail=7\n', pkv_target, "x"), pkv_target)
+    check(source, pkv_target, tmp_path)
+    assert "\tfail_nth(7 + shift);\n" in source
+    assert "\tfor (shift = 0; shift < SHIFTS; shift++)\n\t\trun();\n" in source
+
+
 def test_what_several_programs_load_is_loaded_once(pkv_target: Target, tmp_path: Path) -> None:
     load = 'close(f0)\nunload()\nload("ttl_ms=1000")\nopen(f0)\n'
     history = [parse_program(load + "read(f0, 8)\n", pkv_target, "x")]

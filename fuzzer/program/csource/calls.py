@@ -94,6 +94,9 @@ class CallWriter:
             needs.helpers.add("fail_nth")
             before, after = [f"fail_nth({call.fault});"], ["fail_nth(0);"]
         if call.op is Op.LOAD:
+            if call.fault:
+                needs.helpers.add("shift")
+                before = [f"fail_nth({call.fault} + shift);"]
             after = [*after, "await_device();"]
         setup = memory.setup if memory else []
         cleanup = memory.cleanup if memory else []

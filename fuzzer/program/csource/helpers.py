@@ -155,6 +155,16 @@ static void fail_nth(int n)
         ("fcntl.h", "stdio.h", "unistd.h"),
         ("prepare_faults",),
     ),
+    "shift": Helper(
+        """\
+/*
+ * Which allocation of loading fails depends on what ran before: it is the one that
+ * was seen, or one of the next.
+ */
+#define SHIFTS\t4
+static int shift;
+"""
+    ),
     "compat_ioctl": Helper(
         """\
 /* An ioctl as a 32-bit program makes it. */

@@ -33,7 +33,8 @@ def c_source(
     """Return a program as one C file; the target's header has to lie beside it.
 
     The programs of ``history`` run before it, once. A program with threads is
-    repeated until the kernel reports something. Where several runs begin by loading the
+    repeated until the kernel reports something, and one in which loading the module
+    fails at an allocation goes on with the next few. Where several runs begin by loading the
     module in the same way, this is done once before them, as on the machine they come from.
     ``title`` is what it shows, for the comment at the top.
     """
@@ -64,7 +65,9 @@ def c_source(
         if times > 1:
             before.append(f"for (int i = 0; i < {times}; i++)")
         before.append("\t" * (times > 1) + f"{names_of[earlier]}();")
-    _add_function("run", program, target, writer, functions, params=params, again=loops)
+    calls = [call for each in (*history, program) for call in each]
+    again = loops or any(call.op is Op.LOAD and call.fault for call in calls)
+    _add_function("run", program, target, writer, functions, params=params, again=again)
     return _file(target, title, writer, functions, before, loops=loops)
 
 
@@ -219,6 +222,8 @@ def _main(helpers: list[str], before: list[str], loops: bool) -> str:
     if loops:
         lines.append("for (int i = 0; i < ROUNDS && taint() == before; i++)")
         lines.append("\trun();")
+    elif "shift" in helpers:
+        lines += ["for (shift = 0; shift < SHIFTS; shift++)", "\trun();"]
     else:
         lines.append("run();")
     lines.append("return 0;")
