@@ -141,6 +141,18 @@ def test_a_truncated_file_is_told(
         read_crash(path.parent)
 
 
+def test_a_crash_of_a_program_without_calls_can_be_read(tmp_path: Path, pkv_target: Target) -> None:
+    made = crash(program=b"", original=b"", history=(b"first", b""))
+    path = CrashStore(tmp_path).put(made, pkv_target)
+    assert read_crash(path) == made
+    # Of one that an older version stored nothing is known.
+    record = json.loads((path / "crash.json").read_text())
+    del record["program_bytes"]
+    (path / "crash.json").write_text(json.dumps(record))
+    with pytest.raises(BadInputError, match=r"damaged .*0 bytes, not some"):
+        read_crash(path)
+
+
 def test_a_history_that_ends_between_two_programs_is_told(
     tmp_path: Path, pkv_target: Target
 ) -> None:
