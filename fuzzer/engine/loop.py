@@ -119,7 +119,7 @@ class Loop:
         mechanisms = options.mechanisms
         self.options = options
         self.channel = Channel()
-        self.machine: Machine = guest.restore(self.channel)
+        self.machine: Machine = guest.restore_awake(self.channel)
         self.history: list[bytes] = []
         self.statistics = WorkerStatistics(
             options.workdir / f"{options.name}.stats", len(guest.blocks)
@@ -492,7 +492,7 @@ class Loop:
         self.machine.close()
         self._phases.give_back()
         guest = self._racing if self._racing and self._phases.racing else self.guest
-        self.machine = guest.restore(self.channel)
+        self.machine = guest.restore_awake(self.channel)
         equip_contexts(self.channel, self._contexts)
         self.history.clear()
         self.statistics.counts.restores += 1

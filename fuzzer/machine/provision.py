@@ -59,6 +59,27 @@ class Guest:
         """
         return self._restore(channel, self._equip)
 
+    def restore_awake(self, channel: layout.Channel) -> Machine:
+        """Return a fresh machine that has answered.
+
+        Its template may have to come from a slow disk first: how long a program
+        keeps silent is the driver's doing from then on.
+
+        Raises:
+            InfrastructureError: it cannot be restored, or none of some answers.
+        """
+        for tries in range(_RESTORE_TRIES, 0, -1):
+            machine = self.restore(channel)
+            try:
+                machine.command(layout.Command.PING)
+            except LostMachineError:
+                machine.close()
+                if tries == 1:
+                    raise
+            else:
+                break
+        return machine
+
     def start(self, post: Callable[[layout.Channel], None], *, paused: bool = False) -> Machine:
         """Return a fresh machine that has its first command when it begins to run.
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -51,6 +52,31 @@ def _has_ended(pid: int) -> bool:
 def base(fast_kernel: Kernel, accel: Accel) -> Template:
     """Return the base template of the ``fast`` kernel."""
     return ensure_base(fast_kernel, accel, Hardware())[0]
+
+
+def test_a_machine_that_does_not_answer_is_replaced_before_it_is_used(
+    fast_misbehaving: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Machine] = []
+    command = Machine.command
+
+    def answers_at_the_third_time(machine: Machine, *arguments: Any) -> Status:
+        asked.append(machine)
+        if len(asked) < 3:
+            raise LostMachineError("silent")
+        return command(machine, *arguments)
+
+    monkeypatch.setattr(Machine, "command", answers_at_the_third_time)
+    channel = Channel()
+    with fast_misbehaving.restore_awake(channel) as machine:
+        assert machine is asked[-1]
+        assert [each.qemu.is_running() for each in asked] == [False, False, True]
+    asked.clear()
+    monkeypatch.setattr("fuzzer.machine.provision._RESTORE_TRIES", 2)
+    with pytest.raises(LostMachineError, match="silent"):
+        fast_misbehaving.restore_awake(channel)
+    assert [each.qemu.is_running() for each in asked] == [False, False]
+    channel.close()
 
 
 def test_boots_freezes_and_restores(fast_kernel: Kernel, accel: Accel, tmp_path: Path) -> None:
