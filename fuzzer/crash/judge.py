@@ -51,6 +51,9 @@ _LONGEST_LOG = 1 << 20
 _RECENT, _GROWTH = 16, 4
 # Machines on which a program that races may show something else, each time until it does.
 _CHANCES = 3
+# Other crashes that come first, after which what ran before them is not tried as well. Each may
+# be a guest that dies amid its report, and then takes a while to be given up.
+_OTHERS = 3
 
 Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
 """Runs programs, and one more, on a fresh machine; returns what run_history() does."""
@@ -254,20 +257,21 @@ def judge(
     """Run a sighting again; each call of ``observe`` is on a fresh machine.
 
     First the program alone, then with what ran before it, the latest first; a
-    history that would take longer than ``patience`` seconds to run is not. Only
-    the bug that was sighted counts, in the words of whichever kernel flavour.
+    history that would take longer than ``patience`` seconds to run is not, and none
+    are once other crashes came first several times: those will be judged themselves.
+    Only the bug that was sighted counts, in the words of whichever kernel flavour.
 
     Raises:
         LostMachineError: QEMU was killed from outside; try again.
     """
     seen = first_impression(sighting)
     others: dict[str, Sighting] = {}
-    tried, took = 0, 0.0
+    tried, strayed, took = 0, 0, 0.0
     silent = False
     for before in _histories(sighting):
         if silent and not before:
             continue
-        if took * len(before) > patience:
+        if took * len(before) > patience or strayed >= _OTHERS:
             break
         tried += 1
         begun = time.monotonic()
@@ -289,6 +293,7 @@ def judge(
             found = tuple(others.values())
             runs = max(1, verify_runs)
             return Judgement(splat, outcome.log, program, history, reproduced, runs, found)
+        strayed += 1
         others.setdefault(
             splat.title,
             Sighting(splat.title, splat.kind, program, history, outcome.log, ASIDE),

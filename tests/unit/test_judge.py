@@ -17,6 +17,8 @@ from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
 
 SPLAT = b"""\
 3,1,1000,-;BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
@@ -133,6 +135,20 @@ def test_a_history_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatc
     assert lengths == [0, 16, 64]
     assert (judgement.reproduced, judgement.runs) == (0, 3)
     assert judgement.history == found.history
+
+
+def test_more_of_a_history_is_not_run_if_other_crashes_come_first() -> None:
+    lengths = []
+
+    def observe(before: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+        lengths.append(len(before))
+        splat = find_splat(console_lines(OTHER))
+        return Outcome(splat, OTHER), len(before) // 2
+
+    judgement = judge(observe, sighting(b"bad", *[b"x"] * 10_000))
+    assert lengths == [0, 16, 64]
+    assert (judgement.reproduced, judgement.runs) == (0, 3)
+    assert [len(other.history) for other in judgement.others] == [0]
 
 
 def test_the_program_that_splats_is_the_one_blamed() -> None:
