@@ -68,17 +68,17 @@ class Guest:
         Raises:
             InfrastructureError: it cannot be restored, or none of some answers.
         """
-        for tries in range(_RESTORE_TRIES, 0, -1):
+
+        def restore() -> Machine:
             machine = self.restore(channel)
             try:
                 machine.command(layout.Command.PING)
-            except LostMachineError:
+            except BaseException:
                 machine.close()
-                if tries == 1:
-                    raise
-            else:
-                break
-        return machine
+                raise
+            return machine
+
+        return _tried_again(restore)
 
     def start(self, post: Callable[[layout.Channel], None], *, paused: bool = False) -> Machine:
         """Return a fresh machine that has its first command when it begins to run.
@@ -109,11 +109,7 @@ class Guest:
         def restore() -> Machine:
             return Machine.restore(self.template, channel=channel, prepare=prepare, paused=paused)
 
-        for _ in range(_RESTORE_TRIES - 1):
-            # Somebody may kill a QEMU at any moment; also one that is just starting.
-            with contextlib.suppress(LostMachineError):
-                return restore()
-        return restore()
+        return _tried_again(restore)
 
     def equip(self, machine: Machine) -> None:
         """Write the block table, the reset and the limits into a machine's channel."""
@@ -130,6 +126,14 @@ class Guest:
         header.reset_length = len(self.reset)
         header.reset_reload = self.target.reset.kind is ResetKind.RELOAD
         header.call_timeout_ms = self.target.call_timeout_ms
+
+
+def _tried_again(restore: Callable[[], Machine]) -> Machine:
+    for _ in range(_RESTORE_TRIES - 1):
+        # Somebody may kill a QEMU at any moment; also one that is just starting.
+        with contextlib.suppress(LostMachineError):
+            return restore()
+    return restore()
 
 
 def equip_contexts(channel: layout.Channel, numbers: Sequence[int]) -> None:
