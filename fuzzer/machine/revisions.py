@@ -18,7 +18,7 @@ import yaml
 
 from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.driver import source_files
+from fuzzer.machine.driver_tree import read_tree
 from fuzzer.target.target import Target, load_target
 
 _TIMEOUT = 600.0
@@ -267,9 +267,8 @@ def _relative_includes(description: Path) -> tuple[Path, ...]:
 def _key_of(target: Target) -> str:
     """Return a key of all that decides how a driver behaves."""
     assert target.module.source is not None
-    parts: list[str | bytes] = [target.path.read_bytes()]
-    for path in source_files(target.module.source):
-        parts += [path.relative_to(target.module.source).as_posix(), path.read_bytes()]
+    tree = read_tree(target.module.source)
+    parts: list[str | bytes] = [target.path.read_bytes(), *tree.content()]
     if target.header is not None:
         parts.append(target.header.read_bytes())
     return content_key(*parts)
