@@ -182,6 +182,20 @@ COMMANDS = (
         _ends("listed"),
     ),
     Command(
+        "kernel",
+        "fuzzer.cli.kernel",
+        "list the kernels, or say where to build a module for one",
+        options.add_kernel,
+        "./pkvfuzz kernel --path fast",
+        _ends("listed, or printed"),
+        details=(
+            "A kernel loads only modules that were built against it, and a campaign has two:\n"
+            "fast fuzzes, full judges. In a driver's directory,\n"
+            "  make -C $(pkvfuzz kernel --path fast) M=$PWD modules\n"
+            "makes a .ko for fast, with coverage and sanitizer turned on."
+        ),
+    ),
+    Command(
         "bench",
         "fuzzer.cli.bench",
         "measure speed; prints ratios, and counts that noise cannot change",

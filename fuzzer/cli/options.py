@@ -284,6 +284,16 @@ def add_corpus_minimize(parser: argparse.ArgumentParser) -> None:
     add_target_options(parser)
 
 
+def add_kernel(parser: argparse.ArgumentParser) -> None:
+    """Add what ``kernel`` takes."""
+    parser.add_argument(
+        "--path",
+        choices=_FLAVOURS,
+        help="print the directory to build modules in, after building the kernel if need be",
+    )
+    _add_kernels(parser)
+
+
 def add_bugs(parser: argparse.ArgumentParser) -> None:
     """Add what ``bugs`` takes."""
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")

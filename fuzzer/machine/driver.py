@@ -18,6 +18,7 @@ from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.machine.kernel import Kernel, parse_config
+from fuzzer.machine.objects import object_that_fits
 from fuzzer.machine.source import compiler_version
 from fuzzer.target.target import Target
 
@@ -180,7 +181,7 @@ def source_files(directory: Path) -> list[Path]:
     )
 
 
-def _compiler_flags(kernel: Kernel) -> list[str]:
+def compiler_flags(kernel: Kernel) -> list[str]:
     """Return make variables that turn coverage and the sanitizer on for the driver.
 
     With a compiler that has no ``--param asan-kernel-mem-intrinsic-prefix``
@@ -236,15 +237,16 @@ def build_driver(
             raise BadInputError("--bug needs a driver in source form")
         if variables:
             raise BadInputError(
-                f"{module.object} is built already, so it cannot be built with "
+                f"{target.name} is built already, so it cannot be built with "
                 f"{' '.join(variables)}; give the driver in source form"
             )
-        return Driver(module.name, module.object, content_key(module.object.read_bytes()))
+        path = object_that_fits(module, kernel)
+        return Driver(module.name, path, content_key(path.read_bytes()))
     assert module.source is not None
     source = module.source
     files = source_files(source)
     # The last wins: whoever asks for something gets it.
-    flags = [*_compiler_flags(kernel), *variables]
+    flags = [*compiler_flags(kernel), *variables]
     patch = bug.path.read_bytes() if bug else b""
     key = content_key(
         kernel.key,
