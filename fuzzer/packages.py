@@ -19,7 +19,19 @@ from fuzzer.paths import cache_dir
 
 # Commands that build or run something. Any other installs no package.
 MACHINE_COMMANDS = frozenset(
-    {"bench", "corpus merge", "corpus minimize", "replay", "run", "shell", "test"}
+    {
+        "bench",
+        "bench bugs",
+        "bisect",
+        "corpus merge",
+        "corpus minimize",
+        "kernel",
+        "minimize",
+        "replay",
+        "run",
+        "shell",
+        "test",
+    }
 )
 
 PREFERRED_KERNEL_SOURCE = "linux-source-6.12"

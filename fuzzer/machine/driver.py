@@ -13,6 +13,7 @@ from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.objects import object_that_fits
 from fuzzer.machine.source_build import SourceBuild, build_source
 from fuzzer.target.target import Target
 
@@ -193,10 +194,11 @@ def build_driver(
             raise BadInputError("--bug needs a driver in source form")
         if variables:
             raise BadInputError(
-                f"{module.object} is built already, so it cannot be built with "
+                f"{target.name} is built already, so it cannot be built with "
                 f"{' '.join(variables)}; give the driver in source form"
             )
-        return Driver(module.name, module.object, content_key(module.object.read_bytes()))
+        path = object_that_fits(module, kernel)
+        return Driver(module.name, path, content_key(path.read_bytes()))
     assert module.source is not None
     build = build_source(
         module.source, kernel, patch=bug.path if bug else None, variables=variables

@@ -15,15 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError
 from fuzzer.machine.author_build import AuthorBuild, Builder, BuildFailedError
 from fuzzer.machine.blocks import read_blocks
 from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
 from fuzzer.machine.kernel import Kernel, parse_config
+from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.sandbox import KernelView, Sandbox
 from fuzzer.machine.source import compiler_version
 
@@ -223,12 +221,11 @@ def _inspect(made: AuthorBuild, kernel: Kernel, source: Path) -> list[BuiltModul
     Raises:
         BadInputError: none is, or none has coverage points.
     """
-    depends = {kernel_name(path.stem): _read_modinfo(path) for path in made.modules}
+    infos = {kernel_name(path.stem): read_modinfo(path) for path in made.modules}
     release = kernel.release()
     modules, foreign = [], []
     for path in made.modules:
-        info = depends[kernel_name(path.stem)]
-        vermagic = info.get("vermagic", "")
+        vermagic = infos[kernel_name(path.stem)].vermagic
         if release and vermagic.split(" ", 1)[0] != release:
             foreign.append((path.name, vermagic))
             continue
@@ -237,7 +234,7 @@ def _inspect(made: AuthorBuild, kernel: Kernel, source: Path) -> list[BuiltModul
             BuiltModule(
                 path,
                 kernel_name(path.stem),
-                tuple(_order(kernel_name(path.stem), depends)),
+                tuple(_order(kernel_name(path.stem), infos)),
                 undefined,
                 len(read_blocks(path)),
             )
@@ -258,7 +255,7 @@ def _inspect(made: AuthorBuild, kernel: Kernel, source: Path) -> list[BuiltModul
     return modules
 
 
-def _order(name: str, infos: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
+def _order(name: str, infos: Mapping[str, ModuleInfo]) -> Iterable[str]:
     """Return the modules of the build that ``name`` depends on, those first that others need."""
     ordered: dict[str, None] = {}
     active: set[str] = set()
@@ -267,28 +264,13 @@ def _order(name: str, infos: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
         if each in active or each not in infos:
             return
         active.add(each)
-        for needed in filter(None, infos[each].get("depends", "").split(",")):
+        for needed in infos[each].depends:
             add(kernel_name(needed))
         ordered[each] = None
 
     add(name)
     ordered.pop(name, None)
     return ordered
-
-
-def _read_modinfo(path: Path) -> dict[str, str]:
-    """Return the fields of a module's ``.modinfo``; of one that is repeated, the first."""
-    try:
-        with path.open("rb") as file:
-            section = ELFFile(file).get_section_by_name(".modinfo")
-            data = section.data() if section is not None else b""
-    except (OSError, ELFError) as error:
-        raise BadInputError(f"{path}: not a kernel module: {error}") from error
-    fields: dict[str, str] = {}
-    for entry in data.split(b"\0"):
-        name, _, value = entry.decode("utf-8", "replace").partition("=")
-        fields.setdefault(name, value)
-    return fields
 
 
 def driver_directory(source: Path) -> Path:

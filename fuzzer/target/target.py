@@ -43,23 +43,30 @@ _KERNEL_SOURCE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-]+\.
 _OPTION = re.compile(r'[A-Z0-9][A-Z0-9_]*=(?:y|n|-?\d+|0x[0-9a-fA-F]+|"[\x20-\x21\x23-\x7e]*")\Z')
 _RESET_IOCTL = re.compile(r"\s*ioctl\s*\(\s*f\d\s*,\s*([A-Za-z_]\w*)")
 _MAX_POOL_STRING = 4096
+# Those of fuzzer.machine.kernel, which is above this.
+_FLAVOURS = ("fast", "full", "kcsan")
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpec:
     """The driver: exactly one of ``source``, ``object`` and ``builtin``.
 
-    ``source`` is a Kbuild directory, ``object`` a .ko. ``builtin`` are C files of
+    ``source`` is a Kbuild directory, ``object`` a .ko, or one for each flavour of
+    kernel. ``builtin`` are C files of
     the kernel's own tree, relative to it, which the options ``config`` (``NAME=y``)
     build into the kernel.
     """
 
     source: Path | None
-    object: Path | None
+    object: Path | Mapping[str, Path] | None
     name: str
     params: str = ""
     builtin: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
+
+    def object_for(self, flavour: str) -> Path | None:
+        """Return the .ko for a flavour of kernel; None if there is none."""
+        return self.object.get(flavour) if isinstance(self.object, Mapping) else self.object
 
 
 class ResetKind(enum.Enum):
@@ -193,13 +200,14 @@ class _Loader:
             if key in entries and ("builtin" in entries) != (key == "config"):
                 owner = "" if key == "config" else "out"
                 raise document.error(entries[key], f"'{key}' goes with{owner} 'builtin'")
-        source = built = None
+        source: Path | None = None
+        built: Path | Mapping[str, Path] | None = None
         if "source" in entries:
             source = self._path(entries["source"], "source", Path.is_dir)
             if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
                 raise document.error(entries["source"], f"source: {source} has no Kbuild file")
         elif "object" in entries:
-            built = self._path(entries["object"], "object", Path.is_file)
+            built = self._object(entries["object"])
         builtin = self._texts(entries, "builtin", _KERNEL_SOURCE, "a .c file of the kernel's tree")
         config = self._texts(entries, "config", _OPTION, "NAME=y, without CONFIG_,")
         params = ""
@@ -207,6 +215,17 @@ class _Loader:
             params = self._matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
         return ModuleSpec(source, built, name, params, builtin, config)
+
+    def _object(self, node: yaml.Node) -> Path | Mapping[str, Path]:
+        if not isinstance(node, yaml.MappingNode):
+            return self._path(node, "object", Path.is_file)
+        entries = self._document.mapping(node, "object", allowed=_FLAVOURS)
+        if not entries:
+            raise self._document.error(node, "object: it needs a .ko, or one for fast and full")
+        return {
+            name: self._path(entry, f"object: {name}", Path.is_file)
+            for name, entry in entries.items()
+        }
 
     def _texts(
         self, entries: Mapping[str, yaml.Node], key: str, pattern: re.Pattern[str], allowed: str

@@ -7,10 +7,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from tests.unit.made_module import make_module
 
 from fuzzer.errors import BadInputError
+from fuzzer.machine import modinfo
 from fuzzer.machine.driver import Bug, Driver, Level, build_driver, find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.target.target import Target, load_target
 
 _YAML = """\
@@ -70,7 +73,11 @@ modules: $(addprefix $(M)/,$(obj-m:.o=.ko))
 $(M)/%.ko: $(M)/%.c
 	cd $(M) && gcc $(flags) $*.c -o $*.ko
 """
-_SOURCE = "int x;\nint toy(void) { return x; }\n"
+_SOURCE = """\
+int x;
+int toy(void) { return x; }
+static const char magic[] __attribute__((used, section(".modinfo"))) = "vermagic=toy";
+"""
 
 
 @pytest.fixture
@@ -235,16 +242,16 @@ def test_a_build_that_makes_no_module_of_the_name_is_an_error(
 
 
 def test_a_ready_module_is_used_and_takes_no_bug(
-    target: Target, kernel: Kernel, tmp_path: Path
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = tmp_path / "ready.ko"
-    built.write_bytes(b"ELF")
+    built = make_module(tmp_path / "ready.ko")
+    monkeypatch.setattr(modinfo, "expected_modinfo", lambda _kernel: read_modinfo(built))
     module = dataclasses.replace(target.module, source=None, object=built)
     ready = dataclasses.replace(target, module=module)
-    assert build_driver(ready, kernel).image() == b"ELF"
+    assert build_driver(ready, kernel).image() == built.read_bytes()
     with pytest.raises(BadInputError, match="source form"):
         build_driver(ready, kernel, find_bug(target, "late"))
-    with pytest.raises(BadInputError, match=r"ready\.ko is built already.*GCOV_PROFILE=y"):
+    with pytest.raises(BadInputError, match=r"toy is built already.*GCOV_PROFILE=y"):
         build_driver(ready, kernel, variables=["GCOV_PROFILE=y"])
 
 
