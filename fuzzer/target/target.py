@@ -50,8 +50,8 @@ class ModuleSpec:
     """The driver: exactly one of ``source``, ``object`` and ``builtin``.
 
     ``source`` is a Kbuild directory, ``object`` a .ko. ``builtin`` are C files of
-    the kernel's own tree, relative to it, which the options ``config`` (``NAME=y``)
-    build into the kernel.
+    the kernel's own tree, relative to it. ``config`` are options (``NAME=y``) that
+    the kernels must have for it, those that build it in included.
     """
 
     source: Path | None
@@ -189,10 +189,8 @@ class _Loader:
             raise document.error(
                 node, "module needs exactly one of 'source', 'object' and 'builtin'"
             )
-        for key in ("config", "params"):
-            if key in entries and ("builtin" in entries) != (key == "config"):
-                owner = "" if key == "config" else "out"
-                raise document.error(entries[key], f"'{key}' goes with{owner} 'builtin'")
+        if "params" in entries and "builtin" in entries:
+            raise document.error(entries["params"], "'params' goes without 'builtin'")
         source = built = None
         if "source" in entries:
             source = self._path(entries["source"], "source", Path.is_dir)
