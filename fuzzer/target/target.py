@@ -51,10 +51,10 @@ _FLAVOURS = ("fast", "full", "kcsan")
 class ModuleSpec:
     """The driver: exactly one of ``source``, ``object`` and ``builtin``.
 
-    ``source`` is a Kbuild directory, ``object`` a .ko, or one for each flavour of
-    kernel. ``builtin`` are C files of
-    the kernel's own tree, relative to it, which the options ``config`` (``NAME=y``)
-    build into the kernel.
+    ``source`` is a driver's directory, ``object`` a .ko, or one for each flavour of
+    kernel. ``builtin`` are C files of the kernel's own tree, relative to it.
+    ``config`` are options (``NAME=y``) that the kernels must have for it, those
+    that build it in included.
     """
 
     source: Path | None
@@ -196,10 +196,8 @@ class _Loader:
             raise document.error(
                 node, "module needs exactly one of 'source', 'object' and 'builtin'"
             )
-        for key in ("config", "params"):
-            if key in entries and ("builtin" in entries) != (key == "config"):
-                owner = "" if key == "config" else "out"
-                raise document.error(entries[key], f"'{key}' goes with{owner} 'builtin'")
+        if "params" in entries and "builtin" in entries:
+            raise document.error(entries["params"], "'params' goes without 'builtin'")
         source: Path | None = None
         built: Path | Mapping[str, Path] | None = None
         if "source" in entries:

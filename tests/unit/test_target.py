@@ -167,6 +167,14 @@ def test_a_driver_of_the_kernels_own_tree(tmp_path: Path) -> None:
         with_params(target, "a=1")
 
 
+def test_any_kind_of_module_may_need_options_of_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").touch()
+    (tmp_path / "x.ko").touch()
+    for kind in ("source: .", "object: x.ko", "builtin: [x.c]"):
+        target = load_target(_builtin(tmp_path, f"{{{kind}, config: [X=y, N_X=16], name: x}}"))
+        assert target.module.config == ("X=y", "N_X=16")
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -177,7 +185,6 @@ def test_a_driver_of_the_kernels_own_tree(tmp_path: Path) -> None:
         ('{builtin: [x.c], config: ["X=$(id)"], name: x}', r"NAME=y"),
         ("{builtin: [x.c], params: a=1, name: x}", r"'params' goes without 'builtin'"),
         ("{builtin: [x.c], object: x.ko, name: x}", r"exactly one of"),
-        ("{source: ., config: [X=y], name: x}", r"'config' goes with 'builtin'"),
     ],
 )
 def test_what_a_builtin_driver_cannot_be(tmp_path: Path, module: str, message: str) -> None:
