@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError
+from fuzzer.machine import modinfo
 from fuzzer.machine.driver import Bug, Level, build_driver, find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.target.target import Target, load_target
+from tests.unit.made_module import make_module
 
 _YAML = """\
 version: 1
@@ -250,16 +253,16 @@ def test_a_build_that_makes_no_module_of_the_name_is_an_error(
 
 
 def test_a_ready_module_is_used_and_takes_no_bug(
-    target: Target, kernel: Kernel, tmp_path: Path
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = tmp_path / "ready.ko"
-    built.write_bytes(b"ELF")
+    built = make_module(tmp_path / "ready.ko")
+    monkeypatch.setattr(modinfo, "expected_modinfo", lambda _kernel: read_modinfo(built))
     module = dataclasses.replace(target.module, source=None, object=built)
     ready = dataclasses.replace(target, module=module)
-    assert build_driver(ready, kernel).image() == b"ELF"
+    assert build_driver(ready, kernel).image() == built.read_bytes()
     with pytest.raises(BadInputError, match="source form"):
         build_driver(ready, kernel, find_bug(target, "late"))
-    with pytest.raises(BadInputError, match=r"ready\.ko is built already.*GCOV_PROFILE=y"):
+    with pytest.raises(BadInputError, match=r"toy is built already.*GCOV_PROFILE=y"):
         build_driver(ready, kernel, variables=["GCOV_PROFILE=y"])
 
 
