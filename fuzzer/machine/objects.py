@@ -78,8 +78,8 @@ def _remedy(flavours: Sequence[Flavour], *, both: bool = False) -> str:
     commands = "".join(
         f"\n    make -C $(pkvfuzz kernel --path {flavour}) M=$PWD modules" for flavour in flavours
     )
-    where = "Build it, in its directory and from clean, with" + commands
+    how = f"Build it in its directory, after make clean, with{commands}"
     if both or len(flavours) > 1:
-        where += "\nand name one .ko for each in the description: "
-        where += "object: {fast: fast/x.ko, full: full/x.ko}"
-    return where
+        how += "\nCopy it away for each kernel, and name both in the description: "
+        how += "object: {fast: fast/x.ko, full: full/x.ko}"
+    return how

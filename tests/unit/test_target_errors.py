@@ -37,6 +37,9 @@ MISTAKES = [
     ("source: .", "source: nowhere", 0, "source: there is no "),
     ("source: .", "source: demo.h", 0, "demo.h is not a directory"),
     ("source: .", "object: demo.ko", 0, "object: there is no "),
+    ("source: .", "object: {fast: demo.ko}", 0, "object: fast: there is no "),
+    ("source: .", "object: {quick: demo.h}", 0, "object has no 'quick'; allowed: fast, full"),
+    ("source: .", "object: {}", 0, "it needs a .ko, or one for fast and full"),
     (
         "source: .\n",
         "source: .\n  object: demo.h\n",
