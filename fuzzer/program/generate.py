@@ -17,7 +17,7 @@ from fuzzer.program.choices import (
 from fuzzer.program.program import FLAG_VALUE, MAX_CALLS, MAX_PAYLOAD, Call, Op, Program
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
-from fuzzer.program.wire import FIXUP, FIXUP_SIZE, PLAIN_HEADER, decode
+from fuzzer.program.wire import FIXUP, FIXUP_SIZE, PLAIN_HEADER, decode, plain_positioned
 from fuzzer.target.calls import (
     AnyIoctlSpec,
     IoctlSpec,
@@ -40,7 +40,16 @@ _FILLED, _POINTER = 0.15, 0.2
 # Ways to load the module of which the one used least is taken.
 _DRAWN = 8
 _OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
-_LSEEK_OFFSETS = (0, 0, 1, 16, 4096, (1 << 64) - 1, (1 << 63) - 1)
+# Where signs, halves of a number and limits of files end.
+_FAR_OFFSETS = (
+    *((1 << power) + step for power in (31, 32) for step in (-1, 0)),
+    *(1 << power for power in (33, 34, 36, 40, 44)),
+    (1 << 63) - 1,
+    (1 << 63) - 4096,
+    (1 << 64) - 1,
+)
+_FAR = 0.1
+_LSEEK_OFFSETS = (0, 0, 1, 16, 4096, *_FAR_OFFSETS)
 _EVENTS = (0x1, 0x4, 0x5, 0x1F)
 _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
@@ -203,21 +212,29 @@ class Generator:
         # Low numbers more often, so that calls meet on the same file.
         return 1 + int(7 * self._random() ** 3)
 
+    def _offset(self) -> int:
+        """Return where in the file to read or write: mostly near its start."""
+        rand = self._random
+        offsets = _FAR_OFFSETS if rand() < _FAR else _OFFSETS
+        return offsets[int(rand() * len(offsets))]
+
     def _write(self, spec: WriteSpec) -> _Maker:
         rand, pack, file, spoil = self._random, _PACK, self._file_chooser(), self._spoil
         op = int(Op.PWRITE if spec.positioned else Op.WRITE)
         writers = tuple(self._template(template) for template in spec.templates)
-        integer, positioned = self._integer, spec.positioned
+        integer, positioned, offset = self._integer, spec.positioned, self._offset
 
         def make(seen: Seen, broken: bool) -> bytes:
             data = writers[int(rand() * len(writers))](seen)
-            offset = _OFFSETS[int(rand() * len(_OFFSETS))] if positioned else 0
+            at = offset() if positioned else 0
             if broken:
                 if positioned and rand() < 0.3:
-                    offset = integer() & 0xFFFFFFFF
+                    at = integer()
                 else:
                     data = spoil(data)[:MAX_PAYLOAD]
-            return pack(op, file(), 0, 0, offset, 0, len(data)) + data
+            if positioned:
+                return plain_positioned(op, file(), at, 0, data)
+            return pack(op, file(), 0, 0, 0, 0, len(data)) + data
 
         return make
 
@@ -249,12 +266,13 @@ class Generator:
     def _read(self, spec: ReadSpec) -> _Maker:
         rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
         op = int(Op.PREAD if spec.positioned else Op.READ)
-        counts, positioned = spec.counts, spec.positioned
+        counts, positioned, offset = spec.counts, spec.positioned, self._offset
 
         def make(seen: Seen, broken: bool) -> bytes:
             count = integer() if broken else counts[int(rand() * len(counts))]
-            offset = _OFFSETS[int(rand() * len(_OFFSETS))] if positioned else 0
-            return pack(op, file(), 0, 0, offset, count, 0)
+            if positioned:
+                return plain_positioned(op, file(), offset(), count)
+            return pack(op, file(), 0, 0, 0, count, 0)
 
         return make
 
