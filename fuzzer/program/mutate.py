@@ -35,6 +35,7 @@ from fuzzer.program.wire import (
     position_of,
     split,
     with_position,
+    written_of,
 )
 from fuzzer.target.target import Target
 
@@ -127,6 +128,7 @@ class Mutator:
         self._generate = generator.chunk
         self._find = generator.strings.find
         self._structs = generator.structs
+        self._records = generator.records
         self._uses_files = generator.uses_files
         self._integer = integer_chooser(rng)
         self._stresser = Stresser(rng)
@@ -151,7 +153,7 @@ class Mutator:
             (self._splice, 3),
             (self._change_field, 3),
             (self._change_payload, 5),
-            (self._change_member, 3 if self._structs else 0),
+            (self._change_member, 3 if self._structs or self._records else 0),
             (self._stretch, 2),
             (self._reform, 1),
             (self._dup, 1 if self._uses_files else 0),
@@ -490,6 +492,9 @@ class Mutator:
         index = int(self._random() * n)
         for _ in range(n):
             chunk = chunks[index]
+            if chunk[0] in self._records and (changed := self._changed_record(chunk, chunks)):
+                chunks[index] = changed
+                return
             if chunk[0] == _IOCTL and not chunk[2] & FLAG_VALUE:
                 maker = structs.get(chunk[4:8])
                 if maker is not None:
@@ -501,6 +506,18 @@ class Mutator:
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         seen = self._seen(chunks)
         chunks[index] = chunk[:body] + maker.change_member(chunk[body:], seen)
+
+    def _changed_record(self, chunk: bytes, chunks: list[bytes]) -> bytes:
+        """Return a write of structs with a member of one set anew; empty if it is none."""
+        body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        length = written_of(chunk)
+        makers = [maker for maker in self._records[chunk[0]] if maker.fits(length)]
+        if not makers:
+            return b""
+        maker = makers[int(self._random() * len(makers))]
+        end = body + length
+        written = maker.change_member(chunk[body:end], self._seen(chunks))
+        return chunk[:body] + written + chunk[end:]
 
 
 def _bare(chunk: bytes) -> bytes:

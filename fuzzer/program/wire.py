@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 
 from fuzzer.program.program import (
+    FLAG_COUNT,
     FLAG_WIDE,
     HALF,
     MAX_CALLS,
@@ -131,6 +132,12 @@ def count_of(chunk: bytes) -> int:
     """Return how many bytes a read or pread asks for."""
     is_half = chunk[0] in _POSITIONED and chunk[2] & FLAG_WIDE
     return int.from_bytes(chunk[8 : 12 if is_half else 16], "little")
+
+
+def written_of(chunk: bytes) -> int:
+    """Return how many bytes of its payload a write or pwrite hands over."""
+    length = int.from_bytes(chunk[16:18], "little")
+    return min(int.from_bytes(chunk[8:12], "little"), length) if chunk[2] & FLAG_COUNT else length
 
 
 def plain_positioned(op: int, file: int, offset: int, count: int, data: bytes = b"") -> bytes:
