@@ -223,8 +223,8 @@ enum w_op {
 	W_CLOSE,
 	W_READ,		/* arg: count */
 	W_WRITE,	/* payload */
-	W_PREAD,	/* arg: count, cmd: offset */
-	W_PWRITE,	/* payload, cmd: offset */
+	W_PREAD,	/* arg: count, cmd: offset, see W_WIDE */
+	W_PWRITE,	/* payload, cmd: offset, see W_WIDE */
 	W_LSEEK,	/* arg: offset (signed), cmd: whence */
 	W_IOCTL,	/* cmd: number; payload's address, or arg: value */
 	W_POLL,		/* cmd: events; never waits */
@@ -241,12 +241,19 @@ enum w_op {
  * Call flags. Those that an operation does not look at are ignored. A vector
  * has parts of cmd bytes, W_MAX_PARTS at most: the last takes the rest, and
  * with cmd 0 it is the only one. Null is stronger than read-only and cut.
+ *
+ * With W_WIDE an offset has 64 bits, of which the upper half of arg is the upper
+ * one; a count is then what is left of arg, its lower half. With W_COUNT a write
+ * hands over so many bytes of its payload as the lower half of arg says, all of
+ * it at most. The rest is there for fixups to point to.
  */
 #define W_VALUE		0x01	/* ioctl: pass arg, not the payload's address */
 #define W_VECTOR	0x02	/* read, write: readv, writev */
 #define W_NULL		0x04	/* of a buffer: its address is NULL */
 #define W_READONLY	0x08	/* of a buffer: the kernel cannot write to it */
 #define W_COMPAT	0x10	/* ioctl: by the entry for 32-bit programs */
+#define W_WIDE		0x20	/* pread, pwrite: arg >> 32 is the offset's upper half */
+#define W_COUNT		0x40	/* write, pwrite: (uint32_t)arg bytes are written */
 #define W_MAX_PARTS	16
 
 struct w_call {

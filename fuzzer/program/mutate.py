@@ -19,6 +19,7 @@ from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.meetings import Meetings
 from fuzzer.program.program import (
     FLAG_VALUE,
+    FLAG_WIDE,
     MAX_CALLS,
     MAX_PAYLOAD,
     MAX_PROGRAM_SIZE,
@@ -27,7 +28,15 @@ from fuzzer.program.program import (
 )
 from fuzzer.program.stress import Stresser, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.stretch import Stretcher
-from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE, split
+from fuzzer.program.wire import (
+    FIXUP_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    position_of,
+    split,
+    with_position,
+    written_of,
+)
 from fuzzer.target.target import Target
 
 # How many mutations are stacked: one of these.
@@ -35,6 +44,7 @@ _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
 _IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
+_PREAD = int(Op.PREAD)
 
 # How often an ioctl's buffer is given the size that its number tells.
 _FIT = 0.2
@@ -62,13 +72,15 @@ _NOTED = 256
 
 # Fields an operation reads, as (offset, bytes) in struct w_call.
 _CMD, _ARG = (4, 4), (8, 8)
+# That of a pread or pwrite is where its flags say.
+_OFFSET = (0, 8)
 _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.OPEN: (_CMD,),
     Op.CLOSE: (),
     Op.READ: (_ARG,),
     Op.WRITE: (),
-    Op.PREAD: (_ARG, _CMD),
-    Op.PWRITE: (_CMD,),
+    Op.PREAD: (_ARG, _OFFSET),
+    Op.PWRITE: (_OFFSET,),
     Op.LSEEK: (_ARG, _CMD),
     Op.IOCTL: (_CMD,),
     Op.POLL: (_CMD,),
@@ -116,6 +128,7 @@ class Mutator:
         self._generate = generator.chunk
         self._find = generator.strings.find
         self._structs = generator.structs
+        self._records = generator.records
         self._uses_files = generator.uses_files
         self._integer = integer_chooser(rng)
         self._stresser = Stresser(rng)
@@ -140,7 +153,7 @@ class Mutator:
             (self._splice, 3),
             (self._change_field, 3),
             (self._change_payload, 5),
-            (self._change_member, 3 if self._structs else 0),
+            (self._change_member, 3 if self._structs or self._records else 0),
             (self._stretch, 2),
             (self._reform, 1),
             (self._dup, 1 if self._uses_files else 0),
@@ -419,21 +432,32 @@ class Mutator:
         if not fields:
             self._change_payload(chunks, room)
             return
-        at, width = fields[int(rand() * len(fields))]
-        old = chunk[at : at + width]
+        field = fields[int(rand() * len(fields))]
+        if field is _OFFSET:
+            old = position_of(chunk).to_bytes(8, "little")
+            offset = int.from_bytes(self._changed(old), "little")
+            chunks[index] = with_position(chunk, offset)
+            return
+        at, width = field
+        if op == _PREAD and chunk[2] & FLAG_WIDE:
+            width = 4
+        new = self._changed(chunk[at : at + width])
+        chunks[index] = chunk[:at] + new + chunk[at + width :]
+
+    def _changed(self, old: bytes) -> bytes:
+        """Return another number of the same width."""
+        rand, width = self._random, len(old)
         kind = rand()
         if kind < 0.3:
-            new = self._integer().to_bytes(8, "little")[:width]
-        elif kind < 0.6:
-            new = self._mutate_bytes(old, width)[:width].ljust(width, b"\0")
+            return self._integer().to_bytes(8, "little")[:width]
+        if kind < 0.6:
+            return self._mutate_bytes(old, width)[:width].ljust(width, b"\0")
+        number = int.from_bytes(old, "little")
+        if kind < 0.8:
+            number += int(rand() * 33) - 16
         else:
-            number = int.from_bytes(old, "little")
-            if kind < 0.8:
-                number += int(rand() * 33) - 16
-            else:
-                number ^= 1 << int(rand() * 8 * width)
-            new = (number & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
-        chunks[index] = chunk[:at] + new + chunk[at + width :]
+            number ^= 1 << int(rand() * 8 * width)
+        return (number & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
 
     def _change_payload(self, chunks: list[bytes], room: int) -> None:
         """Hand a payload, or for a struct often just 8 aligned bytes of it, to mutate_bytes."""
@@ -468,6 +492,9 @@ class Mutator:
         index = int(self._random() * n)
         for _ in range(n):
             chunk = chunks[index]
+            if chunk[0] in self._records and (changed := self._changed_record(chunk, chunks)):
+                chunks[index] = changed
+                return
             if chunk[0] == _IOCTL and not chunk[2] & FLAG_VALUE:
                 maker = structs.get(chunk[4:8])
                 if maker is not None:
@@ -479,6 +506,18 @@ class Mutator:
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         seen = self._seen(chunks)
         chunks[index] = chunk[:body] + maker.change_member(chunk[body:], seen)
+
+    def _changed_record(self, chunk: bytes, chunks: list[bytes]) -> bytes:
+        """Return a write of structs with a member of one set anew; empty if it is none."""
+        body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        length = written_of(chunk)
+        makers = [maker for maker in self._records[chunk[0]] if maker.fits(length)]
+        if not makers:
+            return b""
+        maker = makers[int(self._random() * len(makers))]
+        end = body + length
+        written = maker.change_member(chunk[body:end], self._seen(chunks))
+        return chunk[:body] + written + chunk[end:]
 
 
 def _bare(chunk: bytes) -> bytes:

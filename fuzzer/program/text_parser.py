@@ -10,6 +10,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.program.payload import Buffer, Value, pack_struct
 from fuzzer.program.program import (
     FLAG_VALUE,
+    HALF,
     MAX_CALLS,
     MAX_FIXUPS,
     MAX_PAYLOAD,
@@ -21,6 +22,7 @@ from fuzzer.program.program import (
     Fixup,
     Op,
     Program,
+    at_position,
 )
 from fuzzer.program.suffixes import parse_suffixes
 from fuzzer.program.syntax import ACCESS, Line, TextError
@@ -94,18 +96,28 @@ class LineParser:
                 cmd = ACCESS["O_RDWR"]
                 if line.accept(","):
                     cmd = line.integer("flags", 32)
-            case Op.READ | Op.PREAD | Op.MMAP:
+            case Op.READ | Op.MMAP:
                 line.expect(",")
                 arg = line.integer("a count of bytes", 64)
-                if call.op is not Op.READ:
+                if call.op is Op.MMAP:
                     line.expect(",")
                     cmd = line.integer("an offset", 32)
+            case Op.PREAD:
+                line.expect(",")
+                arg = line.integer("a count of bytes", 64)
+                line.expect(",")
+                offset = line.integer("an offset", 64)
+                if offset > HALF < arg:
+                    raise TextError(f"a count of {arg}; {HALF} fits beside an offset above 32 bits")
+                return at_position(dataclasses.replace(call, arg=arg), offset)
             case Op.WRITE | Op.PWRITE:
                 line.expect(",")
                 data = line.string("what to write")
+                call = dataclasses.replace(call, data=data)
                 if call.op is Op.PWRITE:
                     line.expect(",")
-                    cmd = line.integer("an offset", 32)
+                    call = at_position(call, line.integer("an offset", 64))
+                return call
             case Op.LSEEK:
                 line.expect(",")
                 arg = line.integer("an offset", 64)

@@ -278,15 +278,15 @@ class _Loader:
         constants, structs = self._symbols.constants, self._symbols.structs
         if header is None:
             needed = constants | structs
-            for name, line in sorted(needed.items(), key=lambda item: item[1]):
+            for name, where in sorted(needed.items(), key=lambda i: self._document.line(i[1])):
                 raise self._document.error(
-                    line, f"{name} needs a header; name it with 'header', or give a number"
+                    where, f"{name} needs a header; name it with 'header', or give a number"
                 )
             return Header({}, {})
         try:
             return read_header(header, include=include, constants=[*constants], structs=[*structs])
         except UnknownSymbolError as error:
-            line = constants.get(error.symbol) or structs[error.symbol]
-            raise self._document.error(line, str(error)) from None
+            where = constants.get(error.symbol) or structs[error.symbol]
+            raise self._document.error(where, str(error)) from None
         except BadInputError as error:
             raise self._document.error(self._root["header"], str(error)) from None

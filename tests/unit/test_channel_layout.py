@@ -31,6 +31,8 @@ _PROGRAM = {
     "W_NULL": program.FLAG_NULL,
     "W_READONLY": program.FLAG_READONLY,
     "W_COMPAT": program.FLAG_COMPAT,
+    "W_WIDE": program.FLAG_WIDE,
+    "W_COUNT": program.FLAG_COUNT,
     "W_MAX_WAIT": program.MAX_WAIT,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,

@@ -175,9 +175,10 @@ def test_what_does_not_fit_is_refused(call: Call) -> None:
 @pytest.mark.parametrize(
     ("op", "flags", "used"),
     [
-        (Op.WRITE, 0, program.FLAG_VECTOR | program.FLAG_NULL | program.FLAG_READONLY),
+        (Op.WRITE, 0, 0x4E),
         (Op.READ, 0xFF, program.FLAG_VECTOR | program.FLAG_NULL | program.FLAG_READONLY),
-        (Op.PREAD, 0, program.FLAG_NULL | program.FLAG_READONLY),
+        (Op.PREAD, 0, program.FLAG_NULL | program.FLAG_READONLY | program.FLAG_WIDE),
+        (Op.PWRITE, 0xFF, 0x6C),
         (Op.IOCTL, 0, 0x1D),
         (Op.IOCTL, program.FLAG_VALUE, program.FLAG_VALUE | program.FLAG_COMPAT),
         (Op.LOAD, 0xFF, 0),

@@ -154,6 +154,30 @@ static int64_t load(struct thread *thread, const struct step *step)
 	return module_insert(params);
 }
 
+/* Where a pread or pwrite takes place: 64 bits, which may be negative. */
+static off_t position(const struct w_call *call)
+{
+	uint64_t upper = call->flags & W_WIDE ? call->arg >> 32 : 0;
+
+	return (off_t)(upper << 32 | call->cmd);
+}
+
+static uint64_t read_count(const struct w_call *call)
+{
+	bool half = call->op == W_PREAD && call->flags & W_WIDE;
+
+	return half ? (uint32_t)call->arg : call->arg;
+}
+
+/* How much of its payload a write hands over. */
+static uint32_t write_count(const struct w_call *call)
+{
+	uint32_t count = (uint32_t)call->arg;
+
+	return call->flags & W_COUNT && count < call->length ? count :
+							       call->length;
+}
+
 static int64_t read_parts(const struct w_call *call, int fd, uint8_t *data,
 			  uint8_t *end)
 {
@@ -169,7 +193,7 @@ static int64_t write_parts(const struct w_call *call, int fd, uint8_t *data,
 	struct iovec parts[W_MAX_PARTS];
 
 	return writev(fd, parts,
-		      buffer_split(call, data, end, call->length, parts));
+		      buffer_split(call, data, end, write_count(call), parts));
 }
 
 static int64_t control(const struct w_call *call, int fd, uint64_t arg)
@@ -196,10 +220,11 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return close(replace_file(file, -1));
 	case W_READ:
 	case W_PREAD:
-		data = end - buffer_mapped(call, call->arg);
+		data = end - buffer_mapped(call, read_count(call));
 		buffer = buffer_address(call, data);
 		if (call->op == W_PREAD)
-			ret = pread(fd, buffer, call->arg, call->cmd);
+			ret = pread(fd, buffer, read_count(call),
+				    position(call));
 		else if (call->flags & W_VECTOR)
 			ret = read_parts(call, fd, data, end);
 		else
@@ -213,10 +238,11 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		data = buffer_fill(step, end);
 		buffer = buffer_address(call, data);
 		if (call->op == W_PWRITE)
-			return pwrite(fd, buffer, call->length, call->cmd);
+			return pwrite(fd, buffer, write_count(call),
+				      position(call));
 		if (call->flags & W_VECTOR)
 			return write_parts(call, fd, data, end);
-		return write(fd, buffer, call->length);
+		return write(fd, buffer, write_count(call));
 	case W_LSEEK:
 		return lseek(fd, (off_t)call->arg, (int)call->cmd);
 	case W_IOCTL:

@@ -32,6 +32,8 @@ from fuzzer.program.program import (
     N_FILES,
     Call,
     Op,
+    count,
+    position,
 )
 from fuzzer.target.layout import StructLayout
 
@@ -127,9 +129,8 @@ class CallWriter:
             case Op.IOCTL:
                 return self._ioctl(call)
             case Op.LSEEK:
-                offset = call.arg - (1 << 64) if call.arg >> 63 else call.arg
-                file = self._file(call.file)
-                return [f"lseek({file}, {c_integer(offset)}, {whence(call.cmd)});"], None
+                file, signed = self._file(call.file), _signed(call.arg)
+                return [f"lseek({file}, {c_integer(signed)}, {whence(call.cmd)});"], None
             case Op.POLL:
                 events = poll_events(call.cmd)
                 pollfd = f"&(struct pollfd){{ .fd = {self._file(call.file)}, .events = {events} }}"
@@ -184,23 +185,24 @@ class CallWriter:
     def _read(self, call: Call) -> tuple[list[str], Memory | None]:
         file = self._file(call.file)
         vector = call.op is Op.READ and call.flags & FLAG_VECTOR
-        size = mapped_size(call, call.arg)
+        asked = count(call)
+        size = mapped_size(call, asked)
         if call.flags & FLAG_NULL:
             memory = Memory(["null"], needs=("null",))
             size = 0
-        elif call.cut or call.flags & FLAG_READONLY or call.arg > ROOM:
+        elif call.cut or call.flags & FLAG_READONLY or asked > ROOM:
             memory = placed(call, size, [], "char *data")
             if not vector and not memory.cleanup:
                 memory = Memory([f"before_gap({size})"], needs=memory.needs)
         else:
             memory = Memory(["buffer"])
-            self.needs.buffer = max(self.needs.buffer, call.arg, 1)
+            self.needs.buffer = max(self.needs.buffer, asked, 1)
         if vector:
-            return self._vector("readv", call, length=call.arg, size=size, memory=memory)
-        start, end = f"{file}, ", f", {c_integer(call.arg)});"
+            return self._vector("readv", call, length=asked, size=size, memory=memory)
+        start, end = f"{file}, ", f", {c_integer(asked)});"
         if call.op is Op.PREAD:
-            end = f", {c_integer(call.arg)}, {c_integer(call.cmd)});"
-        if call.arg > ROOM:
+            end = f", {c_integer(asked)}, {_offset(call)});"
+        if asked > ROOM:
             # The compiler warns of counts beyond what any object can have.
             self.needs.includes.add("sys/syscall.h")
             name = "SYS_pread64" if call.op is Op.PREAD else "SYS_read"
@@ -225,10 +227,10 @@ class CallWriter:
         else:
             memory = Memory(c_string(call.data))
         if vector:
-            return self._vector("writev", call, length=len(call.data), size=size, memory=memory)
-        end = f", {len(call.data)});"
+            return self._vector("writev", call, length=count(call), size=size, memory=memory)
+        end = f", {count(call)});"
         if call.op is Op.PWRITE:
-            end = f", {len(call.data)}, {c_integer(call.cmd)});"
+            end = f", {count(call)}, {_offset(call)});"
         start = f"{call.op.name.lower()}("
         return _arguments(start, f"{file}, ", memory.expression, end), memory
 
@@ -280,6 +282,14 @@ class CallWriter:
         if "before_gap" in memory.needs:
             return memory
         return bytes_memory(call)
+
+
+def _offset(call: Call) -> str:
+    return c_integer(_signed(position(call)))
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
 
 
 def _arguments(name: str, start: str, middle: list[str], end: str) -> list[str]:
