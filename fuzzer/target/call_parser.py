@@ -163,8 +163,7 @@ class CallParser:
         if total > _MAX_PAYLOAD:
             raise document.error(
                 entries["struct"],
-                f"struct {layout.name} and its buffers are {total} bytes; "
-                f"{_MAX_PAYLOAD} is allowed",
+                f"{layout.c_type} and its buffers are {total} bytes; {_MAX_PAYLOAD} is allowed",
             )
         return IoctlSpec(name, number, layout, fields, weight=weight)
 
@@ -205,7 +204,7 @@ class CallParser:
         if member is None:
             names = [m.name for m in layout.members]
             raise self._document.error(
-                node, f"struct {layout.name} has no member {name!r}; {one_of(name, names)}"
+                node, f"{layout.c_type} has no member {name!r}; {one_of(name, names)}"
             )
         return member
 
