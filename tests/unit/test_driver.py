@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.unit.made_module import make_module
 
 from fuzzer.errors import BadInputError
 from fuzzer.machine import modinfo
@@ -15,6 +14,7 @@ from fuzzer.machine.driver import Bug, Driver, Level, build_driver, find_bug, li
 from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.target.target import Target, load_target
+from tests.unit.made_module import make_module
 
 _YAML = """\
 version: 1

@@ -40,7 +40,7 @@ def target() -> Target:
 def test_plain_facts_are_read(target: Target) -> None:
     assert (target.name, target.device, target.call_timeout_ms) == ("demo", "/dev/demo", 250)
     assert target.path == DEMO
-    assert target.header == DEMO.parent / "demo.h"
+    assert target.headers == (DEMO.parent / "demo.h",)
     assert target.module == ModuleSpec(DEMO.parent, None, "demo", "slots=4")
     assert target.pools["key"] == (b"a", b"b", b"key0", b"\xff\x00")
     assert target.pools["value"] == (b"", b"1", b"hello")
