@@ -18,8 +18,9 @@ from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.machine.kernel import Kernel, parse_config
+from fuzzer.machine.loadable import loadable
 from fuzzer.machine.source import compiler_version
-from fuzzer.target.target import Target
+from fuzzer.target.target import Target, module_name
 
 _SOURCES = {".c", ".h", ".S", ".mk"}
 _NAMES = {"Kbuild", "Makefile", "Kconfig"}
@@ -36,17 +37,23 @@ class Driver:
     Built from source, it lies in its build directory: sources (with the bug,
     if one was planted), objects and, of a build for gcov, the ``.gcno`` files.
     Of a driver that is a part of the kernel, ``object`` is ``vmlinux`` and
-    ``parts`` are the driver's own objects.
+    ``parts`` are the driver's own objects. ``needs`` are the .ko files to load
+    before it, in this order.
     """
 
     name: str
     object: Path
     key: str
     parts: tuple[Path, ...] = ()
+    needs: tuple[Path, ...] = ()
 
     def image(self) -> bytes:
         """Return the module's bytes; none if there is nothing to load."""
-        return b"" if self.parts else self.object.read_bytes()
+        return b"" if self.parts else loadable(self.object)
+
+    def needed_images(self) -> tuple[tuple[bytes, str], ...]:
+        """Return the bytes and the name of each module to load before it."""
+        return tuple((loadable(path), path.stem) for path in self.needs)
 
     def blocks(self) -> tuple[Block, ...]:
         """Return the instrumented blocks, in order.
@@ -61,7 +68,7 @@ class Driver:
     def frame_marks(self) -> tuple[str, ...]:
         """Return what a line of a stack trace has if it is one of the driver's."""
         if not self.parts:
-            return (f" [{self.name}]",)
+            return (f" [{module_name(self.name)}]",)
         return tuple(f" {name}+0x" for part in self.parts for name in read_functions(part))
 
 
