@@ -18,6 +18,7 @@ from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
 
 from fuzzer.errors import BadInputError
+from fuzzer.machine.commands import Unit, read_unit, read_units
 from fuzzer.machine.ioctls import (
     IoctlMacro,
     Macro,
@@ -28,7 +29,6 @@ from fuzzer.machine.ioctls import (
     made_ioctls,
     read_macros,
 )
-from fuzzer.machine.commands import Unit, read_unit, read_units
 from fuzzer.target.dwarf import enumerators, named_layouts, type_names
 from fuzzer.target.header import Header, unknown_symbol
 from fuzzer.target.layout import StructLayout
