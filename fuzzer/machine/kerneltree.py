@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzer.cache import build_once, content_key
-from fuzzer.machine.driver import compiler_flags
 from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.source_build import instrumentation
 
 _MAKEFILE = "Makefile"
 
@@ -18,7 +18,7 @@ def build_tree(kernel: Kernel) -> Path:
     It is the kernel's build directory but for its Makefile, which exports what has
     a module instrumented as a driver is that is given as source.
     """
-    flags = [flag.partition("=")[::2] for flag in compiler_flags(kernel)]
+    flags = [flag.partition("=")[::2] for flag in instrumentation(kernel)]
     exports = "".join(f"export {name} := {value}\n" for name, value in flags)
     makefile = f"{exports}include {kernel.directory / _MAKEFILE}\n"
 

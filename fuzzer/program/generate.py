@@ -6,30 +6,32 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from fuzzer.program.choices import (
     NOTHING_SEEN,
     Seen,
     integer_chooser,
-    pool_chooser,
     spoiler,
 )
 from fuzzer.program.program import FLAG_VALUE, MAX_CALLS, MAX_PAYLOAD, Call, Op, Program
+from fuzzer.program.records import RecordMaker, Records
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
-from fuzzer.program.wire import FIXUP, FIXUP_SIZE, PLAIN_HEADER, decode
+from fuzzer.program.templates import TemplateFiller
+from fuzzer.program.wire import FIXUP, FIXUP_SIZE, PLAIN_HEADER, decode, plain_positioned
 from fuzzer.target.calls import (
     AnyIoctlSpec,
     IoctlSpec,
     PlainKind,
     PlainSpec,
-    PoolRef,
     ReadSpec,
     ReloadSpec,
     SleepSpec,
     Template,
     WriteSpec,
 )
+from fuzzer.target.device import DeviceKind, families
 from fuzzer.target.target import Target
 
 _BROKEN = 0.1
@@ -40,11 +42,24 @@ _FILLED, _POINTER = 0.15, 0.2
 # Ways to load the module of which the one used least is taken.
 _DRAWN = 8
 _OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
-_LSEEK_OFFSETS = (0, 0, 1, 16, 4096, (1 << 64) - 1, (1 << 63) - 1)
+# Where signs, halves of a number and limits of files end.
+_FAR_OFFSETS = (
+    *((1 << power) + step for power in (31, 32) for step in (-1, 0)),
+    *(1 << power for power in (33, 34, 36, 40, 44)),
+    (1 << 63) - 1,
+    (1 << 63) - 4096,
+    (1 << 64) - 1,
+)
+_FAR = 0.1
+_LSEEK_OFFSETS = (0, 0, 1, 16, 4096, *_FAR_OFFSETS)
 _EVENTS = (0x1, 0x4, 0x5, 0x1F)
 _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
 _O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
+# Of a file that can often be either read or written.
+_ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
+# Among so many calls of a description that does not say how often to open, one opens.
+_OPENS = 10
 _OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND)
 
 _PACK = PLAIN_HEADER.pack
@@ -59,14 +74,21 @@ class Generator:
         self._random = rng.random
         self._integer = integer_chooser(rng)
         self._spoil = spoiler(rng)
-        self._pools = {n: pool_chooser(rng, n, found) for n, found in target.pools.items()}
-        self.uses_files = any(
+        self._templates = TemplateFiller(rng, target.pools)
+        opens = any(
             isinstance(spec, PlainSpec) and spec.kind is PlainKind.OPEN for spec in target.calls
         )
+        self._devices = target.devices
+        self._families = families(target.devices)
+        self.has_devices = len(target.devices) > 1
+        """Whether the target has more than one file."""
+        self.uses_files = opens or self.has_devices
         """Whether the target's programs open more than file 0."""
         self.strings = StringFinder(target)
         self.structs: dict[bytes, StructMaker] = {}
         """Makers for ioctl structs, by the number's wire bytes."""
+        self.records: dict[int, list[RecordMaker]] = {}
+        """Makers for structs that are written, by the operation."""
         table: list[_Maker] = []
         reloads: list[Template] = []
         waits: list[int] = []
@@ -77,12 +99,17 @@ class Generator:
                 reloads += spec.templates * spec.weight
             else:
                 table += [self._maker(spec, target)] * spec.weight
+        if self.has_devices and not opens:
+            table += [self._plain(PlainKind.OPEN)] * (1 + len(table) // _OPENS)
         own = target.module.params.encode()
         self._table = tuple(table)
         if target.module.builtin:
             reloads = []
-        params = [self._template(template) for template in reloads]
-        self._settlements = tuple(self._described(template, target) for template in reloads)
+        params = [self._templates.filler(template) for template in reloads]
+        # A machine that is settled by its own parameters would be one more like all others.
+        self._settlements = tuple(
+            self._templates.described(template) for template in reloads if template.parts or own
+        )
         params.append(lambda seen: own)
         self._params = tuple(params)
         self._waits = tuple(waits)
@@ -113,11 +140,35 @@ class Generator:
         source = 0 if self._random() < 0.5 else self._extra_file()
         return _PACK(int(Op.DUP), self._extra_file(), 0, 0, source, 0, 0)
 
-    def reload(self, files: Sequence[int]) -> list[bytes]:
+    def opening(self) -> bytes:
+        """Return a call that has another device than the first for file 0, in the wire form."""
+        n = len(self._devices)
+        number = self._device() or 1 + int(self._random() * (n - 1))
+        return self._open(0, number, self._flags_of(number))
+
+    def with_device(self, chunk: bytes) -> bytes:
+        """Return a call that opens with another device in it, perhaps the same."""
+        return chunk[:8] + self._device().to_bytes(8, "little") + chunk[16:]
+
+    def _device(self) -> int:
+        """Return a device's number: each kind as often, of many of a kind mostly a few."""
+        rand, kinds = self._random, self._families
+        numbers = kinds[int(rand() * len(kinds))]
+        return numbers[int(len(numbers) * rand() ** 3)]
+
+    def _flags_of(self, device: int) -> int:
+        one_way = self._devices[device].kind is DeviceKind.SYSFS
+        flags = _ONE_WAY_FLAGS if one_way else _OPEN_FLAGS
+        return flags[int(self._random() * len(flags))]
+
+    def _open(self, file: int, device: int, flags: int) -> bytes:
+        return _PACK(int(Op.OPEN), file, 0, 0, flags, device, 0)
+
+    def reload(self, files: Sequence[int], device: int = 0) -> list[bytes]:
         """Return calls that close ``files``, unload the module, load it and open file 0.
 
-        Sometimes something of that is left out: the files are still open, or
-        the module is not loaded again.
+        That is ``device``, by its number. Sometimes something of that is left out: the
+        files are still open, or the module is not loaded again.
         """
         rand = self._random
         kind = rand()
@@ -128,7 +179,7 @@ class Generator:
             return [*chunks, wait] if wait else chunks
         params = self._params[int(rand() * len(self._params))](NOTHING_SEEN)
         chunks.append(_PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params)
-        chunks.append(_PACK(int(Op.OPEN), 0, 0, 0, _O_RDWR, 0, 0))
+        chunks.append(self._open(0, device, _O_RDWR))
         return chunks
 
     def load_parameters(self) -> list[bytes]:
@@ -171,7 +222,7 @@ class Generator:
         self, spec: WriteSpec | ReadSpec | PlainSpec | IoctlSpec | AnyIoctlSpec, target: Target
     ) -> _Maker:
         if isinstance(spec, WriteSpec):
-            return self._write(spec)
+            return self._write(spec, target)
         if isinstance(spec, ReadSpec):
             return self._read(spec)
         if isinstance(spec, PlainSpec):
@@ -184,7 +235,7 @@ class Generator:
                 if spec.sizes
                 else (self._ioctl_value(spec))
             )
-        maker = StructMaker(self._rng, spec, spec.struct, target.pools)
+        maker = StructMaker(self._rng, spec.struct, spec.fields, target.pools)
         self.structs.setdefault(spec.number.to_bytes(4, "little"), maker)
         return self._ioctl_struct(spec, maker)
 
@@ -203,58 +254,81 @@ class Generator:
         # Low numbers more often, so that calls meet on the same file.
         return 1 + int(7 * self._random() ** 3)
 
-    def _write(self, spec: WriteSpec) -> _Maker:
-        rand, pack, file, spoil = self._random, _PACK, self._file_chooser(), self._spoil
-        op = int(Op.PWRITE if spec.positioned else Op.WRITE)
-        writers = tuple(self._template(template) for template in spec.templates)
-        integer, positioned = self._integer, spec.positioned
+    def _offset(self) -> int:
+        """Return where in the file to read or write: mostly near its start."""
+        rand = self._random
+        offsets = _FAR_OFFSETS if rand() < _FAR else _OFFSETS
+        return offsets[int(rand() * len(offsets))]
+
+    def _write(self, spec: WriteSpec, target: Target) -> _Maker:
+        """Make writes of templates and records, each of them as often as any other."""
+        rand, op = self._random, Op.PWRITE if spec.positioned else Op.WRITE
+        table = [self._write_text(spec)] * len(spec.templates)
+        for record in spec.records:
+            maker = RecordMaker(self._rng, record, target.pools)
+            self.records.setdefault(int(op), []).append(maker)
+            table.append(self._write_records(spec, maker))
+        if len(table) == len(spec.templates):
+            return table[0]
 
         def make(seen: Seen, broken: bool) -> bytes:
-            data = writers[int(rand() * len(writers))](seen)
-            offset = _OFFSETS[int(rand() * len(_OFFSETS))] if positioned else 0
-            if broken:
-                if positioned and rand() < 0.3:
-                    offset = integer() & 0xFFFFFFFF
-                else:
-                    data = spoil(data)[:MAX_PAYLOAD]
-            return pack(op, file(), 0, 0, offset, 0, len(data)) + data
+            return table[int(rand() * len(table))](seen, broken)
 
         return make
 
-    def _template(self, template: Template) -> Callable[[Seen], bytes]:
-        literals = [b"" if isinstance(part, PoolRef) else part for part in template.parts]
-        picks = [
-            (index, self._pools[part.pool])
-            for index, part in enumerate(template.parts)
-            if isinstance(part, PoolRef)
-        ]
+    def _write_records(self, spec: WriteSpec, maker: RecordMaker) -> _Maker:
+        rand, file, spoil = self._random, self._file_chooser(), self._spoil
+        op, offset, integer = (
+            Op.PWRITE if spec.positioned else Op.WRITE,
+            self._offset,
+            self._integer,
+        )
 
-        def write(seen: Seen) -> bytes:
-            parts = literals.copy()
-            for index, pick in picks:
-                parts[index] = pick(seen)
-            return b"".join(parts)[:MAX_PAYLOAD]
+        def make(seen: Seen, broken: bool) -> bytes:
+            records = maker.records(seen)
+            at = offset() if spec.positioned else 0
+            if broken:
+                kind = rand()
+                if kind < 0.1 and spec.positioned:
+                    at = integer()
+                elif kind < 0.5:
+                    records = Records(spoil(records.written)[:MAX_PAYLOAD])
+                else:
+                    records = replace(records, written=maker.wrong_member(records.written))
+            return records.call(op, file(), at)
 
-        return write
+        return make
 
-    def _described(self, template: Template, target: Target) -> Callable[[], bytes]:
-        """Return a maker of what a template says, with the pools' strings as they are."""
-        rand = self._random
-        parts = [
-            target.pools[part.pool] if isinstance(part, PoolRef) else (part,)
-            for part in template.parts
-        ]
-        return lambda: b"".join(part[int(rand() * len(part))] for part in parts)[:MAX_PAYLOAD]
+    def _write_text(self, spec: WriteSpec) -> _Maker:
+        rand, pack, file, spoil = self._random, _PACK, self._file_chooser(), self._spoil
+        op = int(Op.PWRITE if spec.positioned else Op.WRITE)
+        writers = tuple(map(self._templates.filler, spec.templates))
+        integer, positioned, offset = self._integer, spec.positioned, self._offset
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            data = writers[int(rand() * len(writers))](seen)
+            at = offset() if positioned else 0
+            if broken:
+                if positioned and rand() < 0.3:
+                    at = integer()
+                else:
+                    data = spoil(data)[:MAX_PAYLOAD]
+            if positioned:
+                return plain_positioned(op, file(), at, 0, data)
+            return pack(op, file(), 0, 0, 0, 0, len(data)) + data
+
+        return make
 
     def _read(self, spec: ReadSpec) -> _Maker:
         rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
         op = int(Op.PREAD if spec.positioned else Op.READ)
-        counts, positioned = spec.counts, spec.positioned
+        counts, positioned, offset = spec.counts, spec.positioned, self._offset
 
         def make(seen: Seen, broken: bool) -> bytes:
             count = integer() if broken else counts[int(rand() * len(counts))]
-            offset = _OFFSETS[int(rand() * len(_OFFSETS))] if positioned else 0
-            return pack(op, file(), 0, 0, offset, count, 0)
+            if positioned:
+                return plain_positioned(op, file(), offset(), count)
+            return pack(op, file(), 0, 0, 0, count, 0)
 
         return make
 
@@ -268,6 +342,8 @@ class Generator:
             return 0 if broken else extra()
 
         match kind:
+            case PlainKind.OPEN if self.has_devices:
+                return self._open_any(extra_file)
             case PlainKind.OPEN:
                 return self._fields(Op.OPEN, extra_file, _OPEN_FLAGS, (0,))
             case PlainKind.CLOSE:
@@ -278,6 +354,16 @@ class Generator:
                 return self._fields(Op.POLL, any_file, _EVENTS, (0,))
             case PlainKind.MMAP:
                 return self._fields(Op.MMAP, any_file, _MAP_PAGES, _MAP_SIZES, integer)
+
+    def _open_any(self, file: Callable[[bool], int]) -> _Maker:
+        integer = self._integer
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            device = self._device()
+            flags = integer() & 0xFFFFFFFF if broken else self._flags_of(device)
+            return self._open(file(broken), device, flags)
+
+        return make
 
     def _fields(
         self,

@@ -19,6 +19,7 @@ from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.meetings import Meetings
 from fuzzer.program.program import (
     FLAG_VALUE,
+    FLAG_WIDE,
     MAX_CALLS,
     MAX_PAYLOAD,
     MAX_PROGRAM_SIZE,
@@ -27,7 +28,15 @@ from fuzzer.program.program import (
 )
 from fuzzer.program.stress import Stresser, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.stretch import Stretcher
-from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE, split
+from fuzzer.program.wire import (
+    FIXUP_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    position_of,
+    split,
+    with_position,
+    written_of,
+)
 from fuzzer.target.target import Target
 
 # How many mutations are stacked: one of these.
@@ -35,6 +44,11 @@ _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
 _IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
+_PREAD = int(Op.PREAD)
+
+# Of the programs of a driver with several files, so many begin with another than the first;
+# of the changes of a file, so many are of that one, and so many of these take it back.
+_OTHER_FIRST, _CHANGE_FIRST, _TAKE_BACK = 0.5, 0.6, 0.1
 
 # How often an ioctl's buffer is given the size that its number tells.
 _FIT = 0.2
@@ -62,13 +76,15 @@ _NOTED = 256
 
 # Fields an operation reads, as (offset, bytes) in struct w_call.
 _CMD, _ARG = (4, 4), (8, 8)
+# That of a pread or pwrite is where its flags say.
+_OFFSET = (0, 8)
 _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.OPEN: (_CMD,),
     Op.CLOSE: (),
     Op.READ: (_ARG,),
     Op.WRITE: (),
-    Op.PREAD: (_ARG, _CMD),
-    Op.PWRITE: (_CMD,),
+    Op.PREAD: (_ARG, _OFFSET),
+    Op.PWRITE: (_OFFSET,),
     Op.LSEEK: (_ARG, _CMD),
     Op.IOCTL: (_CMD,),
     Op.POLL: (_CMD,),
@@ -116,7 +132,9 @@ class Mutator:
         self._generate = generator.chunk
         self._find = generator.strings.find
         self._structs = generator.structs
+        self._records = generator.records
         self._uses_files = generator.uses_files
+        self._has_devices = generator.has_devices
         self._integer = integer_chooser(rng)
         self._stresser = Stresser(rng)
         self._meetings = Meetings(rng)
@@ -140,10 +158,11 @@ class Mutator:
             (self._splice, 3),
             (self._change_field, 3),
             (self._change_payload, 5),
-            (self._change_member, 3 if self._structs else 0),
+            (self._change_member, 3 if self._structs or self._records else 0),
             (self._stretch, 2),
             (self._reform, 1),
             (self._dup, 1 if self._uses_files else 0),
+            (self._change_device, 3 if self._has_devices else 0),
             (self._fail, 2 if mechanisms.faults else 0),
             (self._cut, 2 if mechanisms.faults else 0),
         )
@@ -174,6 +193,8 @@ class Mutator:
         if len(chunks) > self._max:
             del chunks[self._max :]
         if not chunks:
+            if self._has_devices and self._max > 1 and rand() < _OTHER_FIRST:
+                chunks.append(self._generator.opening())
             chunks.append(self._generate())
         room = max(0, max_size - len(data))
         for _ in range(_STACKED[int(rand() * len(_STACKED))]):
@@ -194,7 +215,9 @@ class Mutator:
         rand = self._random
         n = self._min + int(rand() ** 2 * (self._max - self._min + 1))
         chunks: list[bytes] = []
-        for _ in range(n):
+        if self._has_devices and n > 1 and rand() < _OTHER_FIRST:
+            chunks.append(self._generator.opening())
+        while len(chunks) < n:
             seen = self._seen(chunks) if chunks and rand() < 0.5 else NOTHING_SEEN
             chunks.append(self._generate(seen))
         return b"".join(chunks)
@@ -254,7 +277,9 @@ class Mutator:
         if place > 1 - _ANYWHERE:
             at = int(rand() * (len(chunks) + 1))
         files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}
-        calls = self._generator.reload(sorted(files))
+        first = [chunk for chunk in chunks[:at] if chunk[0] == _OPEN and not chunk[1]]
+        device = int.from_bytes(first[-1][8:16], "little") if first else 0
+        calls = self._generator.reload(sorted(files), device)
         chunks[at:at] = calls
         # What a parameter changes may show only later.
         if wait and rand() < _WAIT:
@@ -381,6 +406,25 @@ class Mutator:
             return
         chunks.insert(int(self._random() * (len(chunks) + 1)), self._generator.dup())
 
+    def _change_device(self, chunks: list[bytes], room: int) -> None:
+        """Have the program begin with another of the driver's files, or open another."""
+        rand = self._random
+        begins = chunks[0][0] == _OPEN and not chunks[0][1]
+        if rand() < _CHANGE_FIRST:
+            if begins and len(chunks) > self._min and rand() < _TAKE_BACK:
+                del chunks[0]
+            elif begins:
+                chunks[0] = self._generator.opening()
+            elif len(chunks) < self._max:
+                chunks.insert(0, self._generator.opening())
+            return
+        opens = [index for index, chunk in enumerate(chunks) if chunk[0] == _OPEN]
+        if not opens:
+            self._insert(chunks, room)
+            return
+        index = opens[int(rand() * len(opens))]
+        chunks[index] = self._generator.with_device(chunks[index])
+
     def _fail(self, chunks: list[bytes], room: int) -> None:
         self._stress(chunks, room, can_fail, self._stresser.fail)
 
@@ -419,21 +463,32 @@ class Mutator:
         if not fields:
             self._change_payload(chunks, room)
             return
-        at, width = fields[int(rand() * len(fields))]
-        old = chunk[at : at + width]
+        field = fields[int(rand() * len(fields))]
+        if field is _OFFSET:
+            old = position_of(chunk).to_bytes(8, "little")
+            offset = int.from_bytes(self._changed(old), "little")
+            chunks[index] = with_position(chunk, offset)
+            return
+        at, width = field
+        if op == _PREAD and chunk[2] & FLAG_WIDE:
+            width = 4
+        new = self._changed(chunk[at : at + width])
+        chunks[index] = chunk[:at] + new + chunk[at + width :]
+
+    def _changed(self, old: bytes) -> bytes:
+        """Return another number of the same width."""
+        rand, width = self._random, len(old)
         kind = rand()
         if kind < 0.3:
-            new = self._integer().to_bytes(8, "little")[:width]
-        elif kind < 0.6:
-            new = self._mutate_bytes(old, width)[:width].ljust(width, b"\0")
+            return self._integer().to_bytes(8, "little")[:width]
+        if kind < 0.6:
+            return self._mutate_bytes(old, width)[:width].ljust(width, b"\0")
+        number = int.from_bytes(old, "little")
+        if kind < 0.8:
+            number += int(rand() * 33) - 16
         else:
-            number = int.from_bytes(old, "little")
-            if kind < 0.8:
-                number += int(rand() * 33) - 16
-            else:
-                number ^= 1 << int(rand() * 8 * width)
-            new = (number & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
-        chunks[index] = chunk[:at] + new + chunk[at + width :]
+            number ^= 1 << int(rand() * 8 * width)
+        return (number & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
 
     def _change_payload(self, chunks: list[bytes], room: int) -> None:
         """Hand a payload, or for a struct often just 8 aligned bytes of it, to mutate_bytes."""
@@ -468,6 +523,9 @@ class Mutator:
         index = int(self._random() * n)
         for _ in range(n):
             chunk = chunks[index]
+            if chunk[0] in self._records and (changed := self._changed_record(chunk, chunks)):
+                chunks[index] = changed
+                return
             if chunk[0] == _IOCTL and not chunk[2] & FLAG_VALUE:
                 maker = structs.get(chunk[4:8])
                 if maker is not None:
@@ -479,6 +537,18 @@ class Mutator:
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         seen = self._seen(chunks)
         chunks[index] = chunk[:body] + maker.change_member(chunk[body:], seen)
+
+    def _changed_record(self, chunk: bytes, chunks: list[bytes]) -> bytes:
+        """Return a write of structs with a member of one set anew; empty if it is none."""
+        body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+        length = written_of(chunk)
+        makers = [maker for maker in self._records[chunk[0]] if maker.fits(length)]
+        if not makers:
+            return b""
+        maker = makers[int(self._random() * len(makers))]
+        end = body + length
+        written = maker.change_member(chunk[body:end], self._seen(chunks))
+        return chunk[:body] + written + chunk[end:]
 
 
 def _bare(chunk: bytes) -> bytes:

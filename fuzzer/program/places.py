@@ -11,23 +11,24 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from fuzzer.program import spans
-from fuzzer.program.program import FLAG_VALUE, FLAG_VECTOR, MAX_PAYLOAD, Op
-from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
+from fuzzer.program.program import FLAG_VALUE, FLAG_VECTOR, FLAG_WIDE, MAX_PAYLOAD, POSITIONED, Op
+from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, position_of, with_position
 
 PAGE = 4096
 
 _Order: TypeAlias = Literal["little", "big"]
 
 _IOCTL = int(Op.IOCTL)
-_CMD, _ARG = (4, 32), (8, 64)
+_CMD, _ARG, _HALF_ARG = (4, 32), (8, 64), (8, 32)
+_OFFSET_BITS = 64
 # Fields that an operation reads, as (offset in struct w_call, bits).
 _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.OPEN: (_CMD,),
     Op.CLOSE: (),
     Op.READ: (_ARG,),
     Op.WRITE: (),
-    Op.PREAD: (_ARG, _CMD),
-    Op.PWRITE: (_CMD,),
+    Op.PREAD: (_ARG,),
+    Op.PWRITE: (),
     Op.LSEEK: (_ARG, _CMD),
     Op.IOCTL: (_CMD,),
     Op.POLL: (_CMD,),
@@ -109,6 +110,8 @@ class CallView:
         # What follows must stay where it is: a struct's members, what fixups point to.
         self.rigid = self.op == _IOCTL or chunk[3] > 0
         self._fields = (_ARG, _CMD) if is_value else _FIELDS[self.op]
+        if self.op == Op.PREAD and chunk[2] & FLAG_WIDE:
+            self._fields = (_HALF_ARG,)
         if self.op in _WITH_PARTS and chunk[2] & FLAG_VECTOR:
             self._fields = (*self._fields, _CMD)
         self._is_struct = self.op == _IOCTL and len(self.data) <= _STRUCT
@@ -173,6 +176,10 @@ class CallView:
                 place = (at, bits, shift, min(width, 8 * size))
                 put = partial(self._put_field, place, size)
                 yield Match(Kind.FIELD, strong, put, is_name=len(parts) > 1 and width == bits)
+        if self.op in POSITIONED:
+            seen = position_of(self.chunk) & mask(8 * size)
+            if value == seen:
+                yield Match(Kind.FIELD, value > 0, partial(self._put_position, size))
         if self.op == Op.MMAP and value:
             # The driver is asked for whole pages, and may count in pages.
             pages = -(-int.from_bytes(self.chunk[8:16], "little") // PAGE)
@@ -190,6 +197,10 @@ class CallView:
         return (
             self.chunk[:at] + (field | new << shift).to_bytes(end - at, "little") + self.chunk[end:]
         )
+
+    def _put_position(self, size: int, value: int) -> bytes | None:
+        upper = position_of(self.chunk) & ~mask(8 * size)
+        return with_position(self.chunk, upper | value)
 
     def _put_pages(self, unit: int, value: int) -> bytes | None:
         length = value * unit

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program: calls on one device, as vm/channel.h defines them."""
+"""A program: calls on the files of one driver, as vm/channel.h defines them."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 MAX_CALLS = 128
@@ -49,6 +49,12 @@ FLAG_READONLY = 0x08
 FLAG_COMPAT = 0x10
 """Call flag: an ioctl as a 32-bit program makes it (W_COMPAT)."""
 
+FLAG_WIDE = 0x20
+"""Call flag: the upper half of ``arg`` is that of a pread's or pwrite's offset (W_WIDE)."""
+
+FLAG_COUNT = 0x40
+"""Call flag: the lower half of ``arg`` is how much of its payload is written (W_COUNT)."""
+
 
 class Op(enum.IntEnum):
     """Operations, numbered as in ``enum w_op``."""
@@ -73,12 +79,18 @@ class Op(enum.IntEnum):
 WITHOUT_FILE = frozenset({Op.SLEEP, Op.UNLOAD, Op.LOAD, Op.WAIT})
 """Operations that do not look at ``file``."""
 
+POSITIONED = frozenset({Op.PREAD, Op.PWRITE})
+"""Operations that say where in the file they take place."""
+
+HALF = 0xFFFFFFFF
+"""A half of ``arg``."""
+
 _BUFFER_FLAGS = FLAG_NULL | FLAG_READONLY
 _FLAGS = {
     Op.READ: _BUFFER_FLAGS | FLAG_VECTOR,
-    Op.WRITE: _BUFFER_FLAGS | FLAG_VECTOR,
-    Op.PREAD: _BUFFER_FLAGS,
-    Op.PWRITE: _BUFFER_FLAGS,
+    Op.WRITE: _BUFFER_FLAGS | FLAG_VECTOR | FLAG_COUNT,
+    Op.PREAD: _BUFFER_FLAGS | FLAG_WIDE,
+    Op.PWRITE: _BUFFER_FLAGS | FLAG_WIDE | FLAG_COUNT,
     Op.IOCTL: _BUFFER_FLAGS | FLAG_COMPAT | FLAG_VALUE,
 }
 
@@ -124,3 +136,38 @@ class Call:
 
 
 Program: TypeAlias = tuple[Call, ...]
+
+
+def position(call: Call) -> int:
+    """Return the offset of a pread or pwrite, 64 bits and unsigned."""
+    return (call.arg & ~HALF if call.flags & FLAG_WIDE else 0) | call.cmd
+
+
+def at_position(call: Call, offset: int) -> Call:
+    """Return a pread or pwrite at another offset, 64 bits and unsigned.
+
+    A count that does not fit beside it becomes the largest that does.
+    """
+    arg = count(call) if call.op is Op.PREAD else call.arg & HALF
+    flags = call.flags & ~FLAG_WIDE
+    if offset > HALF:
+        arg = min(arg, HALF) | (offset & ~HALF)
+        flags |= FLAG_WIDE
+    return replace(call, flags=flags, cmd=offset & HALF, arg=arg)
+
+
+def count(call: Call) -> int:
+    """Return how many bytes a read, pread, write or pwrite asks for."""
+    if call.op in {Op.WRITE, Op.PWRITE}:
+        length = len(call.data)
+        return min(call.arg & HALF, length) if call.flags & FLAG_COUNT else length
+    return call.arg & HALF if call.op is Op.PREAD and call.flags & FLAG_WIDE else call.arg
+
+
+def with_count(call: Call, number: int) -> Call:
+    """Return a read or pread, or a write or pwrite with FLAG_COUNT, of another count.
+
+    It must fit where the old one did.
+    """
+    keeps = call.op is not Op.READ and call.flags & (FLAG_WIDE | FLAG_COUNT)
+    return replace(call, arg=call.arg & ~HALF | number if keeps else number)

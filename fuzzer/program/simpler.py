@@ -11,22 +11,31 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fuzzer.program.program import (
+    FLAG_COUNT,
     FLAG_VALUE,
     FLAG_VECTOR,
+    FLAG_WIDE,
     N_FILES,
+    POSITIONED,
     Call,
     Op,
+    at_position,
+    count,
     flags_used,
+    position,
+    with_count,
 )
 from fuzzer.program.syntax import ACCESS
 
 _USES_CMD = frozenset({Op.OPEN, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.IOCTL, Op.POLL, Op.MMAP, Op.DUP})
-_USES_ARG = frozenset({Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
+_USES_ARG = frozenset({Op.OPEN, Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
 _TIMES = frozenset({Op.SLEEP, Op.WAIT})
 _USES_DATA = frozenset({Op.WRITE, Op.PWRITE, Op.LOAD})
 # Numbers in ``cmd`` that are no names: smaller ones are simpler.
-_COUNTS_CMD = frozenset({Op.PREAD, Op.PWRITE, Op.LSEEK, Op.POLL, Op.MMAP})
+_COUNTS_CMD = frozenset({Op.LSEEK, Op.POLL, Op.MMAP})
 _PLAINER = {Op.PREAD: Op.READ, Op.PWRITE: Op.WRITE}
+# Flags that say where a number is.
+_NO_CONDITIONS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT
 _RDWR = ACCESS["O_RDWR"]
 _SIGN = 1 << 63
 _WIDTH = 1 << 64
@@ -41,7 +50,7 @@ def normalized(call: Call) -> Call:
     """Return the call without what its operation does not look at."""
     flags = call.flags & flags_used(call.op, call.flags)
     uses_cmd = call.op in _USES_CMD or bool(flags & FLAG_VECTOR)
-    uses_arg = call.op in _USES_ARG or (call.op is Op.IOCTL and bool(flags & FLAG_VALUE))
+    uses_arg = call.op in _USES_ARG or bool(flags & (FLAG_VALUE | FLAG_WIDE | FLAG_COUNT))
     cmd = call.cmd if uses_cmd else 0
     return replace(
         call,
@@ -58,8 +67,8 @@ def without_conditions(call: Call) -> list[Call]:
 
     That it is made at a place in the file is one.
     """
-    kept = call.flags & FLAG_VALUE
-    conditions = call.flags & flags_used(call.op, call.flags) & ~FLAG_VALUE
+    used = call.flags & flags_used(call.op, call.flags)
+    kept, conditions = used & _NO_CONDITIONS, used & ~_NO_CONDITIONS
     single = [_without_flag(call, bit) for bit in _bits(conditions)]
     if call.fault:
         single.append(replace(call, fault=0))
@@ -67,7 +76,7 @@ def without_conditions(call: Call) -> list[Call]:
         single.append(replace(call, cut=0))
     if call.op in _PLAINER:
         # At the file's own position.
-        single.append(replace(normalized(call), op=_PLAINER[call.op], cmd=0))
+        single.append(replace(normalized(at_position(call, 0)), op=_PLAINER[call.op]))
     plain = _without_flag(replace(call, flags=kept | conditions, fault=0, cut=0), conditions)
     return [each for each in dict.fromkeys((plain, *single)) if each != call]
 
@@ -113,9 +122,16 @@ def smaller_numbers(call: Call) -> list[Call]:
     op, flags = call.op, call.flags
     found: list[Call] = []
     if call.op in _USES_ARG - _TIMES or (op is Op.IOCTL and flags & FLAG_VALUE):
-        signed = op in {Op.LSEEK, Op.IOCTL}
-        values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
-        found += [replace(call, arg=value) for value in values]
+        if op in {Op.READ, Op.PREAD}:
+            found += [with_count(call, value) for value in smaller(count(call))]
+        else:
+            signed = op in {Op.LSEEK, Op.IOCTL}
+            values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
+            found += [replace(call, arg=value) for value in values]
+    if op in POSITIONED:
+        found += [at_position(call, value) for value in smaller_signed(position(call), 64)]
+    if flags & flags_used(op, flags) & FLAG_COUNT:
+        found += [with_count(call, value) for value in smaller(count(call))]
     if op in _COUNTS_CMD or (op in {Op.READ, Op.WRITE} and flags & FLAG_VECTOR):
         found += [replace(call, cmd=value) for value in smaller(call.cmd)]
     if op is Op.OPEN and call.cmd != _RDWR:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 
 from fuzzer.program.program import (
     FLAG_COMPAT,
+    FLAG_COUNT,
     FLAG_NULL,
     FLAG_READONLY,
     FLAG_VALUE,
     FLAG_VECTOR,
+    FLAG_WIDE,
     N_THREADS,
     Op,
 )
-from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
+from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, count_of
 
 _FAULT, _CUT, _THREAD = 18, 20, 22
 _IOCTL = int(Op.IOCTL)
@@ -39,6 +41,8 @@ _FORMS = {
     Op.PWRITE: (FLAG_NULL, FLAG_READONLY),
     Op.IOCTL: (FLAG_COMPAT, FLAG_COMPAT, FLAG_NULL, FLAG_READONLY),
 }
+# Flags that say where a number is.
+_NO_FORMS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT
 _PARTS = (1, 1, 2, 3, 4, 8, 16, 512)
 _REPEATS = (1, 1, 2, 4, 8)
 _TOUCHING, _SAME = 0.4, 0.4
@@ -85,7 +89,7 @@ def buffer_size(chunk: bytes) -> int:
     """Return the bytes of a call's buffer that can be cut; 0 if it has none."""
     op = chunk[0]
     if op in _READS:
-        return min(int.from_bytes(chunk[8:16], "little"), _SCRATCH)
+        return min(count_of(chunk), _SCRATCH)
     if op in _WRITES or (op == _IOCTL and not chunk[2] & FLAG_VALUE):
         return len(chunk) - HEADER_SIZE - FIXUP_SIZE * chunk[3]
     return 0
@@ -131,7 +135,7 @@ class Stresser:
     def form(self, chunk: bytes) -> bytes:
         """Return the call made in another way; it is one that has forms."""
         rand = self._random
-        op, flags = chunk[0], chunk[2] & FLAG_VALUE
+        op, flags = chunk[0], chunk[2] & _NO_FORMS
         cmd = chunk[4:8]
         if op != _IOCTL and op not in _POSITIONED:
             cmd = bytes(4)

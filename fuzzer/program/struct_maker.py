@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes payloads for ioctls whose argument is a struct, member by member."""
+"""Makes structs to hand to a driver, member by member."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD
 from fuzzer.program.wire import FIXUP
 from fuzzer.target.calls import (
     Field,
-    IoctlSpec,
     LenField,
     PointerField,
     PoolField,
@@ -31,14 +30,19 @@ _FOREIGN = 0.05
 
 
 class _State:
-    """A payload in the making; ``lengths`` are those of each member's content, by index."""
+    """A payload in the making.
 
-    __slots__ = ("data", "fixups", "lengths")
+    ``lengths`` are those of each member's content, by index; ``fixups`` where
+    an address is and what it is of. What these point to begins at ``end``.
+    """
+
+    __slots__ = ("data", "end", "fixups", "lengths")
 
     def __init__(self, data: bytearray, lengths: list[int]) -> None:
         self.data = data
         self.lengths = lengths
-        self.fixups: list[bytes] = []
+        self.end = 0
+        self.fixups: list[tuple[int, int]] = []
 
 
 _Setter = Callable[[_State, Seen], None]
@@ -50,8 +54,8 @@ class StructMaker:
     def __init__(
         self,
         rng: random.Random,
-        spec: IoctlSpec,
         layout: StructLayout,
+        given: Sequence[Field],
         pools: Mapping[str, Sequence[bytes]],
     ) -> None:
         self._rng = rng
@@ -64,7 +68,7 @@ class StructMaker:
         self._layout = layout
         self._pointers: list[_Setter] = []
         self._members: list[_Setter] = []
-        fields = {field.member: field for field in spec.fields}
+        fields = {field.member: field for field in given}
         contents: list[_Setter] = []
         others: list[_Setter] = []
         for index, member in enumerate(layout.members):
@@ -77,17 +81,32 @@ class StructMaker:
             else:
                 others.append(self._number(member, field))
         # Lengths come after what they are the length of; buffers go behind the struct.
-        self._setters = (*contents, *self._pointers, *others)
+        self._contents = contents
+        self._others = (*self._pointers, *others)
         self._members = [*contents, *others]
 
     def payload(self, seen: Seen) -> tuple[int, bytes]:
         """Return the number of fixups, and fixups and payload in the wire form."""
-        state = _State(bytearray(self._size), self._no_lengths.copy())
-        for setter in self._setters:
-            setter(state, seen)
-        fixups = state.fixups
+        state = self._made(seen)
+        fixups = [FIXUP.pack(at, min(to, MAX_PAYLOAD)) for at, to in state.fixups]
         del state.data[MAX_PAYLOAD:]
         return len(fixups), b"".join((*fixups, state.data))
+
+    def parts(self, seen: Seen) -> tuple[bytes, bytes, list[tuple[int, int]]]:
+        """Return a struct, what it points to, and which byte has the address of which."""
+        state = self._made(seen)
+        end = state.end
+        fixups = [(at, to - end) for at, to in state.fixups]
+        return bytes(state.data[:end]), bytes(state.data[end:]), fixups
+
+    def _made(self, seen: Seen) -> _State:
+        state = _State(bytearray(self._size), self._no_lengths.copy())
+        for setter in self._contents:
+            setter(state, seen)
+        state.end = len(state.data)
+        for setter in self._others:
+            setter(state, seen)
+        return state
 
     def change_member(self, payload: bytes, seen: Seen) -> bytes:
         """Return a payload with one member set anew; its length stays."""
@@ -150,7 +169,7 @@ class StructMaker:
         def put(state: _State, seen: Seen) -> None:
             kind = rand()
             size = largest if kind < 0.5 else int(rand() * (largest + 1))
-            state.fixups.append(FIXUP.pack(offset, len(state.data)))
+            state.fixups.append((offset, len(state.data)))
             state.lengths[index] = size
             if kind < 0.75 or not strings:
                 state.data += bytes(size)

@@ -7,9 +7,12 @@ import dataclasses
 
 from fuzzer.program.program import (
     FLAG_COMPAT,
+    FLAG_COUNT,
     FLAG_NULL,
     FLAG_READONLY,
     FLAG_VECTOR,
+    FLAG_WIDE,
+    HALF,
     N_FILES,
     WITHOUT_FILE,
     Call,
@@ -23,27 +26,32 @@ _FORMS = {
     "null": FLAG_NULL,
     "readonly": FLAG_READONLY,
     "compat": FLAG_COMPAT,
+    "count": FLAG_COUNT,
 }
 _HIDDEN_BITS = {"file": 8, "flags": 8, "cmd": 32, "arg": 64}
-_FIELDS = {"fail": "fault", "cut": "cut", "split": "cmd", "!data": "data"} | {
+_FIELDS = {"fail": "fault", "cut": "cut", "split": "cmd", "count": "arg", "!data": "data"} | {
     f"!{field}": field for field in _HIDDEN_BITS
 }
 _CONTRADICTIONS = (
     ("null", "readonly"),
     ("null", "cut"),
     ("split", "!cmd"),
+    ("count", "!arg"),
     *((form, "!flags") for form in _FORMS),
 )
 
 
 def format_suffixes(call: Call, told: Call) -> str:
     """Return what is to be said of ``call`` when its arguments tell ``told``."""
-    forms = _forms(call)
+    forms = _forms(call, told)
     if forms:
         told = dataclasses.replace(told, flags=call.flags)
     if "split" in forms:
         told = dataclasses.replace(told, cmd=call.cmd)
-    parts = [f"split={show_integer(call.cmd)}" if form == "split" else form for form in forms]
+    if "count" in forms:
+        told = dataclasses.replace(told, arg=told.arg & ~HALF | call.arg & HALF)
+    values = {"split": call.cmd, "count": call.arg & HALF}
+    parts = [f"{form}={show_integer(values[form])}" if form in values else form for form in forms]
     if call.fault:
         parts.append(f"fail={call.fault}")
     if call.cut:
@@ -87,15 +95,22 @@ def parse_suffixes(line: Line, call: Call) -> Call:
         if name in _FIELDS:
             line.expect("=")
             changes[_FIELDS[name]] = _value(line, name)
+            if name == "count":
+                changes["arg"] = call.arg & ~HALF | int(changes["arg"])
     changes.setdefault("flags", flags)
     # mypy cannot see which field each of these values belongs to.
     return dataclasses.replace(call, fixups=tuple(fixups), **changes)  # type: ignore[arg-type]
 
 
-def _forms(call: Call) -> list[str]:
+def _forms(call: Call, told: Call) -> list[str]:
     """Return the words that tell all of a call's flags, none when words cannot."""
     flags = call.flags
     if flags & ~flags_used(call.op, flags):
+        return []
+    # What an offset tells is no word, and neither is the count of the words that follow it.
+    if flags & ~told.flags & FLAG_WIDE or (
+        flags & FLAG_COUNT and told.arg & ~HALF != call.arg & ~HALF
+    ):
         return []
     if flags & FLAG_NULL and (flags & FLAG_READONLY or call.cut):
         return []
@@ -118,7 +133,7 @@ def _value(line: Line, name: str) -> int | bytes:
         return line.string(name)
     if name in ("fail", "cut"):
         return line.counted(name, 1, 0xFFFF)
-    if name == "split":
+    if name in ("split", "count"):
         return line.counted(name, 0, 0xFFFFFFFF)
     field = name[1:]
     if field == "file":

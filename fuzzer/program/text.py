@@ -6,9 +6,10 @@ r"""Programs as readable text, one call a line, without loss.
     # comments and blank lines are allowed
     write(f0, "a=1\n")
     read(f0, 64)                      count
-    pread(f0, 64, 128)                count, offset
+    pread(f0, 64, 128)                count, offset; above 32 bits with a count of 32 at most
     pwrite(f0, "a=1\n", 8)            bytes, offset
     open(f1, O_RDONLY|O_NONBLOCK)     O_RDWR when left out
+    open(f1, "/proc/pkv", O_RDONLY)   another of the description's devices
     close(f1)
     dup(f1, f0)                       f1 becomes a dup of f0
     lseek(f0, -1, SEEK_END)
@@ -27,6 +28,7 @@ r"""Programs as readable text, one call a line, without loss.
     read(f0, 64) null                 its buffer's address is NULL
     read(f0, 64) readonly             its buffer can be read only
     write(f0, "a=1\n") split=2        writev, in parts of 2 bytes; 0 is one part
+    write(f0, "...") count=8 @0->8    of these bytes 8 are written; the rest is pointed to
     ioctl(f0, PKV_IOC_CLEAR) compat   as a 32-bit program makes it
     [1] read(f0, 64)                  these two threads start together,
     [2] close(f0)                     and the next call waits for both
@@ -39,21 +41,36 @@ it are its schedule; on an exact machine a tick is one instruction of the others
 
 What follows a call may be in any order. ``fail=`` and ``cut=`` go with every
 call, ``null`` and ``readonly`` with a read, write, pread, pwrite or an ioctl
-that has a buffer, ``split=`` with a read or write, ``compat`` with an ioctl. A
+that has a buffer, ``split=`` with a read or write, ``count=`` with a
+write or pwrite, ``compat`` with an ioctl. A
 split buffer has 16 parts at most, of which the last takes the rest. ``null``
-goes neither with ``readonly`` nor with ``cut=``. What a call carries beyond all
+goes neither with ``readonly`` nor with ``cut=``. Without a target, a device has a
+number, ``!arg=1`` for the second one. What a call carries beyond all
 that follows as ``!flags=``, ``!cmd=``, ``!arg=``, ``!data=`` or, where no file
 is shown, ``!file=``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
 from fuzzer.program.payload import Value, unpack_struct
-from fuzzer.program.program import FLAG_VALUE, N_FILES, WITHOUT_FILE, Call, Fixup, Op, Program
+from fuzzer.program.program import (
+    FLAG_VALUE,
+    FLAG_WIDE,
+    HALF,
+    N_FILES,
+    WITHOUT_FILE,
+    Call,
+    Fixup,
+    Op,
+    Program,
+    at_position,
+    count,
+    position,
+)
 from fuzzer.program.suffixes import format_suffixes
 from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
 from fuzzer.program.text_parser import LineParser, parse_program, struct_layouts
@@ -75,7 +92,8 @@ def format_program(program: Program, target: Target | None) -> str:
         if isinstance(spec, IoctlSpec) and spec.name is not None:
             names.setdefault(spec.number, spec.name)
     layouts = struct_layouts(target)
-    return "".join([_format_call(call, names, layouts) + "\n" for call in program])
+    devices = [device.path for device in target.devices] if target else []
+    return "".join([_format_call(call, names, layouts, devices) + "\n" for call in program])
 
 
 def load_program(path: Path, target: Target | None) -> Program:
@@ -114,7 +132,12 @@ def reset_program(target: Target) -> Program:
     return tuple(calls)
 
 
-def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, StructLayout]) -> str:
+def _format_call(
+    call: Call,
+    names: Mapping[int, str],
+    layouts: Mapping[int, StructLayout],
+    devices: Sequence[str],
+) -> str:
     """Return a call's line; what its arguments do not tell goes into suffixes."""
     file = flags = cmd = arg = 0
     data = b""
@@ -126,24 +149,34 @@ def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, Str
     match call.op:
         case Op.OPEN:
             cmd = call.cmd
+            if 0 < call.arg < len(devices):
+                arg = call.arg
+                arguments.append(quote(devices[arg].encode()))
             if cmd != ACCESS["O_RDWR"]:
                 arguments.append(_open_flags(cmd))
         case Op.READ:
             arg = call.arg
             arguments.append(show_integer(arg))
-        case Op.PREAD | Op.MMAP:
+        case Op.MMAP:
             arg, cmd = call.arg, call.cmd
             arguments += [show_integer(arg), show_integer(cmd)]
+        case Op.PREAD:
+            place = position(call)
+            told = at_position(call, place)
+            flags, arg, cmd = told.flags & FLAG_WIDE, told.arg, told.cmd
+            arguments += [show_integer(count(told)), _offset(place)]
         case Op.WRITE:
             data = call.data
             arguments.append(quote(data))
         case Op.PWRITE:
+            place = position(call)
             data, cmd = call.data, call.cmd
-            arguments += [quote(data), show_integer(cmd)]
+            if place > HALF:
+                flags, arg = FLAG_WIDE, call.arg & ~HALF
+            arguments += [quote(data), _offset(place)]
         case Op.LSEEK:
             arg, cmd = call.arg, call.cmd
-            signed = arg - (1 << 64) if arg >> 63 else arg
-            arguments += [str(signed), _WHENCE_NAMES.get(cmd, show_integer(cmd))]
+            arguments += [str(_signed(arg)), _WHENCE_NAMES.get(cmd, show_integer(cmd))]
         case Op.POLL:
             cmd = call.cmd
             arguments.append(f"{cmd:#x}")
@@ -179,6 +212,14 @@ def _format_call(call: Call, names: Mapping[int, str], layouts: Mapping[int, Str
     thread = f"[{call.thread}] " if call.thread else ""
     name = call.op.name.lower()
     return f"{thread}{name}({', '.join(arguments)}){format_suffixes(call, told)}"
+
+
+def _signed(offset: int) -> int:
+    return offset - (1 << 64) if offset >> 63 else offset
+
+
+def _offset(offset: int) -> str:
+    return show_integer(_signed(offset))
 
 
 def _open_flags(flags: int) -> str:

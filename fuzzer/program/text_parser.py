@@ -10,6 +10,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.program.payload import Buffer, Value, pack_struct
 from fuzzer.program.program import (
     FLAG_VALUE,
+    HALF,
     MAX_CALLS,
     MAX_FIXUPS,
     MAX_PAYLOAD,
@@ -21,6 +22,7 @@ from fuzzer.program.program import (
     Fixup,
     Op,
     Program,
+    at_position,
 )
 from fuzzer.program.suffixes import parse_suffixes
 from fuzzer.program.syntax import ACCESS, Line, TextError
@@ -63,6 +65,7 @@ class LineParser:
     def __init__(self, target: Target | None) -> None:
         self._constants = target.constants if target else {}
         self._layouts = struct_layouts(target)
+        self._devices = [device.path for device in target.devices] if target else []
 
     def call(self, text: str) -> Call | None:
         """Return the call on a line, None for a blank one; TextError for a mistake."""
@@ -92,20 +95,34 @@ class LineParser:
         match call.op:
             case Op.OPEN:
                 cmd = ACCESS["O_RDWR"]
-                if line.accept(","):
+                more = line.accept(",")
+                if more and line.peek().kind == "string":
+                    arg = self._device(line)
+                    more = line.accept(",")
+                if more:
                     cmd = line.integer("flags", 32)
-            case Op.READ | Op.PREAD | Op.MMAP:
+            case Op.READ | Op.MMAP:
                 line.expect(",")
                 arg = line.integer("a count of bytes", 64)
-                if call.op is not Op.READ:
+                if call.op is Op.MMAP:
                     line.expect(",")
                     cmd = line.integer("an offset", 32)
+            case Op.PREAD:
+                line.expect(",")
+                arg = line.integer("a count of bytes", 64)
+                line.expect(",")
+                offset = line.integer("an offset", 64)
+                if offset > HALF < arg:
+                    raise TextError(f"a count of {arg}; {HALF} fits beside an offset above 32 bits")
+                return at_position(dataclasses.replace(call, arg=arg), offset)
             case Op.WRITE | Op.PWRITE:
                 line.expect(",")
                 data = line.string("what to write")
+                call = dataclasses.replace(call, data=data)
                 if call.op is Op.PWRITE:
                     line.expect(",")
-                    cmd = line.integer("an offset", 32)
+                    call = at_position(call, line.integer("an offset", 64))
+                return call
             case Op.LSEEK:
                 line.expect(",")
                 arg = line.integer("an offset", 64)
@@ -127,6 +144,16 @@ class LineParser:
                 line.expect(",")
                 cmd = _file(line)
         return dataclasses.replace(call, cmd=cmd, arg=arg, data=data)
+
+    def _device(self, line: Line) -> int:
+        path = line.string("a device").decode(errors="replace")
+        if path not in self._devices:
+            known = f"the description's are {', '.join(self._devices)}"
+            raise TextError(
+                f"no device {path!r}; "
+                + (known if self._devices else "without a target, give its number, as !arg=1")
+            )
+        return self._devices.index(path)
 
     def _ioctl(self, line: Line, call: Call) -> Call:
         number = line.integer("an ioctl number", 32)

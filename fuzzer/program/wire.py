@@ -12,14 +12,19 @@ from __future__ import annotations
 import struct
 
 from fuzzer.program.program import (
+    FLAG_COUNT,
+    FLAG_WIDE,
+    HALF,
     MAX_CALLS,
     MAX_FIXUPS,
     N_FILES,
     N_THREADS,
+    POSITIONED,
     Call,
     Fixup,
     Op,
     Program,
+    at_position,
 )
 
 HEADER = struct.Struct("<BBBBIQHHHBB")
@@ -35,6 +40,7 @@ HEADER_SIZE = HEADER.size
 FIXUP_SIZE = FIXUP.size
 
 _OPS = tuple(Op)
+_POSITIONED = frozenset(map(int, POSITIONED))
 _N_OPS = len(_OPS)
 _SHAPE = struct.Struct("<BBxB12xH4xBB").unpack_from
 
@@ -109,6 +115,37 @@ def split(data: bytes) -> list[bytes]:
     # Rarely true, so cheaper here than in the loop.
     del chunks[MAX_CALLS:]
     return chunks
+
+
+def position_of(chunk: bytes) -> int:
+    """Return the offset of a pread or pwrite, 64 bits and unsigned."""
+    upper = chunk[12:16] if chunk[2] & FLAG_WIDE else b""
+    return int.from_bytes(chunk[4:8] + upper, "little")
+
+
+def with_position(chunk: bytes, offset: int) -> bytes:
+    """Return a pread or pwrite at another offset, see at_position()."""
+    return encode_call(at_position(_decode_chunk(chunk), offset))
+
+
+def count_of(chunk: bytes) -> int:
+    """Return how many bytes a read or pread asks for."""
+    is_half = chunk[0] in _POSITIONED and chunk[2] & FLAG_WIDE
+    return int.from_bytes(chunk[8 : 12 if is_half else 16], "little")
+
+
+def written_of(chunk: bytes) -> int:
+    """Return how many bytes of its payload a write or pwrite hands over."""
+    length = int.from_bytes(chunk[16:18], "little")
+    return min(int.from_bytes(chunk[8:12], "little"), length) if chunk[2] & FLAG_COUNT else length
+
+
+def plain_positioned(op: int, file: int, offset: int, count: int, data: bytes = b"") -> bytes:
+    """Return a serial pread or pwrite; with an offset above 32 bits its count has at most 32."""
+    flags = 0
+    if offset > HALF:
+        flags, count = FLAG_WIDE, min(count, HALF) | (offset & ~HALF)
+    return PLAIN_HEADER.pack(op, file, flags, 0, offset & HALF, count, len(data)) + data
 
 
 def _decode_chunk(chunk: bytes) -> Call:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import yaml
@@ -18,9 +17,9 @@ from fuzzer.target.calls import (
     PlainSpec,
     PointerField,
     PoolField,
-    PoolRef,
     RangeField,
     ReadSpec,
+    RecordSpec,
     ReloadSpec,
     SleepSpec,
     Template,
@@ -30,6 +29,7 @@ from fuzzer.target.calls import (
 from fuzzer.target.document import Document, one_of
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 from fuzzer.target.symbols import Symbols
+from fuzzer.target.templates import MAX_PAYLOAD, TemplateParser
 
 _PLAIN = tuple(kind.value for kind in PlainKind)
 _CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
@@ -37,14 +37,14 @@ _FIELDS = ("pool", "len", "pointer", "values", "range")
 # Stands for an ioctl number that nobody knows.
 _ANY = "any"
 _MAX_WEIGHT = 100
-# A payload's length is 16 bits wide in the wire form.
-_MAX_PAYLOAD = 0xFFFF
+# W_MAX_FIXUPS of vm/channel.h: addresses in one call.
+_MAX_POINTERS = 8
+_MAX_RECORDS = 1024
 # W_MAX_SLEEP of vm/channel.h.
 _MAX_SLEEP = 2000
 _U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF
 _I64 = -(1 << 63)
-_TEMPLATE = re.compile(rb"\{\{|\}\}|\{([^{}]*)\}|[^{}]+|[{}]")
 
 
 class CallParser:
@@ -55,7 +55,7 @@ class CallParser:
     ) -> None:
         self._document = document
         self._symbols = symbols
-        self._pools = pools
+        self._templates = TemplateParser(document, symbols, pools)
 
     def calls(self, node: yaml.Node) -> tuple[CallSpec, ...]:
         """Return the specifications of the list ``calls``."""
@@ -83,43 +83,95 @@ class CallParser:
         if operation in _PLAIN:
             document.true(value, operation)
             return PlainSpec(PlainKind(operation), weight)
+        if operation == "reload":
+            return ReloadSpec(self._reload(value), weight)
+        positioned = operation.startswith("p")
+        if operation.endswith("write"):
+            return self._write(value, operation, weight)
         items = document.sequence(value, operation)
         if operation == "sleep":
             times = (document.integer(item, "milliseconds", 1, _MAX_SLEEP) for item in items)
             return SleepSpec(tuple(times), weight)
-        if operation == "reload":
-            return ReloadSpec(tuple(map(self._template, items)), weight)
-        positioned = operation.startswith("p")
-        if operation.endswith("write"):
-            return WriteSpec(tuple(map(self._template, items)), positioned, weight)
         counts = tuple(document.integer(item, "a count", 0, _U64) for item in items)
         return ReadSpec(counts, positioned, weight)
 
-    def _template(self, node: yaml.Node) -> Template:
-        text = self._document.bytes(node, "a template")
-        parts: list[bytes | PoolRef] = []
-        for match in _TEMPLATE.finditer(text):
-            token = match[0]
-            if match[1] is not None:
-                parts.append(PoolRef(self._pool(node, match[1].decode("latin-1"))))
-                continue
-            if token in (b"{", b"}"):
-                raise self._document.error(
-                    node,
-                    f"a template has a single {token.decode()!r}; "
-                    "{pool} picks from a pool, {{ and }} are braces",
-                )
-            literal = token[:1] if token in (b"{{", b"}}") else token
-            if parts and isinstance(parts[-1], bytes):
-                parts[-1] += literal
-            else:
-                parts.append(literal)
-        return Template(tuple(parts))
+    def _reload(self, node: yaml.Node) -> tuple[Template, ...]:
+        """Return the parameters to load the module with: a list, or ``true`` for none."""
+        if isinstance(node, yaml.SequenceNode):
+            items = self._document.sequence(node, "reload")
+            return tuple(map(self._templates.parameters, items))
+        self._document.true(node, "reload", otherwise="a list of parameters")
+        return (Template(()),)
 
-    def _pool(self, node: yaml.Node, name: str) -> str:
-        if name not in self._pools:
-            raise self._document.error(node, f"no pool {name!r}; {one_of(name, [*self._pools])}")
-        return name
+    def _write(self, node: yaml.Node, operation: str, weight: int) -> WriteSpec:
+        single = isinstance(node, yaml.MappingNode)
+        items = [node] if single else self._document.sequence(node, operation)
+        templates: list[Template] = []
+        records: list[RecordSpec] = []
+        for item in items:
+            if isinstance(item, yaml.MappingNode):
+                records.append(self._record(item))
+            else:
+                templates.append(self._templates.template(item))
+        return WriteSpec(tuple(templates), operation == "pwrite", weight, tuple(records))
+
+    def _record(self, node: yaml.Node) -> RecordSpec:
+        """Return a struct that is written, or several of them."""
+        document = self._document
+        entries = document.mapping(
+            node, "a struct to write", allowed=("struct", "fields", "count"), required=("struct",)
+        )
+        least, most = 1, 1
+        if "count" in entries:
+            least, most = self._count(entries["count"])
+        layout, fields = self._layout(entries)
+        if layout is None:
+            return RecordSpec(StructLayout(str(entries["struct"].value), 0, ()))
+        self._limit(entries["struct"], layout, fields, most)
+        n_pointers = sum(isinstance(field, PointerField) for field in fields)
+        if most * n_pointers > _MAX_POINTERS:
+            raise document.error(
+                node,
+                f"{most} of {layout.c_type} have {most * n_pointers} pointers; "
+                f"{_MAX_POINTERS} are allowed in a call",
+            )
+        return RecordSpec(layout, fields, least, most)
+
+    def _count(self, node: yaml.Node) -> tuple[int, int]:
+        document, what = self._document, "count"
+        if document.is_integer(node):
+            number = document.integer(node, what, 1, _MAX_RECORDS)
+            return number, number
+        items = document.sequence(node, what, least=2)
+        numbers = [document.integer(item, what, 1, _MAX_RECORDS) for item in items]
+        if len(numbers) != 2 or numbers[0] > numbers[1]:
+            raise document.error(node, "count is a number, or [lowest, highest]")
+        return numbers[0], numbers[1]
+
+    def _layout(
+        self, entries: Mapping[str, yaml.Node]
+    ) -> tuple[StructLayout | None, tuple[Field, ...]]:
+        """Return the struct that is named and the fields that are given for it."""
+        layout = self._symbols.struct(entries["struct"])
+        fields: tuple[Field, ...] = ()
+        if "fields" in entries:
+            given = self._document.mapping(entries["fields"], "fields", allowed=None)
+            fields = tuple(self._field(key, value, layout) for key, value in given.items())
+        return layout, fields
+
+    def _limit(
+        self, node: yaml.Node, layout: StructLayout, fields: tuple[Field, ...], most: int = 1
+    ) -> None:
+        """Refuse what is longer than a payload may be."""
+        total = most * (layout.size + sum(f.size for f in fields if isinstance(f, PointerField)))
+        if total > MAX_PAYLOAD:
+            several = f"{most} of " if most > 1 else ""
+            owner = "their" if most > 1 else "its"
+            raise self._document.error(
+                node,
+                f"{several}{layout.c_type} and {owner} buffers are {total} bytes; "
+                f"{MAX_PAYLOAD} is allowed",
+            )
 
     def _ioctl(self, entries: Mapping[str, yaml.Node], weight: int) -> IoctlSpec | AnyIoctlSpec:
         document, node = self._document, entries["ioctl"]
@@ -131,7 +183,7 @@ class CallParser:
                         entries["payload"], f"payload beside {other}; an ioctl takes one of them"
                     )
             items = document.sequence(entries["payload"], "payload")
-            sizes = tuple(document.integer(i, "bytes", 0, _MAX_PAYLOAD) for i in items)
+            sizes = tuple(document.integer(i, "bytes", 0, MAX_PAYLOAD) for i in items)
         if node.value == _ANY:
             if not sizes:
                 raise document.error(node, "ioctl: any needs a payload: a list of sizes in bytes")
@@ -152,20 +204,10 @@ class CallParser:
             raise document.error(
                 entries["value"], "value beside struct; an ioctl takes one or the other"
             )
-        layout = self._symbols.struct(entries["struct"])
-        fields: tuple[Field, ...] = ()
-        if "fields" in entries:
-            given = document.mapping(entries["fields"], "fields", allowed=None)
-            fields = tuple(self._field(key, value, layout) for key, value in given.items())
+        layout, fields = self._layout(entries)
         if layout is None:
             return IoctlSpec(name, number, weight=weight)
-        total = layout.size + sum(f.size for f in fields if isinstance(f, PointerField))
-        if total > _MAX_PAYLOAD:
-            raise document.error(
-                entries["struct"],
-                f"struct {layout.name} and its buffers are {total} bytes; "
-                f"{_MAX_PAYLOAD} is allowed",
-            )
+        self._limit(entries["struct"], layout, fields)
         return IoctlSpec(name, number, layout, fields, weight=weight)
 
     def _field(self, name: str, node: yaml.Node, layout: StructLayout | None) -> Field:
@@ -179,11 +221,11 @@ class CallParser:
         if rule == "pool":
             if member is not None and member.kind is not MemberKind.BYTES:
                 raise self._wrong_kind(value, member, rule, "an array")
-            return PoolField(name, self._pool(value, document.string(value, "pool")))
+            return PoolField(name, self._templates.pool(value, document.string(value, "pool")))
         if rule == "pointer":
             if member is not None and not member.holds_address:
                 raise self._wrong_kind(value, member, rule, "a pointer or a 64-bit integer")
-            return PointerField(name, document.integer(value, "pointer", 0, _MAX_PAYLOAD))
+            return PointerField(name, document.integer(value, "pointer", 0, MAX_PAYLOAD))
         if member is not None and member.kind is not MemberKind.INTEGER:
             raise self._wrong_kind(value, member, rule, "an integer")
         low, high = (_I64, _U64) if member is None else _bounds(member)
@@ -205,7 +247,7 @@ class CallParser:
         if member is None:
             names = [m.name for m in layout.members]
             raise self._document.error(
-                node, f"struct {layout.name} has no member {name!r}; {one_of(name, names)}"
+                node, f"{layout.c_type} has no member {name!r}; {one_of(name, names)}"
             )
         return member
 

@@ -17,20 +17,85 @@ class PoolRef:
     pool: str
 
 
+class NumberForm(enum.Enum):
+    """How a number stands in a template: in so many bytes, low or high ones first, or as text."""
+
+    U8 = "u8"
+    LE16 = "le16"
+    LE32 = "le32"
+    LE64 = "le64"
+    BE16 = "be16"
+    BE32 = "be32"
+    BE64 = "be64"
+    INT = "int"
+    HEX = "hex"
+
+    @property
+    def size(self) -> int:
+        """Bytes of a binary number, 0 for text."""
+        bits = self.value.lstrip("ubel")
+        return int(bits) // 8 if bits.isdigit() else 0
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the greatest number that can be written so."""
+        if self is NumberForm.HEX:
+            return 0, (1 << 64) - 1
+        bits = 8 * self.size or 64
+        return -(1 << (bits - 1)), (1 << bits) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number between ``low`` and ``high``, both included."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class LengthOf:
+    """The length in bytes of what part number ``part`` of the same template became."""
+
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRef:
+    """A place in a template that is filled with a number, one of ``choices``."""
+
+    form: NumberForm
+    choices: tuple[Between | LengthOf, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Bytes to write: literal parts and places filled from pools."""
+    """Bytes to write: literal parts, and places filled from pools or with numbers."""
 
-    parts: tuple[bytes | PoolRef, ...]
+    parts: tuple[bytes | PoolRef | NumberRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSpec:
+    """Structs to write, ``least`` to ``most`` of them one after the other.
+
+    What their pointers point to is not written: it is behind all of them.
+    """
+
+    struct: StructLayout
+    fields: tuple[Field, ...] = ()
+    least: int = 1
+    most: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class WriteSpec:
-    """``write``, or ``pwrite`` when ``positioned``."""
+    """``write``, or ``pwrite`` when ``positioned``: of one of ``templates`` and ``records``."""
 
     templates: tuple[Template, ...]
     positioned: bool
     weight: int = 1
+    records: tuple[RecordSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +137,7 @@ class SleepSpec:
 class ReloadSpec:
     """The module unloaded, and loaded again with parameters made from a template.
 
+    Without any parameters that is an empty template.
     Its ``weight`` is among reloads: how often there is one at all is for the
     fuzzer to say, for it takes as long as a hundred programs.
     """

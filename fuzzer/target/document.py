@@ -151,10 +151,11 @@ class Document:
             raise self.error(node, f"{what} is {value}; {low} to {high} is allowed")
         return value
 
-    def true(self, node: yaml.Node, what: str) -> None:
-        """Accept ``true`` alone."""
+    def true(self, node: yaml.Node, what: str, *, otherwise: str = "") -> None:
+        """Accept ``true`` alone; ``otherwise`` is what else is allowed, for the message."""
         if node.tag != _TAG + "bool" or node.value.lower() not in ("true", "yes", "on"):
-            raise self._unexpected(node, what, "true (leave the key out otherwise)")
+            expected = f"{otherwise} or true" if otherwise else "true"
+            raise self._unexpected(node, what, f"{expected} (leave the key out otherwise)")
 
     def _unexpected(self, node: yaml.Node, what: str, expected: str) -> BadInputError:
         kind = node.tag.removeprefix(_TAG)

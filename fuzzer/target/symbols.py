@@ -21,13 +21,13 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class Symbols:
-    """Looks up macros and structs, and remembers the line of each one's first use."""
+    """Looks up macros and structs, and remembers where each one is used first: node or line."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self.header: Header | None = None
-        self.constants: dict[str, int] = {}
-        self.structs: dict[str, int] = {}
+        self.constants: dict[str, yaml.Node | int] = {}
+        self.structs: dict[str, yaml.Node | int] = {}
 
     def integer(self, node: yaml.Node, what: str, low: int, high: int) -> int:
         """Return the value of an integer or a macro, from ``low`` to ``high``."""
@@ -35,20 +35,20 @@ class Symbols:
         if document.is_integer(node):
             return document.integer(node, what, low, high)
         name = self._identifier(node, what, "an integer or a macro of the header")
-        value = self.constant(name, document.line(node))
+        value = self.constant(name, node)
         if value is None:
             return low
         return document.in_range(node, f"{what} ({name})", value, low, high)
 
-    def constant(self, name: str, line: int) -> int | None:
-        """Return the value of a macro used on ``line``, None while it is unknown."""
-        self.constants.setdefault(name, line)
+    def constant(self, name: str, where: yaml.Node | int) -> int | None:
+        """Return the value of a macro used at a node or line, None while it is unknown."""
+        self.constants.setdefault(name, where)
         return None if self.header is None else self.header.constants[name]
 
     def struct(self, node: yaml.Node) -> StructLayout | None:
         """Return the layout of the struct a node names, None while it is unknown."""
         name = self._identifier(node, "struct", "the name of a struct of the header")
-        self.structs.setdefault(name, self._document.line(node))
+        self.structs.setdefault(name, node)
         return None if self.header is None else self.header.structs[name]
 
     def _identifier(self, node: yaml.Node, what: str, expected: str) -> str:

@@ -14,7 +14,8 @@ from fuzzer.machine import channel
 from fuzzer.paths import project_root
 from fuzzer.program import program, wire
 from fuzzer.program.comparison import Comparison
-from fuzzer.target.header import read_header
+from fuzzer.target.device import MAX_DEVICES, Device
+from fuzzer.target.header import read_headers
 
 HEADER = project_root() / "vm" / "channel.h"
 
@@ -31,6 +32,8 @@ _PROGRAM = {
     "W_NULL": program.FLAG_NULL,
     "W_READONLY": program.FLAG_READONLY,
     "W_COMPAT": program.FLAG_COMPAT,
+    "W_WIDE": program.FLAG_WIDE,
+    "W_COUNT": program.FLAG_COUNT,
     "W_MAX_WAIT": program.MAX_WAIT,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,
@@ -39,7 +42,7 @@ _PROGRAM = {
 
 
 def _values(*names: str) -> dict[str, int]:
-    return dict(read_header(HEADER, constants=names).constants)
+    return dict(read_headers([HEADER], constants=names).constants)
 
 
 def test_each_constant_of_the_channel_is_the_headers() -> None:
@@ -67,6 +70,7 @@ def test_each_constant_of_programs_is_the_headers() -> None:
     [
         ("ch_command", "CH_", channel.Command),
         ("ch_status", "CH_", channel.Status),
+        ("ch_node", "CH_NODE_", channel.Node),
         ("w_op", "W_", program.Op),
     ],
 )
@@ -83,13 +87,14 @@ def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enu
     ("name", "here"),
     [
         ("ch_header", channel.Header),
+        ("ch_device", channel.RawDevice),
         ("ch_result", channel.RawResult),
         ("ch_comparison", channel.RawComparison),
         ("ch_comparisons", channel.RawComparisons),
     ],
 )
 def test_each_member_is_where_the_compiler_puts_it(name: str, here: type[ctypes.Structure]) -> None:
-    layout = read_header(HEADER, structs=[name]).structs[name]
+    layout = read_headers([HEADER], structs=[name]).structs[name]
     ours = []
     for field in here._fields_:
         descriptor = getattr(here, field[0])
@@ -99,7 +104,7 @@ def test_each_member_is_where_the_compiler_puts_it(name: str, here: type[ctypes.
 
 
 def test_the_wire_form_is_packed_as_the_compiler_packs_it() -> None:
-    structs = read_header(HEADER, structs=["w_call", "w_fixup"]).structs
+    structs = read_headers([HEADER], structs=["w_call", "w_fixup"]).structs
     assert structs["w_call"].size == wire.HEADER_SIZE
     assert structs["w_fixup"].size == wire.FIXUP_SIZE
     values = tuple(range(1, 12))
@@ -121,7 +126,7 @@ def test_the_regions_do_not_overlap() -> None:
         "header": (0, ctypes.sizeof(channel.Header)),
         "results": (channel.RESULTS, channel.MAX_CALLS * ctypes.sizeof(channel.RawResult)),
     }
-    for name in ("RESET", "PROGRAM", "OUTPUT", "LOG", "COUNTERS", "TABLE", "BULK"):
+    for name in ("RESET", "PROGRAM", "OUTPUT", "LOG", "COUNTERS", "DEVICES", "TABLE", "BULK"):
         regions[name] = (getattr(channel, name), getattr(channel, f"{name}_SIZE"))
     end = 0
     for start, size in sorted(regions.values()):
@@ -196,6 +201,35 @@ def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
     raw.count = 0xFFFFFFFF
     assert len(link.comparisons().found) == channel.MAX_CALLS * channel.CALL_COMPARISONS
     link.close()
+
+
+def test_devices_are_where_the_executor_looks_for_them() -> None:
+    link = channel.Channel()
+    link.set_devices(
+        [Device("/proc/a"), Device("/dev/b", "b c", 3), Device("/dev/d", 240, 1, True)]
+    )
+    raw = (channel.RawDevice * 3).from_buffer(link.map, channel.DEVICES)
+    assert link.header.n_devices == 3
+    assert [(each.path, each.major_name, each.major, each.minor, each.node) for each in raw] == [
+        (b"/proc/a", b"", 0, 0, channel.Node.THERE),
+        (b"/dev/b", b"b c", 0, 3, channel.Node.CHAR),
+        (b"/dev/d", b"", 240, 1, channel.Node.BLOCK),
+    ]
+    assert ctypes.sizeof(channel.RawDevice) * MAX_DEVICES == channel.DEVICES_SIZE
+    with pytest.raises(ValueError, match="65 devices; at most 64 fit"):
+        link.set_devices([Device("/dev/a")] * 65)
+    link.close()
+
+
+def test_a_saved_channel_is_restored_with_its_devices() -> None:
+    link, other = channel.Channel(), channel.Channel()
+    link.set_devices([Device("/dev/first"), Device("/dev/second", "drv")])
+    link.header.module_name = b"drv"
+    other.restore_header(link.save_header())
+    assert (other.header.n_devices, other.header.module_name) == (2, b"drv")
+    assert other.save_header() == link.save_header()
+    link.close()
+    other.close()
 
 
 def test_results_that_point_outside_are_cut() -> None:

@@ -33,7 +33,31 @@ MISTAKES = [
     ("name: demo\n", "name: demo\nname: demo\n", 1, "has 'name' twice"),
     ("name: demo\n", "name: ]\n", 0, "broken YAML"),
     ("name: demo\n", "name: \tdemo\x01\n", 0, "broken YAML"),
-    ("/dev/demo", "/etc/passwd", 0, "device is '/etc/passwd'; /dev/... below 128"),
+    ("/dev/demo", "/etc/passwd", 0, "device is '/etc/passwd'; /dev/..., /proc/... or /sys/"),
+    ("/dev/demo", "/dev/../etc/passwd", 0, "device is '/dev/../etc/passwd'; "),
+    ("device: /dev/demo\n", "", -2, "has no 'device'; exactly one of"),
+    ("device:", "devices: [/dev/a]\ndevice:", 0, "has both 'device' and 'devices'"),
+    ("device: /dev/demo", "devices: []", 0, "too few items"),
+    ("device: /dev/demo", "devices: /dev/demo", 0, "devices is a string '/dev/demo'; a list"),
+    ("device: /dev/demo", "devices: [/dev/a, /dev/a]", 0, "/dev/a is named twice"),
+    ("device: /dev/demo", "devices: [/dev/a b]", 0, "an entry of devices is '/dev/a b'"),
+    ("device: /dev/demo", "devices: [{path: /dev/a}]", 0, "lacks 'major'"),
+    ("device: /dev/demo", "devices: [{path: /proc/a, major: a}]", 0, "with a major can be made be"),
+    ("device: /dev/demo", "devices: [{path: /dev/a, major: 4096}]", 0, "major is 4096; 0 to 4095"),
+    ("device: /dev/demo", "devices: [{path: /dev/a, major: on}]", 0, "major is true or false 'on'"),
+    ("device: /dev/demo", "devices: [{path: /dev/a, major: a, minor: b}]", 0, "minor is a string"),
+    (
+        "device: /dev/demo",
+        "devices: [{path: /dev/a, major: a, blok: 1}]",
+        0,
+        "did you mean 'block'",
+    ),
+    (
+        "device: /dev/demo",
+        f"devices: [{', '.join(f'/dev/a{n}' for n in range(65))}]",
+        0,
+        "the number of devices is 65; 1 to 64 is allowed",
+    ),
     ("source: .", "source: nowhere", 0, "source: there is no "),
     ("source: .", "source: demo.h", 0, "demo.h is not a directory"),
     ("source: .", "object: demo.ko", 0, "object: there is no "),
@@ -105,11 +129,11 @@ def test_a_mistake_is_located_and_explained(
 
 def test_a_header_that_does_not_compile_is_shown_with_gccs_text(demo: Path) -> None:
     header = demo.parent / "demo.h"
-    header.write_text(header.read_text().replace("__u32 key_len;", "u32 key_len;"))
+    header.write_text(header.read_text().replace("__u32 key_len;", "spinlock_t lock;"))
     with pytest.raises(BadInputError, match=re.escape(f"{demo}:9: ")) as caught:
         load_target(demo)
     assert "does not compile" in str(caught.value)
-    assert "unknown type name 'u32'" in str(caught.value)
+    assert "unknown type name 'spinlock_t'" in str(caught.value)
 
 
 def test_a_macro_that_is_wrong_inside_is_named(demo: Path) -> None:

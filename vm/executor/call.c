@@ -23,6 +23,8 @@ struct thread threads[W_N_THREADS + 1];
 uint32_t output_used;
 
 static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
+/* The device of each, from the last time that it was opened. */
+static uint32_t devices[W_N_FILES];
 static __thread sigjmp_buf past_mapping;
 
 /* A page that a driver maps may not be there to touch: that is an error. */
@@ -84,13 +86,14 @@ static int replace_file(int *file, int fd)
 	return __atomic_exchange_n(file, fd, __ATOMIC_RELAXED);
 }
 
-static int64_t open_file(int *file, uint32_t flags)
+static int64_t open_file(int *file, const struct w_call *call)
 {
 	int fd = replace_file(file, -1);
 
 	if (fd >= 0)
 		close(fd);
-	fd = open(header->device, (flags & OPEN_FLAGS) | O_CLOEXEC);
+	devices[call->file] = device_number(call->arg);
+	fd = device_open(call->arg, call->cmd & OPEN_FLAGS);
 	if (fd < 0)
 		return -1;
 	fd = replace_file(file, fd);
@@ -107,6 +110,7 @@ static int64_t dup_file(int *file, uint32_t number)
 
 	if (fd < 0)
 		return -1;
+	devices[file - files] = devices[number % W_N_FILES];
 	fd = replace_file(file, fd);
 	if (fd >= 0)
 		close(fd);
@@ -154,6 +158,30 @@ static int64_t load(struct thread *thread, const struct step *step)
 	return module_insert(params);
 }
 
+/* Where a pread or pwrite takes place: 64 bits, which may be negative. */
+static off_t position(const struct w_call *call)
+{
+	uint64_t upper = call->flags & W_WIDE ? call->arg >> 32 : 0;
+
+	return (off_t)(upper << 32 | call->cmd);
+}
+
+static uint64_t read_count(const struct w_call *call)
+{
+	bool half = call->op == W_PREAD && call->flags & W_WIDE;
+
+	return half ? (uint32_t)call->arg : call->arg;
+}
+
+/* How much of its payload a write hands over. */
+static uint32_t write_count(const struct w_call *call)
+{
+	uint32_t count = (uint32_t)call->arg;
+
+	return call->flags & W_COUNT && count < call->length ? count :
+							       call->length;
+}
+
 static int64_t read_parts(const struct w_call *call, int fd, uint8_t *data,
 			  uint8_t *end)
 {
@@ -169,7 +197,7 @@ static int64_t write_parts(const struct w_call *call, int fd, uint8_t *data,
 	struct iovec parts[W_MAX_PARTS];
 
 	return writev(fd, parts,
-		      buffer_split(call, data, end, call->length, parts));
+		      buffer_split(call, data, end, write_count(call), parts));
 }
 
 static int64_t control(const struct w_call *call, int fd, uint64_t arg)
@@ -191,15 +219,16 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 
 	switch (call->op) {
 	case W_OPEN:
-		return open_file(file, call->cmd);
+		return open_file(file, call);
 	case W_CLOSE:
 		return close(replace_file(file, -1));
 	case W_READ:
 	case W_PREAD:
-		data = end - buffer_mapped(call, call->arg);
+		data = end - buffer_mapped(call, read_count(call));
 		buffer = buffer_address(call, data);
 		if (call->op == W_PREAD)
-			ret = pread(fd, buffer, call->arg, call->cmd);
+			ret = pread(fd, buffer, read_count(call),
+				    position(call));
 		else if (call->flags & W_VECTOR)
 			ret = read_parts(call, fd, data, end);
 		else
@@ -213,10 +242,11 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		data = buffer_fill(step, end);
 		buffer = buffer_address(call, data);
 		if (call->op == W_PWRITE)
-			return pwrite(fd, buffer, call->length, call->cmd);
+			return pwrite(fd, buffer, write_count(call),
+				      position(call));
 		if (call->flags & W_VECTOR)
 			return write_parts(call, fd, data, end);
-		return write(fd, buffer, call->length);
+		return write(fd, buffer, write_count(call));
 	case W_LSEEK:
 		return lseek(fd, (off_t)call->arg, (int)call->cmd);
 	case W_IOCTL:
@@ -320,10 +350,15 @@ void call_make(struct thread *thread, const struct step *step,
 	store_output(result, out, out_length);
 }
 
+/* Have file 0 be device 0, as a program and the reset expect it. */
 void open_first_file(void)
 {
-	if (files[0] < 0)
-		files[0] = open(header->device, O_RDWR | O_CLOEXEC);
+	if (files[0] >= 0 && !devices[0])
+		return;
+	if (files[0] >= 0)
+		close(files[0]);
+	devices[0] = 0;
+	files[0] = device_open_usual(0);
 }
 
 void close_files(void)

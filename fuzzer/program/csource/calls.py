@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuzzer.program.csource.literals import (
@@ -32,7 +32,10 @@ from fuzzer.program.program import (
     N_FILES,
     Call,
     Op,
+    count,
+    position,
 )
+from fuzzer.target.device import Device
 from fuzzer.target.layout import StructLayout
 
 _MAX_SLEEP = 2000
@@ -55,11 +58,15 @@ _HEADERS = {
 
 @dataclass(slots=True)
 class Needs:
-    """What the calls written so far need: helpers, headers, files, bytes of ``buffer``."""
+    """What the calls written so far need.
+
+    Helpers, headers, files, devices by number, bytes of ``buffer``.
+    """
 
     helpers: set[str] = field(default_factory=set)
     includes: set[str] = field(default_factory=set)
     files: set[int] = field(default_factory=set)
+    devices: set[int] = field(default_factory=set)
     buffer: int = 0
 
     def take(self, memory: Memory) -> None:
@@ -71,14 +78,34 @@ class Needs:
 class CallWriter:
     """Writes calls with the names of a target's ioctls and structs.
 
-    ``open_files`` are those that may be open where the next call stands.
+    ``open_files`` are those that may be open where the next call stands, each with
+    the number of its device.
     """
 
-    def __init__(self, names: Mapping[int, str], layouts: Mapping[int, StructLayout]) -> None:
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        layouts: Mapping[int, StructLayout],
+        devices: Sequence[Device],
+    ) -> None:
         self._names = names
         self._layouts = layouts
+        self._devices = devices
+        self._makes_nodes = any(device.major is not None for device in devices)
         self.needs = Needs()
-        self.open_files: set[int] = set()
+        self.open_files: dict[int, int] = {}
+
+    def first_file(self) -> list[str]:
+        """Return the lines that open file 0 before the first call, in place of any other."""
+        self.needs.files.add(0)
+        self.needs.devices.add(0)
+        known = 0 in self.open_files
+        self.open_files[0] = 0
+        opened = "open(DEVICE, O_RDWR)"
+        if self._devices[0].path.startswith("/sys/"):
+            self.needs.helpers.add("open_either")
+            opened = "open_either(DEVICE)"
+        return [*(["close(f0);"] if known else []), f"f0 = {opened};"]
 
     def lines(self, call: Call) -> list[str]:
         """Return a call's lines, without indentation."""
@@ -97,7 +124,8 @@ class CallWriter:
             if call.fault:
                 needs.helpers.add("shift")
                 before = [f"fail_nth({call.fault} + shift);"]
-            after = [*after, "await_device();"]
+            nodes = ["make_nodes();"] if self._makes_nodes else []
+            after = [*after, *nodes, "await_device();"]
         setup = memory.setup if memory else []
         cleanup = memory.cleanup if memory else []
         if not setup:
@@ -127,9 +155,8 @@ class CallWriter:
             case Op.IOCTL:
                 return self._ioctl(call)
             case Op.LSEEK:
-                offset = call.arg - (1 << 64) if call.arg >> 63 else call.arg
-                file = self._file(call.file)
-                return [f"lseek({file}, {c_integer(offset)}, {whence(call.cmd)});"], None
+                file, signed = self._file(call.file), _signed(call.arg)
+                return [f"lseek({file}, {c_integer(signed)}, {whence(call.cmd)});"], None
             case Op.POLL:
                 events = poll_events(call.cmd)
                 pollfd = f"&(struct pollfd){{ .fd = {self._file(call.file)}, .events = {events} }}"
@@ -156,9 +183,12 @@ class CallWriter:
 
     def _open(self, call: Call) -> list[str]:
         file = self._file(call.file)
-        opened = f"open(DEVICE, {open_flags(call.cmd)})"
+        number = call.arg % len(self._devices)
+        self.needs.devices.add(number)
+        path = c_string(self._devices[number].path.encode(), width=None)[0] if number else "DEVICE"
+        opened = f"open({path}, {open_flags(call.cmd)})"
         known = call.file in self.open_files
-        self.open_files.add(call.file)
+        self.open_files[call.file] = number
         if call.thread:
             self.needs.helpers |= {"take", "replace"}
             return [f"close(take(&{file}));", f"replace(&{file}, {opened});"]
@@ -169,13 +199,13 @@ class CallWriter:
         if call.thread:
             self.needs.helpers.add("take")
             return [f"close(take(&{file}));"]
-        self.open_files.discard(call.file)
+        self.open_files.pop(call.file, None)
         return [f"close({file});", f"{file} = -1;"]
 
     def _dup(self, call: Call) -> list[str]:
         file, source = self._file(call.file), self._file(call.cmd % N_FILES)
         known = call.file in self.open_files
-        self.open_files.add(call.file)
+        self.open_files[call.file] = self.open_files.get(call.cmd % N_FILES, 0)
         if call.thread or known:
             self.needs.helpers.add("replace")
             return [f"replace(&{file}, dup({source}));"]
@@ -184,23 +214,24 @@ class CallWriter:
     def _read(self, call: Call) -> tuple[list[str], Memory | None]:
         file = self._file(call.file)
         vector = call.op is Op.READ and call.flags & FLAG_VECTOR
-        size = mapped_size(call, call.arg)
+        asked = count(call)
+        size = mapped_size(call, asked)
         if call.flags & FLAG_NULL:
             memory = Memory(["null"], needs=("null",))
             size = 0
-        elif call.cut or call.flags & FLAG_READONLY or call.arg > ROOM:
+        elif call.cut or call.flags & FLAG_READONLY or asked > ROOM:
             memory = placed(call, size, [], "char *data")
             if not vector and not memory.cleanup:
                 memory = Memory([f"before_gap({size})"], needs=memory.needs)
         else:
             memory = Memory(["buffer"])
-            self.needs.buffer = max(self.needs.buffer, call.arg, 1)
+            self.needs.buffer = max(self.needs.buffer, asked, 1)
         if vector:
-            return self._vector("readv", call, length=call.arg, size=size, memory=memory)
-        start, end = f"{file}, ", f", {c_integer(call.arg)});"
+            return self._vector("readv", call, length=asked, size=size, memory=memory)
+        start, end = f"{file}, ", f", {c_integer(asked)});"
         if call.op is Op.PREAD:
-            end = f", {c_integer(call.arg)}, {c_integer(call.cmd)});"
-        if call.arg > ROOM:
+            end = f", {c_integer(asked)}, {_offset(call)});"
+        if asked > ROOM:
             # The compiler warns of counts beyond what any object can have.
             self.needs.includes.add("sys/syscall.h")
             name = "SYS_pread64" if call.op is Op.PREAD else "SYS_read"
@@ -225,10 +256,10 @@ class CallWriter:
         else:
             memory = Memory(c_string(call.data))
         if vector:
-            return self._vector("writev", call, length=len(call.data), size=size, memory=memory)
-        end = f", {len(call.data)});"
+            return self._vector("writev", call, length=count(call), size=size, memory=memory)
+        end = f", {count(call)});"
         if call.op is Op.PWRITE:
-            end = f", {len(call.data)}, {c_integer(call.cmd)});"
+            end = f", {count(call)}, {_offset(call)});"
         start = f"{call.op.name.lower()}("
         return _arguments(start, f"{file}, ", memory.expression, end), memory
 
@@ -280,6 +311,14 @@ class CallWriter:
         if "before_gap" in memory.needs:
             return memory
         return bytes_memory(call)
+
+
+def _offset(call: Call) -> str:
+    return c_integer(_signed(position(call)))
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
 
 
 def _arguments(name: str, start: str, middle: list[str], end: str) -> list[str]:

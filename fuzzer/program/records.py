@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Structs that are written, one or several, and what their pointers point to behind them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fuzzer.program.choices import Seen
+from fuzzer.program.program import FLAG_COUNT, MAX_FIXUPS, MAX_PAYLOAD, Call, Fixup, Op, at_position
+from fuzzer.program.struct_maker import StructMaker
+from fuzzer.program.wire import encode_call
+from fuzzer.target.calls import RecordSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What is written, what is pointed to from there, and the addresses, into both together."""
+
+    written: bytes
+    pointed: bytes = b""
+    fixups: tuple[Fixup, ...] = ()
+
+    def call(self, op: Op, file: int, offset: int) -> bytes:
+        """Return the wire form of a write or pwrite of them."""
+        data = (self.written + self.pointed)[:MAX_PAYLOAD]
+        flags = count = 0
+        if self.pointed:
+            flags, count = FLAG_COUNT, len(self.written)
+        call = Call(op, file, flags, 0, count, data, self.fixups)
+        return encode_call(at_position(call, offset) if op is Op.PWRITE else call)
+
+
+class RecordMaker:
+    """Makes and changes structs to write, as their description says."""
+
+    def __init__(
+        self, rng: random.Random, spec: RecordSpec, pools: Mapping[str, Sequence[bytes]]
+    ) -> None:
+        self._random = rng.random
+        self._maker = StructMaker(rng, spec.struct, spec.fields, pools)
+        self._least, self._span = spec.least, spec.most - spec.least + 1
+        self.size = spec.struct.size
+        """Bytes of a struct, without what a flexible array holds."""
+
+    def records(self, seen: Seen) -> Records:
+        """Return one struct or several."""
+        n = self._least + int(self._random() * self._span)
+        made = [self._maker.parts(seen) for _ in range(n)]
+        end = sum(len(struct) for struct, _, _ in made)
+        fixups: list[Fixup] = []
+        at, to = 0, end
+        for struct, pointed, addresses in made:
+            fixups += [Fixup(at + place, to + target) for place, target in addresses]
+            at += len(struct)
+            to += len(pointed)
+        return Records(
+            b"".join([struct for struct, _, _ in made]),
+            b"".join([pointed for _, pointed, _ in made]),
+            tuple(each for each in fixups[:MAX_FIXUPS] if max(each.at, each.to) <= MAX_PAYLOAD),
+        )
+
+    def fits(self, length: int) -> bool:
+        """Whether so many bytes may be such structs."""
+        return bool(self.size) and length >= self.size and length % self.size == 0
+
+    def change_member(self, written: bytes, seen: Seen) -> bytes:
+        """Return structs with one member of one of them set anew."""
+        start, end = self._one(written)
+        return written[:start] + self._maker.change_member(written[start:end], seen) + written[end:]
+
+    def wrong_member(self, written: bytes) -> bytes:
+        """Return structs with an interesting integer somewhere it may not belong."""
+        start, end = self._one(written)
+        return written[:start] + self._maker.wrong_member(written[start:end]) + written[end:]
+
+    def _one(self, written: bytes) -> tuple[int, int]:
+        if not self.fits(len(written)):
+            return 0, len(written)
+        start = self.size * int(self._random() * (len(written) // self.size))
+        return start, start + self.size
