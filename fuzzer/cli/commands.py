@@ -212,6 +212,23 @@ COMMANDS = (
         _ends("each run found its bug", "a run did not find its bug"),
     ),
     Command(
+        "completion",
+        "fuzzer.cli.completion",
+        "print a script that has a shell complete commands, options and files",
+        options.add_completion,
+        'eval "$(./pkvfuzz completion bash)"',
+        _ends("printed"),
+        details="The example as a line of ~/.bashrc; of zsh the same; of fish: ... fish | source",
+    ),
+    Command(
+        "man",
+        "fuzzer.cli.man",
+        "print the manual page of all commands",
+        options.add_man,
+        "./pkvfuzz man | man -l -",
+        _ends("printed"),
+    ),
+    Command(
         "doctor",
         "fuzzer.cli.doctor",
         "say what is missing or slow on this host, and what fixes it",

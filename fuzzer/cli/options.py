@@ -371,5 +371,15 @@ def add_test(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Add what ``completion`` takes."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in")
+
+
+def add_man(parser: argparse.ArgumentParser) -> None:
+    """Add what ``man`` takes."""
+    parser.add_argument("--markdown", action="store_true", help="the same text as Markdown")
+
+
 def add_nothing(parser: argparse.ArgumentParser) -> None:
     """Add nothing, for a command that takes none."""
