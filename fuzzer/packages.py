@@ -19,7 +19,19 @@ from fuzzer.paths import cache_dir
 
 # Commands that build or run something. Any other installs no package.
 MACHINE_COMMANDS = frozenset(
-    {"bench", "corpus merge", "corpus minimize", "replay", "run", "shell", "test"}
+    {
+        "bench",
+        "bench bugs",
+        "bisect",
+        "corpus merge",
+        "corpus minimize",
+        "kernel",
+        "minimize",
+        "replay",
+        "run",
+        "shell",
+        "test",
+    }
 )
 
 PREFERRED_KERNEL_SOURCE = "linux-source-6.12"
@@ -58,6 +70,7 @@ PACKAGES = (
     Package("libssl-dev", "builds the kernel's tools", files=("usr/include/openssl/evp.h",)),
     Package("xz-utils", "unpacks the kernel source", program="xz"),
     Package("patch", "applies kernel patches and planted bugs", program="patch"),
+    Package("bubblewrap", "builds drivers in a sandbox", program="bwrap"),
     Package("cpio", "packs the guest's file system", program="cpio"),
     Package("busybox-static", "the guest's shell", program="busybox", static=True),
     Package("qemu-system-x86", "runs the virtual machines", program="qemu-system-x86_64"),

@@ -11,7 +11,7 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Bug, build_driver, find_bug
-from fuzzer.machine.kernel import Builtin, Flavour, Kernel, KernelOptions
+from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware, qemu_version
 from fuzzer.machine.source import compiler_version
@@ -89,8 +89,7 @@ def load_subject(
 def kernels_for(target: Target, kernels: KernelOptions) -> KernelOptions:
     """Return the options of the kernels that a target needs."""
     module = target.module
-    builtin = Builtin(module.builtin, module.config) if module.builtin else None
-    return replace(kernels, builtin=builtin)
+    return replace(kernels, variant=Variant(module.config, module.builtin))
 
 
 def identify(subject: Subject, guest: Guest) -> Identity:

@@ -12,7 +12,7 @@ import errno
 import json
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
@@ -63,18 +63,18 @@ def describe(device: str, module: Path, directory: Path) -> Path:
     """
     module = module.absolute()
     name, key = _module_name(module)
-    head = _head(device, key, module, name, "Made for a driver without a description.")
+    head = _head(device, key, str(module), name, "Made for a driver without a description.")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / DESCRIPTION
     path.write_text(head + _POOL + _CALLS + _WRITE + _ANY)
     return path
 
 
-def _head(device: str, key: str, module: Path, name: str, what: str) -> str:
+def _head(device: str, key: str, module: str | dict[str, str], name: str, what: str) -> str:
     return (
         f"# {what} Edit it, and run: pkvfuzz run --target THIS\n"
         f"version: 1\nname: {name}\ndevice: {device}\n"
-        f"module: {{{key}: {json.dumps(str(module))}, name: {name}}}\n"
+        f"module: {{{key}: {json.dumps(module)}, name: {name}}}\n"
     )
 
 
@@ -135,7 +135,10 @@ def learned(target: Target, programs: Iterable[Program], known: Container[int]) 
     module = target.module
     path, key = (module.source, "source") if module.source else (module.object, "object")
     assert path is not None
-    lines = [_head(target.device, key, path, module.name, "Learned by fuzzing."), _POOL, _CALLS]
+    named: str | dict[str, str] = str(path)
+    if isinstance(path, Mapping):
+        named = {flavour: str(each) for flavour, each in path.items()}
+    lines = [_head(target.device, key, named, module.name, "Learned by fuzzing."), _POOL, _CALLS]
     if texts:
         shortest = sorted(texts, key=lambda text: (len(text), text))[:_MAX_TEXTS]
         lines.append("  - write:\n" + "".join(f"      - {_template(text)}\n" for text in shortest))

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from fuzzer.machine.kernel import Flavour
-from fuzzer.program.mechanisms import Mechanisms
+if TYPE_CHECKING:
+    from fuzzer.program.mechanisms import Mechanisms
 
 ENGINES = ("libfuzzer", "random")
 """What chooses programs: coverage, or chance alone."""
@@ -35,6 +36,10 @@ def add_switches(parser: argparse.ArgumentParser) -> None:
 
 def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
     """Return the mechanisms that are on by a command's options."""
+    # Here, because every start reads this module.
+    from fuzzer.machine.kernel import Flavour
+    from fuzzer.program.mechanisms import Mechanisms
+
     return Mechanisms(
         coverage=options.engine != "random",
         hints=not options.no_hints,

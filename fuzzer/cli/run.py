@@ -28,6 +28,7 @@ from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import ensure_kernel
+from fuzzer.machine.objects import check_objects
 from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
@@ -52,6 +53,7 @@ def command(options: argparse.Namespace) -> int:
     accepted = _stored_in(options.known)
     workdir = Workdir(options.workdir or default_workdir(target.name, bug))
     vms = options.vms or default_vms()
+    check_objects(target, (subject.fuzzed_on, subject.judged_on), subject.kernels)
     with workdir.opened(target.name, bug):
         guest = subject.guest(ensure_kernel(subject.fuzzed_on, subject.kernels))
         waiting = set_aside(workdir, coverage_key(guest))

@@ -45,18 +45,20 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
 
 
 def _copy_description(directory: Path, target: Target) -> None:
-    """Copy the header beside the program in C, and a description that is not the project's.
+    """Copy the headers beside the program in C, and a description that is not the project's.
 
     Either may have gone since it was read: a crash is stored all the same.
     """
-    header = target.header if target.header and target.header.is_file() else None
-    if header:
+    headers = [header for header in target.headers if header.is_file()]
+    for header in headers:
         shutil.copyfile(header, directory / header.name)
     path = target.path.resolve()
     if path.is_relative_to(project_root()) or not path.is_file():
         return
     shutil.copyfile(path, directory / path.name)
-    if header and header.is_relative_to(path.parent):
+    for header in headers:
+        if not header.is_relative_to(path.parent):
+            continue
         # Where the description looks for it.
         copy = directory / header.relative_to(path.parent)
         copy.parent.mkdir(parents=True, exist_ok=True)

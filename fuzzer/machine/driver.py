@@ -5,27 +5,18 @@ from __future__ import annotations
 
 import enum
 import re
-import shlex
-import shutil
-import signal
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer import lifetime
-from fuzzer.cache import build_once, content_key
-from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.cache import content_key
+from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
-from fuzzer.machine.kernel import Kernel, parse_config
-from fuzzer.machine.source import compiler_version
+from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.objects import object_that_fits
+from fuzzer.machine.source_build import SourceBuild, build_source
 from fuzzer.target.target import Target
 
-_SOURCES = {".c", ".h", ".S", ".mk"}
-_NAMES = {"Kbuild", "Makefile", "Kconfig"}
-_GENERATED = re.compile(r".*\.mod\.c$")
-# Seconds.
-_BUILD_TIMEOUT = 900.0
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
 
 
@@ -36,13 +27,15 @@ class Driver:
     Built from source, it lies in its build directory: sources (with the bug,
     if one was planted), objects and, of a build for gcov, the ``.gcno`` files.
     Of a driver that is a part of the kernel, ``object`` is ``vmlinux`` and
-    ``parts`` are the driver's own objects.
+    ``parts`` are the driver's own objects. ``needs`` are modules of the same
+    build to be loaded before it, in order.
     """
 
     name: str
     object: Path
     key: str
     parts: tuple[Path, ...] = ()
+    needs: tuple[Path, ...] = ()
 
     def image(self) -> bytes:
         """Return the module's bytes; none if there is nothing to load."""
@@ -168,41 +161,6 @@ def find_bug(target: Target, name: str) -> Bug:
     )
 
 
-def source_files(directory: Path) -> list[Path]:
-    """Return the files of a driver's directory that a build of it takes, sorted."""
-    return sorted(
-        path
-        for path in directory.rglob("*")
-        if path.is_file()
-        and (path.suffix in _SOURCES or path.name in _NAMES)
-        and not _GENERATED.match(path.name)
-        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
-    )
-
-
-def _compiler_flags(kernel: Kernel) -> list[str]:
-    """Return make variables that turn coverage and the sanitizer on for the driver.
-
-    With a compiler that has no ``--param asan-kernel-mem-intrinsic-prefix``
-    (GCC before 13) the driver's own memcpy(), memset() and memmove() would go
-    unchecked on x86: mm/kasan/shadow.c leaves the checking versions out.
-    """
-    config = parse_config((kernel.directory / ".config").read_text())
-    if config.get("CONFIG_KCSAN", "n") == "y":
-        return ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
-    variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
-    if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "n":
-        names = ("memcpy", "memset", "memmove")
-        variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))
-    return variables
-
-
-def _first_errors(output: str, directory: Path) -> str:
-    lines = [line for line in output.splitlines() if re.search(r"error|Error|undefined", line)]
-    text = "\n".join(lines[:10]) or "\n".join(output.splitlines()[-5:])
-    return text.replace(f"{directory}/", "")
-
-
 def build_driver(
     target: Target,
     kernel: Kernel,
@@ -236,76 +194,46 @@ def build_driver(
             raise BadInputError("--bug needs a driver in source form")
         if variables:
             raise BadInputError(
-                f"{module.object} is built already, so it cannot be built with "
+                f"{target.name} is built already, so it cannot be built with "
                 f"{' '.join(variables)}; give the driver in source form"
             )
-        return Driver(module.name, module.object, content_key(module.object.read_bytes()))
+        path = object_that_fits(module, kernel)
+        return Driver(module.name, path, content_key(path.read_bytes()))
     assert module.source is not None
-    source = module.source
-    files = source_files(source)
-    # The last wins: whoever asks for something gets it.
-    flags = [*_compiler_flags(kernel), *variables]
-    patch = bug.path.read_bytes() if bug else b""
-    key = content_key(
-        kernel.key,
-        compiler_version(),
-        "\0".join(flags),
-        module.name,
-        patch,
-        *(part for file in files for part in (str(file.relative_to(source)), file.read_bytes())),
+    build = build_source(
+        module.source, kernel, patch=bug.path if bug else None, variables=variables
     )
-    object_name = f"{module.name}.ko"
+    return pick_module(build, module.name, target.path)
 
-    def build(directory: Path) -> None:
-        for file in files:
-            copy = directory / file.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-        if bug:
-            # --batch would take out a bug that is there already, and say nothing.
-            done = subprocess.run(
-                ["patch", "-p1", "--force", "--silent", "-i", str(bug.path)],
-                cwd=directory,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            if done.returncode:
-                raise BadInputError(
-                    f"{bug.path} does not apply to {source}: {done.stdout.strip()}. "
-                    "The driver has changed; the patch must follow"
-                )
-        command = ["make", "-C", str(kernel.directory), f"M={directory}", *flags, "modules"]
-        try:
-            done = lifetime.run(
-                command,
-                signal.SIGTERM,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=_BUILD_TIMEOUT,
-            )
-        except OSError as error:
-            raise InfrastructureError(
-                f"running make: {error.strerror}. Install it: apt-get install make"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise InfrastructureError(
-                f"the build of {source} did not end in {_BUILD_TIMEOUT:.0f} s and was killed. "
-                f"Try it by hand: {shlex.join(command)}"
-            ) from error
-        if done.returncode:
-            raise BadInputError(
-                f"the driver in {source} does not build:\n{_first_errors(done.stdout, directory)}"
-            )
-        if not (directory / object_name).is_file():
-            raise BadInputError(
-                f"the build of {source} made no {object_name}; "
-                f"module.name in {target.path} must be the name of the .ko"
-            )
 
-    directory = build_once("driver", key, build, keep=80)
-    return Driver(module.name, directory / object_name, key)
+class MissingSymbolsError(BadInputError):
+    """The kernel lacks symbols that a driver needs; ``output`` is what its build printed."""
+
+    def __init__(self, message: str, output: str) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+def pick_module(build: SourceBuild, name: str, description: Path) -> Driver:
+    """Return the module of that name out of a build, as the description asks for it.
+
+    Raises:
+        MissingSymbolsError: the kernel lacks symbols that it needs.
+        BadInputError: the build made no module of the name.
+    """
+    module = build.module(name)
+    if module is None:
+        made = ", ".join(each.name for each in build.modules)
+        raise BadInputError(
+            f"the build made no {name}.ko but {made}; "
+            f"module.name in {description} must be the name of the .ko"
+        )
+    if module.undefined:
+        raise MissingSymbolsError(
+            f"{module.path.name} needs what the kernel does not have: "
+            f"{', '.join(module.undefined[:8])}",
+            build.log(),
+        )
+    needs = [build.module(each) for each in module.needs]
+    paths = tuple(each.path for each in needs if each is not None)
+    return Driver(module.name, module.path, content_key(build.key, module.name), (), paths)

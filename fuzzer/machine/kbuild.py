@@ -119,35 +119,51 @@ def configure(
         InfrastructureError: Kconfig did not honour a request.
     """
     path = directory / config
-    for target in ("tinyconfig", "olddefconfig"):
-        command = ["make", "-s", "-C", str(source), f"O={directory}", f"KCONFIG_CONFIG={config}"]
-        done = subprocess.run(
-            [*command, target],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_CONFIGURE_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode:
-            last = " / ".join(done.stderr.splitlines()[-3:])
-            raise InfrastructureError(f"make {target} of the kernel failed: {last}")
-        if target == "tinyconfig":
-            # The requests last: of two members of a choice, the later wins.
-            tiny = parse_config(path.read_text())
-            kept = {key: value for key, value in tiny.items() if key not in requested}
-            path.write_text(
-                "".join(
-                    f"# {name} is not set\n" if value == "n" else f"{name}={value}\n"
-                    for name, value in [*kept.items(), *requested.items()]
-                )
-            )
+    variables = (f"KCONFIG_CONFIG={config}",)
+    run_kconfig(source, directory, "tinyconfig", variables=variables)
+    # The requests last: of two members of a choice, the later wins.
+    tiny = parse_config(path.read_text())
+    kept = {key: value for key, value in tiny.items() if key not in requested}
+    write_config(path, kept | dict(requested))
+    run_kconfig(source, directory, "olddefconfig", variables=variables)
     lost = lost_options(dict(requested), parse_config(path.read_text()))
     if lost:
         raise InfrastructureError(
             f"the kernel in {source} cannot be configured as asked: "
             f"{'; '.join(lost)}. Look at vm/kernel/*.config"
         )
+
+
+def write_config(path: Path, options: Mapping[str, str]) -> None:
+    """Write options as a ``.config`` has them, in the order given."""
+    path.write_text(
+        "".join(
+            f"# {name} is not set\n" if value == "n" else f"{name}={value}\n"
+            for name, value in options.items()
+        )
+    )
+
+
+def run_kconfig(
+    source: Path, directory: Path, target: str, *, variables: Sequence[str] = ()
+) -> None:
+    """Run one of make's configuration targets for a build directory.
+
+    Raises:
+        InfrastructureError: it failed.
+    """
+    command = ["make", "-s", "-C", str(source), f"O={directory}", *variables, target]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_CONFIGURE_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        last = " / ".join(done.stderr.splitlines()[-3:])
+        raise InfrastructureError(f"make {target} of the kernel failed: {last}")
 
 
 def compile_kernel(
@@ -207,7 +223,9 @@ def copy_build(built: Path, directory: Path) -> None:
     Raises:
         InfrastructureError: the disk is full.
     """
-    command = ["cp", "-a", "--reflink=auto", f"{built}/.", str(directory)]
+    # Without the stamp of the cache: the copy is not a complete kernel for long.
+    entries = sorted(str(path) for path in built.iterdir() if path.name != ".complete")
+    command = ["cp", "-a", "--reflink=auto", "-t", str(directory), *entries]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
@@ -227,10 +245,31 @@ def build_kernel(
     Raises:
         InfrastructureError: Kconfig did not honour a request, or make failed.
     """
+    configure(source.directory, directory, requests(recipe, source))
+    build_configured(recipe, source, directory, nice=nice, stream=stream)
+
+
+def requests(recipe: Recipe, source: KernelSource) -> dict[str, str]:
+    """Return all that a recipe asks of Kconfig; a later request overrules an earlier one."""
     requested = parse_config(recipe.fragment_text()) | recipe.options
     for name in source.missing_options:
         requested.pop(name, None)
-    configure(source.directory, directory, requested)
+    return requested
+
+
+def build_configured(
+    recipe: Recipe,
+    source: KernelSource,
+    directory: Path,
+    *,
+    nice: int = 0,
+    stream: TextIO | None = None,
+) -> None:
+    """Make a kernel in a directory that has its ``.config``, and maybe objects of another.
+
+    Raises:
+        InfrastructureError: make failed.
+    """
     patch_copies(recipe, source.directory, directory)
     progress = Progress(f"building the {recipe.name} kernel", recipe.steps, stream)
     arguments = [*recipe.variables, "bzImage", "modules_prepare"]

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels that fuzz and judge: two flavours, cached by what goes into them."""
+"""The kernels that fuzz and judge: their flavours and variants, cached by what goes into them."""
 
 from __future__ import annotations
 
 import enum
+import shutil
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -13,23 +16,28 @@ from fuzzer.errors import BadInputError
 from fuzzer.machine.kbuild import (
     BuiltKernel,
     Recipe,
+    build_configured,
     build_kernel,
     copy_build,
+    lost_options,
     parse_config,
     recipe_key,
+    requests,
 )
 from fuzzer.machine.source import prepare_source, source_key
+from fuzzer.machine.variant import PLAIN, Variant, extend_config
 from fuzzer.paths import project_root
 
 __all__ = [
     "NEEDED",
     "STANDARD",
-    "Builtin",
     "Flavour",
     "Kernel",
     "KernelOptions",
+    "Variant",
     "ensure_kernel",
     "kernel_key",
+    "lost_requests",
     "parse_config",
     "ready_kernel",
 ]
@@ -59,26 +67,15 @@ STANDARD = (Flavour.FAST, Flavour.FULL)
 
 
 @dataclass(frozen=True, slots=True)
-class Builtin:
-    """A driver of the kernel's own tree: its C files there, and what builds them in.
-
-    ``config`` are options as ``NAME=y``.
-    """
-
-    sources: tuple[str, ...]
-    config: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class KernelOptions:
     """Where kernels come from: the user's ``--kernel-source`` or ``--kernel-build``.
 
-    ``builtin`` is the driver under test when that is a part of the kernel.
+    ``variant`` is what the driver under test needs beyond the plain kernels.
     """
 
     source: Path | None = None
     build: Path | None = None
-    builtin: Builtin | None = None
+    variant: Variant = PLAIN
 
 
 class Kernel(BuiltKernel):
@@ -93,10 +90,10 @@ class Kernel(BuiltKernel):
 
 
 # Lines that make prints when a driver is added to a kernel that is built.
-_BUILTIN_STEPS = 120
+_VARIANT_STEPS = 120
 
 
-def _recipe(flavour: Flavour, builtin: Builtin | None = None) -> Recipe:
+def _recipe(flavour: Flavour, variant: Variant | None = None) -> Recipe:
     sanitizers = () if flavour is Flavour.KCSAN else ("sanitizers.config",)
     fragments = ("base.config", *sanitizers, f"{flavour}.config")
     recipe = Recipe(
@@ -105,23 +102,13 @@ def _recipe(flavour: Flavour, builtin: Builtin | None = None) -> Recipe:
         _sanitizer_variables(flavour),
         patch="kcsan.patch" if flavour is Flavour.KCSAN else "",
     )
-    if builtin is None:
+    if not variant:
         return recipe
-    options = (line.split("=", 1) for line in builtin.config)
     return replace(
         recipe,
-        variables=(*recipe.variables, *_driver_variables(builtin, flavour)),
-        options={f"CONFIG_{name}": value for name, value in options},
-        steps=_BUILTIN_STEPS,
-    )
-
-
-def _driver_variables(builtin: Builtin, flavour: Flavour) -> tuple[str, ...]:
-    """Return make variables that instrument a driver of the kernel's tree as a module is."""
-    return tuple(
-        f"{what}_{Path(source).stem}.o=y"
-        for source in builtin.sources
-        for what in ("KCOV_INSTRUMENT", f"{flavour.sanitizer}_SANITIZE", "UBSAN_SANITIZE")
+        variables=(*recipe.variables, *variant.variables(flavour.sanitizer)),
+        options=variant.options,
+        steps=_VARIANT_STEPS,
     )
 
 
@@ -151,15 +138,16 @@ def kernel_key(flavour: Flavour, source: str) -> str:
 def ready_kernel(flavour: Flavour, options: KernelOptions) -> Kernel | None:
     """Return the kernel if it is built already."""
     if options.build is not None:
-        return _given_build(flavour, options.build)
+        return _given_build(flavour, options.build, options.variant)
     source = source_key(options.source)
-    key = recipe_key(_recipe(flavour, options.builtin), source)
+    key = recipe_key(_recipe(flavour, options.variant), source)
     directory, tree = lookup(_entry(flavour, options), key), lookup("source", source)
     return Kernel(flavour, directory, tree, key) if directory and tree else None
 
 
 def _entry(flavour: Flavour, options: KernelOptions) -> str:
-    return f"kernel-{flavour}{'-builtin' if options.builtin else ''}"
+    # Not "kernel-...": removing old variants must not touch the plain kernels.
+    return f"variant-{flavour}" if options.variant else f"kernel-{flavour}"
 
 
 def ensure_kernel(
@@ -178,26 +166,57 @@ def ensure_kernel(
         InfrastructureError: the build failed; the message says where its log is.
     """
     options = options or KernelOptions()
+    variant = options.variant
     if options.build is not None:
-        return _given_build(flavour, options.build)
+        return _given_build(flavour, options.build, variant)
     source = prepare_source(options.source)
-    recipe = _recipe(flavour, options.builtin)
+    recipe = _recipe(flavour, variant)
     key = recipe_key(recipe, source.key)
 
     def build(directory: Path) -> None:
-        if options.builtin is not None:
-            _check_sources(options.builtin, source.directory)
-            # Most objects are those of the plain kernel: make finds out which are not.
-            plain = ensure_kernel(flavour, replace(options, builtin=None), nice=nice, stream=stream)
-            copy_build(plain.directory, directory)
-        build_kernel(recipe, source, directory, nice=nice, stream=stream)
+        if not variant:
+            build_kernel(recipe, source, directory, nice=nice, stream=stream)
+            return
+        _check_sources(variant, source.directory)
+        # Most objects are those of the plain kernel: make finds out which are not.
+        plain = ensure_kernel(flavour, replace(options, variant=PLAIN), nice=nice, stream=stream)
+        copy_build(plain.directory, directory)
+        final = extend_config(source.directory, directory, variant)
+        if lost := lost_options(requests(recipe, source), final):
+            raise BadInputError(
+                f"the {flavour} kernel cannot be configured with {' '.join(variant.config)}: "
+                f"{'; '.join(lost)}. Kconfig wants other options for it as well, or forbids it: "
+                f"look at 'depends on' in {source.directory}"
+            )
+        build_configured(recipe, source, directory, nice=nice, stream=stream)
 
     directory = build_once(_entry(flavour, options), key, build, keep=3)
     return Kernel(flavour, directory, source.directory, key)
 
 
-def _check_sources(builtin: Builtin, tree: Path) -> None:
-    for name in builtin.sources:
+def lost_requests(kernel: Kernel, config: Sequence[str]) -> tuple[str, ...]:
+    """Return what a variant of a built kernel would not honour, in words; empty if it can be had.
+
+    ``config`` are options as ``NAME=y``. The flavour's own requests count as well. It
+    takes seconds: nothing is compiled but Kconfig itself.
+
+    Raises:
+        BadInputError: an option is asked for twice.
+        InfrastructureError: Kconfig failed.
+    """
+    variant = Variant(tuple(config))
+    before = parse_config((kernel.directory / ".config").read_text())
+    asked = parse_config(_recipe(kernel.flavour).fragment_text())
+    kept = {name: value for name, value in asked.items() if before.get(name, "n") == value}
+    with tempfile.TemporaryDirectory(prefix="pkvfuzz-config-") as name:
+        directory = Path(name)
+        shutil.copyfile(kernel.directory / ".config", directory / ".config")
+        final = extend_config(kernel.source, directory, variant)
+    return tuple(lost_options(kept | variant.options, final))
+
+
+def _check_sources(variant: Variant, tree: Path) -> None:
+    for name in variant.sources:
         if not (tree / name).is_file():
             raise BadInputError(
                 f"builtin: {name} is not in the kernel's source {tree}. "
@@ -205,7 +224,7 @@ def _check_sources(builtin: Builtin, tree: Path) -> None:
             )
 
 
-def _given_build(flavour: Flavour, directory: Path) -> Kernel:
+def _given_build(flavour: Flavour, directory: Path, variant: Variant) -> Kernel:
     directory = directory.resolve()
     config, image = directory / ".config", directory / "arch" / "x86" / "boot" / "bzImage"
     for path in (config, image, directory / "Module.symvers"):
@@ -224,6 +243,12 @@ def _given_build(flavour: Flavour, directory: Path) -> Kernel:
         raise BadInputError(
             f"--kernel-build {directory}: the fuzzer needs these options, and the kernel "
             f"has not got them: {', '.join(missing)}"
+        )
+    lost = lost_options(variant.options, options)
+    if lost:
+        raise BadInputError(
+            f"--kernel-build {directory}: the driver needs {' '.join(variant.config)}, and in this "
+            f"kernel {'; '.join(lost).replace('became', 'is')}. Build it with these options"
         )
     link = directory / "source"
     source = link.resolve() if link.exists() else directory

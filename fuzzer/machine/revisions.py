@@ -18,8 +18,8 @@ import yaml
 
 from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.driver import source_files
-from fuzzer.target.target import Target, load_target
+from fuzzer.machine.driver_tree import read_tree
+from fuzzer.target.target import SymbolSource, Target, load_target
 
 _TIMEOUT = 600.0
 _SHORT = 10
@@ -90,12 +90,16 @@ class Revisions:
 
     ``directory`` is an empty one for our own repository and for the sources of
     one revision at a time, laid out as on the disk so that a description finds them.
+    ``symbols`` knows the names that a revision's headers do not explain.
 
     Raises:
         BadInputError: the driver has no source, or its source is in no git repository.
     """
 
-    def __init__(self, target: Target, directory: Path) -> None:
+    def __init__(
+        self, target: Target, directory: Path, symbols: SymbolSource | None = None
+    ) -> None:
+        self._symbols = symbols
         source = target.module.source
         if source is None:
             raise BadInputError(
@@ -109,8 +113,7 @@ class Revisions:
         self.git = directory / "git"
         self._share_objects()
         wanted = [source, self._description, *include]
-        if target.header is not None and not target.header.is_relative_to(source):
-            wanted.append(target.header.parent)
+        wanted += [header.parent for header in target.headers if not header.is_relative_to(source)]
         inside = [path for path in wanted if path.is_relative_to(self.root)]
         self.paths = tuple(dict.fromkeys(path.relative_to(self.root).as_posix() for path in inside))
         self._source = self.paths[0]
@@ -215,8 +218,8 @@ class Revisions:
         for outside in self._outside:
             copy = self._tree / outside.relative_to("/")
             shutil.copytree(outside, copy, dirs_exist_ok=True)
-        target = load_target(path)
-        for found in (target.module.source, target.header):
+        target = load_target(path, self._symbols)
+        for found in (target.module.source, *target.headers):
             if found is not None and not found.is_relative_to(self._tree.resolve()):
                 raise BadInputError(f"{path}: {found} is outside of the repository {self.root}")
         return target
@@ -251,9 +254,10 @@ def _relative_includes(description: Path) -> tuple[Path, ...]:
         BadInputError: it names a place that is the same for all revisions.
     """
     document: dict[str, Any] = yaml.safe_load(description.read_text())
+    headers = document.get("header", [])
     names = [
         document["module"]["source"],
-        document.get("header", "."),
+        *(headers if isinstance(headers, list) else [headers]),
         *document.get("include", []),
     ]
     for name in names:
@@ -267,9 +271,7 @@ def _relative_includes(description: Path) -> tuple[Path, ...]:
 def _key_of(target: Target) -> str:
     """Return a key of all that decides how a driver behaves."""
     assert target.module.source is not None
-    parts: list[str | bytes] = [target.path.read_bytes()]
-    for path in source_files(target.module.source):
-        parts += [path.relative_to(target.module.source).as_posix(), path.read_bytes()]
-    if target.header is not None:
-        parts.append(target.header.read_bytes())
+    tree = read_tree(target.module.source)
+    parts: list[str | bytes] = [target.path.read_bytes(), *tree.content()]
+    parts += [header.read_bytes() for header in target.headers]
     return content_key(*parts)

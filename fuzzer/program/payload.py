@@ -40,7 +40,7 @@ def pack_struct(
             close = difflib.get_close_matches(name, names, n=1)
             guess = f"did you mean {close[0]}? " if close else ""
             raise ValueError(
-                f"struct {layout.name} has no member {name}; {guess}it has {', '.join(names)}"
+                f"{layout.c_type} has no member {name}; {guess}it has {', '.join(names)}"
             )
     data = bytearray(layout.size)
     fixups: list[Fixup] = []

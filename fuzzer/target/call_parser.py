@@ -136,7 +136,7 @@ class CallParser:
         if most * n_pointers > _MAX_POINTERS:
             raise document.error(
                 node,
-                f"{most} of struct {layout.name} have {most * n_pointers} pointers; "
+                f"{most} of {layout.c_type} have {most * n_pointers} pointers; "
                 f"{_MAX_POINTERS} are allowed in a call",
             )
         return RecordSpec(layout, fields, least, most)
@@ -169,11 +169,11 @@ class CallParser:
         """Refuse what is longer than a payload may be."""
         total = most * (layout.size + sum(f.size for f in fields if isinstance(f, PointerField)))
         if total > MAX_PAYLOAD:
-            several = f"{most} of struct" if most > 1 else "struct"
+            several = f"{most} of " if most > 1 else ""
             owner = "their" if most > 1 else "its"
             raise self._document.error(
                 node,
-                f"{several} {layout.name} and {owner} buffers are {total} bytes; "
+                f"{several}{layout.c_type} and {owner} buffers are {total} bytes; "
                 f"{MAX_PAYLOAD} is allowed",
             )
 
@@ -251,7 +251,7 @@ class CallParser:
         if member is None:
             names = [m.name for m in layout.members]
             raise self._document.error(
-                node, f"struct {layout.name} has no member {name!r}; {one_of(name, names)}"
+                node, f"{layout.c_type} has no member {name!r}; {one_of(name, names)}"
             )
         return member
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
+from elftools.common.exceptions import DWARFError
 from elftools.dwarf.die import DIE
+from elftools.elf.elffile import ELFFile
 
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
@@ -18,11 +20,74 @@ _DW_ATE_SIGNED = frozenset((0x05, 0x06))
 _DW_ATE_CHARS = frozenset((0x06, 0x08))
 
 
-def variable_types(top: DIE) -> Iterator[tuple[str, DIE]]:
-    """Yield the name of each file-scope variable with the DIE of its type."""
-    for die in top.iter_children():
-        if die.tag == "DW_TAG_variable" and "DW_AT_type" in die.attributes:
-            yield _name(die), _type(die)
+_COMPOSITES = {"DW_TAG_structure_type": "struct", "DW_TAG_union_type": "union"}
+_ENUM = "DW_TAG_enumeration_type"
+
+# A file that no compiler made may go round in circles.
+_MOST_QUALIFIERS = 64
+_MOST_MEMBERS = 4096
+_DEEPEST = 32
+
+
+def variables(elf: ELFFile, names: Container[str]) -> Iterator[tuple[str, DIE]]:
+    """Yield the file-scope variables of these names with their DIEs."""
+    for die in _top_level(elf):
+        if die.tag == "DW_TAG_variable" and (name := _name(die)) in names:
+            yield name, die
+
+
+def pointed_type(variable: DIE) -> DIE | None:
+    """Return what a pointer variable points to, as it was declared; None for ``void``."""
+    pointer = _target(variable)
+    return None if pointer is None else _target(pointer)
+
+
+def whole_layout(die: DIE | None, *, through_pointer: bool = False) -> StructLayout | None:
+    """Return the layout of a type if it is a struct or a union that is defined, else None.
+
+    Its name is its tag or, if it has none, that of a typedef. ``through_pointer``: of a pointer
+    to one as well.
+    """
+    die, alias = _plain(die)
+    if through_pointer and die is not None and die.tag == "DW_TAG_pointer_type":
+        die, alias = _plain(_target(die))
+    if die is None or die.tag not in _COMPOSITES or "DW_AT_declaration" in die.attributes:
+        return None
+    tag = _name(die)
+    return struct_layout(tag or alias, die).named(tag or alias, _COMPOSITES[die.tag] if tag else "")
+
+
+def named_layouts(elf: ELFFile, names: Container[str]) -> dict[str, StructLayout]:
+    """Return the layouts of structs, unions and typedefs by name; a tag goes before a typedef."""
+    found: dict[str, StructLayout] = {}
+    for die in _top_level(elf):
+        if die.tag not in _COMPOSITES and die.tag != "DW_TAG_typedef":
+            continue
+        name = _name(die)
+        if name not in names or (name in found and found[name].keyword):
+            continue
+        keyword = _COMPOSITES.get(die.tag, "")
+        if (keyword or name not in found) and (layout := whole_layout(die)) is not None:
+            found[name] = layout.named(name, keyword)
+    return found
+
+
+def enumerators(elf: ELFFile) -> dict[str, int]:
+    """Return the values of all enumerators by name."""
+    return {
+        _name(child): _integer(child, "DW_AT_const_value")
+        for die in _top_level(elf)
+        if die.tag == _ENUM
+        for child in die.iter_children()
+        if child.tag == "DW_TAG_enumerator"
+    }
+
+
+def type_names(elf: ELFFile) -> set[str]:
+    """Return the names of all structs, unions, typedefs and enumerators."""
+    tags = {*_COMPOSITES, "DW_TAG_typedef"}
+    names = {_name(die) for die in _top_level(elf) if die.tag in tags}
+    return {*names, *enumerators(elf)} - {""}
 
 
 def struct_layout(name: str, die: DIE) -> StructLayout:
@@ -35,6 +100,29 @@ def struct_layout(name: str, die: DIE) -> StructLayout:
     return StructLayout(name, _size(die), tuple(members))
 
 
+def _top_level(elf: ELFFile) -> Iterator[DIE]:
+    if not elf.has_dwarf_info():
+        return
+    for unit in elf.get_dwarf_info().iter_CUs():
+        yield from unit.get_top_DIE().iter_children()
+
+
+def _target(die: DIE) -> DIE | None:
+    return die.get_DIE_from_attribute("DW_AT_type") if "DW_AT_type" in die.attributes else None
+
+
+def _plain(die: DIE | None) -> tuple[DIE | None, str]:
+    """Return a type with typedefs and qualifiers taken off, and the innermost typedef's name."""
+    alias = ""
+    for _ in range(_MOST_QUALIFIERS):
+        if die is None or die.tag not in _QUALIFIERS:
+            return die, alias
+        if die.tag == "DW_TAG_typedef":
+            alias = _name(die)
+        die = _target(die)
+    raise DWARFError("a typedef of itself")
+
+
 def _name(die: DIE) -> str:
     attribute = die.attributes.get("DW_AT_name")
     return attribute.value.decode() if attribute is not None else ""
@@ -42,9 +130,9 @@ def _name(die: DIE) -> str:
 
 def _type(die: DIE) -> DIE:
     """Return the type of ``die`` with typedefs and qualifiers taken off."""
-    found = die.get_DIE_from_attribute("DW_AT_type")
-    while found.tag in _QUALIFIERS:
-        found = found.get_DIE_from_attribute("DW_AT_type")
+    found, _ = _plain(_target(die))
+    if found is None:
+        raise DWARFError("a member without a type")
     return found
 
 
@@ -77,7 +165,9 @@ def _is_text(array: DIE) -> bool:
     return len(ranges) == 1 and _integer(_type(array), "DW_AT_encoding") in _DW_ATE_CHARS
 
 
-def _collect(struct: DIE, base: int, prefix: str, members: list[Member]) -> None:
+def _collect(struct: DIE, base: int, prefix: str, members: list[Member], depth: int = 0) -> None:
+    if depth > _DEEPEST or len(members) > _MOST_MEMBERS:
+        raise DWARFError(f"struct {_name(struct)} has too many members")
     for die in struct.iter_children():
         if die.tag != "DW_TAG_member":
             continue
@@ -88,7 +178,8 @@ def _collect(struct: DIE, base: int, prefix: str, members: list[Member]) -> None
         kind_die = _type(die)
         name = _name(die)
         if kind_die.tag == "DW_TAG_structure_type":
-            _collect(kind_die, offset, f"{prefix}{name}." if name else prefix, members)
+            inner = f"{prefix}{name}." if name else prefix
+            _collect(kind_die, offset, inner, members, depth + 1)
         else:
             members.append(_member(f"{prefix}{name or f'union_{offset}'}", offset, kind_die))
 

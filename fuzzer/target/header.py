@@ -1,154 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants and struct layouts of a C header, found by compiling it.
+"""Constants and struct layouts of C headers, found by compiling them for user space.
 
-A generated C file uses every wanted name on a line of its own, so that a
-compiler error says which name is unknown. The object file is only read:
-constants from a section of their own, layouts from its DWARF.
+A header is tried as it is; if it lacks what its users include before it, with that.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import struct
-import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.target.dwarf import struct_layout, variable_types
+from fuzzer.errors import BadInputError
+from fuzzer.target.dwarf import type_names
 from fuzzer.target.layout import StructLayout
+from fuzzer.target.probe import Answers, Compiler, NotCompiledError, UnknownSymbolError, ask
 
-_COMPILE_SECONDS = 60
-_SECTION = ".pkvfuzz"
-_STRUCT = "pkvfuzz_struct_"
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
-
-
-class UnknownSymbolError(BadInputError):
-    """A name the header does not define as a constant or a struct."""
-
-    def __init__(self, symbol: str, problem: str) -> None:
-        super().__init__(problem)
-        self.symbol = symbol
+_COMMAND = ("gcc", "-x", "c", "-std=gnu11", "-O0")
+_INCLUDES = (
+    *("stddef.h", "stdint.h", "stdbool.h", "sys/types.h", "sys/ioctl.h"),
+    *("linux/types.h", "linux/ioctl.h"),
+)
+_KERNEL_TYPES = tuple(f"{sign}{bits}" for sign in "us" for bits in (8, 16, 32, 64))
+_ANNOTATIONS = ("__user", "__iomem", "__kernel", "__force")
+_AS_INCLUDED = tuple(f"#include <{name}>" for name in _INCLUDES)
+# What a header is compiled behind, the first that will do.
+_PRELUDES = (
+    (),
+    _AS_INCLUDED,
+    (
+        *_AS_INCLUDED,
+        *(f"#define {name}" for name in _ANNOTATIONS),
+        *(f"#define {name} __{name}" for name in _KERNEL_TYPES),
+        "#define __packed __attribute__((packed))",
+    ),
+)
+_DEFINE = re.compile(r"^#define (\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What was asked of a header: values by macro or enumerator name, layouts by tag."""
+    """What was asked of headers: values by macro or enumerator, layouts by tag or typedef.
+
+    ``prelude`` are the lines of C that a program in user space needs before it includes the
+    headers; None: it cannot have these names by including anything.
+    """
 
     constants: Mapping[str, int]
     structs: Mapping[str, StructLayout]
+    prelude: tuple[str, ...] | None = ()
 
 
-def read_header(
-    header: Path,
+def read_headers(
+    headers: Sequence[Path],
     *,
     include: Sequence[Path] = (),
     constants: Sequence[str] = (),
     structs: Sequence[str] = (),
 ) -> Header:
-    """Compile ``header`` for user space with gcc and return the values asked for.
+    """Compile headers for user space with gcc, in this order, and return the values asked for.
 
     ``include`` are extra ``-I`` directories; ``constants`` are macros or
-    enumerators with an integer value; ``structs`` are tags without ``struct``.
+    enumerators with an integer value; ``structs`` are tags without ``struct``
+    or ``union``, or typedefs.
 
     Raises UnknownSymbolError for a name that is not what it is used as,
-    BadInputError with gcc's text when the header does not compile, and
+    BadInputError with gcc's first error when a header does not compile, and
     InfrastructureError when gcc is missing or does not work.
     """
-    attribute = f'__attribute__((section("{_SECTION}")))'
-    lines = [f"const unsigned long long pkvfuzz_constants[][2] {attribute} = {{"]
-    symbols: dict[int, str] = {}
-    for name in constants:
-        # "&" refuses what is not an integer: an address would need a relocation.
-        lines.append(f"{{({name}) & ~0ull, ({name}) < 0}},")
-        symbols[len(lines)] = name
-    lines.append("};")
-    if not constants:
-        lines.clear()
-    for number, name in enumerate(structs):
-        lines.append(f"struct {name} {_STRUCT}{number};")
-        symbols[len(lines)] = name
-
-    with tempfile.TemporaryDirectory(prefix="pkvfuzz-header-") as directory:
-        source = Path(directory, "probe.c")
-        source.write_text("\n".join(lines) + "\n")
-        _compile(header.absolute(), include, source, symbols)
-        with source.with_suffix(".o").open("rb") as file:
-            elf = ELFFile(file)
-            return Header(_read_constants(elf, constants), _read_structs(elf, structs))
-
-
-def _compile(
-    header: Path, include: Sequence[Path], source: Path, symbols: Mapping[int, str]
-) -> None:
-    command = ["gcc", "-x", "c", "-std=gnu11", "-w", "-O0", "-gdwarf-5", "-c"]
-    # Errors inside a macro are reported where it is used: on the line of its name.
-    command += ["-ftrack-macro-expansion=0", "-fdiagnostics-color=never"]
-    command += [f"-I{path.absolute()}" for path in (header.parent, *include)]
-    command += ["-include", str(header), source.name, "-o", source.with_suffix(".o").name]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=source.parent,
-            env={**os.environ, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=_COMPILE_SECONDS,
-            check=False,
+    names = ", ".join(header.name for header in headers)
+    unknown: UnknownSymbolError | None = None
+    broken: NotCompiledError | None = None
+    for prelude in _PRELUDES:
+        compiler = _compiler(headers, include, prelude)
+        try:
+            answers = ask(compiler, constants=constants, structs=structs)
+        except NotCompiledError as error:
+            broken = broken or error
+            continue
+        if not answers.problems:
+            return Header(answers.constants, answers.structs, prelude)
+        unknown = unknown or unknown_symbol(
+            names, answers, _defined(compiler, _compiler((), (), prelude))
         )
-    except FileNotFoundError:
-        raise InfrastructureError(
-            f"cannot read {header}: there is no gcc; install it: apt-get install gcc libc6-dev"
-        ) from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InfrastructureError(f"cannot read {header}: gcc does not work: {error}") from None
-    if done.returncode == 0:
-        return
-    text = done.stderr.decode(errors="replace").strip()
-    first = re.search(r"^([^\s:][^:\n]*):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$", text, re.M)
-    if first is None:
-        raise InfrastructureError(f"cannot read {header}: gcc failed:\n{text}")
-    symbol = symbols.get(int(first[2])) if first[1] == source.name else None
-    if symbol is None:
-        raise BadInputError(f"{header} does not compile in user space:\n{text}")
-    raise UnknownSymbolError(symbol, _describe(header, symbol, first[3]))
+    if unknown is not None:
+        raise unknown
+    raise BadInputError(f"{names} does not compile in user space: {broken}")
 
 
-def _describe(header: Path, symbol: str, compiler_text: str) -> str:
-    known = set(_IDENTIFIER.findall(header.read_text(errors="replace"))) - {symbol}
-    close = difflib.get_close_matches(symbol, sorted(known), n=1, cutoff=0.75)
+def unknown_symbol(where: str, answers: Answers, defined: Iterable[str] = ()) -> UnknownSymbolError:
+    """Return the error for the first name that a compiler did not know.
+
+    ``where`` it should be known; ``defined`` are the names that are.
+    """
+    symbol, reason = next(iter(answers.problems.items()))
+    close = difflib.get_close_matches(symbol, {*defined} - {symbol}, n=1, cutoff=0.75)
     hint = f", did you mean {close[0]}?" if close else ""
-    return f"{header.name} has no usable {symbol}{hint} (gcc: {compiler_text})"
+    return UnknownSymbolError(symbol, f"{where} has no usable {symbol}{hint} ({reason})")
 
 
-def _read_constants(elf: ELFFile, names: Sequence[str]) -> dict[str, int]:
-    if not names:
-        return {}
-    section = elf.get_section_by_name(_SECTION)
-    if section is None:
-        raise InfrastructureError("gcc left out the constants' section; is it really gcc?")
-    pairs = struct.iter_unpack("<QQ", section.data())
-    return {
-        name: value - (1 << 64) if negative else value
-        for name, (value, negative) in zip(names, pairs, strict=True)
-    }
+def _compiler(headers: Sequence[Path], include: Sequence[Path], prelude: Sequence[str]) -> Compiler:
+    for path in headers:
+        if '"' in str(path) or "\n" in str(path):
+            raise BadInputError(f"{path}: C cannot include a file of that name; rename it")
+    directories = dict.fromkeys((*(path.absolute().parent for path in headers), *include))
+    start = [*prelude, *(f'#include "{path.absolute()}"' for path in headers)]
+    return Compiler(
+        (*_COMMAND, *(f"-I{path.absolute()}" for path in directories)),
+        Path("/"),
+        ", ".join(map(str, headers)),
+        "".join(f"{line}\n" for line in start),
+    )
 
 
-def _read_structs(elf: ELFFile, names: Sequence[str]) -> dict[str, StructLayout]:
-    if not names:
-        return {}
-    layouts: dict[str, StructLayout] = {}
-    for unit in elf.get_dwarf_info().iter_CUs():
-        for variable, die in variable_types(unit.get_top_DIE()):
-            if variable.startswith(_STRUCT):
-                name = names[int(variable.removeprefix(_STRUCT))]
-                layouts[name] = struct_layout(name, die)
-    return layouts
+def _defined(compiler: Compiler, bare: Compiler) -> set[str]:
+    """Return the names that headers define beyond what a compiler knows without them."""
+    with suppress(NotCompiledError):
+        return _names(compiler) - _names(bare)
+    return set()
+
+
+def _names(compiler: Compiler) -> set[str]:
+    macros = set(_DEFINE.findall(compiler.output(["-E", "-dM"], "")))
+    with tempfile.NamedTemporaryFile(prefix="pkvfuzz-probe-", suffix=".o") as file:
+        compiler.output(["-c", "-fno-eliminate-unused-debug-types", "-o", file.name], "")
+        return macros | type_names(ELFFile(file))

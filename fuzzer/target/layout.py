@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 class MemberKind(enum.Enum):
@@ -51,11 +51,25 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class StructLayout:
-    """A struct: its name without ``struct``, its size in bytes, its members by offset."""
+    """A struct: its name without ``struct``, its size in bytes, its members by offset.
+
+    ``keyword`` is what C writes in front of the name: ``struct``, ``union`` or, of a typedef,
+    nothing. A union has one member, ``union_0``.
+    """
 
     name: str
     size: int
     members: tuple[Member, ...]
+    keyword: str = field(default="struct", compare=False)
+
+    @property
+    def c_type(self) -> str:
+        """The type as C writes it."""
+        return f"{self.keyword} {self.name}".lstrip()
+
+    def named(self, name: str, keyword: str) -> StructLayout:
+        """Return the same layout under another name."""
+        return replace(self, name=name, keyword=keyword)
 
     def member(self, name: str) -> Member | None:
         """Return the member called ``name``, or None."""

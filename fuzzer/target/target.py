@@ -6,9 +6,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
@@ -16,8 +17,9 @@ from fuzzer.errors import BadInputError
 from fuzzer.target.call_parser import CallParser
 from fuzzer.target.calls import CallSpec
 from fuzzer.target.document import Document
-from fuzzer.target.header import Header, UnknownSymbolError, read_header
+from fuzzer.target.header import Header, read_headers
 from fuzzer.target.layout import StructLayout
+from fuzzer.target.probe import UnknownSymbolError
 from fuzzer.target.symbols import Symbols
 
 _KEYS = (
@@ -43,23 +45,34 @@ _KERNEL_SOURCE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-]+\.
 _OPTION = re.compile(r'[A-Z0-9][A-Z0-9_]*=(?:y|n|-?\d+|0x[0-9a-fA-F]+|"[\x20-\x21\x23-\x7e]*")\Z')
 _RESET_IOCTL = re.compile(r"\s*ioctl\s*\(\s*f\d\s*,\s*([A-Za-z_]\w*)")
 _MAX_POOL_STRING = 4096
+# Those of fuzzer.machine.kernel, which is above this.
+_FLAVOURS = ("fast", "full", "kcsan")
+_NOT_FOR_USER = (
+    "name with 'header: [a.h, b.h]' and 'include: [directory]' what it needs before it, or leave "
+    "'header' out: names are then taken from the driver as it is built"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpec:
     """The driver: exactly one of ``source``, ``object`` and ``builtin``.
 
-    ``source`` is a Kbuild directory, ``object`` a .ko. ``builtin`` are C files of
-    the kernel's own tree, relative to it, which the options ``config`` (``NAME=y``)
-    build into the kernel.
+    ``source`` is a driver's directory, ``object`` a .ko, or one for each flavour of
+    kernel. ``builtin`` are C files of the kernel's own tree, relative to it.
+    ``config`` are options (``NAME=y``) that the kernels must have for it, those
+    that build it in included.
     """
 
     source: Path | None
-    object: Path | None
+    object: Path | Mapping[str, Path] | None
     name: str
     params: str = ""
     builtin: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
+
+    def object_for(self, flavour: str) -> Path | None:
+        """Return the .ko for a flavour of kernel; None if there is none."""
+        return self.object.get(flavour) if isinstance(self.object, Mapping) else self.object
 
 
 class ResetKind(enum.Enum):
@@ -85,29 +98,56 @@ class Target:
     """One device interface. ``path`` is the description's own; all paths are absolute.
 
     ``constants`` are the ioctl numbers and other macros that the description
-    uses, by name; ``structs`` its structs' layouts, by tag.
+    uses, by name; ``structs`` its structs' layouts, by tag or typedef. ``prelude`` are
+    the lines of C that the headers need before them in user space; None if they are not
+    for user space, or have not all the names: these are then known from the built driver.
     """
 
     name: str
     device: str
     path: Path
     module: ModuleSpec
-    header: Path | None
+    headers: tuple[Path, ...]
     pools: Mapping[str, tuple[bytes, ...]]
     calls: tuple[CallSpec, ...]
     reset: ResetSpec
     call_timeout_ms: int
     constants: Mapping[str, int]
     structs: Mapping[str, StructLayout]
+    prelude: tuple[str, ...] | None = ()
 
 
-def load_target(path: Path) -> Target:
-    """Read a target description and the C header it names.
+class SymbolSource(Protocol):
+    """Knows the names of a driver's source, by building it if need be.
+
+    The target it is called with has its module, but nothing of what names stand for.
+
+    Raises UnknownSymbolError for a name that the driver does not have, BadInputError when
+    it does not build and InfrastructureError when building is not possible.
+    """
+
+    def __call__(
+        self, target: Target, *, constants: Sequence[str], structs: Sequence[str]
+    ) -> Header: ...
+
+
+def load_target(path: Path, symbols: SymbolSource | None = None) -> Target:
+    """Read a target description and the C headers it names.
+
+    Names that the headers do not explain are looked up in ``symbols``, if there is one.
 
     Raises BadInputError with file, line and what is allowed, and
-    InfrastructureError when the header cannot be compiled for lack of gcc.
+    InfrastructureError when the headers cannot be compiled for lack of gcc.
     """
-    return _Loader(path).target()
+    return _Loader(path, symbols).target()
+
+
+def load_shape(path: Path) -> Target:
+    """Read a target description without its headers: names stand for nothing in it.
+
+    Raises BadInputError with file, line and what is allowed.
+    """
+    return _Loader(path).shape()
 
 
 def with_params(target: Target, params: str) -> Target:
@@ -123,8 +163,9 @@ def with_params(target: Target, params: str) -> Target:
 
 
 class _Loader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, symbols: SymbolSource | None = None) -> None:
         self._document = document = Document(path)
+        self._source = symbols
         self._directory = path.absolute().parent
         self._symbols = Symbols(document)
         self._root = document.mapping(
@@ -132,36 +173,42 @@ class _Loader:
         )
 
     def target(self) -> Target:
+        shape = self.shape()
+        facts = self._facts(shape, self._include())
+        if facts.constants or facts.structs:
+            self._symbols.header = facts
+            parser = CallParser(self._document, self._symbols, shape.pools)
+            shape = dataclasses.replace(shape, calls=parser.calls(self._root["calls"]))
+        return dataclasses.replace(
+            shape, constants=facts.constants, structs=facts.structs, prelude=facts.prelude
+        )
+
+    def shape(self) -> Target:
+        """Return the target with a stand-in for all that names stand for."""
         document, root = self._document, self._root
         document.integer(root["version"], "version", 1, 1)
         name = self._matching(root["name"], "name", _NAME, "letters, digits, _ and -")
         device = self._matching(root["device"], "device", _DEVICE, "/dev/... below 128 characters")
         module = self._module(root["module"])
-        header = self._path(root["header"], "header", Path.is_file) if "header" in root else None
-        include = self._include()
+        headers = self._headers()
+        self._include()
         pools = self._pools()
         reset = self._reset()
         timeout = 1000
         if "call_timeout_ms" in root:
             timeout = document.integer(root["call_timeout_ms"], "call_timeout_ms", 1, 600_000)
-        parser = CallParser(document, self._symbols, pools)
-        calls = parser.calls(root["calls"])
-        facts = self._read_header(header, include)
-        if facts.constants or facts.structs:
-            self._symbols.header = facts
-            calls = parser.calls(root["calls"])
         return Target(
             name=name,
             device=device,
             path=document.path.absolute(),
             module=module,
-            header=header,
+            headers=headers,
             pools=pools,
-            calls=calls,
+            calls=CallParser(document, self._symbols, pools).calls(root["calls"]),
             reset=reset,
             call_timeout_ms=timeout,
-            constants=facts.constants,
-            structs=facts.structs,
+            constants={},
+            structs={},
         )
 
     def _matching(self, node: yaml.Node, what: str, pattern: re.Pattern[str], allowed: str) -> str:
@@ -189,17 +236,16 @@ class _Loader:
             raise document.error(
                 node, "module needs exactly one of 'source', 'object' and 'builtin'"
             )
-        for key in ("config", "params"):
-            if key in entries and ("builtin" in entries) != (key == "config"):
-                owner = "" if key == "config" else "out"
-                raise document.error(entries[key], f"'{key}' goes with{owner} 'builtin'")
-        source = built = None
+        if "params" in entries and "builtin" in entries:
+            raise document.error(entries["params"], "'params' goes without 'builtin'")
+        source: Path | None = None
+        built: Path | Mapping[str, Path] | None = None
         if "source" in entries:
             source = self._path(entries["source"], "source", Path.is_dir)
             if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
                 raise document.error(entries["source"], f"source: {source} has no Kbuild file")
         elif "object" in entries:
-            built = self._path(entries["object"], "object", Path.is_file)
+            built = self._object(entries["object"])
         builtin = self._texts(entries, "builtin", _KERNEL_SOURCE, "a .c file of the kernel's tree")
         config = self._texts(entries, "config", _OPTION, "NAME=y, without CONFIG_,")
         params = ""
@@ -208,6 +254,17 @@ class _Loader:
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
         return ModuleSpec(source, built, name, params, builtin, config)
 
+    def _object(self, node: yaml.Node) -> Path | Mapping[str, Path]:
+        if not isinstance(node, yaml.MappingNode):
+            return self._path(node, "object", Path.is_file)
+        entries = self._document.mapping(node, "object", allowed=_FLAVOURS)
+        if not entries:
+            raise self._document.error(node, "object: it needs a .ko, or one for fast and full")
+        return {
+            name: self._path(entry, f"object: {name}", Path.is_file)
+            for name, entry in entries.items()
+        }
+
     def _texts(
         self, entries: Mapping[str, yaml.Node], key: str, pattern: re.Pattern[str], allowed: str
     ) -> tuple[str, ...]:
@@ -215,6 +272,15 @@ class _Loader:
             return ()
         items = self._document.sequence(entries[key], key)
         return tuple(self._matching(item, f"an entry of {key}", pattern, allowed) for item in items)
+
+    def _headers(self) -> tuple[Path, ...]:
+        if "header" not in self._root:
+            return ()
+        node = self._root["header"]
+        items = [node]
+        if isinstance(node, yaml.SequenceNode):
+            items = self._document.sequence(node, "header")
+        return tuple(self._path(item, "header", Path.is_file) for item in items)
 
     def _include(self) -> tuple[Path, ...]:
         if "include" not in self._root:
@@ -257,19 +323,44 @@ class _Loader:
                 self._symbols.constant(found[1], number)
         return ResetSpec(ResetKind.CALLS, lines, numbers)
 
-    def _read_header(self, header: Path | None, include: tuple[Path, ...]) -> Header:
+    def _facts(self, shape: Target, include: tuple[Path, ...]) -> Header:
+        """Return what names stand for: from the headers, else from the driver as it is built."""
         constants, structs = self._symbols.constants, self._symbols.structs
-        if header is None:
-            needed = constants | structs
-            for name, where in sorted(needed.items(), key=lambda i: self._document.line(i[1])):
-                raise self._document.error(
-                    where, f"{name} needs a header; name it with 'header', or give a number"
+        problem: BadInputError | None = None
+        if shape.headers:
+            try:
+                return read_headers(
+                    shape.headers, include=include, constants=[*constants], structs=[*structs]
                 )
-            return Header({}, {})
+            except UnknownSymbolError as error:
+                problem = self._unknown(error)
+                if not _mentions(shape.module.source, error.symbol):
+                    raise problem from None
+            except BadInputError as error:
+                problem = self._document.error(self._root["header"], f"{error}; {_NOT_FOR_USER}")
+        if not constants and not structs and (problem is None or self._source is not None):
+            return Header({}, {}, () if problem is None else None)
+        if self._source is None:
+            raise problem or self._no_header()
         try:
-            return read_header(header, include=include, constants=[*constants], structs=[*structs])
+            return self._source(shape, constants=[*constants], structs=[*structs])
         except UnknownSymbolError as error:
-            where = constants.get(error.symbol) or structs[error.symbol]
-            raise self._document.error(where, str(error)) from None
-        except BadInputError as error:
-            raise self._document.error(self._root["header"], str(error)) from None
+            raise self._unknown(error) from None
+
+    def _unknown(self, error: UnknownSymbolError) -> BadInputError:
+        where = self._symbols.constants.get(error.symbol) or self._symbols.structs[error.symbol]
+        return self._document.error(where, str(error))
+
+    def _no_header(self) -> BadInputError:
+        needed = self._symbols.constants | self._symbols.structs
+        name, where = min(needed.items(), key=lambda item: self._document.line(item[1]))
+        return self._document.error(
+            where, f"{name} needs a header; name it with 'header', or give a number"
+        )
+
+
+def _mentions(source: Path | None, name: str) -> bool:
+    """Whether a driver's source has a name anywhere: it costs nothing to look, a build does."""
+    word = re.compile(rb"\b%s\b" % name.encode())
+    files = source.rglob("*.[ch]") if source is not None else ()
+    return any(path.is_file() and word.search(path.read_bytes()) for path in files)

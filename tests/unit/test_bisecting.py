@@ -123,8 +123,7 @@ def test_a_revision_has_its_own_sources_and_description(
     assert target.device == "/dev/cmdp"
     assert target.module.source
     assert (target.module.source / "cmdp.c").is_file()
-    assert target.header
-    assert target.header.read_bytes() == old
+    assert target.headers[0].read_bytes() == old
     other, other_key = revisions.target_at(revisions.commit(later))
     assert other.device == "/dev/other"
     assert key != other_key
@@ -177,9 +176,8 @@ def test_headers_outside_of_the_repository_are_taken_for_all(
     bad = repository.commit("cmdp: its header elsewhere")
     revisions = revisions_of(repository, tmp_path)
     target, _ = revisions.target_at(revisions.commit(bad))
-    assert target.header
-    assert target.header.read_bytes() == (outside / "cmdp.h").read_bytes()
-    assert target.header != outside / "cmdp.h"
+    assert target.headers[0].read_bytes() == (outside / "cmdp.h").read_bytes()
+    assert target.headers[0] != outside / "cmdp.h"
 
 
 def test_a_description_that_names_a_fixed_place_is_refused(

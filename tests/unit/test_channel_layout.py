@@ -14,7 +14,7 @@ from fuzzer.machine import channel
 from fuzzer.paths import project_root
 from fuzzer.program import program, wire
 from fuzzer.program.comparison import Comparison
-from fuzzer.target.header import read_header
+from fuzzer.target.header import read_headers
 
 HEADER = project_root() / "vm" / "channel.h"
 
@@ -41,7 +41,7 @@ _PROGRAM = {
 
 
 def _values(*names: str) -> dict[str, int]:
-    return dict(read_header(HEADER, constants=names).constants)
+    return dict(read_headers([HEADER], constants=names).constants)
 
 
 def test_each_constant_of_the_channel_is_the_headers() -> None:
@@ -91,7 +91,7 @@ def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enu
     ],
 )
 def test_each_member_is_where_the_compiler_puts_it(name: str, here: type[ctypes.Structure]) -> None:
-    layout = read_header(HEADER, structs=[name]).structs[name]
+    layout = read_headers([HEADER], structs=[name]).structs[name]
     ours = []
     for field in here._fields_:
         descriptor = getattr(here, field[0])
@@ -101,7 +101,7 @@ def test_each_member_is_where_the_compiler_puts_it(name: str, here: type[ctypes.
 
 
 def test_the_wire_form_is_packed_as_the_compiler_packs_it() -> None:
-    structs = read_header(HEADER, structs=["w_call", "w_fixup"]).structs
+    structs = read_headers([HEADER], structs=["w_call", "w_fixup"]).structs
     assert structs["w_call"].size == wire.HEADER_SIZE
     assert structs["w_fixup"].size == wire.FIXUP_SIZE
     values = tuple(range(1, 12))

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver builds with a make that is a shell script, and planted bugs."""
+"""Driver builds for a toy of a kernel, and planted bugs."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import pytest
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.driver import Bug, Level, build_driver, find_bug, list_bugs
+from fuzzer.machine import modinfo
+from fuzzer.machine.driver import Bug, Driver, Level, build_driver, find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.target.target import Target, load_target
+from tests.unit.made_module import make_module
 
 _YAML = """\
 version: 1
@@ -33,9 +35,10 @@ Description: reads: too late.
 
 --- a/toy.c
 +++ b/toy.c
-@@ -1 +1 @@
+@@ -1,2 +1,2 @@
 -{old};
-+int bug;
++int x, bug;
+ int toy(void) {{ return x; }}
 """
 
 _RICH_PATCH = """\
@@ -60,15 +63,20 @@ Description:
 +int bug;
 """
 
-# Says what it was asked for; "builds" the module by copying its source.
-_MAKE = """\
-#!/bin/sh
-echo "$@" > {calls}
-for argument; do case $argument in M=*) directory=${{argument#M=}};; esac; done
-if grep -q broken $directory/toy.c; then
-	echo "$directory/toy.c:1:1: error: broken is unknown"; exit 2
-fi
-cp $directory/toy.c $directory/{name}.ko
+# Of a kernel's build system what matters here: it compiles what obj-m says, with
+# coverage points, and leaves a note of each call.
+_KBUILD = """\
+include $(if $(wildcard $(M)/Kbuild),$(M)/Kbuild,$(M)/Makefile)
+flags := -c -O1 -fsanitize-coverage=trace-pc -fno-pic $(KCFLAGS)
+modules: $(addprefix $(M)/,$(obj-m:.o=.ko))
+	echo '$(MAKEFLAGS)' > $(M)/flags
+$(M)/%.ko: $(M)/%.c
+	cd $(M) && gcc $(flags) $*.c -o $*.ko
+"""
+_SOURCE = """\
+int x;
+int toy(void) { return x; }
+static const char magic[] __attribute__((used, section(".modinfo"))) = "vermagic=toy";
 """
 
 
@@ -80,7 +88,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
     (source / "bugs").mkdir(parents=True)
     (source / "toy.yaml").write_text(_YAML)
     (source / "Kbuild").write_text("obj-m := toy.o\n")
-    (source / "toy.c").write_text("int x;\n")
+    (source / "toy.c").write_text(_SOURCE)
     (source / "bugs" / "late.patch").write_text(_PATCH.format(name="late", old="int x"))
     (source / "bugs" / "elsewhere.patch").write_text(_PATCH.format(name="elsewhere", old="int y"))
     return load_target(source / "toy.yaml")
@@ -88,22 +96,16 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
-    """Return a kernel with nothing but a configuration."""
+    """Return a kernel with nothing but a configuration and a build system."""
     directory = tmp_path / "kernel"
     directory.mkdir()
+    (directory / "Makefile").write_text(_KBUILD)
     (directory / ".config").write_text("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX=y\n")
     return Kernel(Flavour.FAST, directory, directory, "key")
 
 
-def _fake_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str = "toy") -> Path:
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    calls = tmp_path / "calls"
-    make = directory / "make"
-    make.write_text(_MAKE.format(calls=calls, name=name))
-    make.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
-    return calls
+def _flags(driver: Driver) -> str:
+    return (driver.object.parent / "flags").read_text()
 
 
 def test_bugs_are_listed_with_their_headers(target: Target) -> None:
@@ -169,106 +171,92 @@ def test_a_target_without_bugs_has_none(target: Target, tmp_path: Path) -> None:
         find_bug(elsewhere, "late")
 
 
-def test_a_driver_is_built_once_for_its_content(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = _fake_make(tmp_path, monkeypatch)
+def test_a_driver_is_built_once_for_its_content(target: Target, kernel: Kernel) -> None:
     driver = build_driver(target, kernel)
-    assert driver.image() == b"int x;\n"
-    assert "KCOV_INSTRUMENT=y KASAN_SANITIZE=y modules" in calls.read_text()
-    calls.unlink()
+    assert driver.blocks()
+    assert {"KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"} <= set(_flags(driver).split())
+    built = driver.object.stat().st_mtime_ns
     assert build_driver(target, kernel) == driver
-    assert not calls.exists()
+    assert driver.object.stat().st_mtime_ns == built
     buggy = build_driver(target, kernel, find_bug(target, "late"))
-    assert buggy.image() == b"int bug;\n"
-    assert (target.path.parent / "toy.c").read_text() == "int x;\n"
-    (target.path.parent / "toy.c").write_text("int x; \n")
+    assert buggy.image() != driver.image()
+    assert (target.path.parent / "toy.c").read_text() == _SOURCE
+    (target.path.parent / "toy.c").write_text(_SOURCE + "\n")
     edited = build_driver(target, kernel)
     other = build_driver(target, dataclasses.replace(kernel, key="other"))
     assert len({driver.key, buggy.key, edited.key, other.key}) == 4
 
 
-def test_an_old_compiler_gets_checked_string_functions(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = _fake_make(tmp_path, monkeypatch)
+def test_an_old_compiler_gets_checked_string_functions(target: Target, kernel: Kernel) -> None:
     (kernel.directory / ".config").write_text("")
-    build_driver(target, kernel)
-    assert "-Dmemcpy=__asan_memcpy" in calls.read_text()
+    assert "-Dmemcpy=__asan_memcpy" in _flags(build_driver(target, kernel))
 
 
 def test_make_gets_further_variables_which_make_another_build(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: Target, kernel: Kernel
 ) -> None:
-    calls = _fake_make(tmp_path, monkeypatch)
     plain = build_driver(target, kernel)
     covered = build_driver(target, kernel, variables=("CONFIG_TOY_TEST=y", "GCOV_PROFILE=y"))
-    assert "KASAN_SANITIZE=y CONFIG_TOY_TEST=y GCOV_PROFILE=y modules" in calls.read_text()
+    assert "CONFIG_TOY_TEST=y" in _flags(covered)
     assert covered.key != plain.key
     assert build_driver(target, kernel) == plain
     joined = build_driver(target, kernel, variables=("CONFIG_TOY_TEST=y GCOV_PROFILE=y",))
     assert joined.key != covered.key
 
 
-def test_what_a_build_made_stays_beside_the_module(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _fake_make(tmp_path, monkeypatch)
-    make = tmp_path / "bin" / "make"
-    make.write_text(make.read_text() + "echo notes > $directory/toy.gcno\n")
+def test_what_a_build_made_stays_beside_the_module(target: Target, kernel: Kernel) -> None:
     for _ in range(2):
         driver = build_driver(target, kernel, find_bug(target, "late"))
-        assert (driver.object.parent / "toy.gcno").read_text() == "notes\n"
-        assert (driver.object.parent / "toy.c").read_text() == "int bug;\n"
+        assert (driver.object.parent / "flags").is_file()
+        assert (driver.object.parent / "toy.c").read_text() != _SOURCE
+
+
+def test_nothing_is_written_into_the_drivers_directory(target: Target, kernel: Kernel) -> None:
+    before = sorted(target.path.parent.rglob("*"))
+    build_driver(target, kernel)
+    assert sorted(target.path.parent.rglob("*")) == before
 
 
 def test_a_patch_that_does_not_apply_is_an_error(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: Target, kernel: Kernel, tmp_path: Path
 ) -> None:
-    calls = _fake_make(tmp_path, monkeypatch)
     with pytest.raises(BadInputError, match=r"elsewhere\.patch does not apply to .*source"):
         build_driver(target, kernel, find_bug(target, "elsewhere"))
-    assert not calls.exists()
     assert list((tmp_path / "cache").glob("driver-*")) == []
 
 
 def test_a_driver_that_does_not_compile_is_an_error_with_the_compilers_words(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: Target, kernel: Kernel
 ) -> None:
-    _fake_make(tmp_path, monkeypatch)
     (target.path.parent / "toy.c").write_text("broken\n")
-    with pytest.raises(BadInputError, match=r"does not build:\ntoy\.c:1:1: error: broken"):
+    with pytest.raises(BadInputError, match=r"does not build:\ntoy\.c:1:1: error: "):
         build_driver(target, kernel)
 
 
 def test_a_build_that_makes_no_module_of_the_name_is_an_error(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: Target, kernel: Kernel
 ) -> None:
-    _fake_make(tmp_path, monkeypatch, name="other")
-    with pytest.raises(BadInputError, match=r"made no toy\.ko; module\.name in .*toy\.yaml"):
-        build_driver(target, kernel)
+    module = dataclasses.replace(target.module, name="other")
+    with pytest.raises(BadInputError, match=r"made no other\.ko but toy; module\.name in .*toy"):
+        build_driver(dataclasses.replace(target, module=module), kernel)
 
 
 def test_a_ready_module_is_used_and_takes_no_bug(
-    target: Target, kernel: Kernel, tmp_path: Path
+    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = tmp_path / "ready.ko"
-    built.write_bytes(b"ELF")
+    built = make_module(tmp_path / "ready.ko")
+    monkeypatch.setattr(modinfo, "expected_modinfo", lambda _kernel: read_modinfo(built))
     module = dataclasses.replace(target.module, source=None, object=built)
     ready = dataclasses.replace(target, module=module)
-    assert build_driver(ready, kernel).image() == b"ELF"
+    assert build_driver(ready, kernel).image() == built.read_bytes()
     with pytest.raises(BadInputError, match="source form"):
         build_driver(ready, kernel, find_bug(target, "late"))
-    with pytest.raises(BadInputError, match=r"ready\.ko is built already.*GCOV_PROFILE=y"):
+    with pytest.raises(BadInputError, match=r"toy is built already.*GCOV_PROFILE=y"):
         build_driver(ready, kernel, variables=["GCOV_PROFILE=y"])
 
 
-def test_a_bug_that_is_there_already_is_not_taken_out(
-    target: Target, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = _fake_make(tmp_path, monkeypatch)
+def test_a_bug_that_is_there_already_is_not_taken_out(target: Target, kernel: Kernel) -> None:
     assert target.module.source
-    (target.module.source / "toy.c").write_text("int bug;\n")
+    (target.module.source / "toy.c").write_text(_SOURCE.replace("int x;", "int x, bug;"))
     with pytest.raises(BadInputError, match=r"late\.patch does not apply"):
         build_driver(target, kernel, find_bug(target, "late"))
-    assert not calls.exists()

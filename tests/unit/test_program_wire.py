@@ -11,7 +11,7 @@ from fuzzer.paths import project_root
 from fuzzer.program import program, wire
 from fuzzer.program.program import Call, Fixup, Op, flags_used
 from fuzzer.program.wire import HEADER, HEADER_SIZE, PLAIN_HEADER, decode, encode, split
-from fuzzer.target.header import Header, read_header
+from fuzzer.target.header import Header, read_headers
 
 fixups = st.builds(Fixup, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
 calls = st.builds(
@@ -57,7 +57,7 @@ def channel() -> Header:
     constants += ["W_N_OPS", "W_N_FILES", "W_MAX_FIXUPS", "W_N_THREADS"]
     constants += ["CH_MAX_CALLS", "CH_PROGRAM_SIZE"]
     header = project_root() / "vm" / "channel.h"
-    return read_header(header, constants=constants, structs=["w_call", "w_fixup"])
+    return read_headers([header], constants=constants, structs=["w_call", "w_fixup"])
 
 
 def test_operations_are_numbered_as_in_the_channel_header(channel: Header) -> None:

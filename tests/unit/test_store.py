@@ -298,7 +298,7 @@ def test_a_foreign_description_is_found_where_it_was_and_in_a_copy(
         load_target(copy / "drv.yaml")
     # With the driver beside it, it is complete.
     shutil.copy(drv.parent / "Kbuild", copy)
-    assert load_target(copy / "drv.yaml").header == copy / "include" / "drv.h"
+    assert load_target(copy / "drv.yaml").headers == (copy / "include" / "drv.h",)
     (copy / "drv.yaml").unlink()
     assert description_of(found, copy) is None
 

@@ -14,8 +14,9 @@ import pytest
 from fuzzer.campaign.bugresult import BugResult, Outcome, RunResult
 from fuzzer.campaign.bugrun import RunState
 from fuzzer.campaign.suite import ActiveRun, SuiteState
-from fuzzer.cli.main import build_parser, main
+from fuzzer.cli.main import main
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of
+from fuzzer.cli.parser import build_parser
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.report.suite import engine_label, run_line, summary, table, to_json
 from fuzzer.report.suite_view import SuiteView, suite_line

@@ -40,7 +40,7 @@ def target() -> Target:
 def test_plain_facts_are_read(target: Target) -> None:
     assert (target.name, target.device, target.call_timeout_ms) == ("demo", "/dev/demo", 250)
     assert target.path == DEMO
-    assert target.header == DEMO.parent / "demo.h"
+    assert target.headers == (DEMO.parent / "demo.h",)
     assert target.module == ModuleSpec(DEMO.parent, None, "demo", "slots=4")
     assert target.pools["key"] == (b"a", b"b", b"key0", b"\xff\x00")
     assert target.pools["value"] == (b"", b"1", b"hello")
@@ -167,6 +167,14 @@ def test_a_driver_of_the_kernels_own_tree(tmp_path: Path) -> None:
         with_params(target, "a=1")
 
 
+def test_any_kind_of_module_may_need_options_of_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").touch()
+    (tmp_path / "x.ko").touch()
+    for kind in ("source: .", "object: x.ko", "builtin: [x.c]"):
+        target = load_target(_builtin(tmp_path, f"{{{kind}, config: [X=y, N_X=16], name: x}}"))
+        assert target.module.config == ("X=y", "N_X=16")
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -177,7 +185,6 @@ def test_a_driver_of_the_kernels_own_tree(tmp_path: Path) -> None:
         ('{builtin: [x.c], config: ["X=$(id)"], name: x}', r"NAME=y"),
         ("{builtin: [x.c], params: a=1, name: x}", r"'params' goes without 'builtin'"),
         ("{builtin: [x.c], object: x.ko, name: x}", r"exactly one of"),
-        ("{source: ., config: [X=y], name: x}", r"'config' goes with 'builtin'"),
     ],
 )
 def test_what_a_builtin_driver_cannot_be(tmp_path: Path, module: str, message: str) -> None:

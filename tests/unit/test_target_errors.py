@@ -37,6 +37,9 @@ MISTAKES = [
     ("source: .", "source: nowhere", 0, "source: there is no "),
     ("source: .", "source: demo.h", 0, "demo.h is not a directory"),
     ("source: .", "object: demo.ko", 0, "object: there is no "),
+    ("source: .", "object: {fast: demo.ko}", 0, "object: fast: there is no "),
+    ("source: .", "object: {quick: demo.h}", 0, "object has no 'quick'; allowed: fast, full"),
+    ("source: .", "object: {}", 0, "it needs a .ko, or one for fast and full"),
     (
         "source: .\n",
         "source: .\n  object: demo.h\n",
@@ -102,11 +105,11 @@ def test_a_mistake_is_located_and_explained(
 
 def test_a_header_that_does_not_compile_is_shown_with_gccs_text(demo: Path) -> None:
     header = demo.parent / "demo.h"
-    header.write_text(header.read_text().replace("__u32 key_len;", "u32 key_len;"))
+    header.write_text(header.read_text().replace("__u32 key_len;", "spinlock_t lock;"))
     with pytest.raises(BadInputError, match=re.escape(f"{demo}:9: ")) as caught:
         load_target(demo)
     assert "does not compile" in str(caught.value)
-    assert "unknown type name 'u32'" in str(caught.value)
+    assert "unknown type name 'spinlock_t'" in str(caught.value)
 
 
 def test_a_macro_that_is_wrong_inside_is_named(demo: Path) -> None:

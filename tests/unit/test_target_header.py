@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError
-from fuzzer.target.header import UnknownSymbolError, read_header
+from fuzzer.target.header import read_headers
 from fuzzer.target.layout import Member, MemberKind
+from fuzzer.target.probe import UnknownSymbolError
 
 DEMO = Path(__file__).parent / "data" / "demo" / "demo.h"
 
@@ -17,7 +18,7 @@ INTEGER, BYTES, POINTER = MemberKind.INTEGER, MemberKind.BYTES, MemberKind.POINT
 
 
 def test_nested_anonymous_and_odd_members() -> None:
-    layout = read_header(DEMO, structs=["demo_odd"]).structs["demo_odd"]
+    layout = read_headers([DEMO], structs=["demo_odd"]).structs["demo_odd"]
     assert layout.size == 64
     assert layout.members == (
         Member("tag", 0, 1, INTEGER),
@@ -41,7 +42,7 @@ def test_nested_anonymous_and_odd_members() -> None:
 def test_constants_keep_their_sign_and_width(tmp_path: Path) -> None:
     header = tmp_path / "c.h"
     header.write_text("#define A (-2)\n#define B (~0ull)\n#define C 'x'\nenum { D = 7 };\n")
-    constants = read_header(header, constants=["A", "B", "C", "D"]).constants
+    constants = read_headers([header], constants=["A", "B", "C", "D"]).constants
     assert constants == {"A": -2, "B": (1 << 64) - 1, "C": ord("x"), "D": 7}
 
 
@@ -51,9 +52,9 @@ def test_include_directories_are_searched(tmp_path: Path) -> None:
     (extra / "inner.h").write_text("#define X 3\n")
     header = tmp_path / "outer.h"
     header.write_text("#include <inner.h>\n")
-    assert read_header(header, include=[extra], constants=["X"]).constants == {"X": 3}
+    assert read_headers([header], include=[extra], constants=["X"]).constants == {"X": 3}
     with pytest.raises(BadInputError, match=r"inner\.h: No such file"):
-        read_header(header, constants=["X"])
+        read_headers([header], constants=["X"])
 
 
 @pytest.mark.parametrize("value", ["&object", "1.5", '"text"', "main()", "nothing", ""])
@@ -61,7 +62,7 @@ def test_what_is_not_an_integer_is_refused(tmp_path: Path, value: str) -> None:
     header = tmp_path / "c.h"
     header.write_text(f"static int object;\n#define X {value}\n")
     with pytest.raises(UnknownSymbolError) as caught:
-        read_header(header, constants=["X"])
+        read_headers([header], constants=["X"])
     assert caught.value.symbol == "X"
 
 
@@ -69,4 +70,4 @@ def test_an_incomplete_struct_is_refused(tmp_path: Path) -> None:
     header = tmp_path / "c.h"
     header.write_text("struct s;\n")
     with pytest.raises(UnknownSymbolError, match="no usable s"):
-        read_header(header, structs=["s"])
+        read_headers([header], structs=["s"])

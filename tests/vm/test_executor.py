@@ -15,7 +15,7 @@ from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.splat.kmsg import console_lines
-from fuzzer.target.header import read_header
+from fuzzer.target.header import read_headers
 from tests.vm.guests import returned, run, splat
 
 _COUNTER_MAX = "CH_COUNTER_MAX"
@@ -233,7 +233,7 @@ def test_a_counter_counts_its_block_alone(misbehaving: Guest) -> None:
     reset = _blocks_of(misbehaving, "td_reset")
     assert branch
     assert reset
-    most = read_header(project_root() / "vm" / "channel.h", constants=[_COUNTER_MAX]).constants[
+    most = read_headers([project_root() / "vm" / "channel.h"], constants=[_COUNTER_MAX]).constants[
         _COUNTER_MAX
     ]
     with misbehaving.restore() as machine:

@@ -38,8 +38,8 @@ def in_c(
     program: Program, target: Target, directory: Path, history: Sequence[Program] = ()
 ) -> bytes:
     """Return programs as a static executable."""
-    assert target.header is not None
-    shutil.copy(target.header, directory)
+    for header in target.headers:
+        shutil.copy(header, directory)
     (directory / "repro.c").write_text(c_source(program, target, "", history))
     return compiled(directory)
 

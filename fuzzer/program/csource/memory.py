@@ -87,9 +87,9 @@ def struct_memory(call: Call, layout: StructLayout | None) -> Memory:
     initialiser = _initialiser(first)
     if not later:
         if len(initialiser) == 1:
-            return Memory([f"&(struct {layout.name}){initialiser[0]}"])
-        return Memory([f"&(struct {layout.name}){initialiser[0]}", *initialiser[1:]])
-    setup = [f"struct {layout.name} arg = {initialiser[0]}", *initialiser[1:]]
+            return Memory([f"&({layout.c_type}){initialiser[0]}"])
+        return Memory([f"&({layout.c_type}){initialiser[0]}", *initialiser[1:]])
+    setup = [f"{layout.c_type} arg = {initialiser[0]}", *initialiser[1:]]
     setup[-1] += ";"
     return Memory(["&arg"], [*setup, "", *later], includes=("string.h",))
 
@@ -99,17 +99,15 @@ def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]
     starts = {fixup.at: fixup.to for fixup in call.fixups}
     first, later = _members(layout, values, "arg->", starts)
     initialiser = _initialiser(first)
-    content = [f"*arg = (struct {layout.name}){initialiser[0]}", *initialiser[1:]]
+    content = [f"*arg = ({layout.c_type}){initialiser[0]}", *initialiser[1:]]
     content[-1] += ";"
     rest = call.data[layout.size : size]
     if any(rest):
         later += _copy("arg + 1", rest)
-    memory = placed(call, size, [*content, *later], f"struct {layout.name} *arg")
+    memory = placed(call, size, [*content, *later], f"{layout.c_type} *arg")
     if size == layout.size:
         return memory
-    memory.setup[0] = (
-        f"struct {layout.name} *arg = before_gap(sizeof(*arg) + {size - layout.size});"
-    )
+    memory.setup[0] = f"{layout.c_type} *arg = before_gap(sizeof(*arg) + {size - layout.size});"
     return memory
 
 

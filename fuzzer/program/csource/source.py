@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from fuzzer.program.csource.calls import CallWriter
@@ -30,7 +31,7 @@ def can_precede(history: Sequence[Program]) -> bool:
 def c_source(
     program: Program, target: Target, title: str = "", history: Sequence[Program] = ()
 ) -> str:
-    """Return a program as one C file; the target's header has to lie beside it.
+    """Return a program as one C file; the target's headers have to lie beside it.
 
     The programs of ``history`` run before it, once. A program with threads is
     repeated until the kernel reports something, and one in which loading the module
@@ -42,7 +43,9 @@ def c_source(
     for spec in target.calls:
         if isinstance(spec, IoctlSpec) and spec.name is not None:
             names.setdefault(spec.number, spec.name)
-    writer = CallWriter(names, struct_layouts(target))
+    # Names that are not for user space are written out, and structs as bytes.
+    has_header = target.prelude is not None
+    writer = CallWriter(names, struct_layouts(target) if has_header else {})
     loops = any(call.thread for call in program)
     functions: list[str] = []
     names_of: dict[Program, str] = {}
@@ -68,7 +71,8 @@ def c_source(
     calls = [call for each in (*history, program) for call in each]
     again = loops or any(call.op is Op.LOAD and call.fault for call in calls)
     _add_function("run", program, target, writer, functions, params=params, again=again)
-    return _file(target, title, writer, functions, before, loops=loops)
+    defined = {} if has_header else {name: number for number, name in names.items()}
+    return _file(target, title, writer, functions, before, names=defined, loops=loops)
 
 
 def _settlement(programs: Sequence[Program]) -> Program:
@@ -169,8 +173,10 @@ def _file(
     functions: list[str],
     before: list[str],
     *,
+    names: Mapping[str, int],
     loops: bool,
 ) -> str:
+    """Return the whole text; ``names`` are the macros that no header defines."""
     needs = writer.needs
     if loops:
         needs.helpers.add("taint")
@@ -190,9 +196,14 @@ def _file(
     ]
     text = "\n".join(comment) + "\n#define _GNU_SOURCE\n"
     text += "".join(f"#include <{name}>\n" for name in sorted(includes))
-    if target.header is not None:
-        text += f'\n#include "{target.header.name}"\n'
+    if target.headers and target.prelude is not None:
+        lines = [*target.prelude, *(f'#include "{header.name}"' for header in target.headers)]
+        text += "\n" + "".join(f"{line}\n" for line in lines)
     text += f'\n#define DEVICE\t"{target.device}"\n'
+    body = "\n".join(functions)
+    for name, number in names.items():
+        if re.search(rf"\b{name}\b", body):
+            text += f"#ifndef {name}\n#define {name}\t{number:#x}\n#endif\n"
     if "unload" in helpers:
         text += f'#define MODULE\t"{target.module.name}"\n'
     text += f"\nstatic int {', '.join(f'f{file} = -1' for file in sorted(needs.files))};\n"

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command: what it is for, what it takes, an example, and how it ends.
+
+The parser, each command's ``--help``, the man page, the reference in Markdown and
+shell completion are all made from this table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fuzzer.cli import options
+
+ABOUT = "A coverage-guided fuzzer for Linux character-device drivers."
+
+INTERRUPTED = 130
+_FAILURES = {
+    2: "wrong usage or bad input",
+    3: "the infrastructure failed (a build, QEMU, the disk); the message says what to do",
+    INTERRUPTED: "Ctrl-C",
+}
+_CRASH = "crashes/kasan-slab-use-after-free-read-in-pkv-store-last"
+_WORK = "work/pkv-stale-last"
+
+
+def _ends(done: str, other: str = "", **failures: str) -> Mapping[int, str]:
+    """Return exit codes: 0 for ``done``, 1 for ``other``, and those of failures.
+
+    ``interrupted`` says more of what Ctrl-C does, ``failed`` of 3.
+    """
+    codes = {0: done} | ({1: other} if other else {}) | _FAILURES
+    codes[INTERRUPTED] = failures.get("interrupted", codes[INTERRUPTED])
+    codes[3] = failures.get("failed", codes[3])
+    return codes
+
+
+EXIT_CODES = _ends("done, and nothing found", "a crash, or a failed test, was found")
+"""What the exit codes mean in general."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command; ``name`` is one word or two, ``module`` has its ``command(options)``.
+
+    ``example`` is a line for the shell, in a checkout. ``details`` are for its help.
+    """
+
+    name: str
+    module: str
+    summary: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    example: str
+    exit_codes: Mapping[int, str]
+    details: str = ""
+
+
+COMMANDS = (
+    Command(
+        "run",
+        "fuzzer.cli.run",
+        "fuzz a driver; store every crash with a program that causes it",
+        options.add_run,
+        "./pkvfuzz run --bug stale-last --time 1m",
+        _ends(
+            "no crash is in the working directory that --known has not",
+            "a crash is",
+            interrupted="Ctrl-C before anything was fuzzed; later it ends the run with 0 or 1",
+        ),
+    ),
+    Command(
+        "replay",
+        "fuzzer.cli.replay",
+        "run a stored crash again on fresh machines",
+        options.add_replay,
+        f"./pkvfuzz replay {_CRASH} --times 20",
+        _ends("not reproduced; of --gdb: gdb is done", "reproduced, or another crash seen"),
+    ),
+    Command(
+        "crashes",
+        "fuzzer.cli.crashes",
+        "list stored crashes, the most severe first, or show one",
+        options.add_crashes,
+        "./pkvfuzz crashes crashes",
+        _ends("shown"),
+    ),
+    Command(
+        "triage",
+        "fuzzer.cli.triage",
+        "say which kernel reports are in logs, from anywhere",
+        options.add_triage,
+        f"./pkvfuzz triage {_CRASH}/log.txt",
+        _ends("no report, or notices only", "a report is in a log"),
+    ),
+    Command(
+        "minimize",
+        "fuzzer.cli.minimize",
+        "make a crash's program as small as it can be",
+        options.add_minimize,
+        f"./pkvfuzz minimize {_CRASH}/program.prog --bug stale-last",
+        _ends("not reproduced", "reproduced, and the program is as small as it got"),
+    ),
+    Command(
+        "bisect",
+        "fuzzer.cli.bisect",
+        "find the revision of a driver that brought a crash, with git",
+        options.add_bisect,
+        "./pkvfuzz bisect work/mydrv/crashes/CRASH --good v1.2",
+        _ends("the commit is found", "several are left, as others had to be skipped"),
+    ),
+    Command(
+        "shell",
+        "fuzzer.cli.shell",
+        "open a shell in a guest that has the driver loaded",
+        options.add_shell,
+        "echo 'ls -l /dev/pkv' | ./pkvfuzz shell",
+        _ends("the shell has ended"),
+    ),
+    Command(
+        "convert",
+        "fuzzer.cli.convert",
+        "turn a program's text into wire form, or back",
+        options.add_convert,
+        "./pkvfuzz convert --c seeds/pkv/list.prog",
+        _ends("converted"),
+    ),
+    Command(
+        "corpus",
+        "fuzzer.cli.corpus",
+        "look at a corpus, or take care of it with one of the commands below",
+        options.add_corpus_show,
+        f"./pkvfuzz corpus {_WORK}",
+        _ends("shown"),
+    ),
+    Command(
+        "corpus show",
+        "fuzzer.cli.corpus",
+        "say what is in a corpus, or print one of its programs",
+        options.add_corpus_show,
+        f"./pkvfuzz corpus show {_WORK} --programs",
+        _ends("shown"),
+    ),
+    Command(
+        "corpus export",
+        "fuzzer.cli.corpus",
+        "write a corpus as text, a .prog file for each program",
+        options.add_corpus_export,
+        f"./pkvfuzz corpus export {_WORK} work/exported",
+        _ends("written"),
+    ),
+    Command(
+        "corpus import",
+        "fuzzer.cli.corpus",
+        "put programs into a corpus: .prog files, or files in wire form",
+        options.add_corpus_import,
+        f"./pkvfuzz corpus import {_WORK} seeds/pkv",
+        {**_ends("all added, or there already"), 2: "wrong usage, or a file was left out"},
+    ),
+    Command(
+        "corpus merge",
+        "fuzzer.cli.corpus",
+        "add the programs of other corpora that cover something new",
+        options.add_corpus_merge,
+        f"./pkvfuzz corpus merge {_WORK} seeds/pkv",
+        _ends("merged"),
+    ),
+    Command(
+        "corpus minimize",
+        "fuzzer.cli.corpus",
+        "reduce a corpus to few and short programs that cover the same",
+        options.add_corpus_minimize,
+        f"./pkvfuzz corpus minimize {_WORK}",
+        _ends("reduced"),
+    ),
+    Command(
+        "bugs",
+        "fuzzer.cli.bugs",
+        "list the planted bugs of a driver, for run --bug",
+        options.add_bugs,
+        "./pkvfuzz bugs",
+        _ends("listed"),
+    ),
+    Command(
+        "kernel",
+        "fuzzer.cli.kernel",
+        "list the kernels, or say where to build a module for one",
+        options.add_kernel,
+        "./pkvfuzz kernel --path fast",
+        _ends("listed, or printed"),
+        details=(
+            "A kernel loads only modules that were built against it, and a campaign has two:\n"
+            "fast fuzzes, full judges. In a driver's directory,\n"
+            "  make -C $(pkvfuzz kernel --path fast) M=$PWD modules\n"
+            "makes a .ko for fast, with coverage and sanitizer turned on."
+        ),
+    ),
+    Command(
+        "bench",
+        "fuzzer.cli.bench",
+        "measure speed; prints ratios, and counts that noise cannot change",
+        options.add_bench,
+        "./pkvfuzz bench --time 5s",
+        _ends("measured"),
+    ),
+    Command(
+        "bench bugs",
+        "fuzzer.cli.bench_bugs",
+        "measure how soon the fuzzer finds each planted bug",
+        options.add_bench_bugs,
+        "./pkvfuzz bench bugs --bug stale-last --runs 1 --time 1m",
+        _ends("each run found its bug", "a run did not find its bug"),
+    ),
+    Command(
+        "doctor",
+        "fuzzer.cli.doctor",
+        "say what is missing or slow on this host, and what fixes it",
+        options.add_nothing,
+        "./pkvfuzz doctor",
+        _ends("nothing that is needed is missing", failed="something that is needed is missing"),
+    ),
+    Command(
+        "test",
+        "fuzzer.cli.test",
+        "run the project's own checks and tests",
+        options.add_test,
+        "./pkvfuzz test --only unit -- -k corpus",
+        _ends("all passed", "something failed", failed="something could not be run"),
+    ),
+)
+
+BY_NAME = {command.name: command for command in COMMANDS}

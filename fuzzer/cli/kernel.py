@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz kernel``: the kernels that drivers are built against."""
+
+from __future__ import annotations
+
+import argparse
+
+from fuzzer.cli.setting import kernel_options
+from fuzzer.errors import ExitCode
+from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
+from fuzzer.machine.kerneltree import build_tree
+from fuzzer.machine.modinfo import expected_modinfo
+
+_FORMAT = "{:6} {:18} {:>13}  {}"
+
+
+def command(options: argparse.Namespace) -> int:
+    """Print where to build modules for a kernel, or what kernels there are."""
+    kernels = kernel_options(options)
+    if options.path:
+        print(build_tree(ensure_kernel(Flavour(options.path), kernels)))
+        return int(ExitCode.NOTHING_FOUND)
+    print(_FORMAT.format("", "release", "struct module", "vermagic"))
+    for flavour in Flavour:
+        print(_line(flavour, kernels))
+    return int(ExitCode.NOTHING_FOUND)
+
+
+def _line(flavour: Flavour, kernels: KernelOptions) -> str:
+    kernel = ready_kernel(flavour, kernels)
+    if kernel is None:
+        return f"{flavour:6} not built yet: kernel --path {flavour}, or a run, builds it"
+    expected = expected_modinfo(kernel)
+    size = f"{expected.struct_size} bytes"
+    return _FORMAT.format(flavour, kernel.release(), size, expected.vermagic.strip())

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's parser, made from the table of commands."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from fuzzer import __version__
+from fuzzer.cli.commands import ABOUT, BY_NAME, COMMANDS, EXIT_CODES
+from fuzzer.errors import BadInputError
+
+PROGRAM = "pkvfuzz"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors say where the help is, and which never abbreviates."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise BadInputError(f"{message}. See: {self.prog} --help")
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog=PROGRAM,
+        description=ABOUT,
+        epilog=f"{PROGRAM} COMMAND --help has an example of each.\n\n{_listed(EXIT_CODES)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.summary, allow_abbrev=False)
+        details = f"\n\n{command.details}" if command.details else ""
+        sub.description = command.summary + details
+        sub.epilog = f"example:\n  {command.example}\n\n{_listed(command.exit_codes)}"
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.add_options(sub)
+    return parser
+
+
+def _listed(exit_codes: Mapping[int, str]) -> str:
+    return "exit codes:\n" + "".join(f"  {code:<4} {text}\n" for code, text in exit_codes.items())
+
+
+def join_command(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with a command of two words as one, as the parser knows it."""
+    two = " ".join(arguments[:2])
+    return [two, *arguments[2:]] if two in BY_NAME else list(arguments)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A driver built as its author builds it, in a sandbox, for one of our kernels.
+
+Public drivers come with Makefiles of every kind. They are tried in turn until
+modules come out: the author's default target, ``modules``, the command in
+``dkms.conf``, and the kernel's own build system, which in the end is given
+the modules one by one, without those that do not compile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.errors import BadInputError
+from fuzzer.machine.sandbox import Finished, Sandbox
+
+_MAKEFILES = ("Kbuild", "Makefile", "makefile", "GNUmakefile")
+_TIMEOUT_S = 900.0
+_FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?([^\s\]:]+\.o)\] Error")
+_ERROR = re.compile(r"^(\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*\bundefined reference\b.*)$")
+_MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file")
+_UNDEFINED = re.compile(r'modpost: "([^"]+)" \[(\S+?)(?:\.ko)?\] undefined!')
+_MODULE_CODE = re.compile(r"^\s*(?:MODULE_LICENSE|module_init)\s*\(", re.MULTILINE)
+_DIRECTORY_VARIABLE = re.compile(r"-C\s*['\"]?\$[({](\w+)[)}]['\"]?\s")
+_PLACEHOLDER = re.compile(r"@(\w+)@")
+_QUERY, _AUTHORS = ".pkvfuzz-query.mk", ".pkvfuzz-author.mk"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorBuild:
+    """What came of a build: the modules made, and what is known of those that were not.
+
+    ``modules`` are paths of ``.ko`` files. ``undefined`` are, by the name of a
+    module, the symbols that the kernel does not have. ``failed`` are the names of
+    objects that did not compile. ``how`` is the command that made the modules.
+    """
+
+    modules: tuple[Path, ...]
+    undefined: dict[str, tuple[str, ...]]
+    failed: tuple[str, ...]
+    how: str
+    output: str
+
+
+class BuildFailedError(BadInputError):
+    """No module came out of a driver's directory; ``output`` is what the builds printed."""
+
+    def __init__(self, message: str, output: str) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    how: str
+    argv: tuple[str, ...]
+    environment_flags: bool = False
+
+
+class Builder:
+    """Builds the driver in ``directory``, a private copy, for the sandbox's kernel.
+
+    ``flags`` are make variables that each build gets on its command line, where
+    they overrule what Makefiles say.
+    """
+
+    def __init__(self, sandbox: Sandbox, directory: Path, flags: Sequence[str]) -> None:
+        assert sandbox.kernel is not None
+        self._sandbox = sandbox
+        self._kernel = sandbox.kernel
+        self._directory = directory
+        # A symbol that one module lacks must not keep the others from being made.
+        self._flags = ("KBUILD_MODPOST_WARN=1", *flags)
+        self._said: list[str] = []
+
+    def build(self) -> AuthorBuild:
+        """Return what the first attempt made that made modules.
+
+        Raises:
+            BuildFailedError: none did.
+            InfrastructureError: there is no sandbox.
+        """
+        self._fill_in_templates()
+        for attempt in self._attempts():
+            done = self._run(attempt)
+            if modules := self._modules():
+                return self._result(modules, attempt.how, done.output)
+        return self._build_what_compiles()
+
+    def _attempts(self) -> Iterator[_Attempt]:
+        if any((self._directory / name).is_file() for name in _MAKEFILES[1:]):
+            yield _Attempt("make", self._make())
+            yield _Attempt("make modules", self._make("modules"))
+        if command := self._dkms_command():
+            yield _Attempt(command, ("bash", "-c", command), environment_flags=True)
+        if any((self._directory / name).is_file() for name in _MAKEFILES):
+            yield _Attempt("make -C KERNEL M=DRIVER modules", self._kbuild())
+
+    def _make(self, *targets: str) -> tuple[str, ...]:
+        jobs = f"-j{os.cpu_count() or 1}"
+        return ("make", "-k", jobs, *self._variables(), *self._flags, *targets)
+
+    def _kbuild(self) -> tuple[str, ...]:
+        place = ("-C", str(self._kernel.build), f"M={self._directory}")
+        return (*self._make(), *place, "modules")
+
+    def _variables(self) -> list[str]:
+        """Return what public Makefiles call the kernel's directory, where it is in no other way.
+
+        They look below ``/lib/modules`` mostly, which the sandbox provides.
+        """
+        build = str(self._kernel.build)
+        return [f"{name}={build}" for name in self._kernel_names()]
+
+    def _kernel_names(self) -> list[str]:
+        """Return the names of variables that a Makefile uses as the directory of ``make -C``."""
+        found: dict[str, None] = {}
+        for name in _MAKEFILES[1:]:
+            path = self._directory / name
+            if not path.is_file():
+                continue
+            text = path.read_text(errors="replace")
+            for match in _DIRECTORY_VARIABLE.finditer(text):
+                # One that the Makefile gives a value finds the kernel by that.
+                given = rf"^\s*(?:export\s+)?{match[1]}\s*[:?]*=\s*\S"
+                if not re.search(given, text, re.MULTILINE):
+                    found[match[1]] = None
+        return [name for name in found if name not in {"PWD", "CURDIR", "MAKE", "M"}]
+
+    def _run(self, attempt: _Attempt) -> Finished:
+        sandbox = self._sandbox
+        if attempt.environment_flags:
+            flags = " ".join(flag.replace(" ", r"\ ") for flag in self._flags)
+            makeflags = f"k -j{os.cpu_count() or 1} -- {flags}"
+            sandbox = Sandbox(
+                sandbox.writable,
+                sandbox.readable,
+                sandbox.kernel,
+                {**sandbox.environment, "MAKEFLAGS": makeflags},
+            )
+        done = sandbox.run(attempt.argv, self._directory, _TIMEOUT_S)
+        self._said.append(f"$ {shlex.join(attempt.argv)}\n{done.output}")
+        if done.timed_out:
+            self._said.append(f"(killed: it did not end within {_TIMEOUT_S:.0f} s)\n")
+        return done
+
+    def _modules(self) -> tuple[Path, ...]:
+        """Return the modules that are there, without links."""
+        found = [path for path in self._directory.rglob("*.ko") if not path.is_symlink()]
+        return tuple(sorted(path for path in found if path.is_file()))
+
+    def _result(
+        self, modules: tuple[Path, ...], how: str, output: str, failed: Sequence[str] = ()
+    ) -> AuthorBuild:
+        undefined: dict[str, list[str]] = {}
+        for symbol, module in _UNDEFINED.findall(output):
+            undefined.setdefault(Path(module).name, []).append(symbol)
+        return AuthorBuild(
+            modules,
+            {name: tuple(dict.fromkeys(symbols)) for name, symbols in undefined.items()},
+            tuple(failed),
+            how,
+            "".join(self._said),
+        )
+
+    # What is needed before make: files that configure would have made.
+
+    def _fill_in_templates(self) -> None:
+        for name in ("Kbuild", "Makefile"):
+            template = self._directory / f"{name}.in"
+            if template.is_file() and not any((self._directory / n).exists() for n in _MAKEFILES):
+                text = template.read_text(errors="replace")
+                (self._directory / name).write_text(_PLACEHOLDER.sub(self._placeholder, text))
+
+    def _placeholder(self, match: re.Match[str]) -> str:
+        top = os.path.relpath(self._sandbox.writable, self._directory)
+        return {"srcdir": ".", "builddir": ".", "top_srcdir": top, "top_builddir": top}.get(
+            match[1], ""
+        )
+
+    def _dkms_command(self) -> str:
+        """Return the command by which dkms.conf makes the module; empty if there is none.
+
+        The file is a shell script, so it is the sandbox that reads it.
+        """
+        if not (self._directory / "dkms.conf").is_file():
+            return ""
+        script = (
+            f"kernelver={shlex.quote(self._kernel.release)} arch=x86_64 dkms_tree=/tmp "
+            f"kernel_source_dir={shlex.quote(str(self._kernel.build))} source_tree=/tmp; "
+            '. ./dkms.conf >/dev/null 2>&1; printf "%s" "${MAKE[0]:-$MAKE}"'
+        )
+        done = self._sandbox.run(["bash", "-c", script], self._directory, 60)
+        command = done.output.strip()
+        return command if done.status == 0 and "make" in command else ""
+
+    # The kernel's build system, told which modules to make.
+
+    def _build_what_compiles(self) -> AuthorBuild:
+        """Build the modules that can be built, leaving out those that cannot."""
+        wanted, failed = self._declared() or self._guessed(), list[str]()
+        while wanted:
+            self._choose(wanted)
+            done = self._run(_Attempt("make -C KERNEL M=DRIVER modules", self._kbuild()))
+            if modules := self._modules():
+                how = f"make -C KERNEL M=DRIVER modules, with obj-m := {' '.join(wanted)}"
+                return self._result(modules, how, done.output, failed)
+            broken = self._broken(wanted, done.output)
+            if not broken:
+                break
+            failed += broken
+            wanted = {name: each for name, each in wanted.items() if name not in broken}
+        raise self._failure("".join(self._said))
+
+    def _choose(self, objects: Iterable[str]) -> None:
+        """Have the kernel's build system make these modules, by a Kbuild file of our own.
+
+        It is found before a Makefile. On a command line obj-m could not be given: it would
+        not be changed into paths.
+        """
+        kbuild, kept = self._directory / "Kbuild", self._directory / _AUTHORS
+        if kbuild.is_file() and not kept.exists():
+            kbuild.rename(kept)
+        author = kept if kept.is_file() else self._makefile()
+        text = f"include {author}\n" if author is not None else ""
+        kbuild.write_text(f"{text}obj-y :=\nobj-m := {' '.join(objects)}\n")
+
+    def _makefile(self) -> Path | None:
+        """Return the file that the kernel's build system reads, or would but for its name."""
+        paths = (self._directory / name for name in _MAKEFILES)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _broken(self, wanted: dict[str, tuple[str, ...]], output: str) -> list[str]:
+        """Return the modules of which an object did not compile."""
+        objects = {Path(name).name for name in _FAILED_OBJECT.findall(output)}
+        return [
+            name
+            for name, parts in wanted.items()
+            if objects & {Path(name).name, *(Path(part).name for part in parts)}
+        ]
+
+    def _declared(self) -> dict[str, tuple[str, ...]]:
+        """Return the modules that the Makefile declares, each with its objects, as make says.
+
+        Empty if some are in directories of their own: obj-m would mean those as well.
+        """
+        makefile = self._makefile()
+        if makefile is None:
+            return {}
+        config = self._kernel.build / "include" / "config" / "auto.conf"
+        (self._directory / _QUERY).write_text(
+            f"KERNELRELEASE := {self._kernel.release}\n"
+            f"src := {self._directory}\nobj := {self._directory}\nM := {self._directory}\n"
+            f"srctree := {self._kernel.source}\nobjtree := {self._kernel.build}\n"
+            f"-include {config}\ninclude {makefile}\n"
+            "pkvfuzz-query:\n"
+            "\t@:$(foreach each,$(obj-m),$(info obj-m $(each) "
+            "$($(each:.o=-objs)) $($(each:.o=-y))))\n"
+        )
+        argv = ("make", "-f", _QUERY, "--no-print-directory", "pkvfuzz-query")
+        done = self._sandbox.run(argv, self._directory, 60)
+        (self._directory / _QUERY).unlink()
+        found = [line.split()[1:] for line in done.output.splitlines() if line.startswith("obj-m ")]
+        if any(words and words[0].endswith("/") for words in found):
+            return {}
+        return {words[0]: tuple(words[1:]) for words in found if words}
+
+    def _guessed(self) -> dict[str, tuple[str, ...]]:
+        """Return a module for each C file that is one by itself, if the Makefile names none."""
+        return {
+            f"{path.stem}.o": ()
+            for path in sorted(self._directory.glob("*.c"))
+            if _MODULE_CODE.search(path.read_text(errors="replace"))
+            and not path.name.endswith(".mod.c")
+        }
+
+    def _failure(self, output: str) -> BuildFailedError:
+        return BuildFailedError(first_error(output, self._directory), output)
+
+
+def first_error(output: str, directory: Path) -> str:
+    """Return the first error as the compiler wrote it, or make's; paths relative to the driver."""
+    lines = output.replace(f"{directory}/", "").splitlines()
+    for number, line in enumerate(lines):
+        if _ERROR.match(line):
+            shown = [line]
+            for more in lines[number + 1 : number + 4]:
+                if not re.match(r"\s+(?:\d+ )?\|", more):
+                    break
+                shown.append(more)
+            return "\n".join(shown)
+    told = [line for line in lines if _MAKE_ERROR.search(line)]
+    return "\n".join(told[:3] or lines[-5:])

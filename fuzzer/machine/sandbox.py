@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sandbox in which strangers' builds run: no network, no root, no home directory.
+
+A driver's Makefile is a program of somebody else's. It runs in namespaces of
+its own (bubblewrap), where it sees the host's tools, the kernel it builds for
+and the private copy of its sources; only that copy can be written to.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fuzzer import lifetime
+from fuzzer.errors import InfrastructureError
+from fuzzer.paths import project_root
+
+_TOOLS = Path("/pkvfuzz/bin")
+_PATH = f"{_TOOLS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_ETC = ("alternatives", "ld.so.cache", "localtime")
+_NOBODY = "65534"
+_PROBE_SECONDS = 30
+# Bytes kept of what a command prints.
+_MOST_OUTPUT = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class KernelView:
+    """The kernel that a build sees as the running one: its release, build and source."""
+
+    release: str
+    build: Path
+    source: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ended: its exit status, and what it printed (the end, if that was long)."""
+
+    status: int
+    output: str
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A place to run strangers' commands in.
+
+    ``writable`` and ``readable`` are directories of the host that are seen
+    under their own names; of all others nothing is, but the system's tools.
+    """
+
+    writable: Path
+    readable: tuple[Path, ...] = ()
+    kernel: KernelView | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, argv: Sequence[str], cwd: Path) -> list[str]:
+        """Return the bubblewrap command line that runs ``argv`` in directory ``cwd``."""
+        line = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
+        line += ["--cap-drop", "ALL", "--uid", _NOBODY, "--gid", _NOBODY]
+        line += ["--hostname", "pkvfuzz", "--clearenv"]
+        for name, value in self._variables().items():
+            line += ["--setenv", name, value]
+        line += [*_system(), *self._modules(), "--proc", "/proc", "--dev", "/dev"]
+        line += ["--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108 - the sandbox's own
+        line += ["--ro-bind", str(project_root() / "vm" / "sandbox"), str(_TOOLS)]
+        for path in self._readable():
+            line += ["--ro-bind", str(path), str(path)]
+        line += ["--bind", str(self.writable), str(self.writable)]
+        return [*line, "--remount-ro", "/", "--chdir", str(cwd), *argv]
+
+    def run(self, argv: Sequence[str], cwd: Path, timeout: float) -> Finished:
+        """Run a command and wait for its end; after ``timeout`` seconds it is killed.
+
+        Raises:
+            InfrastructureError: the sandbox cannot be made here.
+        """
+        ensure_sandbox()
+        try:
+            done = lifetime.run(
+                self.command(argv, cwd),
+                signal.SIGKILL,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+            )
+        except OSError as error:
+            raise InfrastructureError(f"running bwrap: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            return Finished(-1, _text(error.output or b""), timed_out=True)
+        return Finished(done.returncode, _text(done.stdout))
+
+    def _variables(self) -> dict[str, str]:
+        variables = {"PATH": _PATH, "HOME": "/tmp", "LC_ALL": "C", "TERM": "dumb"}  # noqa: S108
+        if self.kernel is not None:
+            variables["PKVFUZZ_RELEASE"] = self.kernel.release
+        return {**variables, **self.environment}
+
+    def _readable(self) -> list[Path]:
+        kernel = (self.kernel.build, self.kernel.source) if self.kernel else ()
+        return list(dict.fromkeys((*self.readable, *kernel)))
+
+    def _modules(self) -> list[str]:
+        """Return where public Makefiles look for the running kernel's build directory."""
+        if self.kernel is None:
+            return []
+        build, source = str(self.kernel.build), str(self.kernel.source)
+        headers = Path("/usr/src") / f"linux-headers-{self.kernel.release}"
+        return [
+            *("--symlink", build, f"/lib/modules/{self.kernel.release}/build"),
+            *("--symlink", source, f"/lib/modules/{self.kernel.release}/source"),
+            *("--tmpfs", "/usr/src", "--symlink", build, str(headers)),
+            *("--symlink", build, "/usr/src/linux"),
+        ]
+
+
+def _text(output: bytes) -> str:
+    return output[-_MOST_OUTPUT:].decode(errors="replace")
+
+
+def _system() -> list[str]:
+    """Return the arguments that show the host's tools, and ``/lib`` with modules of our own."""
+    line = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib32", "lib64"):
+        path = Path("/", name)
+        if path.is_symlink():
+            line += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            line += ["--ro-bind", str(path), str(path)]
+    for entry in sorted(Path("/lib").iterdir()):
+        if entry.name != "modules":
+            line += ["--symlink", f"/usr/lib/{entry.name}", str(entry)]
+    for name in _ETC:
+        line += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    return line
+
+
+@functools.cache
+def ensure_sandbox() -> None:
+    """Find out whether commands can be run in a sandbox on this host.
+
+    Raises:
+        InfrastructureError: they cannot; the message says why, and what to do.
+    """
+    if shutil.which("bwrap") is None:
+        raise InfrastructureError(
+            "bwrap is not on PATH, and drivers are built in a sandbox only, as a Makefile is a "
+            "program of its author's. Install it: apt-get install bubblewrap"
+        )
+    argv = ["bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
+    argv += ["--uid", _NOBODY, "--gid", _NOBODY, *_system(), "--proc", "/proc", "--dev", "/dev"]
+    try:
+        done = subprocess.run(
+            [*argv, "/usr/bin/true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InfrastructureError(f"running bwrap, for the sandbox of builds: {error}") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise InfrastructureError(
+            f"this host does not let bwrap make the sandbox that drivers are built in: {said[0]}. "
+            "Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1; on Ubuntu "
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
+        )

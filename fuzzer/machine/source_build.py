@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drivers built from their sources, once for their content; what came out is checked.
+
+A build makes one module or forty. Each is looked at: whether it is one for
+this kernel, whether it reports coverage and is checked by the sanitizer, and
+which others have to be loaded before it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.cache import build_once, content_key
+from fuzzer.errors import BadInputError
+from fuzzer.machine.author_build import AuthorBuild, Builder, BuildFailedError
+from fuzzer.machine.blocks import read_blocks
+from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
+from fuzzer.machine.kernel import Kernel, parse_config
+from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
+from fuzzer.machine.sandbox import KernelView, Sandbox
+from fuzzer.machine.source import compiler_version
+
+_RESULT, _LOG = "build.json", "build.log"
+# Changes when a build of the same files makes something else.
+_FORMAT = "2"
+_MISSING_FILE = re.compile(r"No such file or directory|No rule to make target")
+_DECLARES_MODULES = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]*=", re.MULTILINE)
+_DECLARATIONS = ("Kbuild", "Makefile", "Kbuild.in", "Makefile.in")
+_USUAL_PLACES = ("src", "driver", "drivers", "kernel", "module", "modules", "kmod", "linux")
+_MOST_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltModule:
+    """A module that a build made.
+
+    ``name`` is what the kernel calls it. ``needs`` are names of modules of the
+    same build to be loaded before it, in order. ``undefined`` are symbols that the
+    kernel does not have. ``blocks`` is how many instrumented blocks it has.
+    """
+
+    path: Path
+    name: str
+    needs: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
+    blocks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBuild:
+    """A driver's build: ``directory`` is the private copy in which ``modules`` were made.
+
+    ``failed`` are objects that did not compile; ``how`` is the command that made
+    the modules; ``key`` names all that went into it.
+    """
+
+    directory: Path
+    key: str
+    modules: tuple[BuiltModule, ...]
+    failed: tuple[str, ...]
+    how: str
+
+    def module(self, name: str) -> BuiltModule | None:
+        """Return the module of a name, with ``-`` or ``_`` in it; None if there is none."""
+        wanted = kernel_name(name)
+        return next((module for module in self.modules if module.name == wanted), None)
+
+    def log(self) -> str:
+        """Return all that the builds printed."""
+        return (self.directory / _LOG).read_text(errors="replace")
+
+
+def kernel_name(name: str) -> str:
+    """Return how the kernel spells a module's name: in ``/sys/module`` and in reports."""
+    return name.replace("-", "_")
+
+
+def build_source(
+    source: Path,
+    kernel: Kernel,
+    *,
+    patch: Path | None = None,
+    variables: Sequence[str] = (),
+) -> SourceBuild:
+    """Build a driver's directory for a kernel; from the cache when nothing changed.
+
+    ``patch`` is applied to the copy; ``variables`` are given to make as well.
+
+    Raises:
+        BuildFailedError: no module came out; the message has the first error.
+        BadInputError: the directory holds no driver, or the patch does not apply.
+        InfrastructureError: builds cannot be run on this host.
+    """
+    directory = driver_directory(source)
+    try:
+        return _build_directory(directory, kernel, patch, variables)
+    except BuildFailedError:
+        # Its Makefile may be for something else, and the module further down.
+        below = set() if _declares(directory) else _declaring(directory)
+        if len(below) != 1:
+            raise
+    return _build_directory(below.pop(), kernel, patch, variables)
+
+
+def _build_directory(
+    directory: Path, kernel: Kernel, patch: Path | None, variables: Sequence[str]
+) -> SourceBuild:
+    try:
+        return _build_tree(read_tree(directory), kernel, patch, variables)
+    except BuildFailedError as error:
+        repository = repository_of(directory)
+        if repository in {None, directory} or not _MISSING_FILE.search(error.output):
+            raise
+    # It refers to files in ways that cannot be read off: all of its repository, then.
+    return _build_tree(read_tree(directory, whole=True), kernel, patch, variables)
+
+
+def _build_tree(
+    tree: DriverTree, kernel: Kernel, patch: Path | None, variables: Sequence[str]
+) -> SourceBuild:
+    # The last wins: whoever asks for something gets it.
+    flags = [*instrumentation(kernel), *variables]
+    key = content_key(
+        _FORMAT,
+        kernel.key,
+        compiler_version(),
+        "\0".join(flags),
+        patch.read_bytes() if patch else b"",
+        *tree.content(),
+    )
+
+    def build(directory: Path) -> None:
+        place = tree.copy(directory)
+        if patch:
+            _apply(patch, place, tree.directory)
+        view = KernelView(kernel.release() or "unknown", kernel.directory, kernel.source)
+        builder = Builder(Sandbox(directory, kernel=view), place, flags)
+        try:
+            made = builder.build()
+        except BuildFailedError as error:
+            raise BuildFailedError(
+                f"the driver in {tree.directory} does not build:\n{error}", error.output
+            ) from None
+        modules = _inspect(made, kernel, tree.directory)
+        (directory / _LOG).write_text(made.output)
+        result = {
+            "how": made.how,
+            "failed": made.failed,
+            "modules": [
+                {
+                    "path": str(module.path.relative_to(directory)),
+                    "needs": module.needs,
+                    "undefined": module.undefined,
+                    "blocks": module.blocks,
+                }
+                for module in modules
+            ],
+        }
+        (directory / _RESULT).write_text(json.dumps(result))
+
+    return _read_result(build_once("driver", key, build, keep=80), key)
+
+
+def _read_result(directory: Path, key: str) -> SourceBuild:
+    result = json.loads((directory / _RESULT).read_text())
+    modules = tuple(
+        BuiltModule(
+            directory / each["path"],
+            kernel_name(Path(each["path"]).stem),
+            tuple(each["needs"]),
+            tuple(each["undefined"]),
+            each["blocks"],
+        )
+        for each in result["modules"]
+    )
+    return SourceBuild(directory, key, modules, tuple(result["failed"]), result["how"])
+
+
+def instrumentation(kernel: Kernel) -> list[str]:
+    """Return make variables that turn coverage and the sanitizer on for a driver.
+
+    With a compiler that has no ``--param asan-kernel-mem-intrinsic-prefix``
+    (GCC before 13) the driver's own memcpy(), memset() and memmove() would go
+    unchecked on x86: mm/kasan/shadow.c leaves the checking versions out.
+    """
+    config = parse_config((kernel.directory / ".config").read_text())
+    if config.get("CONFIG_KCSAN", "n") == "y":
+        return ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
+    variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
+    if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "n":
+        names = ("memcpy", "memset", "memmove")
+        variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))
+    return variables
+
+
+def _apply(patch: Path, place: Path, source: Path) -> None:
+    # --batch would take out a bug that is there already, and say nothing.
+    done = subprocess.run(
+        ["patch", "-p1", "--force", "--silent", "-i", str(patch)],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        raise BadInputError(
+            f"{patch} does not apply to {source}: {done.stdout.strip()}. "
+            "The driver has changed; the patch must follow"
+        )
+
+
+def _inspect(made: AuthorBuild, kernel: Kernel, source: Path) -> list[BuiltModule]:
+    """Return the modules that are for this kernel.
+
+    Raises:
+        BadInputError: none is, or none has coverage points.
+    """
+    infos = {kernel_name(path.stem): read_modinfo(path) for path in made.modules}
+    release = kernel.release()
+    modules, foreign = [], []
+    for path in made.modules:
+        vermagic = infos[kernel_name(path.stem)].vermagic
+        if release and vermagic.split(" ", 1)[0] != release:
+            foreign.append((path.name, vermagic))
+            continue
+        undefined = made.undefined.get(path.stem, ())
+        modules.append(
+            BuiltModule(
+                path,
+                kernel_name(path.stem),
+                tuple(_order(kernel_name(path.stem), infos)),
+                undefined,
+                len(read_blocks(path)),
+            )
+        )
+    if not modules:
+        raise BadInputError(
+            f"the build of {source} made {foreign[0][0]} for another kernel: its vermagic is "
+            f"{foreign[0][1]!r}, the kernel's release is {release!r}. Its Makefile must "
+            "take the kernel's directory from /lib/modules/$(uname -r)/build or a variable"
+        )
+    if not any(module.blocks for module in modules):
+        raise BadInputError(
+            f"the build of {source} made {modules[0].path.name} without coverage points: "
+            "0 blocks. It was not compiled by the kernel's build system, or its Makefile takes "
+            "flags out (CFLAGS_REMOVE, override KCOV_INSTRUMENT). "
+            f"It was made by: {made.how}"
+        )
+    return modules
+
+
+def _order(name: str, infos: Mapping[str, ModuleInfo]) -> Iterable[str]:
+    """Return the modules of the build that ``name`` depends on, those first that others need."""
+    ordered: dict[str, None] = {}
+    active: set[str] = set()
+
+    def add(each: str) -> None:
+        if each in active or each not in infos:
+            return
+        active.add(each)
+        for needed in infos[each].depends:
+            add(kernel_name(needed))
+        ordered[each] = None
+
+    add(name)
+    ordered.pop(name, None)
+    return ordered
+
+
+def driver_directory(source: Path) -> Path:
+    """Return the directory of a driver: the one given, or the one below it that declares modules.
+
+    Raises:
+        BadInputError: there is none, or there are several to choose from.
+    """
+    if any((source / name).is_file() for name in (*_DECLARATIONS[:2], "dkms.conf")):
+        return source
+    found = sorted(_declaring(source))
+    usual = [path for path in found if path.name in _USUAL_PLACES]
+    if len(found) != 1 and len(usual) == 1:
+        found = usual
+    if len(found) == 1:
+        return found[0]
+    if not found and any(_MODULE_SOURCE.search(_text(path)) for path in source.glob("*.c")):
+        return source
+    if not found:
+        raise BadInputError(
+            f"{source} holds no driver: neither a Kbuild file, a Makefile nor dkms.conf, and no "
+            "directory below it has one that names modules (obj-m). Give the driver's directory"
+        )
+    listed = "\n".join(f"    {path}" for path in found[:40])
+    raise BadInputError(f"{source} holds {len(found)} drivers; give one of\n{listed}")
+
+
+_MODULE_SOURCE = re.compile(r"^\s*MODULE_LICENSE\s*\(", re.MULTILINE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _declares(directory: Path) -> bool:
+    return any(_DECLARES_MODULES.search(_text(directory / name)) for name in _DECLARATIONS)
+
+
+def _declaring(source: Path) -> set[Path]:
+    """Return the directories below ``source`` with a Makefile that names modules."""
+    found = set()
+    pending = [(source, 0)]
+    while pending:
+        directory, depth = pending.pop()
+        try:
+            entries = list(directory.iterdir())
+        except OSError:
+            continue
+        for path in entries:
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+                if depth < _MOST_DEPTH:
+                    pending.append((path, depth + 1))
+            elif path.name in _DECLARATIONS and _DECLARES_MODULES.search(_text(path)):
+                found.add(path.parent)
+    return found

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variants of a kernel: the plain one of a flavour with what a driver needs besides.
+
+A variant is made from a copy of the plain build, so that only what an option
+touches is compiled again. Options that come into sight with the requested ones
+stay off: a driver asks for what it needs, and each default costs build and boot.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.errors import BadInputError
+from fuzzer.machine.kbuild import parse_config, run_kconfig, write_config
+
+_REQUEST = re.compile(r"([A-Z0-9][A-Z0-9_]*)=(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Kconfig options on top of a flavour's, and C files of the tree that are under test.
+
+    ``config`` are options as ``NAME=y``: sorted, each once, whatever order they
+    were given in. ``sources`` are instrumented as a module is; they are relative
+    to the kernel's tree.
+
+    Raises:
+        BadInputError: an option is asked for twice, with different values.
+    """
+
+    config: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        values: dict[str, str] = {}
+        for request in self.config:
+            name, value = _parse(request)
+            if values.setdefault(name, value) != value:
+                raise BadInputError(
+                    f"config: {name}={values[name]} and {name}={value} are both asked for"
+                )
+        ordered = tuple(f"{name}={value}" for name, value in sorted(values.items()))
+        object.__setattr__(self, "config", ordered)
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is asked for."""
+        return bool(self.config or self.sources)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The requests as a ``.config`` has them, by name."""
+        return {f"CONFIG_{name}": value for name, value in map(_parse, self.config)}
+
+    def variables(self, sanitizer: str) -> tuple[str, ...]:
+        """Return make variables that instrument the sources as a module is."""
+        return tuple(
+            f"{what}_{Path(source).stem}.o=y"
+            for source in self.sources
+            for what in ("KCOV_INSTRUMENT", f"{sanitizer}_SANITIZE", "UBSAN_SANITIZE")
+        )
+
+
+def _parse(request: str) -> tuple[str, str]:
+    match = _REQUEST.fullmatch(request)
+    if not match:
+        raise BadInputError(f"config: {request!r}; NAME=y, without CONFIG_, is allowed")
+    return match[1], match[2]
+
+
+PLAIN = Variant()
+"""The kernel of a flavour as it is."""
+
+
+def extend_config(source: Path, directory: Path, variant: Variant) -> dict[str, str]:
+    """Add a variant's options to a build directory's ``.config``; return all its options.
+
+    Raises:
+        InfrastructureError: Kconfig failed.
+    """
+    path = directory / ".config"
+    before = parse_config(path.read_text())
+    # The requests last: of two members of a choice, the later wins.
+    kept = {name: value for name, value in before.items() if name not in variant.options}
+    seed = directory / ".config.requests"
+    write_config(seed, kept | variant.options)
+    run_kconfig(source, directory, "allnoconfig", variables=(f"KCONFIG_ALLCONFIG={seed}",))
+    seed.unlink()
+    return parse_config(path.read_text())

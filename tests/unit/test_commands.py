@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of commands: its help, its examples, and what else is made from it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fuzzer import packages
+from fuzzer.cli.commands import COMMANDS, Command
+from fuzzer.cli.main import main
+from fuzzer.cli.parser import build_parser, join_command
+from tests.e2e.pkvfuzz_process import ROOT, environment
+
+# They take a machine, or a working directory that is not there.
+_NOT_RUN = packages.MACHINE_COMMANDS | {"doctor"}
+_RUN = [
+    command
+    for command in COMMANDS
+    if command.name not in _NOT_RUN and command.name.split()[0] != "corpus"
+]
+
+
+def _name(command: Command) -> str:
+    return command.name
+
+
+def _parser_of(command: Command) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    command.add_options(parser)
+    return parser
+
+
+def _example(command: Command) -> list[str]:
+    """Return the words after ``./pkvfuzz`` of a command's example."""
+    words = shlex.split(command.example)
+    return words[words.index("./pkvfuzz") + 1 :]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=_name)
+def test_an_example_is_one_of_its_command_and_names_files_that_are_there(
+    command: Command,
+) -> None:
+    words = join_command(_example(command))
+    options = build_parser().parse_args(words)
+    assert options.command == command.name
+    for word in words:
+        if word.split("/")[0] in {"crashes", "seeds", "module", "tests"}:
+            assert (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("command", _RUN, ids=_name)
+def test_an_example_that_takes_no_machine_ends_with_a_code_that_is_listed(
+    command: Command,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "fuzzer", *_example(command)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    assert done.returncode in command.exit_codes
+    assert done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=_name)
+def test_help_has_the_commands_own_example_and_exit_codes(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.name.split(), "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert command.example in text
+    for code, meaning in command.exit_codes.items():
+        assert f"  {code:<4} {meaning}\n" in text
+
+
+def test_every_command_that_builds_or_boots_has_its_packages_installed() -> None:
+    takes_kernels = {
+        command.name
+        for command in COMMANDS
+        if "--kernel-build" in _parser_of(command).format_help()
+    }
+    assert takes_kernels | {"test"} == packages.MACHINE_COMMANDS
+    for name in takes_kernels:
+        assert packages.command_of([*name.split(), "x"])
+
+
+def test_starting_imports_none_of_what_the_commands_do() -> None:
+    listing = "import sys, fuzzer.cli.main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", listing],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    imported = done.stdout.split()
+    heavy = ("fuzzer.machine", "fuzzer.campaign", "fuzzer.target", "yaml", "elftools", "psutil")
+    assert not [name for name in imported if name.startswith(heavy)]
+    assert "fuzzer.cli.parser" in imported
+
+
+def test_each_command_has_a_module_with_a_command_in_it() -> None:
+    for command in COMMANDS:
+        path = ROOT / Path(*command.module.split(".")).with_suffix(".py")
+        assert "\ndef command(options: argparse.Namespace) -> int:\n" in path.read_text()
