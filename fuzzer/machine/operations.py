@@ -29,7 +29,7 @@ _PROBE_NAME = "pkvfuzz_operations"
 _SECTION = ".pkvfuzz.operations"
 _PROBE_SECONDS = 300.0
 # What an entry is called here, and in the kernel's struct.
-_ENTRIES = {
+_ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "file_operations": {
         "read": ("read", "read_iter"),
         "write": ("write", "write_iter"),
@@ -151,9 +151,7 @@ def _layouts(kernel: Kernel) -> tuple[_Layout, ...]:
     for name, entries in _ENTRIES.items():
         size = next(numbers)[0]
         places = {
-            next(numbers)[0]: operation
-            for operation, members in entries.items()
-            for _ in members
+            next(numbers)[0]: operation for operation, members in entries.items() for _ in members
         }
         layouts.append(_Layout(name, size, places))
     return tuple(layouts)
@@ -195,11 +193,9 @@ def _probe(kernel: Kernel) -> bytes:
     directory = build_once("operations", content_key(kernel.key, source), build, keep=8)
     with (directory / f"{_PROBE_NAME}.o").open("rb") as file:
         section = ELFFile(file).get_section_by_name(_SECTION)
-        return bytes(section.data())
+        return bytes(section.data()) if section is not None else b""
 
 
 def operation_names(tables: tuple[OperationTable, ...]) -> frozenset[str]:
     """Return the operations that any of some tables has."""
     return frozenset(name for table in tables for name in table.operations)
-
-

@@ -32,8 +32,10 @@ def symbol_source(kernel_for: Callable[[Target], Kernel], run: Run = run_compile
     """
 
     def look_up(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
-        if target.module.object is not None:
-            return read_module(target.module.object, constants=constants, structs=structs)
+        given = target.module.object
+        if given is not None:
+            path = given if isinstance(given, Path) else next(iter(given.values()))
+            return read_module(path, constants=constants, structs=structs)
         kernel = kernel_for(target)
         driver = build_driver(target, kernel)
         return driver_symbols(driver, kernel, constants=constants, structs=structs, run=run)
