@@ -26,6 +26,7 @@ from fuzzer.machine.ioctls import (
     code_of,
     coded_types,
     expansion_probe,
+    ioctl_handlers,
     made_ioctls,
     read_macros,
 )
@@ -54,21 +55,21 @@ class _Reading:
     code: tuple[str, ...]
 
     @property
-    def labels(self) -> set[str]:
-        """What its ioctl handlers compare the number with."""
-        return {name for code in self.code for name in case_labels(code)}
-
-    @property
     def mentioned(self) -> set[str]:
         """All words of the driver's own files."""
         return {word for code in self.code for word in _WORD.findall(code)}
 
-    def candidates(self) -> list[str]:
-        """Return names that may be ioctl numbers."""
+    def labels(self, handlers: Collection[str]) -> list[str]:
+        """Return what ioctl handlers compare the number with."""
+        found = (name for code in self.code for name in case_labels(code, handlers))
+        return [*dict.fromkeys(found)]
+
+    def candidates(self, labels: Sequence[str]) -> list[str]:
+        """Return names that may be ioctl numbers; those in ``labels`` are."""
         # Most macros of the kernel are mentioned nowhere.
         mentioned = self.mentioned
         macros = [name for name in self.macros if name in mentioned]
-        return [*dict.fromkeys((*sorted(self.labels), *macros))][:_MOST_ASKED]
+        return [*dict.fromkeys((*labels, *macros))][:_MOST_ASKED]
 
 
 class CompiledDriver:
@@ -166,14 +167,17 @@ class CompiledDriver:
         """
         found: dict[str, IoctlMacro] = {}
         seen: set[Macro] = set()
+        codes = (code for reading in self._readings for code in reading.code)
+        handlers = sorted({name for code in codes for name in ioctl_handlers(code)})
         for reading in self._readings:
+            labels = reading.labels(handlers)
             names = [
                 name
-                for name in reading.candidates()
+                for name in reading.candidates(labels)
                 if name not in found and reading.macros.get(name) not in seen
             ]
             seen.update(reading.macros[name] for name in names if name in reading.macros)
-            for each in self._evaluated(reading, names):
+            for each in self._evaluated(reading, names, labels):
                 found.setdefault(each.name, each)
         return tuple(sorted(found.values(), key=lambda each: (str(each.file), each.line)))
 
@@ -207,11 +211,12 @@ class CompiledDriver:
             return True
         return path.is_file() and not any(path.is_relative_to(each) for each in self._foreign)
 
-    def _evaluated(self, reading: _Reading, names: Sequence[str]) -> Iterator[IoctlMacro]:
+    def _evaluated(
+        self, reading: _Reading, names: Sequence[str], labels: Collection[str]
+    ) -> Iterator[IoctlMacro]:
         if not names:
             return iter(())
         types = coded_types(reading.compiler.output(["-E"], expansion_probe(names)))
-        labels = reading.labels
         wanted = [name for name in names if name in types or name in labels]
         if not wanted:
             return iter(())
