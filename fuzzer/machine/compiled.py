@@ -7,6 +7,7 @@ behind it has what is asked. Nothing of the driver is run.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ _T = TypeVar("_T")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 # More of them are tables of registers, not an interface.
 _MOST_ASKED = 4096
+_MOST_SIMILAR = 8
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ class CompiledDriver:
             # In the order of the description; the reason is that of the last unit that has it.
             reasons = {name: problems.get(name, "its source has no such name") for name in missing}
             where = self._module or self._directory.name
-            raise unknown_symbol(where, Answers(problems=reasons), self._defined())
+            similar = self._similar(missing[0], is_struct=missing[0] not in constants)
+            raise unknown_symbol(where, Answers(problems=reasons), similar)
         return Header(values, layouts, None)
 
     def ioctls(self) -> tuple[IoctlMacro, ...]:
@@ -226,15 +229,20 @@ class CompiledDriver:
             reading.macros, types, answers.constants, answers.types, reading.unit.source
         )
 
-    def _defined(self) -> set[str]:
-        """Return what the driver defines: its own macros, and all types that it uses."""
-        names: set[str] = set()
+    def _similar(self, name: str, *, is_struct: bool) -> set[str]:
+        """Return what the driver's own files name in a similar way and what is defined."""
+        words = {word for reading in self._readings for word in reading.mentioned} - {name}
+        close = difflib.get_close_matches(name, sorted(words), n=_MOST_SIMILAR, cutoff=0.75)
+        found: set[str] = set()
         for reading in self._readings:
-            mentioned = reading.mentioned
-            names.update(name for name in reading.macros if name in mentioned)
-            if reading.unit.object.is_file():
-                names |= read_object(reading.unit.object, type_names)
-        return names
+            asked = [word for word in close if word in reading.words and word not in found]
+            if not asked:
+                continue
+            if is_struct:
+                found.update(ask(reading.compiler, structs=asked).structs)
+            else:
+                found.update(ask(reading.compiler, constants=asked).constants)
+        return found
 
 
 def read_object(path: Path, read: Callable[[ELFFile], _T]) -> _T:
