@@ -19,7 +19,6 @@ from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.commands import Unit, read_unit, read_units
 from fuzzer.machine.ioctls import (
     IoctlMacro,
     Macro,
@@ -31,6 +30,7 @@ from fuzzer.machine.ioctls import (
     made_ioctls,
     read_macros,
 )
+from fuzzer.machine.unit_commands import Unit, read_unit, read_units
 from fuzzer.target.dwarf import enumerators, named_layouts, type_names
 from fuzzer.target.header import Header, unknown_symbol
 from fuzzer.target.layout import StructLayout
