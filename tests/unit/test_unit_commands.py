@@ -59,10 +59,21 @@ def test_what_runs_something_else_is_refused(tmp_path: Path, option: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("compiler", "run"),
+    [
+        *(("cc", "gcc"), ("./gcc", "gcc"), ("/usr/bin/gcc-12", "gcc-12"), ("ccache gcc", "gcc")),
+        ("/tmp/evil/x86_64-linux-gnu-gcc", "x86_64-linux-gnu-gcc"),
+    ],
+)
+def test_the_compiler_is_the_one_on_the_path(tmp_path: Path, compiler: str, run: str) -> None:
+    unit = _unit(tmp_path, f"{compiler} -DX -c -o a.o a.c")
+    assert unit is not None
+    assert unit.command == (run, "-DX")
+
+
+@pytest.mark.parametrize(
     "command",
     [
-        "/tmp/gcc -c -o a.o a.c",
-        "./gcc -c -o a.o a.c",
         "evil -c -o a.o a.c",
         "X=1 gcc -c -o a.o a.c",
         "touch x; gcc -c -o a.o a.c",
