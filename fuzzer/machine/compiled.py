@@ -7,6 +7,7 @@ behind it has what is asked. Nothing of the driver is run.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.commands import Unit, read_unit, read_units
 from fuzzer.machine.ioctls import (
     IoctlMacro,
     Macro,
@@ -26,9 +26,11 @@ from fuzzer.machine.ioctls import (
     code_of,
     coded_types,
     expansion_probe,
+    ioctl_handlers,
     made_ioctls,
     read_macros,
 )
+from fuzzer.machine.unit_commands import Unit, read_unit, read_units
 from fuzzer.target.dwarf import enumerators, named_layouts, type_names
 from fuzzer.target.header import Header, unknown_symbol
 from fuzzer.target.layout import StructLayout
@@ -38,6 +40,7 @@ _T = TypeVar("_T")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 # More of them are tables of registers, not an interface.
 _MOST_ASKED = 4096
+_MOST_SIMILAR = 8
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,21 @@ class _Reading:
     code: tuple[str, ...]
 
     @property
-    def labels(self) -> set[str]:
-        """What its ioctl handlers compare the number with."""
-        return {name for code in self.code for name in case_labels(code)}
-
-    @property
     def mentioned(self) -> set[str]:
         """All words of the driver's own files."""
         return {word for code in self.code for word in _WORD.findall(code)}
 
-    def candidates(self) -> list[str]:
-        """Return names that may be ioctl numbers."""
+    def labels(self, handlers: Collection[str]) -> list[str]:
+        """Return what ioctl handlers compare the number with."""
+        found = (name for code in self.code for name in case_labels(code, handlers))
+        return [*dict.fromkeys(found)]
+
+    def candidates(self, labels: Sequence[str]) -> list[str]:
+        """Return names that may be ioctl numbers; those in ``labels`` are."""
         # Most macros of the kernel are mentioned nowhere.
         mentioned = self.mentioned
         macros = [name for name in self.macros if name in mentioned]
-        return [*dict.fromkeys((*sorted(self.labels), *macros))][:_MOST_ASKED]
+        return [*dict.fromkeys((*labels, *macros))][:_MOST_ASKED]
 
 
 class CompiledDriver:
@@ -151,7 +154,8 @@ class CompiledDriver:
             # In the order of the description; the reason is that of the last unit that has it.
             reasons = {name: problems.get(name, "its source has no such name") for name in missing}
             where = self._module or self._directory.name
-            raise unknown_symbol(where, Answers(problems=reasons), self._defined())
+            similar = self._similar(missing[0], is_struct=missing[0] not in constants)
+            raise unknown_symbol(where, Answers(problems=reasons), similar)
         return Header(values, layouts, None)
 
     def ioctls(self) -> tuple[IoctlMacro, ...]:
@@ -166,14 +170,17 @@ class CompiledDriver:
         """
         found: dict[str, IoctlMacro] = {}
         seen: set[Macro] = set()
+        codes = (code for reading in self._readings for code in reading.code)
+        handlers = sorted({name for code in codes for name in ioctl_handlers(code)})
         for reading in self._readings:
+            labels = reading.labels(handlers)
             names = [
                 name
-                for name in reading.candidates()
+                for name in reading.candidates(labels)
                 if name not in found and reading.macros.get(name) not in seen
             ]
             seen.update(reading.macros[name] for name in names if name in reading.macros)
-            for each in self._evaluated(reading, names):
+            for each in self._evaluated(reading, names, labels):
                 found.setdefault(each.name, each)
         return tuple(sorted(found.values(), key=lambda each: (str(each.file), each.line)))
 
@@ -207,11 +214,12 @@ class CompiledDriver:
             return True
         return path.is_file() and not any(path.is_relative_to(each) for each in self._foreign)
 
-    def _evaluated(self, reading: _Reading, names: Sequence[str]) -> Iterator[IoctlMacro]:
+    def _evaluated(
+        self, reading: _Reading, names: Sequence[str], labels: Collection[str]
+    ) -> Iterator[IoctlMacro]:
         if not names:
             return iter(())
         types = coded_types(reading.compiler.output(["-E"], expansion_probe(names)))
-        labels = reading.labels
         wanted = [name for name in names if name in types or name in labels]
         if not wanted:
             return iter(())
@@ -221,15 +229,20 @@ class CompiledDriver:
             reading.macros, types, answers.constants, answers.types, reading.unit.source
         )
 
-    def _defined(self) -> set[str]:
-        """Return what the driver defines: its own macros, and all types that it uses."""
-        names: set[str] = set()
+    def _similar(self, name: str, *, is_struct: bool) -> set[str]:
+        """Return what the driver's own files name in a similar way and what is defined."""
+        words = {word for reading in self._readings for word in reading.mentioned} - {name}
+        close = difflib.get_close_matches(name, sorted(words), n=_MOST_SIMILAR, cutoff=0.75)
+        found: set[str] = set()
         for reading in self._readings:
-            mentioned = reading.mentioned
-            names.update(name for name in reading.macros if name in mentioned)
-            if reading.unit.object.is_file():
-                names |= read_object(reading.unit.object, type_names)
-        return names
+            asked = [word for word in close if word in reading.words and word not in found]
+            if not asked:
+                continue
+            if is_struct:
+                found.update(ask(reading.compiler, structs=asked).structs)
+            else:
+                found.update(ask(reading.compiler, constants=asked).constants)
+        return found
 
 
 def read_object(path: Path, read: Callable[[ELFFile], _T]) -> _T:

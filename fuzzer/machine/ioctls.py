@@ -173,12 +173,17 @@ def code_of(text: str) -> str:
     ).replace("\\\n", " ")
 
 
-def case_labels(code: str) -> Iterator[str]:
-    """Yield the names that a driver's ioctl handlers compare the ioctl's number with.
+def ioctl_handlers(code: str) -> set[str]:
+    """Return the functions that file operations name as their ioctl handlers."""
+    return set(_HANDLER.findall(code))
+
+
+def case_labels(code: str, handlers: Iterable[str]) -> Iterator[str]:
+    """Yield the names that ioctl handlers compare the ioctl's number with.
 
     ``code`` is that of one file, without comments.
     """
-    for handler in dict.fromkeys(_HANDLER.findall(code)):
+    for handler in handlers:
         for found in re.finditer(rf"\b{handler}\b", code):
             parameters = _PARAMETERS.match(code, found.end())
             if parameters is None:

@@ -13,6 +13,7 @@ from fuzzer.machine.compiled import CompiledDriver, read_module
 from fuzzer.machine.driver import Driver, build_driver
 from fuzzer.machine.ioctls import IoctlMacro
 from fuzzer.machine.kernel import Kernel
+from fuzzer.progress import say
 from fuzzer.target.header import Header
 from fuzzer.target.layout import layout_from_json, layout_to_json
 from fuzzer.target.probe import Run, run_compiler
@@ -59,6 +60,7 @@ def driver_symbols(
     """
 
     def build(directory: Path) -> None:
+        say(f"reading names from the source of {driver.name} (seconds)")
         found = _compiled(driver, kernel, run).read(constants=constants, structs=structs)
         layouts = {name: layout_to_json(layout) for name, layout in found.structs.items()}
         _write(directory, {"constants": dict(found.constants), "structs": layouts})

@@ -17,7 +17,7 @@ from fuzzer.errors import BadInputError
 
 # savedcmd_ since Linux 6.3 (commit 92215e7a801d), cmd_ before.
 _COMMAND = re.compile(r"(?:saved)?cmd_\S+ := (.*)")
-_COMPILER = re.compile(r"(?:x86_64-linux-gnu-)?gcc(?:-\d+)?\Z")
+_COMPILER = re.compile(r"(?:[^\n]*/)?((?:x86_64-linux-gnu-)?gcc(?:-\d+)?|cc)\Z")
 _WITH_VALUE = frozenset(
     ("-I", "-D", "-U", "-include", "-imacros", "-isystem", "-iquote", "-idirafter")
 )
@@ -73,8 +73,13 @@ def read_unit(path: Path, kernel: Path) -> Unit | None:
         BadInputError: its command would run something else than the compiler.
     """
     words = _words(path)
-    if not words or not _COMPILER.match(words[0]) or "-c" not in words:
+    if words and words[0] == "ccache":
+        del words[0]
+    compiler = _COMPILER.match(words[0]) if words else None
+    if compiler is None or "-c" not in words:
         return None
+    # By its name alone: no program that came with the driver is run. Debian's cc is gcc.
+    words[0] = "gcc" if compiler[1] == "cc" else compiler[1]
     own = path.parent
     sources = [word for word in words if word.endswith(".c") and not word.startswith("-")]
     if not sources or sources[-1].endswith(".mod.c"):
