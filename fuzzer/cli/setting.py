@@ -11,6 +11,12 @@ from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import Flavour, KernelOptions
+from fuzzer.machine.versions import (
+    checked_version,
+    default_version,
+    installed_versions,
+    version_of,
+)
 from fuzzer.paths import project_root
 from fuzzer.progress import say
 from fuzzer.target.target import load_target
@@ -26,15 +32,23 @@ def kernel_options(options: argparse.Namespace) -> KernelOptions:
     """Return where kernels come from.
 
     Raises:
-        BadInputError: two sources at once, or a directory that does not exist.
+        BadInputError: two sources at once, a directory that does not exist, or what
+            is no version.
     """
-    source, build = options.kernel_source, options.kernel_build
-    if source and build:
-        raise BadInputError("--kernel-source and --kernel-build exclude each other")
+    source, build, version = options.kernel_source, options.kernel_build, options.kernel_version
+    given = {"--kernel-version": version, "--kernel-source": source, "--kernel-build": build}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise BadInputError(f"{' and '.join(names)} exclude each other")
+    if version is not None:
+        try:
+            checked_version(version)
+        except BadInputError as error:
+            raise BadInputError(f"--kernel-version: {error}") from error
     for name, path in (("--kernel-source", source), ("--kernel-build", build)):
         if path is not None and not path.is_dir():
             raise BadInputError(f"{name} {path}: no such directory")
-    return KernelOptions(source, build)
+    return KernelOptions(source, build, version=version or "")
 
 
 def accel_of(options: argparse.Namespace) -> Accel:
@@ -76,7 +90,26 @@ def stored_crash(options: argparse.Namespace) -> Crash:
         options.bug = crash.identity.bug
     if options.params is None:
         options.params = crash.identity.params
+    if not (options.kernel_source or options.kernel_build or options.kernel_version):
+        options.kernel_version = _version_found_on(crash)
     return crash
+
+
+def _version_found_on(crash: Crash) -> str | None:
+    """Return the kernel's version that a crash was found on, if it can be had; say if not."""
+    release = crash.identity.release
+    version = version_of(release)
+    if not version:
+        return None
+    if version in installed_versions():
+        if version != default_version():
+            say(f"on kernel {version}, on which it was found")
+        return version
+    say(
+        f"WARNING: found on kernel {release}, of which there is no source here; "
+        f"using another. To have it, if the distribution does: --kernel-version {version}"
+    )
+    return None
 
 
 def _check_copy(crash: Path, description: Path) -> None:
