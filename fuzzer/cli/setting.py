@@ -103,7 +103,7 @@ def _version_found_on(crash: Crash) -> str | None:
         return None
     if version in installed_versions():
         if version != default_version():
-            say(f"on kernel {version}, on which it was found")
+            say(f"on kernel {version}: it was found on {release}")
         return version
     say(
         f"WARNING: found on kernel {release}, of which there is no source here; "
