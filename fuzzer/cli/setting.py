@@ -41,10 +41,7 @@ def kernel_options(options: argparse.Namespace) -> KernelOptions:
     if len(names) > 1:
         raise BadInputError(f"{' and '.join(names)} exclude each other")
     if version is not None:
-        try:
-            checked_version(version)
-        except BadInputError as error:
-            raise BadInputError(f"--kernel-version: {error}") from error
+        checked_version(version, "--kernel-version")
     for name, path in (("--kernel-source", source), ("--kernel-build", build)):
         if path is not None and not path.is_dir():
             raise BadInputError(f"{name} {path}: no such directory")

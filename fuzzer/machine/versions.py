@@ -94,14 +94,14 @@ def is_preferred(tarball: Path) -> bool:
     return match is not None and _name(_numbers(match[1])) == PREFERRED
 
 
-def checked_version(text: str) -> str:
-    """Return a version if it is one.
+def checked_version(text: str, what: str = "kernel version") -> str:
+    """Return a version if it is one; ``what`` is where it stands, for the message.
 
     Raises:
         BadInputError: it is not.
     """
     if not KERNEL_VERSION.match(text):
-        raise BadInputError(f"kernel version {text!r}: X.Y is expected, such as 6.1")
+        raise BadInputError(f"{what} {text!r}: X.Y is expected, such as 6.1")
     return text
 
 
