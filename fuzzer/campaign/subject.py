@@ -88,9 +88,14 @@ def load_subject(
 
 
 def kernels_for(target: Target, kernels: KernelOptions) -> KernelOptions:
-    """Return the options of the kernels that a target needs."""
+    """Return the options of the kernels that a target needs.
+
+    The version that its description asks for gives way to what the user asks for.
+    """
     module = target.module
-    return replace(kernels, variant=Variant(module.config, module.builtin))
+    chosen = kernels.version or kernels.source or kernels.build
+    version = kernels.version if chosen else module.kernel
+    return replace(kernels, variant=Variant(module.config, module.builtin), version=version)
 
 
 def symbols_for(kernels: KernelOptions) -> SymbolSource:

@@ -20,7 +20,7 @@ from fuzzer.campaign.bugresult import (
 )
 from fuzzer.campaign.campaign import default_vms
 from fuzzer.campaign.seeds import load_seeds
-from fuzzer.campaign.subject import Subject
+from fuzzer.campaign.subject import Subject, kernels_for
 from fuzzer.campaign.suite import Suite, choose_bugs, run_directory
 from fuzzer.cli.mechanisms import mechanisms_of
 from fuzzer.cli.setting import accel_of, kernel_options, target_of
@@ -60,8 +60,8 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _run_suite(options: argparse.Namespace) -> SuiteResult:
-    kernels = kernel_options(options)
     target = target_of(options)
+    kernels = kernels_for(target, kernel_options(options))
     bugs = list_bugs(target)
     chosen = choose_bugs(
         bugs, options.bug, Flavour.KCSAN if options.kernel == Flavour.KCSAN else ""

@@ -10,6 +10,7 @@ from fuzzer.errors import ExitCode
 from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
 from fuzzer.machine.kerneltree import build_tree
 from fuzzer.machine.modinfo import expected_modinfo
+from fuzzer.machine.versions import ensure_source_package
 
 _FORMAT = "{:6} {:18} {:>13}  {}"
 
@@ -20,6 +21,8 @@ def command(options: argparse.Namespace) -> int:
     if options.path:
         print(build_tree(ensure_kernel(Flavour(options.path), kernels)))
         return int(ExitCode.NOTHING_FOUND)
+    if kernels.version:
+        ensure_source_package(kernels.version)
     print(_FORMAT.format("", "release", "struct module", "vermagic"))
     for flavour in Flavour:
         print(_line(flavour, kernels))

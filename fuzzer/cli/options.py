@@ -61,6 +61,12 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_kernels(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
+        "--kernel-version",
+        metavar="X.Y",
+        help="build kernels from the distribution's source of this version "
+        "[the description's, else 6.12 or the newest]",
+    )
+    parser.add_argument(
         "--kernel-source", type=Path, metavar="DIR", help="build kernels from this source tree"
     )
     parser.add_argument(

@@ -13,6 +13,12 @@ from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import Flavour, KernelOptions
 from fuzzer.machine.source_build import driver_directory
+from fuzzer.machine.versions import (
+    checked_version,
+    default_version,
+    installed_versions,
+    version_of,
+)
 from fuzzer.paths import project_root
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_shape, load_target
@@ -36,16 +42,22 @@ def kernel_options(options: argparse.Namespace) -> KernelOptions:
     """Return where kernels come from.
 
     Raises:
-        BadInputError: two sources at once, or a directory that does not exist.
+        BadInputError: two sources at once, a directory that does not exist, or what
+            is no version.
     """
     source = getattr(options, "kernel_source", None)
     build = getattr(options, "kernel_build", None)
-    if source and build:
-        raise BadInputError("--kernel-source and --kernel-build exclude each other")
+    version = getattr(options, "kernel_version", None)
+    given = {"--kernel-version": version, "--kernel-source": source, "--kernel-build": build}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise BadInputError(f"{' and '.join(names)} exclude each other")
+    if version is not None:
+        checked_version(version, "--kernel-version")
     for name, path in (("--kernel-source", source), ("--kernel-build", build)):
         if path is not None and not path.is_dir():
             raise BadInputError(f"{name} {path}: no such directory")
-    return KernelOptions(source, build)
+    return KernelOptions(source, build, version=version or "")
 
 
 def accel_of(options: argparse.Namespace) -> Accel:
@@ -92,7 +104,26 @@ def stored_crash(options: argparse.Namespace) -> Crash:
         options.bug = crash.identity.bug
     if options.params is None:
         options.params = crash.identity.params
+    if not (options.kernel_source or options.kernel_build or options.kernel_version):
+        options.kernel_version = _version_found_on(crash)
     return crash
+
+
+def _version_found_on(crash: Crash) -> str | None:
+    """Return the kernel's version that a crash was found on, if it can be had; say if not."""
+    release = crash.identity.release
+    version = version_of(release)
+    if not version:
+        return None
+    if version in installed_versions():
+        if version != default_version():
+            say(f"on kernel {version}: it was found on {release}")
+        return version
+    say(
+        f"WARNING: found on kernel {release}, of which there is no source here; "
+        f"using another. To have it, if the distribution does: --kernel-version {version}"
+    )
+    return None
 
 
 def _check_copy(crash: Path, description: Path) -> None:

@@ -67,12 +67,14 @@ STANDARD = (Flavour.FAST, Flavour.FULL)
 class KernelOptions:
     """Where kernels come from: the user's ``--kernel-source`` or ``--kernel-build``.
 
+    ``version`` is that of the distribution's source, as ``6.1``; empty for the default.
     ``variant`` is what the driver under test needs beyond the plain kernels.
     """
 
     source: Path | None = None
     build: Path | None = None
     variant: Variant = PLAIN
+    version: str = ""
 
 
 class Kernel(BuiltKernel):
@@ -141,7 +143,7 @@ def ready_kernel(flavour: Flavour, options: KernelOptions) -> Kernel | None:
     """Return the kernel if it is built already."""
     if options.build is not None:
         return _given_build(flavour, options.build, options.variant)
-    source = source_key(options.source)
+    source = source_key(options.source, options.version)
     key = recipe_key(_recipe(flavour, options.variant), source)
     directory, tree = lookup(_entry(flavour, options), key), lookup("source", source)
     return Kernel(flavour, directory, tree, key) if directory and tree else None
@@ -171,7 +173,7 @@ def ensure_kernel(
     variant = options.variant
     if options.build is not None:
         return _given_build(flavour, options.build, variant)
-    source = prepare_source(options.source)
+    source = prepare_source(options.source, options.version)
     recipe = _recipe(flavour, variant)
     key = recipe_key(recipe, source.key)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import yaml
 
 from fuzzer.errors import BadInputError
+from fuzzer.packages import KERNEL_VERSION
 from fuzzer.target.call_parser import CallParser
 from fuzzer.target.calls import CallSpec
 from fuzzer.target.device import (
@@ -70,7 +71,8 @@ class ModuleSpec:
     ``source`` is a driver's directory, ``object`` a .ko, or one for each flavour of
     kernel. ``builtin`` are C files of the kernel's own tree, relative to it.
     ``config`` are options (``NAME=y``) that the kernels must have for it, those
-    that build it in included.
+    that build it in included. ``kernel`` is the version of the kernel that it is
+    written for, as ``6.1``; empty for the default.
     """
 
     source: Path | None
@@ -79,6 +81,7 @@ class ModuleSpec:
     params: str = ""
     builtin: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
+    kernel: str = ""
 
     def object_for(self, flavour: str) -> Path | None:
         """Return the .ko for a flavour of kernel; None if there is none."""
@@ -296,7 +299,7 @@ class _Loader:
 
     def _module(self, node: yaml.Node) -> ModuleSpec:
         document = self._document
-        keys = ("source", "object", "builtin", "config", "name", "params")
+        keys = ("source", "object", "builtin", "config", "name", "params", "kernel")
         entries = document.mapping(node, "module", allowed=keys, required=("name",))
         if sum(key in entries for key in ("source", "object", "builtin")) != 1:
             raise document.error(
@@ -316,7 +319,13 @@ class _Loader:
         if "params" in entries:
             params = self._matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
-        return ModuleSpec(source, built, name, params, builtin, config)
+        kernel = self._kernel(entries["kernel"]) if "kernel" in entries else ""
+        return ModuleSpec(source, built, name, params, builtin, config, kernel)
+
+    def _kernel(self, node: yaml.Node) -> str:
+        """Return the version of a kernel; as a number 6.10 would be 6.1 to other programs."""
+        expected = 'a version in quotes, such as "6.1",'
+        return self._matching(node, "kernel", KERNEL_VERSION, expected)
 
     def _object(self, node: yaml.Node) -> Path | Mapping[str, Path]:
         if not isinstance(node, yaml.MappingNode):
