@@ -205,10 +205,11 @@ class Document:
         """Return name, line and column of anchors that nothing refers to: text, probably."""
         anchors: dict[str, tuple[str, int, int]] = {}
         for event in yaml.parse("\n".join(self._lines), Loader=_LOADER):
+            if not isinstance(event, yaml.NodeEvent) or not event.anchor:
+                continue
             if isinstance(event, yaml.AliasEvent):
                 anchors.pop(event.anchor, None)
-            elif isinstance(event, yaml.NodeEvent) and event.anchor:
-                mark = event.start_mark
+            elif mark := event.start_mark:
                 anchors[event.anchor] = (event.anchor, mark.line + 1, mark.column + 1)
         return list(anchors.values())
 

@@ -32,6 +32,7 @@ from fuzzer.target.target import Target
 
 # W_MAX_FIXUPS of vm/channel.h.
 _MAX_POINTERS = 8
+_SHOWN = 6
 _DIRECTIONS = ("_IO", "_IOW", "_IOR", "_IOWR")
 _DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+_IO(?:R|W|WR)?[ \t]*\(", re.MULTILINE)
 # What a member gets of which nothing is said; README has it in full.
@@ -113,7 +114,8 @@ class _Lint:
     def _structs(self) -> Iterator[Finding]:
         for spec, entries in self._calls:
             if isinstance(spec, IoctlSpec) and spec.struct is not None:
-                yield from self._struct(entries, spec.struct, spec.fields)
+                only_read = ioctl_parts(spec.number)[0] == "_IOR"
+                yield from self._struct(entries, spec.struct, spec.fields, only_read=only_read)
                 pointers = [f for f in spec.fields if isinstance(f, PointerField)]
                 if len(pointers) > _MAX_POINTERS:
                     yield self._warning(
@@ -135,7 +137,12 @@ class _Lint:
             yield record, _entries(item)
 
     def _struct(
-        self, entries: Mapping[str, yaml.Node], layout: StructLayout, fields: Sequence[Field]
+        self,
+        entries: Mapping[str, yaml.Node],
+        layout: StructLayout,
+        fields: Sequence[Field],
+        *,
+        only_read: bool = False,
     ) -> Iterator[Finding]:
         if not self._is_resolved:
             return
@@ -146,7 +153,7 @@ class _Lint:
             if of is not None and (problem := _empty(of, rules.get(of.name))):
                 yield self._warning(nodes[field.member], f"len of {of.name!r}, {problem}")
         left = [member for member in layout.members if member.name not in rules]
-        if left and self._is_whole:
+        if left and self._is_whole and not only_read:
             yield self._note(entries["struct"], f"{layout.c_type}: {_left(left)}")
 
     def _numbers(self) -> Iterator[Finding]:
@@ -187,10 +194,9 @@ class _Lint:
                     entries["payload"],
                     f"{name} tells {size} bytes ({macro}), which is none of these",
                 )
-        elif size and spec.number >> 30:
-            where = entries.get("value", entries["ioctl"])
+        elif size and spec.number >> 30 and "value" not in entries:
             yield self._note(
-                where,
+                entries["ioctl"],
                 f"{name} tells {size} bytes ({macro}), and a mere value is passed; "
                 "name its 'struct', or give a 'payload'",
             )
@@ -203,7 +209,7 @@ class _Lint:
                 yield self._note(
                     node,
                     f"pool {name!r} is used by no template and no field; its strings only turn up "
-                    "in members of which nothing is said",
+                    "in buffers, and in members of which nothing is said",
                 )
         if self._is_resolved and "header" in self._root:
             described = {spec.name for spec, _ in self._calls if isinstance(spec, IoctlSpec)}
@@ -238,7 +244,8 @@ def _left(members: Sequence[Member]) -> str:
     for kind, gets in _GETS.items():
         names = [member.name for member in members if member.kind is kind]
         if names:
-            parts.append(f"{', '.join(names)} ({_KINDS[kind]}: {gets})")
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            parts.append(f"{', '.join(names[:_SHOWN])}{more} ({_KINDS[kind]}: {gets})")
     return "nothing is said of " + "; ".join(parts)
 
 
