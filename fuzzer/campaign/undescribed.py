@@ -21,6 +21,7 @@ from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.provision import Guest
 from fuzzer.program.program import FLAG_VALUE, Op, Program
 from fuzzer.program.wire import decode
+from fuzzer.target.schema import schema_line
 from fuzzer.target.target import Target
 
 DESCRIPTION, LEARNED = "target.yaml", "learned.yaml"
@@ -72,7 +73,7 @@ def describe(device: str, module: Path, directory: Path) -> Path:
 
 def _head(device: str, key: str, module: str | dict[str, str], name: str, what: str) -> str:
     return (
-        f"# {what} Edit it, and run: pkvfuzz run --target THIS\n"
+        f"{schema_line()}\n# {what} Edit it, and run: pkvfuzz run --target THIS\n"
         f"version: 1\nname: {name}\ndevice: {device}\n"
         f"module: {{{key}: {json.dumps(module)}, name: {name}}}\n"
     )
