@@ -98,7 +98,7 @@ call_timeout_ms: 0
         (19, 12, "no member 'kee'"),
         (21, 12, "no usable DEMO_IOC_NONE"),
         (23, 13, "no usable demo_lits"),
-        (24, 17, "reset calls is true or false"),
+        (24, 16, "reset calls is true or false"),
         (25, 18, "call_timeout_ms is 0"),
     ]
     found = errors(demo, text)

@@ -133,8 +133,8 @@ def test_mistakes_are_not_valid(rest: str) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        "devices: [/dev/a, {path: /dev/b, major: 240, minor: 1, block: true}]\nmodule: {object: "
-        + "{fast: a.ko, full: b.ko}, name: x, config: [CRYPTO=y]}\n",
+        "devices: [/dev/a, {path: /dev/b, major: 9, block: true}]\nmodule: {object: x, name: x}\n",
+        "device: /dev/x\nmodule: {object: {fast: a.ko, full: b.ko}, name: x, config: [A=y]}\n",
         "device: /dev/x\nheader: [a.h, b.h]\ninclude: [.]\nmodule: {source: ., name: x}\n",
     ],
 )
