@@ -11,12 +11,12 @@ from pathlib import Path
 from fuzzer.machine.ioctls import Direction, IoctlMacro
 from fuzzer.machine.modinfo import Parameter
 from fuzzer.target.device import Device, description_of
+from fuzzer.target.schema import schema_line
 
 OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open"})
 """What a file can have: a driver of which nothing is known is taken to have all."""
 
 POOLS = 'pools:\n  word: ["", "0", "1", "a", "abc", "start", "stop"]\n'
-_SCHEMA = "# yaml-language-server: $schema="
 _READ = """\
   - read: [1, 64, 4096]
     weight: 2
@@ -56,10 +56,9 @@ class Facts:
     parameters: tuple[Parameter, ...] = ()
 
 
-def head(facts: Facts, why: str, schema: Path | None = None) -> str:
+def head(facts: Facts, why: str) -> str:
     """Return what a description says of module and devices. ``why`` is its first comment."""
-    lines = [f"{_SCHEMA}{schema}"] if schema else []
-    lines += [f"# {why}", "version: 1", f"name: {facts.name}"]
+    lines = [schema_line(), f"# {why}", "version: 1", f"name: {facts.name}"]
     lines += [description_of(facts.devices).rstrip("\n"), "module:"]
     if facts.source is not None:
         lines.append(f"  source: {json.dumps(str(facts.source))}")
@@ -78,9 +77,9 @@ def head(facts: Facts, why: str, schema: Path | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe(facts: Facts, why: str, schema: Path | None = None) -> str:
+def describe(facts: Facts, why: str) -> str:
     """Return a description with all that is known, and comments where a person must decide."""
-    text = head(facts, why, schema) + POOLS + "calls:\n" + plain_calls(facts)
+    text = head(facts, why) + POOLS + "calls:\n" + plain_calls(facts)
     if "write" in facts.operations:
         text += "  # What the driver expects to be written is for you to say; {word} is from\n"
         text += "  # the pool above.\n" + _WRITE

@@ -204,6 +204,27 @@ COMMANDS = (
         ),
     ),
     Command(
+        "target check",
+        "fuzzer.cli.target",
+        "say what is wrong with a description, and what will be fuzzed",
+        options.add_target_check,
+        "./pkvfuzz target check module/pkv.yaml",
+        _ends("it can be used; there may be warnings and notes"),
+    ),
+    Command(
+        "target schema",
+        "fuzzer.cli.target",
+        "print the JSON Schema of descriptions, for editors",
+        options.add_target_schema,
+        "./pkvfuzz target schema --path",
+        _ends("printed"),
+        details=(
+            "A description whose first line is\n"
+            "  # yaml-language-server: $schema=PATH\n"
+            "is completed and checked by editors that know YAML's language server."
+        ),
+    ),
+    Command(
         "bench",
         "fuzzer.cli.bench",
         "measure speed; prints ratios, and counts that noise cannot change",

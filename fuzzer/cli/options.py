@@ -334,6 +334,17 @@ def add_bugs(parser: argparse.ArgumentParser) -> None:
     _add_target(parser)
 
 
+def add_target_check(parser: argparse.ArgumentParser) -> None:
+    """Add what ``target check`` takes."""
+    parser.add_argument("description", type=Path, metavar="YAML", help="a driver's description")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_target_schema(parser: argparse.ArgumentParser) -> None:
+    """Add what ``target schema`` takes."""
+    parser.add_argument("--path", action="store_true", help="print where it is, not what is in it")
+
+
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """Add what ``bench`` takes."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="also as JSON (- for only that)")

@@ -33,8 +33,10 @@ from fuzzer.target.templates import MAX_PAYLOAD, TemplateParser
 from fuzzer.target.traps import in_braces
 
 _PLAIN = tuple(kind.value for kind in PlainKind)
-_CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
-_FIELDS = ("pool", "len", "pointer", "values", "range")
+CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
+IOCTL_KEYS = ("struct", "fields", "value", "payload")
+RECORD_KEYS = ("struct", "fields", "count")
+FIELD_RULES = ("pool", "len", "pointer", "values", "range")
 # Stands for an ioctl number that nobody knows.
 _ANY = "any"
 _MAX_WEIGHT = 100
@@ -65,15 +67,15 @@ class CallParser:
     def _call(self, node: yaml.Node) -> CallSpec:
         document = self._document
         entries = document.mapping(node, "a call", allowed=None)
-        operations = [name for name in entries if name in _CALLS]
+        operations = [name for name in entries if name in CALLS]
         if len(operations) != 1:
             for name in entries:
-                if name not in (*_CALLS, "weight", "struct", "fields", "value", "payload"):
-                    raise document.error(node, f"no call {name!r}; {one_of(name, _CALLS)}")
+                if name not in (*CALLS, "weight", *IOCTL_KEYS):
+                    raise document.error(node, f"no call {name!r}; {one_of(name, CALLS)}")
             given = " and ".join(operations) or "nothing to call"
-            raise document.error(node, f"a call has {given}; exactly one of {', '.join(_CALLS)}")
+            raise document.error(node, f"a call has {given}; exactly one of {', '.join(CALLS)}")
         operation = operations[0]
-        extra = ("struct", "fields", "value", "payload") if operation == "ioctl" else ()
+        extra = IOCTL_KEYS if operation == "ioctl" else ()
         document.mapping(node, f"a {operation} call", allowed=(operation, "weight", *extra))
         weight = 1
         if "weight" in entries:
@@ -123,7 +125,7 @@ class CallParser:
         """Return a struct that is written, or several of them."""
         document = self._document
         entries = document.mapping(
-            node, "a struct to write", allowed=("struct", "fields", "count"), required=("struct",)
+            node, "a struct to write", allowed=RECORD_KEYS, required=("struct",)
         )
         least, most = 1, 1
         if "count" in entries:
@@ -217,9 +219,9 @@ class CallParser:
     def _field(self, name: str, node: yaml.Node, layout: StructLayout | None) -> Field:
         document = self._document
         what = f"field {name!r}"
-        entries = document.mapping(node, what, allowed=_FIELDS)
+        entries = document.mapping(node, what, allowed=FIELD_RULES)
         if len(entries) != 1:
-            raise document.error(node, f"{what} needs exactly one of {', '.join(_FIELDS)}")
+            raise document.error(node, f"{what} needs exactly one of {', '.join(FIELD_RULES)}")
         ((rule, value),) = entries.items()
         member = None if layout is None else self._member(layout, name, node)
         if rule == "pool":

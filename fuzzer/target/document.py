@@ -201,6 +201,18 @@ class Document:
             expected = f"{otherwise} or true" if otherwise else "true"
             raise self._unexpected(node, what, f"{expected} (leave the key out otherwise)")
 
+    def unused_anchors(self) -> list[tuple[str, int, int]]:
+        """Return name, line and column of anchors that nothing refers to: text, probably."""
+        anchors: dict[str, tuple[str, int, int]] = {}
+        for event in yaml.parse("\n".join(self._lines), Loader=_LOADER):
+            if not isinstance(event, yaml.NodeEvent) or not event.anchor:
+                continue
+            if isinstance(event, yaml.AliasEvent):
+                anchors.pop(event.anchor, None)
+            elif mark := event.start_mark:
+                anchors[event.anchor] = (event.anchor, mark.line + 1, mark.column + 1)
+        return list(anchors.values())
+
     def _line_of(self, node: yaml.Node) -> str:
         """Return the text of the line that a node begins on."""
         line = self.line(node)

@@ -33,7 +33,7 @@ from fuzzer.target.layout import StructLayout
 from fuzzer.target.probe import UnknownSymbolError
 from fuzzer.target.symbols import Symbols
 
-_KEYS = (
+KEYS = (
     "version",
     "name",
     "device",
@@ -46,6 +46,8 @@ _KEYS = (
     "reset",
     "call_timeout_ms",
 )
+MODULE_KEYS = ("source", "object", "builtin", "config", "name", "params", "kernel")
+RESET_KEYS = ("calls", "reload", "restore")
 _REQUIRED = ("version", "name", "module", "calls")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -57,7 +59,7 @@ _OPTION = re.compile(r'[A-Z0-9][A-Z0-9_]*=(?:y|n|-?\d+|0x[0-9a-fA-F]+|"[\x20-\x2
 _RESET_IOCTL = re.compile(r"\s*ioctl\s*\(\s*f\d\s*,\s*([A-Za-z_]\w*)")
 _MAX_POOL_STRING = 4096
 # Those of fuzzer.machine.kernel, which is above this.
-_FLAVOURS = ("fast", "full", "kcsan")
+FLAVOURS = ("fast", "full", "kcsan")
 _NOT_FOR_USER = (
     "name with 'header: [a.h, b.h]' and 'include: [directory]' what it needs before it, or leave "
     "'header' out: names are then taken from the driver as it is built"
@@ -163,7 +165,7 @@ def load_target(path: Path, symbols: SymbolSource | None = None) -> Target:
     Raises BadInputError with file, line and what is allowed, and
     InfrastructureError when the headers cannot be compiled for lack of gcc.
     """
-    return _Loader(path, symbols).target()
+    return _Loader(Document(path), symbols).target()
 
 
 def load_shape(path: Path) -> Target:
@@ -171,7 +173,27 @@ def load_shape(path: Path) -> Target:
 
     Raises BadInputError with file, line and what is allowed.
     """
-    return _Loader(path).shape()
+    return _Loader(Document(path)).shape()
+
+
+def read_document(document: Document) -> tuple[Target, bool]:
+    """Return the target that a document describes, and whether all its names are known.
+
+    Without headers that have them they stand for nothing, as in ``load_shape``. Raises
+    as ``load_target`` does.
+    """
+    try:
+        return _Loader(document, _not_built).target(), True
+    except _NotBuiltError:
+        return _Loader(document).shape(), False
+
+
+class _NotBuiltError(Exception):
+    """Names are those of a driver that is not built here."""
+
+
+def _not_built(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
+    raise _NotBuiltError
 
 
 def with_params(target: Target, params: str) -> Target:
@@ -187,13 +209,13 @@ def with_params(target: Target, params: str) -> Target:
 
 
 class _Loader:
-    def __init__(self, path: Path, symbols: SymbolSource | None = None) -> None:
-        self._document = document = Document(path)
+    def __init__(self, document: Document, symbols: SymbolSource | None = None) -> None:
+        self._document = document
         self._source = symbols
-        self._directory = path.absolute().parent
+        self._directory = document.path.absolute().parent
         self._symbols = Symbols(document)
         self._root = document.mapping(
-            document.root, "a target description", allowed=_KEYS, required=_REQUIRED
+            document.root, "a target description", allowed=KEYS, required=_REQUIRED
         )
 
     def target(self) -> Target:
@@ -299,8 +321,7 @@ class _Loader:
 
     def _module(self, node: yaml.Node) -> ModuleSpec:
         document = self._document
-        keys = ("source", "object", "builtin", "config", "name", "params", "kernel")
-        entries = document.mapping(node, "module", allowed=keys, required=("name",))
+        entries = document.mapping(node, "module", allowed=MODULE_KEYS, required=("name",))
         if sum(key in entries for key in ("source", "object", "builtin")) != 1:
             raise document.error(
                 node, "module needs exactly one of 'source', 'object' and 'builtin'"
@@ -330,7 +351,7 @@ class _Loader:
     def _object(self, node: yaml.Node) -> Path | Mapping[str, Path]:
         if not isinstance(node, yaml.MappingNode):
             return self._path(node, "object", Path.is_file)
-        entries = self._document.mapping(node, "object", allowed=_FLAVOURS)
+        entries = self._document.mapping(node, "object", allowed=FLAVOURS)
         if not entries:
             raise self._document.error(node, "object: it needs a .ko, or one for fast and full")
         return {
@@ -380,7 +401,7 @@ class _Loader:
         if "reset" not in self._root:
             return ResetSpec()
         document, node = self._document, self._root["reset"]
-        entries = document.mapping(node, "reset", allowed=("calls", "reload", "restore"))
+        entries = document.mapping(node, "reset", allowed=RESET_KEYS)
         if len(entries) != 1:
             raise document.error(node, "reset needs exactly one of calls, reload and restore")
         ((kind, value),) = entries.items()

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that is wrong with a description, and what may be meant otherwise."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from fuzzer.errors import BadInputError
+from fuzzer.target.document import Document, LocatedError
+from fuzzer.target.repair import repair
+from fuzzer.target.target import Target, read_document
+
+_MOST = 100
+
+
+class Severity(enum.StrEnum):
+    """How bad a finding is; with an error nothing can be fuzzed."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found at a place: ``line`` and ``column`` from 1, or 0 if they are not known."""
+
+    severity: Severity
+    line: int
+    column: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A description as far as it can be read.
+
+    ``target`` lacks what has errors, and is None where nothing is left. Unless
+    ``is_resolved``, its names stand for nothing. ``root`` has the nodes it was
+    read from.
+    """
+
+    target: Target | None
+    errors: tuple[Finding, ...]
+    is_resolved: bool = False
+    document: Document | None = None
+
+    @property
+    def root(self) -> yaml.MappingNode:
+        """The nodes of the target."""
+        assert self.document is not None
+        assert isinstance(self.document.root, yaml.MappingNode)
+        return self.document.root
+
+
+def read_all(path: Path) -> Reading:
+    """Read a description, and go on behind each mistake.
+
+    Raises:
+        BadInputError: there is no such file.
+        InfrastructureError: its headers cannot be read for lack of gcc.
+    """
+    errors: list[Finding] = []
+    try:
+        document = Document(path)
+    except LocatedError as error:
+        return Reading(None, (_finding(error),))
+    for _ in range(_MOST):
+        try:
+            target, is_resolved = read_document(document)
+        except LocatedError as error:
+            found = _finding(error)
+            if found not in errors:
+                errors.append(found)
+            if not repair(document.root, error):
+                break
+        except BadInputError as error:
+            errors.append(Finding(Severity.ERROR, 0, 0, str(error)))
+            break
+        else:
+            return Reading(target, _sorted(errors), is_resolved, document)
+    return Reading(None, _sorted(errors))
+
+
+def _sorted(errors: list[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(errors, key=lambda error: (error.line, error.column)))
+
+
+def _finding(error: LocatedError) -> Finding:
+    return Finding(Severity.ERROR, error.line, error.column, error.problem)

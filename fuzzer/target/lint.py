@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a description that can be read is probably not meant: each finding has a place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from fuzzer.target.calls import (
+    AnyIoctlSpec,
+    CallSpec,
+    Field,
+    IoctlSpec,
+    LenField,
+    PlainKind,
+    PlainSpec,
+    PointerField,
+    PoolField,
+    PoolRef,
+    RecordSpec,
+    ReloadSpec,
+    Template,
+    WriteSpec,
+)
+from fuzzer.target.check import Finding, Reading, Severity
+from fuzzer.target.document import Document
+from fuzzer.target.layout import Member, MemberKind, StructLayout
+from fuzzer.target.target import Target
+
+# W_MAX_FIXUPS of vm/channel.h.
+_MAX_POINTERS = 8
+_SHOWN = 6
+_DIRECTIONS = ("_IO", "_IOW", "_IOR", "_IOWR")
+_DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+_IO(?:R|W|WR)?[ \t]*\(", re.MULTILINE)
+# What a member gets of which nothing is said; README has it in full.
+_GETS = {
+    MemberKind.INTEGER: "mostly 0, else numbers at limits",
+    MemberKind.POINTER: "mostly NULL, else such numbers",
+    MemberKind.BYTES: "mostly zeros, else strings of any pool",
+}
+_KINDS = {
+    MemberKind.INTEGER: "integers",
+    MemberKind.POINTER: "pointers",
+    MemberKind.BYTES: "bytes",
+}
+
+
+def ioctl_parts(number: int) -> tuple[str, int]:
+    """Return the macro that makes such ioctl numbers, and the bytes that this one tells."""
+    return _DIRECTIONS[number >> 30], number >> 16 & 0x3FFF
+
+
+def lint(reading: Reading) -> tuple[Finding, ...]:
+    """Return warnings and notes on a description, in the order of its lines."""
+    if reading.target is None or reading.document is None:
+        return ()
+    found = [*_Lint(reading, reading.target, reading.document).findings()]
+    return tuple(sorted(found, key=lambda finding: (finding.line, finding.column)))
+
+
+class _Lint:
+    def __init__(self, reading: Reading, target: Target, document: Document) -> None:
+        self._document = document
+        self._target = target
+        self._is_resolved = reading.is_resolved
+        # What has errors is left out, and with it what it says and uses.
+        self._is_whole = not reading.errors
+        self._root = _entries(reading.root)
+        nodes = self._root["calls"].value
+        self._calls: list[tuple[CallSpec, Mapping[str, yaml.Node]]] = [
+            (spec, _entries(node)) for spec, node in zip(target.calls, nodes, strict=True)
+        ]
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the findings, by kind."""
+        yield from self._anchors()
+        yield from self._never_made()
+        yield from self._structs()
+        if self._is_resolved:
+            yield from self._numbers()
+        if self._is_whole:
+            yield from self._unused()
+
+    def _at(self, where: yaml.Node, severity: Severity, message: str) -> Finding:
+        return Finding(severity, *self._document.place(where), message)
+
+    def _note(self, where: yaml.Node, message: str) -> Finding:
+        return self._at(where, Severity.NOTE, message)
+
+    def _warning(self, where: yaml.Node, message: str) -> Finding:
+        return self._at(where, Severity.WARNING, message)
+
+    def _anchors(self) -> Iterator[Finding]:
+        for name, line, column in self._document.unused_anchors():
+            problem = f"&{name} is an anchor to YAML, and not text: nothing refers to it"
+            yield Finding(Severity.WARNING, line, column, f"{problem}; put it in quotes")
+
+    def _never_made(self) -> Iterator[Finding]:
+        opens = any(isinstance(s, PlainSpec) and s.kind is PlainKind.OPEN for s, _ in self._calls)
+        for spec, entries in self._calls:
+            if isinstance(spec, ReloadSpec) and self._target.module.builtin:
+                yield self._warning(
+                    entries["reload"],
+                    "never made: a driver that is built in is not loaded again",
+                )
+            if isinstance(spec, PlainSpec) and spec.kind is PlainKind.CLOSE and not opens:
+                yield self._note(
+                    entries["close"], "only the first file is ever open without 'open: true'"
+                )
+
+    def _structs(self) -> Iterator[Finding]:
+        for spec, entries in self._calls:
+            if isinstance(spec, IoctlSpec) and spec.struct is not None:
+                only_read = ioctl_parts(spec.number)[0] == "_IOR"
+                yield from self._struct(entries, spec.struct, spec.fields, only_read=only_read)
+                pointers = [f for f in spec.fields if isinstance(f, PointerField)]
+                if len(pointers) > _MAX_POINTERS:
+                    yield self._warning(
+                        entries["fields"],
+                        f"{len(pointers)} pointers; the first {_MAX_POINTERS} are filled, "
+                        "others stay NULL",
+                    )
+            elif isinstance(spec, WriteSpec):
+                for record, node in self._records(spec, entries):
+                    yield from self._struct(node, record.struct, record.fields)
+
+    def _records(
+        self, spec: WriteSpec, entries: Mapping[str, yaml.Node]
+    ) -> Iterator[tuple[RecordSpec, Mapping[str, yaml.Node]]]:
+        node = entries["pwrite" if spec.positioned else "write"]
+        items = [node] if isinstance(node, yaml.MappingNode) else node.value
+        nodes = [item for item in items if isinstance(item, yaml.MappingNode)]
+        for record, item in zip(spec.records, nodes, strict=True):
+            yield record, _entries(item)
+
+    def _struct(
+        self,
+        entries: Mapping[str, yaml.Node],
+        layout: StructLayout,
+        fields: Sequence[Field],
+        *,
+        only_read: bool = False,
+    ) -> Iterator[Finding]:
+        if not self._is_resolved:
+            return
+        rules = {field.member: field for field in fields}
+        nodes = _entries(entries["fields"]) if "fields" in entries else {}
+        for field in fields:
+            of = layout.member(field.of) if isinstance(field, LenField) else None
+            if of is not None and (problem := _empty(of, rules.get(of.name))):
+                yield self._warning(nodes[field.member], f"len of {of.name!r}, {problem}")
+        left = [member for member in layout.members if member.name not in rules]
+        if left and self._is_whole and not only_read:
+            yield self._note(entries["struct"], f"{layout.c_type}: {_left(left)}")
+
+    def _numbers(self) -> Iterator[Finding]:
+        seen: dict[int, tuple[IoctlSpec, yaml.Node]] = {}
+        for spec, entries in self._calls:
+            if not isinstance(spec, IoctlSpec):
+                continue
+            node = entries["ioctl"]
+            if spec.number in seen:
+                first, other = seen[spec.number]
+                line = self._document.line(other)
+                severity = Severity.NOTE
+                same = "with another argument"
+                if (first.struct, first.values, first.sizes) == (
+                    spec.struct,
+                    spec.values,
+                    spec.sizes,
+                ):
+                    severity, same = Severity.WARNING, "with the same argument"
+                message = f"ioctl {spec.number:#x} is on line {line} too, {same}"
+                yield self._at(node, severity, message)
+            seen.setdefault(spec.number, (spec, node))
+            yield from self._size(spec, entries)
+
+    def _size(self, spec: IoctlSpec, entries: Mapping[str, yaml.Node]) -> Iterator[Finding]:
+        macro, size = ioctl_parts(spec.number)
+        name = spec.name or f"{spec.number:#x}"
+        if spec.struct is not None:
+            what = f"{spec.struct.c_type} has {spec.struct.size}"
+            if size and size != spec.struct.size:
+                message = f"{name} tells {size} bytes ({macro}), {what}"
+                yield self._warning(entries["struct"], message)
+            elif not size and spec.number >> 8:
+                yield self._note(entries["struct"], f"{name} tells no argument ({macro}), {what}")
+        elif spec.sizes:
+            if size and size not in spec.sizes:
+                yield self._note(
+                    entries["payload"],
+                    f"{name} tells {size} bytes ({macro}), which is none of these",
+                )
+        elif size and spec.number >> 30 and "value" not in entries:
+            yield self._note(
+                entries["ioctl"],
+                f"{name} tells {size} bytes ({macro}), and a mere value is passed; "
+                "name its 'struct', or give a 'payload'",
+            )
+
+    def _unused(self) -> Iterator[Finding]:
+        used = {name for spec, _ in self._calls for name in _pools(spec)}
+        pools = _keys(self._root["pools"]) if "pools" in self._root else {}
+        for name, node in pools.items():
+            if name not in used:
+                yield self._note(
+                    node,
+                    f"pool {name!r} is used by no template and no field; its strings only turn up "
+                    "in buffers, and in members of which nothing is said",
+                )
+        if self._is_resolved and "header" in self._root:
+            described = {spec.name for spec, _ in self._calls if isinstance(spec, IoctlSpec)}
+            numbers = {spec.number for spec, _ in self._calls if isinstance(spec, IoctlSpec)}
+            if any(isinstance(spec, AnyIoctlSpec) for spec, _ in self._calls):
+                return
+            for path in self._target.headers:
+                others = [
+                    name
+                    for name in _defined(path)
+                    if name not in described and self._target.constants.get(name) not in numbers
+                ]
+                if others:
+                    yield self._note(
+                        self._root["header"],
+                        f"{path.name} has ioctls that no call makes: {', '.join(others)}",
+                    )
+
+
+def _empty(member: Member, rule: Field | None) -> str:
+    """Return why a length of a member is that of nothing, empty if it is not."""
+    if isinstance(rule, PoolField | PointerField):
+        return ""
+    if rule is not None or member.kind is not MemberKind.BYTES:
+        return f"which is {_KINDS[member.kind].rstrip('s')} and no array or pointer: it is 0"
+    return "of which nothing is said: it is mostly 0"
+
+
+def _left(members: Sequence[Member]) -> str:
+    """Return which members nothing is said of, and what they get."""
+    parts = []
+    for kind, gets in _GETS.items():
+        names = [member.name for member in members if member.kind is kind]
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            parts.append(f"{', '.join(names[:_SHOWN])}{more} ({_KINDS[kind]}: {gets})")
+    return "nothing is said of " + "; ".join(parts)
+
+
+def _pools(spec: CallSpec) -> Iterator[str]:
+    """Yield the pools that a call uses."""
+    templates: Sequence[Template] = ()
+    fields: list[Field] = []
+    if isinstance(spec, WriteSpec | ReloadSpec):
+        templates = spec.templates
+    if isinstance(spec, WriteSpec):
+        fields += [field for record in spec.records for field in record.fields]
+    if isinstance(spec, IoctlSpec):
+        fields += spec.fields
+    for template in templates:
+        yield from (part.pool for part in template.parts if isinstance(part, PoolRef))
+    yield from (field.pool for field in fields if isinstance(field, PoolField))
+
+
+def _defined(header: Path) -> list[str]:
+    """Return the names of ioctl numbers that a header defines."""
+    return _DEFINED.findall(header.read_text(errors="replace"))
+
+
+def _entries(node: yaml.Node) -> dict[str, yaml.Node]:
+    return {str(key.value): value for key, value in node.value}
+
+
+def _keys(node: yaml.Node) -> dict[str, yaml.Node]:
+    return {str(key.value): key for key, _ in node.value}
