@@ -12,7 +12,7 @@ import errno
 import json
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
@@ -21,6 +21,7 @@ from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.provision import Guest
 from fuzzer.program.program import FLAG_VALUE, Op, Program
 from fuzzer.program.wire import decode
+from fuzzer.target.device import Device, description_of
 from fuzzer.target.target import Target
 
 DESCRIPTION, LEARNED = "target.yaml", "learned.yaml"
@@ -63,17 +64,17 @@ def describe(device: str, module: Path, directory: Path) -> Path:
     """
     module = module.absolute()
     name, key = _module_name(module)
-    head = _head(device, key, module, name, "Made for a driver without a description.")
+    head = _head([Device(device)], key, module, name, "Made for a driver without a description.")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / DESCRIPTION
     path.write_text(head + _POOL + _CALLS + _WRITE + _ANY)
     return path
 
 
-def _head(device: str, key: str, module: Path, name: str, what: str) -> str:
+def _head(devices: Sequence[Device], key: str, module: Path, name: str, what: str) -> str:
     return (
         f"# {what} Edit it, and run: pkvfuzz run --target THIS\n"
-        f"version: 1\nname: {name}\ndevice: {device}\n"
+        f"version: 1\nname: {name}\n{description_of(devices)}"
         f"module: {{{key}: {json.dumps(str(module))}, name: {name}}}\n"
     )
 
@@ -135,7 +136,7 @@ def learned(target: Target, programs: Iterable[Program], known: Container[int]) 
     module = target.module
     path, key = (module.source, "source") if module.source else (module.object, "object")
     assert path is not None
-    lines = [_head(target.device, key, path, module.name, "Learned by fuzzing."), _POOL, _CALLS]
+    lines = [_head(target.devices, key, path, module.name, "Learned by fuzzing."), _POOL, _CALLS]
     if texts:
         shortest = sorted(texts, key=lambda text: (len(text), text))[:_MAX_TEXTS]
         lines.append("  - write:\n" + "".join(f"      - {_template(text)}\n" for text in shortest))
