@@ -149,10 +149,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What there is: files by their paths, and the numbers that drivers have."""
+    """What there is: files by their paths, and the numbers that drivers have, in order."""
 
     files: Mapping[str, Entry]
-    numbers: frozenset[Number]
+    numbers: tuple[Number, ...]
 
     def has_node(self, number: Number) -> bool:
         """Whether there is a node of a major number."""
@@ -181,7 +181,7 @@ def parse_listing(files: str, numbers: str) -> Listing:
         else:
             kind = Device(match[5]).kind
         found[match[5]] = Entry(kind, int(match[2], 16), int(match[3], 16), int(match[4], 8))
-    return Listing(found, frozenset(_numbers(numbers)))
+    return Listing(found, tuple(dict.fromkeys(_numbers(numbers))))
 
 
 def _numbers(text: str) -> Iterator[Number]:
@@ -222,10 +222,18 @@ def _shell(machine: Machine, script: str) -> bytes:
     return done.output
 
 
-def numbers_without_node(before: Listing, after: Listing) -> tuple[Number, ...]:
-    """Return the major numbers that came without a node of theirs, in order."""
-    new = sorted(after.numbers - before.numbers, key=lambda n: (n.block, n.name, n.major))
-    return tuple(number for number in new if not after.has_node(number))
+def numbers_without_node(before: Listing, after: Listing) -> dict[Number, int]:
+    """Return the major numbers that came without a node, and how often each was taken, by name.
+
+    A driver can take a number several times, for other minors under other names. The
+    name is then that of the lowest ones.
+    """
+    found: dict[tuple[bool, int], list[Number]] = {}
+    for number in after.numbers:
+        if number not in before.numbers and not after.has_node(number):
+            found.setdefault((number.block, number.major), []).append(number)
+    times = {numbers[0]: len(numbers) for numbers in found.values()}
+    return dict(sorted(times.items(), key=lambda item: (item[0].block, item[0].name)))
 
 
 def new_devices(
@@ -245,14 +253,23 @@ def new_devices(
         elif path not in before.files and _is_worth_it(path, entry):
             others.append(Device(path))
     made: list[Device] = []
-    names: Counter[str] = Counter(number.name for number in after.numbers if not number.block)
     for number in numbers_without_node(before, after):
         taken = {*after.files, *(device.path for device in made)}
-        made += _made_nodes(number, minors(number), taken, ambiguous=names[number.name] > 1)
+        alike = [
+            other
+            for other in after.numbers
+            if (other.name, other.block) == (number.name, number.block)
+            and other.major != number.major
+        ]
+        made += _made_nodes(number, minors(number), taken, ambiguous=bool(alike))
     order = list(DeviceKind)
-    found = [*sorted(nodes, key=_natural), *made, *sorted(others, key=_natural)]
+    found = [
+        *_few(sorted(nodes, key=_natural)),
+        *made[: _MOST[DeviceKind.CHAR]],
+        *_few(sorted(others, key=_natural)),
+    ]
     found.sort(key=lambda device: order.index(device.kind))
-    return tuple(_few(found))
+    return tuple(found[:MAX_DEVICES])
 
 
 def _is_worth_it(path: str, entry: Entry) -> bool:
@@ -292,7 +309,7 @@ def _few(devices: Iterable[Device]) -> list[Device]:
             kinds[device.kind] += 1
             alike[device.family] += 1
             kept.append(device)
-    return kept[:MAX_DEVICES]
+    return kept
 
 
 def _natural(device: Device) -> list[tuple[int, str]]:
@@ -301,8 +318,8 @@ def _natural(device: Device) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in parts]
 
 
-def opening_minors(machine: Machine, number: Number) -> tuple[int, ...]:
-    """Return minors of a number that can be opened: a few of the first, perhaps none.
+def opening_minors(machine: Machine, number: Number, most: int = _TAKEN) -> tuple[int, ...]:
+    """Return minors of a number that can be opened: ``most`` of the first, perhaps none.
 
     Of a driver that takes every minor it is the first. They are opened, so the driver's
     bugs may show; a guest that is lost by that says that there is one more.
@@ -322,9 +339,9 @@ def opening_minors(machine: Machine, number: Number) -> tuple[int, ...]:
             found.append(minor)
         if not alive:
             return tuple(found)
-        if len(found) == _TAKEN:
+        if len(found) == most:
             break
-    every = found == list(range(_TAKEN)) and _try_to_open(machine, _TRIED)[0]
+    every = found == list(range(most)) and _try_to_open(machine, _TRIED)[0]
     return (0,) if every else tuple(found)
 
 
@@ -358,6 +375,6 @@ def find_devices(machine: Machine, driver: DriverImage) -> tuple[Device, ...]:
     known: dict[Number, tuple[int, ...]] = {}
     # A guest that is lost by a number says nothing of those behind it.
     with contextlib.suppress(LostMachineError):
-        for number in numbers_without_node(before, after):
-            known[number] = opening_minors(machine, number)
+        for number, times in numbers_without_node(before, after).items():
+            known[number] = opening_minors(machine, number, min(times * _TAKEN, _TRIED))
     return new_devices(before, after, lambda number: known.get(number, (0,)))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * nodeless: a driver as they were before there were device classes. It takes two
+ * no-nodes: a driver as they were before there were device classes. It takes two
  * numbers and makes no node; a script was to do that. What it keeps can be seen
  * and changed by other files as well: in /proc, debugfs and sysfs.
  */
@@ -18,15 +18,15 @@
 #include <linux/types.h>
 #include <linux/uaccess.h>
 
-#define NODELESS_SLOTS	2
-#define NODELESS_SIZE	32
-#define NODELESS_MOVE	_IO('N', 1)
+#define NO_NODES_SLOTS	2
+#define NO_NODES_SIZE	32
+#define NO_NODES_MOVE	_IO('N', 1)
 
 /* Each minor of the first number has a text of its own. */
-static struct nodeless_slot {
+static struct no_nodes_slot {
 	size_t length;
-	char text[NODELESS_SIZE];
-} slots[NODELESS_SLOTS];
+	char text[NO_NODES_SIZE];
+} slots[NO_NODES_SLOTS];
 
 static int level;
 static DEFINE_MUTEX(lock);	/* protects slots and level */
@@ -40,7 +40,7 @@ static struct kobject *kobject;
 static ssize_t slot_read(struct file *file, char __user *buf, size_t count,
 			 loff_t *pos)
 {
-	struct nodeless_slot *slot = &slots[iminor(file_inode(file))];
+	struct no_nodes_slot *slot = &slots[iminor(file_inode(file))];
 	ssize_t n;
 
 	mutex_lock(&lock);
@@ -52,8 +52,8 @@ static ssize_t slot_read(struct file *file, char __user *buf, size_t count,
 static ssize_t slot_write(struct file *file, const char __user *buf,
 			  size_t count, loff_t *pos)
 {
-	struct nodeless_slot *slot = &slots[iminor(file_inode(file))];
-	size_t n = min_t(size_t, count, NODELESS_SIZE);
+	struct no_nodes_slot *slot = &slots[iminor(file_inode(file))];
+	size_t n = min_t(size_t, count, NO_NODES_SIZE);
 	ssize_t ret = n;
 
 	mutex_lock(&lock);
@@ -76,7 +76,7 @@ static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	long length;
 
-	if (cmd != NODELESS_MOVE)
+	if (cmd != NO_NODES_MOVE)
 		return -ENOTTY;
 	if (arg > 1)
 		return -EINVAL;
@@ -157,60 +157,60 @@ static ssize_t level_store(struct kobject *kobj, struct kobj_attribute *attr,
 
 static struct kobj_attribute level_attribute = __ATTR_RW(level);
 
-static int __init nodeless_init(void)
+static int __init no_nodes_init(void)
 {
-	int error = alloc_chrdev_region(&first, 0, NODELESS_SLOTS, "nodeless");
+	int error = alloc_chrdev_region(&first, 0, NO_NODES_SLOTS, "no-nodes");
 
 	if (error)
 		return error;
 	cdev_init(&cdev, &slot_fops);
 	cdev.owner = THIS_MODULE;
-	error = cdev_add(&cdev, first, NODELESS_SLOTS);
+	error = cdev_add(&cdev, first, NO_NODES_SLOTS);
 	if (error)
 		goto release_numbers;
-	ctl_major = register_chrdev(0, "nodeless-ctl", &ctl_fops);
+	ctl_major = register_chrdev(0, "no-nodes-ctl", &ctl_fops);
 	if (ctl_major < 0) {
 		error = ctl_major;
 		goto delete_cdev;
 	}
 	error = -ENOMEM;
-	if (!proc_create("nodeless", 0600, NULL, &proc_ops))
+	if (!proc_create("no-nodes", 0600, NULL, &proc_ops))
 		goto release_ctl;
-	kobject = kobject_create_and_add("nodeless", kernel_kobj);
+	kobject = kobject_create_and_add("no-nodes", kernel_kobj);
 	if (!kobject)
 		goto remove_proc;
 	error = sysfs_create_file(kobject, &level_attribute.attr);
 	if (error)
 		goto put_kobject;
 	/* Without debugfs it goes on. */
-	directory = debugfs_create_dir("nodeless", NULL);
+	directory = debugfs_create_dir("no-nodes", NULL);
 	debugfs_create_file("peek", 0400, directory, NULL, &peek_fops);
 	return 0;
 
 put_kobject:
 	kobject_put(kobject);
 remove_proc:
-	remove_proc_entry("nodeless", NULL);
+	remove_proc_entry("no-nodes", NULL);
 release_ctl:
-	unregister_chrdev(ctl_major, "nodeless-ctl");
+	unregister_chrdev(ctl_major, "no-nodes-ctl");
 delete_cdev:
 	cdev_del(&cdev);
 release_numbers:
-	unregister_chrdev_region(first, NODELESS_SLOTS);
+	unregister_chrdev_region(first, NO_NODES_SLOTS);
 	return error;
 }
 
-static void __exit nodeless_exit(void)
+static void __exit no_nodes_exit(void)
 {
 	debugfs_remove(directory);
 	kobject_put(kobject);
-	remove_proc_entry("nodeless", NULL);
-	unregister_chrdev(ctl_major, "nodeless-ctl");
+	remove_proc_entry("no-nodes", NULL);
+	unregister_chrdev(ctl_major, "no-nodes-ctl");
 	cdev_del(&cdev);
-	unregister_chrdev_region(first, NODELESS_SLOTS);
+	unregister_chrdev_region(first, NO_NODES_SLOTS);
 }
 
-module_init(nodeless_init);
-module_exit(nodeless_exit);
+module_init(no_nodes_init);
+module_exit(no_nodes_exit);
 MODULE_DESCRIPTION("A driver whose device nodes are left to user space");
 MODULE_LICENSE("GPL");
