@@ -6,14 +6,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fuzzer.campaign.subject import Subject, description_of, load_subject
+from fuzzer.campaign.subject import Subject, description_of, load_subject, symbols_for
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import Flavour, KernelOptions
 from fuzzer.paths import project_root
 from fuzzer.progress import say
-from fuzzer.target.target import load_target
+from fuzzer.target.target import Target, load_shape, load_target
 
 
 def target_path(options: argparse.Namespace) -> Path:
@@ -22,13 +22,22 @@ def target_path(options: argparse.Namespace) -> Path:
     return given if given is not None else project_root() / "module" / "pkv.yaml"
 
 
+def target_of(options: argparse.Namespace) -> Target:
+    """Return the target that the options name.
+
+    Its driver is built when a name can be had in no other way.
+    """
+    return load_target(target_path(options), symbols_for(kernel_options(options)))
+
+
 def kernel_options(options: argparse.Namespace) -> KernelOptions:
     """Return where kernels come from.
 
     Raises:
         BadInputError: two sources at once, or a directory that does not exist.
     """
-    source, build = options.kernel_source, options.kernel_build
+    source = getattr(options, "kernel_source", None)
+    build = getattr(options, "kernel_build", None)
     if source and build:
         raise BadInputError("--kernel-source and --kernel-build exclude each other")
     for name, path in (("--kernel-source", source), ("--kernel-build", build)):
@@ -82,7 +91,7 @@ def stored_crash(options: argparse.Namespace) -> Crash:
 def _check_copy(crash: Path, description: Path) -> None:
     """Complain about a copied description whose driver is not where it says."""
     try:
-        load_target(description)
+        load_shape(description)
     except BadInputError as error:
         raise BadInputError(
             f"{crash}: the description that is stored with it is of no use here: {error}. "

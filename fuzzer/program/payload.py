@@ -3,13 +3,13 @@
 
 The payload is the struct, then what a flexible array member holds, then the
 buffers that pointer members point to, in the order of the members, without
-gaps.
+gaps. Structs that are written come one after the other, and then their buffers.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -94,6 +94,61 @@ def unpack_struct(
         else:
             values[member.name] = int.from_bytes(content, "little", signed=member.signed)
     return values if pack_struct(layout, values) == (data, fixups) else None
+
+
+def pack_records(
+    records: Sequence[tuple[StructLayout, Mapping[str, Value]]],
+) -> tuple[bytes, tuple[Fixup, ...], int]:
+    """Return payload and fixups for structs one after the other, and how many bytes these are.
+
+    What their pointers point to is behind all of them. Raises ValueError as
+    ``pack_struct`` does.
+    """
+    made = [pack_struct(layout, values) for layout, values in records]
+    ends = [fixups[0].to if fixups else len(data) for data, fixups in made]
+    count = sum(ends)
+    written, pointed = b"", b""
+    fixups: list[Fixup] = []
+    for (data, own), end in zip(made, ends, strict=True):
+        at, to = len(written), count + len(pointed) - end
+        fixups += [Fixup(at + fixup.at, to + fixup.to) for fixup in own]
+        written += data[:end]
+        pointed += data[end:]
+    return written + pointed, tuple(fixups), count
+
+
+def unpack_records(
+    layout: StructLayout, data: bytes, fixups: tuple[Fixup, ...], count: int
+) -> list[dict[str, Value]] | None:
+    """Return the members of the structs that ``pack_records`` makes exactly this of.
+
+    None when there is no such thing: see ``unpack_struct``. A struct with a
+    flexible array member is one alone.
+    """
+    size = layout.size
+    is_one = any(_is_flexible(layout, member) for member in layout.members)
+    if not size or count < size or (count % size and not is_one):
+        return None
+    records: list[dict[str, Value]] = []
+    step = count if is_one else size
+    for start in range(0, count, step):
+        own = [fixup for fixup in fixups if start <= fixup.at < start + step]
+        last = len(records) == count // step - 1
+        index = fixups.index(own[-1]) + 1 if own else 0
+        end = len(data) if last or index >= len(fixups) else fixups[index].to
+        first = own[0].to if own else end
+        if first < count or end < first:
+            return None
+        piece = data[start : start + step] + data[first:end]
+        local = tuple(Fixup(f.at - start, f.to - first + step) for f in own)
+        if any(fixup.to < step for fixup in local):
+            return None
+        values = unpack_struct(layout, piece, local)
+        if values is None:
+            return None
+        records.append(values)
+    packed = pack_records([(layout, values) for values in records])
+    return records if packed == (data, fixups, count) else None
 
 
 def _is_flexible(layout: StructLayout, member: Member) -> bool:

@@ -114,7 +114,7 @@ def _forms(call: Call, told: Call) -> list[str]:
         return []
     if flags & FLAG_NULL and (flags & FLAG_READONLY or call.cut):
         return []
-    return [name for name, flag in _FORMS.items() if flags & flag]
+    return [name for name, flag in _FORMS.items() if flags & flag & ~told.flags]
 
 
 def _allowed(call: Call) -> dict[str, str]:

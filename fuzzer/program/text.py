@@ -19,6 +19,8 @@ r"""Programs as readable text, one call a line, without loss.
     ioctl(f0, PKV_IOC_CLEAR, 7)       a value
     ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})
     ioctl(f0, PKV_IOC_LIST, {buf: &[64], room: 1})
+    write(f0, pkv_entry {size: 8, buf: &[8]})
+    write(f0, [pkv_entry {size: 8}, pkv_entry {}])      one after the other
     ioctl(f0, 0x4008b001, "\x00\x00\x00\x00\x00\x00\x00\x00raw") @0->8
     sleep(100)                        milliseconds, at most 2000
     unload()                          the target's module; its files must be closed
@@ -35,7 +37,8 @@ r"""Programs as readable text, one call a line, without loss.
     [1] wait(1600)                    thread 1 goes on 1600 ticks after their start
 
 A struct's members that are left out are zero; ``&[64]`` is the address of 64
-zero bytes, ``&"..."`` of these bytes. ``@at->to`` is a fixup. A run of calls
+zero bytes, ``&"..."`` of these bytes. What structs that are written point to is
+not written. ``@at->to`` is a fixup. A run of calls
 with threads, 1 to 3, is made in parallel, those of one thread in order. Waits in
 it are its schedule; on an exact machine a tick is one instruction of the others.
 
@@ -52,12 +55,14 @@ is shown, ``!file=``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
-from fuzzer.program.payload import Value, unpack_struct
+from fuzzer.program.payload import Value, unpack_records, unpack_struct
 from fuzzer.program.program import (
+    FLAG_COUNT,
     FLAG_VALUE,
     FLAG_WIDE,
     HALF,
@@ -73,7 +78,12 @@ from fuzzer.program.program import (
 )
 from fuzzer.program.suffixes import format_suffixes
 from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
-from fuzzer.program.text_parser import LineParser, parse_program, struct_layouts
+from fuzzer.program.text_parser import (
+    LineParser,
+    parse_program,
+    record_layouts,
+    struct_layouts,
+)
 from fuzzer.program.wire import decode
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.layout import StructLayout
@@ -81,6 +91,7 @@ from fuzzer.target.target import Target
 
 __all__ = ["format_program", "load_program", "parse_program", "reset_program"]
 
+_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*")
 _WHENCE_NAMES = {number: name for name, number in WHENCE.items()}
 _ACCESS_NAMES = {number: name for name, number in ACCESS.items()}
 
@@ -91,9 +102,11 @@ def format_program(program: Program, target: Target | None) -> str:
     for spec in target.calls if target else ():
         if isinstance(spec, IoctlSpec) and spec.name is not None:
             names.setdefault(spec.number, spec.name)
-    layouts = struct_layouts(target)
+    layouts, records = struct_layouts(target), record_layouts(target)
     devices = [device.path for device in target.devices] if target else []
-    return "".join([_format_call(call, names, layouts, devices) + "\n" for call in program])
+    return "".join(
+        [_format_call(call, names, layouts, records, devices) + "\n" for call in program]
+    )
 
 
 def load_program(path: Path, target: Target | None) -> Program:
@@ -136,6 +149,7 @@ def _format_call(
     call: Call,
     names: Mapping[int, str],
     layouts: Mapping[int, StructLayout],
+    records: Mapping[Op, Sequence[StructLayout]],
     devices: Sequence[str],
 ) -> str:
     """Return a call's line; what its arguments do not tell goes into suffixes."""
@@ -167,13 +181,23 @@ def _format_call(
             arguments += [show_integer(count(told)), _offset(place)]
         case Op.WRITE:
             data = call.data
-            arguments.append(quote(data))
+            shown = _records(call, records)
+            if shown:
+                fixups = call.fixups
+                if call.flags & FLAG_COUNT:
+                    flags, arg = FLAG_COUNT, call.arg & HALF
+            arguments.append(shown or quote(data))
         case Op.PWRITE:
             place = position(call)
             data, cmd = call.data, call.cmd
             if place > HALF:
                 flags, arg = FLAG_WIDE, call.arg & ~HALF
-            arguments += [quote(data), _offset(place)]
+            shown = _records(call, records)
+            if shown:
+                fixups = call.fixups
+                if call.flags & FLAG_COUNT:
+                    flags, arg = flags | FLAG_COUNT, arg | call.arg & HALF
+            arguments += [shown or quote(data), _offset(place)]
         case Op.LSEEK:
             arg, cmd = call.arg, call.cmd
             arguments += [str(_signed(arg)), _WHENCE_NAMES.get(cmd, show_integer(cmd))]
@@ -212,6 +236,20 @@ def _format_call(
     thread = f"[{call.thread}] " if call.thread else ""
     name = call.op.name.lower()
     return f"{thread}{name}({', '.join(arguments)}){format_suffixes(call, told)}"
+
+
+def _records(call: Call, layouts: Mapping[Op, Sequence[StructLayout]]) -> str:
+    """Return the structs that a call writes, empty if it writes bytes or mere text."""
+    counted = bool(call.flags & FLAG_COUNT)
+    written = call.arg & HALF if counted else len(call.data)
+    if counted != (written < len(call.data)) or _TEXT.fullmatch(call.data):
+        return ""
+    for layout in layouts.get(call.op, ()):
+        records = unpack_records(layout, call.data, call.fixups, written)
+        if records:
+            shown = [f"{layout.name} {_struct(values)}" for values in records]
+            return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
+    return ""
 
 
 def _signed(offset: int) -> int:

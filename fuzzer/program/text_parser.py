@@ -7,8 +7,9 @@ import dataclasses
 import difflib
 
 from fuzzer.errors import BadInputError
-from fuzzer.program.payload import Buffer, Value, pack_struct
+from fuzzer.program.payload import Buffer, Value, pack_records, pack_struct
 from fuzzer.program.program import (
+    FLAG_COUNT,
     FLAG_VALUE,
     HALF,
     MAX_CALLS,
@@ -27,7 +28,7 @@ from fuzzer.program.program import (
 from fuzzer.program.suffixes import parse_suffixes
 from fuzzer.program.syntax import ACCESS, Line, TextError
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
-from fuzzer.target.calls import IoctlSpec
+from fuzzer.target.calls import IoctlSpec, WriteSpec
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.target import Target
 
@@ -66,6 +67,7 @@ class LineParser:
         self._constants = target.constants if target else {}
         self._layouts = struct_layouts(target)
         self._devices = [device.path for device in target.devices] if target else []
+        self._structs = target.structs if target else {}
 
     def call(self, text: str) -> Call | None:
         """Return the call on a line, None for a blank one; TextError for a mistake."""
@@ -117,8 +119,7 @@ class LineParser:
                 return at_position(dataclasses.replace(call, arg=arg), offset)
             case Op.WRITE | Op.PWRITE:
                 line.expect(",")
-                data = line.string("what to write")
-                call = dataclasses.replace(call, data=data)
+                call = self._written(line, call)
                 if call.op is Op.PWRITE:
                     line.expect(",")
                     call = at_position(call, line.integer("an offset", 64))
@@ -154,6 +155,35 @@ class LineParser:
                 + (known if self._devices else "without a target, give its number, as !arg=1")
             )
         return self._devices.index(path)
+
+    def _written(self, line: Line, call: Call) -> Call:
+        """Return a write of a string, of a struct, or of a list of structs."""
+        if line.peek().kind == "name" or line.peek().text == "[":
+            records = [self._record(line)] if not line.accept("[") else self._list(line)
+            try:
+                data, fixups, count = pack_records(records)
+            except ValueError as error:
+                raise TextError(str(error)) from None
+            call = dataclasses.replace(call, data=data, fixups=fixups)
+            if count < len(data):
+                call = dataclasses.replace(call, flags=FLAG_COUNT, arg=count)
+            return call
+        return dataclasses.replace(call, data=line.string("what to write"))
+
+    def _list(self, line: Line) -> list[tuple[StructLayout, dict[str, Value]]]:
+        records = [self._record(line)]
+        while not line.accept("]"):
+            line.expect(",")
+            records.append(self._record(line))
+        return records
+
+    def _record(self, line: Line) -> tuple[StructLayout, dict[str, Value]]:
+        name = line.name("a struct")
+        if name not in self._structs:
+            known = ", ".join(self._structs) or "none"
+            raise TextError(f"no struct {name!r}; the description's are: {known}")
+        line.expect("{")
+        return self._structs[name], _members(line)
 
     def _ioctl(self, line: Line, call: Call) -> Call:
         number = line.integer("an ioctl number", 32)
@@ -197,6 +227,16 @@ def struct_layouts(target: Target | None) -> dict[int, StructLayout]:
     for spec in target.calls if target else ():
         if isinstance(spec, IoctlSpec) and spec.struct is not None:
             layouts.setdefault(spec.number, spec.struct)
+    return layouts
+
+
+def record_layouts(target: Target | None) -> dict[Op, list[StructLayout]]:
+    """Return the structs that writes are shown as, by the operation."""
+    layouts: dict[Op, list[StructLayout]] = {}
+    for spec in target.calls if target else ():
+        if isinstance(spec, WriteSpec):
+            found = layouts.setdefault(Op.PWRITE if spec.positioned else Op.WRITE, [])
+            found += [record.struct for record in spec.records]
     return layouts
 
 

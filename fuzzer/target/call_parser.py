@@ -30,6 +30,7 @@ from fuzzer.target.document import Document, one_of
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 from fuzzer.target.symbols import Symbols
 from fuzzer.target.templates import MAX_PAYLOAD, TemplateParser
+from fuzzer.target.traps import in_braces
 
 _PLAIN = tuple(kind.value for kind in PlainKind)
 _CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
@@ -109,6 +110,9 @@ class CallParser:
         templates: list[Template] = []
         records: list[RecordSpec] = []
         for item in items:
+            if text := in_braces(item):
+                problem = f'{text} without quotes is a mapping to YAML: write "{text}"'
+                raise self._document.error(item, problem)
             if isinstance(item, yaml.MappingNode):
                 records.append(self._record(item))
             else:

@@ -13,10 +13,11 @@ from pathlib import Path
 import yaml
 
 from fuzzer.errors import BadInputError
+from fuzzer.target import traps
+from fuzzer.target.traps import TAG as _TAG
 
-_TAG = "tag:yaml.org,2002:"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]{1,40}|0[oO]?[0-7]{1,40}|[1-9][0-9]{0,40}|0)\Z")
+_INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]{1,40}|[1-9][0-9]{0,40}|0)\Z")
 _KINDS = {
     "str": "a string",
     "int": "an integer",
@@ -27,7 +28,35 @@ _KINDS = {
     "seq": "a list",
     "map": "a mapping",
     "timestamp": "a date",
+    "merge": "the sign",
+    "value": "the sign",
 }
+
+
+class LocatedError(BadInputError):
+    """A mistake in a description, with the place of it.
+
+    ``node`` is where it is, if it is known; ``line`` and ``column`` count from
+    1, and ``column`` is 0 where only the line is known. ``missing`` is the key
+    that is not there, if that is the mistake.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        line: int,
+        column: int,
+        problem: str,
+        *,
+        node: yaml.Node | None = None,
+        missing: str = "",
+    ) -> None:
+        super().__init__(f"{path}:{line}: {problem}")
+        self.line = line
+        self.column = column
+        self.problem = problem
+        self.node = node
+        self.missing = missing
 
 
 class Document:
@@ -44,30 +73,41 @@ class Document:
             text = data.decode()
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            raise BadInputError(f"{path}:{line}: not UTF-8: {error.reason}") from None
+            raise LocatedError(path, line, 0, f"not UTF-8: {error.reason}") from None
+        self._lines = text.split("\n")
         try:
             root = yaml.compose(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            line = mark.line + 1 if mark else 1
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 0)
             problem = " ".join(filter(None, (error.context, error.problem)))
-            raise BadInputError(f"{path}:{line}: broken YAML: {problem}") from None
+            guess = traps.in_broken(error, text)
+            problem = f"broken YAML: {problem}" + (f"; {guess}" if guess else "")
+            raise LocatedError(path, line, column, problem) from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
-            raise BadInputError(f"{path}:{line}: broken YAML: {error.reason}") from None
+            raise LocatedError(path, line, 0, f"broken YAML: {error.reason}") from None
         except (yaml.YAMLError, RecursionError) as error:
-            raise BadInputError(f"{path}:1: broken YAML: {error}") from None
+            raise LocatedError(path, 1, 0, f"broken YAML: {error}") from None
         if root is None:
-            raise BadInputError(f"{path}:1: it is empty; a target description is expected")
+            raise LocatedError(path, 1, 0, "it is empty; a target description is expected")
         self.root: yaml.Node = root
 
-    def error(self, where: yaml.Node | int, problem: str) -> BadInputError:
+    def error(self, where: yaml.Node | int, problem: str, *, missing: str = "") -> LocatedError:
         """Return an error at a node or a line (from 1)."""
-        return BadInputError(f"{self.path}:{self.line(where)}: {problem}")
+        line, column = self.place(where)
+        node = None if isinstance(where, int) else where
+        return LocatedError(self.path, line, column, problem, node=node, missing=missing)
+
+    def place(self, where: yaml.Node | int) -> tuple[int, int]:
+        """Return line and column of a node, from 1, or a line and 0."""
+        if isinstance(where, int):
+            return where, 0
+        return where.start_mark.line + 1, where.start_mark.column + 1
 
     def line(self, where: yaml.Node | int) -> int:
         """Return the line of a node, from 1."""
-        return where if isinstance(where, int) else where.start_mark.line + 1
+        return self.place(where)[0]
 
     def mapping(
         self,
@@ -85,13 +125,17 @@ class Document:
         for key, value in node.value:
             name = self.string(key, f"a key of {what}")
             if name in entries:
-                raise self.error(key, f"{what} has {name!r} twice; each key once is allowed")
+                first = self.line(entries[name])
+                raise self.error(
+                    key, f"{what} has {name!r} twice, on line {first} too; each key once is allowed"
+                )
             if allowed is not None and name not in allowed:
                 raise self.error(key, f"{what} has no {name!r}; {one_of(name, allowed)}")
             entries[name] = value
         for name in required:
             if name not in entries:
-                raise self.error(node, f"{what} lacks {name!r}, which is required")
+                problem = f"{what} lacks {name!r}, which is required"
+                raise self.error(node, problem, missing=name)
         return entries
 
     def sequence(self, node: yaml.Node, what: str, *, least: int = 1) -> list[yaml.Node]:
@@ -113,7 +157,8 @@ class Document:
         """Return a string, which may be empty."""
         if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
             quotes = " (put it in quotes)" if isinstance(node, yaml.ScalarNode) else ""
-            raise self._unexpected(node, what, f"a string{quotes}")
+            trap = traps.in_text(node, self._line_of(node))
+            raise self._unexpected(node, what, f"a string{quotes}", trap)
         return str(node.value)
 
     def bytes(self, node: yaml.Node, what: str) -> bytes:
@@ -140,10 +185,9 @@ class Document:
     def integer(self, node: yaml.Node, what: str, low: int, high: int) -> int:
         """Return an integer between ``low`` and ``high``, both included."""
         if not self.is_integer(node) or not _INTEGER.match(node.value):
-            raise self._unexpected(node, what, f"an integer from {low} to {high}")
-        octal = re.match(r"([-+]?)0[oO]?([0-7]+)\Z", node.value)
-        value = int(octal[1] + octal[2], 8) if octal else int(node.value, 0)
-        return self.in_range(node, what, value, low, high)
+            expected = f"an integer from {low} to {high}"
+            raise self._unexpected(node, what, expected, traps.in_integer(node))
+        return self.in_range(node, what, int(node.value, 0), low, high)
 
     def in_range(self, node: yaml.Node, what: str, value: int, low: int, high: int) -> int:
         """Return ``value`` when it lies between ``low`` and ``high``."""
@@ -157,11 +201,20 @@ class Document:
             expected = f"{otherwise} or true" if otherwise else "true"
             raise self._unexpected(node, what, f"{expected} (leave the key out otherwise)")
 
-    def _unexpected(self, node: yaml.Node, what: str, expected: str) -> BadInputError:
+    def _line_of(self, node: yaml.Node) -> str:
+        """Return the text of the line that a node begins on."""
+        line = self.line(node)
+        return self._lines[line - 1] if line <= len(self._lines) else ""
+
+    def _unexpected(
+        self, node: yaml.Node, what: str, expected: str, trap: str = ""
+    ) -> LocatedError:
         kind = node.tag.removeprefix(_TAG)
         value = f" {node.value[:40]!r}" if isinstance(node, yaml.ScalarNode) and node.value else ""
         return self.error(
-            node, f"{what} is {_KINDS.get(kind, kind)}{value}; {expected} is expected"
+            node,
+            f"{what} is {_KINDS.get(kind, kind)}{value}; {expected} is expected"
+            + (f"; {trap}" if trap else ""),
         )
 
 

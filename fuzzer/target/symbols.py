@@ -16,6 +16,7 @@ import yaml
 from fuzzer.target.document import Document
 from fuzzer.target.header import Header
 from fuzzer.target.layout import StructLayout
+from fuzzer.target.traps import in_integer
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -32,7 +33,7 @@ class Symbols:
     def integer(self, node: yaml.Node, what: str, low: int, high: int) -> int:
         """Return the value of an integer or a macro, from ``low`` to ``high``."""
         document = self._document
-        if document.is_integer(node):
+        if document.is_integer(node) or in_integer(node):
             return document.integer(node, what, low, high)
         name = self._identifier(node, what, "an integer or a macro of the header")
         value = self.constant(name, node)

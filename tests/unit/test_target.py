@@ -116,7 +116,7 @@ def test_a_target_without_header_and_reset(tmp_path: Path) -> None:
     path.write_text(
         "version: 1\nname: x\ndevice: /dev/x\nmodule: {object: x.ko, name: x}\n"
         "pools: {p: [!!binary AP8=, é, '€']}\n"
-        "calls: [{ioctl: 0x10, value: [010]}, {write: ['{p}']}]\n"
+        "calls: [{ioctl: 0x10, value: [8]}, {write: ['{p}']}]\n"
     )
     target = load_target(path)
     assert target.module == ModuleSpec(None, tmp_path / "x.ko", "x", "")
