@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def test_path_prints_a_directory_like_the_kernels_with_another_makefile(
     ((flavour, options),) = asked
     assert flavour is Flavour.FAST
     assert options.variant.config == ("BLOCK=y",)
+
+
+def test_a_build_in_that_directory_has_instrumentation_turned_on(fast: Kernel) -> None:
+    done = subprocess.run(
+        ["make", "-s", "-C", str(build_tree(fast)), "modules"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    # With a compiler whose memcpy() goes unchecked, KCFLAGS name the checking one.
+    assert done.stdout.split()[:3] == ["y", "y", "-Dmemcpy=__asan_memcpy"]
 
 
 def test_the_same_kernel_has_one_such_directory(fast: Kernel) -> None:
