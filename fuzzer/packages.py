@@ -25,6 +25,7 @@ MACHINE_COMMANDS = frozenset(
         "bisect",
         "corpus merge",
         "corpus minimize",
+        "init",
         "kernel",
         "minimize",
         "replay",

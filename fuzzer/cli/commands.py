@@ -70,6 +70,14 @@ COMMANDS = (
         ),
     ),
     Command(
+        "init",
+        "fuzzer.cli.init",
+        "write a description of a driver, to be edited: build it, load it, look what it has",
+        options.add_init,
+        "./pkvfuzz init module -o work/mine.yaml",
+        _ends("written"),
+    ),
+    Command(
         "replay",
         "fuzzer.cli.replay",
         "run a stored crash again on fresh machines",

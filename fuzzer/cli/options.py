@@ -118,15 +118,43 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",
     )
-    parser.add_argument(
-        "--device", metavar="/dev/NAME", help="fuzz this node without a description, with --module"
-    )
-    parser.add_argument(
-        "--module", type=Path, metavar="PATH", help="a .ko, or a directory with a Kbuild file"
-    )
+    _add_driver(parser)
     _add_kernel_option(parser)
     add_switches(parser)
     add_target_options(parser)
+
+
+def _add_driver(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "driver",
+        type=Path,
+        nargs="?",
+        metavar="DRIVER",
+        help="a driver's directory, its .ko, or its description (.yaml) [the pkv driver's]",
+    )
+    parser.add_argument(
+        "--module", metavar="NAME", help="of several modules that DRIVER makes, this one"
+    )
+    parser.add_argument(
+        "--device",
+        action="append",
+        metavar="PATH",
+        help="fuzz this file instead of all that the module makes; may be repeated",
+    )
+
+
+def add_init(parser: argparse.ArgumentParser) -> None:
+    """Add what ``init`` takes."""
+    _add_driver(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="YAML", help="write the description there [NAME.yaml]"
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument(
+        "--params", metavar="TEXT", help="load the module with these parameters [none]"
+    )
+    parser.set_defaults(target=None, bug=None)
+    add_machine_options(parser)
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:

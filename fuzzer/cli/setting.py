@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 
 from fuzzer.campaign.subject import Subject, description_of, load_subject, symbols_for
@@ -11,6 +12,7 @@ from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import Flavour, KernelOptions
+from fuzzer.machine.source_build import driver_directory
 from fuzzer.paths import project_root
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_shape, load_target
@@ -47,8 +49,13 @@ def kernel_options(options: argparse.Namespace) -> KernelOptions:
 
 
 def accel_of(options: argparse.Namespace) -> Accel:
-    """Return the accelerator that the options ask for, or that works here, and say which."""
-    choice = choose_accel(options.accel)
+    """Return the accelerator that the options ask for, or that works here, and say which once."""
+    return _accel(options.accel)
+
+
+@functools.cache
+def _accel(name: str) -> Accel:
+    choice = choose_accel(name)
     if choice.degraded:
         say(f"WARNING: using {choice.accel}: {choice.reason} Override: --accel kvm")
     else:
@@ -91,7 +98,10 @@ def stored_crash(options: argparse.Namespace) -> Crash:
 def _check_copy(crash: Path, description: Path) -> None:
     """Complain about a copied description whose driver is not where it says."""
     try:
-        load_shape(description)
+        source = load_shape(description).module.source
+        if source is not None:
+            place = driver_directory(source)
+            say(f"the driver that came with the crash is built, in a sandbox, from {place}")
     except BadInputError as error:
         raise BadInputError(
             f"{crash}: the description that is stored with it is of no use here: {error}. "

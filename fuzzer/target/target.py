@@ -308,8 +308,6 @@ class _Loader:
         built: Path | Mapping[str, Path] | None = None
         if "source" in entries:
             source = self._path(entries["source"], "source", Path.is_dir)
-            if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
-                raise document.error(entries["source"], f"source: {source} has no Kbuild file")
         elif "object" in entries:
             built = self._object(entries["object"])
         builtin = self._texts(entries, "builtin", _KERNEL_SOURCE, "a .c file of the kernel's tree")
