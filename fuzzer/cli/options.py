@@ -325,6 +325,13 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
         choices=_FLAVOURS,
         help="print the directory to build modules in, after building the kernel if need be",
     )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="NAME=y",
+        help="of the kernel with this option, as a description's config has it; may be repeated",
+    )
     _add_kernels(parser)
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from fuzzer.errors import BadInputError
 from fuzzer.machine.author_build import BuildFailedError
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
+from fuzzer.machine.needs.needs import Needs, needed_options
 from fuzzer.progress import say
 
 _T = TypeVar("_T")
@@ -35,8 +36,6 @@ def fitted(
         except BuildFailedError as error:
             if options.build is not None:
                 raise
-            from fuzzer.machine.needs.needs import needed_options
-
             needs = needed_options(error.output, kernel)
             added = _added(needs, options)
             if not added:
@@ -48,10 +47,10 @@ def fitted(
     raise BadInputError("the driver's needs of a kernel have no end; name them with 'config'")
 
 
-def _added(needs: object, options: KernelOptions) -> tuple[str, ...]:
+def _added(needs: Needs, options: KernelOptions) -> tuple[str, ...]:
     return tuple(each for each in needs.options if each not in options.variant.config)
 
 
-def _unexplained(error: BuildFailedError, needs: object) -> BadInputError:
+def _unexplained(error: BuildFailedError, needs: Needs) -> BadInputError:
     reasons = [f"{each.name}: {each.reason}" for each in needs.unexplained[:6]]
     return BadInputError("\n".join([str(error), *reasons]))
