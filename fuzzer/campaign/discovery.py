@@ -17,7 +17,7 @@ from fuzzer.campaign.description import OPERATIONS, Facts
 from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Driver, pick_module
-from fuzzer.machine.fitting import fitted
+from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
@@ -70,7 +70,11 @@ class _Found:
 
 
 def discover(
-    choice: Choice, options: KernelOptions, accel: Accel, flavour: Flavour
+    choice: Choice,
+    options: KernelOptions,
+    accel: Accel,
+    flavour: Flavour,
+    confirm: Confirm = lambda _what: True,
 ) -> tuple[Facts, KernelOptions]:
     """Return what is known of a driver, and the options of the kernels that it needs.
 
@@ -80,12 +84,13 @@ def discover(
         InfrastructureError: kernel, machine or sandbox failed.
     """
     if choice.path.is_file():
-        return _Discovery(choice, accel, flavour).of_object(options)
-    return _Discovery(choice, accel, flavour).of_source(options)
+        return _Discovery(choice, accel, flavour, confirm).of_object(options)
+    return _Discovery(choice, accel, flavour, confirm).of_source(options)
 
 
 class _Discovery:
-    def __init__(self, choice: Choice, accel: Accel, flavour: Flavour) -> None:
+    def __init__(self, choice: Choice, accel: Accel, flavour: Flavour, confirm: Confirm) -> None:
+        self._confirm = confirm
         self._choice = choice
         self._accel = accel
         self._flavour = flavour
@@ -99,7 +104,7 @@ class _Discovery:
             fitting = object_that_fits(ModuleSpec(None, path, name), kernel)
             return Driver(name, fitting, path.name), kernel
 
-        (driver, kernel), options = fitted(take, options, self._flavour)
+        (driver, kernel), options = fitted(take, options, self._flavour, self._confirm)
         found = self._load(driver, kernel, info)
         return self._facts(found, kernel, Facts(name, (), object=path)), options
 
@@ -113,13 +118,17 @@ class _Discovery:
             _tell(made, time.monotonic() - began)
             return self._pick(made, kernel), kernel
 
-        (found, kernel), options = fitted(build, options, self._flavour)
+        def compiles(kernel: Kernel) -> SourceBuild:
+            return build_source(source, kernel)
+
+        (found, kernel), options = fitted(build, options, self._flavour, self._confirm, compiles)
         facts = Facts(
             found.driver.name,
             (),
             source=source,
             params=found.params,
             config=options.variant.config,
+            kernel=options.version,
         )
         return self._facts(found, kernel, facts), options
 

@@ -10,7 +10,8 @@ from fuzzer import __version__
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import Bug, build_driver, find_bug
+from fuzzer.machine.driver import Bug, Driver, build_driver, find_bug
+from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware, qemu_version
@@ -98,12 +99,40 @@ def kernels_for(target: Target, kernels: KernelOptions) -> KernelOptions:
     return replace(kernels, variant=Variant(module.config, module.builtin), version=version)
 
 
+def with_fitting_kernels(subject: Subject, confirm: Confirm) -> Subject:
+    """Return the subject on kernels that have what its driver needs.
+
+    The driver is built for that, on the kernel that it is fuzzed on.
+
+    Raises:
+        BadInputError: it does not build.
+    """
+    if subject.target.module.source is None:
+        return subject
+
+    def build(kernel: Kernel) -> Driver:
+        return build_driver(subject.target, kernel, subject.bug)
+
+    _, kernels = fitted(build, subject.kernels, subject.fuzzed_on, confirm)
+    return replace(subject, kernels=kernels)
+
+
 def symbols_for(kernels: KernelOptions) -> SymbolSource:
     """Return what knows the names of a target's driver, for ``load_target``.
 
     It builds the driver for the kernel that is fuzzed, when a header does not explain a name.
     """
-    return symbol_source(lambda target: ensure_kernel(Flavour.FAST, kernels_for(target, kernels)))
+
+    def kernel_for(target: Target) -> Kernel:
+        def build(kernel: Kernel) -> Kernel:
+            build_driver(target, kernel)
+            return kernel
+
+        if target.module.source is None:
+            return ensure_kernel(Flavour.FAST, kernels_for(target, kernels))
+        return fitted(build, kernels_for(target, kernels), Flavour.FAST)[0]
+
+    return symbol_source(kernel_for)
 
 
 def identify(subject: Subject, guest: Guest) -> Identity:

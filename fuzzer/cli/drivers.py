@@ -9,7 +9,7 @@ from pathlib import Path
 from fuzzer.campaign.campaign import default_workdir
 from fuzzer.campaign.description import Facts, describe
 from fuzzer.campaign.discovery import Choice, discover
-from fuzzer.cli.setting import accel_of, kernel_options
+from fuzzer.cli.setting import accel_of, confirmer, kernel_options
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.kernel import Flavour
@@ -54,7 +54,7 @@ def choice_of(options: argparse.Namespace) -> Choice | None:
 def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> Facts:
     """Return what is known of a driver; what can be found out takes a minute."""
     flavour = Flavour(getattr(options, "kernel", Flavour.FAST))
-    facts, _ = discover(choice, kernel_options(options), accel, flavour)
+    facts, _ = discover(choice, kernel_options(options), accel, flavour, confirmer(yes=options.yes))
     return facts
 
 

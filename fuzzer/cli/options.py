@@ -147,6 +147,9 @@ def _add_driver(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="fuzz this file instead of all that the module makes; may be repeated",
     )
+    parser.add_argument(
+        "--yes", action="store_true", help="do not ask before something that takes minutes"
+    )
 
 
 def add_init(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 from pathlib import Path
 
-from fuzzer.campaign.subject import Subject, description_of, load_subject, symbols_for
+from fuzzer.campaign.subject import (
+    Subject,
+    description_of,
+    load_subject,
+    symbols_for,
+    with_fitting_kernels,
+)
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
+from fuzzer.machine.fitting import Confirm
 from fuzzer.machine.kernel import Flavour, KernelOptions
 from fuzzer.machine.source_build import driver_directory
 from fuzzer.machine.versions import (
@@ -60,6 +68,20 @@ def kernel_options(options: argparse.Namespace) -> KernelOptions:
     return KernelOptions(source, build, version=version or "")
 
 
+def confirmer(*, yes: bool) -> Confirm:
+    """Return what asks the user before something takes minutes; without a terminal, nobody."""
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def confirm(what: str) -> bool:
+        if not asks:
+            say(what)
+            return True
+        print(f"pkvfuzz: {what}. Go on? [Y/n] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in {"", "y", "yes"}
+
+    return confirm
+
+
 def accel_of(options: argparse.Namespace) -> Accel:
     """Return the accelerator that the options ask for, or that works here, and say which once."""
     return _accel(options.accel)
@@ -81,7 +103,8 @@ def subject_of(options: argparse.Namespace) -> Subject:
     path = target_path(options)
     fuzzed_on = Flavour(getattr(options, "kernel", Flavour.FAST))
     accel = accel_of(options)
-    return load_subject(path, options.bug, kernels, accel, options.params, fuzzed_on=fuzzed_on)
+    subject = load_subject(path, options.bug, kernels, accel, options.params, fuzzed_on=fuzzed_on)
+    return with_fitting_kernels(subject, confirmer(yes=getattr(options, "yes", False)))
 
 
 def stored_crash(options: argparse.Namespace) -> Crash:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError
+from fuzzer.machine.author_build import BuildFailedError
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.loadable import loadable
@@ -211,12 +212,8 @@ def build_driver(
     return pick_module(build, module.name, target.path)
 
 
-class MissingSymbolsError(BadInputError):
-    """The kernel lacks symbols that a driver needs; ``output`` is what its build printed."""
-
-    def __init__(self, message: str, output: str) -> None:
-        super().__init__(message)
-        self.output = output
+class MissingSymbolsError(BuildFailedError):
+    """The kernel lacks symbols that a driver needs."""
 
 
 def pick_module(build: SourceBuild, name: str, description: Path) -> Driver:

@@ -7,29 +7,86 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from fuzzer.errors import BadInputError
+from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.author_build import BuildFailedError
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
+from fuzzer.machine.kernel import (
+    Flavour,
+    Kernel,
+    KernelOptions,
+    Variant,
+    ensure_kernel,
+    prepared_kernel,
+    ready_kernel,
+)
 from fuzzer.machine.needs.needs import Needs, needed_options
+from fuzzer.machine.versions import default_version, ensure_source_package, older_versions
 from fuzzer.progress import say
 
 _T = TypeVar("_T")
-# An option may bring others into sight; this many times are enough for all that was seen.
-_MOST_ROUNDS = 5
+# An option may bring others into sight; so many times are enough for all that was seen.
+_MOST_ROUNDS = 6
+
+Confirm = Callable[[str], bool]
+"""Asks whether something that takes minutes is to be done; the text says what."""
 
 
 def fitted(
-    use: Callable[[Kernel], _T], options: KernelOptions, flavour: Flavour
+    use: Callable[[Kernel], _T],
+    options: KernelOptions,
+    flavour: Flavour,
+    confirm: Confirm = lambda _what: True,
+    compiles: Callable[[Kernel], object] | None = None,
 ) -> tuple[_T, KernelOptions]:
     """Return what ``use`` makes of a kernel, and the options of the kernel that it took.
 
-    ``use`` builds a driver. When it says that the kernel lacks something, a kernel is
-    made that has it.
+    ``use`` builds a driver. When that fails for something that the kernel lacks, a
+    kernel is made that has it. With ``compiles``, which only compiles the driver, older
+    kernels are tried for one that does not.
 
     Raises:
         BadInputError: no kernel will do, or the driver is at fault.
     """
+    try:
+        return _with_options(use, options, flavour, confirm)
+    except BuildFailedError as error:
+        if compiles is None or options.version or options.source or options.build:
+            raise
+        for version in older_versions():
+            say(f"against {default_version()}, {error}\nlooking whether it is for {version}")
+            older = replace(options, version=version)
+            try:
+                ensure_source_package(version)
+                if not _compiles(compiles, older, flavour):
+                    continue
+                say(f"taking kernel {version}; to say so at once: --kernel-version {version}")
+                return _with_options(use, older, flavour, confirm)
+            except (BuildFailedError, InfrastructureError) as problem:
+                say(f"not for {version} either: {problem}")
+        raise
+
+
+def _compiles(
+    compiles: Callable[[Kernel], object], options: KernelOptions, flavour: Flavour
+) -> bool:
+    """Whether a driver compiles against a kernel, or would if that had other options.
+
+    The kernel is only prepared for it, which takes a fraction of building it.
+    """
+    kernel = prepared_kernel(flavour, options)
+    try:
+        compiles(kernel)
+    except BuildFailedError as error:
+        return bool(needed_options(error.output, kernel).options)
+    return True
+
+
+def _with_options(
+    use: Callable[[Kernel], _T], options: KernelOptions, flavour: Flavour, confirm: Confirm
+) -> tuple[_T, KernelOptions]:
+    """Return what ``use`` makes of a kernel that has the options it turned out to need."""
     for _ in range(_MOST_ROUNDS):
+        if options.version or options.variant:
+            _ask(options, flavour, confirm)
         kernel = ensure_kernel(flavour, options)
         try:
             return use(kernel), options
@@ -39,18 +96,32 @@ def fitted(
             needs = needed_options(error.output, kernel)
             added = _added(needs, options)
             if not added:
-                raise _unexplained(error, needs) from None
-            say(f"the driver needs a kernel with {', '.join(added)}; to have it at once from now")
-            say(f"on, put this into its description, below 'module': config: [{', '.join(added)}]")
+                raise BuildFailedError(_with_reasons(error, needs), error.output) from None
+            say(
+                f"the driver needs a kernel with {', '.join(added)}. To have it at once from "
+                f"now on, put into its description, below 'module': config: [{', '.join(added)}]"
+            )
             variant = Variant((*options.variant.config, *added), options.variant.sources)
             options = replace(options, variant=variant)
-    raise BadInputError("the driver's needs of a kernel have no end; name them with 'config'")
+    raise BadInputError(
+        "the driver needs ever more of the kernel. Name the options with 'config' in its "
+        f"description; so far: {', '.join(options.variant.config)}"
+    )
+
+
+def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm) -> None:
+    if ready_kernel(flavour, options) is not None:
+        return
+    which = f" {options.version}" if options.version else ""
+    added = f" with {', '.join(options.variant.config)}" if options.variant else ""
+    if not confirm(f"building a kernel{which}{added} takes some minutes, now and for judging"):
+        raise BadInputError("not built, as you said. --kernel-build DIR takes one of your own")
 
 
 def _added(needs: Needs, options: KernelOptions) -> tuple[str, ...]:
     return tuple(each for each in needs.options if each not in options.variant.config)
 
 
-def _unexplained(error: BuildFailedError, needs: Needs) -> BadInputError:
+def _with_reasons(error: BuildFailedError, needs: Needs) -> str:
     reasons = [f"{each.name}: {each.reason}" for each in needs.unexplained[:6]]
-    return BadInputError("\n".join([str(error), *reasons]))
+    return "\n".join([str(error), *reasons])

@@ -15,6 +15,8 @@ from fuzzer.machine.kbuild import (
     Recipe,
     build_configured,
     build_kernel,
+    compile_kernel,
+    configure,
     copy_build,
     lost_options,
     parse_config,
@@ -24,6 +26,7 @@ from fuzzer.machine.kbuild import (
 from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.machine.variant import PLAIN, Variant, extend_config
 from fuzzer.paths import project_root
+from fuzzer.progress import Progress
 
 __all__ = [
     "NEEDED",
@@ -195,6 +198,29 @@ def ensure_kernel(
         build_configured(recipe, source, directory, nice=nice, stream=stream)
 
     directory = build_once(_entry(flavour, options), key, build, keep=3)
+    return Kernel(flavour, directory, source.directory, key)
+
+
+def prepared_kernel(flavour: Flavour, options: KernelOptions) -> Kernel:
+    """Return a kernel that modules can be compiled against, but that is not built itself.
+
+    No symbol of it is known, so nothing that is made can be loaded.
+
+    Raises:
+        InfrastructureError: it cannot be prepared.
+    """
+    source = prepare_source(options.source, options.version)
+    recipe = _recipe(flavour)
+    key = content_key(recipe_key(recipe, source.key), "prepared")
+
+    def build(directory: Path) -> None:
+        configure(source.directory, directory, requests(recipe, source))
+        progress = Progress(f"preparing kernel {options.version} to compile a driver against")
+        arguments = [*recipe.variables, "modules_prepare"]
+        compile_kernel(recipe.name, source.directory, directory, arguments, progress)
+        (directory / "Module.symvers").touch()
+
+    directory = build_once("prepared", key, build, keep=3)
     return Kernel(flavour, directory, source.directory, key)
 
 

@@ -12,11 +12,12 @@ import jsonschema
 import pytest
 import yaml
 
-from fuzzer.campaign.undescribed import describe
+from fuzzer.campaign.description import Facts, describe
 from fuzzer.cli.main import main
 from fuzzer.errors import BadInputError
 from fuzzer.paths import project_root
 from fuzzer.target.call_parser import CALLS, FIELD_RULES, IOCTL_KEYS, RECORD_KEYS
+from fuzzer.target.device import Device
 from fuzzer.target.schema import schema_line, schema_path
 from fuzzer.target.target import FLAVOURS, KEYS, MODULE_KEYS, RESET_KEYS, load_target
 from fuzzer.target.templates import MAX_PAYLOAD
@@ -152,6 +153,6 @@ def test_the_command_prints_it_or_where_it_is(capsys: pytest.CaptureFixture[str]
 def test_a_description_that_is_made_names_it_and_is_valid(tmp_path: Path) -> None:
     module = tmp_path / "some.ko"
     module.write_bytes(b"")
-    text = describe("/dev/some", module, tmp_path / "work").read_text()
+    text = describe(Facts("some", (Device("/dev/some"),), object=module), "Made by a test.")
     assert text.splitlines()[0] == schema_line()
     assert problems(text) == []
