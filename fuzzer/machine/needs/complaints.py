@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
+
+_T = TypeVar("_T", str, tuple[str, str])
 
 # A build that went wrong in its every line is not looked at to the end.
-_MOST_BYTES = 8 << 20
+_MOST_CHARACTERS = 8 << 20
+_MOST_OF_A_KIND = 400
 _Q = "['\u2018\u2019\"`]"
 _SYMBOL = re.compile(r'"(\w+)" \[[^\]]*\] undefined!')
 _FUNCTION = re.compile(rf"implicit declaration of function {_Q}(\w+){_Q}")
@@ -50,20 +55,24 @@ class Complaints:
 
 def read_complaints(output: str) -> Complaints:
     """Return what the output of a build complains of."""
-    text = output[:_MOST_BYTES]
+    text = output[:_MOST_CHARACTERS]
     # One that is undeclared is often undefined as well: linking says the same better.
     symbols = set(_SYMBOL.findall(text))
     names = {*_FUNCTION.findall(text), *_either(_NAME, text)} - symbols
     return Complaints(
-        symbols=tuple(sorted(symbols)),
-        names=tuple(sorted(names)),
-        tags=tuple(sorted(set(_either(_TAG, text)))),
-        members=tuple(sorted(set(_MEMBER.findall(text)))),
-        headers=tuple(sorted(set(_HEADER.findall(text)))),
-        errors=tuple(sorted({error.strip() for error in _ERROR.findall(text)})),
-        licences=tuple(sorted(set(_LICENCE.findall(text)))),
-        namespaces=tuple(sorted({match[1:] for match in _NAMESPACE.findall(text)})),
+        symbols=_some(symbols),
+        names=_some(names),
+        tags=_some(_either(_TAG, text)),
+        members=_some(_MEMBER.findall(text)),
+        headers=_some(_HEADER.findall(text)),
+        errors=_some(error.strip() for error in _ERROR.findall(text)),
+        licences=_some(_LICENCE.findall(text)),
+        namespaces=_some(match[1:] for match in _NAMESPACE.findall(text)),
     )
+
+
+def _some(found: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(sorted(set(found))[:_MOST_OF_A_KIND])
 
 
 def _either(pattern: re.Pattern[str], text: str) -> list[str]:
@@ -77,7 +86,7 @@ def read_dependencies(kconfig: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     indent: int | None = None
-    for line in kconfig.expandtabs().splitlines():
+    for line in kconfig[:_MOST_CHARACTERS].expandtabs().splitlines():
         text = line.strip()
         depth = len(line) - len(line.lstrip())
         if indent is not None:
