@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,7 @@ def test_an_option_that_is_on_and_in_the_way_is_told(
         ("x.c:3:2: error: invalid use of undefined type 'struct bus_type'", ["BUS", "NET"]),
         ('x.c:3:2: error: #error "needs CONFIG_BUS_FAST, really"', ["BUS", "BUS_FAST", "NET"]),
         ("x.c:3:2: error: #error please enable PROBES", ["EXTRA", "PROBES"]),
+        ("/linux/include/net/x.h:3:2: error: #error include something else", ["NET"]),
         ("x.c:3:2: error: 'CONFIG_ODD' undeclared (first use in this function)", ["ODD"]),
     ],
 )
@@ -238,6 +240,31 @@ def test_a_drivers_own_kconfig_is_read_and_not_evaluated(kernel: Kernel, tmp_pat
     needs = needed_options("", kernel, kconfig)
     assert needs.options == ("BUS=y", "EXTRA=y", "NET=y", "PACK=y", "VIDEO=y")
     assert not ran.exists()
+
+
+def test_objects_that_were_not_linked_tell_what_they_are_without(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    objects = tmp_path / "objects"
+    (objects / "sub").mkdir(parents=True)
+    sources = {
+        "a": "void b(void), send(void), kernel_has(void), private_thing(void);\n"
+        "void a(void) { b(); send(); kernel_has(); private_thing(); }\n",
+        "sub/b": "void zip(void); void b(void) { zip(); }\n",
+    }
+    for name, text in sources.items():
+        subprocess.run(
+            ["gcc", "-c", "-x", "c", "-", "-o", f"{objects}/{name}.o"],
+            input=text, text=True, check=True, timeout=60,
+        )  # fmt: skip
+    (objects / "broken.o").write_bytes((objects / "a.o").read_bytes()[:200])
+    (objects / "text.o").write_text("no object")
+    (kernel.directory / "Module.symvers").write_text("0x0\tkernel_has\tvmlinux\tEXPORT_SYMBOL\t\n")
+    line = "x.c:3:2: error: implicit declaration of function 'extra_inline'\n"
+    needs = needed_options(line, kernel, objects=objects)
+    # What the build did not complain of is no reason to complain here.
+    assert needs == Needs(("EXTRA=y", "NET=y", "PACK=y"))
+    assert needed_options("", kernel, objects=objects).options == ("NET=y", "PACK=y")
 
 
 def test_a_build_that_complains_of_nothing_needs_nothing(kernel: Kernel) -> None:

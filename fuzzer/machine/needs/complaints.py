@@ -27,6 +27,7 @@ _MEMBER = re.compile(
 )
 _HEADER = re.compile(r"fatal error: ([\w./+-]+\.h): No such file or directory")
 _ERROR = re.compile(r"error: #error\b(.*)")
+_ERROR_IN_HEADER = re.compile(r"/include/(\w+)/[\w./-]+:\d+:\d+: error: #error\b(.*)")
 _LICENCE = re.compile(rf"GPL-incompatible module \S+ uses GPL-only symbol {_Q}(\w+){_Q}")
 _NAMESPACE = re.compile(
     r"module (\S+) uses symbol (\w+) from namespace (\w+), but does not import it"
@@ -39,7 +40,8 @@ class Complaints:
 
     ``symbols`` were not there to link against; ``names`` (functions, macros and
     types), struct ``tags`` and ``members`` (of a struct) not to compile with.
-    ``errors`` are the texts of ``#error``. ``licences`` are symbols for GPL modules
+    ``errors`` are the texts of ``#error``, with the directory below ``include`` of one in
+    a header of the kernel, else an empty text. ``licences`` are symbols for GPL modules
     alone, ``namespaces`` symbols whose namespace is not imported, with it.
     """
 
@@ -48,7 +50,7 @@ class Complaints:
     tags: tuple[str, ...] = ()
     members: tuple[tuple[str, str], ...] = ()
     headers: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
     licences: tuple[str, ...] = ()
     namespaces: tuple[tuple[str, str], ...] = ()
 
@@ -65,7 +67,7 @@ def read_complaints(output: str) -> Complaints:
         tags=_some(_either(_TAG, text)),
         members=_some(_MEMBER.findall(text)),
         headers=_some(_HEADER.findall(text)),
-        errors=_some(error.strip() for error in _ERROR.findall(text)),
+        errors=_some(_errors(text)),
         licences=_some(_LICENCE.findall(text)),
         namespaces=_some(match[1:] for match in _NAMESPACE.findall(text)),
     )
@@ -73,6 +75,11 @@ def read_complaints(output: str) -> Complaints:
 
 def _some(found: Iterable[_T]) -> tuple[_T, ...]:
     return tuple(sorted(set(found))[:_MOST_OF_A_KIND])
+
+
+def _errors(text: str) -> Iterable[tuple[str, str]]:
+    places = {error.strip(): place for place, error in _ERROR_IN_HEADER.findall(text)}
+    return ((error.strip(), places.get(error.strip(), "")) for error in _ERROR.findall(text))
 
 
 def _either(pattern: re.Pattern[str], text: str) -> list[str]:
