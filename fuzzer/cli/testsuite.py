@@ -28,7 +28,8 @@ GROUPS = ("lint", "c", "unit", "vm", "e2e")
 # Kernels that people run the driver on: the headers of each are in some Debian.
 HEADER_SERIES = ("6.1", "6.12")
 _DRIVER = "pkv"
-_UINPUT = Path("vm", "targets", "uinput", "uinput.yaml")
+# Descriptions of drivers that need options of the kernel.
+_VARIANTS = (Path("vm/targets/uinput/uinput.yaml"), Path("tests/data/digest/digest.yaml"))
 
 _LINT_TIMEOUT_S = 600
 _PYTEST_TIMEOUT_S = 3600
@@ -192,15 +193,16 @@ def _build_kernels(root: Path, only: str | None) -> StepResult:
     for flavour in Flavour if only != "c" else (Flavour.FULL,):
         ensure_kernel(flavour)
     if only in (None, "vm"):
-        _ensure_uinput_kernel(root)
+        _ensure_variants(root)
         ensure_signed_kernel()
         ensure_builtin_kernel(root / "module", _DRIVER)
     return StepResult(Outcome.PASSED)
 
 
-def _ensure_uinput_kernel(root: Path) -> None:
-    uinput = load_shape(root / _UINPUT)
-    ensure_kernel(Flavour.FAST, kernels_for(uinput, KernelOptions()))
+def _ensure_variants(root: Path) -> None:
+    for path in _VARIANTS:
+        target = load_shape(root / path)
+        ensure_kernel(Flavour.FAST, kernels_for(target, KernelOptions()))
 
 
 def _check_module(root: Path) -> StepResult:

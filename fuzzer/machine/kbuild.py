@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ from fuzzer.paths import cache_dir, project_root
 from fuzzer.progress import Progress, say
 
 _CONFIGURE_TIMEOUT_S = 300
+# Options of a kernel in its title.
+_TOLD = 3
+BUILD_SECONDS = "build-seconds"
+"""The file in a build directory that says how long all of it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,14 @@ class Recipe:
     options: dict[str, str] = field(default_factory=dict)
     steps: int = 1380
     patch: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name for a reader, with a few of the options."""
+        names = [f"{name.removeprefix('CONFIG_')}={value}" for name, value in self.options.items()]
+        more = [f"{len(names) - _TOLD} more"] if len(names) > _TOLD else []
+        told = ", ".join([*names[:_TOLD], *more])
+        return f"{self.name} kernel with {told}" if told else f"{self.name} kernel"
 
     def fragment_text(self) -> str:
         """Return the fragments, one after the other."""
@@ -249,7 +262,9 @@ def build_kernel(
     if unknown := unknown_requests(_asked(recipe, source), source.directory):
         say(f"left out of the {recipe.name} kernel, which does not know it: {', '.join(unknown)}")
     configure(source.directory, directory, requests(recipe, source))
+    start = time.monotonic()
     build_configured(recipe, source, directory, nice=nice, stream=stream)
+    (directory / BUILD_SECONDS).write_text(f"{time.monotonic() - start:.0f}\n")
 
 
 def requests(recipe: Recipe, source: KernelSource) -> dict[str, str]:
@@ -279,7 +294,7 @@ def build_configured(
         InfrastructureError: make failed.
     """
     patch_copies(recipe, source.directory, directory)
-    progress = Progress(f"building the {recipe.name} kernel", recipe.steps, stream)
+    progress = Progress(f"building the {recipe.title}", recipe.steps, stream)
     arguments = [*recipe.variables, "bzImage", "modules_prepare"]
     compile_kernel(recipe.name, source.directory, directory, arguments, progress, nice=nice)
     # Modules are checked against this; a full "make modules" would write it.

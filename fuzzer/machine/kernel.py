@@ -23,6 +23,7 @@ from fuzzer.machine.kbuild import (
     recipe_key,
     requests,
 )
+from fuzzer.machine.needs.rebuild import estimate_rebuild
 from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.machine.variant import PLAIN, Variant, extend_config
 from fuzzer.paths import project_root
@@ -91,7 +92,7 @@ class Kernel(BuiltKernel):
         return Flavour(self.name)
 
 
-# Lines that make prints when a driver is added to a kernel that is built.
+# Lines that make prints for a variant beside those of what is compiled.
 _VARIANT_STEPS = 120
 
 
@@ -110,7 +111,6 @@ def _recipe(flavour: Flavour, variant: Variant | None = None) -> Recipe:
         recipe,
         variables=(*recipe.variables, *variant.variables(flavour.sanitizer)),
         options=variant.options,
-        steps=_VARIANT_STEPS,
     )
 
 
@@ -195,7 +195,10 @@ def ensure_kernel(
                 f"{'; '.join(lost)}. Kconfig wants other options for it as well, or forbids it: "
                 f"look at 'depends on' in {source.directory}"
             )
-        build_configured(recipe, source, directory, nice=nice, stream=stream)
+        before = parse_config((plain.directory / ".config").read_text())
+        rebuild = estimate_rebuild(source.directory, directory, before, final)
+        counted = replace(recipe, steps=_VARIANT_STEPS + rebuild.compiled)
+        build_configured(counted, source, directory, nice=nice, stream=stream)
 
     directory = build_once(_entry(flavour, options), key, build, keep=3)
     return Kernel(flavour, directory, source.directory, key)

@@ -22,7 +22,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(testsuite, "project_root", lambda: tmp_path)
     monkeypatch.setattr(testsuite, "ensure_kernel", lambda flavour: None)
     monkeypatch.setattr(testsuite, "ensure_signed_kernel", lambda: None)
-    monkeypatch.setattr(testsuite, "_ensure_uinput_kernel", lambda root: None)
+    monkeypatch.setattr(testsuite, "_ensure_variants", lambda root: None)
     monkeypatch.setattr(testsuite, "ensure_builtin_kernel", lambda driver, name: None)
     return tmp_path
 

@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
+
+_T = TypeVar("_T", str, tuple[str, str])
 
 # A build that went wrong in its every line is not looked at to the end.
-_MOST_BYTES = 8 << 20
+_MOST_CHARACTERS = 8 << 20
+_MOST_OF_A_KIND = 400
 _Q = "['\u2018\u2019\"`]"
 _SYMBOL = re.compile(r'"(\w+)" \[[^\]]*\] undefined!')
 _FUNCTION = re.compile(rf"implicit declaration of function {_Q}(\w+){_Q}")
@@ -22,6 +27,7 @@ _MEMBER = re.compile(
 )
 _HEADER = re.compile(r"fatal error: ([\w./+-]+\.h): No such file or directory")
 _ERROR = re.compile(r"error: #error\b(.*)")
+_ERROR_IN_HEADER = re.compile(r"/include/(\w+)/[\w./-]+:\d+:\d+: error: #error\b(.*)")
 _LICENCE = re.compile(rf"GPL-incompatible module \S+ uses GPL-only symbol {_Q}(\w+){_Q}")
 _NAMESPACE = re.compile(
     r"module (\S+) uses symbol (\w+) from namespace (\w+), but does not import it"
@@ -34,7 +40,8 @@ class Complaints:
 
     ``symbols`` were not there to link against; ``names`` (functions, macros and
     types), struct ``tags`` and ``members`` (of a struct) not to compile with.
-    ``errors`` are the texts of ``#error``. ``licences`` are symbols for GPL modules
+    ``errors`` are the texts of ``#error``, with the directory below ``include`` of one in
+    a header of the kernel, else an empty text. ``licences`` are symbols for GPL modules
     alone, ``namespaces`` symbols whose namespace is not imported, with it.
     """
 
@@ -43,27 +50,36 @@ class Complaints:
     tags: tuple[str, ...] = ()
     members: tuple[tuple[str, str], ...] = ()
     headers: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
     licences: tuple[str, ...] = ()
     namespaces: tuple[tuple[str, str], ...] = ()
 
 
 def read_complaints(output: str) -> Complaints:
     """Return what the output of a build complains of."""
-    text = output[:_MOST_BYTES]
+    text = output[:_MOST_CHARACTERS]
     # One that is undeclared is often undefined as well: linking says the same better.
     symbols = set(_SYMBOL.findall(text))
     names = {*_FUNCTION.findall(text), *_either(_NAME, text)} - symbols
     return Complaints(
-        symbols=tuple(sorted(symbols)),
-        names=tuple(sorted(names)),
-        tags=tuple(sorted(set(_either(_TAG, text)))),
-        members=tuple(sorted(set(_MEMBER.findall(text)))),
-        headers=tuple(sorted(set(_HEADER.findall(text)))),
-        errors=tuple(sorted({error.strip() for error in _ERROR.findall(text)})),
-        licences=tuple(sorted(set(_LICENCE.findall(text)))),
-        namespaces=tuple(sorted({match[1:] for match in _NAMESPACE.findall(text)})),
+        symbols=_some(symbols),
+        names=_some(names),
+        tags=_some(_either(_TAG, text)),
+        members=_some(_MEMBER.findall(text)),
+        headers=_some(_HEADER.findall(text)),
+        errors=_some(_errors(text)),
+        licences=_some(_LICENCE.findall(text)),
+        namespaces=_some(match[1:] for match in _NAMESPACE.findall(text)),
     )
+
+
+def _some(found: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(sorted(set(found))[:_MOST_OF_A_KIND])
+
+
+def _errors(text: str) -> Iterable[tuple[str, str]]:
+    places = {error.strip(): place for place, error in _ERROR_IN_HEADER.findall(text)}
+    return ((error.strip(), places.get(error.strip(), "")) for error in _ERROR.findall(text))
 
 
 def _either(pattern: re.Pattern[str], text: str) -> list[str]:
@@ -77,7 +93,7 @@ def read_dependencies(kconfig: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     indent: int | None = None
-    for line in kconfig.expandtabs().splitlines():
+    for line in kconfig[:_MOST_CHARACTERS].expandtabs().splitlines():
         text = line.strip()
         depth = len(line) - len(line.lstrip())
         if indent is not None:

@@ -30,6 +30,8 @@ _LONGEST = 60
 _ON = 2
 # What would change far more than what asks for it.
 _NEVER_ASKED = frozenset({"BROKEN", "COMPILE_TEST", "HYPERV", "KUNIT", "XEN"})
+# Drivers that make devices of their own when the kernel boots, which would be in the way.
+_MAKES_DEVICES = re.compile(r"TEST|DUMMY|VIRTUAL|SAMPLE")
 _PROGRAMS = {
     "CC": "gcc", "HOSTCC": "gcc", "HOSTCXX": "g++", "LD": "ld", "AR": "ar", "NM": "nm",
     "OBJCOPY": "objcopy", "READELF": "readelf", "PAHOLE": "pahole", "RUSTC": "rustc",
@@ -119,16 +121,17 @@ class OptionTree:
     def settle(self, wanted: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Return the least to ask for so that options are built in, and those that will not be."""
         wanted = sorted(set(wanted))
-        asked: set[str] = set()
+        before: dict[str, int | None] = {}
         for option in wanted:
-            asked |= self.plan(option) or set()
-        before = {name: self._kconfig.syms[name].user_value for name in asked}
-        for name in sorted(asked):
-            self._kconfig.syms[name].set_value(_ON)
-        lost = {option for option in wanted if not self.builtin(option)}
-        had = set(wanted) - lost
-        # Last first: what was asked for as a dependency of another goes once that is known.
-        for name in sorted(asked):
+            # What is asked for so far may be a part of it, or all.
+            self._plans.clear()
+            for name in sorted(self.plan(option) or ()):
+                symbol = self._kconfig.syms[name]
+                before.setdefault(name, symbol.user_value)
+                symbol.set_value(_ON)
+        had = [option for option in wanted if self.builtin(option)]
+        asked = set(before)
+        for name in sorted(before):
             self._kconfig.syms[name].set_value(0)
             if all(self.builtin(option) for option in had):
                 asked.discard(name)
@@ -137,7 +140,8 @@ class OptionTree:
         for name, value in before.items():
             symbol = self._kconfig.syms[name]
             symbol.unset_value() if value is None else symbol.set_value(value)
-        return frozenset(asked), frozenset(lost)
+        self._plans.clear()
+        return frozenset(asked), frozenset(wanted) - frozenset(had)
 
     def module_only(self, option: str) -> bool:
         """Tell whether an option can be a module, but not be built in."""
@@ -201,7 +205,9 @@ class OptionTree:
             return [(condition, frozenset()) for condition in prompts]
         ways: list[tuple[Any, _Plan]] = []
         # Of two that can be asked for, the one that brings fewer others.
-        price = 1 + len(item.selects) / 20 + _AVOIDED * (avoid and item.name in self._avoided)
+        price = 1 + len(item.selects) / 20
+        if avoid and (item.name in self._avoided or _MAKES_DEVICES.search(item.name)):
+            price += _AVOIDED
         ask = _Step(item.name, price, asked=True)
         if item.name not in _NEVER_ASKED and item.type in (kconfiglib.BOOL, kconfiglib.TRISTATE):
             ways += [(condition, frozenset({ask})) for condition in prompts]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fuzzer.machine.kernel import Kernel, flavour_requests
 from fuzzer.machine.needs.complaints import Complaints, read_complaints, read_dependencies
@@ -18,6 +19,7 @@ from fuzzer.machine.needs.conditions import (
 )
 from fuzzer.machine.needs.headers import Headers
 from fuzzer.machine.needs.kconfig import OptionTree
+from fuzzer.machine.needs.objects import missing_symbols
 from fuzzer.machine.needs.symbols import Export, Symbols
 
 # Longer ones say nothing to a reader.
@@ -44,22 +46,28 @@ class Needs:
     unexplained: tuple[Unexplained, ...] = ()
 
 
-def needed_options(output: str, kernel: Kernel, kconfig: str = "") -> Needs:
+def needed_options(
+    output: str, kernel: Kernel, kconfig: str = "", objects: Path | None = None
+) -> Needs:
     """Return what a failed build of a driver says that it needs of the kernel it was built with.
 
-    ``output`` is all that make, gcc and modpost printed. ``kconfig`` is the text
-    of the driver's own Kconfig, if it has one: what it depends on and selects is
-    needed as well. It takes seconds, and a minute at most the first time for a source.
+    ``output`` is all that make, gcc and modpost printed, in the C locale. ``kconfig`` is
+    the text of the driver's own Kconfig, if it has one: what it depends on and
+    selects is needed as well. ``objects`` is where the build left its objects: what
+    they are without is not told where one that does not compile prevents linking.
+    It takes seconds, and a minute at most the first time for a source.
 
     Raises:
         InfrastructureError: the kernel's source cannot be read.
     """
     complaints = read_complaints(output)
-    if complaints == Complaints() and not kconfig:
+    unlinked = missing_symbols(objects, kernel) if objects else frozenset()
+    if complaints == Complaints() and not kconfig and not unlinked:
         return Needs(())
     search = _Search(kernel)
     search.depend(read_dependencies(kconfig))
     search.link(complaints.symbols)
+    search.link(sorted(unlinked - set(complaints.symbols)), told=False)
     search.compile(complaints)
     search.tell(complaints)
     return search.result()
@@ -90,18 +98,20 @@ class _Search:
                 frozenset(term for term in condition if self._options.known(term.option))
                 for condition in parse_dependency(expression)
             )
-            if known:
-                self._choose(expression, known, f"the driver's Kconfig needs {expression}")
+            if known and not any(map(self._fulfilled, known)):
+                self._choose(expression, known, "the driver's Kconfig names it")
 
-    def link(self, symbols: Sequence[str]) -> None:
-        """Want what exports the symbols."""
-        if symbols:
-            for symbol, export in Symbols(self._kernel.source).exports(symbols).items():
-                if export.files:
-                    where = f"{export.files[0]} exports it"
-                    self._choose(symbol, export.conditions, where)
-                else:
-                    self._reasons[symbol] = self._not_exported(export)
+    def link(self, symbols: Sequence[str], *, told: bool = True) -> None:
+        """Want what exports the symbols; say why not if the build ``told`` of them."""
+        if not symbols:
+            return
+        for symbol, export in Symbols(self._kernel.source).exports(symbols).items():
+            if export.files:
+                self._choose(symbol, export.conditions, f"{export.files[0]} exports it")
+            else:
+                self._reasons[symbol] = self._not_exported(export)
+            if not told:
+                self._reasons.pop(symbol, None)
 
     def compile(self, complaints: Complaints) -> None:
         """Want what makes the headers declare what is missing."""
@@ -131,9 +141,12 @@ class _Search:
 
     def tell(self, complaints: Complaints) -> None:
         """Want what ``#error`` asks for, and take note of what is no matter of options."""
-        for error in complaints.errors:
+        for error, place in complaints.errors:
             words = re.findall(r"\b(?:CONFIG_)?([A-Z][A-Z0-9_]{2,})\b", error)
-            options = sorted({word for word in words if self._options.known(word)})
+            # include/acpi complains of being read without ACPI, and does not name it.
+            options = sorted(
+                {word for word in (*words, place.upper()) if self._options.known(word)}
+            )
             missing = [option for option in options if not self._options.builtin(option)]
             for option in missing:
                 self._choose(f"#error {error}", only(option), "it names an option")

@@ -57,9 +57,9 @@ def grep(tree: Path, arguments: Sequence[str], places: Iterable[str]) -> list[st
     return done.stdout.splitlines()
 
 
-def alternation(names: Iterable[str]) -> str:
+def alternation(names: Iterable[str], most: int = _MOST_NAMES) -> str:
     """Return an expression for any of some identifiers."""
-    return "|".join(sorted({name for name in names if re.fullmatch(r"\w+", name)})[:_MOST_NAMES])
+    return "|".join(sorted({name for name in names if re.fullmatch(r"\w+", name)})[:most])
 
 
 class Exports:
