@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,14 @@ def ensure_packages(argv: Sequence[str], extra: Sequence[Package] = ()) -> None:
         )
         return missing_packages((*extra, *needed))
 
+    ensure_installed(look)
+
+
+def ensure_installed(look: Callable[[], Sequence[Package]]) -> None:
+    """Install the packages that ``look`` finds missing; it is asked again after each step.
+
+    Raises InfrastructureError as ``ensure_packages`` does.
+    """
     if not (missing := look()):
         return
     if shutil.which("apt-get") is None:

@@ -25,6 +25,7 @@ MACHINE_COMMANDS = frozenset(
         "bisect",
         "corpus merge",
         "corpus minimize",
+        "init",
         "kernel",
         "minimize",
         "replay",
@@ -35,6 +36,9 @@ MACHINE_COMMANDS = frozenset(
 )
 
 PREFERRED_KERNEL_SOURCE = "linux-source-6.12"
+
+KERNEL_VERSION = re.compile(r"[1-9]\d{0,2}(?:\.(?:0|[1-9]\d{0,2})){1,2}\Z")
+"""A kernel's version as it is asked for: ``6.1``."""
 
 _ROOT = Path("/")
 _KERNEL_SOURCE_NAME = re.compile(r"linux-source-(\d+(?:\.\d+)+)")
@@ -93,9 +97,9 @@ def command_of(argv: Sequence[str]) -> str:
 
 
 def brings_kernel(argv: Sequence[str]) -> bool:
-    """Tell whether ``argv`` names a kernel source or build of the user's own."""
+    """Tell whether ``argv`` says which kernel to use, so that it is not the default one."""
     names = {word.partition("=")[0] for word in argv}
-    return bool(names & {"--kernel-source", "--kernel-build"})
+    return bool(names & {"--kernel-source", "--kernel-build", "--kernel-version"})
 
 
 def wants_debugger(argv: Sequence[str]) -> bool:
@@ -146,12 +150,12 @@ def kernel_source_package(root: Path = _ROOT) -> Package:
     Asking apt takes half a second, so an answer whose source is installed is
     kept in the cache.
     """
-    preferred = _kernel_package(PREFERRED_KERNEL_SOURCE)
+    preferred = kernel_package(PREFERRED_KERNEL_SOURCE)
     if _is_present(preferred, root):
         return preferred
     kept = cache_dir() / "kernel-source-package"
     if kept.is_file():
-        chosen = _kernel_package(kept.read_text().strip())
+        chosen = kernel_package(kept.read_text().strip())
         if _is_present(chosen, root):
             return chosen
     installed = [
@@ -159,7 +163,7 @@ def kernel_source_package(root: Path = _ROOT) -> Package:
         for path in (root / "usr/src").glob("linux-source-*.tar.*")
         if (found := _KERNEL_SOURCE_NAME.match(path.name))
     ]
-    chosen = _kernel_package(choose_kernel_source([*installed, *_apt_kernel_sources()]))
+    chosen = kernel_package(choose_kernel_source([*installed, *apt_kernel_sources()]))
     if _is_present(chosen, root):
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(chosen.name + "\n")
@@ -178,7 +182,8 @@ def choose_kernel_source(names: Sequence[str]) -> str:
     return max(versions, key=lambda name: versions[name])
 
 
-def _kernel_package(name: str) -> Package:
+def kernel_package(name: str) -> Package:
+    """Return the package of that name, which has a kernel's source."""
     return Package(name, "the kernel to build", files=(f"usr/src/{name}.tar.*",))
 
 
@@ -203,7 +208,8 @@ def _is_static(program: Path) -> bool:
     return all(int.from_bytes(kind, "little") != _ELF_PT_INTERP for kind in types)
 
 
-def _apt_kernel_sources() -> list[str]:
+def apt_kernel_sources() -> list[str]:
+    """Return the names of the packages with a kernel's source that apt knows."""
     if shutil.which("apt-cache") is None:
         return []
     import subprocess

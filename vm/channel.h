@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	7
+#define CH_VERSION	8
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -32,6 +32,8 @@
 #define CH_LAST		0x100000	/* counters of the batch before */
 #define CH_BELL		0x140000	/* the bell's queue */
 #define CH_BELL_SIZE	0x001000
+#define CH_DEVICES	0x141000	/* struct ch_device[CH_MAX_DEVICES] */
+#define CH_DEVICES_SIZE	0x004000
 #define CH_TABLE	0x400000	/* uint32_t: block number + 1 by pc */
 #define CH_TABLE_SIZE	0x400000
 #define CH_BULK		0x800000	/* module image, batch of programs, executable */
@@ -62,7 +64,7 @@
 /* What the host asks for. */
 enum ch_command {
 	CH_PING = 1,	/* answer; used to see that the guest is alive */
-	CH_LOAD,	/* load the module image in CH_BULK, wait for device */
+	CH_LOAD,	/* load the module image in CH_BULK, wait for device 0 */
 	CH_UNLOAD,	/* unload module_name */
 	CH_RUN,		/* run the program, then reset */
 	CH_LOOP,	/* run the programs in CH_BULK loop_count times */
@@ -119,7 +121,7 @@ struct ch_header {
 	uint64_t table_base;		/* pc of CH_TABLE[0] */
 	uint32_t table_length;		/* entries in CH_TABLE */
 	uint32_t exec_argc;		/* strings in exec_args */
-	char device[128];
+	uint32_t n_devices;		/* in CH_DEVICES */
 	char module_name[64];
 	char module_params[512];
 	char exec_args[1024];		/* each ends with a NUL */
@@ -127,7 +129,7 @@ struct ch_header {
 	uint32_t n_contexts;
 	uint32_t contexts[CH_MAX_CONTEXTS];	/* ioctl numbers */
 	uint32_t next_length;		/* bytes of the next batch */
-	char pad[0x800 - 1996];
+	char pad[0x800 - 1872];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */
@@ -153,6 +155,28 @@ struct ch_header {
 	uint32_t batches;		/* of this CH_BATCH that are over, another begun */
 	uint32_t rings;			/* 1: the bell works */
 	char message[256];
+};
+
+/*
+ * A file of the driver. A node that nothing else makes is made after each load,
+ * as the driver's number may be another one then: from the name that it has in
+ * /proc/devices, or from a number.
+ */
+#define CH_MAX_DEVICES	64
+
+enum ch_node {
+	CH_NODE_THERE,		/* nothing to make */
+	CH_NODE_CHAR,
+	CH_NODE_BLOCK,
+};
+
+struct ch_device {
+	char path[192];
+	char major_name[48];	/* empty: major is the number */
+	uint32_t major;
+	uint32_t minor;
+	uint32_t node;		/* enum ch_node */
+	uint32_t pad;
 };
 
 struct ch_result {
@@ -194,7 +218,7 @@ struct ch_comparisons {
  * n_fixups fixups, then length bytes of payload. Decoding is total: op is
  * taken modulo W_N_OPS, file modulo W_N_FILES, counts are cut to what is
  * left, calls past CH_MAX_CALLS and a tail too short for a header are
- * ignored. File 0 is the device, opened before the first call.
+ * ignored. File 0 is device 0, opened before the first call.
  *
  * Calls with thread 0 are serial: each begins when all before it are done. A
  * run of calls with other threads is a parallel part: its threads start
@@ -219,7 +243,8 @@ struct ch_comparisons {
 #define W_MAX_WAIT	10000000 /* ticks of the TSC */
 
 enum w_op {
-	W_OPEN,		/* file = open(device, cmd); replaces an open file */
+	W_OPEN,		/* file = open(device arg % n_devices, cmd); replaces
+			 * an open file */
 	W_CLOSE,
 	W_READ,		/* arg: count */
 	W_WRITE,	/* payload */

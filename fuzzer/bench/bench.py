@@ -27,6 +27,7 @@ from fuzzer.machine.driver import build_driver
 from fuzzer.machine.kernel import STANDARD, Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.provision import ensure_guest
 from fuzzer.machine.qemu import qemu_version
+from fuzzer.machine.symbols import symbol_source
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_target
 
@@ -54,7 +55,9 @@ def run_bench(
         InfrastructureError: a build or a machine failed, or ``json_path``
             cannot be written.
     """
-    target = load_target(target_path)
+    target = load_target(
+        target_path, symbol_source(lambda _: ensure_kernel(Flavour.FAST, kernel_options))
+    )
     choice = choose_accel(accel)
     flavours = tuple(
         _measure(target, flavour, choice, seconds, kernel_options) for flavour in STANDARD

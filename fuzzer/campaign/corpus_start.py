@@ -25,7 +25,8 @@ _COUNTING_SHARE = 0.01
 
 def coverage_key(guest: Guest) -> str:
     """Return a name for what coverage measured on this guest is comparable with."""
-    return content_key(guest.driver.key, guest.target.module.params)
+    target = guest.target
+    return content_key(guest.driver.key, target.module.params, repr(target.devices))
 
 
 def set_aside(workdir: Workdir, key: str) -> int:

@@ -11,12 +11,13 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Bug, build_driver, find_bug
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant
+from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware, qemu_version
 from fuzzer.machine.source import compiler_version
+from fuzzer.machine.symbols import symbol_source
 from fuzzer.paths import project_root
-from fuzzer.target.target import Target, load_target, with_params
+from fuzzer.target.target import SymbolSource, Target, load_target, with_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def load_subject(
     Raises:
         BadInputError: the description, the bug's name or the parameters are wrong.
     """
-    target = load_target(description)
+    target = load_target(description, symbols_for(kernels))
     if params is not None:
         target = with_params(target, params)
     kernels = kernels_for(target, kernels)
@@ -87,9 +88,22 @@ def load_subject(
 
 
 def kernels_for(target: Target, kernels: KernelOptions) -> KernelOptions:
-    """Return the options of the kernels that a target needs."""
+    """Return the options of the kernels that a target needs.
+
+    The version that its description asks for gives way to what the user asks for.
+    """
     module = target.module
-    return replace(kernels, variant=Variant(module.config, module.builtin))
+    chosen = kernels.version or kernels.source or kernels.build
+    version = kernels.version if chosen else module.kernel
+    return replace(kernels, variant=Variant(module.config, module.builtin), version=version)
+
+
+def symbols_for(kernels: KernelOptions) -> SymbolSource:
+    """Return what knows the names of a target's driver, for ``load_target``.
+
+    It builds the driver for the kernel that is fuzzed, when a header does not explain a name.
+    """
+    return symbol_source(lambda target: ensure_kernel(Flavour.FAST, kernels_for(target, kernels)))
 
 
 def identify(subject: Subject, guest: Guest) -> Identity:

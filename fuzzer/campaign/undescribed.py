@@ -1,96 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver without a description: one that fits any device, and what was learned of it.
+"""Knowledge gained of a driver without a description, by fuzzing it.
 
-The first is written before the fuzzing, with an ioctl of any number in it; compare
-hints find the numbers. The second is written after it, from the corpus: the ioctl
-numbers and sizes, and the texts, that reached code. Both are there to be edited.
+The corpus tells which ioctl numbers and sizes, and which texts, reached code. It is
+written down as a description, to be edited.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import re
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Container, Iterable
 
-from fuzzer.errors import BadInputError
+from fuzzer.campaign.description import POOLS, Facts, described_ioctls, head, plain_calls
 from fuzzer.machine.channel import Status
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.provision import Guest
 from fuzzer.program.program import FLAG_VALUE, Op, Program
 from fuzzer.program.wire import decode
-from fuzzer.target.schema import schema_line
-from fuzzer.target.target import Target
 
-DESCRIPTION, LEARNED = "target.yaml", "learned.yaml"
+LEARNED = "learned.yaml"
 
-_POOL = 'pools:\n  word: ["", "0", "1", "a", "abc", "start", "stop"]\n'
-_CALLS = """\
-calls:
-  - read: [1, 64, 4096]
-    weight: 2
-  - pread: [1, 64, 4096]
-  - pwrite: ["{word}"]
-  - lseek: true
-  - poll: true
-  - mmap: true
-  - open: true
-  - close: true
-"""
-_WRITE = """\
-  - write: ["{word}", "{word}\\n", "{word} {word}\\n", "{word}={word}\\n", "{word}:{word}"]
-    weight: 2
-"""
-_ANY = """\
-  - ioctl: any
-    payload: [0, 4, 8, 16, 32, 64, 256]
-    weight: 4
-"""
-_OBJECT = re.compile(r"^\s*obj-(?:m|\$\(\w+\))\s*[:+]?=\s*([\w-]+)\.o", re.MULTILINE)
 _DIRECTIONS = ("no direction", "written by the caller", "read by the caller", "written and read")
 _UNKNOWN = frozenset({errno.ENOTTY, errno.EBADF, errno.ENODEV})
 _MAX_NUMBERS, _MAX_TEXTS, _MAX_TEXT = 64, 24, 64
-
-
-def describe(device: str, module: Path, directory: Path) -> Path:
-    """Write a description of a device of which nothing is known, and return its path.
-
-    ``module`` is a .ko or a directory with a Kbuild file.
-
-    Raises:
-        BadInputError: there is no such module.
-    """
-    module = module.absolute()
-    name, key = _module_name(module)
-    head = _head(device, key, str(module), name, "Made for a driver without a description.")
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / DESCRIPTION
-    path.write_text(head + _POOL + _CALLS + _WRITE + _ANY)
-    return path
-
-
-def _head(device: str, key: str, module: str | dict[str, str], name: str, what: str) -> str:
-    return (
-        f"{schema_line()}\n# {what} Edit it, and run: pkvfuzz run --target THIS\n"
-        f"version: 1\nname: {name}\ndevice: {device}\n"
-        f"module: {{{key}: {json.dumps(module)}, name: {name}}}\n"
-    )
-
-
-def _module_name(module: Path) -> tuple[str, str]:
-    """Return the module's name and how a description calls what it is made of."""
-    if module.suffix == ".ko" and module.is_file():
-        return module.stem.replace("-", "_"), "object"
-    for name in ("Kbuild", "Makefile"):
-        path = module / name
-        if path.is_file() and (found := _OBJECT.search(path.read_text(errors="replace"))):
-            return found[1].replace("-", "_"), "source"
-    raise BadInputError(
-        f"--module {module}: it must be a .ko file, or a directory with a Kbuild file "
-        "in which obj-m names the module"
-    )
 
 
 def known_ioctls(guest: Guest, programs: Iterable[bytes]) -> frozenset[int]:
@@ -115,10 +48,10 @@ def known_ioctls(guest: Guest, programs: Iterable[bytes]) -> frozenset[int]:
     return frozenset(known)
 
 
-def learned(target: Target, programs: Iterable[Program], known: Container[int]) -> str:
-    """Return a description with what programs of the corpus tell about a target.
+def learned(facts: Facts, programs: Iterable[Program], known: Container[int]) -> str:
+    """Return a description with what programs of the corpus tell about a driver.
 
-    Of ioctls those with a ``known`` number are in it.
+    Of ioctls those with a ``known`` number are in it, and those of the driver's source.
     """
     sizes: dict[int, set[int]] = defaultdict(set)
     values: dict[int, set[int]] = defaultdict(set)
@@ -133,17 +66,14 @@ def learned(target: Target, programs: Iterable[Program], known: Container[int]) 
                 sizes[call.cmd].add(len(call.data))
             elif call.op is Op.WRITE and 0 < len(call.data) <= _MAX_TEXT:
                 texts.add(call.data)
-    module = target.module
-    path, key = (module.source, "source") if module.source else (module.object, "object")
-    assert path is not None
-    named: str | dict[str, str] = str(path)
-    if isinstance(path, Mapping):
-        named = {flavour: str(each) for flavour, each in path.items()}
-    lines = [_head(target.device, key, named, module.name, "Learned by fuzzing."), _POOL, _CALLS]
+    named = {macro.number for macro in facts.ioctls}
+    lines = [head(facts, "Learned by fuzzing. Edit it, and run: pkvfuzz run THIS"), POOLS]
+    lines.append("calls:\n" + plain_calls(facts))
     if texts:
         shortest = sorted(texts, key=lambda text: (len(text), text))[:_MAX_TEXTS]
         lines.append("  - write:\n" + "".join(f"      - {_template(text)}\n" for text in shortest))
-    for number in sorted({*sizes, *values})[:_MAX_NUMBERS]:
+    lines.append(described_ioctls(facts))
+    for number in sorted({*sizes, *values} - named)[:_MAX_NUMBERS]:
         lines.append(_ioctl(number, sizes.get(number, set()), values.get(number, set())))
     return "".join(lines)
 

@@ -20,10 +20,10 @@ from fuzzer.campaign.bugresult import (
 )
 from fuzzer.campaign.campaign import default_vms
 from fuzzer.campaign.seeds import load_seeds
-from fuzzer.campaign.subject import Subject
+from fuzzer.campaign.subject import Subject, kernels_for
 from fuzzer.campaign.suite import Suite, choose_bugs, run_directory
 from fuzzer.cli.mechanisms import mechanisms_of
-from fuzzer.cli.setting import accel_of, kernel_options, target_path
+from fuzzer.cli.setting import accel_of, kernel_options, target_of
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.machine.driver import Bug, list_bugs
 from fuzzer.machine.kernel import Flavour, ensure_kernel
@@ -32,7 +32,6 @@ from fuzzer.progress import say
 from fuzzer.report.suite import duration, engine_label, run_line, summary, table, to_json
 from fuzzer.report.suite_view import SuiteView
 from fuzzer.report.survival import draw, read_series, series_of
-from fuzzer.target.target import load_target
 
 _STDOUT = Path("-")
 
@@ -61,8 +60,8 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _run_suite(options: argparse.Namespace) -> SuiteResult:
-    kernels = kernel_options(options)
-    target = load_target(target_path(options))
+    target = target_of(options)
+    kernels = kernels_for(target, kernel_options(options))
     bugs = list_bugs(target)
     chosen = choose_bugs(
         bugs, options.bug, Flavour.KCSAN if options.kernel == Flavour.KCSAN else ""

@@ -12,6 +12,7 @@ from typing import Any
 
 from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
 from fuzzer.campaign.reducing import splat_of
+from fuzzer.campaign.subject import symbols_for
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
@@ -25,7 +26,6 @@ from fuzzer.machine.revisions import Commit, Revisions
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
 from fuzzer.progress import say
-from fuzzer.target.target import load_target
 
 _SUBJECT = 60
 _SEVERAL = ExitCode.FOUND
@@ -45,13 +45,13 @@ def command(options: argparse.Namespace) -> int:
         runs = max(crash.runs, 1)
         suspect = Suspect(start, crash.kind, splat_of(crash), crash.reproduced, runs)
     else:
-        program = load_program(path, load_target(subject.target.path))
+        program = load_program(path, subject.target)
         suspect = Suspect(Reproducer(encode(program)), LEAK if options.leaks else "")
     with (
         unwinding_on_sigterm(),
         tempfile.TemporaryDirectory(prefix="pkvfuzz-bisect-") as directory,
     ):
-        revisions = Revisions(subject.target, Path(directory))
+        revisions = Revisions(subject.target, Path(directory), symbols_for(subject.kernels))
         good = revisions.resolve("--good", options.good)
         bad = revisions.resolve("--bad", options.bad)
         _check_order(revisions, good, bad)

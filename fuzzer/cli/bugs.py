@@ -9,11 +9,11 @@ from fuzzer.cli.setting import target_path
 from fuzzer.errors import ExitCode
 from fuzzer.machine.driver import list_bugs
 from fuzzer.report.bugs import markdown_table, text_table
-from fuzzer.target.target import load_target
+from fuzzer.target.target import load_shape
 
 
 def command(options: argparse.Namespace) -> int:
     """Print the table."""
-    bugs = list_bugs(load_target(target_path(options)))
+    bugs = list_bugs(load_shape(target_path(options)))
     print(markdown_table(bugs) if options.markdown else text_table(bugs), end="")
     return int(ExitCode.NOTHING_FOUND)

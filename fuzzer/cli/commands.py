@@ -70,6 +70,14 @@ COMMANDS = (
         ),
     ),
     Command(
+        "init",
+        "fuzzer.cli.init",
+        "write a description of a driver, to be edited: build it, load it, look what it has",
+        options.add_init,
+        "./pkvfuzz init module -o work/mine.yaml",
+        _ends("written"),
+    ),
+    Command(
         "replay",
         "fuzzer.cli.replay",
         "run a stored crash again on fresh machines",
@@ -231,6 +239,23 @@ COMMANDS = (
         options.add_bench_bugs,
         "./pkvfuzz bench bugs --bug stale-last --runs 1 --time 1m",
         _ends("each run found its bug", "a run did not find its bug"),
+    ),
+    Command(
+        "completion",
+        "fuzzer.cli.completion",
+        "print a script that has a shell complete commands, options and files",
+        options.add_completion,
+        'eval "$(./pkvfuzz completion bash)"',
+        _ends("printed"),
+        details="The example as a line of ~/.bashrc; of zsh the same; of fish: ... fish | source",
+    ),
+    Command(
+        "man",
+        "fuzzer.cli.man",
+        "print the manual page of all commands",
+        options.add_man,
+        "./pkvfuzz man | man -l -",
+        _ends("printed"),
     ),
     Command(
         "doctor",

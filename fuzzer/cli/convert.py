@@ -9,18 +9,17 @@ import sys
 from pathlib import Path
 
 from fuzzer.cli.output import write_whole
-from fuzzer.cli.setting import target_path
+from fuzzer.cli.setting import target_of
 from fuzzer.errors import BadInputError
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode
-from fuzzer.target.target import load_target
 
 
 def command(options: argparse.Namespace) -> int:
     """Convert by the file's name: ``.prog`` is text, anything else wire form."""
     path: Path = options.file
-    target = load_target(target_path(options))
+    target = target_of(options)
     if options.c:
         output = c_source(load_program(path, target), target).encode()
     elif path.suffix == ".prog":

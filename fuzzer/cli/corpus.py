@@ -18,7 +18,7 @@ from fuzzer.campaign.corpus import (
 )
 from fuzzer.campaign.corpus_cover import cheapest_first, cover, shorten_all
 from fuzzer.campaign.corpus_measure import Bench, Measured, measure
-from fuzzer.cli.setting import subject_of, target_path
+from fuzzer.cli.setting import subject_of, target_of
 from fuzzer.engine.buckets import blocks_of
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
@@ -26,7 +26,7 @@ from fuzzer.machine.provision import Guest
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode
 from fuzzer.progress import Progress, say
-from fuzzer.target.target import Target, load_target
+from fuzzer.target.target import Target
 
 # Characters of a name that tell programs apart.
 _NAME = 16
@@ -48,7 +48,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _target_of(corpus: Corpus, options: argparse.Namespace) -> Target:
-    target = load_target(target_path(options))
+    target = target_of(options)
     corpus.check_target(target)
     return target
 

@@ -4,30 +4,48 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 from fuzzer.cli.setting import kernel_options
-from fuzzer.errors import ExitCode
+from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
 from fuzzer.machine.kerneltree import build_tree
 from fuzzer.machine.modinfo import expected_modinfo
+from fuzzer.machine.variant import Variant
+from fuzzer.machine.versions import ensure_source_package
 
+_OPTION = re.compile(r"(?!CONFIG_)[A-Z0-9][A-Z0-9_]*=[^\s]+\Z")
 _FORMAT = "{:6} {:18} {:>13}  {}"
 
 
 def command(options: argparse.Namespace) -> int:
     """Print where to build modules for a kernel, or what kernels there are."""
-    kernels = kernel_options(options)
+    kernels = replace(kernel_options(options), variant=Variant(_config(options.config)))
     if options.path:
         print(build_tree(ensure_kernel(Flavour(options.path), kernels)))
         return int(ExitCode.NOTHING_FOUND)
+    if kernels.version:
+        ensure_source_package(kernels.version)
     print(_FORMAT.format("", "release", "struct module", "vermagic"))
     for flavour in Flavour:
         print(_line(flavour, kernels))
     return int(ExitCode.NOTHING_FOUND)
 
 
+def _config(given: Sequence[str]) -> tuple[str, ...]:
+    for option in given:
+        if not _OPTION.match(option):
+            raise BadInputError(f"--config {option}: NAME=y, without CONFIG_, is allowed")
+    return tuple(given)
+
+
 def _line(flavour: Flavour, kernels: KernelOptions) -> str:
-    kernel = ready_kernel(flavour, kernels)
+    try:
+        kernel = ready_kernel(flavour, kernels)
+    except BadInputError as error:
+        return f"{flavour:6} {error}"
     if kernel is None:
         return f"{flavour:6} not built yet: kernel --path {flavour}, or a run, builds it"
     expected = expected_modinfo(kernel)

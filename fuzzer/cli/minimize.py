@@ -21,7 +21,7 @@ from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.progress import Progress, say
 from fuzzer.splat.find import Splat
-from fuzzer.target.target import Target, load_target
+from fuzzer.target.target import Target
 
 
 def command(options: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def command(options: argparse.Namespace) -> int:
     start = (
         Reproducer(crash.program, crash.history)
         if crash
-        else Reproducer(encode(load_program(path, load_target(subject.target.path))))
+        else Reproducer(encode(load_program(path, subject.target)))
     )
     flavour = judging_flavour(crash) if crash else Flavour.FULL
     setups = subject.setups(ensure_kernel(Flavour(options.flavour or flavour), subject.kernels))

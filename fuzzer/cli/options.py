@@ -61,6 +61,12 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_kernels(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
+        "--kernel-version",
+        metavar="X.Y",
+        help="build kernels from the distribution's source of this version "
+        "[the description's, else 6.12 or the newest]",
+    )
+    parser.add_argument(
         "--kernel-source", type=Path, metavar="DIR", help="build kernels from this source tree"
     )
     parser.add_argument(
@@ -118,15 +124,43 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",
     )
-    parser.add_argument(
-        "--device", metavar="/dev/NAME", help="fuzz this node without a description, with --module"
-    )
-    parser.add_argument(
-        "--module", type=Path, metavar="PATH", help="a .ko, or a directory with a Kbuild file"
-    )
+    _add_driver(parser)
     _add_kernel_option(parser)
     add_switches(parser)
     add_target_options(parser)
+
+
+def _add_driver(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "driver",
+        type=Path,
+        nargs="?",
+        metavar="DRIVER",
+        help="a driver's directory, its .ko, or its description (.yaml) [the pkv driver's]",
+    )
+    parser.add_argument(
+        "--module", metavar="NAME", help="of several modules that DRIVER makes, this one"
+    )
+    parser.add_argument(
+        "--device",
+        action="append",
+        metavar="PATH",
+        help="fuzz this file instead of all that the module makes; may be repeated",
+    )
+
+
+def add_init(parser: argparse.ArgumentParser) -> None:
+    """Add what ``init`` takes."""
+    _add_driver(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="YAML", help="write the description there [NAME.yaml]"
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument(
+        "--params", metavar="TEXT", help="load the module with these parameters [none]"
+    )
+    parser.set_defaults(target=None, bug=None)
+    add_machine_options(parser)
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
@@ -291,6 +325,13 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
         choices=_FLAVOURS,
         help="print the directory to build modules in, after building the kernel if need be",
     )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="NAME=y",
+        help="of the kernel with this option, as a description's config has it; may be repeated",
+    )
     _add_kernels(parser)
 
 
@@ -380,6 +421,16 @@ def add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pytest_args", nargs="*", metavar="ARG", help="passed on to pytest (after --)"
     )
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Add what ``completion`` takes."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in")
+
+
+def add_man(parser: argparse.ArgumentParser) -> None:
+    """Add what ``man`` takes."""
+    parser.add_argument("--markdown", action="store_true", help="the same text as Markdown")
 
 
 def add_nothing(parser: argparse.ArgumentParser) -> None:

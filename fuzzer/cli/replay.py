@@ -24,7 +24,7 @@ from fuzzer.program.wire import decode, encode, split
 from fuzzer.progress import say
 from fuzzer.report.trace import format_trace
 from fuzzer.splat.find import Splat
-from fuzzer.target.target import Target, load_target
+from fuzzer.target.target import Target
 
 _SEED = 1
 
@@ -57,7 +57,7 @@ def command(options: argparse.Namespace) -> int:
         )
     subject = subject_of(options)
     if reproducer is None:
-        program = load_program(path, load_target(subject.target.path))
+        program = load_program(path, subject.target)
         reproducer = _Reproducer(None, LEAK if options.leaks else "", encode(program), ())
     kernel = ensure_kernel(Flavour(options.flavour or reproducer.flavour), subject.kernels)
     setups = subject.setups(kernel)

@@ -18,9 +18,11 @@ from fuzzer.campaign.campaign import (
 )
 from fuzzer.campaign.corpus import Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
+from fuzzer.campaign.description import Facts
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
-from fuzzer.campaign.undescribed import LEARNED, describe, known_ioctls, learned
+from fuzzer.campaign.undescribed import LEARNED, known_ioctls, learned
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.cli.drivers import describe_driver
 from fuzzer.cli.mechanisms import mechanisms_of
 from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import subject_of
@@ -43,7 +45,7 @@ def command(options: argparse.Namespace) -> int:
         raise BadInputError("--exact is for races; leave out --no-races")
     if options.time and options.programs:
         raise BadInputError("--time and --programs exclude each other")
-    _describe(options)
+    facts = describe_driver(options)
     subject = subject_of(options)
     target = subject.target
     bug = subject.bug.name if subject.bug else None
@@ -87,8 +89,8 @@ def command(options: argparse.Namespace) -> int:
             view.clear()
         open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
         print(summary(final, Path(workdir.crashes.directory), known))
-        if options.device:
-            _write_learned(workdir, guest)
+        if facts is not None:
+            _write_learned(workdir, guest, facts)
     # Whoever says what is known wants to hear of what is not.
     crashes = accepted.new_of(final.crashes)
     return int(ExitCode.FOUND if crashes else ExitCode.NOTHING_FOUND)
@@ -107,22 +109,11 @@ def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
     return _stored_in([*given, *(directory for directory in own if directory.is_dir())])
 
 
-def _describe(options: argparse.Namespace) -> None:
-    """Have a description made if there is none, and a working directory named for the device."""
-    if options.device is None and options.module is None:
-        return
-    if options.device is None or options.module is None or options.target is not None:
-        raise BadInputError("--device and --module go together, and without --target")
-    name = options.device.removeprefix("/dev/").replace("/", "-")
-    options.workdir = options.workdir or default_workdir(name, options.bug)
-    options.target = describe(options.device, options.module, options.workdir)
-
-
-def _write_learned(workdir: Workdir, guest: Guest) -> None:
+def _write_learned(workdir: Workdir, guest: Guest, facts: Facts) -> None:
     programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
-    write_whole(path, learned(guest.target, map(decode, programs), known).encode())
+    write_whole(path, learned(facts, map(decode, programs), known).encode())
     print(f"what was learned of the device is in {path}, to be edited")
 
 

@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 
-from fuzzer.campaign.subject import Subject, description_of, load_subject
+from fuzzer.campaign.subject import Subject, description_of, load_subject, symbols_for
 from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.kernel import Flavour, KernelOptions
+from fuzzer.machine.source_build import driver_directory
+from fuzzer.machine.versions import (
+    checked_version,
+    default_version,
+    installed_versions,
+    version_of,
+)
 from fuzzer.paths import project_root
 from fuzzer.progress import say
-from fuzzer.target.target import load_target
+from fuzzer.target.target import Target, load_shape, load_target
 
 
 def target_path(options: argparse.Namespace) -> Path:
@@ -22,24 +30,44 @@ def target_path(options: argparse.Namespace) -> Path:
     return given if given is not None else project_root() / "module" / "pkv.yaml"
 
 
+def target_of(options: argparse.Namespace) -> Target:
+    """Return the target that the options name.
+
+    Its driver is built when a name can be had in no other way.
+    """
+    return load_target(target_path(options), symbols_for(kernel_options(options)))
+
+
 def kernel_options(options: argparse.Namespace) -> KernelOptions:
     """Return where kernels come from.
 
     Raises:
-        BadInputError: two sources at once, or a directory that does not exist.
+        BadInputError: two sources at once, a directory that does not exist, or what
+            is no version.
     """
-    source, build = options.kernel_source, options.kernel_build
-    if source and build:
-        raise BadInputError("--kernel-source and --kernel-build exclude each other")
+    source = getattr(options, "kernel_source", None)
+    build = getattr(options, "kernel_build", None)
+    version = getattr(options, "kernel_version", None)
+    given = {"--kernel-version": version, "--kernel-source": source, "--kernel-build": build}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise BadInputError(f"{' and '.join(names)} exclude each other")
+    if version is not None:
+        checked_version(version, "--kernel-version")
     for name, path in (("--kernel-source", source), ("--kernel-build", build)):
         if path is not None and not path.is_dir():
             raise BadInputError(f"{name} {path}: no such directory")
-    return KernelOptions(source, build)
+    return KernelOptions(source, build, version=version or "")
 
 
 def accel_of(options: argparse.Namespace) -> Accel:
-    """Return the accelerator that the options ask for, or that works here, and say which."""
-    choice = choose_accel(options.accel)
+    """Return the accelerator that the options ask for, or that works here, and say which once."""
+    return _accel(options.accel)
+
+
+@functools.cache
+def _accel(name: str) -> Accel:
+    choice = choose_accel(name)
     if choice.degraded:
         say(f"WARNING: using {choice.accel}: {choice.reason} Override: --accel kvm")
     else:
@@ -76,13 +104,35 @@ def stored_crash(options: argparse.Namespace) -> Crash:
         options.bug = crash.identity.bug
     if options.params is None:
         options.params = crash.identity.params
+    if not (options.kernel_source or options.kernel_build or options.kernel_version):
+        options.kernel_version = _version_found_on(crash)
     return crash
+
+
+def _version_found_on(crash: Crash) -> str | None:
+    """Return the kernel's version that a crash was found on, if it can be had; say if not."""
+    release = crash.identity.release
+    version = version_of(release)
+    if not version:
+        return None
+    if version in installed_versions():
+        if version != default_version():
+            say(f"on kernel {version}: it was found on {release}")
+        return version
+    say(
+        f"WARNING: found on kernel {release}, of which there is no source here; "
+        f"using another. To have it, if the distribution does: --kernel-version {version}"
+    )
+    return None
 
 
 def _check_copy(crash: Path, description: Path) -> None:
     """Complain about a copied description whose driver is not where it says."""
     try:
-        load_target(description)
+        source = load_shape(description).module.source
+        if source is not None:
+            place = driver_directory(source)
+            say(f"the driver that came with the crash is built, in a sandbox, from {place}")
     except BadInputError as error:
         raise BadInputError(
             f"{crash}: the description that is stored with it is of no use here: {error}. "

@@ -21,7 +21,7 @@ from fuzzer.machine.headers import ensure_headers
 from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.testkernels import ensure_builtin_kernel, ensure_signed_kernel
 from fuzzer.paths import project_root
-from fuzzer.target.target import load_target
+from fuzzer.target.target import load_shape
 
 GROUPS = ("lint", "c", "unit", "vm", "e2e")
 
@@ -199,7 +199,7 @@ def _build_kernels(root: Path, only: str | None) -> StepResult:
 
 
 def _ensure_uinput_kernel(root: Path) -> None:
-    uinput = load_target(root / _UINPUT)
+    uinput = load_shape(root / _UINPUT)
     ensure_kernel(Flavour.FAST, kernels_for(uinput, KernelOptions()))
 
 

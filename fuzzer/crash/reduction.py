@@ -107,9 +107,16 @@ def _joined(programs: Sequence[bytes], reset: Program) -> Iterator[bytes]:
         after = encode(reset)
         yield (
             settlement
-            + b"".join(each + after + _files_anew(each) for each in earlier)
-            + (last + after)
+            + b"".join(each + _first_file(each) + after + _files_anew(each) for each in earlier)
+            + (last + _first_file(last) + after)
         )
+
+
+def _first_file(program: bytes) -> bytes:
+    """Return a call that opens the first device, if the program put another in its place."""
+    calls = decode(program)
+    replaced = any(call.op is Op.OPEN and call.file == 0 and call.arg for call in calls)
+    return encode((Call(Op.OPEN, cmd=ACCESS["O_RDWR"]),)) if replaced else b""
 
 
 def _files_anew(program: bytes) -> bytes:

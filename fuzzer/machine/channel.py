@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from fuzzer.errors import BadInputError
 from fuzzer.program.batch import pack
 from fuzzer.program.comparison import Comparison
+from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 7
+VERSION = 8
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -32,6 +33,7 @@ LOG, LOG_SIZE = 0x34000, 0x40000
 COUNTERS, COUNTERS_SIZE = 0x80000, 0x40000
 SEEN, SEEN_SIZE = 0xC0000, 0x40000
 LAST = 0x100000
+DEVICES, DEVICES_SIZE = 0x141000, 0x4000
 TABLE, TABLE_SIZE = 0x400000, 0x400000
 BULK, BULK_SIZE = 0x800000, 0x800000
 BATCH_SIZE = 0x400000
@@ -96,7 +98,7 @@ class Header(ctypes.Structure):
         ("table_base", ctypes.c_uint64),
         ("table_length", ctypes.c_uint32),
         ("exec_argc", ctypes.c_uint32),
-        ("device", ctypes.c_char * 128),
+        ("n_devices", ctypes.c_uint32),
         ("module_name", ctypes.c_char * 64),
         ("module_params", ctypes.c_char * 512),
         ("exec_args", ctypes.c_char * 1024),
@@ -104,7 +106,7 @@ class Header(ctypes.Structure):
         ("n_contexts", ctypes.c_uint32),
         ("contexts", ctypes.c_uint32 * MAX_CONTEXTS),
         ("next_length", ctypes.c_uint32),
-        ("pad", ctypes.c_char * (0x800 - 1996)),
+        ("pad", ctypes.c_char * (0x800 - 1872)),
         ("done_seq", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
         ("error", ctypes.c_int32),
@@ -127,6 +129,27 @@ class Header(ctypes.Structure):
         ("batches", ctypes.c_uint32),
         ("rings", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
+    ]
+
+
+class Node(enum.IntEnum):
+    """The node that is made of a device (``enum ch_node``)."""
+
+    THERE = 0
+    CHAR = 1
+    BLOCK = 2
+
+
+class RawDevice(ctypes.Structure):
+    """``struct ch_device``."""
+
+    _fields_ = [
+        ("path", ctypes.c_char * 192),
+        ("major_name", ctypes.c_char * 48),
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("node", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
     ]
 
 
@@ -275,12 +298,33 @@ class Channel:
         return ctypes.addressof(self.header) + offset
 
     def save_header(self) -> bytes:
-        """Return the header page, which a frozen guest expects to find again."""
-        return bytes(self.memory[: ctypes.sizeof(Header)])
+        """Return header and devices, which a frozen guest expects to find again."""
+        devices = self.memory[DEVICES : DEVICES + DEVICES_SIZE]
+        return bytes(self.memory[: ctypes.sizeof(Header)]) + bytes(devices)
 
     def restore_header(self, saved: bytes) -> None:
-        """Put a saved header page back, before its guest continues."""
-        self.memory[: len(saved)] = saved
+        """Put what :meth:`save_header` returned back, before its guest continues."""
+        size = ctypes.sizeof(Header)
+        self.memory[:size] = saved[:size]
+        self.memory[DEVICES : DEVICES + DEVICES_SIZE] = saved[size:]
+
+    def set_devices(self, devices: Sequence[Device]) -> None:
+        """Have programs open these by their numbers; ValueError for too many.
+
+        Nodes that have to be made are made when the module is loaded.
+        """
+        if len(devices) > MAX_DEVICES:
+            raise ValueError(f"{len(devices)} devices; at most {MAX_DEVICES} fit")
+        for number, device in enumerate(devices):
+            raw = RawDevice.from_buffer(self.map, DEVICES + number * ctypes.sizeof(RawDevice))
+            named = isinstance(device.major, str)
+            raw.path = device.path.encode()
+            raw.major_name = str(device.major).encode() if named else b""
+            raw.major = device.major if isinstance(device.major, int) else 0
+            raw.minor = device.minor
+            made = Node.BLOCK if device.block else Node.CHAR
+            raw.node = Node.THERE if device.major is None else made
+        self.header.n_devices = len(devices)
 
     def post(self, command: Command, length: int = 0) -> None:
         """Start a command; its data must be in the channel already."""

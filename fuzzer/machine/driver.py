@@ -13,9 +13,10 @@ from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.loadable import loadable
 from fuzzer.machine.objects import object_that_fits
 from fuzzer.machine.source_build import SourceBuild, build_source
-from fuzzer.target.target import Target
+from fuzzer.target.target import Target, module_name
 
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
 
@@ -39,7 +40,11 @@ class Driver:
 
     def image(self) -> bytes:
         """Return the module's bytes; none if there is nothing to load."""
-        return b"" if self.parts else self.object.read_bytes()
+        return b"" if self.parts else loadable(self.object)
+
+    def needed_images(self) -> tuple[tuple[bytes, str], ...]:
+        """Return the bytes and the name of each module to load before it."""
+        return tuple((loadable(path), path.stem) for path in self.needs)
 
     def blocks(self) -> tuple[Block, ...]:
         """Return the instrumented blocks, in order.
@@ -54,7 +59,7 @@ class Driver:
     def frame_marks(self) -> tuple[str, ...]:
         """Return what a line of a stack trace has if it is one of the driver's."""
         if not self.parts:
-            return (f" [{self.name}]",)
+            return (f" [{module_name(self.name)}]",)
         return tuple(f" {name}+0x" for part in self.parts for name in read_functions(part))
 
 

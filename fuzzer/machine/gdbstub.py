@@ -16,6 +16,7 @@ from elftools.elf.elffile import ELFFile
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
+from fuzzer.target.target import module_name
 
 _LABEL = "gdb"
 _CLOSED = "disconnected:"
@@ -73,7 +74,7 @@ def _sections(guest: Guest, machine: Machine) -> dict[str, int]:
     known = guest.template.sections
     if machine.channel.header.text_start in {0, known.get(".text")}:
         return known
-    script = f"cd /sys/module/{guest.driver.name}/sections && grep . .[a-z]* *"
+    script = f"cd /sys/module/{module_name(guest.driver.name)}/sections && grep . .[a-z]* *"
     done = machine.execute(["/bin/busybox", "sh", "-c", script])
     found = dict(line.split(":") for line in done.output.decode().splitlines() if ":" in line)
     return {name: int(address, 16) for name, address in found.items()}

@@ -16,6 +16,7 @@ from typing import TextIO
 from fuzzer.cache import content_key
 from fuzzer.errors import InfrastructureError
 from fuzzer.lifetime import start
+from fuzzer.machine.kconfig import fit_requests, unknown_requests
 from fuzzer.machine.source import KernelSource, compiler_version
 from fuzzer.paths import cache_dir, project_root
 from fuzzer.progress import Progress, say
@@ -245,16 +246,23 @@ def build_kernel(
     Raises:
         InfrastructureError: Kconfig did not honour a request, or make failed.
     """
+    if unknown := unknown_requests(_asked(recipe, source), source.directory):
+        say(f"left out of the {recipe.name} kernel, which does not know it: {', '.join(unknown)}")
     configure(source.directory, directory, requests(recipe, source))
     build_configured(recipe, source, directory, nice=nice, stream=stream)
 
 
 def requests(recipe: Recipe, source: KernelSource) -> dict[str, str]:
-    """Return all that a recipe asks of Kconfig; a later request overrules an earlier one."""
-    requested = parse_config(recipe.fragment_text()) | recipe.options
-    for name in source.missing_options:
-        requested.pop(name, None)
-    return requested
+    """Return all that a recipe asks of Kconfig; a later request overrules an earlier one.
+
+    Of what its fragments ask for, options that the source does not have are left out.
+    """
+    return fit_requests(_asked(recipe, source), source.directory) | recipe.options
+
+
+def _asked(recipe: Recipe, source: KernelSource) -> dict[str, str]:
+    asked = parse_config(recipe.fragment_text())
+    return {name: value for name, value in asked.items() if name not in source.missing_options}
 
 
 def build_configured(

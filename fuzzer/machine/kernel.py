@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import enum
-import shutil
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -36,8 +33,8 @@ __all__ = [
     "KernelOptions",
     "Variant",
     "ensure_kernel",
+    "flavour_requests",
     "kernel_key",
-    "lost_requests",
     "parse_config",
     "ready_kernel",
 ]
@@ -70,12 +67,14 @@ STANDARD = (Flavour.FAST, Flavour.FULL)
 class KernelOptions:
     """Where kernels come from: the user's ``--kernel-source`` or ``--kernel-build``.
 
+    ``version`` is that of the distribution's source, as ``6.1``; empty for the default.
     ``variant`` is what the driver under test needs beyond the plain kernels.
     """
 
     source: Path | None = None
     build: Path | None = None
     variant: Variant = PLAIN
+    version: str = ""
 
 
 class Kernel(BuiltKernel):
@@ -135,11 +134,16 @@ def kernel_key(flavour: Flavour, source: str) -> str:
     return recipe_key(_recipe(flavour), source)
 
 
+def flavour_requests(flavour: Flavour) -> dict[str, str]:
+    """Return what a flavour asks of Kconfig, as a ``.config`` has it, by name."""
+    return parse_config(_recipe(flavour).fragment_text())
+
+
 def ready_kernel(flavour: Flavour, options: KernelOptions) -> Kernel | None:
     """Return the kernel if it is built already."""
     if options.build is not None:
         return _given_build(flavour, options.build, options.variant)
-    source = source_key(options.source)
+    source = source_key(options.source, options.version)
     key = recipe_key(_recipe(flavour, options.variant), source)
     directory, tree = lookup(_entry(flavour, options), key), lookup("source", source)
     return Kernel(flavour, directory, tree, key) if directory and tree else None
@@ -169,7 +173,7 @@ def ensure_kernel(
     variant = options.variant
     if options.build is not None:
         return _given_build(flavour, options.build, variant)
-    source = prepare_source(options.source)
+    source = prepare_source(options.source, options.version)
     recipe = _recipe(flavour, variant)
     key = recipe_key(recipe, source.key)
 
@@ -192,27 +196,6 @@ def ensure_kernel(
 
     directory = build_once(_entry(flavour, options), key, build, keep=3)
     return Kernel(flavour, directory, source.directory, key)
-
-
-def lost_requests(kernel: Kernel, config: Sequence[str]) -> tuple[str, ...]:
-    """Return what a variant of a built kernel would not honour, in words; empty if it can be had.
-
-    ``config`` are options as ``NAME=y``. The flavour's own requests count as well. It
-    takes seconds: nothing is compiled but Kconfig itself.
-
-    Raises:
-        BadInputError: an option is asked for twice.
-        InfrastructureError: Kconfig failed.
-    """
-    variant = Variant(tuple(config))
-    before = parse_config((kernel.directory / ".config").read_text())
-    asked = parse_config(_recipe(kernel.flavour).fragment_text())
-    kept = {name: value for name, value in asked.items() if before.get(name, "n") == value}
-    with tempfile.TemporaryDirectory(prefix="pkvfuzz-config-") as name:
-        directory = Path(name)
-        shutil.copyfile(kernel.directory / ".config", directory / ".config")
-        final = extend_config(kernel.source, directory, variant)
-    return tuple(lost_options(kept | variant.options, final))
 
 
 def _check_sources(variant: Variant, tree: Path) -> None:

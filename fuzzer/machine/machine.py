@@ -29,6 +29,8 @@ from fuzzer.machine.hostclock import counter_khz
 from fuzzer.machine.qemu import Hardware, Qemu, QemuKilledError, command_line
 from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
 from fuzzer.program.comparison import Comparison
+from fuzzer.target.device import Device
+from fuzzer.target.target import module_name
 
 BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
 # Counting instructions makes waiting loops slow, and a kernel that boots is full of them.
@@ -74,12 +76,16 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class DriverImage:
-    """A driver to load: the module's bytes, its name and parameters, its node."""
+    """A driver to load: the module's bytes, its name and parameters, its files.
+
+    ``needs`` are modules to load before it, in this order: their bytes and names.
+    """
 
     image: bytes
     name: str
-    device: str
+    devices: tuple[Device, ...]
     params: str = ""
+    needs: tuple[tuple[bytes, str], ...] = ()
 
 
 def _text(output: str | bytes | None) -> str:
@@ -321,29 +327,18 @@ class Machine:
     def load(self, driver: DriverImage) -> Template:
         """Load a driver; returns what is known of it, without a directory.
 
+        What it needs is loaded first, and stays when programs load it anew.
+
         Raises:
-            BadInputError: the kernel refused the module.
+            BadInputError: the kernel refused a module, or its first file is not there.
         """
-        if len(driver.image) > BULK_SIZE:
-            raise BadInputError(
-                f"the module has {len(driver.image)} bytes, at most {BULK_SIZE} fit; "
-                "strip its debug information: objcopy -g"
-            )
         channel = self.channel
         header = channel.header
-        header.module_name = driver.name.encode()
-        header.device = driver.device.encode()
-        header.module_params = driver.params.encode()
-        channel.memory[BULK : BULK + len(driver.image)] = driver.image
-        try:
-            self.command(Command.LOAD, len(driver.image))
-        except LostMachineError:
-            raise
-        except InfrastructureError as error:
-            log = channel.log().decode(errors="replace")
-            last = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line][-3:]
-            kernel = f" The kernel said: {' / '.join(last)}" if last else ""
-            raise BadInputError(f"loading {driver.name}: {error}.{kernel}") from error
+        for image, name in driver.needs:
+            channel.set_devices(())
+            self._load(image, name, "")
+        channel.set_devices(driver.devices)
+        self._load(driver.image, driver.name, driver.params)
         listing = bytes(channel.memory[OUTPUT : OUTPUT + header.output_length]).decode()
         sections = {
             name: int(address, 16) for name, address in map(str.split, listing.splitlines())
@@ -351,6 +346,26 @@ class Machine:
         words = channel.memory[BULK : BULK + 8 * header.n_pcs].cast("Q")
         log = channel.log().decode(errors="replace")
         return Template(Path(), self.hardware, self.accel, sections, tuple(set(words)), log)
+
+    def _load(self, image: bytes, name: str, params: str) -> None:
+        if len(image) > BULK_SIZE:
+            raise BadInputError(
+                f"the module {name} has {len(image)} bytes without debug information, "
+                f"at most {BULK_SIZE} fit"
+            )
+        channel = self.channel
+        channel.header.module_name = module_name(name).encode()
+        channel.header.module_params = params.encode()
+        channel.memory[BULK : BULK + len(image)] = image
+        try:
+            self.command(Command.LOAD, len(image))
+        except LostMachineError:
+            raise
+        except InfrastructureError as error:
+            log = channel.log().decode(errors="replace")
+            last = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line][-3:]
+            kernel = f" The kernel said: {' / '.join(last)}" if last else ""
+            raise BadInputError(f"loading {name}: {error}.{kernel}") from error
 
     def freeze(self, directory: Path, known: Template | None = None) -> Template:
         """Freeze into a directory whose ``ram`` file this machine runs on."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def object_that_fits(module: ModuleSpec, kernel: Kernel) -> Path:
     path = module.object_for(kernel.flavour)
     reason = _unusable(path, kernel)
     if reason or path is None:
-        raise BadInputError(f"{reason}\n{_remedy([kernel.flavour])}")
+        raise BadInputError(f"{reason}\n{_remedy([kernel.flavour], module)}")
     return path
 
 
@@ -51,13 +52,14 @@ def check_objects(target: Target, flavours: Sequence[Flavour], options: KernelOp
                 f"It is right for {good[0]} alone, and a campaign takes two kernels: "
                 f"{flavours[0]} fuzzes, {flavours[-1]} judges what was found."
             )
-        raise BadInputError("\n".join([*told, _remedy(list(reasons), both=len(flavours) > 1)]))
+        told.append(_remedy(list(reasons), module, options, both=len(flavours) > 1))
+        raise BadInputError("\n".join(told))
     for flavour in dict.fromkeys(flavours):
         path = module.object_for(flavour)
         if path and flavour.sanitizer not in read_modinfo(path).sanitizers:
             say(
                 f"WARNING: {path} has no calls of {flavour.sanitizer}: bad accesses to memory "
-                f"will go unseen. {_remedy([flavour])}"
+                f"will go unseen. {_remedy([flavour], module, options)}"
             )
 
 
@@ -73,10 +75,21 @@ def _unusable(path: Path | None, kernel: Kernel) -> str:
     return ""
 
 
-def _remedy(flavours: Sequence[Flavour], *, both: bool = False) -> str:
+def _remedy(
+    flavours: Sequence[Flavour],
+    module: ModuleSpec,
+    options: KernelOptions | None = None,
+    *,
+    both: bool = False,
+) -> str:
     """Return what to do: commands that build it, and where to name the result."""
+    options = options or KernelOptions()
+    words = [f"--config {shlex.quote(option)}" for option in module.config]
+    for name, path in (("source", options.source), ("build", options.build)):
+        words += [f"--kernel-{name} {shlex.quote(str(path))}"] if path else []
     commands = "".join(
-        f"\n    make -C $(pkvfuzz kernel --path {flavour}) M=$PWD modules" for flavour in flavours
+        f"\n    make -C $({' '.join(['pkvfuzz kernel --path', flavour, *words])}) M=$PWD modules"
+        for flavour in flavours
     )
     how = f"Build it in its directory, after make clean, with{commands}"
     if both or len(flavours) > 1:

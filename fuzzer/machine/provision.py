@@ -221,7 +221,18 @@ def describe(template: Template, target: Target, kernel: Kernel, driver: Driver)
 
 def driver_image(target: Target, driver: Driver) -> DriverImage:
     """Return what the executor needs to load a driver."""
-    return DriverImage(driver.image(), driver.name, target.device, target.module.params)
+    return DriverImage(
+        driver.image(),
+        driver.name,
+        target.devices,
+        target.module.params,
+        driver.needed_images(),
+    )
+
+
+def _image_key(image: DriverImage) -> tuple[str | bytes, ...]:
+    needs = [part for needed in image.needs for part in needed]
+    return (image.name, repr(image.devices), image.params, *needs)
 
 
 def ensure_guest(
@@ -246,7 +257,7 @@ def ensure_guest(
     base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)
     # Making threads takes longer than most programs that have some.
     first = encode(_ON_EACH_THREAD) if hardware.is_exact else b""
-    key = content_key(base_key, driver.key, image.name, image.device, image.params, first)
+    key = content_key(base_key, driver.key, *_image_key(image), first)
 
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)

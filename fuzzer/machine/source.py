@@ -11,12 +11,11 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key, file_stamp
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.machine.versions import ensure_source_package, find_tarball, is_preferred
 from fuzzer.paths import project_root
 from fuzzer.progress import Progress, say
 
-# The version that pkvfuzz is developed on; the newest other one is next best.
-PREFERRED = "6.12"
-_TARBALL = re.compile(r"linux-source-(\d+(?:\.\d+)*)\.tar\.(?:xz|bz2|zst)$")
+_PATCHES = Path("vm", "kernel", "patches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,44 +29,24 @@ class KernelSource:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch for the kernel; ``provides`` lists the config options it adds."""
+    """A patch for the kernel; ``provides`` lists the config options it adds.
+
+    ``older`` is what does the same to older kernels, if there is such a patch.
+    """
 
     path: Path
     provides: frozenset[str]
+    older: Path | None
 
 
 def kernel_patches() -> list[Patch]:
     """Return the patches in ``vm/kernel/patches``, in order."""
     found = []
-    for path in sorted((project_root() / "vm" / "kernel" / "patches").glob("*.patch")):
+    for path in sorted((project_root() / _PATCHES).glob("*.patch")):
         provides = re.findall(r"^Provides: (\S+)$", path.read_text(), re.MULTILINE)
-        found.append(Patch(path, frozenset(provides)))
+        older = path.parent / "older" / path.name
+        found.append(Patch(path, frozenset(provides), older if older.is_file() else None))
     return found
-
-
-def find_tarball(directory: Path = Path("/usr/src")) -> Path:
-    """Return the distribution's kernel source: 6.12 where it exists, else the newest.
-
-    Raises:
-        InfrastructureError: there is none.
-    """
-    candidates: list[tuple[tuple[int, ...], Path]] = []
-    # Ubuntu keeps the tarball in a directory of the same name.
-    name = "linux-source-*.tar.*"
-    for path in [*directory.glob(name), *directory.glob(f"*/{name}")]:
-        match = _TARBALL.search(path.name)
-        if match:
-            version = tuple(int(number) for number in match[1].split("."))
-            candidates.append((version, path.resolve()))
-    for version, path in candidates:
-        if ".".join(map(str, version[:2])) == PREFERRED:
-            return path
-    if not candidates:
-        raise InfrastructureError(
-            f"no kernel source in {directory}. Install it: apt-get install "
-            f"linux-source-{PREFERRED} (or linux-source), or give --kernel-source DIR"
-        )
-    return max(candidates)[1]
 
 
 def _run(command: list[str], what: str, timeout: float, cwd: Path | None = None) -> None:
@@ -84,17 +63,19 @@ def _run(command: list[str], what: str, timeout: float, cwd: Path | None = None)
 
 def _apply_patches(tree: Path) -> None:
     for patch in kernel_patches():
-        command = ["patch", "-p1", "--batch", "--silent", "-i", str(patch.path)]
-        dry = subprocess.run(
-            [*command, "--dry-run"], cwd=tree, capture_output=True, timeout=60, check=False
-        )
-        if dry.returncode:
+        for path in filter(None, (patch.path, patch.older)):
+            command = ["patch", "-p1", "--batch", "--silent", "-i", str(path)]
+            dry = subprocess.run(
+                [*command, "--dry-run"], cwd=tree, capture_output=True, timeout=60, check=False
+            )
+            if dry.returncode == 0:
+                _run(command, f"applying {path.name}", 60, tree)
+                break
+        else:
             say(f"{patch.path.name} does not fit this kernel and is left out; fast is slower")
             options = "\n".join(sorted(patch.provides))
             with (tree / ".pkvfuzz-missing").open("a") as file:
                 file.write(options + "\n")
-            continue
-        _run(command, f"applying {patch.path.name}", 60, tree)
 
 
 def _tree_stamp(directory: Path) -> str:
@@ -108,32 +89,39 @@ def _tree_stamp(directory: Path) -> str:
     return "\n".join(sorted(entries))
 
 
-def source_key(given: Path | None = None) -> str:
+def source_key(given: Path | None = None, version: str = "") -> str:
     """Return the key of a patched tree, without unpacking it.
 
     Raises:
         BadInputError: the directory given is not a kernel tree.
-        InfrastructureError: there is no kernel source.
+        InfrastructureError: there is no kernel source, or none of that version.
     """
     patches = [patch.path.read_bytes() for patch in kernel_patches()]
+    older = [patch.older.read_bytes() for patch in kernel_patches() if patch.older]
     if given is None:
-        return content_key(file_stamp(find_tarball()), *patches)
+        tarball = find_tarball(version=version)
+        # The patches are made for the preferred version, and no other is tried on it.
+        parts = patches if is_preferred(tarball) else patches + older
+        return content_key(file_stamp(tarball), *parts)
     if not (given / "Kconfig").is_file() or not (given / "kernel").is_dir():
         raise BadInputError(f"--kernel-source {given}: not a kernel source tree (no Kconfig)")
-    return content_key(_tree_stamp(given.resolve()), *patches)
+    return content_key(_tree_stamp(given.resolve()), *patches, *older)
 
 
-def prepare_source(given: Path | None = None) -> KernelSource:
+def prepare_source(given: Path | None = None, version: str = "") -> KernelSource:
     """Return a patched tree: of the directory given, else of the distribution's package.
 
-    A given directory is copied, never changed.
+    A given directory is copied, never changed. The package of a ``version`` that
+    was asked for is installed if need be.
 
     Raises:
-        BadInputError: the directory is not a kernel tree.
-        InfrastructureError: unpacking failed.
+        BadInputError: the directory is not a kernel tree, or there is no such version.
+        InfrastructureError: installing or unpacking failed.
     """
-    key = source_key(given)
-    origin = given.resolve() if given else find_tarball()
+    if given is None and version:
+        ensure_source_package(version)
+    key = source_key(given, version)
+    origin = given.resolve() if given else find_tarball(version=version)
 
     def build(directory: Path) -> None:
         progress = Progress("unpacking the kernel source")

@@ -24,6 +24,7 @@ from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.sandbox import KernelView, Sandbox
 from fuzzer.machine.source import compiler_version
+from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
 # Changes when a build of the same files makes something else.
@@ -67,17 +68,12 @@ class SourceBuild:
 
     def module(self, name: str) -> BuiltModule | None:
         """Return the module of a name, with ``-`` or ``_`` in it; None if there is none."""
-        wanted = kernel_name(name)
+        wanted = module_name(name)
         return next((module for module in self.modules if module.name == wanted), None)
 
     def log(self) -> str:
         """Return all that the builds printed."""
         return (self.directory / _LOG).read_text(errors="replace")
-
-
-def kernel_name(name: str) -> str:
-    """Return how the kernel spells a module's name: in ``/sys/module`` and in reports."""
-    return name.replace("-", "_")
 
 
 def build_source(
@@ -171,7 +167,7 @@ def _read_result(directory: Path, key: str) -> SourceBuild:
     modules = tuple(
         BuiltModule(
             directory / each["path"],
-            kernel_name(Path(each["path"]).stem),
+            module_name(Path(each["path"]).stem),
             tuple(each["needs"]),
             tuple(each["undefined"]),
             each["blocks"],
@@ -221,11 +217,11 @@ def _inspect(made: AuthorBuild, kernel: Kernel, source: Path) -> list[BuiltModul
     Raises:
         BadInputError: none is, or none has coverage points.
     """
-    infos = {kernel_name(path.stem): read_modinfo(path) for path in made.modules}
+    infos = {module_name(path.stem): read_modinfo(path) for path in made.modules}
     release = kernel.release()
     modules, foreign = [], []
     for path in made.modules:
-        vermagic = infos[kernel_name(path.stem)].vermagic
+        vermagic = infos[module_name(path.stem)].vermagic
         if release and vermagic.split(" ", 1)[0] != release:
             foreign.append((path.name, vermagic))
             continue
@@ -233,8 +229,8 @@ def _inspect(made: AuthorBuild, kernel: Kernel, source: Path) -> list[BuiltModul
         modules.append(
             BuiltModule(
                 path,
-                kernel_name(path.stem),
-                tuple(_order(kernel_name(path.stem), infos)),
+                module_name(path.stem),
+                tuple(_order(module_name(path.stem), infos)),
                 undefined,
                 len(read_blocks(path)),
             )
@@ -265,7 +261,7 @@ def _order(name: str, infos: Mapping[str, ModuleInfo]) -> Iterable[str]:
             return
         active.add(each)
         for needed in infos[each].depends:
-            add(kernel_name(needed))
+            add(module_name(needed))
         ordered[each] = None
 
     add(name)

@@ -31,6 +31,7 @@ from fuzzer.target.calls import (
     Template,
     WriteSpec,
 )
+from fuzzer.target.device import DeviceKind, families
 from fuzzer.target.target import Target
 
 _BROKEN = 0.1
@@ -55,6 +56,10 @@ _EVENTS = (0x1, 0x4, 0x5, 0x1F)
 _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
 _O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
+# Of a file that can often be either read or written.
+_ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
+# Among so many calls of a description that does not say how often to open, one opens.
+_OPENS = 10
 _OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND)
 
 _PACK = PLAIN_HEADER.pack
@@ -70,9 +75,14 @@ class Generator:
         self._integer = integer_chooser(rng)
         self._spoil = spoiler(rng)
         self._templates = TemplateFiller(rng, target.pools)
-        self.uses_files = any(
+        opens = any(
             isinstance(spec, PlainSpec) and spec.kind is PlainKind.OPEN for spec in target.calls
         )
+        self._devices = target.devices
+        self._families = families(target.devices)
+        self.has_devices = len(target.devices) > 1
+        """Whether the target has more than one file."""
+        self.uses_files = opens or self.has_devices
         """Whether the target's programs open more than file 0."""
         self.strings = StringFinder(target)
         self.structs: dict[bytes, StructMaker] = {}
@@ -89,6 +99,8 @@ class Generator:
                 reloads += spec.templates * spec.weight
             else:
                 table += [self._maker(spec, target)] * spec.weight
+        if self.has_devices and not opens:
+            table += [self._plain(PlainKind.OPEN)] * (1 + len(table) // _OPENS)
         own = target.module.params.encode()
         self._table = tuple(table)
         if target.module.builtin:
@@ -128,11 +140,35 @@ class Generator:
         source = 0 if self._random() < 0.5 else self._extra_file()
         return _PACK(int(Op.DUP), self._extra_file(), 0, 0, source, 0, 0)
 
-    def reload(self, files: Sequence[int]) -> list[bytes]:
+    def opening(self) -> bytes:
+        """Return a call that has another device than the first for file 0, in the wire form."""
+        n = len(self._devices)
+        number = self._device() or 1 + int(self._random() * (n - 1))
+        return self._open(0, number, self._flags_of(number))
+
+    def with_device(self, chunk: bytes) -> bytes:
+        """Return a call that opens with another device in it, perhaps the same."""
+        return chunk[:8] + self._device().to_bytes(8, "little") + chunk[16:]
+
+    def _device(self) -> int:
+        """Return a device's number: each kind as often, of many of a kind mostly a few."""
+        rand, kinds = self._random, self._families
+        numbers = kinds[int(rand() * len(kinds))]
+        return numbers[int(len(numbers) * rand() ** 3)]
+
+    def _flags_of(self, device: int) -> int:
+        one_way = self._devices[device].kind is DeviceKind.SYSFS
+        flags = _ONE_WAY_FLAGS if one_way else _OPEN_FLAGS
+        return flags[int(self._random() * len(flags))]
+
+    def _open(self, file: int, device: int, flags: int) -> bytes:
+        return _PACK(int(Op.OPEN), file, 0, 0, flags, device, 0)
+
+    def reload(self, files: Sequence[int], device: int = 0) -> list[bytes]:
         """Return calls that close ``files``, unload the module, load it and open file 0.
 
-        Sometimes something of that is left out: the files are still open, or
-        the module is not loaded again.
+        That is ``device``, by its number. Sometimes something of that is left out: the
+        files are still open, or the module is not loaded again.
         """
         rand = self._random
         kind = rand()
@@ -143,7 +179,7 @@ class Generator:
             return [*chunks, wait] if wait else chunks
         params = self._params[int(rand() * len(self._params))](NOTHING_SEEN)
         chunks.append(_PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params)
-        chunks.append(_PACK(int(Op.OPEN), 0, 0, 0, _O_RDWR, 0, 0))
+        chunks.append(self._open(0, device, _O_RDWR))
         return chunks
 
     def load_parameters(self) -> list[bytes]:
@@ -306,6 +342,8 @@ class Generator:
             return 0 if broken else extra()
 
         match kind:
+            case PlainKind.OPEN if self.has_devices:
+                return self._open_any(extra_file)
             case PlainKind.OPEN:
                 return self._fields(Op.OPEN, extra_file, _OPEN_FLAGS, (0,))
             case PlainKind.CLOSE:
@@ -316,6 +354,16 @@ class Generator:
                 return self._fields(Op.POLL, any_file, _EVENTS, (0,))
             case PlainKind.MMAP:
                 return self._fields(Op.MMAP, any_file, _MAP_PAGES, _MAP_SIZES, integer)
+
+    def _open_any(self, file: Callable[[bool], int]) -> _Maker:
+        integer = self._integer
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            device = self._device()
+            flags = integer() & 0xFFFFFFFF if broken else self._flags_of(device)
+            return self._open(file(broken), device, flags)
+
+        return make
 
     def _fields(
         self,

@@ -27,7 +27,7 @@ _LAST, _REPEATS, _LONGEST = 3, 4, 8
 _SETTLED = 0.5
 # Ways to load the module for which calls are kept.
 _MOST_SETTLED = 64
-_IOCTL, _SLEEP = int(Op.IOCTL), int(Op.SLEEP)
+_IOCTL, _SLEEP, _OPEN = int(Op.IOCTL), int(Op.SLEEP), int(Op.OPEN)
 
 
 class Meetings:
@@ -68,7 +68,7 @@ class Meetings:
         others = others[-1 - int(rand() * _LAST) :]
         part = [with_thread(chunk, 1) for chunk in (others * _REPEATS)[:longest]]
         part += [with_thread(call, 2)] * min(_REPEATS, longest)
-        before = before[: limit - len(part)] if rand() < 0.5 else []
+        before = before[: limit - len(part)] if rand() < 0.5 else _opening(before)
         return before + part
 
     def _one(self, settlement: bytes) -> list[bytes]:
@@ -102,7 +102,10 @@ class _Calls:
             if number == len(self._calls):
                 self._calls.append([])
             calls = self._calls[number]
-            until = [with_thread(each, 0) for each in chunks[max(0, index - _BEFORE) : index + 1]]
+            first = max(0, index - _BEFORE)
+            until = [with_thread(each, 0) for each in chunks[first : index + 1]]
+            if first:
+                until = [with_thread(each, 0) for each in _opening(chunks)] + until
             self._known.add(chunk)
             if len(calls) < _MOST:
                 calls.append(until)
@@ -116,3 +119,9 @@ class _Calls:
         rand = self._random
         calls = self._calls[int(rand() * len(self._calls))]
         return calls[int(rand() * len(calls))]
+
+
+def _opening(chunks: list[bytes]) -> list[bytes]:
+    """Return the first call if it has another device than the first for file 0."""
+    is_one = chunks and chunks[0][0] == _OPEN and not chunks[0][1] and any(chunks[0][8:16])
+    return chunks[:1] if is_one else []

@@ -46,6 +46,10 @@ _CHANGE_FILE = 0.1
 _IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
 _PREAD = int(Op.PREAD)
 
+# Of the programs of a driver with several files, so many begin with another than the first;
+# of the changes of a file, so many are of that one, and so many of these take it back.
+_OTHER_FIRST, _CHANGE_FIRST, _TAKE_BACK = 0.5, 0.6, 0.1
+
 # How often an ioctl's buffer is given the size that its number tells.
 _FIT = 0.2
 
@@ -130,6 +134,7 @@ class Mutator:
         self._structs = generator.structs
         self._records = generator.records
         self._uses_files = generator.uses_files
+        self._has_devices = generator.has_devices
         self._integer = integer_chooser(rng)
         self._stresser = Stresser(rng)
         self._meetings = Meetings(rng)
@@ -157,6 +162,7 @@ class Mutator:
             (self._stretch, 2),
             (self._reform, 1),
             (self._dup, 1 if self._uses_files else 0),
+            (self._change_device, 3 if self._has_devices else 0),
             (self._fail, 2 if mechanisms.faults else 0),
             (self._cut, 2 if mechanisms.faults else 0),
         )
@@ -187,6 +193,8 @@ class Mutator:
         if len(chunks) > self._max:
             del chunks[self._max :]
         if not chunks:
+            if self._has_devices and self._max > 1 and rand() < _OTHER_FIRST:
+                chunks.append(self._generator.opening())
             chunks.append(self._generate())
         room = max(0, max_size - len(data))
         for _ in range(_STACKED[int(rand() * len(_STACKED))]):
@@ -207,7 +215,9 @@ class Mutator:
         rand = self._random
         n = self._min + int(rand() ** 2 * (self._max - self._min + 1))
         chunks: list[bytes] = []
-        for _ in range(n):
+        if self._has_devices and n > 1 and rand() < _OTHER_FIRST:
+            chunks.append(self._generator.opening())
+        while len(chunks) < n:
             seen = self._seen(chunks) if chunks and rand() < 0.5 else NOTHING_SEEN
             chunks.append(self._generate(seen))
         return b"".join(chunks)
@@ -267,7 +277,9 @@ class Mutator:
         if place > 1 - _ANYWHERE:
             at = int(rand() * (len(chunks) + 1))
         files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}
-        calls = self._generator.reload(sorted(files))
+        first = [chunk for chunk in chunks[:at] if chunk[0] == _OPEN and not chunk[1]]
+        device = int.from_bytes(first[-1][8:16], "little") if first else 0
+        calls = self._generator.reload(sorted(files), device)
         chunks[at:at] = calls
         # What a parameter changes may show only later.
         if wait and rand() < _WAIT:
@@ -393,6 +405,25 @@ class Mutator:
             self._replace(chunks, room)
             return
         chunks.insert(int(self._random() * (len(chunks) + 1)), self._generator.dup())
+
+    def _change_device(self, chunks: list[bytes], room: int) -> None:
+        """Have the program begin with another of the driver's files, or open another."""
+        rand = self._random
+        begins = chunks[0][0] == _OPEN and not chunks[0][1]
+        if rand() < _CHANGE_FIRST:
+            if begins and len(chunks) > self._min and rand() < _TAKE_BACK:
+                del chunks[0]
+            elif begins:
+                chunks[0] = self._generator.opening()
+            elif len(chunks) < self._max:
+                chunks.insert(0, self._generator.opening())
+            return
+        opens = [index for index, chunk in enumerate(chunks) if chunk[0] == _OPEN]
+        if not opens:
+            self._insert(chunks, room)
+            return
+        index = opens[int(rand() * len(opens))]
+        chunks[index] = self._generator.with_device(chunks[index])
 
     def _fail(self, chunks: list[bytes], room: int) -> None:
         self._stress(chunks, room, can_fail, self._stresser.fail)

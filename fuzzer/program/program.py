@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program: calls on one device, as vm/channel.h defines them."""
+"""A program: calls on the files of one driver, as vm/channel.h defines them."""
 
 from __future__ import annotations
 

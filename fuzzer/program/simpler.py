@@ -29,7 +29,7 @@ from fuzzer.program.program import (
 from fuzzer.program.syntax import ACCESS
 
 _USES_CMD = frozenset({Op.OPEN, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.IOCTL, Op.POLL, Op.MMAP, Op.DUP})
-_USES_ARG = frozenset({Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
+_USES_ARG = frozenset({Op.OPEN, Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
 _TIMES = frozenset({Op.SLEEP, Op.WAIT})
 _USES_DATA = frozenset({Op.WRITE, Op.PWRITE, Op.LOAD})
 # Numbers in ``cmd`` that are no names: smaller ones are simpler.

@@ -9,6 +9,7 @@ r"""Programs as readable text, one call a line, without loss.
     pread(f0, 64, 128)                count, offset; above 32 bits with a count of 32 at most
     pwrite(f0, "a=1\n", 8)            bytes, offset
     open(f1, O_RDONLY|O_NONBLOCK)     O_RDWR when left out
+    open(f1, "/proc/pkv", O_RDONLY)   another of the description's devices
     close(f1)
     dup(f1, f0)                       f1 becomes a dup of f0
     lseek(f0, -1, SEEK_END)
@@ -46,7 +47,8 @@ call, ``null`` and ``readonly`` with a read, write, pread, pwrite or an ioctl
 that has a buffer, ``split=`` with a read or write, ``count=`` with a
 write or pwrite, ``compat`` with an ioctl. A
 split buffer has 16 parts at most, of which the last takes the rest. ``null``
-goes neither with ``readonly`` nor with ``cut=``. What a call carries beyond all
+goes neither with ``readonly`` nor with ``cut=``. Without a target, a device has a
+number, ``!arg=1`` for the second one. What a call carries beyond all
 that follows as ``!flags=``, ``!cmd=``, ``!arg=``, ``!data=`` or, where no file
 is shown, ``!file=``.
 """
@@ -101,7 +103,10 @@ def format_program(program: Program, target: Target | None) -> str:
         if isinstance(spec, IoctlSpec) and spec.name is not None:
             names.setdefault(spec.number, spec.name)
     layouts, records = struct_layouts(target), record_layouts(target)
-    return "".join([_format_call(call, names, layouts, records) + "\n" for call in program])
+    devices = [device.path for device in target.devices] if target else []
+    return "".join(
+        [_format_call(call, names, layouts, records, devices) + "\n" for call in program]
+    )
 
 
 def load_program(path: Path, target: Target | None) -> Program:
@@ -145,6 +150,7 @@ def _format_call(
     names: Mapping[int, str],
     layouts: Mapping[int, StructLayout],
     records: Mapping[Op, Sequence[StructLayout]],
+    devices: Sequence[str],
 ) -> str:
     """Return a call's line; what its arguments do not tell goes into suffixes."""
     file = flags = cmd = arg = 0
@@ -157,6 +163,9 @@ def _format_call(
     match call.op:
         case Op.OPEN:
             cmd = call.cmd
+            if 0 < call.arg < len(devices):
+                arg = call.arg
+                arguments.append(quote(devices[arg].encode()))
             if cmd != ACCESS["O_RDWR"]:
                 arguments.append(_open_flags(cmd))
         case Op.READ:

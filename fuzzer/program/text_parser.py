@@ -66,6 +66,7 @@ class LineParser:
     def __init__(self, target: Target | None) -> None:
         self._constants = target.constants if target else {}
         self._layouts = struct_layouts(target)
+        self._devices = [device.path for device in target.devices] if target else []
         self._structs = target.structs if target else {}
 
     def call(self, text: str) -> Call | None:
@@ -96,7 +97,11 @@ class LineParser:
         match call.op:
             case Op.OPEN:
                 cmd = ACCESS["O_RDWR"]
-                if line.accept(","):
+                more = line.accept(",")
+                if more and line.peek().kind == "string":
+                    arg = self._device(line)
+                    more = line.accept(",")
+                if more:
                     cmd = line.integer("flags", 32)
             case Op.READ | Op.MMAP:
                 line.expect(",")
@@ -140,6 +145,16 @@ class LineParser:
                 line.expect(",")
                 cmd = _file(line)
         return dataclasses.replace(call, cmd=cmd, arg=arg, data=data)
+
+    def _device(self, line: Line) -> int:
+        path = line.string("a device").decode(errors="replace")
+        if path not in self._devices:
+            known = f"the description's are {', '.join(self._devices)}"
+            raise TextError(
+                f"no device {path!r}; "
+                + (known if self._devices else "without a target, give its number, as !arg=1")
+            )
+        return self._devices.index(path)
 
     def _written(self, line: Line, call: Call) -> Call:
         """Return a write of a string, of a struct, or of a list of structs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 class MemberKind(enum.Enum):
@@ -77,3 +78,22 @@ class StructLayout:
             if member.name == name:
                 return member
         return None
+
+
+def layout_to_json(layout: StructLayout) -> list[Any]:
+    """Return a layout as JSON has it."""
+    members = [
+        [m.name, m.offset, m.size, m.kind.value, m.count, m.signed, m.is_text]
+        for m in layout.members
+    ]
+    return [layout.name, layout.size, members, layout.keyword]
+
+
+def layout_from_json(content: list[Any]) -> StructLayout:
+    """Return the layout of which ``content`` was made."""
+    name, size, members, keyword = content
+    made = [
+        Member(each, offset, length, MemberKind(kind), count, signed, is_text)
+        for each, offset, length, kind, count, signed, is_text in members
+    ]
+    return StructLayout(name, size, tuple(made), keyword)

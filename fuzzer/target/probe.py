@@ -99,7 +99,7 @@ class Compiler:
         """
         with tempfile.TemporaryDirectory(prefix="pkvfuzz-probe-") as name:
             scratch = Path(name)
-            (scratch / _SOURCE).write_text(self.start + text)
+            _write(scratch / _SOURCE, self.start + text)
             done = self.compile(scratch, options)
         if done.returncode:
             raise NotCompiledError(self._first_error(_text(done.stderr)))
@@ -191,7 +191,7 @@ def ask(
         offset = compiler.start.count("\n") + 1
         for _ in range(_MOST_ROUNDS):
             text = "".join(f"{line.text}\n" for line in lines)
-            (scratch / _SOURCE).write_text(compiler.start + text)
+            _write(scratch / _SOURCE, compiler.start + text)
             done = compiler.compile(scratch, ["-c", "-o", str(scratch / _OBJECT)])
             if not done.returncode:
                 break
@@ -210,6 +210,11 @@ def ask(
                 f"{next(iter(reasons.values()), '')}"
             )
         return _read(scratch / _OBJECT, lines, reasons, compiler.subject)
+
+
+def _write(path: Path, text: str) -> None:
+    # A file's name, in an #include, can be anything.
+    path.write_bytes(text.encode(errors="surrogateescape"))
 
 
 def _text(output: bytes) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A target: one device interface, and ``load_target``, which reads its description."""
+"""A target: the interface of one driver, and ``load_target``, which reads its description."""
 
 from __future__ import annotations
 
@@ -14,8 +14,19 @@ from typing import Protocol
 import yaml
 
 from fuzzer.errors import BadInputError
+from fuzzer.packages import KERNEL_VERSION
 from fuzzer.target.call_parser import CallParser
 from fuzzer.target.calls import CallSpec
+from fuzzer.target.device import (
+    MAJOR_NAME,
+    MAJOR_NAME_ALLOWED,
+    MAX_DEVICES,
+    MAX_MAJOR,
+    MAX_MINOR,
+    PATH,
+    PATH_ALLOWED,
+    Device,
+)
 from fuzzer.target.document import Document
 from fuzzer.target.header import Header, read_headers
 from fuzzer.target.layout import StructLayout
@@ -26,6 +37,7 @@ KEYS = (
     "version",
     "name",
     "device",
+    "devices",
     "module",
     "header",
     "include",
@@ -34,13 +46,12 @@ KEYS = (
     "reset",
     "call_timeout_ms",
 )
-MODULE_KEYS = ("source", "object", "builtin", "config", "name", "params")
+MODULE_KEYS = ("source", "object", "builtin", "config", "name", "params", "kernel")
 RESET_KEYS = ("calls", "reload", "restore")
-_REQUIRED = ("version", "name", "device", "module", "calls")
+_REQUIRED = ("version", "name", "module", "calls")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# struct ch_header of vm/channel.h has 128 and 512 bytes for these, with a NUL.
-_DEVICE = re.compile(r"/dev/[\x21-\x7e]{1,122}\Z")
+# struct ch_header of vm/channel.h has 512 bytes for these, with a NUL.
 _PARAMS = re.compile(r"[\x20-\x7e]{0,511}\Z")
 _PARAMS_ALLOWED = "up to 511 printable characters"
 _KERNEL_SOURCE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-]+\.c\Z")
@@ -62,7 +73,8 @@ class ModuleSpec:
     ``source`` is a driver's directory, ``object`` a .ko, or one for each flavour of
     kernel. ``builtin`` are C files of the kernel's own tree, relative to it.
     ``config`` are options (``NAME=y``) that the kernels must have for it, those
-    that build it in included.
+    that build it in included. ``kernel`` is the version of the kernel that it is
+    written for, as ``6.1``; empty for the default.
     """
 
     source: Path | None
@@ -71,6 +83,7 @@ class ModuleSpec:
     params: str = ""
     builtin: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
+    kernel: str = ""
 
     def object_for(self, flavour: str) -> Path | None:
         """Return the .ko for a flavour of kernel; None if there is none."""
@@ -97,8 +110,9 @@ class ResetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One device interface. ``path`` is the description's own; all paths are absolute.
+    """One driver's interface. ``path`` is the description's own; all paths are absolute.
 
+    ``devices`` are its files, at least one; a program's file 0 is the first of them.
     ``constants`` are the ioctl numbers and other macros that the description
     uses, by name; ``structs`` its structs' layouts, by tag or typedef. ``prelude`` are
     the lines of C that the headers need before them in user space; None if they are not
@@ -106,7 +120,7 @@ class Target:
     """
 
     name: str
-    device: str
+    devices: tuple[Device, ...]
     path: Path
     module: ModuleSpec
     headers: tuple[Path, ...]
@@ -117,6 +131,16 @@ class Target:
     constants: Mapping[str, int]
     structs: Mapping[str, StructLayout]
     prelude: tuple[str, ...] | None = ()
+
+    @property
+    def device(self) -> str:
+        """The path of the first device."""
+        return self.devices[0].path
+
+
+def module_name(name: str) -> str:
+    """Return the name that the kernel knows a module by: without hyphens, unlike its file's."""
+    return name.replace("-", "_")
 
 
 class SymbolSource(Protocol):
@@ -210,7 +234,7 @@ class _Loader:
         document, root = self._document, self._root
         document.integer(root["version"], "version", 1, 1)
         name = self._matching(root["name"], "name", _NAME, "letters, digits, _ and -")
-        device = self._matching(root["device"], "device", _DEVICE, "/dev/... below 128 characters")
+        devices = self._devices()
         module = self._module(root["module"])
         headers = self._headers()
         self._include()
@@ -221,7 +245,7 @@ class _Loader:
             timeout = document.integer(root["call_timeout_ms"], "call_timeout_ms", 1, 600_000)
         return Target(
             name=name,
-            device=device,
+            devices=devices,
             path=document.path.absolute(),
             module=module,
             headers=headers,
@@ -232,6 +256,51 @@ class _Loader:
             constants={},
             structs={},
         )
+
+    def _devices(self) -> tuple[Device, ...]:
+        document, root = self._document, self._root
+        if ("device" in root) == ("devices" in root):
+            given = "both 'device' and 'devices'" if "device" in root else "no 'device'"
+            raise document.error(
+                root.get("devices", document.root),
+                f"a target description has {given}; exactly one of 'device' (a path) and "
+                "'devices' (a list) is needed",
+            )
+        if "device" in root:
+            return (Device(self._matching(root["device"], "device", PATH, PATH_ALLOWED)),)
+        items = document.sequence(root["devices"], "devices")
+        document.in_range(root["devices"], "the number of devices", len(items), 1, MAX_DEVICES)
+        devices: list[Device] = []
+        for item in items:
+            device = self._one_device(item)
+            if device.path in [other.path for other in devices]:
+                raise document.error(item, f"{device.path} is named twice; once is allowed")
+            devices.append(device)
+        return tuple(devices)
+
+    def _one_device(self, node: yaml.Node) -> Device:
+        document = self._document
+        what = "an entry of devices"
+        if not isinstance(node, yaml.MappingNode):
+            return Device(self._matching(node, what, PATH, PATH_ALLOWED))
+        keys = ("path", "major", "minor", "block")
+        entries = document.mapping(node, what, allowed=keys, required=("path", "major"))
+        path = self._matching(entries["path"], "path", PATH, PATH_ALLOWED)
+        if not path.startswith("/dev/"):
+            raise document.error(
+                entries["path"], f"path is {path!r}; a node with a major can be made below /dev"
+            )
+        major: str | int
+        if document.is_integer(entries["major"]):
+            major = document.integer(entries["major"], "major", 0, MAX_MAJOR)
+        else:
+            major = self._matching(entries["major"], "major", MAJOR_NAME, MAJOR_NAME_ALLOWED)
+        minor = 0
+        if "minor" in entries:
+            minor = document.integer(entries["minor"], "minor", 0, MAX_MINOR)
+        if "block" in entries:
+            document.true(entries["block"], "block")
+        return Device(path, major, minor, "block" in entries)
 
     def _matching(self, node: yaml.Node, what: str, pattern: re.Pattern[str], allowed: str) -> str:
         text = self._document.text(node, what)
@@ -263,8 +332,6 @@ class _Loader:
         built: Path | Mapping[str, Path] | None = None
         if "source" in entries:
             source = self._path(entries["source"], "source", Path.is_dir)
-            if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
-                raise document.error(entries["source"], f"source: {source} has no Kbuild file")
         elif "object" in entries:
             built = self._object(entries["object"])
         builtin = self._texts(entries, "builtin", _KERNEL_SOURCE, "a .c file of the kernel's tree")
@@ -273,7 +340,13 @@ class _Loader:
         if "params" in entries:
             params = self._matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
-        return ModuleSpec(source, built, name, params, builtin, config)
+        kernel = self._kernel(entries["kernel"]) if "kernel" in entries else ""
+        return ModuleSpec(source, built, name, params, builtin, config, kernel)
+
+    def _kernel(self, node: yaml.Node) -> str:
+        """Return the version of a kernel; as a number 6.10 would be 6.1 to other programs."""
+        expected = 'a version in quotes, such as "6.1",'
+        return self._matching(node, "kernel", KERNEL_VERSION, expected)
 
     def _object(self, node: yaml.Node) -> Path | Mapping[str, Path]:
         if not isinstance(node, yaml.MappingNode):

@@ -14,6 +14,7 @@ from fuzzer.machine import channel
 from fuzzer.paths import project_root
 from fuzzer.program import program, wire
 from fuzzer.program.comparison import Comparison
+from fuzzer.target.device import MAX_DEVICES, Device
 from fuzzer.target.header import read_headers
 
 HEADER = project_root() / "vm" / "channel.h"
@@ -69,6 +70,7 @@ def test_each_constant_of_programs_is_the_headers() -> None:
     [
         ("ch_command", "CH_", channel.Command),
         ("ch_status", "CH_", channel.Status),
+        ("ch_node", "CH_NODE_", channel.Node),
         ("w_op", "W_", program.Op),
     ],
 )
@@ -85,6 +87,7 @@ def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enu
     ("name", "here"),
     [
         ("ch_header", channel.Header),
+        ("ch_device", channel.RawDevice),
         ("ch_result", channel.RawResult),
         ("ch_comparison", channel.RawComparison),
         ("ch_comparisons", channel.RawComparisons),
@@ -123,7 +126,7 @@ def test_the_regions_do_not_overlap() -> None:
         "header": (0, ctypes.sizeof(channel.Header)),
         "results": (channel.RESULTS, channel.MAX_CALLS * ctypes.sizeof(channel.RawResult)),
     }
-    for name in ("RESET", "PROGRAM", "OUTPUT", "LOG", "COUNTERS", "TABLE", "BULK"):
+    for name in ("RESET", "PROGRAM", "OUTPUT", "LOG", "COUNTERS", "DEVICES", "TABLE", "BULK"):
         regions[name] = (getattr(channel, name), getattr(channel, f"{name}_SIZE"))
     end = 0
     for start, size in sorted(regions.values()):
@@ -198,6 +201,35 @@ def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
     raw.count = 0xFFFFFFFF
     assert len(link.comparisons().found) == channel.MAX_CALLS * channel.CALL_COMPARISONS
     link.close()
+
+
+def test_devices_are_where_the_executor_looks_for_them() -> None:
+    link = channel.Channel()
+    link.set_devices(
+        [Device("/proc/a"), Device("/dev/b", "b c", 3), Device("/dev/d", 240, 1, True)]
+    )
+    raw = (channel.RawDevice * 3).from_buffer(link.map, channel.DEVICES)
+    assert link.header.n_devices == 3
+    assert [(each.path, each.major_name, each.major, each.minor, each.node) for each in raw] == [
+        (b"/proc/a", b"", 0, 0, channel.Node.THERE),
+        (b"/dev/b", b"b c", 0, 3, channel.Node.CHAR),
+        (b"/dev/d", b"", 240, 1, channel.Node.BLOCK),
+    ]
+    assert ctypes.sizeof(channel.RawDevice) * MAX_DEVICES == channel.DEVICES_SIZE
+    with pytest.raises(ValueError, match="65 devices; at most 64 fit"):
+        link.set_devices([Device("/dev/a")] * 65)
+    link.close()
+
+
+def test_a_saved_channel_is_restored_with_its_devices() -> None:
+    link, other = channel.Channel(), channel.Channel()
+    link.set_devices([Device("/dev/first"), Device("/dev/second", "drv")])
+    link.header.module_name = b"drv"
+    other.restore_header(link.save_header())
+    assert (other.header.n_devices, other.header.module_name) == (2, b"drv")
+    assert other.save_header() == link.save_header()
+    link.close()
+    other.close()
 
 
 def test_results_that_point_outside_are_cut() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -38,8 +39,9 @@ def _parser_of(command: Command) -> argparse.ArgumentParser:
 
 def _example(command: Command) -> list[str]:
     """Return the words after ``./pkvfuzz`` of a command's example."""
-    words = shlex.split(command.example)
-    return words[words.index("./pkvfuzz") + 1 :]
+    found = re.search(r"\./pkvfuzz ([^|)]*)", command.example)
+    assert found
+    return shlex.split(found[1])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=_name)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from fuzzer.paths import project_root
 from fuzzer.program.csource.literals import c_string
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import load_program, parse_program
+from fuzzer.target.header import read_headers
 from fuzzer.target.target import Target
 
 PROGRAMS = sorted((project_root() / "module" / "bugs").glob("*.prog")) + sorted(
@@ -92,6 +95,30 @@ def test_every_form_of_a_call_compiles_without_a_warning(
     pkv_target: Target, tmp_path: Path
 ) -> None:
     check(c_source(parse_program(FORMS, pkv_target, "x"), pkv_target), pkv_target, tmp_path)
+
+
+def test_names_that_are_not_for_user_space_are_written_out(
+    pkv_target: Target, tmp_path: Path
+) -> None:
+    target = replace(pkv_target, prelude=None)
+    source = c_source(parse_program(FORMS, target, "x"), target)
+    assert "#define PKV_IOC_DELETE\t0x4028bb01\n" in source
+    assert "pkv_delete" not in source
+    assert '#include "' not in source
+    check(source, replace(target, headers=()), tmp_path)
+
+
+def test_a_header_stands_behind_what_it_needs(pkv_target: Target, tmp_path: Path) -> None:
+    header = tmp_path / "bare" / "pkv.h"
+    header.parent.mkdir()
+    text = pkv_target.headers[0].read_text()
+    header.write_text(re.sub(r"#include <.*>\n", "", text).replace("__u32", "u32"))
+    assert header.read_text() != text
+    prelude = read_headers([header], constants=["PKV_IOC_LIST"], structs=["pkv_list"]).prelude
+    target = replace(pkv_target, headers=(header,), prelude=prelude)
+    source = c_source(parse_program(FORMS, target, "x"), target)
+    assert "struct pkv_delete" in source
+    check(source, target, tmp_path)
 
 
 def test_calls_have_the_headers_names(pkv_target: Target) -> None:

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import fuzzer.machine.loadable
 from fuzzer.errors import BadInputError
 from fuzzer.machine import modinfo
 from fuzzer.machine.driver import Bug, Driver, Level, build_driver, find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.machine.loadable import loadable
 from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.target.target import Target, load_target
 from tests.unit.made_module import make_module
@@ -260,3 +263,36 @@ def test_a_bug_that_is_there_already_is_not_taken_out(target: Target, kernel: Ke
     (target.module.source / "toy.c").write_text(_SOURCE.replace("int x;", "int x, bug;"))
     with pytest.raises(BadInputError, match=r"late\.patch does not apply"):
         build_driver(target, kernel, find_bug(target, "late"))
+
+
+def test_what_a_driver_needs_is_loaded_by_name(tmp_path: Path) -> None:
+    for name in ("my-core.ko", "mini.ko"):
+        (tmp_path / name).write_bytes(name.encode())
+    driver = Driver("mini", tmp_path / "mini.ko", "key", needs=(tmp_path / "my-core.ko",))
+    assert driver.needed_images() == ((b"my-core.ko", "my-core"),)
+    assert driver.image() == b"mini.ko"
+
+
+def test_a_frame_is_known_by_the_name_that_the_kernel_has_for_the_module(tmp_path: Path) -> None:
+    assert Driver("my-mini", tmp_path / "my-mini.ko", "key").frame_marks() == (" [my_mini]",)
+
+
+def test_a_module_that_is_too_large_is_loaded_without_debug_information(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.c").write_text("struct a { int b; } c; int d(void) { return c.b; }\n")
+    command = ["gcc", "-g3", "-c", "x.c", "-o", "x.ko"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    path = tmp_path / "x.ko"
+    whole = path.read_bytes()
+    assert loadable(path) == whole
+    monkeypatch.setattr(fuzzer.machine.loadable, "BULK_SIZE", len(whole) - 1)
+    small = loadable(path)
+    assert b".debug_info" not in small
+    assert b".symtab" in small
+    assert path.read_bytes() == whole
+    path.write_bytes(bytes(len(whole)))
+    with pytest.raises(BadInputError, match="its debug information cannot be taken out"):
+        loadable(path)
+    with pytest.raises(BadInputError, match="cannot read it: No such file"):
+        loadable(tmp_path / "none.ko")

@@ -25,7 +25,8 @@ from fuzzer.machine.kernel import (
     kernel_key,
     ready_kernel,
 )
-from fuzzer.machine.source import find_tarball, prepare_source, source_key
+from fuzzer.machine.source import prepare_source, source_key
+from fuzzer.machine.versions import find_tarball
 
 
 @pytest.fixture(autouse=True)

@@ -215,6 +215,16 @@ def test_a_module_that_fits_no_kernel_is_told_both_commands(tmp_path: Path) -> N
         assert f"--path {flavour}" in str(raised.value)
 
 
+def test_the_commands_are_for_the_kernels_that_were_asked_for(tmp_path: Path) -> None:
+    make_module(tmp_path / "toy.ko", size=64)
+    target = _target(tmp_path, "toy.ko, config: [BLOCK=y]")
+    source = tmp_path / "my linux"
+    with pytest.raises(BadInputError) as raised:
+        check_objects(target, (Flavour.FAST,), KernelOptions(source))
+    command = f"pkvfuzz kernel --path fast --config BLOCK=y --kernel-source '{source}'"
+    assert f"make -C $({command}) M=$PWD modules" in str(raised.value)
+
+
 def test_a_module_without_coverage_is_refused_and_says_how_to_get_it(
     tmp_path: Path, fast: Kernel
 ) -> None:

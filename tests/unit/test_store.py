@@ -16,6 +16,7 @@ from fuzzer.campaign.subject import description_of
 from fuzzer.cli.main import main
 from fuzzer.crash.store import Crash, CrashStore, Identity, read_crash, slug_of
 from fuzzer.errors import BadInputError
+from fuzzer.machine.source_build import driver_directory
 from fuzzer.program import batch
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode
@@ -294,10 +295,11 @@ def test_a_foreign_description_is_found_where_it_was_and_in_a_copy(
     copy = tmp_path / "some" / "where" / "else" / "mine"
     shutil.copytree(path, copy)
     assert description_of(found, copy) == copy / "drv.yaml"
-    with pytest.raises(BadInputError, match="no Kbuild file"):
-        load_target(copy / "drv.yaml")
+    with pytest.raises(BadInputError, match="holds no driver"):
+        driver_directory(copy)
     # With the driver beside it, it is complete.
     shutil.copy(drv.parent / "Kbuild", copy)
+    assert driver_directory(copy) == copy
     assert load_target(copy / "drv.yaml").headers == (copy / "include" / "drv.h",)
     (copy / "drv.yaml").unlink()
     assert description_of(found, copy) is None
@@ -312,5 +314,5 @@ def test_a_copy_whose_driver_is_missing_asks_for_it(
     shutil.copytree(path, copy)
     assert main(["replay", str(copy)]) == 2
     told = capsys.readouterr().err
-    assert "no Kbuild file" in told
+    assert "holds no driver" in told
     assert "--target" in told

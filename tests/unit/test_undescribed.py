@@ -3,48 +3,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from fuzzer.campaign.undescribed import describe, learned
-from fuzzer.errors import BadInputError
+from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.campaign.undescribed import learned
 from fuzzer.program.program import FLAG_VALUE, Call, Op
-from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, WriteSpec
-from fuzzer.target.target import load_target
+from fuzzer.program.text import parse_program
+from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, ReadSpec, WriteSpec
+from fuzzer.target.device import Device
+from fuzzer.target.target import Target, load_target
 
 
-def source(directory: Path) -> Path:
+def facts(directory: Path) -> Facts:
     directory.mkdir()
-    (directory / "Kbuild").write_text("obj-m := my-driver.o\nmy-driver-y := a.o b.o\n")
-    return directory
+    return Facts("my_driver", (Device("/dev/thing"), Device("/proc/thing")), source=directory)
 
 
-def test_any_device_is_described_by_its_node_and_its_module(tmp_path: Path) -> None:
-    module = source(tmp_path / "a directory")
-    target = load_target(describe("/dev/thing", module, tmp_path / "work"))
-    assert (target.device, target.module.name) == ("/dev/thing", "my_driver")
-    assert target.module.source == module
+def loaded(text: str, directory: Path) -> Target:
+    path = directory / "described.yaml"
+    path.write_text(text)
+    return load_target(path)
+
+
+def test_a_driver_is_described_by_what_is_known_of_it(tmp_path: Path) -> None:
+    known = facts(tmp_path / "a directory")
+    target = loaded(describe(known, "Made by a test."), tmp_path)
+    assert target.devices == known.devices
+    assert (target.module.name, target.module.source) == ("my_driver", known.source)
     assert any(isinstance(spec, AnyIoctlSpec) for spec in target.calls)
 
 
+def test_operations_that_a_driver_has_not_are_not_described(tmp_path: Path) -> None:
+    known = replace(facts(tmp_path / "m"), operations=frozenset({"read"}))
+    calls = loaded(describe(known, "Made by a test."), tmp_path).calls
+    assert any(isinstance(spec, ReadSpec) for spec in calls)
+    assert not any(isinstance(spec, WriteSpec | AnyIoctlSpec) for spec in calls)
+
+
+def test_what_the_kernel_must_have_is_described(tmp_path: Path) -> None:
+    known = replace(facts(tmp_path / "m"), config=("BLOCK=y", "NET=y"), params="mode=1")
+    module = loaded(describe(known, "Made by a test."), tmp_path).module
+    assert (module.config, module.params) == (("BLOCK=y", "NET=y"), "mode=1")
+
+
 def test_a_built_module_does_as_well(tmp_path: Path) -> None:
-    (tmp_path / "some-driver.ko").touch()
-    target = load_target(describe("/dev/thing", tmp_path / "some-driver.ko", tmp_path))
-    assert target.module.name == "some_driver"
-    assert target.module.object == tmp_path / "some-driver.ko"
+    built = tmp_path / "some-driver.ko"
+    built.touch()
+    known = Facts("some_driver", (Device("/dev/thing"),), object=built)
+    target = loaded(describe(known, "Made by a test."), tmp_path)
+    assert target.module.object == built
 
 
-@pytest.mark.parametrize("name", ["nothing", "empty", "file.c"])
-def test_what_is_no_module_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file.c").touch()
-    with pytest.raises(BadInputError, match=r"a \.ko file, or a directory with a Kbuild file"):
-        describe("/dev/thing", tmp_path / name, tmp_path)
+def test_the_seeds_are_programs(tmp_path: Path) -> None:
+    known = facts(tmp_path / "m")
+    target = loaded(describe(known, "Made by a test."), tmp_path)
+    programs = seeds(known)
+    assert len(programs) == 3
+    for name, text in programs.items():
+        assert parse_program(text, target, name)
 
 
 def test_what_was_learned_are_numbers_sizes_and_texts(tmp_path: Path) -> None:
-    target = load_target(describe("/dev/thing", source(tmp_path / "m"), tmp_path))
+    known = facts(tmp_path / "m")
     program = (
         Call(Op.WRITE, data=b'go {1} "\xff\n'),
         Call(Op.WRITE, data=bytes(1000)),
@@ -53,7 +74,7 @@ def test_what_was_learned_are_numbers_sizes_and_texts(tmp_path: Path) -> None:
         Call(Op.IOCTL, cmd=0xDEAD, data=bytes(4)),
     )
     path = tmp_path / "learned.yaml"
-    path.write_text(learned(target, [program], {0x40085501, 0x5502}))
+    path.write_text(learned(known, [program], {0x40085501, 0x5502}))
     calls = load_target(path).calls
     ioctls = {spec.number: spec for spec in calls if isinstance(spec, IoctlSpec)}
     assert ioctls.keys() == {0x40085501, 0x5502}

@@ -14,6 +14,7 @@ from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.testkernels import BuiltinKernel, ensure_builtin_kernel
+from fuzzer.target.device import Device
 from fuzzer.target.target import Target
 from tests.vm.guests import returned, wire
 
@@ -39,7 +40,7 @@ def machine(kernel: BuiltinKernel, accel: Accel) -> Iterator[Machine]:
 @pytest.fixture(scope="module")
 def boot_log(machine: Machine, pkv_target: Target) -> str:
     """Return what the kernel printed until now, read from /proc/kmsg as from a driver."""
-    machine.channel.header.device = b"/proc/kmsg"
+    machine.channel.set_devices([Device("/proc/kmsg")])
     reads = f"read(f0, {_READ_SIZE})\n" * _READS
     result = machine.run(wire(f"open(f0, O_RDONLY|O_NONBLOCK)\n{reads}", pkv_target), 30.0)
     assert returned(result)[-1] == (-1, errno.EAGAIN), "there is more than was read"
@@ -54,7 +55,7 @@ def _ktap(log: str) -> list[str]:
 def test_the_built_in_driver_is_there_without_loading_anything(
     machine: Machine, pkv_target: Target
 ) -> None:
-    machine.channel.header.device = pkv_target.device.encode()
+    machine.channel.set_devices(pkv_target.devices)
     result = machine.run(wire('write(f0, "a=1\\n")\nread(f0, 64)', pkv_target), 30.0)
     assert returned(result) == [(4, 0), (1, 0)]
     assert result.results[1].output == b"1"

@@ -28,6 +28,7 @@ from fuzzer.machine.provision import Guest, driver_image, ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.template import Template
 from fuzzer.paths import project_root
+from fuzzer.target.device import Device
 from fuzzer.target.target import Target
 from tests.vm.guests import GuestFactory, returned, run, splat
 
@@ -351,7 +352,7 @@ def test_a_failed_restore_leaves_nothing_behind(base: Template, tmp_path: Path) 
 
 
 def test_a_kernel_that_refuses_a_module_says_why(base: Template) -> None:
-    image = DriverImage(b"no module, " * 400, "garbage", "/dev/garbage")
+    image = DriverImage(b"no module, " * 400, "garbage", (Device("/dev/garbage"),))
     with Machine.restore(base) as machine:
         with pytest.raises(BadInputError, match=r"Exec format error.*The kernel said: .*ELF"):
             machine.load(image)
@@ -376,7 +377,7 @@ def test_a_device_that_does_not_appear_is_an_error(
     base: Template, testdrv: Target, fast_kernel: Kernel
 ) -> None:
     image = driver_image(testdrv, build_driver(testdrv, fast_kernel))
-    wrong = DriverImage(image.image, image.name, "/dev/elsewhere")
+    wrong = DriverImage(image.image, image.name, (Device("/dev/elsewhere"),))
     with (
         Machine.restore(base) as machine,
         pytest.raises(BadInputError, match="/dev/elsewhere did not appear"),

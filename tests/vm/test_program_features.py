@@ -22,6 +22,7 @@ from fuzzer.machine.qemu import Hardware
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.splat.kmsg import console_lines
+from fuzzer.target.device import Device
 from fuzzer.target.target import Target
 from tests.vm.guests import returned, run, splat
 
@@ -399,7 +400,7 @@ def test_a_driver_without_an_image_is_not_loaded(fast_kernel: Kernel, accel: Acc
     base, _ = ensure_base(fast_kernel, accel, Hardware())
     with Machine.restore(base) as machine:
         machine.channel.header.module_name = b"kernel"
-        machine.channel.header.device = b"/dev/null"
+        machine.channel.set_devices([Device("/dev/null")])
         program = parse_program('close(f0)\nunload()\nload("")\nopen(f0)', None, "test")
         done = machine.run(encode(program))
     assert done.status is Status.OK

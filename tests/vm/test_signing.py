@@ -87,7 +87,7 @@ def _signed(kernel: BuiltKernel, module: Path, image: bytes | None = None) -> by
 def _refusal(machine: Machine, image: bytes, name: str = "pkv") -> tuple[int, str]:
     """Return the errno with which the kernel refuses a module, and what it printed."""
     with pytest.raises(BadInputError, match=r"init_module: "):
-        machine.load(DriverImage(image, name, ""))
+        machine.load(DriverImage(image, name, ()))
     records = machine.channel.log().decode(errors="replace").splitlines()
     return machine.channel.header.error, "\n".join(line.split(";", 1)[-1] for line in records)
 
@@ -96,7 +96,7 @@ def test_the_signed_driver_is_loaded_and_works(
     kernel: BuiltKernel, machine: Machine, module: Path, pkv_target: Target
 ) -> None:
     image = _signed(kernel, module)
-    machine.load(DriverImage(image, pkv_target.module.name, pkv_target.device))
+    machine.load(DriverImage(image, pkv_target.module.name, pkv_target.devices))
     result = machine.run(wire('write(f0, "a=1\\n")\nread(f0, 64)', pkv_target), 30.0)
     assert returned(result) == [(4, 0), (1, 0)]
     assert result.results[1].output == b"1"

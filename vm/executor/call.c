@@ -23,6 +23,8 @@ struct thread threads[W_N_THREADS + 1];
 uint32_t output_used;
 
 static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
+/* The device of each, from the last time that it was opened. */
+static uint32_t devices[W_N_FILES];
 static __thread sigjmp_buf past_mapping;
 
 /* A page that a driver maps may not be there to touch: that is an error. */
@@ -84,13 +86,14 @@ static int replace_file(int *file, int fd)
 	return __atomic_exchange_n(file, fd, __ATOMIC_RELAXED);
 }
 
-static int64_t open_file(int *file, uint32_t flags)
+static int64_t open_file(int *file, const struct w_call *call)
 {
 	int fd = replace_file(file, -1);
 
 	if (fd >= 0)
 		close(fd);
-	fd = open(header->device, (flags & OPEN_FLAGS) | O_CLOEXEC);
+	devices[call->file] = device_number(call->arg);
+	fd = device_open(call->arg, call->cmd & OPEN_FLAGS);
 	if (fd < 0)
 		return -1;
 	fd = replace_file(file, fd);
@@ -107,6 +110,7 @@ static int64_t dup_file(int *file, uint32_t number)
 
 	if (fd < 0)
 		return -1;
+	devices[file - files] = devices[number % W_N_FILES];
 	fd = replace_file(file, fd);
 	if (fd >= 0)
 		close(fd);
@@ -215,7 +219,7 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 
 	switch (call->op) {
 	case W_OPEN:
-		return open_file(file, call->cmd);
+		return open_file(file, call);
 	case W_CLOSE:
 		return close(replace_file(file, -1));
 	case W_READ:
@@ -346,10 +350,15 @@ void call_make(struct thread *thread, const struct step *step,
 	store_output(result, out, out_length);
 }
 
+/* Have file 0 be device 0, as a program and the reset expect it. */
 void open_first_file(void)
 {
-	if (files[0] < 0)
-		files[0] = open(header->device, O_RDWR | O_CLOEXEC);
+	if (files[0] >= 0 && !devices[0])
+		return;
+	if (files[0] >= 0)
+		close(files[0]);
+	devices[0] = 0;
+	files[0] = device_open_usual(0);
 }
 
 void close_files(void)

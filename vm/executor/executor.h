@@ -92,6 +92,13 @@ bool module_keep(void);
 int module_restore(void);
 void module_list_sections(void);
 
+/* device.c: the driver's files */
+uint32_t device_number(uint64_t number);
+const struct ch_device *device_at(uint64_t number);
+int device_open(uint64_t number, int flags);
+int device_open_usual(uint64_t number);
+void devices_make_nodes(void);
+
 /* compat.c: the entry for 32-bit programs */
 void compat_probe(void);
 int64_t compat_ioctl(int fd, uint32_t cmd, uint32_t arg);

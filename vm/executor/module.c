@@ -78,7 +78,8 @@ static bool wait_for_device(void)
 	struct stat st;
 
 	for (int i = 0; i < 400; i++) {
-		if (!header->device[0] || !stat(header->device, &st))
+		devices_make_nodes();
+		if (!header->n_devices || !stat(device_at(0)->path, &st))
 			return true;
 		pause_ms(5);
 		note_progress();
@@ -124,14 +125,17 @@ int module_remove(void)
 	return error;
 }
 
-/* Find out where it was loaded, and wait for its device. */
+/*
+ * Find out where it was loaded, and wait for its first device. To open any of the
+ * others that is not there is an error like others.
+ */
 int module_await(void)
 {
 	if (!read_address(".text", &header->text_start))
 		header->text_start = 0;
 	if (!wait_for_device())
 		return fail(ENOENT, "the module loaded, but %s did not appear",
-			    header->device);
+			    device_at(0)->path);
 	return 0;
 }
 

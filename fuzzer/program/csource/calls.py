@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuzzer.program.csource.literals import (
@@ -35,6 +35,7 @@ from fuzzer.program.program import (
     count,
     position,
 )
+from fuzzer.target.device import Device
 from fuzzer.target.layout import StructLayout
 
 _MAX_SLEEP = 2000
@@ -57,11 +58,15 @@ _HEADERS = {
 
 @dataclass(slots=True)
 class Needs:
-    """What the calls written so far need: helpers, headers, files, bytes of ``buffer``."""
+    """What the calls written so far need.
+
+    Helpers, headers, files, devices by number, bytes of ``buffer``.
+    """
 
     helpers: set[str] = field(default_factory=set)
     includes: set[str] = field(default_factory=set)
     files: set[int] = field(default_factory=set)
+    devices: set[int] = field(default_factory=set)
     buffer: int = 0
 
     def take(self, memory: Memory) -> None:
@@ -73,14 +78,34 @@ class Needs:
 class CallWriter:
     """Writes calls with the names of a target's ioctls and structs.
 
-    ``open_files`` are those that may be open where the next call stands.
+    ``open_files`` are those that may be open where the next call stands, each with
+    the number of its device.
     """
 
-    def __init__(self, names: Mapping[int, str], layouts: Mapping[int, StructLayout]) -> None:
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        layouts: Mapping[int, StructLayout],
+        devices: Sequence[Device],
+    ) -> None:
         self._names = names
         self._layouts = layouts
+        self._devices = devices
+        self._makes_nodes = any(device.major is not None for device in devices)
         self.needs = Needs()
-        self.open_files: set[int] = set()
+        self.open_files: dict[int, int] = {}
+
+    def first_file(self) -> list[str]:
+        """Return the lines that open file 0 before the first call, in place of any other."""
+        self.needs.files.add(0)
+        self.needs.devices.add(0)
+        known = 0 in self.open_files
+        self.open_files[0] = 0
+        opened = "open(DEVICE, O_RDWR)"
+        if self._devices[0].path.startswith("/sys/"):
+            self.needs.helpers.add("open_either")
+            opened = "open_either(DEVICE)"
+        return [*(["close(f0);"] if known else []), f"f0 = {opened};"]
 
     def lines(self, call: Call) -> list[str]:
         """Return a call's lines, without indentation."""
@@ -99,7 +124,8 @@ class CallWriter:
             if call.fault:
                 needs.helpers.add("shift")
                 before = [f"fail_nth({call.fault} + shift);"]
-            after = [*after, "await_device();"]
+            nodes = ["make_nodes();"] if self._makes_nodes else []
+            after = [*after, *nodes, "await_device();"]
         setup = memory.setup if memory else []
         cleanup = memory.cleanup if memory else []
         if not setup:
@@ -157,9 +183,12 @@ class CallWriter:
 
     def _open(self, call: Call) -> list[str]:
         file = self._file(call.file)
-        opened = f"open(DEVICE, {open_flags(call.cmd)})"
+        number = call.arg % len(self._devices)
+        self.needs.devices.add(number)
+        path = c_string(self._devices[number].path.encode(), width=None)[0] if number else "DEVICE"
+        opened = f"open({path}, {open_flags(call.cmd)})"
         known = call.file in self.open_files
-        self.open_files.add(call.file)
+        self.open_files[call.file] = number
         if call.thread:
             self.needs.helpers |= {"take", "replace"}
             return [f"close(take(&{file}));", f"replace(&{file}, {opened});"]
@@ -170,13 +199,13 @@ class CallWriter:
         if call.thread:
             self.needs.helpers.add("take")
             return [f"close(take(&{file}));"]
-        self.open_files.discard(call.file)
+        self.open_files.pop(call.file, None)
         return [f"close({file});", f"{file} = -1;"]
 
     def _dup(self, call: Call) -> list[str]:
         file, source = self._file(call.file), self._file(call.cmd % N_FILES)
         known = call.file in self.open_files
-        self.open_files.add(call.file)
+        self.open_files[call.file] = self.open_files.get(call.cmd % N_FILES, 0)
         if call.thread or known:
             self.needs.helpers.add("replace")
             return [f"replace(&{file}, dup({source}));"]

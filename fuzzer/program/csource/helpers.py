@@ -251,6 +251,55 @@ static void await_device(void)
 """,
         ("stdio.h", "stdlib.h", "sys/syscall.h", "unistd.h"),
     ),
+    "open_either": Helper(
+        """\
+/* Files of sysfs may allow only one of reading and writing. */
+static int open_either(const char *path)
+{
+	int fd = open(path, O_RDWR);
+
+	if (fd < 0)
+		fd = open(path, O_RDONLY);
+	return fd < 0 ? open(path, O_WRONLY) : fd;
+}
+""",
+        ("fcntl.h",),
+    ),
+    "find_major": Helper(
+        """\
+/* The number that a driver has, by its name in /proc/devices. */
+static int find_major(const char *name, int block)
+{
+	char line[128];
+	int major, at = 0, found = -1, in_block = 0;
+	FILE *file = fopen("/proc/devices", "r");
+
+	while (file && found < 0 && fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\\n")] = 0;
+		in_block |= !strncmp(line, "Block", 5);
+		if (in_block == block && sscanf(line, "%d %n", &major, &at) == 1 &&
+		    !strcmp(line + at, name))
+			found = major;
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+""",
+        ("stdio.h", "string.h"),
+    ),
+    "make_node": Helper(
+        """\
+/* Make a node that the driver leaves to user space. */
+static void make_node(const char *path, mode_t type, int major, int minor)
+{
+	unlink(path);
+	if (major >= 0 && mknod(path, type | 0600, makedev(major, minor)))
+		perror(path);
+}
+""",
+        ("stdio.h", "sys/stat.h", "sys/sysmacros.h", "unistd.h"),
+    ),
     "hold": Helper(
         """\
 /*

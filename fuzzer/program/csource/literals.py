@@ -24,14 +24,19 @@ def c_integer(value: int) -> str:
     return str(value) if value < _LARGE else f"{value:#x}"
 
 
-def c_string(data: bytes) -> list[str]:
-    """Return a string literal in one or more lines, broken behind newlines where it can be."""
+def c_string(data: bytes, width: int | None = _WIDTH) -> list[str]:
+    """Return a string literal in one or more lines, broken behind newlines where it can be.
+
+    A line has about ``width`` characters; with None there is one.
+    """
+    if width is None:
+        width = 5 * len(data)
     lines: list[str] = []
     line = ""
     for at, byte in enumerate(data):
         line += _shown(data, at)
-        full = len(line) >= _WIDTH
-        if full or (byte == 10 and len(line) >= _WIDTH // 2):
+        full = len(line) >= width
+        if full or (byte == 10 and len(line) >= width // 2):
             lines.append(line)
             line = ""
     if line or not lines:

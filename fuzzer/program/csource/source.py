@@ -6,16 +6,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import PurePosixPath
 
 from fuzzer.program.csource.calls import CallWriter
 from fuzzer.program.csource.helpers import HELPERS, closure
+from fuzzer.program.csource.literals import c_string
 from fuzzer.program.program import Call, Op, Program
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.wire import decode, encode
 from fuzzer.target.calls import IoctlSpec
-from fuzzer.target.target import ResetKind, Target
+from fuzzer.target.target import ResetKind, Target, module_name
 
 MOST_BEFORE = 64
 """Steps before a program that one file can have; one with more would help nobody."""
@@ -45,7 +47,7 @@ def c_source(
             names.setdefault(spec.number, spec.name)
     # Names that are not for user space are written out, and structs as bytes.
     has_header = target.prelude is not None
-    writer = CallWriter(names, struct_layouts(target) if has_header else {})
+    writer = CallWriter(names, struct_layouts(target) if has_header else {}, target.devices)
     loops = any(call.thread for call in program)
     functions: list[str] = []
     names_of: dict[Program, str] = {}
@@ -99,9 +101,8 @@ def _add_function(
 
     ``params`` are the module's.
     """
-    body = ["f0 = open(DEVICE, O_RDWR);"]
-    writer.needs.files.add(0)
-    writer.open_files = {0}
+    writer.open_files = {}
+    body = writer.first_file()
     body += _calls(program, writer, functions)
     body += _ending(program, target, writer, params=params, again=again)
     functions.append(f"static void {name}(void)\n{{\n{_indent(body)}}}\n")
@@ -152,8 +153,8 @@ def _ending(
         lines += writer.lines(Call(Op.UNLOAD))
         lines += writer.lines(Call(Op.LOAD, data=params))
     if target.reset.kind is ResetKind.CALLS:
-        if 0 not in writer.open_files:
-            lines += writer.lines(Call(Op.OPEN, cmd=2))
+        if writer.open_files.get(0, -1) != 0:
+            lines += writer.first_file()
         for call in reset_program(target):
             lines += writer.lines(call)
     lines += _close_all(writer)
@@ -180,6 +181,7 @@ def _file(
     needs = writer.needs
     if loops:
         needs.helpers.add("taint")
+    nodes = _make_nodes(target, writer)
     helpers = closure(needs.helpers)
     includes = {"fcntl.h", "stdint.h", *needs.includes}
     for name in helpers:
@@ -205,12 +207,36 @@ def _file(
         if re.search(rf"\b{name}\b", body):
             text += f"#ifndef {name}\n#define {name}\t{number:#x}\n#endif\n"
     if "unload" in helpers:
-        text += f'#define MODULE\t"{target.module.name}"\n'
+        text += f'#define MODULE\t"{module_name(target.module.name)}"\n'
     text += f"\nstatic int {', '.join(f'f{file} = -1' for file in sorted(needs.files))};\n"
     if needs.buffer:
         text += f"static char buffer[{needs.buffer}];\n"
-    parts = [HELPERS[name].text for name in helpers] + functions
+    parts = [HELPERS[name].text for name in helpers] + nodes + functions
+    before = ["make_nodes();", *before] if nodes else before
     return text + "".join("\n" + part for part in [*parts, _main(helpers, before, loops)])
+
+
+def _make_nodes(target: Target, writer: CallWriter) -> list[str]:
+    """Return the function that makes the nodes which no driver makes, if there are any."""
+    if all(device.major is None for device in target.devices):
+        return []
+    lines: list[str] = []
+    for number in sorted(writer.needs.devices):
+        device = target.devices[number]
+        if device.major is None:
+            continue
+        writer.needs.helpers.add("make_node")
+        path = c_string(device.path.encode(), width=None)[0]
+        for parent in reversed(PurePosixPath(device.path).parents):
+            if len(parent.parts) > 2:
+                lines.append(f"mkdir({c_string(str(parent).encode(), width=None)[0]}, 0755);")
+        major = str(device.major)
+        if isinstance(device.major, str):
+            writer.needs.helpers.add("find_major")
+            major = f"find_major({c_string(major.encode())[0]}, {int(device.block)})"
+        kind = "S_IFBLK" if device.block else "S_IFCHR"
+        lines.append(f"make_node({path}, {kind}, {major}, {device.minor});")
+    return [f"static void make_nodes(void)\n{{\n{_indent(lines)}}}\n"]
 
 
 def _main(helpers: list[str], before: list[str], loops: bool) -> str:

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text of a description: what is known of a driver, written down to be edited."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzer.machine.ioctls import Direction, IoctlMacro
+from fuzzer.machine.modinfo import Parameter
+from fuzzer.target.device import Device, description_of
+from fuzzer.target.schema import schema_line
+
+OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open"})
+"""What a file can have: a driver of which nothing is known is taken to have all."""
+
+POOLS = 'pools:\n  word: ["", "0", "1", "a", "abc", "start", "stop"]\n'
+_READ = """\
+  - read: [1, 64, 4096]
+    weight: 2
+  - pread: [1, 64, 4096]
+"""
+_WRITE = """\
+  - write: ["{word}", "{word}\\n", "{word} {word}\\n", "{word}={word}\\n", "{word}:{word}"]
+    weight: 2
+"""
+_ANY = """\
+  # An ioctl of any number: the fuzzer looks for those that the driver compares with.
+  - ioctl: any
+    payload: [0, 4, 8, 16, 32, 64, 256]
+    weight: 4
+"""
+_MOST_LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a driver without a description.
+
+    ``source`` is its directory, or else ``object`` its .ko, one for all kernels or one
+    for each. ``operations`` are those that any of its files has. ``kernel`` is the series
+    that it was built for, such as ``6.1``; empty for the usual one.
+    """
+
+    name: str
+    devices: tuple[Device, ...]
+    source: Path | None = None
+    object: Path | Mapping[str, Path] | None = None
+    params: str = ""
+    config: tuple[str, ...] = ()
+    kernel: str = ""
+    operations: frozenset[str] = OPERATIONS
+    ioctls: tuple[IoctlMacro, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+
+
+def head(facts: Facts, why: str) -> str:
+    """Return what a description says of module and devices. ``why`` is its first comment."""
+    lines = [schema_line(), f"# {why}", "version: 1", f"name: {facts.name}"]
+    lines += [description_of(facts.devices).rstrip("\n"), "module:"]
+    if facts.source is not None:
+        lines.append(f"  source: {json.dumps(str(facts.source))}")
+    elif isinstance(facts.object, Path):
+        lines.append(f"  object: {json.dumps(str(facts.object))}")
+    elif facts.object:
+        objects = {flavour: str(path) for flavour, path in facts.object.items()}
+        lines.append(f"  object: {json.dumps(objects)}")
+    lines.append(f"  name: {facts.name}")
+    if facts.kernel:
+        lines.append(f'  kernel: "{facts.kernel}"')
+    if facts.config:
+        lines.append(f"  config: [{', '.join(facts.config)}]")
+    if facts.params:
+        lines.append(f"  params: {json.dumps(facts.params)}")
+    return "\n".join(lines) + "\n"
+
+
+def describe(facts: Facts, why: str) -> str:
+    """Return a description with all that is known, and comments where a person must decide."""
+    text = head(facts, why) + POOLS + "calls:\n" + plain_calls(facts)
+    if "write" in facts.operations:
+        text += "  # What the driver expects to be written is for you to say; {word} is from\n"
+        text += "  # the pool above.\n" + _WRITE
+    if "ioctl" in facts.operations:
+        text += described_ioctls(facts) + _ANY
+    return text + _parameters(facts.parameters)
+
+
+def plain_calls(facts: Facts) -> str:
+    """Return the calls that need no more than the operation to be there."""
+    text = _READ if "read" in facts.operations else ""
+    if "write" in facts.operations:
+        text += '  - pwrite: ["{word}"]\n'
+    for name in ("lseek", "poll", "mmap"):
+        if name in facts.operations:
+            text += f"  - {name}: true\n"
+    return text + "  - open: true\n  - close: true\n"
+
+
+def described_ioctls(facts: Facts) -> str:
+    """Return a call for each ioctl of the driver's source."""
+    return "".join(map(_ioctl, facts.ioctls))
+
+
+def _ioctl(macro: IoctlMacro) -> str:
+    text = f"  - ioctl: {macro.name}\n"
+    if macro.struct is not None:
+        return text + _struct(macro)
+    if macro.coded and macro.direction is not Direction.NONE and macro.size:
+        return (
+            f"{text}    payload: [{macro.size}]    # {macro.type or 'not known'}\n    weight: 2\n"
+        )
+    # No size says that the argument is a number, or that its author did not say.
+    return f"{text}    value: [0, 1, -1]\n  - ioctl: {macro.name}\n    payload: [8, 64]\n"
+
+
+def _struct(macro: IoctlMacro) -> str:
+    assert macro.struct is not None
+    members = ", ".join(member.name for member in macro.struct.members[:_MOST_LISTED])
+    more = ", ..." if len(macro.struct.members) > _MOST_LISTED else ""
+    return (
+        f"    struct: {macro.struct.name}\n"
+        f"    # fields: {{}}    # any of {members}{more}\n"
+        "    weight: 3\n"
+    )
+
+
+def _parameters(parameters: Sequence[Parameter]) -> str:
+    text = "  # The module unloaded, and loaded again with these parameters.\n"
+    if not parameters:
+        return ""
+    for each in parameters[:_MOST_LISTED]:
+        what = f": {each.description}" if each.description else ""
+        text += f"  #   {each.name} ({each.kind or 'of unknown type'}){_one_line(what)}\n"
+    return text + f'  # - reload: ["{parameters[0].name}=1"]\n'
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)[:120]
+
+
+def seeds(facts: Facts) -> dict[str, str]:
+    """Return three programs to start from, as text by file name."""
+    first = 'write(f0, "1\\n")\n' if "write" in facts.operations else ""
+    first += "read(f0, 64)\n" if "read" in facts.operations else ""
+    second = "poll(f0, POLLIN | POLLOUT)\n" if "poll" in facts.operations else ""
+    second += "".join(f"ioctl(f0, {macro.name})\n" for macro in facts.ioctls[:16])
+    other = f', "{facts.devices[1].path}"' if len(facts.devices) > 1 else ""
+    third = f"open(f1{other})\n"
+    third += "read(f1, 4096)\n" if "read" in facts.operations else ""
+    return {
+        "read-write.prog": first or "close(f0)\n",
+        "ioctls.prog": second or "open(f1)\nclose(f0)\n",
+        "two-files.prog": third + "close(f1)\n",
+    }

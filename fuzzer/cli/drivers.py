@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A driver that is given by its path: a description is made of what can be found out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fuzzer.campaign.campaign import default_workdir
+from fuzzer.campaign.description import Facts, describe
+from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.cli.setting import accel_of, kernel_options
+from fuzzer.errors import BadInputError
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.kernel import Flavour
+
+DESCRIPTION = "target.yaml"
+_YAML = (".yaml", ".yml")
+
+
+def choice_of(options: argparse.Namespace) -> Choice | None:
+    """Return the driver that the options name by its path; None if they name a description.
+
+    A description is moved to where ``--target`` puts it.
+
+    Raises:
+        BadInputError: there is nothing at that path, or options contradict each other.
+    """
+    path, module = options.driver, options.module or ""
+    if path is None and module:
+        # As it was before a driver could be given alone.
+        path, module = Path(module), ""
+    if path is None:
+        if options.device:
+            raise BadInputError("--device goes with a driver: pkvfuzz run PATH --device /dev/NAME")
+        return None
+    if options.target is not None:
+        raise BadInputError(f"{path} and --target {options.target}: give one of them")
+    if path.is_file() and path.suffix in _YAML:
+        if module or options.device:
+            raise BadInputError(f"{path} says which module and devices: no --module, no --device")
+        options.target = path
+        return None
+    if not path.exists():
+        raise BadInputError(
+            f"{path}: there is no such file or directory. Give a driver's directory, its .ko or "
+            "its description (.yaml)"
+        )
+    if not path.is_dir() and path.suffix != ".ko":
+        raise BadInputError(f"{path}: a driver's directory, a .ko or a .yaml is needed")
+    return Choice(path, module, tuple(options.device or ()), options.params or "")
+
+
+def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> Facts:
+    """Return what is known of a driver; what can be found out takes a minute."""
+    flavour = Flavour(getattr(options, "kernel", Flavour.FAST))
+    facts, _ = discover(choice, kernel_options(options), accel, flavour)
+    return facts
+
+
+def describe_driver(options: argparse.Namespace) -> Facts | None:
+    """Have a description made of a driver that is given by its path; return what is in it.
+
+    It is left in the working directory, which is named for the driver. None: a
+    description was given.
+    """
+    choice = choice_of(options)
+    if choice is None:
+        return None
+    facts = found_out(choice, options, accel_of(options))
+    options.workdir = options.workdir or default_workdir(facts.name, options.bug)
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    path = options.workdir / DESCRIPTION
+    why = f"Made from {choice.path}. To change it: pkvfuzz init {choice.path}"
+    path.write_text(describe(facts, why))
+    options.target, options.params = path, None
+    return facts

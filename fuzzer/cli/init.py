@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz init``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.cli.drivers import choice_of, found_out
+from fuzzer.cli.output import write_whole
+from fuzzer.cli.setting import accel_of
+from fuzzer.errors import BadInputError, ExitCode
+
+_WHY = """\
+Made by pkvfuzz init from {path}: what is known of the driver. Edit it, and run
+# pkvfuzz target check {name}; then pkvfuzz run {name}"""
+
+
+def command(options: argparse.Namespace) -> int:
+    """Write a description of a driver, and seeds beside it."""
+    choice = choice_of(options)
+    if choice is None:
+        raise BadInputError("init needs a driver: its directory, or its .ko. See: init --help")
+    if options.output is not None:
+        _refuse_if_there([options.output], options.force)
+    facts = found_out(choice, options, accel_of(options))
+    path = (options.output or Path(f"{facts.name}.yaml")).absolute()
+    programs = {path.parent / "seeds" / name: text for name, text in seeds(facts).items()}
+    _refuse_if_there([path, *programs], options.force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "seeds").mkdir(exist_ok=True)
+    why = _WHY.format(path=choice.path, name=path.name)
+    write_whole(path, describe(_relative(facts, path.parent), why).encode())
+    for place, text in programs.items():
+        write_whole(place, text.encode())
+    made = f"{len(facts.devices)} files, {len(facts.ioctls)} ioctls"
+    print(f"{path}: {made}; seeds in {path.parent}/seeds")
+    print(f"next: edit it, then: pkvfuzz target check {path.name}; pkvfuzz run {path.name}")
+    return int(ExitCode.NOTHING_FOUND)
+
+
+def _relative(facts: Facts, directory: Path) -> Facts:
+    """Return facts with the driver's place as a description in ``directory`` names it."""
+    if facts.source is not None:
+        return replace(facts, source=Path(os.path.relpath(facts.source, directory)))
+    if isinstance(facts.object, Path):
+        return replace(facts, object=Path(os.path.relpath(facts.object, directory)))
+    return facts
+
+
+def _refuse_if_there(paths: list[Path], force: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        raise BadInputError(
+            f"{there[0]} is there already. Give another name with -o, or --force to replace it"
+        )

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pkvfuzz man``: the manual page of all commands."""
+
+from __future__ import annotations
+
+import argparse
+
+from fuzzer.cli.reference import manual_page, markdown
+from fuzzer.errors import ExitCode
+
+
+def command(options: argparse.Namespace) -> int:
+    """Print the manual page."""
+    print(markdown() if options.markdown else manual_page(), end="")
+    return int(ExitCode.NOTHING_FOUND)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a failed build of a driver complains of, as make, gcc and modpost say it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# A build that went wrong in its every line is not looked at to the end.
+_MOST_BYTES = 8 << 20
+_Q = "['\u2018\u2019\"`]"
+_SYMBOL = re.compile(r'"(\w+)" \[[^\]]*\] undefined!')
+_FUNCTION = re.compile(rf"implicit declaration of function {_Q}(\w+){_Q}")
+_NAME = re.compile(rf"{_Q}(\w+){_Q} undeclared|unknown type name {_Q}(\w+){_Q}")
+_TAG = re.compile(
+    rf"(?:undefined|incomplete) (?:type|typedef) {_Q}(?:const |volatile )*(?:struct|union) (\w+)"
+    rf"|has incomplete type {_Q}?(?:struct|union) (\w+)"
+)
+_MEMBER = re.compile(
+    rf"{_Q}(?:const |volatile )*(?:struct|union) (\w+)[ *]*{_Q}(?: \{{aka .*?\}})? "
+    rf"has no member named {_Q}(\w+){_Q}"
+)
+_HEADER = re.compile(r"fatal error: ([\w./+-]+\.h): No such file or directory")
+_ERROR = re.compile(r"error: #error\b(.*)")
+_LICENCE = re.compile(rf"GPL-incompatible module \S+ uses GPL-only symbol {_Q}(\w+){_Q}")
+_NAMESPACE = re.compile(
+    r"module (\S+) uses symbol (\w+) from namespace (\w+), but does not import it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Complaints:
+    """What a build did not find, each sorted and without repetition.
+
+    ``symbols`` were not there to link against; ``names`` (functions, macros and
+    types), struct ``tags`` and ``members`` (of a struct) not to compile with.
+    ``errors`` are the texts of ``#error``. ``licences`` are symbols for GPL modules
+    alone, ``namespaces`` symbols whose namespace is not imported, with it.
+    """
+
+    symbols: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    members: tuple[tuple[str, str], ...] = ()
+    headers: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    namespaces: tuple[tuple[str, str], ...] = ()
+
+
+def read_complaints(output: str) -> Complaints:
+    """Return what the output of a build complains of."""
+    text = output[:_MOST_BYTES]
+    # One that is undeclared is often undefined as well: linking says the same better.
+    symbols = set(_SYMBOL.findall(text))
+    names = {*_FUNCTION.findall(text), *_either(_NAME, text)} - symbols
+    return Complaints(
+        symbols=tuple(sorted(symbols)),
+        names=tuple(sorted(names)),
+        tags=tuple(sorted(set(_either(_TAG, text)))),
+        members=tuple(sorted(set(_MEMBER.findall(text)))),
+        headers=tuple(sorted(set(_HEADER.findall(text)))),
+        errors=tuple(sorted({error.strip() for error in _ERROR.findall(text)})),
+        licences=tuple(sorted(set(_LICENCE.findall(text)))),
+        namespaces=tuple(sorted({match[1:] for match in _NAMESPACE.findall(text)})),
+    )
+
+
+def _either(pattern: re.Pattern[str], text: str) -> list[str]:
+    return ["".join(groups) for groups in pattern.findall(text)]
+
+
+def read_dependencies(kconfig: str) -> tuple[str, ...]:
+    """Return the expressions that a driver's own Kconfig depends on, and the options it selects.
+
+    The file is not evaluated: it is a stranger's, and Kconfig's macros run commands.
+    """
+    found: list[str] = []
+    indent: int | None = None
+    for line in kconfig.expandtabs().splitlines():
+        text = line.strip()
+        depth = len(line) - len(line.lstrip())
+        if indent is not None:
+            # A help text is as long as it is indented.
+            if not text or depth >= indent > 0:
+                continue
+            indent = None
+        if text in ("help", "---help---"):
+            indent = depth + 1
+        elif match := re.match(r"(?:depends on|select)\s+(.+)", text):
+            expression, _, _ = match[1].partition("#")
+            if "$" not in expression:
+                found.append(re.split(r"\s+if\s+", expression)[0].strip())
+    return tuple(found)

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel's Kconfig: which options must be asked for so that others are on.
+
+Options that come into sight stay off unless they are asked for, as in a
+variant of a kernel (``fuzzer.machine.variant``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import kconfiglib
+
+from fuzzer.errors import InfrastructureError
+from fuzzer.machine.source import compiler_version
+
+_NEVER = float("inf")
+# A request that Kconfig follows by itself is better than one that must be made.
+_FOLLOWS = 0.1
+_ELSEWHERE = 3
+_AVOIDED = 20
+# Steps of a plan.
+_LONGEST = 60
+_ON = 2
+# What would change far more than what asks for it.
+_NEVER_ASKED = frozenset({"BROKEN", "COMPILE_TEST", "HYPERV", "KUNIT", "XEN"})
+_PROGRAMS = {
+    "CC": "gcc", "HOSTCC": "gcc", "HOSTCXX": "g++", "LD": "ld", "AR": "ar", "NM": "nm",
+    "OBJCOPY": "objcopy", "READELF": "readelf", "PAHOLE": "pahole", "RUSTC": "rustc",
+    "BINDGEN": "bindgen",
+}  # fmt: skip
+# Attributes that kconfiglib does not know (newer kernels' ones), and what it makes of them.
+_ATTRIBUTES = ((re.compile(r"(?m)^(\s+)modules\s*$"), r"\1option modules"),
+               (re.compile(r"(?m)^\s+transitional\s*$"), ""))  # fmt: skip
+
+
+class _Kconfig(kconfiglib.Kconfig):  # type: ignore[misc]
+    """kconfiglib's reader, of what the kernel has come to write since."""
+
+    def _open(self, filename: str, mode: str) -> TextIO:
+        file: TextIO = super()._open(filename, mode)
+        if mode != "r" or "Kconfig" not in Path(filename).name:
+            return file
+        with file:
+            text = file.read()
+        for pattern, replacement in _ATTRIBUTES:
+            text = pattern.sub(replacement, text)
+        return io.StringIO(text)
+
+
+class _Step(NamedTuple):
+    """An option that is asked for, or comes on because another one selects it."""
+
+    option: str
+    price: float
+    asked: bool
+
+
+_Plan = frozenset[_Step]
+
+
+class OptionTree:
+    """The options of a kernel's source, with the values of one configuration."""
+
+    def __init__(
+        self, tree: Path, config: Path, avoided: Iterable[str] = (), arch: str = "x86"
+    ) -> None:
+        """Read the tree's Kconfig files, which takes seconds.
+
+        ``avoided`` are options that are asked for where nothing else will do.
+
+        Raises:
+            InfrastructureError: they cannot be read.
+        """
+        try:
+            with _environment(_variables(tree, arch)):
+                self._kconfig = kconfig = _Kconfig("Kconfig", warn=False)
+            for symbol in kconfig.unique_defined_syms:
+                if symbol.choice is None:
+                    symbol.set_value(0)
+            kconfig.load_config(str(config), replace=False)
+        except (kconfiglib.KconfigError, OSError, RecursionError) as error:
+            first = str(error).strip().splitlines()[:1]
+            raise InfrastructureError(f"reading Kconfig of {tree}: {' '.join(first)}") from error
+        self._avoided = frozenset(avoided)
+        self._plans: dict[Any, _Plan | None] = {}
+
+    def known(self, option: str) -> bool:
+        """Tell whether there is such an option."""
+        symbol = self._kconfig.syms.get(option)
+        return symbol is not None and bool(symbol.nodes)
+
+    def on(self, option: str) -> bool:
+        """Tell whether the configuration has it, built in or as a module."""
+        return self.known(option) and self._kconfig.syms[option].tri_value > 0
+
+    def builtin(self, option: str) -> bool:
+        """Tell whether the configuration has it built in."""
+        return self.known(option) and bool(self._kconfig.syms[option].tri_value == _ON)
+
+    def plan(self, option: str) -> frozenset[str] | None:
+        """Return options to ask for so that one is built in; None if nothing makes it so."""
+        symbol = self._kconfig.syms.get(option)
+        if symbol is None or not symbol.nodes:
+            return None
+        self._reach(symbol)
+        if self._plans[symbol] is None:
+            return None
+        # What is wanted itself is not avoided.
+        plan = self._best(self._ways(symbol, avoid=False)) if self._plans[symbol] else frozenset()
+        return None if plan is None else frozenset(step.option for step in plan if step.asked)
+
+    def settle(self, wanted: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the least to ask for so that options are built in, and those that will not be."""
+        wanted = sorted(set(wanted))
+        asked: set[str] = set()
+        for option in wanted:
+            asked |= self.plan(option) or set()
+        before = {name: self._kconfig.syms[name].user_value for name in asked}
+        for name in sorted(asked):
+            self._kconfig.syms[name].set_value(_ON)
+        lost = {option for option in wanted if not self.builtin(option)}
+        had = set(wanted) - lost
+        # Last first: what was asked for as a dependency of another goes once that is known.
+        for name in sorted(asked):
+            self._kconfig.syms[name].set_value(0)
+            if all(self.builtin(option) for option in had):
+                asked.discard(name)
+            else:
+                self._kconfig.syms[name].set_value(_ON)
+        for name, value in before.items():
+            symbol = self._kconfig.syms[name]
+            symbol.unset_value() if value is None else symbol.set_value(value)
+        return frozenset(asked), frozenset(lost)
+
+    def module_only(self, option: str) -> bool:
+        """Tell whether an option can be a module, but not be built in."""
+        symbol = self._kconfig.syms.get(option)
+        return symbol is not None and 1 in symbol.assignable and _ON not in symbol.assignable
+
+    def dependencies(self, option: str) -> str:
+        """Return the expression that an option depends on, as Kconfig writes it."""
+        symbol = self._kconfig.syms.get(option)
+        return "" if symbol is None else kconfiglib.expr_str(symbol.direct_dep)
+
+    def _reach(self, symbol: Any) -> None:
+        """Find plans for an option and all that may be needed for it."""
+        waiting, found = [symbol], []
+        while waiting:
+            each = waiting.pop()
+            if each in self._plans:
+                continue
+            self._plans[each] = frozenset() if each.tri_value == _ON else None
+            if self._plans[each] is None and not getattr(each, "is_constant", False):
+                found.append((each, self._ways(each)))
+                for condition, _ in found[-1][1]:
+                    waiting.extend(kconfiglib.expr_items(condition))
+        changed = True
+        while changed:
+            changed = False
+            for each, ways in found:
+                plan = self._best(ways)
+                if _price(plan) < _price(self._plans[each]):
+                    self._plans[each] = plan
+                    changed = True
+
+    def _best(self, ways: list[tuple[Any, _Plan]]) -> _Plan | None:
+        plans = [_joined(self._made_true(condition), steps) for condition, steps in ways]
+        return min(plans, key=_price, default=None)
+
+    def _made_true(self, expression: Any) -> _Plan | None:
+        """Return the plan that makes an expression true."""
+        if not isinstance(expression, tuple):
+            return self._plans.get(expression)
+        operator = expression[0]
+        if operator == kconfiglib.AND:
+            return _joined(self._made_true(expression[1]), self._made_true(expression[2]))
+        if operator == kconfiglib.OR:
+            return min(map(self._made_true, expression[1:]), key=_price)
+        items = kconfiglib.expr_items(expression)
+        constant = any(item.is_constant for item in items) or operator == kconfiglib.NOT
+        if constant and kconfiglib.expr_value(expression) == _ON:
+            return frozenset()
+        _, left, *right = expression
+        if operator == kconfiglib.EQUAL and not right[0].is_constant:
+            return _joined(self._plans.get(left), self._plans.get(right[0]))
+        on_by_equal = operator == kconfiglib.EQUAL and right[0].name in ("y", "m")
+        on_by_other = operator == kconfiglib.UNEQUAL and right[0].name == "n"
+        return self._plans.get(left) if on_by_equal or on_by_other else None
+
+    def _ways(self, item: Any, *, avoid: bool = True) -> list[tuple[Any, _Plan]]:
+        """Return how an option can come on: what must hold, and the steps besides."""
+        prompts = [node.prompt[1] for node in item.nodes if node.prompt]
+        if not isinstance(item, kconfiglib.Symbol):
+            return [(condition, frozenset()) for condition in prompts]
+        ways: list[tuple[Any, _Plan]] = []
+        # Of two that can be asked for, the one that brings fewer others.
+        price = 1 + len(item.selects) / 20 + _AVOIDED * (avoid and item.name in self._avoided)
+        ask = _Step(item.name, price, asked=True)
+        if item.name not in _NEVER_ASKED and item.type in (kconfiglib.BOOL, kconfiglib.TRISTATE):
+            ways += [(condition, frozenset({ask})) for condition in prompts]
+        if not prompts:
+            follows = frozenset({_Step(item.name, _FOLLOWS, asked=False)})
+            ways += [((kconfiglib.AND, *default), follows) for default in item.defaults]
+        for selection in kconfiglib.split_expr(item.rev_dep, kconfiglib.OR):
+            selector = kconfiglib.split_expr(selection, kconfiglib.AND)[0]
+            price = _FOLLOWS + _distance(item, selector)
+            ways.append((selection, frozenset({_Step(item.name, price, asked=False)})))
+        return ways
+
+
+def _joined(one: _Plan | None, other: _Plan | None) -> _Plan | None:
+    if one is None or other is None or len(one) + len(other) > _LONGEST:
+        return None
+    return one | other
+
+
+def _price(plan: _Plan | None) -> float:
+    return _NEVER if plan is None else sum(step.price for step in plan)
+
+
+def _distance(item: Any, selector: Any) -> float:
+    """Return the price of an option's being selected from another part of the kernel."""
+    if not isinstance(selector, kconfiglib.Symbol):
+        return 0
+    here, there = ({_part(node) for node in each.nodes} for each in (item, selector))
+    return _ELSEWHERE if here.isdisjoint(there) else 0
+
+
+def _part(node: Any) -> str:
+    return "/".join(Path(node.filename).parent.parts[:2])
+
+
+def _variables(tree: Path, arch: str) -> dict[str, str]:
+    version = re.findall(
+        r"^(?:VERSION|PATCHLEVEL|SUBLEVEL) *= *(\d+)", (tree / "Makefile").read_text(), re.MULTILINE
+    )
+    return _PROGRAMS | {
+        "srctree": str(tree),
+        "ARCH": arch,
+        "SRCARCH": arch,
+        "KERNELVERSION": ".".join(version),
+        "CC_VERSION_TEXT": compiler_version(),
+        "CLANG_FLAGS": "",
+        "KBUILD_RUSTFLAGS": "",
+        # Untouched by what the user's shell has for another kernel.
+        "CONFIG_": "CONFIG_",
+        "KCONFIG_CONFIG_HEADER": "",
+    }
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables of the process for a while: kconfiglib reads them there."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
