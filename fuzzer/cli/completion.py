@@ -56,6 +56,8 @@ def _nested_parser() -> argparse.ArgumentParser:
     seconds = {each.name.split()[0] for each in COMMANDS if " " in each.name}
     for each in COMMANDS:
         first, _, second = each.name.partition(" ")
+        if second and first not in families:
+            families[first] = top.add_parser(first, help=each.summary).add_subparsers()
         owner = families[first] if second else top
         sub = owner.add_parser(second or first, help=each.summary, description=each.summary)
         if each.name in seconds:

@@ -56,7 +56,10 @@ def smaller_members(call: Call, layouts: Layouts) -> list[Call]:
     """Return an ioctl with members of its struct zero, or numbers in it smaller."""
     values = members(call, layouts)
     if values is None:
-        return _zeroed(call) if call.op is Op.IOCTL and has_payload(call) else []
+        if not has_payload(call) or (call.op is not Op.IOCTL and not call.fixups):
+            return []
+        kept = (call.fixups[:i] + call.fixups[i + 1 :] for i in range(len(call.fixups)))
+        return [*(replace(call, fixups=fixups) for fixups in kept), *_zeroed(call)]
     layout = layouts[call.cmd]
 
     def forms() -> Iterator[Mapping[str, Value]]:

@@ -15,6 +15,7 @@ from fuzzer.program.program import (
     FLAG_VALUE,
     FLAG_VECTOR,
     FLAG_WIDE,
+    HALF,
     N_FILES,
     POSITIONED,
     Call,
@@ -114,6 +115,15 @@ def smaller_signed(value: int, bits: int) -> list[int]:
     return [0, 1] + [(1 << bits) - each for each in smaller(size) if each]
 
 
+def _smaller_offset(offset: int) -> list[int]:
+    """Return offsets closer to zero: of a large one first those where limits mostly are."""
+    found = smaller_signed(offset, 64)
+    if not HALF < offset < 1 << 63:
+        return found
+    limits = [(1 << power) + step for power in range(31, 63) for step in (0, 1)]
+    return [*found[:2], *(each for each in limits if each < offset), *found[2:]]
+
+
 def smaller_numbers(call: Call) -> list[Call]:
     """Return the call with each of its numbers smaller; those in a payload are left alone.
 
@@ -129,7 +139,7 @@ def smaller_numbers(call: Call) -> list[Call]:
             values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
             found += [replace(call, arg=value) for value in values]
     if op in POSITIONED:
-        found += [at_position(call, value) for value in smaller_signed(position(call), 64)]
+        found += [at_position(call, value) for value in _smaller_offset(position(call))]
     if flags & flags_used(op, flags) & FLAG_COUNT:
         found += [with_count(call, value) for value in smaller(count(call))]
     if op in _COUNTS_CMD or (op in {Op.READ, Op.WRITE} and flags & FLAG_VECTOR):

@@ -90,7 +90,7 @@ def as_json(checked: Checked) -> Json:
         "findings": findings,
         "problems": list(checked.problems),
         "name": target.name if target else None,
-        "files": [target.device] if target else [],
+        "files": [device.path for device in target.devices] if target else [],
         "module": target.module.name if target else None,
         "headers": [str(path) for path in target.headers] if target else [],
         "calls": [_row_json(row) for row in _rows(checked)],
@@ -121,8 +121,9 @@ def _place(path: Path, finding: Finding) -> str:
 def _described(checked: Checked, target: Target) -> list[str]:
     module = target.module
     origin = module.source or ", ".join(module.builtin) or module.object
+    files = ", ".join(device.path for device in target.devices)
     lines = [
-        f"{target.name}: {target.device}, of the module {module.name} ({origin})",
+        f"{target.name}: {files}, of the module {module.name} ({origin})",
         *_table([_COLUMNS, *map(_cells, _rows(checked))]),
         f"between programs: {_reset(target)}",
     ]

@@ -24,6 +24,7 @@ _STAND_INS = {
         "version": "1",
         "name": "unnamed",
         "device": "/dev/null",
+        "devices": "[/dev/null]",
         "module": "{builtin: [x.c], name: unnamed}",
     }.items()
 }
@@ -63,15 +64,17 @@ def repair(root: yaml.Node, error: LocatedError) -> bool:
     if not isinstance(root, yaml.MappingNode):
         return False
     if error.node is root:
-        stand_in = _STAND_INS.get(error.missing)
+        keys = {str(key.value) for key, _ in root.value}
+        missing = error.missing or ("" if keys & {"device", "devices"} else "device")
+        stand_in = _STAND_INS.get(missing)
         if stand_in is not None:
-            root.value.append((yaml.ScalarNode("tag:yaml.org,2002:str", error.missing), stand_in))
+            root.value.append((yaml.ScalarNode("tag:yaml.org,2002:str", missing), stand_in))
         return stand_in is not None
     steps = _steps(root, error)
     if not steps:
         return False
     top = steps[0]
-    if top.is_key:
+    if top.is_key or (top.key == "devices" and any(key.value == "device" for key, _ in root.value)):
         top.remove()
     elif top.key in _STAND_INS:
         if top.parent.value[top.index][1] is _STAND_INS[top.key]:

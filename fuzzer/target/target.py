@@ -47,6 +47,7 @@ KEYS = (
     "call_timeout_ms",
 )
 MODULE_KEYS = ("source", "object", "builtin", "config", "name", "params", "kernel")
+DEVICE_KEYS = ("path", "major", "minor", "block")
 RESET_KEYS = ("calls", "reload", "restore")
 _REQUIRED = ("version", "name", "module", "calls")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
@@ -283,8 +284,7 @@ class _Loader:
         what = "an entry of devices"
         if not isinstance(node, yaml.MappingNode):
             return Device(self._matching(node, what, PATH, PATH_ALLOWED))
-        keys = ("path", "major", "minor", "block")
-        entries = document.mapping(node, what, allowed=keys, required=("path", "major"))
+        entries = document.mapping(node, what, allowed=DEVICE_KEYS, required=("path", "major"))
         path = self._matching(entries["path"], "path", PATH, PATH_ALLOWED)
         if not path.startswith("/dev/"):
             raise document.error(

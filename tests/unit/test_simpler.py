@@ -84,6 +84,12 @@ def shown(*programs: Program) -> list[str]:
             'ioctl(f0, PKV_IOC_DELETE, {key_len: 5, key: "hello"})',
             'ioctl(f0, PKV_IOC_DELETE, {key_len: 5, key: "aaaaa"})',
         ),
+        (2, 'write(f0, "12345678ab") @0->8', 'write(f0, "12345678ab")'),
+        (
+            2,
+            'write(f0, "12345678ab") @0->8',
+            'write(f0, "12345\\x00\\x00\\x00\\x00\\x00") @0->8',
+        ),
         (4, 'write(f0, "key=22\\nb=1\\n")', 'write(f0, "key=22\\na=1\\n")'),
     ],
 )

@@ -111,8 +111,18 @@ def test_what_is_required_and_what_is_twice_there_are_told_together(demo: Path) 
     found = errors(demo, "name: demo\nname: again\ncalls:\n  - read: [x]\n")
     assert len(found) == 5
     messages = " | ".join(message for _, _, message in found)
-    for part in ("lacks 'version'", "lacks 'device'", "lacks 'module'", "'name' twice", "a count"):
+    for part in ("lacks 'version'", "no 'device'", "lacks 'module'", "'name' twice", "a count"):
         assert part in messages
+
+
+def test_files_with_mistakes_are_told_once(demo: Path) -> None:
+    devices = "devices: [/dev/a, {path: /dev/b, major: b, minor: x}]\n"
+    text = HEAD.replace("device: /dev/demo\n", devices) + "calls: [{read: [x]}]\n"
+    assert [(line, column) for line, column, _ in errors(demo, text)] == [(3, 51), (6, 17)]
+    text = text.replace("devices:", "device: /dev/demo\ndevices:")
+    (first, _) = errors(demo, text)
+    assert first[:2] == (4, 10)
+    assert "both 'device' and 'devices'" in first[2]
 
 
 @pytest.mark.parametrize(
