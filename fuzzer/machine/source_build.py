@@ -189,8 +189,9 @@ def instrumentation(kernel: Kernel) -> list[str]:
     if config.get("CONFIG_KCSAN", "n") == "y":
         return ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
     variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
-    has_others = "\t__asan_memcpy\t" in (kernel.directory / "Module.symvers").read_text()
-    if has_others and config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "n":
+    if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "y":
+        return variables
+    if "\t__asan_memcpy\t" in (kernel.directory / "Module.symvers").read_text():
         names = ("memcpy", "memset", "memmove")
         variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))
     return variables
