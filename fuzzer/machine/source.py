@@ -29,23 +29,31 @@ class KernelSource:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch for the kernel; ``provides`` lists the config options it adds.
-
-    ``older`` is what does the same to older kernels, if there is such a patch.
-    """
+    """A patch for the kernel; ``provides`` lists the config options it adds."""
 
     path: Path
     provides: frozenset[str]
-    older: Path | None
 
 
 def kernel_patches() -> list[Patch]:
     """Return the patches in ``vm/kernel/patches``, in order."""
+    return _patches_in(project_root() / _PATCHES)
+
+
+def older_patches() -> dict[str, Patch]:
+    """Return those for older kernels alone, by name.
+
+    One of the name of another patch does the same as that. Others are for what is
+    not needed any more.
+    """
+    return {patch.path.name: patch for patch in _patches_in(project_root() / _PATCHES / "older")}
+
+
+def _patches_in(directory: Path) -> list[Patch]:
     found = []
-    for path in sorted((project_root() / _PATCHES).glob("*.patch")):
+    for path in sorted(directory.glob("*.patch")):
         provides = re.findall(r"^Provides: (\S+)$", path.read_text(), re.MULTILINE)
-        older = path.parent / "older" / path.name
-        found.append(Patch(path, frozenset(provides), older if older.is_file() else None))
+        found.append(Patch(path, frozenset(provides)))
     return found
 
 
@@ -61,21 +69,30 @@ def _run(command: list[str], what: str, timeout: float, cwd: Path | None = None)
         raise InfrastructureError(f"{what}: {' / '.join(lines[-3:])}")
 
 
-def _apply_patches(tree: Path) -> None:
+def _apply_patches(tree: Path, *, preferred: bool) -> None:
+    # Those that are not part of the preferred version's key are not tried on it.
+    older = {} if preferred else older_patches()
     for patch in kernel_patches():
-        for path in filter(None, (patch.path, patch.older)):
-            command = ["patch", "-p1", "--batch", "--silent", "-i", str(path)]
-            dry = subprocess.run(
-                [*command, "--dry-run"], cwd=tree, capture_output=True, timeout=60, check=False
-            )
-            if dry.returncode == 0:
-                _run(command, f"applying {path.name}", 60, tree)
-                break
-        else:
+        instead = older.pop(patch.path.name, None)
+        if not _applied(patch, tree) and not (instead and _applied(instead, tree)):
             say(f"{patch.path.name} does not fit this kernel and is left out; fast is slower")
             options = "\n".join(sorted(patch.provides))
             with (tree / ".pkvfuzz-missing").open("a") as file:
                 file.write(options + "\n")
+    for patch in older.values():
+        _applied(patch, tree)
+
+
+def _applied(patch: Patch, tree: Path) -> bool:
+    """Apply a patch, if it fits; return whether it did."""
+    # --batch would take out what is there already.
+    command = ["patch", "-p1", "--force", "--silent", "-i", str(patch.path)]
+    dry = subprocess.run(
+        [*command, "--dry-run"], cwd=tree, capture_output=True, timeout=60, check=False
+    )
+    if dry.returncode == 0:
+        _run(command, f"applying {patch.path.name}", 60, tree)
+    return dry.returncode == 0
 
 
 def _tree_stamp(directory: Path) -> str:
@@ -97,10 +114,9 @@ def source_key(given: Path | None = None, version: str = "") -> str:
         InfrastructureError: there is no kernel source, or none of that version.
     """
     patches = [patch.path.read_bytes() for patch in kernel_patches()]
-    older = [patch.older.read_bytes() for patch in kernel_patches() if patch.older]
+    older = [patch.path.read_bytes() for patch in older_patches().values()]
     if given is None:
         tarball = find_tarball(version=version)
-        # The patches are made for the preferred version, and no other is tried on it.
         parts = patches if is_preferred(tarball) else patches + older
         return content_key(file_stamp(tarball), *parts)
     if not (given / "Kconfig").is_file() or not (given / "kernel").is_dir():
@@ -139,7 +155,7 @@ def prepare_source(given: Path | None = None, version: str = "") -> KernelSource
                 f"unpacking {origin}",
                 1200,
             )
-        _apply_patches(directory)
+        _apply_patches(directory, preferred=given is None and is_preferred(origin))
         progress.finish(origin.name)
 
     directory = build_once("source", key, build, keep=3)

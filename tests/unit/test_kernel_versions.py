@@ -201,6 +201,24 @@ def test_an_older_kernel_gets_the_patch_that_was_made_for_it(
     assert prepared.missing_options == frozenset()
 
 
+def test_what_older_kernels_alone_need_is_applied_where_it_fits(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = project / "linux"
+    (tree / "kernel").mkdir(parents=True)
+    (tree / "Kconfig").touch()
+    (tree / "kernel" / "x.c").write_text("new\n")
+    (tree / "kernel" / "y.c").write_text("waits\n")
+    older = project / "vm" / "kernel" / "patches" / "older"
+    for name, line in (("0003-y", "waits"), ("0004-z", "is not there")):
+        change = f"--- a/kernel/y.c\n+++ b/kernel/y.c\n@@ -1 +1 @@\n-{line}\n+pauses\n"
+        (older / f"{name}.patch").write_text(change)
+    prepared = prepare_source(tree)
+    assert (prepared.directory / "kernel" / "y.c").read_text() == "pauses\n"
+    assert (prepared.directory / "kernel" / "x.c").read_text() == "patched new\n"
+    assert "does not fit" not in capsys.readouterr().err
+
+
 def test_patches_for_older_kernels_are_no_part_of_the_preferred_one(
     project: Path, add: Add
 ) -> None:
