@@ -23,6 +23,7 @@ from fuzzer.paths import cache_dir, project_root
 from fuzzer.progress import Progress, say
 
 _CONFIGURE_TIMEOUT_S = 300
+_ERROR = re.compile(r"\berror: |\*\*\* ", re.IGNORECASE)
 # Options of a kernel in its title.
 _TOLD = 3
 BUILD_SECONDS = "build-seconds"
@@ -227,7 +228,8 @@ def compile_kernel(
 
 
 def _errors_in(log: str) -> list[str]:
-    lines = [line.strip() for line in log.splitlines() if "error" in line.lower()]
+    # Not the names of files, such as error.o, that make prints.
+    lines = [line.strip() for line in log.splitlines() if _ERROR.search(line)]
     return lines[:3] or log.splitlines()[-3:]
 
 

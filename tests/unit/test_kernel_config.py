@@ -11,6 +11,7 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine import kbuild, kernel, source
 from fuzzer.machine.kbuild import (
     Recipe,
+    compile_kernel,
     kconfig_symbols,
     lost_options,
     parse_config,
@@ -27,6 +28,7 @@ from fuzzer.machine.kernel import (
 )
 from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.machine.versions import find_tarball
+from fuzzer.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +109,22 @@ def test_what_is_asked_for_beside_the_fragments_is_in_the_key() -> None:
         Recipe("a", ("base.config",), patch="sanitizers.config"),
     ]
     assert len({recipe_key(recipe, "1") for recipe in recipes}) == len(recipes)
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        ("x.c:3:1: error: no x", "failed: x.c:3:1: error: no x /"),
+        ("make[1]: *** [Makefile:9: x.o] Terminated", r"failed: make\[1\]: \*\*\* .* Terminated"),
+    ],
+)
+def test_a_failed_build_is_told_with_what_went_wrong(tmp_path: Path, last: str, told: str) -> None:
+    (tmp_path / "cache").mkdir()
+    lines = ("  CC lib/error.o", last, "  CC lib/last.o")
+    rules = "".join(f"\t@echo '{line}'\n" for line in lines)
+    (tmp_path / "Makefile").write_text(f"all:\n{rules}\t@exit 1\n")
+    with pytest.raises(InfrastructureError, match=told):
+        compile_kernel("fast", tmp_path, tmp_path, ["-s", "all"], Progress("making"))
 
 
 def test_a_kernel_has_the_flavour_of_its_name(tmp_path: Path) -> None:
