@@ -208,7 +208,7 @@ class Builder:
             self._choose(wanted)
             done = self._run(_Attempt("make -C KERNEL M=DRIVER modules", self._kbuild()))
             if modules := self._modules():
-                how = f"make -C KERNEL M=DRIVER modules, with obj-m := {' '.join(wanted)}"
+                how = f"make -C KERNEL M=DRIVER modules, with {len(wanted)} in obj-m"
                 return self._result(modules, how, done.output, failed)
             broken = self._broken(wanted, done.output)
             if not broken:

@@ -358,14 +358,20 @@ class Machine:
         channel.header.module_params = params.encode()
         channel.memory[BULK : BULK + len(image)] = image
         try:
-            self.command(Command.LOAD, len(image))
+            status = self.command(Command.LOAD, len(image))
         except LostMachineError:
             raise
         except InfrastructureError as error:
-            log = channel.log().decode(errors="replace")
-            last = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line][-3:]
-            kernel = f" The kernel said: {' / '.join(last)}" if last else ""
-            raise BadInputError(f"loading {name}: {error}.{kernel}") from error
+            raise BadInputError(f"loading {name}: {error}.{self._said()}") from error
+        if status is not Status.OK:
+            what = "did not return" if status is Status.STUCK else "did not survive"
+            raise BadInputError(f"loading {name}: its init function {what}.{self._said()}")
+
+    def _said(self) -> str:
+        """Return what the kernel printed last, as a sentence; empty if it printed nothing."""
+        log = self.channel.log().decode(errors="replace")
+        last = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line][-3:]
+        return f" The kernel said: {' / '.join(last)}" if last else ""
 
     def freeze(self, directory: Path, known: Template | None = None) -> Template:
         """Freeze into a directory whose ``ram`` file this machine runs on."""

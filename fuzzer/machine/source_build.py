@@ -188,10 +188,20 @@ def instrumentation(kernel: Kernel) -> list[str]:
     if config.get("CONFIG_KCSAN", "n") == "y":
         return ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
     variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
-    if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "n":
+    prefixed = config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") != "n"
+    if not prefixed and _has_checking_versions(kernel):
         names = ("memcpy", "memset", "memmove")
         variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))
     return variables
+
+
+def _has_checking_versions(kernel: Kernel) -> bool:
+    """Whether a kernel has ``__asan_memset()`` and the like, as since 6.3.
+
+    Before, its own memset() was the checking version.
+    """
+    shadow = kernel.source / "mm" / "kasan" / "shadow.c"
+    return not shadow.is_file() or "__asan_memset" in _text(shadow)
 
 
 def _apply(patch: Path, place: Path, source: Path) -> None:
