@@ -128,9 +128,9 @@ def _struct(macro: IoctlMacro) -> str:
 
 
 def _parameters(parameters: Sequence[Parameter]) -> str:
-    text = "  # The module unloaded, and loaded again with these parameters.\n"
     if not parameters:
         return ""
+    text = "  # To load the module anew with other parameters, of which it has:\n"
     for each in parameters[:_MOST_LISTED]:
         what = f": {each.description}" if each.description else ""
         text += f"  #   {each.name} ({each.kind or 'of unknown type'}){_one_line(what)}\n"

@@ -75,6 +75,26 @@ class Sandbox:
         line += ["--bind", str(self.writable), str(self.writable)]
         return [*line, "--remount-ro", "/", "--chdir", str(cwd), *argv]
 
+    def capture(
+        self, argv: Sequence[str], cwd: Path, timeout: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command for its output; standard output and standard error apart.
+
+        Raises:
+            InfrastructureError: the sandbox cannot be made here.
+            OSError: bwrap cannot be started.
+            subprocess.TimeoutExpired: it did not end in ``timeout`` seconds.
+        """
+        ensure_sandbox()
+        return lifetime.run(
+            self.command(argv, cwd),
+            signal.SIGKILL,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+        )
+
     def run(self, argv: Sequence[str], cwd: Path, timeout: float) -> Finished:
         """Run a command and wait for its end; after ``timeout`` seconds it is killed.
 

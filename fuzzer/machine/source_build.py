@@ -177,6 +177,12 @@ def _read_result(directory: Path, key: str) -> SourceBuild:
     return SourceBuild(directory, key, modules, tuple(result["failed"]), result["how"])
 
 
+def build_root(directory: Path) -> Path:
+    """Return the private copy that a directory is a part of; itself if it is of none."""
+    places = (directory, *directory.parents)
+    return next((place for place in places if (place / _RESULT).is_file()), directory)
+
+
 def instrumentation(kernel: Kernel) -> list[str]:
     """Return make variables that turn coverage and the sanitizer on for a driver.
 
