@@ -113,7 +113,6 @@ class _Discovery:
 
         def build(kernel: Kernel) -> tuple[_Found, Kernel]:
             began = time.monotonic()
-            say(f"building {source} for the {kernel.name} kernel ({kernel.release()})")
             made = build_source(source, kernel)
             _tell(made, time.monotonic() - began)
             return self._pick(made, kernel), kernel

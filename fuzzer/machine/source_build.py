@@ -24,6 +24,7 @@ from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.sandbox import KernelView, Sandbox
 from fuzzer.machine.source import compiler_version
+from fuzzer.progress import say
 from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
@@ -131,6 +132,7 @@ def _build_tree(
     )
 
     def build(directory: Path) -> None:
+        say(f"building the driver in {tree.directory} for the {kernel.name} kernel, in a sandbox")
         place = tree.copy(directory)
         if patch:
             _apply(patch, place, tree.directory)
