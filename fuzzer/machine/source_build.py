@@ -190,26 +190,19 @@ def instrumentation(kernel: Kernel) -> list[str]:
 
     With a compiler that has no ``--param asan-kernel-mem-intrinsic-prefix``
     (GCC before 13) the driver's own memcpy(), memset() and memmove() would go
-    unchecked on x86: mm/kasan/shadow.c leaves the checking versions out.
+    unchecked on x86: mm/kasan/shadow.c leaves the checking versions out. Kernels
+    before 6.3 do not, and have no others.
     """
     config = parse_config((kernel.directory / ".config").read_text())
     if config.get("CONFIG_KCSAN", "n") == "y":
         return ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
     variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
-    prefixed = config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") != "n"
-    if not prefixed and _has_checking_versions(kernel):
+    if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "y":
+        return variables
+    if "\t__asan_memcpy\t" in (kernel.directory / "Module.symvers").read_text():
         names = ("memcpy", "memset", "memmove")
         variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))
     return variables
-
-
-def _has_checking_versions(kernel: Kernel) -> bool:
-    """Whether a kernel has ``__asan_memset()`` and the like, as since 6.3.
-
-    Before, its own memset() was the checking version.
-    """
-    shadow = kernel.source / "mm" / "kasan" / "shadow.c"
-    return not shadow.is_file() or "__asan_memset" in _text(shadow)
 
 
 def _apply(patch: Path, place: Path, source: Path) -> None:

@@ -13,6 +13,7 @@ from fuzzer.cli.main import main
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.kerneltree import build_tree
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
+from fuzzer.machine.source_build import instrumentation
 from tests.unit.made_module import SIZE, VERMAGIC, make_module
 
 
@@ -23,6 +24,9 @@ def fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     directory = tmp_path / "fast"
     (directory / "include").mkdir(parents=True)
     (directory / ".config").write_text("CONFIG_KASAN=y\n")
+    symbols = ("memcpy", "__asan_memcpy")
+    lines = [f"0x00000000\t{symbol}\tvmlinux\tEXPORT_SYMBOL\t\n" for symbol in symbols]
+    (directory / "Module.symvers").write_text("".join(lines))
     (directory / ".complete").touch()
     (directory / "Makefile").write_text(
         "modules:\n\t@echo $(KCOV_INSTRUMENT) $(KASAN_SANITIZE) $(KCFLAGS)\n"
@@ -64,6 +68,12 @@ def test_a_build_in_that_directory_has_instrumentation_turned_on(fast: Kernel) -
     )
     # With a compiler whose memcpy() goes unchecked, KCFLAGS name the checking one.
     assert done.stdout.split()[:3] == ["y", "y", "-Dmemcpy=__asan_memcpy"]
+
+
+def test_where_memcpy_itself_is_checked_it_is_left_alone(fast: Kernel) -> None:
+    symbols = fast.directory / "Module.symvers"
+    symbols.write_text("0x00000000\tmemcpy\tvmlinux\tEXPORT_SYMBOL\t\n")
+    assert instrumentation(fast) == ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
 
 
 def test_the_same_kernel_has_one_such_directory(fast: Kernel) -> None:
