@@ -67,6 +67,26 @@ class _Step(NamedTuple):
 _Plan = frozenset[_Step]
 
 
+class _Setting:
+    """What the configuration says of an option, to be restored."""
+
+    def __init__(self, symbol: Any) -> None:
+        self._symbol = symbol
+        self._value = symbol.user_value
+        self._selection = symbol.choice.user_selection if symbol.choice else None
+
+    def restore(self) -> None:
+        choice = self._symbol.choice
+        if choice and choice.user_selection is self._symbol:
+            choice.unset_value()
+            if self._selection:
+                self._selection.set_value(_ON)
+        if self._value is None:
+            self._symbol.unset_value()
+        elif not choice:
+            self._symbol.set_value(self._value)
+
+
 class OptionTree:
     """The options of a kernel's source, with the values of one configuration."""
 
@@ -121,25 +141,24 @@ class OptionTree:
     def settle(self, wanted: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Return the least to ask for so that options are built in, and those that will not be."""
         wanted = sorted(set(wanted))
-        before: dict[str, int | None] = {}
+        before: dict[str, _Setting] = {}
         for option in wanted:
             # What is asked for so far may be a part of it, or all.
             self._plans.clear()
             for name in sorted(self.plan(option) or ()):
                 symbol = self._kconfig.syms[name]
-                before.setdefault(name, symbol.user_value)
+                before.setdefault(name, _Setting(symbol))
                 symbol.set_value(_ON)
         had = [option for option in wanted if self.builtin(option)]
         asked = set(before)
-        for name in sorted(before):
-            self._kconfig.syms[name].set_value(0)
+        for name, setting in sorted(before.items()):
+            setting.restore()
             if all(self.builtin(option) for option in had):
                 asked.discard(name)
             else:
                 self._kconfig.syms[name].set_value(_ON)
-        for name, value in before.items():
-            symbol = self._kconfig.syms[name]
-            symbol.unset_value() if value is None else symbol.set_value(value)
+        for setting in before.values():
+            setting.restore()
         self._plans.clear()
         return frozenset(asked), frozenset(wanted) - frozenset(had)
 
