@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -25,6 +26,16 @@ from fuzzer.progress import say
 _T = TypeVar("_T")
 # An option may bring others into sight; so many times are enough for all that was seen.
 _MOST_ROUNDS = 6
+# Who uses the crypto API asks for an algorithm at run time: crypto_alloc_shash("md5").
+_BY_NAME = {
+    "CRYPTO=y": (
+        "crypto/Kconfig",
+        (
+            *("CRYPTO_AES", "CRYPTO_CBC", "CRYPTO_CTR", "CRYPTO_ECB", "CRYPTO_GCM"),
+            *("CRYPTO_HMAC", "CRYPTO_MD5", "CRYPTO_SHA1", "CRYPTO_SHA256", "CRYPTO_SHA512"),
+        ),
+    ),
+}
 
 Confirm = Callable[[str], bool]
 """Asks whether something that takes minutes is to be done; the text says what."""
@@ -95,6 +106,7 @@ def _with_options(
                 raise
             needs = needed_options(error.output, kernel)
             added = _added(needs, options)
+            added += _asked_for_by_name(added, kernel)
             if not added:
                 raise BuildFailedError(_with_reasons(error, needs), error.output) from None
             say(
@@ -120,6 +132,20 @@ def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm) -> None:
 
 def _added(needs: Needs, options: KernelOptions) -> tuple[str, ...]:
     return tuple(each for each in needs.options if each not in options.variant.config)
+
+
+def _asked_for_by_name(added: tuple[str, ...], kernel: Kernel) -> tuple[str, ...]:
+    """Return further options: of what a driver asks for by a name, which no build can tell.
+
+    Those that the kernel's source does not have are left out.
+    """
+    found = []
+    for option, (kconfig, names) in _BY_NAME.items():
+        if option in added:
+            text = (kernel.source / kconfig).read_text(errors="replace")
+            known = set(re.findall(r"^config (\w+)$", text, re.MULTILINE))
+            found += [f"{name}=y" for name in names if name in known]
+    return tuple(each for each in found if each not in added)
 
 
 def _with_reasons(error: BuildFailedError, needs: Needs) -> str:
