@@ -20,12 +20,16 @@ from fuzzer.machine.kernel import (
     ready_kernel,
 )
 from fuzzer.machine.needs.needs import Needs, needed_options
+from fuzzer.machine.needs.trial import try_options
+from fuzzer.machine.variant import PLAIN
 from fuzzer.machine.versions import default_version, ensure_source_package, older_versions
-from fuzzer.progress import say
+from fuzzer.progress import clock, say
 
 _T = TypeVar("_T")
 # An option may bring others into sight; so many times are enough for all that was seen.
 _MOST_ROUNDS = 6
+# A kernel that takes no longer is built without asking.
+_SHORT_SECONDS = 180.0
 # Who uses the crypto API asks for an algorithm at run time: crypto_alloc_shash("md5").
 _BY_NAME = {
     "CRYPTO=y": (
@@ -122,11 +126,30 @@ def _with_options(
 
 
 def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm) -> None:
-    if ready_kernel(flavour, options) is not None:
+    """Have the user say whether a kernel is to be built, if it takes more than a few minutes.
+
+    Raises:
+        BadInputError: it is not.
+    """
+    if options.build or ready_kernel(flavour, options) is not None:
         return
     which = f" {options.version}" if options.version else ""
     added = f" with {', '.join(options.variant.config)}" if options.variant else ""
-    if not confirm(f"building a kernel{which}{added} takes some minutes, now and for judging"):
+    plain = ready_kernel(flavour, replace(options, variant=PLAIN))
+    seconds = 0.0
+    if plain is not None:
+        trial = try_options(plain, options.variant.config)
+        seconds = trial.seconds
+        if trial.lost:
+            raise BadInputError(
+                f"no kernel can be had{added}: {'; '.join(trial.lost)}. Kconfig wants other options "
+                "for it as well, or forbids it"
+            )
+    how_long = f"about {clock(seconds)}" if seconds else "as long as the first one, some minutes"
+    what = f"building the {flavour} kernel{which}{added} takes {how_long}"
+    if 0 < seconds < _SHORT_SECONDS:
+        say(what)
+    elif not confirm(f"{what}, and later once more for judging"):
         raise BadInputError("not built, as you said. --kernel-build DIR takes one of your own")
 
 
