@@ -142,8 +142,8 @@ def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm) -> None:
         seconds = trial.seconds
         if trial.lost:
             raise BadInputError(
-                f"no kernel can be had{added}: {'; '.join(trial.lost)}. Kconfig wants other options "
-                "for it as well, or forbids it"
+                f"no kernel can be had{added}: {'; '.join(trial.lost)}. Kconfig wants other "
+                "options for it as well, or forbids it"
             )
     how_long = f"about {clock(seconds)}" if seconds else "as long as the first one, some minutes"
     what = f"building the {flavour} kernel{which}{added} takes {how_long}"
