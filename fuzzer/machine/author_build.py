@@ -17,17 +17,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
+from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.machine.sandbox import Finished, Sandbox
+from fuzzer.target.target import module_name
 
 _MAKEFILES = ("Kbuild", "Makefile", "makefile", "GNUmakefile")
-_TIMEOUT_S = 900.0
+_TIMEOUT_S, _QUERY_S = 900.0, 60.0
+# What an answer of make's begins with.
+_SAID = "pkvfuzz-said "
+# Values of ARCH that leave a build for this one.
+_MACHINES = ("", "x86_64", "x86")
 _FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?([^\s\]:]+\.o)\] Error")
 _ERROR = re.compile(r"^(\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*\bundefined reference\b.*)$")
 _MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file")
+# As shells say it, and make where it needs no shell.
+_NO_TOOL = re.compile(
+    r"(?:\S*sh: (?:line )?(?:\d+: )?|make(?:\[\d+\])?: )([\w.+-]+): "
+    r"(?:command |)(?:not found|No such file or directory)$"
+)
 _UNDEFINED = re.compile(r'modpost: "([^"]+)" \[(\S+?)(?:\.ko)?\] undefined!')
 _MODULE_CODE = re.compile(r"^\s*(?:MODULE_LICENSE|module_init)\s*\(", re.MULTILINE)
 _DIRECTORY_VARIABLE = re.compile(r"-C\s*['\"]?\$[({](\w+)[)}]['\"]?\s")
 _PLACEHOLDER = re.compile(r"@(\w+)@")
+# Written by modpost beside each module that is linked.
+_LINKED = ".mod.c"
 _QUERY, _AUTHORS = ".pkvfuzz-query.mk", ".pkvfuzz-author.mk"
 
 
@@ -77,6 +90,7 @@ class Builder:
         # A symbol that one module lacks must not keep the others from being made.
         self._flags = ("KBUILD_MODPOST_WARN=1", *flags)
         self._said: list[str] = []
+        self._found: list[str] | None = None
 
     def build(self) -> AuthorBuild:
         """Return what the first attempt made that made modules.
@@ -110,25 +124,45 @@ class Builder:
         return (*self._make(), *place, "modules")
 
     def _variables(self) -> list[str]:
-        """Return what public Makefiles call the kernel's directory, where it is in no other way.
+        """Return where the kernel is, and for which machine it is, where Makefiles are wrong.
 
-        They look below ``/lib/modules`` mostly, which the sandbox provides.
+        Public ones look below ``/lib/modules`` mostly, which the sandbox provides. Others
+        name a directory of their author's, and the machine that its kernel was for.
         """
-        build = str(self._kernel.build)
-        return [f"{name}={build}" for name in self._kernel_names()]
+        if self._found is None:
+            self._found = self._ask_make()
+        return self._found
 
-    def _kernel_names(self) -> list[str]:
-        """Return the names of variables that a Makefile uses as the directory of ``make -C``."""
+    def _ask_make(self) -> list[str]:
+        said = self._values("$(MAKEFILE_LIST)", "$(ARCH)", "$(CROSS_COMPILE)")
+        files, machine, compiler = said or ("", "", "")
+        names = self._kernel_names(files.split())
+        missing = [f"$(if $(wildcard $({name})/Makefile),,missing)" for name in names]
+        there = self._values(*missing) or ["missing"] * len(names)
+        build = self._kernel.build
+        variables = [f"{name}={build}" for name, how in zip(names, there, strict=True) if how]
+        if machine not in _MACHINES:
+            variables.append("ARCH=x86_64")
+        return [*variables, "CROSS_COMPILE="] if compiler else variables
+
+    def _values(self, *expressions: str) -> list[str] | None:
+        """Return what expressions are to the author's Makefile; None if make cannot say."""
+        shown = "".join(f"$(info {_SAID}{expression})" for expression in expressions)
+        rule = f"pkvfuzz-query: ; @:{shown}"
+        argv = ("make", "--no-print-directory", f"--eval={rule}", "pkvfuzz-query")
+        done = self._sandbox.run(argv, self._directory, _QUERY_S)
+        said = [line for line in done.output.splitlines() if line.startswith(_SAID)]
+        if len(said) != len(expressions):
+            return None
+        return [line.removeprefix(_SAID).strip() for line in said]
+
+    def _kernel_names(self, files: Iterable[str]) -> list[str]:
+        """Return the names of variables that Makefiles use as the directory of ``make -C``."""
         found: dict[str, None] = {}
-        for name in _MAKEFILES[1:]:
+        for name in (*_MAKEFILES[1:], *files):
             path = self._directory / name
-            if not path.is_file():
-                continue
-            text = path.read_text(errors="replace")
-            for match in _DIRECTORY_VARIABLE.finditer(text):
-                # One that the Makefile gives a value finds the kernel by that.
-                given = rf"^\s*(?:export\s+)?{match[1]}\s*[:?]*=\s*\S"
-                if not re.search(given, text, re.MULTILINE):
+            if path.is_file() and path.resolve().is_relative_to(self._sandbox.writable):
+                for match in _DIRECTORY_VARIABLE.finditer(path.read_text(errors="replace")):
                     found[match[1]] = None
         return [name for name in found if name not in {"PWD", "CURDIR", "MAKE", "M"}]
 
@@ -150,9 +184,26 @@ class Builder:
         return done
 
     def _modules(self) -> tuple[Path, ...]:
-        """Return the modules that are there, without links."""
-        found = [path for path in self._directory.rglob("*.ko") if not path.is_symlink()]
-        return tuple(sorted(path for path in found if path.is_file()))
+        """Return the modules that are there, each once, where the kernel's build system put it.
+
+        Makefiles rename them and copy them elsewhere, and all that is known of how a module
+        was made lies where it was linked.
+        """
+        homes = {
+            module_name(path.name.removesuffix(_LINKED)): path.with_name(
+                path.name.removesuffix(_LINKED) + ".ko"
+            )
+            for path in sorted(self._directory.rglob(f"*{_LINKED}"))
+        }
+        found: dict[Path, None] = {}
+        for path in sorted(self._directory.rglob("*.ko")):
+            if path.is_symlink() or not path.is_file():
+                continue
+            home = path if path.with_suffix(_LINKED).exists() else homes.get(_name_of(path), path)
+            if not home.exists():
+                path.rename(home)
+            found[home] = None
+        return tuple(sorted(found))
 
     def _result(
         self, modules: tuple[Path, ...], how: str, output: str, failed: Sequence[str] = ()
@@ -263,7 +314,7 @@ class Builder:
             "$($(each:.o=-objs)) $($(each:.o=-y))))\n"
         )
         argv = ("make", "-f", _QUERY, "--no-print-directory", "pkvfuzz-query")
-        done = self._sandbox.run(argv, self._directory, 60)
+        done = self._sandbox.run(argv, self._directory, _QUERY_S)
         (self._directory / _QUERY).unlink()
         found = [line.split()[1:] for line in done.output.splitlines() if line.startswith("obj-m ")]
         if any(words and words[0].endswith("/") for words in found):
@@ -283,16 +334,41 @@ class Builder:
         return BuildFailedError(first_error(output, self._directory), output)
 
 
+def _name_of(module: Path) -> str:
+    """Return a module's name as the kernel has it, whatever its file is called."""
+    try:
+        return read_modinfo(module).name
+    except BadInputError:
+        return module_name(module.stem)
+
+
 def first_error(output: str, directory: Path) -> str:
-    """Return the first error as the compiler wrote it, or make's; paths relative to the driver."""
+    """Return the first error as the compiler wrote it, or make's; paths relative to the driver.
+
+    What Kbuild compiles has whole paths. Where there is an error of such, those of programs
+    that the same Makefile builds do not count.
+    """
+    lines = output.splitlines()
+    errors = [number for number, line in enumerate(lines) if _ERROR.match(line)]
+    of_modules = [number for number in errors if lines[number].startswith(f"{directory}/")]
     lines = output.replace(f"{directory}/", "").splitlines()
-    for number, line in enumerate(lines):
-        if _ERROR.match(line):
-            shown = [line]
-            for more in lines[number + 1 : number + 4]:
-                if not re.match(r"\s+(?:\d+ )?\|", more):
-                    break
-                shown.append(more)
-            return "\n".join(shown)
+    if errors:
+        number = (of_modules or errors)[0]
+        shown = [lines[number]]
+        for more in lines[number + 1 : number + 4]:
+            if not re.match(r"\s+(?:\d+ )?\|", more):
+                break
+            shown.append(more)
+        return "\n".join(shown)
+    if tools := [match[1] for line in lines if (match := _NO_TOOL.match(line))]:
+        return (
+            f"it runs {tools[0]}, which this host does not have. Install it; if its package is "
+            f"of the same name: apt-get install {tools[0]}"
+        )
     told = [line for line in lines if _MAKE_ERROR.search(line)]
     return "\n".join(told[:3] or lines[-5:])
+
+
+def is_of_compiler(output: str) -> bool:
+    """Tell whether a build failed in a module's source, rather than on the way to it."""
+    return any(line.startswith("/") and _ERROR.match(line) for line in output.splitlines())

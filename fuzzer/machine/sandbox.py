@@ -22,7 +22,7 @@ from fuzzer.paths import project_root
 
 _TOOLS = Path("/pkvfuzz/bin")
 _PATH = f"{_TOOLS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-_ETC = ("alternatives", "ld.so.cache", "localtime")
+_ETC = ("alternatives", "debian_version", "ld.so.cache", "localtime", "lsb-release", "os-release")
 _NOBODY = "65534"
 _PROBE_SECONDS = 30
 # Bytes kept of what a command prints.

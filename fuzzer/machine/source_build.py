@@ -17,7 +17,12 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError
-from fuzzer.machine.author_build import AuthorBuild, Builder, BuildFailedError
+from fuzzer.machine.author_build import (
+    AuthorBuild,
+    Builder,
+    BuildFailedError,
+    is_of_compiler,
+)
 from fuzzer.machine.blocks import read_blocks
 from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
 from fuzzer.machine.kernel import Kernel, parse_config
@@ -29,7 +34,7 @@ from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
 # Changes when a build of the same files makes something else.
-_FORMAT = "2"
+_FORMAT = "3"
 _MISSING_FILE = re.compile(r"No such file or directory|No rule to make target")
 _DECLARES_MODULES = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]*=", re.MULTILINE)
 _DECLARATIONS = ("Kbuild", "Makefile", "Kbuild.in", "Makefile.in")
@@ -96,12 +101,21 @@ def build_source(
     directory = driver_directory(source)
     try:
         return _build_directory(directory, kernel, patch, variables)
-    except BuildFailedError:
+    except BuildFailedError as error:
         # Its Makefile may be for something else, and the module further down.
-        below = set() if _declares(directory) else _declaring(directory)
+        below = set() if _declares(directory) else _outermost(_declaring(directory))
+        if not (below or _declares(directory) or _has_module_source(directory)):
+            raise BadInputError(
+                f"{directory} makes no kernel module: no Makefile in it names one (obj-m), and "
+                "no C file is one (MODULE_LICENSE). Give the driver's own directory"
+            ) from None
         if len(below) != 1:
             raise
-    return _build_directory(below.pop(), kernel, patch, variables)
+        try:
+            return _build_directory(below.pop(), kernel, patch, variables)
+        except BuildFailedError as other:
+            # Without the Makefile above it, it may fail for nothing but that.
+            raise (error if is_of_compiler(error.output) else other) from None
 
 
 def _build_directory(
@@ -294,7 +308,7 @@ def driver_directory(source: Path) -> Path:
         found = usual
     if len(found) == 1:
         return found[0]
-    if not found and any(_MODULE_SOURCE.search(_text(path)) for path in source.glob("*.c")):
+    if not found and _has_module_source(source, below=False):
         return source
     if not found:
         raise BadInputError(
@@ -308,6 +322,11 @@ def driver_directory(source: Path) -> Path:
 _MODULE_SOURCE = re.compile(r"^\s*MODULE_LICENSE\s*\(", re.MULTILINE)
 
 
+def _has_module_source(source: Path, *, below: bool = True) -> bool:
+    paths = source.rglob("*.c") if below else source.glob("*.c")
+    return any(_MODULE_SOURCE.search(_text(path)) for path in paths)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
@@ -317,6 +336,11 @@ def _text(path: Path) -> str:
 
 def _declares(directory: Path) -> bool:
     return any(_DECLARES_MODULES.search(_text(directory / name)) for name in _DECLARATIONS)
+
+
+def _outermost(directories: set[Path]) -> set[Path]:
+    """Return the directories that are in no other one: what is in one belongs to its build."""
+    return {each for each in directories if not directories & set(each.parents)}
 
 
 def _declaring(source: Path) -> set[Path]:
