@@ -28,7 +28,7 @@ from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
 # Changes when a build of the same files makes something else.
-_FORMAT = "2"
+_FORMAT = "3"
 _MISSING_FILE = re.compile(r"No such file or directory|No rule to make target")
 _DECLARES_MODULES = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]*=", re.MULTILINE)
 _DECLARATIONS = ("Kbuild", "Makefile", "Kbuild.in", "Makefile.in")

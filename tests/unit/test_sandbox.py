@@ -142,7 +142,7 @@ def children(place: Path) -> Iterator[psutil.Process]:
 
 def test_after_its_time_all_is_killed(sandbox: Sandbox, place: Path) -> None:
     # In a session of its own, deaf to signals, holding the output open.
-    loop = "trap \"\" TERM HUP INT; while :; do sleep 1; done"
+    loop = 'trap "" TERM HUP INT; while :; do sleep 1; done'
     begun = time.monotonic()
     done = shell(sandbox, f"setsid sh -c '{loop}' {place} & echo first; wait", 1.0)
     assert done.timed_out
