@@ -22,14 +22,14 @@ from fuzzer.machine.sandbox import Finished, Sandbox
 from fuzzer.target.target import module_name
 
 _MAKEFILES = ("Kbuild", "Makefile", "makefile", "GNUmakefile")
-_TIMEOUT_S, _QUERY_S = 900.0, 60.0
+_TIMEOUT_S, _QUERY_SECONDS = 900.0, 60.0
 # What an answer of make's begins with.
 _SAID = "pkvfuzz-said "
 # Values of ARCH that leave a build for this one.
 _MACHINES = ("", "x86_64", "x86")
 _FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?([^\s\]:]+\.o)\] Error")
 _ERROR = re.compile(r"^(\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*\bundefined reference\b.*)$")
-_MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file")
+_MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file|^\(killed: ")
 # As shells say it, and make where it needs no shell.
 _NO_TOOL = re.compile(
     r"(?:\S*sh: (?:line )?(?:\d+: )?|make(?:\[\d+\])?: )([\w.+-]+): "
@@ -41,6 +41,12 @@ _DIRECTORY_VARIABLE = re.compile(r"-C\s*['\"]?\$[({](\w+)[)}]['\"]?\s")
 _PLACEHOLDER = re.compile(r"@(\w+)@")
 # Written by modpost beside each module that is linked.
 _LINKED = ".mod.c"
+_DKMS_MAKE = "${MAKE[0]:-$MAKE}"
+# Where dkms would have put the driver.
+_DKMS_PLACE = (
+    'tree="$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION"; mkdir -p "$tree"; '
+    'ln -s "$PWD" "$tree/build"; ln -s "$PWD" "$source_tree/$PACKAGE_NAME-$PACKAGE_VERSION"'
+)
 _QUERY, _AUTHORS = ".pkvfuzz-query.mk", ".pkvfuzz-author.mk"
 
 
@@ -79,16 +85,23 @@ class Builder:
     """Builds the driver in ``directory``, a private copy, for the sandbox's kernel.
 
     ``flags`` are make variables that each build gets on its command line, where
-    they overrule what Makefiles say.
+    they overrule what Makefiles say. ``timeout`` is in seconds, for each attempt.
     """
 
-    def __init__(self, sandbox: Sandbox, directory: Path, flags: Sequence[str]) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        directory: Path,
+        flags: Sequence[str],
+        timeout: float = _TIMEOUT_S,
+    ) -> None:
         assert sandbox.kernel is not None
         self._sandbox = sandbox
         self._kernel = sandbox.kernel
         self._directory = directory
         # A symbol that one module lacks must not keep the others from being made.
         self._flags = ("KBUILD_MODPOST_WARN=1", *flags)
+        self._timeout = timeout
         self._said: list[str] = []
         self._found: list[str] | None = None
 
@@ -111,7 +124,8 @@ class Builder:
             yield _Attempt("make", self._make())
             yield _Attempt("make modules", self._make("modules"))
         if command := self._dkms_command():
-            yield _Attempt(command, ("bash", "-c", command), environment_flags=True)
+            script = f'{self._dkms_variables()}; {_DKMS_PLACE}; eval "{_DKMS_MAKE}"'
+            yield _Attempt(command, ("bash", "-c", script), environment_flags=True)
         if any((self._directory / name).is_file() for name in _MAKEFILES):
             yield _Attempt("make -C KERNEL M=DRIVER modules", self._kbuild())
 
@@ -150,7 +164,7 @@ class Builder:
         shown = "".join(f"$(info {_SAID}{expression})" for expression in expressions)
         rule = f"pkvfuzz-query: ; @:{shown}"
         argv = ("make", "--no-print-directory", f"--eval={rule}", "pkvfuzz-query")
-        done = self._sandbox.run(argv, self._directory, _QUERY_S)
+        done = self._sandbox.run(argv, self._directory, _QUERY_SECONDS)
         said = [line for line in done.output.splitlines() if line.startswith(_SAID)]
         if len(said) != len(expressions):
             return None
@@ -177,11 +191,15 @@ class Builder:
                 sandbox.kernel,
                 {**sandbox.environment, "MAKEFLAGS": makeflags},
             )
-        done = sandbox.run(attempt.argv, self._directory, _TIMEOUT_S)
+        done = sandbox.run(attempt.argv, self._directory, self._timeout)
         self._said.append(f"$ {shlex.join(attempt.argv)}\n{done.output}")
         if done.timed_out:
-            self._said.append(f"(killed: it did not end within {_TIMEOUT_S:.0f} s)\n")
+            self._said.append(f"(killed: it did not end within {self._timeout:.0f} s)\n")
         return done
+
+    def _query(self, argv: Sequence[str]) -> Finished:
+        """Run what only prints something."""
+        return self._sandbox.run(argv, self._directory, min(self._timeout, _QUERY_SECONDS))
 
     def _modules(self) -> tuple[Path, ...]:
         """Return the modules that are there, each once, where the kernel's build system put it.
@@ -203,7 +221,11 @@ class Builder:
             if not home.exists():
                 path.rename(home)
             found[home] = None
-        return tuple(sorted(found))
+        # Of copies of one that was linked in some other way, the one beside its object.
+        by_name: dict[str, Path] = {}
+        for path in sorted(found, key=lambda p: (not p.with_suffix(".o").is_file(), len(p.parts))):
+            by_name.setdefault(path.name, path)
+        return tuple(sorted(by_name.values()))
 
     def _result(
         self, modules: tuple[Path, ...], how: str, output: str, failed: Sequence[str] = ()
@@ -214,7 +236,7 @@ class Builder:
         return AuthorBuild(
             modules,
             {name: tuple(dict.fromkeys(symbols)) for name, symbols in undefined.items()},
-            tuple(failed),
+            tuple(dict.fromkeys((*failed, *_failed_objects(output)))),
             how,
             "".join(self._said),
         )
@@ -235,20 +257,23 @@ class Builder:
         )
 
     def _dkms_command(self) -> str:
-        """Return the command by which dkms.conf makes the module; empty if there is none.
-
-        The file is a shell script, so it is the sandbox that reads it.
-        """
+        """Return the command by which dkms.conf makes the module; empty if there is none."""
         if not (self._directory / "dkms.conf").is_file():
             return ""
-        script = (
-            f"kernelver={shlex.quote(self._kernel.release)} arch=x86_64 dkms_tree=/tmp "
-            f"kernel_source_dir={shlex.quote(str(self._kernel.build))} source_tree=/tmp; "
-            '. ./dkms.conf >/dev/null 2>&1; printf "%s" "${MAKE[0]:-$MAKE}"'
-        )
-        done = self._sandbox.run(["bash", "-c", script], self._directory, 60)
+        done = self._query(("bash", "-c", f'{self._dkms_variables()}; printf "%s" "{_DKMS_MAKE}"'))
         command = done.output.strip()
         return command if done.status == 0 and "make" in command else ""
+
+    def _dkms_variables(self) -> str:
+        """Return a command that reads dkms.conf as dkms does.
+
+        The file is a shell script, so it is the sandbox that runs it.
+        """
+        return (
+            f"kernelver={shlex.quote(self._kernel.release)} arch=x86_64 dkms_tree=/tmp "
+            f"kernel_source_dir={shlex.quote(str(self._kernel.build))} source_tree=/tmp; "
+            ". ./dkms.conf >/dev/null 2>&1"
+        )
 
     # The kernel's build system, told which modules to make.
 
@@ -288,7 +313,7 @@ class Builder:
 
     def _broken(self, wanted: dict[str, tuple[str, ...]], output: str) -> list[str]:
         """Return the modules of which an object did not compile."""
-        objects = {Path(name).name for name in _FAILED_OBJECT.findall(output)}
+        objects = set(_failed_objects(output))
         return [
             name
             for name, parts in wanted.items()
@@ -314,7 +339,7 @@ class Builder:
             "$($(each:.o=-objs)) $($(each:.o=-y))))\n"
         )
         argv = ("make", "-f", _QUERY, "--no-print-directory", "pkvfuzz-query")
-        done = self._sandbox.run(argv, self._directory, _QUERY_S)
+        done = self._query(argv)
         (self._directory / _QUERY).unlink()
         found = [line.split()[1:] for line in done.output.splitlines() if line.startswith("obj-m ")]
         if any(words and words[0].endswith("/") for words in found):
@@ -340,6 +365,10 @@ def _name_of(module: Path) -> str:
         return read_modinfo(module).name
     except BadInputError:
         return module_name(module.stem)
+
+
+def _failed_objects(output: str) -> Iterator[str]:
+    return (Path(name).name for name in _FAILED_OBJECT.findall(output))
 
 
 def first_error(output: str, directory: Path) -> str:

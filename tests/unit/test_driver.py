@@ -17,8 +17,8 @@ from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.loadable import loadable
 from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.target.target import Target, load_target
-from tests.unit.made_module import make_module
 from tests.unit.linking_kernel import SOURCE, toy_kernel
+from tests.unit.made_module import make_module
 
 _YAML = """\
 version: 1

@@ -159,8 +159,16 @@ def test_what_is_no_file_is_no_source(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_build_left_is_left_out(tmp_path: Path) -> None:
-    left = ("mini.ko", "mini.o", "mini.mod", "mini.mod.c", "mini.mod.o", ".mini.ko.cmd")
-    left += (".mini.o.d", "modules.order", "Module.symvers", "mini.o.cmd", ".tmp_versions/x")
+    left = [
+        "mini.ko",
+        "mini.o",
+        "mini.mod",
+        "mini.mod.c",
+        "mini.mod.o",
+        ".mini.ko.cmd",
+        ".mini.o.d",
+    ]
+    left += ["modules.order", "Module.symvers", "mini.o.cmd", ".tmp_versions/x"]
     kept = ("mini.c", "Makefile", "blob.o", "Module.c", ".config")
     write_files(tmp_path / "mini", dict.fromkeys((*left, *kept), ""))
     assert names(read_tree(tmp_path / "mini")) == set(kept)
@@ -213,7 +221,7 @@ def test_a_directory_that_holds_too_much_is_no_drivers(
     for limit, value in (("_MOST_FILES", 2), ("_MOST_BYTES", 4), ("_LARGEST", 2)):
         with monkeypatch.context() as patched:
             patched.setattr(driver_tree, limit, value)
-            with pytest.raises(BadInputError, match="more than a driver's sources.*Give the drive"):
+            with pytest.raises(BadInputError, match=r"more than a driver's sources.*Give"):
                 read_tree(mini)
 
 
@@ -250,7 +258,7 @@ def test_a_home_directory_that_is_a_repository_is_not_taken_for_the_drivers(home
 
 def test_a_home_directory_is_no_drivers(home: Path) -> None:
     for place in (home, home.parent):
-        with pytest.raises(BadInputError, match="home directory.*Give the driver's own"):
+        with pytest.raises(BadInputError, match=r"home directory.*Give the driver's own"):
             read_tree(place)
 
 
