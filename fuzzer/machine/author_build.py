@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,11 +67,19 @@ class AuthorBuild:
 
 
 class BuildFailedError(BadInputError):
-    """No module came out of a driver's directory; ``output`` is what the builds printed."""
+    """No module came out of a driver's directory.
 
-    def __init__(self, message: str, output: str) -> None:
+    ``output`` is what the builds printed, ``unlinked`` what its objects call and the
+    kernel has not, as far as they compiled, and ``kconfig`` the text of its own Kconfig.
+    """
+
+    def __init__(
+        self, message: str, output: str, unlinked: Collection[str] = (), kconfig: str = ""
+    ) -> None:
         super().__init__(message)
         self.output = output
+        self.unlinked = frozenset(unlinked)
+        self.kconfig = kconfig
 
 
 @dataclass(frozen=True, slots=True)

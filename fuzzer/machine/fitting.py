@@ -91,7 +91,7 @@ def _compiles(
     try:
         compiles(kernel)
     except BuildFailedError as error:
-        return bool(needed_options(error.output, kernel).options)
+        return bool(needed_options(error.output, kernel, error.kconfig).options)
     return True
 
 
@@ -108,7 +108,7 @@ def _with_options(
         except BuildFailedError as error:
             if options.build is not None:
                 raise
-            needs = needed_options(error.output, kernel)
+            needs = needed_options(error.output, kernel, error.kconfig, error.unlinked)
             added = _added(needs, options)
             added += _asked_for_by_name(added, kernel)
             if not added:

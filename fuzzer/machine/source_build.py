@@ -27,6 +27,7 @@ from fuzzer.machine.blocks import read_blocks
 from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
 from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
+from fuzzer.machine.needs.objects import missing_symbols
 from fuzzer.machine.sandbox import KernelView, Sandbox
 from fuzzer.machine.source import compiler_version
 from fuzzer.progress import say
@@ -155,8 +156,12 @@ def _build_tree(
         try:
             made = builder.build()
         except BuildFailedError as error:
+            kconfig = place / "Kconfig"
             raise BuildFailedError(
-                f"the driver in {tree.directory} does not build:\n{error}", error.output
+                f"the driver in {tree.directory} does not build:\n{error}",
+                error.output,
+                missing_symbols(directory, kernel),
+                _text(kconfig) if kconfig.is_file() else "",
             ) from None
         modules = _inspect(made, kernel, tree.directory)
         (directory / _LOG).write_text(made.output)
