@@ -41,7 +41,8 @@ class Facts:
 
     ``source`` is its directory, or else ``object`` its .ko, one for all kernels or one
     for each. ``operations`` are those that any of its files has. ``kernel`` is the series
-    that it was built for, such as ``6.1``; empty for the usual one.
+    that it was built for, such as ``6.1``; empty for the usual one. ``needs`` are other
+    modules of its source to load before it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Facts:
     operations: frozenset[str] = OPERATIONS
     ioctls: tuple[IoctlMacro, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 def head(facts: Facts, why: str) -> str:
@@ -72,6 +74,8 @@ def head(facts: Facts, why: str) -> str:
         lines.append(f'  kernel: "{facts.kernel}"')
     if facts.config:
         lines.append(f"  config: [{', '.join(facts.config)}]")
+    if facts.needs:
+        lines.append(f"  needs: [{', '.join(facts.needs)}]    # loaded before it")
     if facts.params:
         lines.append(f"  params: {json.dumps(facts.params)}")
     return "\n".join(lines) + "\n"

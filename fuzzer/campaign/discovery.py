@@ -8,7 +8,7 @@ files it makes; and read, for the operations that these have and their ioctls.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from typing import TypeVar
 from fuzzer.campaign.description import OPERATIONS, Facts
 from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.author_build import BuildFailedError, first_error
 from fuzzer.machine.driver import Driver, pick_module
 from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
@@ -61,12 +62,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A module that was loaded: the files that it made, or why it has none."""
+    """A module that was loaded: the files that it made, or why it has none.
+
+    ``needs`` are other modules of its build that were loaded before it.
+    """
 
     driver: Driver
     devices: tuple[Device, ...] = ()
     params: str = ""
     problem: str = ""
+    needs: tuple[str, ...] = ()
 
 
 def discover(
@@ -94,6 +99,8 @@ class _Discovery:
         self._choice = choice
         self._accel = accel
         self._flavour = flavour
+        # Objects that do not compile, where what does is of no use without them.
+        self._failed: frozenset[str] = frozenset()
 
     def of_object(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
         path = self._choice.path.resolve()
@@ -115,10 +122,13 @@ class _Discovery:
             began = time.monotonic()
             made = build_source(source, kernel)
             _tell(made, time.monotonic() - began)
-            return self._pick(made, kernel), kernel
+            return self._pick_whole(made, kernel), kernel
 
         def compiles(kernel: Kernel) -> SourceBuild:
-            return build_source(source, kernel)
+            made = build_source(source, kernel)
+            if self._failed and self._failed <= set(made.failed):
+                raise _left_out(made)
+            return made
 
         (found, kernel), options = fitted(build, options, self._flavour, self._confirm, compiles)
         facts = Facts(
@@ -128,21 +138,36 @@ class _Discovery:
             params=found.params,
             config=options.variant.config,
             kernel=options.version,
+            needs=found.needs,
         )
         return self._facts(found, kernel, facts), options
 
     # Which module, and which files it makes.
 
+    def _pick_whole(self, build: SourceBuild, kernel: Kernel) -> _Found:
+        """Return the module to fuzz.
+
+        Raises:
+            BuildFailedError: none is of use, but some did not compile.
+        """
+        try:
+            return self._pick(build, kernel)
+        except BadInputError as error:
+            if not build.failed or isinstance(error, BuildFailedError):
+                raise
+            self._failed = frozenset(build.failed)
+            raise _left_out(build) from error
+
     def _pick(self, build: SourceBuild, kernel: Kernel) -> _Found:
         """Return the module to fuzz, loaded: the one asked for, or the one with most to fuzz."""
+        modules = _leading(build)
         if self._choice.module:
             name = module_name(Path(self._choice.module).stem)
-            driver = pick_module(build, name, self._choice.path)
-            return self._load(driver, kernel, read_modinfo(driver.object))
-        modules = _leading(build)
+            driver = pick_module(build, name, Path("--module"))
+            return self._load(driver, kernel, read_modinfo(driver.object), build)
         if len(modules) == 1:
             driver = pick_module(build, modules[0].name, self._choice.path)
-            return self._load(driver, kernel, read_modinfo(driver.object))
+            return self._load(driver, kernel, read_modinfo(driver.object), build)
         return self._pick_of_many(build, modules, kernel)
 
     def _pick_of_many(
@@ -156,29 +181,82 @@ class _Discovery:
                 continue
             driver = pick_module(build, module.name, self._choice.path)
             try:
-                found.append(_Found(driver, self._wanted(self._try(driver, kernel, ""))))
+                devices = self._wanted(self._try(driver, kernel, self._choice.params))
+                found.append(_Found(driver, devices, self._choice.params))
             except PkvfuzzError as error:
                 found.append(_Found(driver, problem=str(error)))
         progress.finish(f"{sum(bool(each.devices) for each in found)} make files")
+        if not any(map(_has_node, found)):
+            found += self._try_together(build, found, kernel)
         useful = [each for each in found if each.devices]
         if not useful:
-            names = ", ".join(module.name for module in modules)
-            raise BadInputError(
-                f"{self._choice.path}: none of its modules makes a file to fuzz when it is loaded "
-                f"without parameters: {names}. Choose one with --module, and give it --params"
-            )
-        blocks = {module.name: module.blocks for module in modules}
-        useful.sort(key=lambda each: (not _has_node(each), -blocks[each.driver.name]))
-        for each in useful[1:]:
-            say(f"not now: {each.driver.name}: {_listed(each.devices)}")
-        say(
-            f"{len(useful)} modules make files; fuzzing {useful[0].driver.name}, which has most "
-            "to cover. Choose another with --module NAME"
-        )
-        return useful[0]
+            for module in modules:
+                if module.undefined:
+                    # It says what the kernel is without.
+                    pick_module(build, module.name, self._choice.path)
+            raise BadInputError(_why_none(self._choice.path, found))
+        return self._best(useful, {module.name: module.blocks for module in modules}, kernel)
 
-    def _load(self, driver: Driver, kernel: Kernel, info: ModuleInfo) -> _Found:
-        """Load a module; with parameters, if it makes nothing without.
+    def _best(self, found: list[_Found], blocks: Mapping[str, int], kernel: Kernel) -> _Found:
+        """Return the module to fuzz, of several that make files."""
+
+        def rank(each: _Found) -> tuple[bool, bool, int]:
+            idle = not read_operations(each.driver.object, kernel)
+            return not _has_node(each), idle, -blocks[each.driver.name]
+
+        found = sorted(found, key=rank)
+        for each in found[1:]:
+            if each.driver.name not in {found[0].driver.name, *found[0].needs}:
+                say(f"not now: {each.driver.name}: {_listed(each.devices)}")
+        first = found[0]
+        after = f", after {', '.join(first.needs)}," if first.needs else ""
+        say(
+            f"{len({each.driver.name for each in found})} modules make files; fuzzing "
+            f"{first.driver.name}{after} which has most to cover. Choose another with --module NAME"
+        )
+        return first
+
+    # Modules that need each other without saying so: a driver, and what registers its device.
+
+    def _try_together(
+        self, build: SourceBuild, found: Sequence[_Found], kernel: Kernel
+    ) -> list[_Found]:
+        """Return what each of some modules makes when the others are loaded before it."""
+        names = [each.driver.name for each in found if not each.problem]
+        if len(names) < 2:
+            return []
+        say("none of them makes a device node alone: loading each after the others")
+        tried = (self._try_after(build, name, names, kernel) for name in names)
+        return [each for each in tried if each is not None]
+
+    def _try_after(
+        self, build: SourceBuild, name: str, others: Sequence[str], kernel: Kernel
+    ) -> _Found | None:
+        """Return what a module makes after as few of the others as will do; None if nothing."""
+
+        def tried(needs: Sequence[str]) -> _Found | None:
+            driver = pick_module(build, name, self._choice.path, needs)
+            try:
+                devices = self._try(driver, kernel, self._choice.params)
+            except PkvfuzzError:
+                return None
+            return _Found(driver, devices, self._choice.params, needs=tuple(needs))
+
+        needs = [each for each in others if each != name]
+        found = tried(needs)
+        if found is None or not found.devices:
+            return None
+        for each in tuple(needs) if len(needs) > 1 else ():
+            fewer = [other for other in needs if other != each]
+            without = tried(fewer)
+            if without is not None and set(found.devices) <= set(without.devices):
+                found, needs = without, fewer
+        return replace(found, devices=self._wanted(found.devices))
+
+    def _load(
+        self, driver: Driver, kernel: Kernel, info: ModuleInfo, build: SourceBuild | None = None
+    ) -> _Found:
+        """Load a module; after others of its build, or with parameters, if it makes nothing else.
 
         Raises:
             BadInputError: it cannot be loaded, or makes no file.
@@ -190,6 +268,11 @@ class _Discovery:
                 return _Found(driver, self._wanted(devices), params)
         except BadInputError as error:
             problem = str(error)
+        others = [each.name for each in _others(build, driver.name)] if build else []
+        if build and others:
+            say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
+            if found := self._try_after(build, driver.name, others, kernel):
+                return found
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
@@ -249,6 +332,33 @@ def _leading(build: SourceBuild) -> list[BuiltModule]:
     needed = {name for module in build.modules for name in module.needs}
     leading = [module for module in build.modules if module.name not in needed]
     return leading or list(build.modules)
+
+
+def _others(build: SourceBuild, name: str) -> list[BuiltModule]:
+    """Return the modules of a build that can be loaded before the one of a name."""
+    return [
+        each
+        for each in _leading(build)
+        if each.name != name and name not in each.needs and not each.undefined
+    ]
+
+
+def _left_out(build: SourceBuild) -> BuildFailedError:
+    """Return the error that some of a driver does not compile."""
+    log = build.log()
+    error = first_error(log, build.directory)
+    return BuildFailedError(f"{', '.join(build.failed)} does not compile:\n{error}", log)
+
+
+def _why_none(path: Path, found: Sequence[_Found]) -> str:
+    lines = [f"{path}: none of its modules makes a file to fuzz:"]
+    for each in found[:8]:
+        problem = each.problem.splitlines()[0] if each.problem else "loaded, and made no file"
+        buses = read_modinfo(each.driver.object).buses
+        waits = f"; it waits for a device on a bus ({', '.join(buses)})" if buses else ""
+        lines.append(f"    {each.driver.name}: {problem}{waits}")
+    lines.append("Choose one with --module, and give it --params if it needs any")
+    return "\n".join(lines)
 
 
 def _has_node(found: _Found) -> bool:

@@ -27,8 +27,12 @@ _TIMEOUT_S, _QUERY_SECONDS = 900.0, 60.0
 _SAID = "pkvfuzz-said "
 # Values of ARCH that leave a build for this one.
 _MACHINES = ("", "x86_64", "x86")
-_FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?([^\s\]:]+\.o)\] Error")
+# Objects of modules have whole paths, those of programs beside them have not.
+_FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?(/[^\s\]:]+\.o)\] Error")
 _ERROR = re.compile(r"^(\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*\bundefined reference\b.*)$")
+_EXPANSION = re.compile(r"(\S+?:\d+:\d+): note: in expansion of macro ")
+# Lines below an error in which it is told where a macro of it stands.
+_MOST_NOTES = 30
 _MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file|^\(killed: ")
 # As shells say it, and make where it needs no shell.
 _NO_TOOL = re.compile(
@@ -121,11 +125,15 @@ class Builder:
             InfrastructureError: there is no sandbox.
         """
         self._fill_in_templates()
+        output = ""
         for attempt in self._attempts():
+            if is_of_compiler(output) and not attempt.environment_flags:
+                continue  # It would fail there again.
             done = self._run(attempt)
+            output = done.output
             if modules := self._modules():
-                return self._result(modules, attempt.how, done.output)
-        return self._build_what_compiles()
+                return self._result(modules, attempt.how, output)
+        return self._build_what_compiles(output)
 
     def _attempts(self) -> Iterator[_Attempt]:
         if any((self._directory / name).is_file() for name in _MAKEFILES[1:]):
@@ -238,6 +246,8 @@ class Builder:
     def _result(
         self, modules: tuple[Path, ...], how: str, output: str, failed: Sequence[str] = ()
     ) -> AuthorBuild:
+        # With -k a build goes on without some of the modules.
+        failed = failed or sorted({Path(name).name for name in _FAILED_OBJECT.findall(output)})
         undefined: dict[str, list[str]] = {}
         for symbol, module in _UNDEFINED.findall(output):
             undefined.setdefault(Path(module).name, []).append(symbol)
@@ -285,10 +295,14 @@ class Builder:
 
     # The kernel's build system, told which modules to make.
 
-    def _build_what_compiles(self) -> AuthorBuild:
-        """Build the modules that can be built, leaving out those that cannot."""
-        wanted, failed = self._declared() or self._guessed(), list[str]()
-        while wanted:
+    def _build_what_compiles(self, output: str) -> AuthorBuild:
+        """Build the modules that can be built, leaving out those that cannot.
+
+        ``output`` is that of the last build.
+        """
+        wanted = self._declared() or self._guessed()
+        failed = self._broken(wanted, output)
+        while wanted := {name: each for name, each in wanted.items() if name not in failed}:
             self._choose(wanted)
             done = self._run(_Attempt("make -C KERNEL M=DRIVER modules", self._kbuild()))
             if modules := self._modules():
@@ -298,7 +312,6 @@ class Builder:
             if not broken:
                 break
             failed += broken
-            wanted = {name: each for name, each in wanted.items() if name not in broken}
         raise self._failure("".join(self._said))
 
     def _choose(self, objects: Iterable[str]) -> None:
@@ -387,23 +400,35 @@ def first_error(output: str, directory: Path) -> str:
     """
     lines = output.splitlines()
     errors = [number for number, line in enumerate(lines) if _ERROR.match(line)]
-    of_modules = [number for number in errors if lines[number].startswith(f"{directory}/")]
-    lines = output.replace(f"{directory}/", "").splitlines()
+    inside = f"{directory}/"
+    for number in errors:
+        if lines[number].startswith(inside):
+            return _excerpt(lines, number, lines[number], inside)
+        # In a macro of a header: the place in the driver is told below the error.
+        for place in range(number + 1, min(number + _MOST_NOTES, len(lines))):
+            note = _EXPANSION.match(lines[place])
+            if note and note[1].startswith(inside):
+                message = lines[number].partition(": ")[2]
+                return _excerpt(lines, place, f"{note[1]}: {message}", inside)
     if errors:
-        number = (of_modules or errors)[0]
-        shown = [lines[number]]
-        for more in lines[number + 1 : number + 4]:
-            if not re.match(r"\s+(?:\d+ )?\|", more):
-                break
-            shown.append(more)
-        return "\n".join(shown)
+        return _excerpt(lines, errors[0], lines[errors[0]], inside)
     if tools := [match[1] for line in lines if (match := _NO_TOOL.match(line))]:
         return (
             f"it runs {tools[0]}, which this host does not have. Install it; if its package is "
             f"of the same name: apt-get install {tools[0]}"
         )
-    told = [line for line in lines if _MAKE_ERROR.search(line)]
+    told = [line.replace(inside, "") for line in lines if _MAKE_ERROR.search(line)]
     return "\n".join(told[:3] or lines[-5:])
+
+
+def _excerpt(lines: Sequence[str], number: int, error: str, inside: str) -> str:
+    """Return an error with the source that gcc shows below line ``number``."""
+    shown = [error.replace(inside, "")]
+    for more in lines[number + 1 : number + 4]:
+        if not re.match(r"\s+(?:\d+ )?\|", more):
+            break
+        shown.append(more)
+    return "\n".join(shown)
 
 
 def is_of_compiler(output: str) -> bool:

@@ -16,7 +16,7 @@ from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.loadable import loadable
 from fuzzer.machine.objects import object_that_fits
-from fuzzer.machine.source_build import SourceBuild, build_source
+from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.target.target import Target, module_name
 
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
@@ -209,33 +209,45 @@ def build_driver(
     build = build_source(
         module.source, kernel, patch=bug.path if bug else None, variables=variables
     )
-    return pick_module(build, module.name, target.path)
+    return pick_module(build, module.name, target.path, module.needs)
 
 
 class MissingSymbolsError(BuildFailedError):
     """The kernel lacks symbols that a driver needs."""
 
 
-def pick_module(build: SourceBuild, name: str, description: Path) -> Driver:
+def pick_module(
+    build: SourceBuild, name: str, description: Path, others: Sequence[str] = ()
+) -> Driver:
     """Return the module of that name out of a build, as the description asks for it.
+
+    ``others`` are modules of the build to load before it, beside those that it depends on.
 
     Raises:
         MissingSymbolsError: the kernel lacks symbols that it needs.
         BadInputError: the build made no module of the name.
     """
+    module = _module_of(build, name, description)
+    first = [_module_of(build, other, description) for other in others]
+    names = [name for each in first for name in (*each.needs, each.name)]
+    found = [build.module(each) for each in dict.fromkeys((*names, *module.needs))]
+    needs = [each for each in found if each is not None and each is not module]
+    for each in (*needs, module):
+        if each.undefined:
+            raise MissingSymbolsError(
+                f"{each.path.name} needs what the kernel does not have: "
+                f"{', '.join(each.undefined[:8])}",
+                build.log(),
+            )
+    key = content_key(build.key, module.name, *others)
+    return Driver(module.name, module.path, key, (), tuple(each.path for each in needs))
+
+
+def _module_of(build: SourceBuild, name: str, description: Path) -> BuiltModule:
     module = build.module(name)
     if module is None:
         made = ", ".join(each.name for each in build.modules)
         raise BadInputError(
-            f"the build made no {name}.ko but {made}; "
-            f"module.name in {description} must be the name of the .ko"
+            f"the build made no {name}.ko but {made}. Name one of these in {description}"
         )
-    if module.undefined:
-        raise MissingSymbolsError(
-            f"{module.path.name} needs what the kernel does not have: "
-            f"{', '.join(module.undefined[:8])}",
-            build.log(),
-        )
-    needs = [build.module(each) for each in module.needs]
-    paths = tuple(each.path for each in needs if each is not None)
-    return Driver(module.name, module.path, content_key(build.key, module.name), (), paths)
+    return module

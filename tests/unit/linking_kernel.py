@@ -14,8 +14,10 @@ include $(if $(wildcard $(M)/Kbuild),$(M)/Kbuild,$(M)/Makefile)
 flags := -c -O1 -g -fsanitize-coverage=trace-pc -fno-pic $(KCFLAGS)
 modules: $(addprefix $(M)/,$(obj-m:.o=.ko))
 	echo '$(MAKEFLAGS)' > $(M)/flags
-$(M)/%.ko: $(M)/%.c
+$(M)/%.o: $(M)/%.c
 	gcc $(flags) $< -o $@
+$(M)/%.ko: $(M)/%.o
+	cp $< $@
 	touch $(M)/$*.mod.c
 """
 SOURCE = """\

@@ -222,7 +222,9 @@ def test_a_build_that_makes_no_module_of_the_name_is_an_error(
     target: Target, kernel: Kernel
 ) -> None:
     module = dataclasses.replace(target.module, name="other")
-    with pytest.raises(BadInputError, match=r"made no other\.ko but toy; module\.name in .*toy"):
+    with pytest.raises(
+        BadInputError, match=r"made no other\.ko but toy\. Name one of these in .*toy"
+    ):
         build_driver(dataclasses.replace(target, module=module), kernel)
 
 
@@ -278,3 +280,19 @@ def test_a_module_that_is_too_large_is_loaded_without_debug_information(
         loadable(path)
     with pytest.raises(BadInputError, match="cannot read it: No such file"):
         loadable(tmp_path / "none.ko")
+
+
+def test_what_a_description_needs_is_loaded_before_its_driver(
+    target: Target, kernel: Kernel
+) -> None:
+    source = target.path.parent
+    (source / "setup.c").write_text(SOURCE.replace("name=toy", "name=setup"))
+    (source / "Kbuild").write_text("obj-m := toy.o setup.o\n")
+    alone = build_driver(target, kernel)
+    module = dataclasses.replace(target.module, needs=("setup",))
+    after = build_driver(dataclasses.replace(target, module=module), kernel)
+    assert (alone.needs, [path.name for path in after.needs]) == ((), ["setup.ko"])
+    assert alone.key != after.key
+    module = dataclasses.replace(module, needs=("other",))
+    with pytest.raises(BadInputError, match=r"made no other\.ko but setup, toy"):
+        build_driver(dataclasses.replace(target, module=module), kernel)

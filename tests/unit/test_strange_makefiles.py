@@ -126,6 +126,35 @@ def test_the_error_is_of_the_module_rather_than_of_a_program_beside_it() -> None
     assert first_error(output.split("/b/", maxsplit=1)[0], Path("/b")).startswith("tool.c:6:10: ")
 
 
+def test_an_error_in_a_macro_is_told_where_the_driver_has_it() -> None:
+    output = (
+        "/k/init.h:180:22: error: passing argument 1 of 'make' from a pointer\n"
+        "  180 | #define THIS (&this)\n"
+        "      |              ~^~~~~\n"
+        "/b/toy.c:9:8: note: in expansion of macro 'THIS'\n"
+        "    9 |   make(THIS);\n"
+        "      |        ^~~~\n"
+    )
+    expected = "toy.c:9:8: error: passing argument 1 of 'make' from a pointer\n    9 |   make(THIS)"
+    assert first_error(output, Path("/b")).startswith(expected)
+
+
+def test_a_driver_that_does_not_compile_is_compiled_once(build: Build, driver: Path) -> None:
+    (driver / "toy.c").write_text("broken\n")
+    with pytest.raises(BuildFailedError) as caught:
+        build(_MODULE.format("$(MAKE) -C $(KDIR) M=$(CURDIR) modules"))
+    assert caught.value.output.count("toy.c:1:1: error") == 1
+
+
+@pytest.mark.parametrize("goals", ["all:\n\t$(MAKE) -C $(KDIR) M=$(CURDIR) modules\n", ""])
+def test_modules_that_do_not_compile_are_told_beside_those_that_do(
+    build: Build, driver: Path, goals: str
+) -> None:
+    (driver / "other.c").write_text("broken\n")
+    made = build("obj-m := toy.o other.o\n" + goals)
+    assert ([module.name for module in made.modules], made.failed) == (["toy"], ("other.o",))
+
+
 @pytest.mark.parametrize(
     "line",
     [

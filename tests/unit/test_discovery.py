@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module that is chosen of a driver's, for a toy of a kernel and a guest that is made up."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fuzzer.campaign import discovery
+from fuzzer.campaign.description import Facts, describe
+from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.errors import BadInputError
+from fuzzer.machine import fitting
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.author_build import BuildFailedError
+from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.machine.machine import DriverImage
+from fuzzer.target.device import Device
+from fuzzer.target.target import load_target
+from tests.unit.linking_kernel import SOURCE, toy_kernel
+
+# What a module makes, by its name and the names of those that were loaded before it.
+Made = Callable[[str, frozenset[str]], str]
+
+
+class _Machine:
+    @staticmethod
+    @contextlib.contextmanager
+    def restore(_base: object) -> Iterator[None]:
+        yield
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    monkeypatch.setenv("PKVFUZZ_CACHE", str(tmp_path / "cache"))
+    kernel = toy_kernel(tmp_path / "kernel")
+    monkeypatch.setattr(fitting, "ensure_kernel", lambda *_: kernel)
+    monkeypatch.setattr(fitting, "older_versions", tuple)
+    monkeypatch.setattr(discovery, "ensure_base", lambda *_: (None, None))
+    monkeypatch.setattr(discovery, "Machine", _Machine)
+    monkeypatch.setattr(discovery, "read_operations", lambda *_: ())
+    monkeypatch.setattr(discovery, "driver_ioctls", lambda *_: ())
+    return kernel
+
+
+@pytest.fixture
+def guest(monkeypatch: pytest.MonkeyPatch) -> Callable[[Made], None]:
+    """Return what says which files modules make."""
+
+    def make(made: Made) -> None:
+        def find(_machine: object, image: DriverImage) -> tuple[Device, ...]:
+            path = made(image.name, frozenset(name for _, name in image.needs))
+            return (Device(path),) if path else ()
+
+        monkeypatch.setattr(discovery, "find_devices", find)
+
+    return make
+
+
+def _driver(tmp_path: Path, *names: str, broken: str = "") -> Path:
+    """Return the directory of a driver with some modules, one of which does not compile."""
+    directory = tmp_path / "driver"
+    directory.mkdir()
+    for name in names:
+        (directory / f"{name}.c").write_text(SOURCE.replace("name=toy", f"name={name}"))
+    if broken:
+        (directory / f"{broken}.c").write_text("broken\n")
+    objects = [f"{name}.o" for name in (*names, broken) if name]
+    (directory / "Kbuild").write_text(f"obj-m := {' '.join(objects)}\n")
+    return directory
+
+
+def _found(path: Path, module: str = "") -> Facts:
+    return discover(Choice(path, module), KernelOptions(), Accel.TCG, Flavour.FAST)[0]
+
+
+@pytest.mark.parametrize("module", ["", "drv"])
+def test_a_driver_is_loaded_after_what_registers_its_device(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, module: str
+) -> None:
+    guest(lambda name, needs: "/dev/drv" if name == "drv" and "setup" in needs else "")
+    facts = _found(_driver(tmp_path, "drv", "other", "setup"), module)
+    assert (facts.name, facts.needs) == ("drv", ("setup",))
+    assert facts.devices == (Device("/dev/drv"),)
+
+
+def test_a_module_that_makes_its_files_alone_is_loaded_alone(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path
+) -> None:
+    guest(lambda name, _: "/dev/drv" if name == "drv" else "")
+    facts = _found(_driver(tmp_path, "drv", "setup"))
+    assert (facts.name, facts.needs) == ("drv", ())
+
+
+def test_modules_that_make_nothing_are_told_each(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path
+) -> None:
+    guest(lambda *_: "")
+    with pytest.raises(BadInputError, match=r"a: loaded, and made no file\n +b: loaded"):
+        _found(_driver(tmp_path, "a", "b"))
+
+
+def test_a_module_that_does_not_compile_is_told_where_the_others_are_of_no_use(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path
+) -> None:
+    guest(lambda *_: "")
+    with pytest.raises(BuildFailedError, match=r"drv\.o does not compile:\ndrv\.c:1:1: error"):
+        _found(_driver(tmp_path, "helper", broken="drv"))
+
+
+def test_what_is_loaded_before_a_driver_is_in_its_description(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path
+) -> None:
+    guest(lambda name, needs: "/dev/drv" if name == "drv" and "setup" in needs else "")
+    facts = _found(_driver(tmp_path, "drv", "setup"))
+    (tmp_path / "drv.yaml").write_text(describe(facts, "Made by a test."))
+    assert load_target(tmp_path / "drv.yaml").module.needs == ("setup",)
