@@ -159,7 +159,15 @@ def test_what_is_no_file_is_no_source(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_build_left_is_left_out(tmp_path: Path) -> None:
-    left = "mini.ko mini.o mini.mod mini.mod.c mini.mod.o .mini.ko.cmd .mini.o.d".split()
+    left = [
+        "mini.ko",
+        "mini.o",
+        "mini.mod",
+        "mini.mod.c",
+        "mini.mod.o",
+        ".mini.ko.cmd",
+        ".mini.o.d",
+    ]
     left += ["modules.order", "Module.symvers", "mini.o.cmd", ".tmp_versions/x"]
     kept = ("mini.c", "Makefile", "blob.o", "Module.c", ".config")
     write_files(tmp_path / "mini", dict.fromkeys((*left, *kept), ""))
