@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from fuzzer.errors import BadInputError, InfrastructureError
@@ -20,7 +20,7 @@ from fuzzer.machine.kernel import (
     ready_kernel,
 )
 from fuzzer.machine.needs.needs import Needs, needed_options
-from fuzzer.machine.needs.trial import try_options
+from fuzzer.machine.needs.trial import Trial, try_options
 from fuzzer.machine.variant import PLAIN
 from fuzzer.machine.versions import default_version, ensure_source_package, older_versions
 from fuzzer.progress import clock, say
@@ -45,12 +45,30 @@ Confirm = Callable[[str], bool]
 """Asks whether something that takes minutes is to be done; the text says what."""
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Functions by which kernels are had, and what a driver needs of them is found out."""
+
+    ensure: Callable[[Flavour, KernelOptions], Kernel] = ensure_kernel
+    ready: Callable[[Flavour, KernelOptions], Kernel | None] = ready_kernel
+    prepare: Callable[[Flavour, KernelOptions], Kernel] = prepared_kernel
+    needs: Callable[[str, Kernel, str, Collection[str]], Needs] = needed_options
+    versions: Callable[[], Sequence[str]] = older_versions
+    install: Callable[[str], None] = ensure_source_package
+    attempt: Callable[[Kernel, Sequence[str]], Trial] = try_options
+
+
+_MEANS = Means()
+
+
 def fitted(
     use: Callable[[Kernel], _T],
     options: KernelOptions,
     flavour: Flavour,
     confirm: Confirm = lambda _what: True,
     compiles: Callable[[Kernel], object] | None = None,
+    *,
+    means: Means = _MEANS,
 ) -> tuple[_T, KernelOptions]:
     """Return what ``use`` makes of a kernel, and the options of the kernel that it took.
 
@@ -62,62 +80,67 @@ def fitted(
         BadInputError: no kernel will do, or the driver is at fault.
     """
     try:
-        return _with_options(use, options, flavour, confirm)
+        return _with_options(use, options, flavour, confirm, means)
     except BuildFailedError as error:
         if compiles is None or options.version or options.source or options.build:
             raise
-        for version in older_versions():
+        for version in means.versions():
             say(f"against {default_version()}, {error}\nlooking whether it is for {version}")
             older = replace(options, version=version)
             try:
-                ensure_source_package(version)
-                if not _compiles(compiles, older, flavour):
+                means.install(version)
+                if not _compiles(compiles, older, flavour, means):
                     continue
                 say(f"taking kernel {version}; to say so at once: --kernel-version {version}")
-                return _with_options(use, older, flavour, confirm)
+                return _with_options(use, older, flavour, confirm, means)
             except (BuildFailedError, InfrastructureError) as problem:
                 say(f"not for {version} either: {problem}")
         raise
 
 
 def _compiles(
-    compiles: Callable[[Kernel], object], options: KernelOptions, flavour: Flavour
+    compiles: Callable[[Kernel], object], options: KernelOptions, flavour: Flavour, means: Means
 ) -> bool:
     """Whether a driver compiles against a kernel, or would if that had other options.
 
     The kernel is only prepared for it, which takes a fraction of building it.
     """
-    kernel = prepared_kernel(flavour, options)
+    kernel = means.prepare(flavour, options)
     try:
         compiles(kernel)
     except BuildFailedError as error:
-        return bool(needed_options(error.output, kernel, error.kconfig).options)
+        return bool(means.needs(error.output, kernel, error.kconfig, ()).options)
     return True
 
 
 def _with_options(
-    use: Callable[[Kernel], _T], options: KernelOptions, flavour: Flavour, confirm: Confirm
+    use: Callable[[Kernel], _T],
+    options: KernelOptions,
+    flavour: Flavour,
+    confirm: Confirm,
+    means: Means,
 ) -> tuple[_T, KernelOptions]:
     """Return what ``use`` makes of a kernel that has the options it turned out to need."""
     for _ in range(_MOST_ROUNDS):
         if options.version or options.variant:
-            _ask(options, flavour, confirm)
-        kernel = ensure_kernel(flavour, options)
+            _ask(options, flavour, confirm, means)
+        kernel = means.ensure(flavour, options)
         try:
             return use(kernel), options
         except BuildFailedError as error:
             if options.build is not None:
                 raise
-            needs = needed_options(error.output, kernel, error.kconfig, error.unlinked)
+            needs = means.needs(error.output, kernel, error.kconfig, error.unlinked)
             added = _added(needs, options)
             added += _asked_for_by_name(added, kernel)
             if not added:
                 raise BuildFailedError(_with_reasons(error, needs), error.output) from None
-            say(
-                f"the driver needs a kernel with {', '.join(added)}. To have it at once from "
-                f"now on, put into its description, below 'module': config: [{', '.join(added)}]"
-            )
             variant = Variant((*options.variant.config, *added), options.variant.sources)
+            line = f"config: [{', '.join(variant.config)}]"
+            say(
+                f"the driver needs a kernel with {', '.join(added)}. To have it at once from now "
+                f"on, put into its description, below 'module': {line}"
+            )
             options = replace(options, variant=variant)
     raise BadInputError(
         "the driver needs ever more of the kernel. Name the options with 'config' in its "
@@ -125,20 +148,20 @@ def _with_options(
     )
 
 
-def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm) -> None:
+def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm, means: Means) -> None:
     """Have the user say whether a kernel is to be built, if it takes more than a few minutes.
 
     Raises:
         BadInputError: it is not.
     """
-    if options.build or ready_kernel(flavour, options) is not None:
+    if options.build or means.ready(flavour, options) is not None:
         return
     which = f" {options.version}" if options.version else ""
     added = f" with {', '.join(options.variant.config)}" if options.variant else ""
-    plain = ready_kernel(flavour, replace(options, variant=PLAIN))
+    plain = means.ready(flavour, replace(options, variant=PLAIN))
     seconds = 0.0
     if plain is not None:
-        trial = try_options(plain, options.variant.config)
+        trial = means.attempt(plain, options.variant.config)
         seconds = trial.seconds
         if trial.lost:
             raise BadInputError(
