@@ -56,6 +56,7 @@ class Facts:
     ioctls: tuple[IoctlMacro, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     needs: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
 
 
 def head(facts: Facts, why: str) -> str:
@@ -76,6 +77,9 @@ def head(facts: Facts, why: str) -> str:
         lines.append(f"  config: [{', '.join(facts.config)}]")
     if facts.needs:
         lines.append(f"  needs: [{', '.join(facts.needs)}]    # loaded before it")
+    if facts.platform:
+        listed = ", ".join(map(json.dumps, facts.platform))
+        lines.append(f"  platform: [{listed}]    # devices registered before it")
     if facts.params:
         lines.append(f"  params: {json.dumps(facts.params)}")
     return "\n".join(lines) + "\n"

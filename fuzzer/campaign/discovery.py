@@ -17,7 +17,7 @@ from fuzzer.campaign.description import OPERATIONS, Facts
 from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.author_build import BuildFailedError, first_error
-from fuzzer.machine.driver import Driver, pick_module
+from fuzzer.machine.driver import Driver, pick_module, with_platform_devices
 from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
@@ -25,6 +25,7 @@ from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.nodes import find_devices
 from fuzzer.machine.objects import object_that_fits
 from fuzzer.machine.operations import OperationTable, operation_names, read_operations
+from fuzzer.machine.platform_devices import platform_drivers
 from fuzzer.machine.provision import ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
@@ -72,6 +73,7 @@ class _Found:
     params: str = ""
     problem: str = ""
     needs: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
 
 
 def discover(
@@ -139,6 +141,7 @@ class _Discovery:
             config=options.variant.config,
             kernel=options.version,
             needs=found.needs,
+            platform=found.platform,
         )
         return self._facts(found, kernel, facts), options
 
@@ -273,10 +276,28 @@ class _Discovery:
             say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
             if found := self._try_after(build, driver.name, others, kernel):
                 return found
+        if build and (found := self._try_platform(driver, kernel, params)):
+            say(f"registering the platform devices {', '.join(found.platform)} for {driver.name}")
+            return found
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
         raise BadInputError(_why_nothing(driver.name, info, problem))
+
+    def _try_platform(self, driver: Driver, kernel: Kernel, params: str) -> _Found | None:
+        """Return what a driver of the platform bus makes once there are devices for it."""
+        base, _ = ensure_base(kernel, self._accel, Hardware())
+        image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
+        try:
+            with Machine.restore(base) as machine:
+                names = platform_drivers(machine, image)
+            equipped = with_platform_devices(driver, names, kernel)
+            devices = self._try(equipped, kernel, params) if names else ()
+        except PkvfuzzError:
+            return None
+        if not devices:
+            return None
+        return _Found(equipped, self._wanted(devices), params, platform=names)
 
     def _try_parameters(self, driver: Driver, kernel: Kernel, info: ModuleInfo) -> _Found | None:
         """Return what the module makes with one of its parameters set; None if nothing."""

@@ -78,14 +78,15 @@ class Execution:
 class DriverImage:
     """A driver to load: the module's bytes, its name and parameters, its files.
 
-    ``needs`` are modules to load before it, in this order: their bytes and names.
+    ``needs`` are modules to load before it, in this order: their bytes, names and
+    parameters.
     """
 
     image: bytes
     name: str
     devices: tuple[Device, ...]
     params: str = ""
-    needs: tuple[tuple[bytes, str], ...] = ()
+    needs: tuple[tuple[bytes, str, str], ...] = ()
 
 
 def _text(output: str | bytes | None) -> str:
@@ -334,9 +335,9 @@ class Machine:
         """
         channel = self.channel
         header = channel.header
-        for image, name in driver.needs:
+        for image, name, params in driver.needs:
             channel.set_devices(())
-            self._load(image, name, "")
+            self._load(image, name, params)
         channel.set_devices(driver.devices)
         self._load(driver.image, driver.name, driver.params)
         listing = bytes(channel.memory[OUTPUT : OUTPUT + header.output_length]).decode()

@@ -367,8 +367,8 @@ def find_devices(machine: Machine, driver: DriverImage) -> tuple[Device, ...]:
         BadInputError: the kernel refuses a module.
         InfrastructureError: the guest cannot list its files, or is lost.
     """
-    for image, name in driver.needs:
-        machine.load(DriverImage(image, name, ()))
+    for image, name, params in driver.needs:
+        machine.load(DriverImage(image, name, (), params))
     before = list_files(machine)
     machine.load(replace(driver, devices=(), needs=()))
     after = list_files(machine)

@@ -271,7 +271,7 @@ def test_what_a_module_needs_comes_before_it(source: Path, kernel: Kernel) -> No
         "mid_dle": ("core",),
     }
     driver = pick_module(build, "front", source)
-    assert [path.name for path in driver.needs] == ["core.ko", "mid-dle.ko"]
+    assert [each.path.name for each in driver.needs] == ["core.ko", "mid-dle.ko"]
 
 
 def test_modules_that_need_each_other_have_an_order_all_the_same(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from fuzzer.campaign import discovery
 from fuzzer.campaign.description import Facts, describe
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.errors import BadInputError
-from fuzzer.machine import fitting
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.author_build import BuildFailedError
+from fuzzer.machine.fitting import Means, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage
 from fuzzer.target.device import Device
@@ -37,8 +38,9 @@ class _Machine:
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setenv("PKVFUZZ_CACHE", str(tmp_path / "cache"))
     kernel = toy_kernel(tmp_path / "kernel")
-    monkeypatch.setattr(fitting, "ensure_kernel", lambda *_: kernel)
-    monkeypatch.setattr(fitting, "older_versions", tuple)
+    means = Means(ensure=lambda *_: kernel, versions=tuple)
+    monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
+    monkeypatch.setattr(discovery, "platform_drivers", lambda *_: ())
     monkeypatch.setattr(discovery, "ensure_base", lambda *_: (None, None))
     monkeypatch.setattr(discovery, "Machine", _Machine)
     monkeypatch.setattr(discovery, "read_operations", lambda *_: ())
@@ -52,7 +54,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Callable[[Made], None]:
 
     def make(made: Made) -> None:
         def find(_machine: object, image: DriverImage) -> tuple[Device, ...]:
-            path = made(image.name, frozenset(name for _, name in image.needs))
+            path = made(image.name, frozenset(name for _, name, _ in image.needs))
             return (Device(path),) if path else ()
 
         monkeypatch.setattr(discovery, "find_devices", find)

@@ -12,7 +12,7 @@ import pytest
 import fuzzer.machine.loadable
 from fuzzer.errors import BadInputError
 from fuzzer.machine import modinfo
-from fuzzer.machine.driver import Bug, Driver, Level, build_driver, find_bug, list_bugs
+from fuzzer.machine.driver import Bug, Driver, Level, Needed, build_driver, find_bug, list_bugs
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.loadable import loadable
 from fuzzer.machine.modinfo import read_modinfo
@@ -252,8 +252,9 @@ def test_a_bug_that_is_there_already_is_not_taken_out(target: Target, kernel: Ke
 def test_what_a_driver_needs_is_loaded_by_name(tmp_path: Path) -> None:
     for name in ("my-core.ko", "mini.ko"):
         (tmp_path / name).write_bytes(name.encode())
-    driver = Driver("mini", tmp_path / "mini.ko", "key", needs=(tmp_path / "my-core.ko",))
-    assert driver.needed_images() == ((b"my-core.ko", "my-core"),)
+    needed = Needed(tmp_path / "my-core.ko", "a=1")
+    driver = Driver("mini", tmp_path / "mini.ko", "key", needs=(needed,))
+    assert driver.needed_images() == ((b"my-core.ko", "my-core", "a=1"),)
     assert driver.image() == b"mini.ko"
 
 
@@ -291,7 +292,7 @@ def test_what_a_description_needs_is_loaded_before_its_driver(
     alone = build_driver(target, kernel)
     module = dataclasses.replace(target.module, needs=("setup",))
     after = build_driver(dataclasses.replace(target, module=module), kernel)
-    assert (alone.needs, [path.name for path in after.needs]) == ((), ["setup.ko"])
+    assert (alone.needs, [each.path.name for each in after.needs]) == ((), ["setup.ko"])
     assert alone.key != after.key
     module = dataclasses.replace(module, needs=("other",))
     with pytest.raises(BadInputError, match=r"made no other\.ko but setup, toy"):
