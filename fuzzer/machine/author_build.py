@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,10 @@ class BuildFailedError(BadInputError):
         self.output = output
         self.unlinked = frozenset(unlinked)
         self.kconfig = kconfig
+
+
+class MissingToolError(BadInputError):
+    """A driver's build runs a program that this host does not have; no kernel helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +319,15 @@ class Builder:
             failed += broken
         raise self._failure("".join(self._said))
 
+    def _failure(self, output: str) -> BadInputError:
+        tool = missing_tool(output)
+        if tool and not any(map(_ERROR.match, output.splitlines())):
+            return MissingToolError(
+                f"it runs {tool}, which this host does not have. Install it; if its package is "
+                f"of the same name: apt-get install {tool}"
+            )
+        return BuildFailedError(first_error(output, self._directory), output)
+
     def _choose(self, objects: Iterable[str]) -> None:
         """Have the kernel's build system make these modules, by a Kbuild file of our own.
 
@@ -376,9 +390,6 @@ class Builder:
             and not path.name.endswith(".mod.c")
         }
 
-    def _failure(self, output: str) -> BuildFailedError:
-        return BuildFailedError(first_error(output, self._directory), output)
-
 
 def _name_of(module: Path) -> str:
     """Return a module's name as the kernel has it, whatever its file is called."""
@@ -412,11 +423,6 @@ def first_error(output: str, directory: Path) -> str:
                 return _excerpt(lines, place, f"{note[1]}: {message}", inside)
     if errors:
         return _excerpt(lines, errors[0], lines[errors[0]], inside)
-    if tools := [match[1] for line in lines if (match := _NO_TOOL.match(line))]:
-        return (
-            f"it runs {tools[0]}, which this host does not have. Install it; if its package is "
-            f"of the same name: apt-get install {tools[0]}"
-        )
     told = [line.replace(inside, "") for line in lines if _MAKE_ERROR.search(line)]
     return "\n".join(told[:3] or lines[-5:])
 
@@ -429,6 +435,12 @@ def _excerpt(lines: Sequence[str], number: int, error: str, inside: str) -> str:
             break
         shown.append(more)
     return "\n".join(shown)
+
+
+def missing_tool(output: str) -> str:
+    """Return the first program that a build did not find; empty if it found all."""
+    found = (match[1] for line in output.splitlines() if (match := _NO_TOOL.match(line)))
+    return next((name for name in found if shutil.which(name) is None), "")
 
 
 def is_of_compiler(output: str) -> bool:

@@ -21,6 +21,7 @@ from fuzzer.machine.author_build import (
     AuthorBuild,
     Builder,
     BuildFailedError,
+    MissingToolError,
     is_of_compiler,
 )
 from fuzzer.machine.blocks import read_blocks
@@ -162,6 +163,10 @@ def _build_tree(
                 error.output,
                 missing_symbols(directory, kernel),
                 _text(kconfig) if kconfig.is_file() else "",
+            ) from None
+        except MissingToolError as error:
+            raise MissingToolError(
+                f"the driver in {tree.directory} does not build: {error}"
             ) from None
         modules = _inspect(made, kernel, tree.directory)
         (directory / _LOG).write_text(made.output)

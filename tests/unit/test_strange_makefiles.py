@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.author_build import BuildFailedError, first_error
+from fuzzer.machine.author_build import (
+    BuildFailedError,
+    MissingToolError,
+    first_error,
+    missing_tool,
+)
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.source_build import SourceBuild, build_source
 from tests.unit.linking_kernel import SOURCE, toy_kernel
@@ -164,8 +169,14 @@ def test_modules_that_do_not_compile_are_told_beside_those_that_do(
     ],
 )
 def test_a_tool_that_is_missing_is_told_as_that(line: str) -> None:
-    output = f"{line}\nmake[3]: *** [Makefile:43: a.o] Error 127\n"
-    assert first_error(output, Path("/b")).startswith("it runs asmtool, which this host does not")
+    assert missing_tool(f"{line}\nmake[3]: *** [Makefile:43: a.o] Error 127\n") == "asmtool"
+
+
+def test_a_tool_that_is_missing_is_no_matter_of_kernels(build: Build) -> None:
+    text = _MODULE.format("asmtool && $(MAKE) -C $(KDIR) M=$(CURDIR) modules")
+    with pytest.raises(MissingToolError, match=r"does not build: it runs asmtool, which"):
+        build(text.replace("toy.o", "part.o") + "$(M)/part.o:\n\tasmtool\n")
+    assert build(text).modules
 
 
 def test_an_error_of_the_whole_is_told_where_a_part_fails_for_want_of_it(
