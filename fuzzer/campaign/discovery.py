@@ -107,7 +107,7 @@ class _Discovery:
     def of_object(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
         path = self._choice.path.resolve()
         info = read_modinfo(path)
-        name = module_name(path.stem)
+        name = module_name(info.name)
 
         def take(kernel: Kernel) -> tuple[Driver, Kernel]:
             fitting = object_that_fits(ModuleSpec(None, path, name), kernel)

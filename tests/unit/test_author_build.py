@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -98,7 +98,7 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     },
     "a shell": {
         "Makefile": "all:\n\t./build.sh\n",
-        "build.sh": "make -C /lib/modules/$(uname -r)/build M=$PWD/src modules\n",
+        "build.sh": "#!/bin/sh\nmake -C /lib/modules/$(uname -r)/build M=$PWD/src modules\n",
         "src/Kbuild": "obj-m := mini.o\n",
         "src/mini.c": CODE,
     },
@@ -129,7 +129,6 @@ KINDS: Mapping[str, Mapping[str, str]] = {
 def test_a_driver_is_built_whatever_its_makefile(kind: str, source: Path, kernel: Kernel) -> None:
     write_files(source, KINDS[kind])
     for script in source.rglob("*.sh"):
-        script.write_text(f"#!/bin/sh\n{script.read_text()}")
         script.chmod(0o755)
     before = sorted(source.rglob("*"))
     place = source / "src" if kind == "configure" else source
@@ -142,13 +141,34 @@ def test_a_driver_is_built_whatever_its_makefile(kind: str, source: Path, kernel
     assert build.log()
 
 
-def test_the_makefile_of_the_author_is_tried_first(source: Path, kernel: Kernel) -> None:
-    write_files(source, KINDS["an option"])
-    assert build_source(source, kernel).how == "make"
-    write_files(source, KINDS["clean first"])
-    assert build_source(source, kernel).how == "make modules"
-    write_files(source, KINDS["no targets"])
-    assert build_source(source, kernel).how == "make -C KERNEL M=DRIVER modules"
+@pytest.mark.parametrize(
+    ("kinds", "how"),
+    [
+        (
+            (
+                *("a variable", "objects", "an option", "another name of the kernel"),
+                *("what is exported", "lower case", "a header that is made", "a shell"),
+                *("a program that does not compile", "a directory of modules"),
+                "a directory that is made by name",
+            ),
+            "make",
+        ),
+        (("clean first",), "make modules"),
+        (("Kbuild alone", "no targets"), "make -C KERNEL M=DRIVER modules"),
+        (
+            ("no Makefile", "no Makefile that says what"),
+            "make -C KERNEL M=DRIVER modules, with 1 in obj-m",
+        ),
+    ],
+)
+def test_the_makefile_of_the_author_is_tried_first(
+    kinds: Sequence[str], how: str, source: Path, kernel: Kernel
+) -> None:
+    for kind in kinds:
+        place = write_files(source / kind, KINDS[kind])
+        for script in place.rglob("*.sh"):
+            script.chmod(0o755)
+        assert build_source(place, kernel).how == how, kind
 
 
 @pytest.mark.parametrize("place", ["src", "driver", "kernel", "a/b/linux"])

@@ -168,7 +168,7 @@ def test_what_an_earlier_build_left_is_left_out(tmp_path: Path) -> None:
         ".mini.ko.cmd",
         ".mini.o.d",
     ]
-    left += ["modules.order", "Module.symvers", "mini.o.cmd", ".tmp_versions/x"]
+    left += [".mini.o.d", "modules.order", "Module.symvers", "mini.o.cmd", ".tmp_versions/x"]
     kept = ("mini.c", "Makefile", "blob.o", "Module.c", ".config")
     write_files(tmp_path / "mini", dict.fromkeys((*left, *kept), ""))
     assert names(read_tree(tmp_path / "mini")) == set(kept)
