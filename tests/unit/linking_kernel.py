@@ -32,5 +32,6 @@ def toy_kernel(directory: Path) -> Kernel:
     """Make a kernel in a directory; return it."""
     directory.mkdir()
     (directory / "Makefile").write_text(_KBUILD)
+    (directory / "Module.symvers").touch()
     (directory / ".config").write_text("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX=y\n")
     return Kernel(Flavour.FAST, directory, directory, "key")

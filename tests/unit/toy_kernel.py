@@ -77,6 +77,7 @@ def make_toy_kernel(directory: Path, key: str = "key") -> Kernel:
     for name, text in {
         ".config": "CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX=y\n",
         "Makefile": _MAKEFILE,
+        "Module.symvers": "",
         "include/config/kernel.release": f"{RELEASE}\n",
         "include/config/auto.conf": "CONFIG_NET=y\n",
         "scripts/Makefile.toy": _TOY,
