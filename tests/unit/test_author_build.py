@@ -261,7 +261,7 @@ def test_errors_are_read_of_many_kinds() -> None:
         "  3 | z",
     ]
     assert first_error("ld: a.o: undefined reference to `x'\n", place).startswith("ld: a.o")
-    assert "flex, which this host does not have" in first_error("sh: 1: flex: not found\n", place)
+    assert first_error("sh: 1: flex: not found\n", place) == "sh: 1: flex: not found"
     assert first_error("1\n2\n3\n4\n5\n6\n", place) == "2\n3\n4\n5\n6"
     assert first_error("", place) == ""
 
