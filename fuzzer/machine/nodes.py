@@ -30,7 +30,7 @@ from fuzzer.target.device import (
 )
 
 # Seconds that a guest has to list one file system.
-_TIMEOUT = 60.0
+_TIMEOUT = 240.0
 _LIST = "/pkvfuzz-files"
 # Of one file system; more would take longer than anybody waits for.
 _MOST_FILES = 60_000
