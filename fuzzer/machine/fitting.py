@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.author_build import BuildFailedError
+from fuzzer.machine.author_build import BuildFailedError, is_of_compiler
 from fuzzer.machine.kernel import (
     Flavour,
     Kernel,
@@ -73,14 +73,14 @@ def fitted(
     """Return what ``use`` makes of a kernel, and the options of the kernel that it took.
 
     ``use`` builds a driver. When that fails for something that the kernel lacks, a
-    kernel is made that has it. With ``compiles``, which only compiles the driver, older
-    kernels are tried for one that does not.
+    kernel is made that has it. With ``compiles``, which only compiles the driver, no kernel
+    is built that it would not compile against, and older ones are tried.
 
     Raises:
         BadInputError: no kernel will do, or the driver is at fault.
     """
     try:
-        return _with_options(use, options, flavour, confirm, means)
+        return _with_options(use, options, flavour, confirm, compiles, means=means)
     except BuildFailedError as error:
         if compiles is None or options.version or options.source or options.build:
             raise
@@ -89,28 +89,39 @@ def fitted(
             older = replace(options, version=version)
             try:
                 means.install(version)
-                if not _compiles(compiles, older, flavour, means):
-                    continue
+                older = _settled(compiles, older, flavour, means)
                 say(f"taking kernel {version}; to say so at once: --kernel-version {version}")
-                return _with_options(use, older, flavour, confirm, means)
+                return _with_options(use, older, flavour, confirm, compiles, means=means)
             except (BuildFailedError, InfrastructureError) as problem:
                 say(f"not for {version} either: {problem}")
-        raise
+        tried = ", ".join((default_version(), *means.versions()))
+        raise BuildFailedError(
+            f"{error}\nIt compiles against no kernel that this distribution has the source of "
+            f"({tried}). If it is for another one, give that: --kernel-source DIR",
+            error.output,
+        ) from None
 
 
-def _compiles(
+def _settled(
     compiles: Callable[[Kernel], object], options: KernelOptions, flavour: Flavour, means: Means
-) -> bool:
-    """Whether a driver compiles against a kernel, or would if that had other options.
+) -> KernelOptions:
+    """Return the options of a kernel that a driver compiles against: those given, and more.
 
-    The kernel is only prepared for it, which takes a fraction of building it.
+    Kernels are only prepared for it, which takes a fraction of building them.
+
+    Raises:
+        BuildFailedError: it compiles with no options that could be found.
     """
-    kernel = means.prepare(flavour, options)
-    try:
-        compiles(kernel)
-    except BuildFailedError as error:
-        return bool(means.needs(error.output, kernel, error.kconfig, ()).options)
-    return True
+    for _ in range(_MOST_ROUNDS):
+        kernel = means.prepare(flavour, options)
+        try:
+            compiles(kernel)
+        except BuildFailedError as error:
+            # What is not linked says nothing: no symbol of the kernel is known yet.
+            options = _extended(error, kernel, options, (), means)
+        else:
+            return options
+    raise _endless(options)
 
 
 def _with_options(
@@ -118,6 +129,8 @@ def _with_options(
     options: KernelOptions,
     flavour: Flavour,
     confirm: Confirm,
+    compiles: Callable[[Kernel], object] | None,
+    *,
     means: Means,
 ) -> tuple[_T, KernelOptions]:
     """Return what ``use`` makes of a kernel that has the options it turned out to need."""
@@ -130,22 +143,44 @@ def _with_options(
         except BuildFailedError as error:
             if options.build is not None:
                 raise
-            needs = means.needs(error.output, kernel, error.kconfig, error.unlinked)
-            added = _added(needs, options)
-            added += _asked_for_by_name(added, kernel)
-            if not added:
-                raise BuildFailedError(_with_reasons(error, needs), error.output) from None
-            variant = Variant((*options.variant.config, *added), options.variant.sources)
-            line = f"config: [{', '.join(variant.config)}]"
-            say(
-                f"the driver needs a kernel with {', '.join(added)}. To have it at once from now "
-                f"on, put into its description, below 'module': {line}"
-            )
-            options = replace(options, variant=variant)
-    raise BadInputError(
+            options = _extended(error, kernel, options, error.unlinked, means)
+            unbuilt = means.ready(flavour, options) is None
+            if compiles is not None and unbuilt and is_of_compiler(error.output):
+                options = _settled(compiles, options, flavour, means)
+    raise _endless(options)
+
+
+def _endless(options: KernelOptions) -> BadInputError:
+    return BadInputError(
         "the driver needs ever more of the kernel. Name the options with 'config' in its "
         f"description; so far: {', '.join(options.variant.config)}"
     )
+
+
+def _extended(
+    error: BuildFailedError,
+    kernel: Kernel,
+    options: KernelOptions,
+    unlinked: Collection[str],
+    means: Means,
+) -> KernelOptions:
+    """Return options with what a failed build asks for.
+
+    Raises:
+        BuildFailedError: it asks for nothing that a kernel could have; with reasons.
+    """
+    needs = means.needs(error.output, kernel, error.kconfig, unlinked)
+    added = _added(needs, options)
+    added += _asked_for_by_name(added, kernel)
+    if not added:
+        raise BuildFailedError(_with_reasons(error, needs), error.output) from None
+    variant = Variant((*options.variant.config, *added), options.variant.sources)
+    line = f"config: [{', '.join(variant.config)}]"
+    say(
+        f"the driver needs a kernel with {', '.join(added)}. To have it at once from now "
+        f"on, put into its description, below 'module': {line}"
+    )
+    return replace(options, variant=variant)
 
 
 def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm, means: Means) -> None:
