@@ -103,6 +103,8 @@ class _Discovery:
         self._flavour = flavour
         # Objects that do not compile, where what does is of no use without them.
         self._failed: frozenset[str] = frozenset()
+        # What the kernel said when a module was loaded that made no file.
+        self._said = ""
 
     def of_object(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
         path = self._choice.path.resolve()
@@ -156,10 +158,17 @@ class _Discovery:
         try:
             return self._pick(build, kernel)
         except BadInputError as error:
-            if not build.failed or isinstance(error, BuildFailedError):
+            if isinstance(error, BuildFailedError) or not self._lacks_some(build):
                 raise
             self._failed = frozenset(build.failed)
             raise _left_out(build) from error
+
+    def _lacks_some(self, build: SourceBuild) -> bool:
+        """Whether the module to fuzz may be one that did not compile."""
+        if not self._choice.module:
+            return bool(build.failed)
+        name = module_name(Path(self._choice.module).stem)
+        return build.module(name) is None and bool(build.failed)
 
     def _pick(self, build: SourceBuild, kernel: Kernel) -> _Found:
         """Return the module to fuzz, loaded: the one asked for, or the one with most to fuzz."""
@@ -269,6 +278,7 @@ class _Discovery:
             devices = self._try(driver, kernel, params)
             if devices or self._choice.devices:
                 return _Found(driver, self._wanted(devices), params)
+            problem = _no_file(driver.name, self._said)
         except BadInputError as error:
             problem = str(error)
         others = [each.name for each in _others(build, driver.name)] if build else []
@@ -276,28 +286,42 @@ class _Discovery:
             say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
             if found := self._try_after(build, driver.name, others, kernel):
                 return found
-        if build and (found := self._try_platform(driver, kernel, params)):
-            say(f"registering the platform devices {', '.join(found.platform)} for {driver.name}")
-            return found
+        platform: tuple[str, ...] = ()
+        if build:
+            found, platform = self._try_platform(driver, kernel, params)
+            if found:
+                say(f"registering the platform devices {', '.join(platform)} for {driver.name}")
+                return found
+            if platform:
+                # Its probe has said more than its loading did.
+                problem = _no_file(driver.name, self._said)
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
-        raise BadInputError(_why_nothing(driver.name, info, problem))
+        if not read_operations(driver.object, kernel):
+            problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
+        raise BadInputError(_why_nothing(info, problem, platform))
 
-    def _try_platform(self, driver: Driver, kernel: Kernel, params: str) -> _Found | None:
-        """Return what a driver of the platform bus makes once there are devices for it."""
+    def _try_platform(
+        self, driver: Driver, kernel: Kernel, params: str
+    ) -> tuple[_Found | None, tuple[str, ...]]:
+        """Return what a driver of the platform bus makes once there are devices for it.
+
+        None if nothing. And the names of these devices, none if it is on another bus.
+        """
+        names: tuple[str, ...] = ()
         base, _ = ensure_base(kernel, self._accel, Hardware())
         image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
         try:
             with Machine.restore(base) as machine:
-                names = platform_drivers(machine, image)
+                names = platform_drivers(machine, image, read_modinfo(driver.object).aliases)
             equipped = with_platform_devices(driver, names, kernel)
             devices = self._try(equipped, kernel, params) if names else ()
         except PkvfuzzError:
-            return None
+            return None, names
         if not devices:
-            return None
-        return _Found(equipped, self._wanted(devices), params, platform=names)
+            return None, names
+        return _Found(equipped, self._wanted(devices), params, platform=names), names
 
     def _try_parameters(self, driver: Driver, kernel: Kernel, info: ModuleInfo) -> _Found | None:
         """Return what the module makes with one of its parameters set; None if nothing."""
@@ -319,7 +343,9 @@ class _Discovery:
         image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
         try:
             with Machine.restore(base) as machine:
-                return find_devices(machine, image)
+                devices = find_devices(machine, image)
+                self._said = "" if devices else machine.said()
+                return devices
         except LostMachineError as error:
             raise BadInputError(f"loading {driver.name} took the machine down: {error}") from error
 
@@ -414,14 +440,23 @@ def _operations(
     return found
 
 
-def _why_nothing(name: str, info: ModuleInfo, problem: str) -> str:
-    """Return what to do about a module that is not loaded, or makes no file."""
-    lines = [
-        problem
-        or f"{name} was loaded, but made no file to fuzz: no device node, no number "
-        "in /proc/devices, nothing in /proc, debugfs or sysfs."
-    ]
-    if info.buses:
+def _no_file(name: str, said: str) -> str:
+    return f"{name} was loaded, but made no file to fuzz.{said}"
+
+
+def _why_nothing(info: ModuleInfo, problem: str, platform: Sequence[str] = ()) -> str:
+    """Return what to do about a module that is not loaded, or makes no file.
+
+    ``platform`` are names of devices that were registered for it in vain.
+    """
+    lines = [problem]
+    if platform:
+        lines.append(
+            f"It is a driver of the platform bus. A device named {' or '.join(platform)} was "
+            "registered for it, but without hardware behind it. A module in the same directory "
+            "that registers a better one would be loaded first"
+        )
+    elif info.buses:
         ids = ", ".join(info.aliases[:6])
         lines.append(
             f"It is for a device on a bus ({', '.join(info.buses)}), and the guest has none of "
@@ -430,6 +465,6 @@ def _why_nothing(name: str, info: ModuleInfo, problem: str) -> str:
     if info.parameters:
         listed = ", ".join(f"{each.name} ({each.kind})" for each in info.parameters[:12])
         lines.append(f"It has parameters: {listed}. Give them with --params 'NAME=VALUE ...'")
-    if not info.buses and not info.parameters:
+    if not (info.buses or info.parameters or platform):
         lines.append("If it makes a file later, name it with --device")
     return "\n".join(lines)

@@ -363,15 +363,17 @@ class Machine:
         except LostMachineError:
             raise
         except InfrastructureError as error:
-            raise BadInputError(f"loading {name}: {error}.{self._said()}") from error
+            raise BadInputError(f"loading {name}: {error}.{self.said()}") from error
         if status is not Status.OK:
             what = "did not return" if status is Status.STUCK else "did not survive"
-            raise BadInputError(f"loading {name}: its init function {what}.{self._said()}")
+            raise BadInputError(f"loading {name}: its init function {what}.{self.said()}")
 
-    def _said(self) -> str:
+    def said(self) -> str:
         """Return what the kernel printed last, as a sentence; empty if it printed nothing."""
         log = self.channel.log().decode(errors="replace")
-        last = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line][-3:]
+        lines = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line]
+        # Printed for every module, and no reason for anything.
+        last = [line for line in lines if "taints kernel" not in line][-3:]
         return f" The kernel said: {' / '.join(last)}" if last else ""
 
     def freeze(self, directory: Path, known: Template | None = None) -> Template:

@@ -20,6 +20,8 @@ from fuzzer.target.target import MAX_PLATFORM_DEVICES, PLATFORM_NAME
 _MODULE = "pkvfuzz_devices"
 _LIST = "ls /sys/bus/platform/drivers"
 _SECONDS = 30.0
+# What an alias of a device of the bus begins with.
+_ID = "platform:"
 
 
 def devices_module(kernel: Kernel) -> Path:
@@ -39,8 +41,12 @@ def devices_params(names: Sequence[str]) -> str:
     return f"names={','.join(names)}"
 
 
-def platform_drivers(machine: Machine, driver: DriverImage) -> tuple[str, ...]:
-    """Return the names under which a driver is on the platform bus once it is loaded.
+def platform_drivers(
+    machine: Machine, driver: DriverImage, aliases: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return the names of devices that a driver takes, if it is on the platform bus once loaded.
+
+    A driver with a table of ids, which are among its module's ``aliases``, takes no others.
 
     Raises:
         BadInputError: the kernel refuses it.
@@ -48,9 +54,10 @@ def platform_drivers(machine: Machine, driver: DriverImage) -> tuple[str, ...]:
     """
     before = _listed(machine)
     machine.load(driver)
-    return tuple(sorted(name for name in _listed(machine) - before if PLATFORM_NAME.match(name)))[
-        :MAX_PLATFORM_DEVICES
-    ]
+    new = sorted(_listed(machine) - before)
+    ids = [alias.removeprefix(_ID) for alias in aliases if alias.startswith(_ID)]
+    names = dict.fromkeys(sorted(ids) or new) if new else {}
+    return tuple(filter(PLATFORM_NAME.match, names))[:MAX_PLATFORM_DEVICES]
 
 
 def _listed(machine: Machine) -> set[str]:

@@ -28,10 +28,16 @@ Made = Callable[[str, frozenset[str]], str]
 
 
 class _Machine:
-    @staticmethod
+    """A guest whose kernel says one thing, whatever is loaded."""
+
+    @classmethod
     @contextlib.contextmanager
-    def restore(_base: object) -> Iterator[None]:
-        yield
+    def restore(cls, _base: object) -> Iterator[_Machine]:
+        yield cls()
+
+    @staticmethod
+    def said() -> str:
+        return " The kernel said: drv: no such GPIO"
 
 
 @pytest.fixture
@@ -120,3 +126,21 @@ def test_what_is_loaded_before_a_driver_is_in_its_description(
     facts = _found(_driver(tmp_path, "drv", "setup"))
     (tmp_path / "drv.yaml").write_text(describe(facts, "Made by a test."))
     assert load_target(tmp_path / "drv.yaml").module.needs == ("setup",)
+
+
+def test_what_the_kernel_said_is_told_of_a_module_that_makes_nothing(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest(lambda *_: "")
+    path = _driver(tmp_path, "drv")
+    with pytest.raises(BadInputError) as caught:
+        _found(path)
+    assert str(caught.value).splitlines() == [
+        "drv was loaded, but made no file to fuzz. The kernel said: drv: no such GPIO",
+        "It has no file operations: it may have nothing that could be fuzzed",
+        "If it makes a file later, name it with --device",
+    ]
+    monkeypatch.setattr(discovery, "platform_drivers", lambda *_: ("board-drv",))
+    monkeypatch.setattr(discovery, "with_platform_devices", lambda driver, *_: driver)
+    with pytest.raises(BadInputError, match="A device named board-drv was registered for it"):
+        _found(path)
