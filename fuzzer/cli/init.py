@@ -19,8 +19,17 @@ Made by pkvfuzz init from {path}: what is known of the driver. Edit it, and run
 pkvfuzz target check {name}; then pkvfuzz run {name}"""
 
 
-def command(options: argparse.Namespace, find: Finder = found_out) -> int:
+def command(options: argparse.Namespace) -> int:
     """Write a description of a driver, and seeds beside it."""
+    return write_description(options, found_out)
+
+
+def write_description(options: argparse.Namespace, find: Finder) -> int:
+    """Write what ``find`` finds out of a driver, and seeds beside it.
+
+    Raises:
+        BadInputError: no driver is named, or something is in the way.
+    """
     choice = choice_of(options)
     if choice is None:
         raise BadInputError("init needs a driver: its directory, or its .ko. See: init --help")

@@ -134,7 +134,7 @@ def make(finder: Finder) -> Callable[..., int]:
     """Return what runs init."""
 
     def command(*arguments: str) -> int:
-        return init.command(parsed("init", "--accel", "tcg", *arguments), finder)
+        return init.write_description(parsed("init", "--accel", "tcg", *arguments), finder)
 
     return command
 
