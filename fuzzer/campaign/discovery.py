@@ -7,6 +7,7 @@ files it makes; and read, for the operations that these have and their ioctls.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ _T = TypeVar("_T")
 _PARAMETER_VALUES = ("1", "65536")
 _PARAMETER_KINDS = frozenset({"int", "uint", "long", "ulong", "bool", "byte", "short", "ushort"})
 _MOST_PARAMETERS = 16
+_EXPORT = re.compile(r"^\s*EXPORT_SYMBOL(?:_GPL)?\s*\(\s*(\w+)\s*\)", re.MULTILINE)
 # Of subsystems that make files whose operations are their own.
 _SUBSYSTEMS = (
     "register_framebuffer", "snd_card_", "input_register_device", "tty_register_d",
@@ -130,7 +132,8 @@ class _Discovery:
 
         def compiles(kernel: Kernel) -> SourceBuild:
             made = build_source(source, kernel)
-            if self._failed and self._failed <= set(made.failed):
+            same = self._failed and self._failed <= set(made.failed)
+            if made.failed and (same or lacks_its_own(made)):
                 raise _left_out(made)
             return made
 
@@ -388,6 +391,14 @@ def _others(build: SourceBuild, name: str) -> list[BuiltModule]:
         for each in _leading(build)
         if each.name != name and name not in each.needs and not each.undefined
     ]
+
+
+def lacks_its_own(build: SourceBuild) -> bool:
+    """Whether all that compiled of a driver calls parts of it that did not."""
+    exported: set[str] = set()
+    for path in build.directory.rglob("*.c"):
+        exported.update(_EXPORT.findall(path.read_text(errors="replace")))
+    return all(exported.intersection(module.undefined) for module in build.modules)
 
 
 def _left_out(build: SourceBuild) -> BuildFailedError:

@@ -26,6 +26,7 @@ from fuzzer.machine.kbuild import (
 from fuzzer.machine.needs.rebuild import estimate_rebuild
 from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.machine.variant import PLAIN, Variant, extend_config
+from fuzzer.machine.versions import default_version
 from fuzzer.paths import project_root
 from fuzzer.progress import Progress
 
@@ -221,7 +222,7 @@ def prepared_kernel(flavour: Flavour, options: KernelOptions) -> Kernel:
         configure(source.directory, directory, requests(recipe, source))
         if variant:
             extend_config(source.directory, directory, variant)
-        version = options.version or "the default"
+        version = options.version or options.source or default_version()
         added = f" with {', '.join(variant.config)}" if variant else ""
         progress = Progress(f"preparing kernel {version}{added} to compile the driver against")
         arguments = [*recipe.variables, "modules_prepare"]

@@ -12,13 +12,14 @@ import pytest
 
 from fuzzer.campaign import discovery
 from fuzzer.campaign.description import Facts, describe
-from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.campaign.discovery import Choice, discover, lacks_its_own
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.author_build import BuildFailedError
 from fuzzer.machine.fitting import Means, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage
+from fuzzer.machine.source_build import BuiltModule, SourceBuild
 from fuzzer.target.device import Device
 from fuzzer.target.target import load_target
 from tests.unit.linking_kernel import SOURCE, toy_kernel
@@ -144,3 +145,15 @@ def test_what_the_kernel_said_is_told_of_a_module_that_makes_nothing(
     monkeypatch.setattr(discovery, "with_platform_devices", lambda driver, *_: driver)
     with pytest.raises(BadInputError, match="A device named board-drv was registered for it"):
         _found(path)
+
+
+def test_what_compiles_is_of_no_use_without_what_it_calls(tmp_path: Path) -> None:
+    (tmp_path / "core.c").write_text("int core;\nEXPORT_SYMBOL_GPL( core_get );\n")
+
+    def built(*undefined: str) -> SourceBuild:
+        modules = (BuiltModule(tmp_path / "front.ko", "front", undefined=undefined),)
+        return SourceBuild(tmp_path, "key", modules, ("core.o",), "make")
+
+    assert lacks_its_own(built("printk", "core_get"))
+    # A kernel that is only prepared has no symbol at all.
+    assert not lacks_its_own(built("printk"))
