@@ -158,6 +158,8 @@ class _Discovery:
         except BadInputError as error:
             if not build.failed or isinstance(error, BuildFailedError):
                 raise
+            if self._choice.module and build.module(Path(self._choice.module).stem) is not None:
+                raise  # It was made, whatever else was not.
             self._failed = frozenset(build.failed)
             raise _left_out(build) from error
 
@@ -430,6 +432,8 @@ def _why_nothing(name: str, info: ModuleInfo, problem: str) -> str:
     if info.parameters:
         listed = ", ".join(f"{each.name} ({each.kind})" for each in info.parameters[:12])
         lines.append(f"It has parameters: {listed}. Give them with --params 'NAME=VALUE ...'")
-    if not info.buses and not info.parameters:
+    if problem:
+        lines.append("Nothing can be fuzzed before it loads: see what its init function asks for")
+    elif not info.buses and not info.parameters:
         lines.append("If it makes a file later, name it with --device")
     return "\n".join(lines)
