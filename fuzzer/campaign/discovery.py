@@ -163,6 +163,8 @@ class _Discovery:
         except BadInputError as error:
             if isinstance(error, BuildFailedError) or not self._lacks_some(build):
                 raise
+            if self._choice.module and build.module(Path(self._choice.module).stem) is not None:
+                raise  # It was made, whatever else was not.
             self._failed = frozenset(build.failed)
             raise _left_out(build) from error
 
@@ -476,6 +478,8 @@ def _why_nothing(info: ModuleInfo, problem: str, platform: Sequence[str] = ()) -
     if info.parameters:
         listed = ", ".join(f"{each.name} ({each.kind})" for each in info.parameters[:12])
         lines.append(f"It has parameters: {listed}. Give them with --params 'NAME=VALUE ...'")
-    if not (info.buses or info.parameters or platform):
+    if problem:
+        lines.append("Nothing can be fuzzed before it loads: see what its init function asks for")
+    elif not (info.buses or info.parameters or platform):
         lines.append("If it makes a file later, name it with --device")
     return "\n".join(lines)

@@ -185,7 +185,7 @@ class Builder:
         shown = "".join(f"$(info {_SAID}{expression})" for expression in expressions)
         rule = f"pkvfuzz-query: ; @:{shown}"
         argv = ("make", "--no-print-directory", f"--eval={rule}", "pkvfuzz-query")
-        done = self._sandbox.run(argv, self._directory, _QUERY_SECONDS)
+        done = self._query(argv)
         said = [line for line in done.output.splitlines() if line.startswith(_SAID)]
         if len(said) != len(expressions):
             return None

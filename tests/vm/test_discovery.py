@@ -159,9 +159,11 @@ def test_what_keeps_a_driver_from_being_fuzzed_is_told(found: Callable[..., Fact
     assert "A device named onboard-v1 or onboard-v2 was registered for it" in said
     with pytest.raises(BadInputError) as caught:
         found("init-fails")
-    assert "refusing" in str(caught.value)
+    assert "loading refusing: " in str(caught.value)
     assert "init_module: No such device or address" in str(caught.value)
-    with pytest.raises(BadInputError, match=r"It has parameters: .*name \(charp\)"):
+    assert "before it loads" in str(caught.value)
+    assert "--device" not in str(caught.value)
+    with pytest.raises(BadInputError, match=r"parameters: .*\bcount_of \(uint\)"):
         found("parameter", params="count_of=0")
 
 
