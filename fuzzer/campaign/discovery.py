@@ -278,14 +278,14 @@ class _Discovery:
         Raises:
             BadInputError: it cannot be loaded, or makes no file.
         """
-        params, problem = self._choice.params, ""
+        params, problem, is_loaded = self._choice.params, "", True
         try:
             devices = self._try(driver, kernel, params)
             if devices or self._choice.devices:
                 return _Found(driver, self._wanted(devices), params)
             problem = _no_file(driver.name, self._said)
         except BadInputError as error:
-            problem = str(error)
+            problem, is_loaded = str(error), False
         others = [each.name for each in _others(build, driver.name)] if build else []
         if build and others:
             say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
@@ -305,7 +305,7 @@ class _Discovery:
             return found
         if not read_operations(driver.object, kernel):
             problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
-        raise BadInputError(_why_nothing(info, problem, platform))
+        raise BadInputError(_why_nothing(info, problem, platform, is_loaded=is_loaded))
 
     def _try_platform(
         self, driver: Driver, kernel: Kernel, params: str
@@ -457,7 +457,9 @@ def _no_file(name: str, said: str) -> str:
     return f"{name} was loaded, but made no file to fuzz.{said}"
 
 
-def _why_nothing(info: ModuleInfo, problem: str, platform: Sequence[str] = ()) -> str:
+def _why_nothing(
+    info: ModuleInfo, problem: str, platform: Sequence[str] = (), *, is_loaded: bool = True
+) -> str:
     """Return what to do about a module that is not loaded, or makes no file.
 
     ``platform`` are names of devices that were registered for it in vain.
@@ -478,7 +480,7 @@ def _why_nothing(info: ModuleInfo, problem: str, platform: Sequence[str] = ()) -
     if info.parameters:
         listed = ", ".join(f"{each.name} ({each.kind})" for each in info.parameters[:12])
         lines.append(f"It has parameters: {listed}. Give them with --params 'NAME=VALUE ...'")
-    if problem:
+    if not is_loaded:
         lines.append("Nothing can be fuzzed before it loads: see what its init function asks for")
     elif not (info.buses or info.parameters or platform):
         lines.append("If it makes a file later, name it with --device")
