@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from fuzzer.target.schema import schema_line
 
 OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open"})
 """What a file can have: a driver of which nothing is known is taken to have all."""
+
+SEEDS = ("read-write.prog", "ioctls.prog", "two-files.prog")
+"""The files that the programs to start from are in."""
 
 POOLS = 'pools:\n  word: ["", "0", "1", "a", "abc", "start", "stop"]\n'
 _READ = """\
@@ -33,6 +37,10 @@ _ANY = """\
     weight: 4
 """
 _MOST_LISTED = 8
+_PARAMETER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+# Of such names those that mean something else to YAML.
+_TRAPS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,8 @@ class Facts:
 
     ``source`` is its directory, or else ``object`` its .ko, one for all kernels or one
     for each. ``operations`` are those that any of its files has. ``kernel`` is the series
-    that it was built for, such as ``6.1``; empty for the usual one.
+    that it was built for, such as ``6.1``; empty for the usual one. ``needs`` are other
+    modules of its source to load before it.
     """
 
     name: str
@@ -54,11 +63,14 @@ class Facts:
     operations: frozenset[str] = OPERATIONS
     ioctls: tuple[IoctlMacro, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    needs: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
 
 
 def head(facts: Facts, why: str) -> str:
     """Return what a description says of module and devices. ``why`` is its first comment."""
-    lines = [schema_line(), f"# {why}", "version: 1", f"name: {facts.name}"]
+    lines = [schema_line(), *(f"# {_one_line(line)}" for line in why.splitlines())]
+    lines += ["version: 1", f"name: {_quoted(facts.name)}"]
     lines += [description_of(facts.devices).rstrip("\n"), "module:"]
     if facts.source is not None:
         lines.append(f"  source: {json.dumps(str(facts.source))}")
@@ -67,11 +79,16 @@ def head(facts: Facts, why: str) -> str:
     elif facts.object:
         objects = {flavour: str(path) for flavour, path in facts.object.items()}
         lines.append(f"  object: {json.dumps(objects)}")
-    lines.append(f"  name: {facts.name}")
+    lines.append(f"  name: {_quoted(facts.name)}")
     if facts.kernel:
         lines.append(f'  kernel: "{facts.kernel}"')
     if facts.config:
         lines.append(f"  config: [{', '.join(facts.config)}]")
+    if facts.needs:
+        lines.append(f"  needs: [{', '.join(facts.needs)}]    # loaded before it")
+    if facts.platform:
+        listed = ", ".join(map(json.dumps, facts.platform))
+        lines.append(f"  platform: [{listed}]    # devices registered before it")
     if facts.params:
         lines.append(f"  params: {json.dumps(facts.params)}")
     return "\n".join(lines) + "\n"
@@ -128,17 +145,27 @@ def _struct(macro: IoctlMacro) -> str:
 
 
 def _parameters(parameters: Sequence[Parameter]) -> str:
-    text = "  # The module unloaded, and loaded again with these parameters.\n"
-    if not parameters:
+    known = [each for each in parameters if _PARAMETER.match(each.name)]
+    if not known:
         return ""
-    for each in parameters[:_MOST_LISTED]:
-        what = f": {each.description}" if each.description else ""
-        text += f"  #   {each.name} ({each.kind or 'of unknown type'}){_one_line(what)}\n"
-    return text + f'  # - reload: ["{parameters[0].name}=1"]\n'
+    text = "  # To load the module anew with other parameters, of which it has:\n"
+    for each in known[:_MOST_LISTED]:
+        told = f"{each.name} ({each.kind or 'of unknown type'})"
+        if each.description:
+            told += f": {each.description}"
+        text += f"  #   {_one_line(told)}\n"
+    return text + f'  # - reload: ["{known[0].name}=1"]\n'
+
+
+def _quoted(name: str) -> str:
+    """Return a name as YAML: in quotes where it would mean something else."""
+    plain = _PLAIN.match(name) and name.lower() not in _TRAPS
+    return name if plain else json.dumps(name)
 
 
 def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)[:120]
+    """Return what a module says of itself as a part of a comment."""
+    return "".join(char if char.isprintable() else " " for char in text)[:200]
 
 
 def seeds(facts: Facts) -> dict[str, str]:
@@ -147,11 +174,8 @@ def seeds(facts: Facts) -> dict[str, str]:
     first += "read(f0, 64)\n" if "read" in facts.operations else ""
     second = "poll(f0, POLLIN | POLLOUT)\n" if "poll" in facts.operations else ""
     second += "".join(f"ioctl(f0, {macro.name})\n" for macro in facts.ioctls[:16])
-    other = f', "{facts.devices[1].path}"' if len(facts.devices) > 1 else ""
+    other = f", {json.dumps(facts.devices[1].path)}" if len(facts.devices) > 1 else ""
     third = f"open(f1{other})\n"
     third += "read(f1, 4096)\n" if "read" in facts.operations else ""
-    return {
-        "read-write.prog": first or "close(f0)\n",
-        "ioctls.prog": second or "open(f1)\nclose(f0)\n",
-        "two-files.prog": third + "close(f1)\n",
-    }
+    texts = (first or "close(f0)\n", second or "open(f1)\nclose(f0)\n", third + "close(f1)\n")
+    return dict(zip(SEEDS, texts, strict=True))

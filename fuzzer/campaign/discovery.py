@@ -7,8 +7,9 @@ files it makes; and read, for the operations that these have and their ioctls.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,8 @@ from typing import TypeVar
 from fuzzer.campaign.description import OPERATIONS, Facts
 from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import Driver, pick_module
+from fuzzer.machine.author_build import BuildFailedError, first_error
+from fuzzer.machine.driver import Driver, pick_module, with_platform_devices
 from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
@@ -24,6 +26,7 @@ from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.nodes import find_devices
 from fuzzer.machine.objects import object_that_fits
 from fuzzer.machine.operations import OperationTable, operation_names, read_operations
+from fuzzer.machine.platform_devices import platform_drivers
 from fuzzer.machine.provision import ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
@@ -37,6 +40,7 @@ _T = TypeVar("_T")
 _PARAMETER_VALUES = ("1", "65536")
 _PARAMETER_KINDS = frozenset({"int", "uint", "long", "ulong", "bool", "byte", "short", "ushort"})
 _MOST_PARAMETERS = 16
+_EXPORT = re.compile(r"^\s*EXPORT_SYMBOL(?:_GPL)?\s*\(\s*(\w+)\s*\)", re.MULTILINE)
 # Of subsystems that make files whose operations are their own.
 _SUBSYSTEMS = (
     "register_framebuffer", "snd_card_", "input_register_device", "tty_register_d",
@@ -61,12 +65,17 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A module that was loaded: the files that it made, or why it has none."""
+    """A module that was loaded: the files that it made, or why it has none.
+
+    ``needs`` are other modules of its build that were loaded before it.
+    """
 
     driver: Driver
     devices: tuple[Device, ...] = ()
     params: str = ""
     problem: str = ""
+    needs: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
 
 
 def discover(
@@ -94,11 +103,15 @@ class _Discovery:
         self._choice = choice
         self._accel = accel
         self._flavour = flavour
+        # Objects that do not compile, where what does is of no use without them.
+        self._failed: frozenset[str] = frozenset()
+        # What the kernel said when a module was loaded that made no file.
+        self._said = ""
 
     def of_object(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
         path = self._choice.path.resolve()
         info = read_modinfo(path)
-        name = module_name(path.stem)
+        name = module_name(info.name)
 
         def take(kernel: Kernel) -> tuple[Driver, Kernel]:
             fitting = object_that_fits(ModuleSpec(None, path, name), kernel)
@@ -113,13 +126,16 @@ class _Discovery:
 
         def build(kernel: Kernel) -> tuple[_Found, Kernel]:
             began = time.monotonic()
-            say(f"building {source} for the {kernel.name} kernel ({kernel.release()})")
             made = build_source(source, kernel)
             _tell(made, time.monotonic() - began)
-            return self._pick(made, kernel), kernel
+            return self._pick_whole(made, kernel), kernel
 
         def compiles(kernel: Kernel) -> SourceBuild:
-            return build_source(source, kernel)
+            made = build_source(source, kernel)
+            same = self._failed and self._failed <= set(made.failed)
+            if made.failed and (same or lacks_its_own(made)):
+                raise _left_out(made)
+            return made
 
         (found, kernel), options = fitted(build, options, self._flavour, self._confirm, compiles)
         facts = Facts(
@@ -129,21 +145,46 @@ class _Discovery:
             params=found.params,
             config=options.variant.config,
             kernel=options.version,
+            needs=found.needs,
+            platform=found.platform,
         )
         return self._facts(found, kernel, facts), options
 
     # Which module, and which files it makes.
 
+    def _pick_whole(self, build: SourceBuild, kernel: Kernel) -> _Found:
+        """Return the module to fuzz.
+
+        Raises:
+            BuildFailedError: none is of use, but some did not compile.
+        """
+        try:
+            return self._pick(build, kernel)
+        except BadInputError as error:
+            if isinstance(error, BuildFailedError) or not self._lacks_some(build):
+                raise
+            if self._choice.module and build.module(Path(self._choice.module).stem) is not None:
+                raise  # It was made, whatever else was not.
+            self._failed = frozenset(build.failed)
+            raise _left_out(build) from error
+
+    def _lacks_some(self, build: SourceBuild) -> bool:
+        """Whether the module to fuzz may be one that did not compile."""
+        if not self._choice.module:
+            return bool(build.failed)
+        name = module_name(Path(self._choice.module).stem)
+        return build.module(name) is None and bool(build.failed)
+
     def _pick(self, build: SourceBuild, kernel: Kernel) -> _Found:
         """Return the module to fuzz, loaded: the one asked for, or the one with most to fuzz."""
+        modules = _leading(build)
         if self._choice.module:
             name = module_name(Path(self._choice.module).stem)
-            driver = pick_module(build, name, self._choice.path)
-            return self._load(driver, kernel, read_modinfo(driver.object))
-        modules = _leading(build)
+            driver = pick_module(build, name, Path("--module"))
+            return self._load(driver, kernel, read_modinfo(driver.object), build)
         if len(modules) == 1:
             driver = pick_module(build, modules[0].name, self._choice.path)
-            return self._load(driver, kernel, read_modinfo(driver.object))
+            return self._load(driver, kernel, read_modinfo(driver.object), build)
         return self._pick_of_many(build, modules, kernel)
 
     def _pick_of_many(
@@ -157,44 +198,135 @@ class _Discovery:
                 continue
             driver = pick_module(build, module.name, self._choice.path)
             try:
-                found.append(_Found(driver, self._wanted(self._try(driver, kernel, ""))))
+                devices = self._wanted(self._try(driver, kernel, self._choice.params))
+                found.append(_Found(driver, devices, self._choice.params))
             except PkvfuzzError as error:
                 found.append(_Found(driver, problem=str(error)))
         progress.finish(f"{sum(bool(each.devices) for each in found)} make files")
+        if not any(map(_has_node, found)):
+            found += self._try_together(build, found, kernel)
         useful = [each for each in found if each.devices]
         if not useful:
-            names = ", ".join(module.name for module in modules)
-            raise BadInputError(
-                f"{self._choice.path}: none of its modules makes a file to fuzz when it is loaded "
-                f"without parameters: {names}. Choose one with --module, and give it --params"
-            )
-        blocks = {module.name: module.blocks for module in modules}
-        useful.sort(key=lambda each: (not _has_node(each), -blocks[each.driver.name]))
-        for each in useful[1:]:
-            say(f"not now: {each.driver.name}: {_listed(each.devices)}")
-        say(
-            f"{len(useful)} modules make files; fuzzing {useful[0].driver.name}, which has most "
-            "to cover. Choose another with --module NAME"
-        )
-        return useful[0]
+            for module in modules:
+                if module.undefined:
+                    # It says what the kernel is without.
+                    pick_module(build, module.name, self._choice.path)
+            raise BadInputError(_why_none(self._choice.path, found))
+        return self._best(useful, {module.name: module.blocks for module in modules}, kernel)
 
-    def _load(self, driver: Driver, kernel: Kernel, info: ModuleInfo) -> _Found:
-        """Load a module; with parameters, if it makes nothing without.
+    def _best(self, found: list[_Found], blocks: Mapping[str, int], kernel: Kernel) -> _Found:
+        """Return the module to fuzz, of several that make files."""
+
+        def rank(each: _Found) -> tuple[bool, bool, int]:
+            idle = not read_operations(each.driver.object, kernel)
+            return not _has_node(each), idle, -blocks[each.driver.name]
+
+        found = sorted(found, key=rank)
+        for each in found[1:]:
+            if each.driver.name not in {found[0].driver.name, *found[0].needs}:
+                say(f"not now: {each.driver.name}: {_listed(each.devices)}")
+        first = found[0]
+        after = f", after {', '.join(first.needs)}," if first.needs else ""
+        say(
+            f"{len({each.driver.name for each in found})} modules make files; fuzzing "
+            f"{first.driver.name}{after} which has most to cover. Choose another with --module NAME"
+        )
+        return first
+
+    # Modules that need each other without saying so: a driver, and what registers its device.
+
+    def _try_together(
+        self, build: SourceBuild, found: Sequence[_Found], kernel: Kernel
+    ) -> list[_Found]:
+        """Return what each of some modules makes when the others are loaded before it."""
+        names = [each.driver.name for each in found if not each.problem]
+        if len(names) < 2:
+            return []
+        say("none of them makes a device node alone: loading each after the others")
+        tried = (self._try_after(build, name, names, kernel) for name in names)
+        return [each for each in tried if each is not None]
+
+    def _try_after(
+        self, build: SourceBuild, name: str, others: Sequence[str], kernel: Kernel
+    ) -> _Found | None:
+        """Return what a module makes after as few of the others as will do; None if nothing."""
+
+        def tried(needs: Sequence[str]) -> _Found | None:
+            driver = pick_module(build, name, self._choice.path, needs)
+            try:
+                devices = self._try(driver, kernel, self._choice.params)
+            except PkvfuzzError:
+                return None
+            return _Found(driver, devices, self._choice.params, needs=tuple(needs))
+
+        needs = [each for each in others if each != name]
+        found = tried(needs)
+        if found is None or not found.devices:
+            return None
+        for each in tuple(needs) if len(needs) > 1 else ():
+            fewer = [other for other in needs if other != each]
+            without = tried(fewer)
+            if without is not None and set(found.devices) <= set(without.devices):
+                found, needs = without, fewer
+        return replace(found, devices=self._wanted(found.devices))
+
+    def _load(
+        self, driver: Driver, kernel: Kernel, info: ModuleInfo, build: SourceBuild | None = None
+    ) -> _Found:
+        """Load a module; after others of its build, or with parameters, if it makes nothing else.
 
         Raises:
             BadInputError: it cannot be loaded, or makes no file.
         """
-        params, problem = self._choice.params, ""
+        params, problem, is_loaded = self._choice.params, "", True
         try:
             devices = self._try(driver, kernel, params)
             if devices or self._choice.devices:
                 return _Found(driver, self._wanted(devices), params)
+            problem = _no_file(driver.name, self._said)
         except BadInputError as error:
-            problem = str(error)
+            problem, is_loaded = str(error), False
+        others = [each.name for each in _others(build, driver.name)] if build else []
+        if build and others:
+            say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
+            if found := self._try_after(build, driver.name, others, kernel):
+                return found
+        platform: tuple[str, ...] = ()
+        if build:
+            found, platform = self._try_platform(driver, kernel, params)
+            if found:
+                say(f"registering the platform devices {', '.join(platform)} for {driver.name}")
+                return found
+            if platform:
+                # Its probe has said more than its loading did.
+                problem = _no_file(driver.name, self._said)
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
-        raise BadInputError(_why_nothing(driver.name, info, problem))
+        if not read_operations(driver.object, kernel):
+            problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
+        raise BadInputError(_why_nothing(info, problem, platform, is_loaded=is_loaded))
+
+    def _try_platform(
+        self, driver: Driver, kernel: Kernel, params: str
+    ) -> tuple[_Found | None, tuple[str, ...]]:
+        """Return what a driver of the platform bus makes once there are devices for it.
+
+        None if nothing. And the names of these devices, none if it is on another bus.
+        """
+        names: tuple[str, ...] = ()
+        base, _ = ensure_base(kernel, self._accel, Hardware())
+        image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
+        try:
+            with Machine.restore(base) as machine:
+                names = platform_drivers(machine, image, read_modinfo(driver.object).aliases)
+            equipped = with_platform_devices(driver, names, kernel)
+            devices = self._try(equipped, kernel, params) if names else ()
+        except PkvfuzzError:
+            return None, names
+        if not devices:
+            return None, names
+        return _Found(equipped, self._wanted(devices), params, platform=names), names
 
     def _try_parameters(self, driver: Driver, kernel: Kernel, info: ModuleInfo) -> _Found | None:
         """Return what the module makes with one of its parameters set; None if nothing."""
@@ -216,7 +348,9 @@ class _Discovery:
         image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
         try:
             with Machine.restore(base) as machine:
-                return find_devices(machine, image)
+                devices = find_devices(machine, image)
+                self._said = "" if devices else machine.said()
+                return devices
         except LostMachineError as error:
             raise BadInputError(f"loading {driver.name} took the machine down: {error}") from error
 
@@ -252,6 +386,41 @@ def _leading(build: SourceBuild) -> list[BuiltModule]:
     return leading or list(build.modules)
 
 
+def _others(build: SourceBuild, name: str) -> list[BuiltModule]:
+    """Return the modules of a build that can be loaded before the one of a name."""
+    return [
+        each
+        for each in _leading(build)
+        if each.name != name and name not in each.needs and not each.undefined
+    ]
+
+
+def lacks_its_own(build: SourceBuild) -> bool:
+    """Whether all that compiled of a driver calls parts of it that did not."""
+    exported: set[str] = set()
+    for path in build.directory.rglob("*.c"):
+        exported.update(_EXPORT.findall(path.read_text(errors="replace")))
+    return all(exported.intersection(module.undefined) for module in build.modules)
+
+
+def _left_out(build: SourceBuild) -> BuildFailedError:
+    """Return the error that some of a driver does not compile."""
+    log = build.log()
+    error = first_error(log, build.directory)
+    return BuildFailedError(f"{', '.join(build.failed)} does not compile:\n{error}", log)
+
+
+def _why_none(path: Path, found: Sequence[_Found]) -> str:
+    lines = [f"{path}: none of its modules makes a file to fuzz:"]
+    for each in found[:8]:
+        problem = each.problem.splitlines()[0] if each.problem else "loaded, and made no file"
+        buses = read_modinfo(each.driver.object).buses
+        waits = f"; it waits for a device on a bus ({', '.join(buses)})" if buses else ""
+        lines.append(f"    {each.driver.name}: {problem}{waits}")
+    lines.append("Choose one with --module, and give it --params if it needs any")
+    return "\n".join(lines)
+
+
 def _has_node(found: _Found) -> bool:
     return any(device.kind in (DeviceKind.CHAR, DeviceKind.BLOCK) for device in found.devices)
 
@@ -284,14 +453,25 @@ def _operations(
     return found
 
 
-def _why_nothing(name: str, info: ModuleInfo, problem: str) -> str:
-    """Return what to do about a module that is not loaded, or makes no file."""
-    lines = [
-        problem
-        or f"{name} was loaded, but made no file to fuzz: no device node, no number "
-        "in /proc/devices, nothing in /proc, debugfs or sysfs."
-    ]
-    if info.buses:
+def _no_file(name: str, said: str) -> str:
+    return f"{name} was loaded, but made no file to fuzz.{said}"
+
+
+def _why_nothing(
+    info: ModuleInfo, problem: str, platform: Sequence[str] = (), *, is_loaded: bool = True
+) -> str:
+    """Return what to do about a module that is not loaded, or makes no file.
+
+    ``platform`` are names of devices that were registered for it in vain.
+    """
+    lines = [problem]
+    if platform:
+        lines.append(
+            f"It is a driver of the platform bus. A device named {' or '.join(platform)} was "
+            "registered for it, but without hardware behind it. A module in the same directory "
+            "that registers a better one would be loaded first"
+        )
+    elif info.buses:
         ids = ", ".join(info.aliases[:6])
         lines.append(
             f"It is for a device on a bus ({', '.join(info.buses)}), and the guest has none of "
@@ -300,6 +480,8 @@ def _why_nothing(name: str, info: ModuleInfo, problem: str) -> str:
     if info.parameters:
         listed = ", ".join(f"{each.name} ({each.kind})" for each in info.parameters[:12])
         lines.append(f"It has parameters: {listed}. Give them with --params 'NAME=VALUE ...'")
-    if not info.buses and not info.parameters:
+    if not is_loaded:
+        lines.append("Nothing can be fuzzed before it loads: see what its init function asks for")
+    elif not (info.buses or info.parameters or platform):
         lines.append("If it makes a file later, name it with --device")
     return "\n".join(lines)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from fuzzer.campaign.campaign import default_workdir
@@ -13,9 +14,13 @@ from fuzzer.cli.setting import accel_of, confirmer, kernel_options
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.kernel import Flavour
+from fuzzer.target.device import PATH, PATH_ALLOWED
 
 DESCRIPTION = "target.yaml"
 _YAML = (".yaml", ".yml")
+
+Finder = Callable[[Choice, argparse.Namespace, Accel], Facts]
+"""Finds out what is known of a driver."""
 
 
 def choice_of(options: argparse.Namespace) -> Choice | None:
@@ -30,6 +35,9 @@ def choice_of(options: argparse.Namespace) -> Choice | None:
     if path is None and module:
         # As it was before a driver could be given alone.
         path, module = Path(module), ""
+    for device in options.device or ():
+        if not PATH.match(device):
+            raise BadInputError(f"--device {device}: {PATH_ALLOWED} is needed")
     if path is None:
         if options.device:
             raise BadInputError("--device goes with a driver: pkvfuzz run PATH --device /dev/NAME")
@@ -48,6 +56,12 @@ def choice_of(options: argparse.Namespace) -> Choice | None:
         )
     if not path.is_dir() and path.suffix != ".ko":
         raise BadInputError(f"{path}: a driver's directory, a .ko or a .yaml is needed")
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        raise BadInputError(
+            f"{str(path)!a}: a description cannot name a path that is not UTF-8. Rename it"
+        ) from None
     return Choice(path, module, tuple(options.device or ()), options.params or "")
 
 
@@ -58,7 +72,7 @@ def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> Fact
     return facts
 
 
-def describe_driver(options: argparse.Namespace) -> Facts | None:
+def describe_driver(options: argparse.Namespace, find: Finder = found_out) -> Facts | None:
     """Have a description made of a driver that is given by its path; return what is in it.
 
     It is left in the working directory, which is named for the driver. None: a
@@ -67,7 +81,7 @@ def describe_driver(options: argparse.Namespace) -> Facts | None:
     choice = choice_of(options)
     if choice is None:
         return None
-    facts = found_out(choice, options, accel_of(options))
+    facts = find(choice, options, accel_of(options))
     options.workdir = options.workdir or default_workdir(facts.name, options.bug)
     options.workdir.mkdir(parents=True, exist_ok=True)
     path = options.workdir / DESCRIPTION

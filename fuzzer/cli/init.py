@@ -8,25 +8,36 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzer.campaign.description import Facts, describe, seeds
-from fuzzer.cli.drivers import choice_of, found_out
+from fuzzer.campaign.description import SEEDS, Facts, describe, seeds
+from fuzzer.cli.drivers import Finder, choice_of, found_out
 from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import accel_of
 from fuzzer.errors import BadInputError, ExitCode
 
 _WHY = """\
 Made by pkvfuzz init from {path}: what is known of the driver. Edit it, and run
-# pkvfuzz target check {name}; then pkvfuzz run {name}"""
+pkvfuzz target check {name}; then pkvfuzz run {name}"""
 
 
 def command(options: argparse.Namespace) -> int:
     """Write a description of a driver, and seeds beside it."""
+    return write_description(options, found_out)
+
+
+def write_description(options: argparse.Namespace, find: Finder) -> int:
+    """Write what ``find`` finds out of a driver, and seeds beside it.
+
+    Raises:
+        BadInputError: no driver is named, or something is in the way.
+    """
     choice = choice_of(options)
     if choice is None:
         raise BadInputError("init needs a driver: its directory, or its .ko. See: init --help")
-    if options.output is not None:
-        _refuse_if_there([options.output], options.force)
-    facts = found_out(choice, options, accel_of(options))
+    # Before what takes a minute.
+    given = [options.output] if options.output is not None else []
+    beside = (options.output or Path()).parent / "seeds"
+    _refuse_if_there([*given, *(beside / name for name in SEEDS)], options.force)
+    facts = find(choice, options, accel_of(options))
     path = (options.output or Path(f"{facts.name}.yaml")).absolute()
     programs = {path.parent / "seeds" / name: text for name, text in seeds(facts).items()}
     _refuse_if_there([path, *programs], options.force)

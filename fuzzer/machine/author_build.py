@@ -12,22 +12,46 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
+from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.machine.sandbox import Finished, Sandbox
+from fuzzer.target.target import module_name
 
 _MAKEFILES = ("Kbuild", "Makefile", "makefile", "GNUmakefile")
-_TIMEOUT_S = 900.0
-_FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?([^\s\]:]+\.o)\] Error")
+_TIMEOUT_S, _QUERY_SECONDS = 900.0, 60.0
+# What an answer of make's begins with.
+_SAID = "pkvfuzz-said "
+# Values of ARCH that leave a build for this one.
+_MACHINES = ("", "x86_64", "x86")
+# Objects of modules have whole paths, those of programs beside them have not.
+_FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?(/[^\s\]:]+\.o)\] Error")
 _ERROR = re.compile(r"^(\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*\bundefined reference\b.*)$")
-_MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file")
+_EXPANSION = re.compile(r"(\S+?:\d+:\d+): note: in expansion of macro ")
+# Lines below an error in which it is told where a macro of it stands.
+_MOST_NOTES = 30
+_MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file|^\(killed: ")
+# As shells say it, and make where it needs no shell.
+_NO_TOOL = re.compile(
+    r"(?:\S*sh: (?:line )?(?:\d+: )?|make(?:\[\d+\])?: )([\w.+-]+): "
+    r"(?:command |)(?:not found|No such file or directory)$"
+)
 _UNDEFINED = re.compile(r'modpost: "([^"]+)" \[(\S+?)(?:\.ko)?\] undefined!')
 _MODULE_CODE = re.compile(r"^\s*(?:MODULE_LICENSE|module_init)\s*\(", re.MULTILINE)
 _DIRECTORY_VARIABLE = re.compile(r"-C\s*['\"]?\$[({](\w+)[)}]['\"]?\s")
 _PLACEHOLDER = re.compile(r"@(\w+)@")
+# Written by modpost beside each module that is linked.
+_LINKED = ".mod.c"
+_DKMS_MAKE = "${MAKE[0]:-$MAKE}"
+# Where dkms would have put the driver.
+_DKMS_PLACE = (
+    'tree="$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION"; mkdir -p "$tree"; '
+    'ln -s "$PWD" "$tree/build"; ln -s "$PWD" "$source_tree/$PACKAGE_NAME-$PACKAGE_VERSION"'
+)
 _QUERY, _AUTHORS = ".pkvfuzz-query.mk", ".pkvfuzz-author.mk"
 
 
@@ -48,11 +72,23 @@ class AuthorBuild:
 
 
 class BuildFailedError(BadInputError):
-    """No module came out of a driver's directory; ``output`` is what the builds printed."""
+    """No module came out of a driver's directory.
 
-    def __init__(self, message: str, output: str) -> None:
+    ``output`` is what the builds printed, ``unlinked`` what its objects call and the
+    kernel has not, as far as they compiled, and ``kconfig`` the text of its own Kconfig.
+    """
+
+    def __init__(
+        self, message: str, output: str, unlinked: Collection[str] = (), kconfig: str = ""
+    ) -> None:
         super().__init__(message)
         self.output = output
+        self.unlinked = frozenset(unlinked)
+        self.kconfig = kconfig
+
+
+class MissingToolError(BadInputError):
+    """A driver's build runs a program that this host does not have; no kernel helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +102,25 @@ class Builder:
     """Builds the driver in ``directory``, a private copy, for the sandbox's kernel.
 
     ``flags`` are make variables that each build gets on its command line, where
-    they overrule what Makefiles say.
+    they overrule what Makefiles say. ``timeout`` is in seconds, for each attempt.
     """
 
-    def __init__(self, sandbox: Sandbox, directory: Path, flags: Sequence[str]) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        directory: Path,
+        flags: Sequence[str],
+        timeout: float = _TIMEOUT_S,
+    ) -> None:
         assert sandbox.kernel is not None
         self._sandbox = sandbox
         self._kernel = sandbox.kernel
         self._directory = directory
         # A symbol that one module lacks must not keep the others from being made.
         self._flags = ("KBUILD_MODPOST_WARN=1", *flags)
+        self._timeout = timeout
         self._said: list[str] = []
+        self._found: list[str] | None = None
 
     def build(self) -> AuthorBuild:
         """Return what the first attempt made that made modules.
@@ -86,18 +130,23 @@ class Builder:
             InfrastructureError: there is no sandbox.
         """
         self._fill_in_templates()
+        output = ""
         for attempt in self._attempts():
+            if is_of_compiler(output) and not attempt.environment_flags:
+                continue  # It would fail there again.
             done = self._run(attempt)
+            output = done.output
             if modules := self._modules():
-                return self._result(modules, attempt.how, done.output)
-        return self._build_what_compiles()
+                return self._result(modules, attempt.how, output)
+        return self._build_what_compiles(output)
 
     def _attempts(self) -> Iterator[_Attempt]:
         if any((self._directory / name).is_file() for name in _MAKEFILES[1:]):
             yield _Attempt("make", self._make())
             yield _Attempt("make modules", self._make("modules"))
         if command := self._dkms_command():
-            yield _Attempt(command, ("bash", "-c", command), environment_flags=True)
+            script = f'{self._dkms_variables()}; {_DKMS_PLACE}; eval "{_DKMS_MAKE}"'
+            yield _Attempt(command, ("bash", "-c", script), environment_flags=True)
         if any((self._directory / name).is_file() for name in _MAKEFILES):
             yield _Attempt("make -C KERNEL M=DRIVER modules", self._kbuild())
 
@@ -110,25 +159,45 @@ class Builder:
         return (*self._make(), *place, "modules")
 
     def _variables(self) -> list[str]:
-        """Return what public Makefiles call the kernel's directory, where it is in no other way.
+        """Return where the kernel is, and for which machine it is, where Makefiles are wrong.
 
-        They look below ``/lib/modules`` mostly, which the sandbox provides.
+        Public ones look below ``/lib/modules`` mostly, which the sandbox provides. Others
+        name a directory of their author's, and the machine that its kernel was for.
         """
-        build = str(self._kernel.build)
-        return [f"{name}={build}" for name in self._kernel_names()]
+        if self._found is None:
+            self._found = self._ask_make()
+        return self._found
 
-    def _kernel_names(self) -> list[str]:
-        """Return the names of variables that a Makefile uses as the directory of ``make -C``."""
+    def _ask_make(self) -> list[str]:
+        said = self._values("$(MAKEFILE_LIST)", "$(ARCH)", "$(CROSS_COMPILE)")
+        files, machine, compiler = said or ("", "", "")
+        names = self._kernel_names(files.split())
+        missing = [f"$(if $(wildcard $({name})/Makefile),,missing)" for name in names]
+        there = self._values(*missing) or ["missing"] * len(names)
+        build = self._kernel.build
+        variables = [f"{name}={build}" for name, how in zip(names, there, strict=True) if how]
+        if machine not in _MACHINES:
+            variables.append("ARCH=x86_64")
+        return [*variables, "CROSS_COMPILE="] if compiler else variables
+
+    def _values(self, *expressions: str) -> list[str] | None:
+        """Return what expressions are to the author's Makefile; None if make cannot say."""
+        shown = "".join(f"$(info {_SAID}{expression})" for expression in expressions)
+        rule = f"pkvfuzz-query: ; @:{shown}"
+        argv = ("make", "--no-print-directory", f"--eval={rule}", "pkvfuzz-query")
+        done = self._query(argv)
+        said = [line for line in done.output.splitlines() if line.startswith(_SAID)]
+        if len(said) != len(expressions):
+            return None
+        return [line.removeprefix(_SAID).strip() for line in said]
+
+    def _kernel_names(self, files: Iterable[str]) -> list[str]:
+        """Return the names of variables that Makefiles use as the directory of ``make -C``."""
         found: dict[str, None] = {}
-        for name in _MAKEFILES[1:]:
+        for name in (*_MAKEFILES[1:], *files):
             path = self._directory / name
-            if not path.is_file():
-                continue
-            text = path.read_text(errors="replace")
-            for match in _DIRECTORY_VARIABLE.finditer(text):
-                # One that the Makefile gives a value finds the kernel by that.
-                given = rf"^\s*(?:export\s+)?{match[1]}\s*[:?]*=\s*\S"
-                if not re.search(given, text, re.MULTILINE):
+            if path.is_file() and path.resolve().is_relative_to(self._sandbox.writable):
+                for match in _DIRECTORY_VARIABLE.finditer(path.read_text(errors="replace")):
                     found[match[1]] = None
         return [name for name in found if name not in {"PWD", "CURDIR", "MAKE", "M"}]
 
@@ -143,27 +212,54 @@ class Builder:
                 sandbox.kernel,
                 {**sandbox.environment, "MAKEFLAGS": makeflags},
             )
-        done = sandbox.run(attempt.argv, self._directory, _TIMEOUT_S)
+        done = sandbox.run(attempt.argv, self._directory, self._timeout)
         self._said.append(f"$ {shlex.join(attempt.argv)}\n{done.output}")
         if done.timed_out:
-            self._said.append(f"(killed: it did not end within {_TIMEOUT_S:.0f} s)\n")
+            self._said.append(f"(killed: it did not end within {self._timeout:.0f} s)\n")
         return done
 
+    def _query(self, argv: Sequence[str]) -> Finished:
+        """Run what only prints something."""
+        return self._sandbox.run(argv, self._directory, min(self._timeout, _QUERY_SECONDS))
+
     def _modules(self) -> tuple[Path, ...]:
-        """Return the modules that are there, without links."""
-        found = [path for path in self._directory.rglob("*.ko") if not path.is_symlink()]
-        return tuple(sorted(path for path in found if path.is_file()))
+        """Return the modules that are there, each once, where the kernel's build system put it.
+
+        Makefiles rename them and copy them elsewhere, and all that is known of how a module
+        was made lies where it was linked.
+        """
+        homes = {
+            module_name(path.name.removesuffix(_LINKED)): path.with_name(
+                path.name.removesuffix(_LINKED) + ".ko"
+            )
+            for path in sorted(self._directory.rglob(f"*{_LINKED}"))
+        }
+        found: dict[Path, None] = {}
+        for path in sorted(self._directory.rglob("*.ko")):
+            if path.is_symlink() or not path.is_file():
+                continue
+            home = path if path.with_suffix(_LINKED).exists() else homes.get(_name_of(path), path)
+            if not home.exists():
+                path.rename(home)
+            found[home] = None
+        # Of copies of one that was linked in some other way, the one beside its object.
+        by_name: dict[str, Path] = {}
+        for path in sorted(found, key=lambda p: (not p.with_suffix(".o").is_file(), len(p.parts))):
+            by_name.setdefault(path.name, path)
+        return tuple(sorted(by_name.values()))
 
     def _result(
         self, modules: tuple[Path, ...], how: str, output: str, failed: Sequence[str] = ()
     ) -> AuthorBuild:
+        # With -k a build goes on without some of the modules.
+        failed = failed or sorted({Path(name).name for name in _FAILED_OBJECT.findall(output)})
         undefined: dict[str, list[str]] = {}
         for symbol, module in _UNDEFINED.findall(output):
             undefined.setdefault(Path(module).name, []).append(symbol)
         return AuthorBuild(
             modules,
             {name: tuple(dict.fromkeys(symbols)) for name, symbols in undefined.items()},
-            tuple(failed),
+            tuple(dict.fromkeys((*failed, *_failed_objects(output)))),
             how,
             "".join(self._said),
         )
@@ -184,38 +280,53 @@ class Builder:
         )
 
     def _dkms_command(self) -> str:
-        """Return the command by which dkms.conf makes the module; empty if there is none.
-
-        The file is a shell script, so it is the sandbox that reads it.
-        """
+        """Return the command by which dkms.conf makes the module; empty if there is none."""
         if not (self._directory / "dkms.conf").is_file():
             return ""
-        script = (
-            f"kernelver={shlex.quote(self._kernel.release)} arch=x86_64 dkms_tree=/tmp "
-            f"kernel_source_dir={shlex.quote(str(self._kernel.build))} source_tree=/tmp; "
-            '. ./dkms.conf >/dev/null 2>&1; printf "%s" "${MAKE[0]:-$MAKE}"'
-        )
-        done = self._sandbox.run(["bash", "-c", script], self._directory, 60)
+        done = self._query(("bash", "-c", f'{self._dkms_variables()}; printf "%s" "{_DKMS_MAKE}"'))
         command = done.output.strip()
         return command if done.status == 0 and "make" in command else ""
 
+    def _dkms_variables(self) -> str:
+        """Return a command that reads dkms.conf as dkms does.
+
+        The file is a shell script, so it is the sandbox that runs it.
+        """
+        return (
+            f"kernelver={shlex.quote(self._kernel.release)} arch=x86_64 dkms_tree=/tmp "
+            f"kernel_source_dir={shlex.quote(str(self._kernel.build))} source_tree=/tmp; "
+            ". ./dkms.conf >/dev/null 2>&1"
+        )
+
     # The kernel's build system, told which modules to make.
 
-    def _build_what_compiles(self) -> AuthorBuild:
-        """Build the modules that can be built, leaving out those that cannot."""
-        wanted, failed = self._declared() or self._guessed(), list[str]()
-        while wanted:
+    def _build_what_compiles(self, output: str) -> AuthorBuild:
+        """Build the modules that can be built, leaving out those that cannot.
+
+        ``output`` is that of the last build.
+        """
+        wanted = self._declared() or self._guessed()
+        failed = self._broken(wanted, output)
+        while wanted := {name: each for name, each in wanted.items() if name not in failed}:
             self._choose(wanted)
             done = self._run(_Attempt("make -C KERNEL M=DRIVER modules", self._kbuild()))
             if modules := self._modules():
-                how = f"make -C KERNEL M=DRIVER modules, with obj-m := {' '.join(wanted)}"
+                how = f"make -C KERNEL M=DRIVER modules, with {len(wanted)} in obj-m"
                 return self._result(modules, how, done.output, failed)
             broken = self._broken(wanted, done.output)
             if not broken:
                 break
             failed += broken
-            wanted = {name: each for name, each in wanted.items() if name not in broken}
         raise self._failure("".join(self._said))
+
+    def _failure(self, output: str) -> BadInputError:
+        tool = missing_tool(output)
+        if tool and not any(map(_ERROR.match, output.splitlines())):
+            return MissingToolError(
+                f"it runs {tool}, which this host does not have. Install it; if its package is "
+                f"of the same name: apt-get install {tool}"
+            )
+        return BuildFailedError(first_error(output, self._directory), output)
 
     def _choose(self, objects: Iterable[str]) -> None:
         """Have the kernel's build system make these modules, by a Kbuild file of our own.
@@ -237,7 +348,7 @@ class Builder:
 
     def _broken(self, wanted: dict[str, tuple[str, ...]], output: str) -> list[str]:
         """Return the modules of which an object did not compile."""
-        objects = {Path(name).name for name in _FAILED_OBJECT.findall(output)}
+        objects = set(_failed_objects(output))
         return [
             name
             for name, parts in wanted.items()
@@ -263,7 +374,7 @@ class Builder:
             "$($(each:.o=-objs)) $($(each:.o=-y))))\n"
         )
         argv = ("make", "-f", _QUERY, "--no-print-directory", "pkvfuzz-query")
-        done = self._sandbox.run(argv, self._directory, 60)
+        done = self._query(argv)
         (self._directory / _QUERY).unlink()
         found = [line.split()[1:] for line in done.output.splitlines() if line.startswith("obj-m ")]
         if any(words and words[0].endswith("/") for words in found):
@@ -279,20 +390,59 @@ class Builder:
             and not path.name.endswith(".mod.c")
         }
 
-    def _failure(self, output: str) -> BuildFailedError:
-        return BuildFailedError(first_error(output, self._directory), output)
+
+def _name_of(module: Path) -> str:
+    """Return a module's name as the kernel has it, whatever its file is called."""
+    try:
+        return read_modinfo(module).name
+    except BadInputError:
+        return module_name(module.stem)
+
+
+def _failed_objects(output: str) -> Iterator[str]:
+    return (Path(name).name for name in _FAILED_OBJECT.findall(output))
 
 
 def first_error(output: str, directory: Path) -> str:
-    """Return the first error as the compiler wrote it, or make's; paths relative to the driver."""
-    lines = output.replace(f"{directory}/", "").splitlines()
-    for number, line in enumerate(lines):
-        if _ERROR.match(line):
-            shown = [line]
-            for more in lines[number + 1 : number + 4]:
-                if not re.match(r"\s+(?:\d+ )?\|", more):
-                    break
-                shown.append(more)
-            return "\n".join(shown)
-    told = [line for line in lines if _MAKE_ERROR.search(line)]
+    """Return the first error as the compiler wrote it, or make's; paths relative to the driver.
+
+    What Kbuild compiles has whole paths. Where there is an error of such, those of programs
+    that the same Makefile builds do not count.
+    """
+    lines = output.splitlines()
+    errors = [number for number, line in enumerate(lines) if _ERROR.match(line)]
+    inside = f"{directory}/"
+    for number in errors:
+        if lines[number].startswith(inside):
+            return _excerpt(lines, number, lines[number], inside)
+        # In a macro of a header: the place in the driver is told below the error.
+        for place in range(number + 1, min(number + _MOST_NOTES, len(lines))):
+            note = _EXPANSION.match(lines[place])
+            if note and note[1].startswith(inside):
+                message = lines[number].partition(": ")[2]
+                return _excerpt(lines, place, f"{note[1]}: {message}", inside)
+    if errors:
+        return _excerpt(lines, errors[0], lines[errors[0]], inside)
+    told = [line.replace(inside, "") for line in lines if _MAKE_ERROR.search(line)]
     return "\n".join(told[:3] or lines[-5:])
+
+
+def _excerpt(lines: Sequence[str], number: int, error: str, inside: str) -> str:
+    """Return an error with the source that gcc shows below line ``number``."""
+    shown = [error.replace(inside, "")]
+    for more in lines[number + 1 : number + 4]:
+        if not re.match(r"\s+(?:\d+ )?\|", more):
+            break
+        shown.append(more)
+    return "\n".join(shown)
+
+
+def missing_tool(output: str) -> str:
+    """Return the first program that a build did not find; empty if it found all."""
+    found = (match[1] for line in output.splitlines() if (match := _NO_TOOL.match(line)))
+    return next((name for name in found if shutil.which(name) is None), "")
+
+
+def is_of_compiler(output: str) -> bool:
+    """Tell whether a build failed in a module's source, rather than on the way to it."""
+    return any(line.startswith("/") and _ERROR.match(line) for line in output.splitlines())

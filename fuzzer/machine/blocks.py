@@ -67,7 +67,7 @@ def read_blocks(module: Path) -> tuple[Block, ...]:
                 for offset, info, _ in _RELOCATION.iter_unpack(section.data()):
                     if info >> 32 in wanted:
                         found.add(Block(code, offset + _OPERAND_SIZE))
-    except (OSError, ELFError, struct.error) as error:
+    except (OSError, ELFError, struct.error, ValueError, OverflowError, MemoryError) as error:
         raise BadInputError(f"{module}: not a kernel module: {error}") from error
     return tuple(sorted(found))
 

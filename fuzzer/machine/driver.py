@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.cache import content_key
@@ -16,10 +16,19 @@ from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.loadable import loadable
 from fuzzer.machine.objects import object_that_fits
-from fuzzer.machine.source_build import SourceBuild, build_source
+from fuzzer.machine.platform_devices import devices_module, devices_params
+from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.target.target import Target, module_name
 
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A module that is loaded before a driver, and its parameters."""
+
+    path: Path
+    params: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +38,23 @@ class Driver:
     Built from source, it lies in its build directory: sources (with the bug,
     if one was planted), objects and, of a build for gcov, the ``.gcno`` files.
     Of a driver that is a part of the kernel, ``object`` is ``vmlinux`` and
-    ``parts`` are the driver's own objects. ``needs`` are modules of the same
-    build to be loaded before it, in order.
+    ``parts`` are the driver's own objects. ``needs`` are to be loaded before it, in
+    order.
     """
 
     name: str
     object: Path
     key: str
     parts: tuple[Path, ...] = ()
-    needs: tuple[Path, ...] = ()
+    needs: tuple[Needed, ...] = ()
 
     def image(self) -> bytes:
         """Return the module's bytes; none if there is nothing to load."""
         return b"" if self.parts else loadable(self.object)
 
-    def needed_images(self) -> tuple[tuple[bytes, str], ...]:
-        """Return the bytes and the name of each module to load before it."""
-        return tuple((loadable(path), path.stem) for path in self.needs)
+    def needed_images(self) -> tuple[tuple[bytes, str, str], ...]:
+        """Return the bytes, name and parameters of each module to load before it."""
+        return tuple((loadable(each.path), each.path.stem, each.params) for each in self.needs)
 
     def blocks(self) -> tuple[Block, ...]:
         """Return the instrumented blocks, in order.
@@ -209,33 +218,59 @@ def build_driver(
     build = build_source(
         module.source, kernel, patch=bug.path if bug else None, variables=variables
     )
-    return pick_module(build, module.name, target.path)
+    driver = pick_module(build, module.name, target.path, module.needs)
+    return with_platform_devices(driver, module.platform, kernel)
+
+
+def with_platform_devices(driver: Driver, names: Sequence[str], kernel: Kernel) -> Driver:
+    """Return a driver before which platform devices of some names are registered.
+
+    Raises:
+        InfrastructureError: the module that registers them does not build.
+    """
+    if not names:
+        return driver
+    needed = Needed(devices_module(kernel), devices_params(names))
+    key = content_key(driver.key, *names)
+    return replace(driver, key=key, needs=(needed, *driver.needs))
 
 
 class MissingSymbolsError(BuildFailedError):
     """The kernel lacks symbols that a driver needs."""
 
 
-def pick_module(build: SourceBuild, name: str, description: Path) -> Driver:
+def pick_module(
+    build: SourceBuild, name: str, description: Path, others: Sequence[str] = ()
+) -> Driver:
     """Return the module of that name out of a build, as the description asks for it.
+
+    ``others`` are modules of the build to load before it, beside those that it depends on.
 
     Raises:
         MissingSymbolsError: the kernel lacks symbols that it needs.
         BadInputError: the build made no module of the name.
     """
+    module = _module_of(build, name, description)
+    first = [_module_of(build, other, description) for other in others]
+    names = [name for each in first for name in (*each.needs, each.name)]
+    found = [build.module(each) for each in dict.fromkeys((*names, *module.needs))]
+    needs = [each for each in found if each is not None and each is not module]
+    for each in (*needs, module):
+        if each.undefined:
+            raise MissingSymbolsError(
+                f"{each.path.name} needs what the kernel does not have: "
+                f"{', '.join(each.undefined[:8])}",
+                build.log(),
+            )
+    key = content_key(build.key, module.name, *others)
+    return Driver(module.name, module.path, key, (), tuple(Needed(each.path) for each in needs))
+
+
+def _module_of(build: SourceBuild, name: str, description: Path) -> BuiltModule:
     module = build.module(name)
     if module is None:
         made = ", ".join(each.name for each in build.modules)
         raise BadInputError(
-            f"the build made no {name}.ko but {made}; "
-            f"module.name in {description} must be the name of the .ko"
+            f"the build made no {name}.ko but {made}. Name one of these in {description}"
         )
-    if module.undefined:
-        raise MissingSymbolsError(
-            f"{module.path.name} needs what the kernel does not have: "
-            f"{', '.join(module.undefined[:8])}",
-            build.log(),
-        )
-    needs = [build.module(each) for each in module.needs]
-    paths = tuple(each.path for each in needs if each is not None)
-    return Driver(module.name, module.path, content_key(build.key, module.name), (), paths)
+    return module

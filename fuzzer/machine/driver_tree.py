@@ -8,8 +8,9 @@ relative to each other.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ _MAKEFILES = re.compile(r"(?:GNU)?[Mm]akefile.*|Kbuild.*|dkms\.conf|.*\.(?:mk|in
 _CODE = frozenset({".c", ".h", ".S", ".inc"})
 # Of directories beside the driver's own only what a build of a module reads.
 _OUTSIDE = _CODE | {".mk", ".in", ".sh", ".py", ".pl", ".awk", ".conf", ""}
-_UPWARD = re.compile(r"(?<![\w.])(?:\.\./)*\.\.(?:/[\w.+-]+)*/?(?![\w.])")
+_UPWARD = re.compile(r"(?:(?<![\w.])|(?<=-I))(?:\.\./)*\.\.(?:/[\w.+-]+)*/?(?![\w.])")
 _DEFINITION_LIMIT = 1 << 20
 # Without a repository around it, a driver is not expected to refer further up than this.
 _MOST_LEVELS = 3
@@ -45,23 +46,42 @@ class DriverTree:
     directory: Path
     files: tuple[Path, ...]
 
-    def content(self) -> Iterator[str | bytes]:
-        """Yield what identifies the tree: where the driver is in it, names and bytes of files."""
-        yield str(self.directory.relative_to(self.root))
+    def content(self) -> Iterator[bytes]:
+        """Yield what identifies the tree: where the driver is in it, names and bytes of files.
+
+        Raises:
+            BadInputError: a file cannot be read.
+        """
+        yield os.fsencode(self.directory.relative_to(self.root))
         for file in self.files:
-            yield str(file.relative_to(self.root))
-            yield file.read_bytes()
+            yield os.fsencode(file.relative_to(self.root))
+            with _telling(file):
+                yield file.read_bytes()
 
     def copy(self, to: Path) -> Path:
-        """Copy the files to an empty directory; return the driver's own directory in the copy."""
+        """Copy the files to an empty directory; return the driver's own directory in the copy.
+
+        Raises:
+            BadInputError: a file cannot be read.
+        """
         for file in self.files:
             copy = to / file.relative_to(self.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-            copy.chmod(0o755 if file.stat().st_mode & 0o111 else 0o644)
+            with _telling(file):
+                content, mode = file.read_bytes(), file.stat().st_mode
+            copy.write_bytes(content)
+            copy.chmod(0o755 if mode & 0o111 else 0o644)
         place = to / self.directory.relative_to(self.root)
         place.mkdir(parents=True, exist_ok=True)
         return place
+
+
+@contextlib.contextmanager
+def _telling(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInputError(f"{file}: {error.strerror}") from error
 
 
 def read_tree(directory: Path, *, whole: bool = False) -> DriverTree:
@@ -73,6 +93,11 @@ def read_tree(directory: Path, *, whole: bool = False) -> DriverTree:
         BadInputError: the directory cannot be read, or holds too much to be a driver's.
     """
     directory = directory.resolve()
+    if _is_above_home(directory):
+        # None of a user's other files may come near a stranger's Makefile.
+        raise BadInputError(
+            f"{directory} is a home directory, or has one in it. Give the driver's own directory"
+        )
     top = _top(directory)
     own = _files_below(top if whole else directory, top)
     files = dict.fromkeys(own)
@@ -86,9 +111,20 @@ def read_tree(directory: Path, *, whole: bool = False) -> DriverTree:
 
 
 def repository_of(directory: Path) -> Path | None:
-    """Return the nearest directory, of this one and those above, that is a git repository."""
-    places = (directory.resolve(), *directory.resolve().parents)
-    return next((place for place in places if (place / ".git").exists()), None)
+    """Return the nearest directory, of this one and those above, that is a git repository.
+
+    A home directory is none, even if its owner keeps it in one.
+    """
+    for place in (directory.resolve(), *directory.resolve().parents):
+        if _is_above_home(place):
+            return None
+        if (place / ".git").exists():
+            return place
+    return None
+
+
+def _is_above_home(directory: Path) -> bool:
+    return Path.home().resolve().is_relative_to(directory)
 
 
 def _top(directory: Path) -> Path:
@@ -96,9 +132,9 @@ def _top(directory: Path) -> Path:
     repository = repository_of(directory)
     if repository is not None:
         return repository
-    top, home = directory, Path.home().resolve()
+    top = directory
     for parent in list(directory.parents)[:_MOST_LEVELS]:
-        if parent == parent.parent or home.is_relative_to(parent):
+        if parent == parent.parent or _is_above_home(parent):
             break
         top = parent
     return top

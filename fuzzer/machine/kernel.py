@@ -26,6 +26,7 @@ from fuzzer.machine.kbuild import (
 from fuzzer.machine.needs.rebuild import estimate_rebuild
 from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.machine.variant import PLAIN, Variant, extend_config
+from fuzzer.machine.versions import default_version
 from fuzzer.paths import project_root
 from fuzzer.progress import Progress
 
@@ -207,23 +208,28 @@ def ensure_kernel(
 def prepared_kernel(flavour: Flavour, options: KernelOptions) -> Kernel:
     """Return a kernel that modules can be compiled against, but that is not built itself.
 
-    No symbol of it is known, so nothing that is made can be loaded.
+    It is of the version, and has the options, that are asked for. No symbol of it is known,
+    so nothing that is made can be loaded.
 
     Raises:
         InfrastructureError: it cannot be prepared.
     """
     source = prepare_source(options.source, options.version)
-    recipe = _recipe(flavour)
-    key = content_key(recipe_key(recipe, source.key), "prepared")
+    recipe, variant = _recipe(flavour), options.variant
+    key = content_key(recipe_key(_recipe(flavour, variant), source.key), "prepared")
 
     def build(directory: Path) -> None:
         configure(source.directory, directory, requests(recipe, source))
-        progress = Progress(f"preparing kernel {options.version} to compile a driver against")
+        if variant:
+            extend_config(source.directory, directory, variant)
+        version = options.version or options.source or default_version()
+        added = f" with {', '.join(variant.config)}" if variant else ""
+        progress = Progress(f"preparing kernel {version}{added} to compile the driver against")
         arguments = [*recipe.variables, "modules_prepare"]
         compile_kernel(recipe.name, source.directory, directory, arguments, progress)
         (directory / "Module.symvers").touch()
 
-    directory = build_once("prepared", key, build, keep=3)
+    directory = build_once("prepared", key, build, keep=6)
     return Kernel(flavour, directory, source.directory, key)
 
 

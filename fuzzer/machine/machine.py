@@ -78,14 +78,15 @@ class Execution:
 class DriverImage:
     """A driver to load: the module's bytes, its name and parameters, its files.
 
-    ``needs`` are modules to load before it, in this order: their bytes and names.
+    ``needs`` are modules to load before it, in this order: their bytes, names and
+    parameters.
     """
 
     image: bytes
     name: str
     devices: tuple[Device, ...]
     params: str = ""
-    needs: tuple[tuple[bytes, str], ...] = ()
+    needs: tuple[tuple[bytes, str, str], ...] = ()
 
 
 def _text(output: str | bytes | None) -> str:
@@ -334,9 +335,9 @@ class Machine:
         """
         channel = self.channel
         header = channel.header
-        for image, name in driver.needs:
+        for image, name, params in driver.needs:
             channel.set_devices(())
-            self._load(image, name, "")
+            self._load(image, name, params)
         channel.set_devices(driver.devices)
         self._load(driver.image, driver.name, driver.params)
         listing = bytes(channel.memory[OUTPUT : OUTPUT + header.output_length]).decode()
@@ -358,14 +359,22 @@ class Machine:
         channel.header.module_params = params.encode()
         channel.memory[BULK : BULK + len(image)] = image
         try:
-            self.command(Command.LOAD, len(image))
+            status = self.command(Command.LOAD, len(image))
         except LostMachineError:
             raise
         except InfrastructureError as error:
-            log = channel.log().decode(errors="replace")
-            last = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line][-3:]
-            kernel = f" The kernel said: {' / '.join(last)}" if last else ""
-            raise BadInputError(f"loading {name}: {error}.{kernel}") from error
+            raise BadInputError(f"loading {name}: {error}.{self.said()}") from error
+        if status is not Status.OK:
+            what = "did not return" if status is Status.STUCK else "did not survive"
+            raise BadInputError(f"loading {name}: its init function {what}.{self.said()}")
+
+    def said(self) -> str:
+        """Return what the kernel printed last, as a sentence; empty if it printed nothing."""
+        log = self.channel.log().decode(errors="replace")
+        lines = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line]
+        # Printed for every module, and no reason for anything.
+        last = [line for line in lines if "taints kernel" not in line][-3:]
+        return f" The kernel said: {' / '.join(last)}" if last else ""
 
     def freeze(self, directory: Path, known: Template | None = None) -> Template:
         """Freeze into a directory whose ``ram`` file this machine runs on."""

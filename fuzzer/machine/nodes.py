@@ -30,7 +30,7 @@ from fuzzer.target.device import (
 )
 
 # Seconds that a guest has to list one file system.
-_TIMEOUT = 60.0
+_TIMEOUT = 240.0
 _LIST = "/pkvfuzz-files"
 # Of one file system; more would take longer than anybody waits for.
 _MOST_FILES = 60_000
@@ -367,8 +367,8 @@ def find_devices(machine: Machine, driver: DriverImage) -> tuple[Device, ...]:
         BadInputError: the kernel refuses a module.
         InfrastructureError: the guest cannot list its files, or is lost.
     """
-    for image, name in driver.needs:
-        machine.load(DriverImage(image, name, ()))
+    for image, name, params in driver.needs:
+        machine.load(DriverImage(image, name, (), params))
     before = list_files(machine)
     machine.load(replace(driver, devices=(), needs=()))
     after = list_files(machine)

@@ -88,7 +88,8 @@ def read_operations(module: Path, kernel: Kernel) -> tuple[OperationTable, ...]:
     try:
         with module.open("rb") as file:
             return tuple(sorted(_tables(ELFFile(file), layouts), key=lambda table: table.name))
-    except (OSError, ELFError, struct.error, ValueError) as error:
+    except (OSError, ELFError, struct.error, ValueError, OverflowError, MemoryError) as error:
+        # A damaged one may tell of sections of any size.
         raise BadInputError(f"{module}: not a kernel module: {error}") from error
 
 
@@ -146,12 +147,12 @@ def _filled_in(elf: ELFFile, sections: Sequence[int]) -> dict[int, set[int]]:
 
 def _layouts(kernel: Kernel) -> tuple[_Layout, ...]:
     """Return the kernel's structs, from an object that is compiled there once."""
-    numbers = iter(struct.iter_unpack("<Q", _probe(kernel)))
+    numbers = (each for (each,) in struct.iter_unpack("<Q", _probe(kernel)))
     layouts = []
     for name, entries in _ENTRIES.items():
-        size = next(numbers)[0]
+        size = next(numbers)
         places = {
-            next(numbers)[0]: operation for operation, members in entries.items() for _ in members
+            next(numbers): operation for operation, members in entries.items() for _ in members
         }
         layouts.append(_Layout(name, size, places))
     return tuple(layouts)
@@ -189,6 +190,8 @@ def _probe(kernel: Kernel) -> bytes:
         if done.returncode:
             last = " / ".join(done.stdout.splitlines()[-3:])
             raise InfrastructureError(f"compiling for the {kernel.name} kernel: {last}")
+        if not (directory / f"{_PROBE_NAME}.o").is_file():
+            raise InfrastructureError(f"compiling for the {kernel.name} kernel made nothing")
 
     directory = build_once("operations", content_key(kernel.key, source), build, keep=8)
     with (directory / f"{_PROBE_NAME}.o").open("rb") as file:

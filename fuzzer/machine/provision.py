@@ -28,10 +28,13 @@ from fuzzer.machine.template import Template, check_space
 from fuzzer.program.program import N_THREADS, Call, Op
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
+from fuzzer.progress import say
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import ResetKind, Target
 
 _KEEP = 12
+# What is told of how long a boot takes.
+_BOOT_SECONDS = {Accel.KVM: 3, Accel.TCG: 15}
 _RESTORE_TRIES = 3
 _ON_EACH_THREAD = tuple(Call(Op.WAIT, thread=thread + 1) for thread in range(N_THREADS))
 
@@ -161,6 +164,10 @@ def ensure_base(
     key = content_key(kernel.key, initrd_key, _environment_key(hardware, accel), arguments)
 
     def build(directory: Path) -> None:
+        say(
+            f"booting the {kernel.name} kernel, once for all machines: some "
+            f"{_BOOT_SECONDS[accel]} seconds"
+        )
         check_space(directory, 2 * hardware.ram_mib)
         ram = directory / "ram"
         # A guest that locks up can say so on its console only. fast cannot afford that.

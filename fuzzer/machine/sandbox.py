@@ -22,7 +22,7 @@ from fuzzer.paths import project_root
 
 _TOOLS = Path("/pkvfuzz/bin")
 _PATH = f"{_TOOLS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-_ETC = ("alternatives", "ld.so.cache", "localtime")
+_ETC = ("alternatives", "debian_version", "ld.so.cache", "localtime", "lsb-release", "os-release")
 _NOBODY = "65534"
 _PROBE_SECONDS = 30
 # Bytes kept of what a command prints.
@@ -74,6 +74,26 @@ class Sandbox:
             line += ["--ro-bind", str(path), str(path)]
         line += ["--bind", str(self.writable), str(self.writable)]
         return [*line, "--remount-ro", "/", "--chdir", str(cwd), *argv]
+
+    def capture(
+        self, argv: Sequence[str], cwd: Path, timeout: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command for its output; standard output and standard error apart.
+
+        Raises:
+            InfrastructureError: the sandbox cannot be made here.
+            OSError: bwrap cannot be started.
+            subprocess.TimeoutExpired: it did not end in ``timeout`` seconds.
+        """
+        ensure_sandbox()
+        return lifetime.run(
+            self.command(argv, cwd),
+            signal.SIGKILL,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+        )
 
     def run(self, argv: Sequence[str], cwd: Path, timeout: float) -> Finished:
         """Run a command and wait for its end; after ``timeout`` seconds it is killed.

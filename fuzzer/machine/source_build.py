@@ -17,18 +17,26 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError
-from fuzzer.machine.author_build import AuthorBuild, Builder, BuildFailedError
+from fuzzer.machine.author_build import (
+    AuthorBuild,
+    Builder,
+    BuildFailedError,
+    MissingToolError,
+    is_of_compiler,
+)
 from fuzzer.machine.blocks import read_blocks
 from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
 from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
+from fuzzer.machine.needs.objects import missing_symbols
 from fuzzer.machine.sandbox import KernelView, Sandbox
 from fuzzer.machine.source import compiler_version
+from fuzzer.progress import say
 from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
 # Changes when a build of the same files makes something else.
-_FORMAT = "2"
+_FORMAT = "3"
 _MISSING_FILE = re.compile(r"No such file or directory|No rule to make target")
 _DECLARES_MODULES = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]*=", re.MULTILINE)
 _DECLARATIONS = ("Kbuild", "Makefile", "Kbuild.in", "Makefile.in")
@@ -95,12 +103,21 @@ def build_source(
     directory = driver_directory(source)
     try:
         return _build_directory(directory, kernel, patch, variables)
-    except BuildFailedError:
+    except BuildFailedError as error:
         # Its Makefile may be for something else, and the module further down.
-        below = set() if _declares(directory) else _declaring(directory)
+        below = set() if _declares(directory) else _outermost(_declaring(directory))
+        if not (below or _declares(directory) or _has_module_source(directory)):
+            raise BadInputError(
+                f"{directory} makes no kernel module: no Makefile in it names one (obj-m), and "
+                "no C file is one (MODULE_LICENSE). Give the driver's own directory"
+            ) from None
         if len(below) != 1:
             raise
-    return _build_directory(below.pop(), kernel, patch, variables)
+        try:
+            return _build_directory(below.pop(), kernel, patch, variables)
+        except BuildFailedError as other:
+            # Without the Makefile above it, it may fail for nothing but that.
+            raise (error if is_of_compiler(error.output) else other) from None
 
 
 def _build_directory(
@@ -131,6 +148,7 @@ def _build_tree(
     )
 
     def build(directory: Path) -> None:
+        say(f"building the driver in {tree.directory} for the {kernel.name} kernel, in a sandbox")
         place = tree.copy(directory)
         if patch:
             _apply(patch, place, tree.directory)
@@ -139,8 +157,16 @@ def _build_tree(
         try:
             made = builder.build()
         except BuildFailedError as error:
+            kconfig = place / "Kconfig"
             raise BuildFailedError(
-                f"the driver in {tree.directory} does not build:\n{error}", error.output
+                f"the driver in {tree.directory} does not build:\n{error}",
+                error.output,
+                missing_symbols(directory, kernel),
+                _text(kconfig) if kconfig.is_file() else "",
+            ) from None
+        except MissingToolError as error:
+            raise MissingToolError(
+                f"the driver in {tree.directory} does not build: {error}"
             ) from None
         modules = _inspect(made, kernel, tree.directory)
         (directory / _LOG).write_text(made.output)
@@ -175,6 +201,12 @@ def _read_result(directory: Path, key: str) -> SourceBuild:
         for each in result["modules"]
     )
     return SourceBuild(directory, key, modules, tuple(result["failed"]), result["how"])
+
+
+def build_root(directory: Path) -> Path:
+    """Return the private copy that a directory is a part of; itself if it is of none."""
+    places = (directory, *directory.parents)
+    return next((place for place in places if (place / _RESULT).is_file()), directory)
 
 
 def instrumentation(kernel: Kernel) -> list[str]:
@@ -286,7 +318,7 @@ def driver_directory(source: Path) -> Path:
         found = usual
     if len(found) == 1:
         return found[0]
-    if not found and any(_MODULE_SOURCE.search(_text(path)) for path in source.glob("*.c")):
+    if not found and _has_module_source(source, below=False):
         return source
     if not found:
         raise BadInputError(
@@ -300,6 +332,11 @@ def driver_directory(source: Path) -> Path:
 _MODULE_SOURCE = re.compile(r"^\s*MODULE_LICENSE\s*\(", re.MULTILINE)
 
 
+def _has_module_source(source: Path, *, below: bool = True) -> bool:
+    paths = source.rglob("*.c") if below else source.glob("*.c")
+    return any(_MODULE_SOURCE.search(_text(path)) for path in paths)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
@@ -309,6 +346,11 @@ def _text(path: Path) -> str:
 
 def _declares(directory: Path) -> bool:
     return any(_DECLARES_MODULES.search(_text(directory / name)) for name in _DECLARATIONS)
+
+
+def _outermost(directories: set[Path]) -> set[Path]:
+    """Return the directories that are in no other one: what is in one belongs to its build."""
+    return {each for each in directories if not directories & set(each.parents)}
 
 
 def _declaring(source: Path) -> set[Path]:

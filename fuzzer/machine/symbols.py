@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,26 @@ from fuzzer.machine.compiled import CompiledDriver, read_module
 from fuzzer.machine.driver import Driver, build_driver
 from fuzzer.machine.ioctls import IoctlMacro
 from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.sandbox import KernelView, Sandbox
+from fuzzer.machine.source_build import build_root
 from fuzzer.progress import say
 from fuzzer.target.header import Header
 from fuzzer.target.layout import layout_from_json, layout_to_json
-from fuzzer.target.probe import Run, run_compiler
+from fuzzer.target.probe import Run
 from fuzzer.target.target import SymbolSource, Target
 
 # Changes when other things are read, or in another way.
 _VERSION = "1"
 _KEEP = 200
 _FILE = "symbols.json"
+_COMPILE_SECONDS = 120.0
 
 
-def symbol_source(kernel_for: Callable[[Target], Kernel], run: Run = run_compiler) -> SymbolSource:
+def symbol_source(kernel_for: Callable[[Target], Kernel], run: Run | None = None) -> SymbolSource:
     """Return what looks names up in a target's driver, for ``load_target``.
 
     The driver is built first, against the kernel that ``kernel_for`` returns, unless it comes
-    ready built. ``run`` runs the compiler.
+    ready built. ``run`` runs the compiler, in a sandbox if it is None.
     """
 
     def look_up(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
@@ -50,7 +54,7 @@ def driver_symbols(
     *,
     constants: Sequence[str],
     structs: Sequence[str],
-    run: Run = run_compiler,
+    run: Run | None = None,
 ) -> Header:
     """Return what names stand for in a driver that was built from source.
 
@@ -71,9 +75,7 @@ def driver_symbols(
     return Header(content["constants"], layouts, None)
 
 
-def driver_ioctls(
-    driver: Driver, kernel: Kernel, run: Run = run_compiler
-) -> tuple[IoctlMacro, ...]:
+def driver_ioctls(driver: Driver, kernel: Kernel, run: Run | None = None) -> tuple[IoctlMacro, ...]:
     """Return the ioctls of a driver that was built from source, by their place in it.
 
     Raises:
@@ -89,11 +91,29 @@ def driver_ioctls(
     return tuple(map(_ioctl_from_json, _read(build_once("symbols", key, build, keep=_KEEP))))
 
 
-def _compiled(driver: Driver, kernel: Kernel, run: Run) -> CompiledDriver:
+def _compiled(driver: Driver, kernel: Kernel, run: Run | None) -> CompiledDriver:
     directory = kernel.directory if driver.parts else driver.object.parent
     return CompiledDriver(
-        directory, kernel.directory, module=driver.name, objects=driver.parts, run=run
+        directory,
+        kernel.directory,
+        module=driver.name,
+        objects=driver.parts,
+        run=run or sandboxed(build_root(directory), kernel),
     )
+
+
+def sandboxed(root: Path, kernel: Kernel) -> Run:
+    """Return what runs a compiler on a stranger's files below ``root``: it sees no others."""
+
+    def run(
+        command: Sequence[str], directory: Path, *, scratch: Path
+    ) -> subprocess.CompletedProcess[bytes]:
+        view = KernelView(kernel.release(), kernel.directory, kernel.source)
+        environment = {"TMPDIR": str(scratch)}
+        sandbox = Sandbox(scratch, (root,), view, environment)
+        return sandbox.capture(command, directory, _COMPILE_SECONDS)
+
+    return run
 
 
 def _write(directory: Path, content: object) -> None:

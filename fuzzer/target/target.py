@@ -46,10 +46,23 @@ KEYS = (
     "reset",
     "call_timeout_ms",
 )
-MODULE_KEYS = ("source", "object", "builtin", "config", "name", "params", "kernel")
+MODULE_KEYS = (
+    "source",
+    "object",
+    "builtin",
+    "config",
+    "name",
+    "params",
+    "kernel",
+    "needs",
+    "platform",
+)
 DEVICE_KEYS = ("path", "major", "minor", "block")
 RESET_KEYS = ("calls", "reload", "restore")
 _REQUIRED = ("version", "name", "module", "calls")
+MAX_PLATFORM_DEVICES = 8
+# The kernel allows 23 characters, and a list of them is comma separated.
+PLATFORM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,22}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # struct ch_header of vm/channel.h has 512 bytes for these, with a NUL.
@@ -75,7 +88,9 @@ class ModuleSpec:
     kernel. ``builtin`` are C files of the kernel's own tree, relative to it.
     ``config`` are options (``NAME=y``) that the kernels must have for it, those
     that build it in included. ``kernel`` is the version of the kernel that it is
-    written for, as ``6.1``; empty for the default.
+    written for, as ``6.1``; empty for the default. ``needs`` are other modules of the
+    same source that are loaded before it, which it does not name as dependencies;
+    ``platform`` names platform devices that are registered before it.
     """
 
     source: Path | None
@@ -85,6 +100,8 @@ class ModuleSpec:
     builtin: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
     kernel: str = ""
+    needs: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
 
     def object_for(self, flavour: str) -> Path | None:
         """Return the .ko for a flavour of kernel; None if there is none."""
@@ -328,6 +345,8 @@ class _Loader:
             )
         if "params" in entries and "builtin" in entries:
             raise document.error(entries["params"], "'params' goes without 'builtin'")
+        if "needs" in entries and "source" not in entries:
+            raise document.error(entries["needs"], "'needs' goes with 'source' only")
         source: Path | None = None
         built: Path | Mapping[str, Path] | None = None
         if "source" in entries:
@@ -341,7 +360,15 @@ class _Loader:
             params = self._matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
         kernel = self._kernel(entries["kernel"]) if "kernel" in entries else ""
-        return ModuleSpec(source, built, name, params, builtin, config, kernel)
+        needs = self._texts(entries, "needs", _NAME, "a module's name")
+        platform = self._texts(entries, "platform", PLATFORM_NAME, "a name of up to 23 characters")
+        if platform and "source" not in entries:
+            raise document.error(entries["platform"], "'platform' goes with 'source' only")
+        if len(platform) > MAX_PLATFORM_DEVICES:
+            raise document.error(
+                entries["platform"], f"platform: {MAX_PLATFORM_DEVICES} devices are allowed"
+            )
+        return ModuleSpec(source, built, name, params, builtin, config, kernel, needs, platform)
 
     def _kernel(self, node: yaml.Node) -> str:
         """Return the version of a kernel; as a number 6.10 would be 6.1 to other programs."""

@@ -12,11 +12,12 @@ import pytest
 import fuzzer.machine.loadable
 from fuzzer.errors import BadInputError
 from fuzzer.machine import modinfo
-from fuzzer.machine.driver import Bug, Driver, Level, build_driver, find_bug, list_bugs
-from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.machine.driver import Bug, Driver, Level, Needed, build_driver, find_bug, list_bugs
+from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.loadable import loadable
 from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.target.target import Target, load_target
+from tests.unit.linking_kernel import SOURCE, toy_kernel
 from tests.unit.made_module import make_module
 
 _YAML = """\
@@ -66,22 +67,6 @@ Description:
 +int bug;
 """
 
-# Of a kernel's build system what matters here: it compiles what obj-m says, with
-# coverage points, and leaves a note of each call.
-_KBUILD = """\
-include $(if $(wildcard $(M)/Kbuild),$(M)/Kbuild,$(M)/Makefile)
-flags := -c -O1 -fsanitize-coverage=trace-pc -fno-pic $(KCFLAGS)
-modules: $(addprefix $(M)/,$(obj-m:.o=.ko))
-	echo '$(MAKEFLAGS)' > $(M)/flags
-$(M)/%.ko: $(M)/%.c
-	cd $(M) && gcc $(flags) $*.c -o $*.ko
-"""
-_SOURCE = """\
-int x;
-int toy(void) { return x; }
-static const char magic[] __attribute__((used, section(".modinfo"))) = "vermagic=toy";
-"""
-
 
 @pytest.fixture
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
@@ -91,7 +76,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
     (source / "bugs").mkdir(parents=True)
     (source / "toy.yaml").write_text(_YAML)
     (source / "Kbuild").write_text("obj-m := toy.o\n")
-    (source / "toy.c").write_text(_SOURCE)
+    (source / "toy.c").write_text(SOURCE)
     (source / "bugs" / "late.patch").write_text(_PATCH.format(name="late", old="int x"))
     (source / "bugs" / "elsewhere.patch").write_text(_PATCH.format(name="elsewhere", old="int y"))
     return load_target(source / "toy.yaml")
@@ -100,11 +85,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
     """Return a kernel with nothing but a configuration and a build system."""
-    directory = tmp_path / "kernel"
-    directory.mkdir()
-    (directory / "Makefile").write_text(_KBUILD)
-    (directory / ".config").write_text("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX=y\n")
-    return Kernel(Flavour.FAST, directory, directory, "key")
+    return toy_kernel(tmp_path / "kernel")
 
 
 def _flags(driver: Driver) -> str:
@@ -183,8 +164,8 @@ def test_a_driver_is_built_once_for_its_content(target: Target, kernel: Kernel) 
     assert driver.object.stat().st_mtime_ns == built
     buggy = build_driver(target, kernel, find_bug(target, "late"))
     assert buggy.image() != driver.image()
-    assert (target.path.parent / "toy.c").read_text() == _SOURCE
-    (target.path.parent / "toy.c").write_text(_SOURCE + "\n")
+    assert (target.path.parent / "toy.c").read_text() == SOURCE
+    (target.path.parent / "toy.c").write_text(SOURCE + "\n")
     edited = build_driver(target, kernel)
     other = build_driver(target, dataclasses.replace(kernel, key="other"))
     assert len({driver.key, buggy.key, edited.key, other.key}) == 4
@@ -212,7 +193,7 @@ def test_what_a_build_made_stays_beside_the_module(target: Target, kernel: Kerne
     for _ in range(2):
         driver = build_driver(target, kernel, find_bug(target, "late"))
         assert (driver.object.parent / "flags").is_file()
-        assert (driver.object.parent / "toy.c").read_text() != _SOURCE
+        assert (driver.object.parent / "toy.c").read_text() != SOURCE
 
 
 def test_nothing_is_written_into_the_drivers_directory(target: Target, kernel: Kernel) -> None:
@@ -241,7 +222,9 @@ def test_a_build_that_makes_no_module_of_the_name_is_an_error(
     target: Target, kernel: Kernel
 ) -> None:
     module = dataclasses.replace(target.module, name="other")
-    with pytest.raises(BadInputError, match=r"made no other\.ko but toy; module\.name in .*toy"):
+    with pytest.raises(
+        BadInputError, match=r"made no other\.ko but toy\. Name one of these in .*toy"
+    ):
         build_driver(dataclasses.replace(target, module=module), kernel)
 
 
@@ -261,7 +244,7 @@ def test_a_ready_module_is_used_and_takes_no_bug(
 
 def test_a_bug_that_is_there_already_is_not_taken_out(target: Target, kernel: Kernel) -> None:
     assert target.module.source
-    (target.module.source / "toy.c").write_text(_SOURCE.replace("int x;", "int x, bug;"))
+    (target.module.source / "toy.c").write_text(SOURCE.replace("int x;", "int x, bug;"))
     with pytest.raises(BadInputError, match=r"late\.patch does not apply"):
         build_driver(target, kernel, find_bug(target, "late"))
 
@@ -269,8 +252,9 @@ def test_a_bug_that_is_there_already_is_not_taken_out(target: Target, kernel: Ke
 def test_what_a_driver_needs_is_loaded_by_name(tmp_path: Path) -> None:
     for name in ("my-core.ko", "mini.ko"):
         (tmp_path / name).write_bytes(name.encode())
-    driver = Driver("mini", tmp_path / "mini.ko", "key", needs=(tmp_path / "my-core.ko",))
-    assert driver.needed_images() == ((b"my-core.ko", "my-core"),)
+    needed = Needed(tmp_path / "my-core.ko", "a=1")
+    driver = Driver("mini", tmp_path / "mini.ko", "key", needs=(needed,))
+    assert driver.needed_images() == ((b"my-core.ko", "my-core", "a=1"),)
     assert driver.image() == b"mini.ko"
 
 
@@ -297,3 +281,19 @@ def test_a_module_that_is_too_large_is_loaded_without_debug_information(
         loadable(path)
     with pytest.raises(BadInputError, match="cannot read it: No such file"):
         loadable(tmp_path / "none.ko")
+
+
+def test_what_a_description_needs_is_loaded_before_its_driver(
+    target: Target, kernel: Kernel
+) -> None:
+    source = target.path.parent
+    (source / "setup.c").write_text(SOURCE.replace("name=toy", "name=setup"))
+    (source / "Kbuild").write_text("obj-m := toy.o setup.o\n")
+    alone = build_driver(target, kernel)
+    module = dataclasses.replace(target.module, needs=("setup",))
+    after = build_driver(dataclasses.replace(target, module=module), kernel)
+    assert (alone.needs, [each.path.name for each in after.needs]) == ((), ["setup.ko"])
+    assert alone.key != after.key
+    module = dataclasses.replace(module, needs=("other",))
+    with pytest.raises(BadInputError, match=r"made no other\.ko but setup, toy"):
+        build_driver(dataclasses.replace(target, module=module), kernel)

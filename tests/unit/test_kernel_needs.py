@@ -11,6 +11,7 @@ import pytest
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.needs.needs import Needs, needed_options
+from fuzzer.machine.needs.objects import missing_symbols
 
 # A tree in which each symbol has its own way to be built.
 FILES = {
@@ -261,10 +262,11 @@ def test_objects_that_were_not_linked_tell_what_they_are_without(
     (objects / "text.o").write_text("no object")
     (kernel.directory / "Module.symvers").write_text("0x0\tkernel_has\tvmlinux\tEXPORT_SYMBOL\t\n")
     line = "x.c:3:2: error: implicit declaration of function 'extra_inline'\n"
-    needs = needed_options(line, kernel, objects=objects)
+    unlinked = missing_symbols(objects, kernel)
+    needs = needed_options(line, kernel, unlinked=unlinked)
     # What the build did not complain of is no reason to complain here.
     assert needs == Needs(("EXTRA=y", "NET=y", "PACK=y"))
-    assert needed_options("", kernel, objects=objects).options == ("NET=y", "PACK=y")
+    assert needed_options("", kernel, unlinked=unlinked).options == ("NET=y", "PACK=y")
 
 
 def test_a_build_that_complains_of_nothing_needs_nothing(kernel: Kernel) -> None:

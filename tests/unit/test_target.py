@@ -185,6 +185,7 @@ def test_any_kind_of_module_may_need_options_of_the_kernel(tmp_path: Path) -> No
         ('{builtin: [x.c], config: ["X=$(id)"], name: x}', r"NAME=y"),
         ("{builtin: [x.c], params: a=1, name: x}", r"'params' goes without 'builtin'"),
         ("{builtin: [x.c], object: x.ko, name: x}", r"exactly one of"),
+        ("{builtin: [x.c], needs: [y], name: x}", r"'needs' goes with 'source' only"),
     ],
 )
 def test_what_a_builtin_driver_cannot_be(tmp_path: Path, module: str, message: str) -> None:

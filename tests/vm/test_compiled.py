@@ -19,7 +19,10 @@ pytestmark = pytest.mark.vm
 _DRIVERS = Path(__file__).parent.parent / "drivers"
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in _DRIVERS.glob("*/*.yaml")))
+_WITH_HEADERS = [path for path in _DRIVERS.glob("*/*.yaml") if "\nheader:" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in _WITH_HEADERS))
 def test_a_built_driver_explains_what_its_header_does(
     name: str, fast_kernel: Kernel, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.driver import Needed
 from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.nodes import find_devices
@@ -130,7 +131,7 @@ def test_a_module_that_another_needs_is_loaded_first_and_stays(
     guest: GuestFactory, several: Guest, fast_kernel: Kernel, accel: Accel
 ) -> None:
     needed = guest(Flavour.FAST).driver
-    driver = replace(several.driver, needs=(needed.object,))
+    driver = replace(several.driver, needs=(Needed(needed.object),))
     base, _ = ensure_base(fast_kernel, accel, Hardware())
     with Machine.restore(base) as machine:
         image = driver_image(TARGET, driver)

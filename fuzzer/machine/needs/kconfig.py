@@ -13,25 +13,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import kconfiglib
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.machine.needs.plans import Plans
 from fuzzer.machine.source import compiler_version
 
-_NEVER = float("inf")
-# A request that Kconfig follows by itself is better than one that must be made.
-_FOLLOWS = 0.1
-_ELSEWHERE = 3
-_AVOIDED = 20
-# Steps of a plan.
-_LONGEST = 60
 _ON = 2
-# What would change far more than what asks for it.
-_NEVER_ASKED = frozenset({"BROKEN", "COMPILE_TEST", "HYPERV", "KUNIT", "XEN"})
-# Drivers that make devices of their own when the kernel boots, which would be in the way.
-_MAKES_DEVICES = re.compile(r"TEST|DUMMY|VIRTUAL|SAMPLE")
 _PROGRAMS = {
     "CC": "gcc", "HOSTCC": "gcc", "HOSTCXX": "g++", "LD": "ld", "AR": "ar", "NM": "nm",
     "OBJCOPY": "objcopy", "READELF": "readelf", "PAHOLE": "pahole", "RUSTC": "rustc",
@@ -56,15 +46,24 @@ class _Kconfig(kconfiglib.Kconfig):  # type: ignore[misc]
         return io.StringIO(text)
 
 
-class _Step(NamedTuple):
-    """An option that is asked for, or comes on because another one selects it."""
+class _Setting:
+    """What the configuration says of an option, to be restored."""
 
-    option: str
-    price: float
-    asked: bool
+    def __init__(self, symbol: Any) -> None:
+        self._symbol = symbol
+        self._value = symbol.user_value
+        self._selection = symbol.choice.user_selection if symbol.choice else None
 
-
-_Plan = frozenset[_Step]
+    def restore(self) -> None:
+        choice = self._symbol.choice
+        if choice and choice.user_selection is self._symbol:
+            choice.unset_value()
+            if self._selection:
+                self._selection.set_value(_ON)
+        if self._value is None:
+            self._symbol.unset_value()
+        elif not choice:
+            self._symbol.set_value(self._value)
 
 
 class OptionTree:
@@ -90,8 +89,7 @@ class OptionTree:
         except (kconfiglib.KconfigError, OSError, RecursionError) as error:
             first = str(error).strip().splitlines()[:1]
             raise InfrastructureError(f"reading Kconfig of {tree}: {' '.join(first)}") from error
-        self._avoided = frozenset(avoided)
-        self._plans: dict[Any, _Plan | None] = {}
+        self._plans = Plans(avoided)
 
     def known(self, option: str) -> bool:
         """Tell whether there is such an option."""
@@ -111,35 +109,30 @@ class OptionTree:
         symbol = self._kconfig.syms.get(option)
         if symbol is None or not symbol.nodes:
             return None
-        self._reach(symbol)
-        if self._plans[symbol] is None:
-            return None
-        # What is wanted itself is not avoided.
-        plan = self._best(self._ways(symbol, avoid=False)) if self._plans[symbol] else frozenset()
+        plan = self._plans.best(symbol)
         return None if plan is None else frozenset(step.option for step in plan if step.asked)
 
     def settle(self, wanted: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Return the least to ask for so that options are built in, and those that will not be."""
         wanted = sorted(set(wanted))
-        before: dict[str, int | None] = {}
+        before: dict[str, _Setting] = {}
         for option in wanted:
             # What is asked for so far may be a part of it, or all.
             self._plans.clear()
             for name in sorted(self.plan(option) or ()):
                 symbol = self._kconfig.syms[name]
-                before.setdefault(name, symbol.user_value)
+                before.setdefault(name, _Setting(symbol))
                 symbol.set_value(_ON)
         had = [option for option in wanted if self.builtin(option)]
         asked = set(before)
-        for name in sorted(before):
-            self._kconfig.syms[name].set_value(0)
+        for name, setting in sorted(before.items()):
+            setting.restore()
             if all(self.builtin(option) for option in had):
                 asked.discard(name)
             else:
                 self._kconfig.syms[name].set_value(_ON)
-        for name, value in before.items():
-            symbol = self._kconfig.syms[name]
-            symbol.unset_value() if value is None else symbol.set_value(value)
+        for setting in before.values():
+            setting.restore()
         self._plans.clear()
         return frozenset(asked), frozenset(wanted) - frozenset(had)
 
@@ -152,95 +145,6 @@ class OptionTree:
         """Return the expression that an option depends on, as Kconfig writes it."""
         symbol = self._kconfig.syms.get(option)
         return "" if symbol is None else kconfiglib.expr_str(symbol.direct_dep)
-
-    def _reach(self, symbol: Any) -> None:
-        """Find plans for an option and all that may be needed for it."""
-        waiting, found = [symbol], []
-        while waiting:
-            each = waiting.pop()
-            if each in self._plans:
-                continue
-            self._plans[each] = frozenset() if each.tri_value == _ON else None
-            if self._plans[each] is None and not getattr(each, "is_constant", False):
-                found.append((each, self._ways(each)))
-                for condition, _ in found[-1][1]:
-                    waiting.extend(kconfiglib.expr_items(condition))
-        changed = True
-        while changed:
-            changed = False
-            for each, ways in found:
-                plan = self._best(ways)
-                if _price(plan) < _price(self._plans[each]):
-                    self._plans[each] = plan
-                    changed = True
-
-    def _best(self, ways: list[tuple[Any, _Plan]]) -> _Plan | None:
-        plans = [_joined(self._made_true(condition), steps) for condition, steps in ways]
-        return min(plans, key=_price, default=None)
-
-    def _made_true(self, expression: Any) -> _Plan | None:
-        """Return the plan that makes an expression true."""
-        if not isinstance(expression, tuple):
-            return self._plans.get(expression)
-        operator = expression[0]
-        if operator == kconfiglib.AND:
-            return _joined(self._made_true(expression[1]), self._made_true(expression[2]))
-        if operator == kconfiglib.OR:
-            return min(map(self._made_true, expression[1:]), key=_price)
-        items = kconfiglib.expr_items(expression)
-        constant = any(item.is_constant for item in items) or operator == kconfiglib.NOT
-        if constant and kconfiglib.expr_value(expression) == _ON:
-            return frozenset()
-        _, left, *right = expression
-        if operator == kconfiglib.EQUAL and not right[0].is_constant:
-            return _joined(self._plans.get(left), self._plans.get(right[0]))
-        on_by_equal = operator == kconfiglib.EQUAL and right[0].name in ("y", "m")
-        on_by_other = operator == kconfiglib.UNEQUAL and right[0].name == "n"
-        return self._plans.get(left) if on_by_equal or on_by_other else None
-
-    def _ways(self, item: Any, *, avoid: bool = True) -> list[tuple[Any, _Plan]]:
-        """Return how an option can come on: what must hold, and the steps besides."""
-        prompts = [node.prompt[1] for node in item.nodes if node.prompt]
-        if not isinstance(item, kconfiglib.Symbol):
-            return [(condition, frozenset()) for condition in prompts]
-        ways: list[tuple[Any, _Plan]] = []
-        # Of two that can be asked for, the one that brings fewer others.
-        price = 1 + len(item.selects) / 20
-        if avoid and (item.name in self._avoided or _MAKES_DEVICES.search(item.name)):
-            price += _AVOIDED
-        ask = _Step(item.name, price, asked=True)
-        if item.name not in _NEVER_ASKED and item.type in (kconfiglib.BOOL, kconfiglib.TRISTATE):
-            ways += [(condition, frozenset({ask})) for condition in prompts]
-        if not prompts:
-            follows = frozenset({_Step(item.name, _FOLLOWS, asked=False)})
-            ways += [((kconfiglib.AND, *default), follows) for default in item.defaults]
-        for selection in kconfiglib.split_expr(item.rev_dep, kconfiglib.OR):
-            selector = kconfiglib.split_expr(selection, kconfiglib.AND)[0]
-            price = _FOLLOWS + _distance(item, selector)
-            ways.append((selection, frozenset({_Step(item.name, price, asked=False)})))
-        return ways
-
-
-def _joined(one: _Plan | None, other: _Plan | None) -> _Plan | None:
-    if one is None or other is None or len(one) + len(other) > _LONGEST:
-        return None
-    return one | other
-
-
-def _price(plan: _Plan | None) -> float:
-    return _NEVER if plan is None else sum(step.price for step in plan)
-
-
-def _distance(item: Any, selector: Any) -> float:
-    """Return the price of an option's being selected from another part of the kernel."""
-    if not isinstance(selector, kconfiglib.Symbol):
-        return 0
-    here, there = ({_part(node) for node in each.nodes} for each in (item, selector))
-    return _ELSEWHERE if here.isdisjoint(there) else 0
-
-
-def _part(node: Any) -> str:
-    return "/".join(Path(node.filename).parent.parts[:2])
 
 
 def _variables(tree: Path, arch: str) -> dict[str, str]:

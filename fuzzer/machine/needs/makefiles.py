@@ -19,7 +19,9 @@ from fuzzer.machine.needs.conditions import (
 
 # Variables whose objects and directories are built; others are parts of an object.
 _BUILT = frozenset({"obj", "lib", "core", "libs", "drivers", "net", "virt", "init"})
-_ASSIGNMENT = re.compile(r"\s*([^\s:=+?#]+)\s*(?:\+|:|::|\?)?=\s*(.*)")
+_ASSIGNMENT = re.compile(
+    r"\s*((?:\$\((?:[^()]|\([^()]*\))*\)|[^\s:=+?#$])+)\s*(?:\+|:|::|\?)?=\s*(.*)"
+)
 _SUFFIXED = re.compile(r"(.+?)-(y|m|objs|\$\(.*CONFIG_\w+.*\))(?:-y)?$")
 _CONDITIONAL = re.compile(r"\s*(ifdef|ifndef|ifeq|ifneq|else|endif)\b(.*)")
 _VARIABLE = re.compile(r"\$[({]([\w.-]+?)(?:-(?:y|m|objs))?[)}]")

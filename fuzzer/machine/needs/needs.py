@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fuzzer.machine.kernel import Kernel, flavour_requests
 from fuzzer.machine.needs.complaints import Complaints, read_complaints, read_dependencies
@@ -19,7 +18,6 @@ from fuzzer.machine.needs.conditions import (
 )
 from fuzzer.machine.needs.headers import Headers
 from fuzzer.machine.needs.kconfig import OptionTree
-from fuzzer.machine.needs.objects import missing_symbols
 from fuzzer.machine.needs.symbols import Export, Symbols
 
 # Longer ones say nothing to a reader.
@@ -47,27 +45,26 @@ class Needs:
 
 
 def needed_options(
-    output: str, kernel: Kernel, kconfig: str = "", objects: Path | None = None
+    output: str, kernel: Kernel, kconfig: str = "", unlinked: Collection[str] = ()
 ) -> Needs:
     """Return what a failed build of a driver says that it needs of the kernel it was built with.
 
     ``output`` is all that make, gcc and modpost printed, in the C locale. ``kconfig`` is
     the text of the driver's own Kconfig, if it has one: what it depends on and
-    selects is needed as well. ``objects`` is where the build left its objects: what
-    they are without is not told where one that does not compile prevents linking.
+    selects is needed as well. ``unlinked`` are the symbols that its objects are without: that
+    is not told where one that does not compile prevents linking.
     It takes seconds, and a minute at most the first time for a source.
 
     Raises:
         InfrastructureError: the kernel's source cannot be read.
     """
     complaints = read_complaints(output)
-    unlinked = missing_symbols(objects, kernel) if objects else frozenset()
     if complaints == Complaints() and not kconfig and not unlinked:
         return Needs(())
     search = _Search(kernel)
     search.depend(read_dependencies(kconfig))
     search.link(complaints.symbols)
-    search.link(sorted(unlinked - set(complaints.symbols)), told=False)
+    search.link(sorted(set(unlinked) - set(complaints.symbols)), told=False)
     search.compile(complaints)
     search.tell(complaints)
     return search.result()

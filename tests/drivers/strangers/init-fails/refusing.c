@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Its hardware is not there. */
+#include <linux/errno.h>
+#include <linux/module.h>
+
+static int __init refusing_init(void)
+{
+	return -ENXIO;
+}
+
+static void __exit refusing_exit(void)
+{
+}
+
+module_init(refusing_init);
+module_exit(refusing_exit);
+MODULE_DESCRIPTION("A driver that cannot be loaded");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drivers as strangers publish them: built, loaded, described, and reached by a program."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.campaign.subject import symbols_for
+from fuzzer.errors import BadInputError
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.driver import build_driver
+from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.machine.provision import Guest, ensure_guest
+from fuzzer.machine.source_build import build_source
+from fuzzer.program.text import parse_program
+from fuzzer.target.device import Device
+from fuzzer.target.target import load_target
+from tests.vm.guests import returned, run
+
+pytestmark = pytest.mark.vm
+
+STRANGERS = Path(__file__).parent.parent / "drivers" / "strangers"
+
+Describer = Callable[[Facts], Guest]
+
+
+@pytest.fixture(scope="session")
+def found(accel: Accel, fast_kernel: Kernel) -> Callable[..., Facts]:
+    """Return what finds out about a driver, by its path below the strangers'."""
+    assert fast_kernel.release()
+
+    def find(path: str | Path, module: str = "", params: str = "") -> Facts:
+        choice = Choice(STRANGERS / path, module, (), params)
+        facts, options = discover(choice, KernelOptions(), accel, Flavour.FAST)
+        assert options == KernelOptions()
+        return facts
+
+    return find
+
+
+@pytest.fixture
+def described(tmp_path: Path, fast_kernel: Kernel, accel: Accel) -> Describer:
+    """Return what makes a guest by the description of a driver."""
+
+    def guest(facts: Facts) -> Guest:
+        path = tmp_path / "made.yaml"
+        path.write_text(describe(facts, "Made by a test."))
+        target = load_target(path, symbols_for(KernelOptions()))
+        for text in seeds(facts).values():
+            assert parse_program(text, target, "seed")
+        return ensure_guest(target, fast_kernel, build_driver(target, fast_kernel), accel)
+
+    return guest
+
+
+def reached(guest: Guest, text: str) -> list[tuple[int, int]]:
+    """Return what a program's calls return; it reaches blocks of the driver."""
+    with guest.restore() as machine:
+        n = len(guest.blocks)
+        machine.channel.clear_counters(n)
+        done = run(machine, guest, text)
+        assert any(machine.channel.counters(n))
+        return returned(done)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "device"),
+    [
+        ("make-variable", "varied", Device("/dev/varied")),
+        ("hyphen", "hy_phen", Device("/dev/hyphened")),
+        ("include-outside/driver", "outside", Device("/dev/outside")),
+        ("no-node", "nodeless", Device("/dev/nodeless", "nodeless", 0)),
+        ("own-option", "optional", Device("/dev/optional")),
+        ("two-modules", "front", Device("/dev/front")),
+    ],
+)
+def test_a_stranger_is_fuzzed(
+    kind: str, name: str, device: Device, found: Callable[..., Facts], described: Describer
+) -> None:
+    facts = found(kind)
+    assert (facts.name, facts.devices, facts.params) == (name, (device,), "")
+    assert facts.operations == {"read"}
+    # The second branch of each.
+    assert reached(described(facts), "read(f0, 7)\nread(f0, 8)\n") == [(7, 0), (-1, 22)]
+
+
+def test_ioctls_are_read_from_the_driver(found: Callable[..., Facts], described: Describer) -> None:
+    facts = found("ioctl-in-c")
+    assert facts.operations == {"ioctl"}
+    sizes = {macro.name: (macro.number, macro.size) for macro in facts.ioctls}
+    assert sizes == {"INNER_SET": (0x40086901, 8), "INNER_CLEAR": (0x6902, 0)}
+    program = "ioctl(f0, INNER_SET, {key: 3})\nioctl(f0, INNER_SET, {key: 4})\n"
+    assert reached(described(facts), f"{program}ioctl(f0, INNER_CLEAR, 0)\n") == [
+        *((0, 0), (-1, 34), (0, 0)),
+    ]
+
+
+def test_of_several_modules_the_one_with_a_node_is_fuzzed(
+    found: Callable[..., Facts], capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = found("several")
+    assert (facts.name, facts.devices) == ("node", (Device("/dev/chosen"),))
+    said = capsys.readouterr().err
+    assert "left out, as they do not compile: broken.o" in said
+    assert "not now: proc: /proc/several" in said
+    assert "2 modules make files; fuzzing node" in said
+
+
+def test_another_of_several_modules_can_be_chosen(found: Callable[..., Facts]) -> None:
+    facts = found("several", module="proc")
+    assert (facts.name, facts.devices) == ("proc", (Device("/proc/several"),))
+    assert facts.operations == {"write"}
+    with pytest.raises(BadInputError, match=r"broken\.o does not compile:\nbroken\.c:\d"):
+        found("several", module="broken.ko")
+    with pytest.raises(BadInputError, match=r"silent was loaded, but made no file to fuzz"):
+        found("several", module="silent")
+
+
+def test_a_driver_comes_after_the_module_that_registers_its_device(
+    found: Callable[..., Facts], described: Describer
+) -> None:
+    facts = found("boards")
+    assert (facts.name, facts.needs, facts.platform) == ("board", ("setup",), ())
+    assert facts.devices == (Device("/dev/board"),)
+    assert reached(described(facts), "read(f0, 5)\nread(f0, 6)\n") == [(5, 0), (-1, 22)]
+
+
+def test_a_device_is_registered_by_the_name_in_a_drivers_table(
+    found: Callable[..., Facts], described: Describer
+) -> None:
+    facts = found("board-alone")
+    assert (facts.platform, facts.devices) == (("board-two",), (Device("/dev/board"),))
+    assert reached(described(facts), "read(f0, 5)\n") == [(5, 0)]
+
+
+def test_a_parameter_is_tried_if_there_is_no_file_without(
+    found: Callable[..., Facts], described: Describer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = found("parameter")
+    assert (facts.devices, facts.params) == ((Device("/dev/counted"),), "count_of=1")
+    assert "counted needs parameters: taking 'count_of=1'" in capsys.readouterr().err
+    assert reached(described(facts), "read(f0, 7)\n") == [(7, 0)]
+    given = found("parameter", params="count_of=1 name=other")
+    assert given.devices == (Device("/dev/other"),)
+    assert given.params == "count_of=1 name=other"
+
+
+def test_what_keeps_a_driver_from_being_fuzzed_is_told(found: Callable[..., Facts]) -> None:
+    with pytest.raises(BadInputError) as caught:
+        found("platform")
+    said = str(caught.value)
+    assert "onboard was loaded, but made no file to fuzz" in said
+    assert "A device named onboard-v1 or onboard-v2 was registered for it" in said
+    with pytest.raises(BadInputError) as caught:
+        found("init-fails")
+    assert "loading refusing: " in str(caught.value)
+    assert "init_module: No such device or address" in str(caught.value)
+    assert "before it loads" in str(caught.value)
+    assert "--device" not in str(caught.value)
+    with pytest.raises(BadInputError, match=r"parameters: .*\bcount_of \(uint\)"):
+        found("parameter", params="count_of=0")
+
+
+def test_a_built_module_is_known_by_its_own_name(
+    found: Callable[..., Facts], described: Describer, fast_kernel: Kernel, tmp_path: Path
+) -> None:
+    (module,) = build_source(STRANGERS / "hyphen", fast_kernel).modules
+    # As a browser names what it fetches again.
+    path = tmp_path / "hy-phen (1).ko"
+    shutil.copy(module.path, path)
+    facts = found(path)
+    assert (facts.name, facts.object) == ("hy_phen", path)
+    assert facts.operations == {"read"}
+    assert reached(described(facts), "read(f0, 7)\n") == [(7, 0)]
