@@ -433,7 +433,8 @@ def _listed(devices: Sequence[Device]) -> str:
 def _tell(build: SourceBuild, seconds: float) -> None:
     names = [module.name for module in build.modules]
     listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    say(f"built {listed} in {seconds:.0f} s, by: {build.how}")
+    when = f"built {listed} in {seconds:.0f} s" if seconds >= 1 else f"{listed}: built before"
+    say(f"{when}, by: {build.how}")
     if build.failed:
         say(f"left out, as they do not compile: {', '.join(build.failed)}")
 

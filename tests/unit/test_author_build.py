@@ -435,3 +435,11 @@ def test_a_dkms_that_says_nothing_is_passed_over(source: Path, kernel: Kernel) -
     for text in ("exit 1\n", "MAKE='rm -rf /'\n", "", "while :; do :; done &\nexit\n"):
         write_files(source, {"dkms.conf": text, "Kbuild": "obj-m := mini.o\n", "mini.c": CODE})
         assert build_source(source, kernel).how == "make -C KERNEL M=DRIVER modules"
+
+
+def test_warnings_that_a_makefile_makes_errors_are_warnings(source: Path, kernel: Kernel) -> None:
+    unused = "void unused(void);\nvoid unused(void) { int x; }\n"
+    makefile = f"ccflags-y := -Wall -Werror\nobj-m := mini.o\n{ALL}"
+    write_files(source, {"Makefile": makefile, "mini.c": CODE + unused})
+    build = build_source(source, kernel)
+    assert (names(build), build.failed) == (["mini"], ())
