@@ -39,7 +39,8 @@ def command(options: argparse.Namespace) -> int:
     crash = stored_crash(options) if path.is_dir() else None
     if options.no_bug:
         options.bug = None
-    subject = subject_of(options)
+    # The revision that is checked out need not build.
+    subject = subject_of(options, fitting=False)
     if crash:
         start = Reproducer(crash.program, crash.history)
         runs = max(crash.runs, 1)

@@ -28,6 +28,7 @@ from fuzzer.progress import clock, say
 _T = TypeVar("_T")
 # An option may bring others into sight; so many times are enough for all that was seen.
 _MOST_ROUNDS = 6
+_NOT_INCLUDED = "a header has it"
 # A kernel that takes no longer is built without asking.
 _SHORT_SECONDS = 180.0
 # Who uses the crypto API asks for an algorithm at run time: crypto_alloc_shash("md5").
@@ -230,5 +231,7 @@ def _asked_for_by_name(added: tuple[str, ...], kernel: Kernel) -> tuple[str, ...
 
 
 def _with_reasons(error: BuildFailedError, needs: Needs) -> str:
-    reasons = [f"{each.name}: {each.reason}" for each in needs.unexplained[:6]]
+    # Of what is only not included where it is used, the compiler's error says enough.
+    told = [each for each in needs.unexplained if not each.reason.startswith(_NOT_INCLUDED)]
+    reasons = [f"{each.name}: {each.reason}" for each in told[:6]]
     return "\n".join([str(error), *reasons])

@@ -148,7 +148,7 @@ def _build_tree(
     )
 
     def build(directory: Path) -> None:
-        say(f"building the driver in {tree.directory} for the {kernel.name} kernel, in a sandbox")
+        say(f"building {tree.directory.name} for the {kernel.name} kernel, in a sandbox")
         place = tree.copy(directory)
         if patch:
             _apply(patch, place, tree.directory)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.campaign.subject import symbols_for
+from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import load_target
 from tests.e2e.pkvfuzz_process import COMMAND, ROOT, environment, pkvfuzz
@@ -193,7 +194,7 @@ def test_a_driver_without_a_description_is_fuzzed_and_described(tmp_path: Path) 
     assert match
     covered, total = map(int, match.groups())
     assert covered > 0.35 * total
-    learned = load_target(tmp_path / "learned.yaml")
+    learned = load_target(tmp_path / "learned.yaml", symbols_for(KernelOptions()))
     numbers = {spec.number for spec in learned.calls if isinstance(spec, IoctlSpec)}
     described = load_target(module / "cmdp.yaml")
     assert {s.number for s in described.calls if isinstance(s, IoctlSpec)} <= numbers
