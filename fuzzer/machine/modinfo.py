@@ -8,19 +8,17 @@ wrong with it is told as bad input.
 from __future__ import annotations
 
 import re
-import signal
 import struct
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from fuzzer import lifetime
 from fuzzer.cache import build_once
-from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.errors import BadInputError
 from fuzzer.machine.kbuild import BuiltKernel
+from fuzzer.machine.probe_module import build_probe
 
 _MAX_SECTIONS = 1 << 16
 _MAX_INFO = 1 << 20
@@ -31,8 +29,6 @@ _SANITIZERS = {"KASAN": b"\0__asan_", "KCSAN": b"\0__tsan_"}
 # Aliases of these forms name no bus.
 _NOT_BUSES = ("devname", "symbol")
 _BUS = re.compile(r"([a-z][a-z0-9_-]{0,30}):")
-# Seconds; it takes two.
-_PROBE_TIMEOUT = 300.0
 _PROBE = '#include <linux/module.h>\nMODULE_LICENSE("GPL");\n'
 _PROBE_NAME = "pkvfuzz_probe"
 
@@ -170,36 +166,7 @@ def expected_modinfo(kernel: BuiltKernel) -> ModuleInfo:
     """
 
     def build(directory: Path) -> None:
-        (directory / f"{_PROBE_NAME}.c").write_text(_PROBE)
-        (directory / "Kbuild").write_text(f"obj-m := {_PROBE_NAME}.o\n")
-        command = ["make", "-C", str(kernel.directory), f"M={directory}", "modules"]
-        try:
-            done = lifetime.run(
-                command,
-                signal.SIGTERM,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=_PROBE_TIMEOUT,
-            )
-        except OSError as error:
-            raise InfrastructureError(
-                f"running make: {error.strerror}. Install it: apt-get install make"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise InfrastructureError(
-                f"building an empty module for the {kernel.name} kernel did not end in "
-                f"{_PROBE_TIMEOUT:.0f} s. Is {kernel.directory} on a slow disk?"
-            ) from error
-        if done.returncode:
-            last = " / ".join(done.stdout.splitlines()[-3:])
-            raise InfrastructureError(
-                f"building an empty module for the {kernel.name} kernel in "
-                f"{kernel.directory} failed: {last}. Run make modules_prepare in it, "
-                "if it is a build of your own"
-            )
+        build_probe(kernel, directory, _PROBE, f"{_PROBE_NAME}.ko")
 
     directory = build_once("module", kernel.key, build, keep=8)
     return read_modinfo(directory / f"{_PROBE_NAME}.ko")

@@ -8,9 +8,7 @@ its size, and its entries by which of them are to be filled in.
 
 from __future__ import annotations
 
-import signal
 import struct
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +18,13 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from fuzzer import lifetime
 from fuzzer.cache import build_once, content_key
-from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.errors import BadInputError
 from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.probe_module import build_probe
 
 _PROBE_NAME = "pkvfuzz_operations"
 _SECTION = ".pkvfuzz.operations"
-_PROBE_SECONDS = 300.0
 # What an entry is called here, and in the kernel's struct.
 _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "file_operations": {
@@ -171,27 +168,7 @@ def _probe(kernel: Kernel) -> bytes:
     source = "\n".join(lines) + "\n"
 
     def build(directory: Path) -> None:
-        (directory / f"{_PROBE_NAME}.c").write_text(source)
-        (directory / "Kbuild").write_text(f"obj-m := {_PROBE_NAME}.o\n")
-        line = ["make", "-C", str(kernel.directory), f"M={directory}", f"{_PROBE_NAME}.o"]
-        try:
-            done = lifetime.run(
-                line,
-                signal.SIGTERM,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=_PROBE_SECONDS,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InfrastructureError(f"compiling for the {kernel.name} kernel: {error}") from error
-        if done.returncode:
-            last = " / ".join(done.stdout.splitlines()[-3:])
-            raise InfrastructureError(f"compiling for the {kernel.name} kernel: {last}")
-        if not (directory / f"{_PROBE_NAME}.o").is_file():
-            raise InfrastructureError(f"compiling for the {kernel.name} kernel made nothing")
+        build_probe(kernel, directory, source, f"{_PROBE_NAME}.o")
 
     directory = build_once("operations", content_key(kernel.key, source), build, keep=8)
     with (directory / f"{_PROBE_NAME}.o").open("rb") as file:
