@@ -93,11 +93,7 @@ def read_tree(directory: Path, *, whole: bool = False) -> DriverTree:
         BadInputError: the directory cannot be read, or holds too much to be a driver's.
     """
     directory = directory.resolve()
-    if _is_above_home(directory):
-        # None of a user's other files may come near a stranger's Makefile.
-        raise BadInputError(
-            f"{directory} is a home directory, or has one in it. Give the driver's own directory"
-        )
+    refuse_home(directory)
     top = _top(directory)
     own = _files_below(top if whole else directory, top)
     files = dict.fromkeys(own)
@@ -108,6 +104,20 @@ def read_tree(directory: Path, *, whole: bool = False) -> DriverTree:
         root = root.parent
     _check_size(directory, list(files))
     return DriverTree(root, directory, tuple(sorted(files)))
+
+
+def refuse_home(directory: Path) -> None:
+    """Refuse a directory with a home directory in it as that of a driver.
+
+    None of a user's other files may come near a stranger's Makefile.
+
+    Raises:
+        BadInputError: it has one in it, or is one.
+    """
+    if _is_above_home(directory.resolve()):
+        raise BadInputError(
+            f"{directory} is a home directory, or has one in it. Give the driver's own directory"
+        )
 
 
 def repository_of(directory: Path) -> Path | None:

@@ -9,6 +9,7 @@ which others have to be loaded before it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from fuzzer.machine.author_build import (
     is_of_compiler,
 )
 from fuzzer.machine.blocks import read_blocks
-from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
+from fuzzer.machine.driver_tree import DriverTree, read_tree, refuse_home, repository_of
 from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.needs.objects import missing_symbols
@@ -310,6 +311,7 @@ def driver_directory(source: Path) -> Path:
     Raises:
         BadInputError: there is none, or there are several to choose from.
     """
+    refuse_home(source)
     if any((source / name).is_file() for name in (*_DECLARATIONS[:2], "dkms.conf")):
         return source
     found = sorted(_declaring(source))
@@ -360,13 +362,14 @@ def _declaring(source: Path) -> set[Path]:
     while pending:
         directory, depth = pending.pop()
         try:
-            entries = list(directory.iterdir())
+            entries = list(os.scandir(directory))
         except OSError:
             continue
-        for path in entries:
-            if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
-                if depth < _MOST_DEPTH:
-                    pending.append((path, depth + 1))
-            elif path.name in _DECLARATIONS and _DECLARES_MODULES.search(_text(path)):
-                found.add(path.parent)
+        for entry in entries:
+            # Neither asks the entry itself, which may not be ours to look at.
+            if entry.is_dir(follow_symlinks=False):
+                if depth < _MOST_DEPTH and not entry.name.startswith("."):
+                    pending.append((Path(entry.path), depth + 1))
+            elif entry.name in _DECLARATIONS and _DECLARES_MODULES.search(_text(Path(entry.path))):
+                found.add(directory)
     return found

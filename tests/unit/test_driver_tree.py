@@ -13,6 +13,7 @@ from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError
 from fuzzer.machine import driver_tree
 from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
+from fuzzer.machine.source_build import driver_directory
 from tests.unit.toy_kernel import write_files
 
 
@@ -257,6 +258,8 @@ def test_a_home_directory_that_is_a_repository_is_not_taken_for_the_drivers(home
 
 
 def test_a_home_directory_is_no_drivers(home: Path) -> None:
+    with pytest.raises(BadInputError, match=r"^/ is a home directory, or has one in it"):
+        driver_directory(Path("/"))
     for place in (home, home.parent):
         with pytest.raises(BadInputError, match=r"home directory.*Give the driver's own"):
             read_tree(place)
