@@ -29,6 +29,9 @@ _TOLD = 3
 BUILD_SECONDS = "build-seconds"
 """The file in a build directory that says how long all of it took."""
 
+TOP_KCONFIG = "Kconfig.pkvfuzz"
+"""The file in a build directory that is read instead of the tree's Kconfig, if it is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -167,6 +170,7 @@ def run_kconfig(
     Raises:
         InfrastructureError: it failed.
     """
+    variables = (*_top_kconfig(directory), *variables)
     command = ["make", "-s", "-C", str(source), f"O={directory}", *variables, target]
     done = subprocess.run(
         command,
@@ -179,6 +183,11 @@ def run_kconfig(
     if done.returncode:
         last = " / ".join(done.stderr.splitlines()[-3:])
         raise InfrastructureError(f"make {target} of the kernel failed: {last}")
+
+
+def _top_kconfig(directory: Path) -> tuple[str, ...]:
+    # Make looks for it in the build directory first.
+    return (f"KBUILD_KCONFIG={TOP_KCONFIG}",) if (directory / TOP_KCONFIG).is_file() else ()
 
 
 def compile_kernel(
@@ -197,6 +206,7 @@ def compile_kernel(
     """
     log = directory / "build.log"
     jobs = f"-j{os.cpu_count() or 1}"
+    arguments = (*_top_kconfig(directory), *arguments)
     command = ["make", "-C", str(source), f"O={directory}", jobs, *arguments]
     if nice:
         command = ["nice", "-n", str(nice), *command]

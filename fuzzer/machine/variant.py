@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kbuild import parse_config, run_kconfig, write_config
+from fuzzer.machine.kbuild import (
+    TOP_KCONFIG,
+    lost_options,
+    parse_config,
+    run_kconfig,
+    write_config,
+)
+from fuzzer.machine.needs.kconfig import OptionTree
 
 _REQUEST = re.compile(r"([A-Z0-9][A-Z0-9_]*)=(.+)")
 
@@ -76,15 +83,41 @@ PLAIN = Variant()
 def extend_config(source: Path, directory: Path, variant: Variant) -> dict[str, str]:
     """Add a variant's options to a build directory's ``.config``; return all its options.
 
+    An option without a prompt cannot be asked for in a ``.config``: one of ours selects it,
+    from a Kconfig file in the build directory.
+
     Raises:
         InfrastructureError: Kconfig failed.
     """
-    path = directory / ".config"
+    path, top = directory / ".config", directory / TOP_KCONFIG
     before = parse_config(path.read_text())
     # The requests last: of two members of a choice, the later wins.
     kept = {name: value for name, value in before.items() if name not in variant.options}
     seed = directory / ".config.requests"
     write_config(seed, kept | variant.options)
-    run_kconfig(source, directory, "allnoconfig", variables=(f"KCONFIG_ALLCONFIG={seed}",))
+    arguments = (f"KCONFIG_ALLCONFIG={seed}",)
+    top.unlink(missing_ok=True)
+    run_kconfig(source, directory, "allnoconfig", variables=arguments)
+    if lost_options(variant.options, parse_config(path.read_text())):
+        # Its title must come first, so it is not sourced.
+        tree = (source / "Kconfig").read_text()
+        top.write_text(tree + _selections(OptionTree(source, path), variant))
+        run_kconfig(source, directory, "allnoconfig", variables=arguments)
     seed.unlink()
     return parse_config(path.read_text())
+
+
+def _selections(options: OptionTree, variant: Variant) -> str:
+    """Return options for a Kconfig file that select the requested ones without a prompt.
+
+    Kconfig does not look at what a selected option depends on: the selecting one does.
+    """
+    text = ""
+    for request in variant.config:
+        name, value = _parse(request)
+        if value == "y" and options.selectable(name):
+            text += f"\nconfig PKVFUZZ_{name}\n\tdef_bool y\n"
+            if needed := options.dependencies(name):
+                text += f"\tdepends on {needed}\n"
+            text += f"\tselect {name}\n"
+    return text

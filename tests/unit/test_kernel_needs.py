@@ -130,8 +130,8 @@ def reason(needs: Needs) -> str:
     ("symbol", "options"),
     [
         ("send", ["NET"]),  # the directory's option
-        ("digest", ["HASHES", "HASH_A"]),  # in a composite object; what selects a hidden option
-        ("slow", ["HASHES", "HASH_A", "HASH_SLOW"]),  # a composite's conditional part
+        ("digest", ["HASH2"]),  # in a composite object; an option without a prompt
+        ("slow", ["HASH2", "HASH_SLOW"]),  # a composite's conditional part
         ("zip", ["PACK"]),  # in a composite, by a variable
         ("probe", ["EXTRA", "PROBES"]),  # in an else of make's; the shorter of two dependencies
         ("fast", ["BUS", "BUS_FAST", "NET"]),  # a directory's, a file's, and a menu's

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.machine.kbuild import TOP_KCONFIG
 from fuzzer.machine.needs.complaints import read_dependencies
 from fuzzer.machine.needs.conditions import ALWAYS, NEVER, Alternatives, Term, parse_preprocessor
 from fuzzer.machine.needs.kconfig import OptionTree
@@ -16,11 +17,12 @@ KCONFIG = {
     "Kconfig": (
         'config MODULES\n\tbool "Modules"\n\tmodules\n'
         'config FAR_AWAY\n\tbool "Far away"\n\tselect HIDDEN\n'
-        'config EXPENSIVE\n\tbool "Expensive"\n\tselect SHARED\n'
-        'config SHARED_TEST\n\tbool "Test"\n\tselect SHARED\n'
-        'config SHARED_PAIR\n\tbool "Pair"\n\tdepends on HELPER\n\tselect SHARED\n'
+        'config EXPENSIVE\n\tbool "Expensive"\n\tselect HAVE_SHARED\n'
+        'config SHARED_TEST\n\tbool "Test"\n\tselect HAVE_SHARED\n'
+        'config SHARED_PAIR\n\tbool "Pair"\n\tdepends on HELPER\n\tselect HAVE_SHARED\n'
         'config HELPER\n\tbool "Helper"\n'
-        "config SHARED\n\tbool\n"
+        "config HAVE_SHARED\n\tbool\n"
+        "config ORPHAN\n\tbool\n"
         'config FIRST\n\ttristate "First"\n\tdepends on LATER = HELPER && HELPER\n'
         'config LATER\n\ttristate "Later"\n\tdepends on HELPER\n'
         'config BIG\n\tbool "Big"\n\tselect SMALL\n'
@@ -36,6 +38,8 @@ KCONFIG = {
         "config HIDDEN\n\tbool\n"
         'config NEAR\n\tbool "Near"\n\tdepends on NEAR_MENU\n\tselect HIDDEN\n'
         'config NEAR_MENU\n\tbool "Near menu"\n'
+        "config DEEP\n\tbool\n\tdepends on NEAR_MENU\n"
+        'config DEEPER\n\tbool "Deeper"\n\tdepends on NEAR\n\tselect DEEP\n'
     ),
     "Makefile": "VERSION = 6\nPATCHLEVEL = 12\n",
 }
@@ -57,14 +61,34 @@ def settled(tree: Path, *wanted: str, avoided: tuple[str, ...] = ()) -> tuple[st
     return tuple(sorted(asked))
 
 
-def test_what_selects_it_in_the_same_part_of_the_kernel_is_asked_for(tree: Path) -> None:
-    assert settled(tree, "HIDDEN") == ("NEAR", "NEAR_MENU")
+def test_what_has_no_prompt_is_asked_for_itself_if_that_takes_less(tree: Path) -> None:
+    # What selects it is in another part of the kernel, or depends on more.
+    assert settled(tree, "HIDDEN") == ("HIDDEN",)
+    # Nothing else is asked for when what selects it is wanted besides.
+    assert settled(tree, "HIDDEN", "NEAR") == ("NEAR", "NEAR_MENU")
+
+
+def test_what_an_option_without_a_prompt_depends_on_is_asked_for_as_well(tree: Path) -> None:
+    assert settled(tree, "DEEP") == ("DEEP", "NEAR_MENU")
+
+
+def test_what_an_architecture_can_do_is_not_asked_for(tree: Path) -> None:
+    assert settled(tree, "HAVE_SHARED") == ("EXPENSIVE",)
+    # Nothing would select this one.
+    assert OptionTree(tree, tree / ".config").plan("ORPHAN") is None
+
+
+def test_an_option_that_a_build_selects_is_on(tree: Path) -> None:
+    assert not OptionTree(tree, tree / ".config").on("HIDDEN")
+    selection = "config PKVFUZZ_HIDDEN\n\tdef_bool y\n\tselect HIDDEN\n"
+    (tree / TOP_KCONFIG).write_text((tree / "Kconfig").read_text() + selection)
+    assert OptionTree(tree, tree / ".config").builtin("HIDDEN")
 
 
 def test_what_the_kernel_is_without_on_purpose_is_asked_for_last(tree: Path) -> None:
-    assert settled(tree, "SHARED") == ("EXPENSIVE",)
+    assert settled(tree, "HAVE_SHARED") == ("EXPENSIVE",)
     # Nor is a driver of tests, which would make devices.
-    assert settled(tree, "SHARED", avoided=("EXPENSIVE",)) == ("HELPER", "SHARED_PAIR")
+    assert settled(tree, "HAVE_SHARED", avoided=("EXPENSIVE",)) == ("HELPER", "SHARED_PAIR")
     assert settled(tree, "EXPENSIVE", avoided=("EXPENSIVE",)) == ("EXPENSIVE",)
 
 
@@ -84,7 +108,7 @@ def test_a_default_does_not_turn_on_what_comes_into_sight(tree: Path) -> None:
 
 def test_the_member_of_a_choice_can_be_asked_for(tree: Path) -> None:
     assert settled(tree, "OTHER") == ("OTHER",)
-    assert settled(tree, "OTHER", "HIDDEN") == ("NEAR", "NEAR_MENU", "OTHER")
+    assert settled(tree, "OTHER", "HIDDEN") == ("HIDDEN", "OTHER")
     options = OptionTree(tree, tree / ".config")
     options.settle(["OTHER"])
     assert options.builtin("ONE")
@@ -94,11 +118,12 @@ def test_what_cannot_be_had_is_told_and_leaves_the_rest(tree: Path) -> None:
     options = OptionTree(tree, tree / ".config")
     asked, lost = options.settle(["STUBBORN", "HIDDEN"])
     assert lost == {"STUBBORN"}
-    assert asked == {"NEAR", "NEAR_MENU"}
+    assert asked == {"HIDDEN"}
     assert options.dependencies("STUBBORN") == "BIG && !SMALL"
     # Nothing of it stays.
-    assert not options.on("NEAR")
-    assert options.settle(["HIDDEN"])[0] == {"NEAR", "NEAR_MENU"}
+    assert not options.on("HIDDEN")
+    assert options.settle(["NEAR"])[0] == {"NEAR", "NEAR_MENU"}
+    assert not options.on("HIDDEN")
 
 
 def alternatives(*several: str) -> Alternatives:

@@ -29,7 +29,7 @@ KNOWN = {
     "__pci_register_driver": {"PCI"},
     "__video_register_device": {"MEDIA_SUPPORT", "VIDEO_DEV"},
     "acpi_evaluate_object": {"ACPI"},
-    "dma_buf_export": {"SYNC_FILE"},
+    "dma_buf_export": {"DMA_SHARED_BUFFER"},
     "framebuffer_alloc": {"FB"},
     "netdev_info": {"NET"},
     "register_kprobe": {"KPROBES"},
@@ -71,6 +71,12 @@ def test_options_that_kconfig_would_not_honour_are_named(fast_kernel: Kernel) ->
     trial = try_options(fast_kernel, ["CRYPTO_MD5=y", "SMP=n"])
     assert "CONFIG_CRYPTO_MD5=y became n" in trial.lost
     assert any(lost.startswith("CONFIG_NR_CPUS=4 became") for lost in trial.lost)
+
+
+def test_options_without_a_prompt_can_be_asked_for(fast_kernel: Kernel) -> None:
+    trial = try_options(fast_kernel, ["MEDIA_SUPPORT=y", "REGMAP_I2C=y", "VIDEOBUF2_VMALLOC=y"])
+    # Kconfig would have selected it without what it depends on.
+    assert trial.lost == ("CONFIG_REGMAP_I2C=y became n",)
 
 
 def test_a_driver_is_built_for_a_kernel_with_the_options_it_needs(

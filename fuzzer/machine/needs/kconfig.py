@@ -18,7 +18,8 @@ from typing import Any, TextIO
 import kconfiglib
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.needs.plans import Plans
+from fuzzer.machine.kbuild import TOP_KCONFIG
+from fuzzer.machine.needs.plans import Plans, is_selectable
 from fuzzer.machine.source import compiler_version
 
 _ON = 2
@@ -53,8 +54,23 @@ class _Setting:
         self._symbol = symbol
         self._value = symbol.user_value
         self._selection = symbol.choice.user_selection if symbol.choice else None
+        self._selectors = symbol.rev_dep
+
+    def turn_on(self) -> None:
+        """Turn the option on: as a user would, or by selecting it if it has no prompt."""
+        symbol = self._symbol
+        if is_selectable(symbol):
+            symbol.rev_dep = (kconfiglib.OR, self._selectors, symbol.direct_dep)
+            # The library knows of no change to what it has read: values are stale.
+            symbol._rec_invalidate()
+        else:
+            symbol.set_value(_ON)
 
     def restore(self) -> None:
+        if self._symbol.rev_dep is not self._selectors:
+            self._symbol.rev_dep = self._selectors
+            self._symbol._rec_invalidate()
+            return
         choice = self._symbol.choice
         if choice and choice.user_selection is self._symbol:
             choice.unset_value()
@@ -80,8 +96,10 @@ class OptionTree:
             InfrastructureError: they cannot be read.
         """
         try:
+            top = config.parent / TOP_KCONFIG
             with _environment(_variables(tree, arch)):
-                self._kconfig = kconfig = _Kconfig("Kconfig", warn=False)
+                name = str(top.resolve()) if top.is_file() else "Kconfig"
+                self._kconfig = kconfig = _Kconfig(name, warn=False)
             for symbol in kconfig.unique_defined_syms:
                 if symbol.choice is None:
                     symbol.set_value(0)
@@ -120,9 +138,7 @@ class OptionTree:
             # What is asked for so far may be a part of it, or all.
             self._plans.clear()
             for name in sorted(self.plan(option) or ()):
-                symbol = self._kconfig.syms[name]
-                before.setdefault(name, _Setting(symbol))
-                symbol.set_value(_ON)
+                before.setdefault(name, _Setting(self._kconfig.syms[name])).turn_on()
         had = [option for option in wanted if self.builtin(option)]
         asked = set(before)
         for name, setting in sorted(before.items()):
@@ -130,7 +146,7 @@ class OptionTree:
             if all(self.builtin(option) for option in had):
                 asked.discard(name)
             else:
-                self._kconfig.syms[name].set_value(_ON)
+                setting.turn_on()
         for setting in before.values():
             setting.restore()
         self._plans.clear()
@@ -140,6 +156,11 @@ class OptionTree:
         """Tell whether an option can be a module, but not be built in."""
         symbol = self._kconfig.syms.get(option)
         return symbol is not None and 1 in symbol.assignable and _ON not in symbol.assignable
+
+    def selectable(self, option: str) -> bool:
+        """Tell whether an option has no prompt, and comes on when another one selects it."""
+        symbol = self._kconfig.syms.get(option)
+        return symbol is not None and is_selectable(symbol)
 
     def dependencies(self, option: str) -> str:
         """Return the expression that an option depends on, as Kconfig writes it."""

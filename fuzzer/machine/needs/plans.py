@@ -20,6 +20,8 @@ _NEVER = float("inf")
 _ASKED = 20
 # A request that Kconfig follows by itself is better than one that must be made.
 _FOLLOWS = 2
+# An option without a prompt is for others to select: what does so, and is cheap, is better.
+_UNPROMPTED = 6
 _ELSEWHERE = 60
 _AVOIDED = 400
 # Steps of a plan.
@@ -27,6 +29,8 @@ _LONGEST = 60
 _ON = 2
 # What would change far more than what asks for it.
 _NEVER_ASKED = frozenset({"BROKEN", "COMPILE_TEST", "HYPERV", "KUNIT", "XEN"})
+# What an architecture or a tool can do, which nobody can ask it for.
+_CAPABILITY = re.compile(r"(ARCH|HAVE|HAS|CC|AS|LD|GENERIC|NEED)_")
 # Drivers that make devices of their own when the kernel boots, which would be in the way.
 _MAKES_DEVICES = re.compile(r"TEST|DUMMY|VIRTUAL|SAMPLE")
 
@@ -122,6 +126,9 @@ class Plans:
         if item.name not in _NEVER_ASKED and item.type in (kconfiglib.BOOL, kconfiglib.TRISTATE):
             ways += [(condition, frozenset({ask})) for condition in prompts]
         if not prompts:
+            if is_selectable(item) and not _CAPABILITY.match(item.name):
+                dearer = ask._replace(price=price + _UNPROMPTED)
+                ways.append((item.direct_dep, frozenset({dearer})))
             follows = frozenset({Step(item.name, _FOLLOWS, asked=False)})
             ways += [((kconfiglib.AND, *default), follows) for default in item.defaults]
         for selection in kconfiglib.split_expr(item.rev_dep, kconfiglib.OR):
@@ -129,6 +136,14 @@ class Plans:
             price = _FOLLOWS + _distance(item, selector)
             ways.append((selection, frozenset({Step(item.name, price, asked=False)})))
         return ways
+
+
+def is_selectable(symbol: Any) -> bool:
+    """Tell whether an option has no prompt, and comes on when another one selects it."""
+    prompted = any(node.prompt for node in symbol.nodes)
+    selected = symbol.rev_dep is not symbol.kconfig.n
+    switch = symbol.type in (kconfiglib.BOOL, kconfiglib.TRISTATE)
+    return bool(symbol.nodes) and switch and selected and not prompted
 
 
 def _label(item: Any) -> str:
