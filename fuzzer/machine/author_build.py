@@ -28,6 +28,7 @@ _TIMEOUT_S, _QUERY_SECONDS = 900.0, 60.0
 _SAID = "pkvfuzz-said "
 # Values of ARCH that leave a build for this one.
 _MACHINES = ("", "x86_64", "x86")
+_COMPILERS = ("cc", "gcc")
 # Objects of modules have whole paths, those of programs beside them have not.
 _FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?(/[^\s\]:]+\.o)\] Error")
 _ERROR = re.compile(r"^(\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*\bundefined reference\b.*)$")
@@ -35,6 +36,13 @@ _EXPANSION = re.compile(r"(\S+?:\d+:\d+): note: in expansion of macro ")
 # Lines below an error in which it is told where a macro of it stands.
 _MOST_NOTES = 30
 _MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file|^\(killed: ")
+_MODPOST_ERROR = re.compile(r"ERROR: modpost: (?!.* undefined!$)")
+_LICENCE = "GPL-incompatible module"
+_LICENCE_HINT = (
+    "The kernel's checks of locks are for modules under the GPL alone, and it does not know the "
+    'licence of this one as such ("GPL", "GPL v2", "Dual BSD/GPL", "Dual MIT/GPL" and "Dual '
+    'MPL/GPL" are, written so). Where that is a slip of MODULE_LICENSE, correct it in a copy'
+)
 # As shells say it, and make where it needs no shell.
 _NO_TOOL = re.compile(
     r"(?:\S*sh: (?:line )?(?:\d+: )?|make(?:\[\d+\])?: )([\w.+-]+): "
@@ -171,8 +179,8 @@ class Builder:
         return self._found
 
     def _ask_make(self) -> list[str]:
-        said = self._values("$(MAKEFILE_LIST)", "$(ARCH)", "$(CROSS_COMPILE)")
-        files, machine, compiler = said or ("", "", "")
+        said = self._values("$(MAKEFILE_LIST)", "$(ARCH)", "$(CROSS_COMPILE)", "$(CC)")
+        files, machine, prefix, compiler = said or ("", "", "", "")
         names = self._kernel_names(files.split())
         missing = [f"$(if $(wildcard $({name})/Makefile),,missing)" for name in names]
         there = self._values(*missing) or ["missing"] * len(names)
@@ -180,7 +188,12 @@ class Builder:
         variables = [f"{name}={build}" for name, how in zip(names, there, strict=True) if how]
         if machine not in _MACHINES:
             variables.append("ARCH=x86_64")
-        return [*variables, "CROSS_COMPILE="] if compiler else variables
+        if prefix:
+            variables.append("CROSS_COMPILE=")
+        # The kernel's build system reads the Makefile as well.
+        if compiler and not is_native_compiler(compiler):
+            variables.append("CC=gcc")
+        return variables
 
     def _values(self, *expressions: str) -> list[str] | None:
         """Return what expressions are to the author's Makefile; None if make cannot say."""
@@ -427,6 +440,9 @@ def first_error(output: str, directory: Path) -> str:
                 return _excerpt(lines, place, f"{note[1]}: {message}", inside)
     if errors:
         return _excerpt(lines, errors[0], lines[errors[0]], inside)
+    if refused := sorted({line for line in lines if _MODPOST_ERROR.match(line)}):
+        hint = [_LICENCE_HINT] * any(_LICENCE in line for line in refused)
+        return "\n".join([*refused[:3], *hint])
     told = [line.replace(inside, "") for line in lines if _MAKE_ERROR.search(line)]
     return "\n".join(told[:3] or lines[-5:])
 
@@ -445,6 +461,11 @@ def missing_tool(output: str) -> str:
     """Return the first program that a build did not find; empty if it found all."""
     found = (match[1] for line in output.splitlines() if (match := _NO_TOOL.match(line)))
     return next((name for name in found if shutil.which(name) is None), "")
+
+
+def is_native_compiler(command: str) -> bool:
+    """Tell whether a command is the compiler that kernels are built with."""
+    return Path(command.split(maxsplit=1)[0]).name in _COMPILERS
 
 
 def is_of_compiler(output: str) -> bool:

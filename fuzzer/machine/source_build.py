@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from fuzzer.machine.blocks import read_blocks
 from fuzzer.machine.driver_tree import DriverTree, read_tree, refuse_home, repository_of
 from fuzzer.machine.kernel import Kernel, parse_config
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
+from fuzzer.machine.needs.includes import included, missing_includes
 from fuzzer.machine.needs.objects import missing_symbols
 from fuzzer.machine.sandbox import KernelView, Sandbox
 from fuzzer.machine.source import compiler_version
@@ -37,12 +39,18 @@ from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
 # Changes when a build of the same files makes something else.
-_FORMAT = "3"
+_FORMAT = "4"
 _MISSING_FILE = re.compile(r"No such file or directory|No rule to make target")
 _DECLARES_MODULES = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]*=", re.MULTILINE)
 _DECLARATIONS = ("Kbuild", "Makefile", "Kbuild.in", "Makefile.in")
 _USUAL_PLACES = ("src", "driver", "drivers", "kernel", "module", "modules", "kmod", "linux")
 _MOST_DEPTH = 3
+# gcc may stop at the first header that is not there, and complain of others in the next round.
+_MOST_ROUNDS = 4
+# Errors that a file may have which was not read to the end.
+_UNREAD = 1000
+# Of more modules than these, those that do not compile are left out.
+_FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,38 +145,18 @@ def _build_directory(
 def _build_tree(
     tree: DriverTree, kernel: Kernel, patch: Path | None, variables: Sequence[str]
 ) -> SourceBuild:
-    # The last wins: whoever asks for something gets it.
-    flags = [*instrumentation(kernel), *variables]
     key = content_key(
         _FORMAT,
         kernel.key,
         compiler_version(),
-        "\0".join(flags),
+        "\0".join([*instrumentation(kernel), *variables]),
         patch.read_bytes() if patch else b"",
         *tree.content(),
     )
 
     def build(directory: Path) -> None:
         say(f"building {tree.directory.name} for the {kernel.name} kernel, in a sandbox")
-        place = tree.copy(directory)
-        if patch:
-            _apply(patch, place, tree.directory)
-        view = KernelView(kernel.release() or "unknown", kernel.directory, kernel.source)
-        builder = Builder(Sandbox(directory, kernel=view), place, flags)
-        try:
-            made = builder.build()
-        except BuildFailedError as error:
-            kconfig = place / "Kconfig"
-            raise BuildFailedError(
-                f"the driver in {tree.directory} does not build:\n{error}",
-                error.output,
-                missing_symbols(directory, kernel),
-                _text(kconfig) if kconfig.is_file() else "",
-            ) from None
-        except MissingToolError as error:
-            raise MissingToolError(
-                f"the driver in {tree.directory} does not build: {error}"
-            ) from None
+        made = _Copies(tree, kernel, patch, variables).build(directory)
         modules = _inspect(made, kernel, tree.directory)
         (directory / _LOG).write_text(made.output)
         result = {
@@ -187,6 +175,95 @@ def _build_tree(
         (directory / _RESULT).write_text(json.dumps(result))
 
     return _read_result(build_once("driver", key, build, keep=80), key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of a copy that was built with further ``flags`` for gcc."""
+
+    flags: tuple[str, ...]
+    made: AuthorBuild | None
+    error: BuildFailedError | None = None
+
+    @property
+    def output(self) -> str:
+        return self.made.output if self.made else self.error.output if self.error else ""
+
+    @property
+    def faults(self) -> tuple[bool, int]:
+        """What sorts outcomes: the best first."""
+        if self.made:
+            return False, len(self.made.failed)
+        # gcc looks no further than the first header that is not there.
+        unread = self.output.count(" fatal error: ")
+        return True, _UNREAD * unread + self.output.count(" error: ")
+
+    @property
+    def can_be_better(self) -> bool:
+        return self.made is None or bool(self.made.failed and len(self.made.modules) <= _FEW)
+
+
+class _Copies:
+    """Builds copies of a tree for a kernel: with headers that it leaves out, if that helps."""
+
+    def __init__(
+        self, tree: DriverTree, kernel: Kernel, patch: Path | None, variables: Sequence[str]
+    ) -> None:
+        self._tree = tree
+        self._kernel = kernel
+        self._patch = patch
+        self._variables = variables
+
+    def build(self, directory: Path) -> AuthorBuild:
+        """Build the tree in an empty directory.
+
+        Raises:
+            BuildFailedError: no module came out.
+            BadInputError: the patch does not apply, or a tool is missing.
+        """
+        best = last = self._built(directory, ())
+        for _ in range(_MOST_ROUNDS):
+            more = missing_includes(last.output, self._kernel) if last.can_be_better else ()
+            more = tuple(flag for flag in more if flag not in last.flags)
+            if not more:
+                break
+            say(f"once more with {included(more)}, which {self._tree.directory.name} leaves out")
+            last = self._built(directory, (*last.flags, *more))
+            best = min(best, last, key=lambda outcome: outcome.faults)
+        if best.made and best is not last:
+            best = self._built(directory, best.flags)
+        if best.error:
+            raise best.error
+        assert best.made is not None
+        return best.made
+
+    def _built(self, directory: Path, flags: tuple[str, ...]) -> _Outcome:
+        for path in directory.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        place = self._tree.copy(directory)
+        if self._patch:
+            _apply(self._patch, place, self._tree.directory)
+        kernel = self._kernel
+        view = KernelView(kernel.release() or "unknown", kernel.directory, kernel.source)
+        # The last wins: whoever asks for something gets it.
+        variables = [*instrumentation(kernel, flags), *self._variables]
+        try:
+            return _Outcome(
+                flags, Builder(Sandbox(directory, kernel=view), place, variables).build()
+            )
+        except BuildFailedError as error:
+            kconfig = place / "Kconfig"
+            failure = BuildFailedError(
+                f"the driver in {self._tree.directory} does not build:\n{error}",
+                error.output,
+                missing_symbols(directory, kernel),
+                _text(kconfig) if kconfig.is_file() else "",
+            )
+            return _Outcome(flags, None, failure)
+        except MissingToolError as error:
+            raise MissingToolError(
+                f"the driver in {self._tree.directory} does not build: {error}"
+            ) from None
 
 
 def _read_result(directory: Path, key: str) -> SourceBuild:
@@ -210,24 +287,26 @@ def build_root(directory: Path) -> Path:
     return next((place for place in places if (place / _RESULT).is_file()), directory)
 
 
-def instrumentation(kernel: Kernel) -> list[str]:
+def instrumentation(kernel: Kernel, flags: Sequence[str] = ()) -> list[str]:
     """Return make variables that turn coverage and the sanitizer on for a driver.
 
-    With a compiler that has no ``--param asan-kernel-mem-intrinsic-prefix``
-    (GCC before 13) the driver's own memcpy(), memset() and memmove() would go
-    unchecked on x86: mm/kasan/shadow.c leaves the checking versions out. Kernels
-    before 6.3 do not, and have no others.
+    ``flags`` are further ones for gcc. With a compiler that has no
+    ``--param asan-kernel-mem-intrinsic-prefix`` (GCC before 13) the driver's own
+    memcpy(), memset() and memmove() would go unchecked on x86: mm/kasan/shadow.c
+    leaves the checking versions out. Kernels before 6.3 do not, and have no others.
     """
     config = parse_config((kernel.directory / ".config").read_text())
+    flags = list(flags)
     if config.get("CONFIG_KCSAN", "n") == "y":
-        return ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
-    variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
-    if config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "y":
-        return variables
-    if "\t__asan_memcpy\t" in (kernel.directory / "Module.symvers").read_text():
-        names = ("memcpy", "memset", "memmove")
-        variables.append("KCFLAGS=" + " ".join(f"-D{name}=__asan_{name}" for name in names))
-    return variables
+        variables = ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
+    else:
+        variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
+        prefixed = config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "y"
+        symbols = (kernel.directory / "Module.symvers").read_text()
+        if not prefixed and "\t__asan_memcpy\t" in symbols:
+            names = ("memcpy", "memset", "memmove")
+            flags = [*(f"-D{name}=__asan_{name}" for name in names), *flags]
+    return [*variables, f"KCFLAGS={' '.join(flags)}"] if flags else variables
 
 
 def _apply(patch: Path, place: Path, source: Path) -> None:

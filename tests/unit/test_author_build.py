@@ -96,6 +96,11 @@ KINDS: Mapping[str, Mapping[str, str]] = {
         "sub/Makefile": "obj-m := m.o\n",
         "sub/m.c": CODE,
     },
+    "another machine's compiler": {
+        "Makefile": "CROSS := no-such-machine-\nCC := $(CROSS)gcc\nobj-m := mini.o\n"
+        f"{ALL.rstrip()} ARCH=arm CROSS_COMPILE=$(CROSS)\n\t$(CC) -o test test.c\n",
+        "mini.c": CODE,
+    },
     "a shell": {
         "Makefile": "all:\n\t./build.sh\n",
         "build.sh": "#!/bin/sh\nmake -C /lib/modules/$(uname -r)/build M=$PWD/src modules\n",

@@ -31,7 +31,9 @@ obj := $(M)
 include $(if $(wildcard $(M)/Kbuild),$(M)/Kbuild,$(M)/Makefile)
 toy-own := $(addprefix $(M)/,$(filter %.o,$(obj-m)))
 toy-below := $(patsubst %/,%,$(filter %/,$(obj-m)))
-toy-flags := -O1 -fno-pic $(KCFLAGS) $(ccflags-y) $(EXTRA_CFLAGS)
+toy-flags := -O1 -fno-pic -nostdinc -Werror=implicit-function-declaration
+toy-flags += -I$(srctree)/arch/x86/include -I$(srctree)/include
+toy-flags += $(KCFLAGS) $(ccflags-y) $(EXTRA_CFLAGS)
 toy-flags += $(if $(filter y,$(KCOV_INSTRUMENT)),-fsanitize-coverage=trace-pc)
 toy-modules: $(toy-own:.o=.linked) $(addprefix toy-below-,$(toy-below))
 	@$(if $(toy-own),sh scripts/modpost $(M) $(patsubst $(M)/%.o,%,$(toy-own)))
@@ -41,7 +43,7 @@ toy-below-%:
 $(M)/%.linked: $$(addprefix $$(M)/,$$(or $$($$*-objs)$$($$*-y),$$*.o))
 	@ld -r -o $@ $^
 $(M)/%.o: $(M)/%.c
-	@gcc -c $(toy-flags) -o $@ $<
+	@$(CC) -c $(toy-flags) -o $@ $<
 """
 # As with the kernel's, no module is made where one does not compile.
 _MODPOST = r"""

@@ -50,6 +50,27 @@ class Headers:
                 _extend(found, (tag, member), self._member(path, tag, member))
         return found
 
+    def declaring(self, names: Sequence[str], tags: Sequence[str]) -> dict[str, str]:
+        """Return the header to include for each name and each struct's tag, if there is one."""
+        found: dict[str, str] = {}
+        for wanted, pattern in ((names, _declaration), (tags, _body)):
+            places = defaultdict(list)
+            for name, path in self._mentions(wanted):
+                if pattern(name).search((self._tree / path).read_text(errors="replace")):
+                    places[name].append(path)
+            found |= {name: self._included(min(places[name], key=_rank)) for name in places}
+        return found
+
+    def _included(self, path: str) -> str:
+        """Return the name by which drivers include a header."""
+        _, _, name = path.replace("/uapi/", "/").rpartition("include/")
+        directory, _, rest = name.partition("/")
+        # The one of all machines includes this machine's.
+        general = directory in ("asm", "asm-generic")
+        if general and (self._tree / "include" / "linux" / rest).is_file():
+            return f"linux/{rest}"
+        return f"asm/{rest}" if general else name
+
     def has(self, header: str) -> bool:
         """Tell whether there is such a header, as ``#include <...>`` names it."""
         places = (*self._places, *(f"{place}/uapi" for place in self._places))
@@ -84,6 +105,27 @@ class Headers:
                     found.append(condition())
                 depth += line.count("{") - line.count("}")
         return found
+
+
+def _declaration(name: str) -> re.Pattern[str]:
+    """Return a pattern for what declares a function, a macro, a type, a constant or a variable."""
+    return re.compile(
+        rf"^(?:[A-Za-z_][^\n;=#]*\W)?{name}\s*\(|^#\s*define\s+{name}\b"
+        rf"|^typedef\b[^\n]*\b{name}\s*;|^\}}\s*{name}\s*;"
+        rf"|^\s+{name}\s*[,=]|^extern\b[^\n]*\b{name}\b",
+        re.MULTILINE,
+    )
+
+
+def _body(tag: str) -> re.Pattern[str]:
+    return re.compile(rf"^(?:struct|union)\s+{tag}\s*\{{", re.MULTILINE)
+
+
+def _rank(path: str) -> tuple[bool, bool, int, str]:
+    """Return what sorts headers: the kernel's own first, then those that drivers name."""
+    general = path.startswith(("include/linux/", "include/uapi/linux/"))
+    machine = "/asm" in path
+    return not general, machine, len(Path(path).parts), path
 
 
 def _extend(found: dict[_K, Alternatives], key: _K, several: list[Alternatives]) -> None:
