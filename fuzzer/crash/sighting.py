@@ -7,6 +7,7 @@ moment leaves a whole one or none.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import uuid
@@ -89,11 +90,12 @@ class Spool:
 
     def waiting(self) -> list[Path]:
         """Return the stored sightings, oldest first, after those met while one was judged."""
-        found = [path for path in self.directory.glob("*") if not path.name.startswith(".")]
-        return sorted(
-            found,
-            key=lambda path: (not path.name.startswith(ASIDE), path.stat().st_mtime_ns),
-        )
+        found = []
+        for path in self.directory.glob("[!.]*"):
+            # The judge may be done with one while this looks at it.
+            with contextlib.suppress(FileNotFoundError):
+                found.append((not path.name.startswith(ASIDE), path.stat().st_mtime_ns, path))
+        return [path for _, _, path in sorted(found)]
 
 
 def read_sighting(directory: Path) -> Sighting:

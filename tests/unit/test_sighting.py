@@ -31,6 +31,13 @@ def test_a_sighting_is_read_as_it_was_stored(spool: Spool) -> None:
     assert read_sighting(stored) == SIGHTING
 
 
+def test_one_that_is_judged_meanwhile_does_not_wait(spool: Spool) -> None:
+    stored = spool.add(SIGHTING)
+    # Listed, and gone when it is looked at.
+    (spool.directory / "worker-1-gone").symlink_to("nowhere")
+    assert spool.waiting() == [stored]
+
+
 def test_sightings_wait_oldest_first(spool: Spool) -> None:
     stored = [spool.add(dataclasses.replace(SIGHTING, title=str(n))) for n in range(4)]
     for age, path in enumerate(stored):
