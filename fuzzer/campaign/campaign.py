@@ -16,6 +16,7 @@ from fuzzer.campaign.children import Child
 from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
+from fuzzer.campaign.loading import load_sighting
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import first_impression
@@ -29,6 +30,7 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
 from fuzzer.program.mechanisms import ALL, Mechanisms
+from fuzzer.progress import say
 
 _TICK = 0.2
 # Seconds between two looks for crashes that nobody has judged yet.
@@ -147,6 +149,7 @@ class Campaign:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
         try:
+            self._sight_load()
             for worker in self._workers:
                 self._start(worker)
             self._start_judge()
@@ -165,6 +168,17 @@ class Campaign:
                 signal.signal(number, handler)
             self._keep_unjudged()
         return self.snapshot()
+
+    def _sight_load(self) -> None:
+        """Have judged what went wrong while the driver was loaded."""
+        sighting = load_sighting(self._guest)
+        if sighting is None:
+            return
+        say(f"the kernel complained while {self._guest.driver.name} was loaded: {sighting.title}")
+        spool, crashes = self._workdir.spool, self._workdir.crashes
+        if not any(sighting.title in crash.sighted_as for crash in crashes.all()):
+            spool.count(sighting.title)
+            spool.add(sighting)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True

@@ -52,6 +52,7 @@ _FINDS = (
     ),
 )
 _LINE = re.compile(r"([a-z ]+)\|([0-9a-f]+)\|([0-9a-f]+)\|([0-7]+)\|(/[!-~]+)")
+_NODES = {"character special file": DeviceKind.CHAR, "block special file": DeviceKind.BLOCK}
 _DRIVER = re.compile(r"\s*(\d+) (\S.*)")
 
 # What drivers have in sysfs without a line of their own: directories, and files.
@@ -165,21 +166,20 @@ class Listing:
 def parse_listing(files: str, numbers: str) -> Listing:
     """Return the listing of what stat printed of each file, and of /proc/devices.
 
-    Names with blanks or control characters are left out.
+    Names with blanks or control characters are left out, and lines that cannot be: a driver
+    that writes to memory which is not its own damages them.
     """
     found: dict[str, Entry] = {}
     for line in files.split("\n"):
         match = _LINE.fullmatch(line)
         if not match or not PATH.match(match[5]):
             continue
-        if match[1].startswith("character"):
-            kind = DeviceKind.CHAR
-        elif match[1].startswith("block"):
-            kind = DeviceKind.BLOCK
-        elif match[5].startswith("/dev/"):
+        kind = _NODES.get(match[1])
+        if (kind is not None) is not match[5].startswith("/dev/"):
             continue
-        else:
-            kind = Device(match[5]).kind
+        if kind is None and not match[1].startswith("regular "):
+            continue
+        kind = kind or Device(match[5]).kind
         found[match[5]] = Entry(kind, int(match[2], 16), int(match[3], 16), int(match[4], 8))
     return Listing(found, tuple(dict.fromkeys(_numbers(numbers))))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.machine import CLOCK, DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
+from fuzzer.machine.rearm import rearm_reports
 from fuzzer.machine.template import Template, check_space
 from fuzzer.program.program import N_THREADS, Call, Op
 from fuzzer.program.text import parse_program
@@ -36,6 +38,10 @@ _KEEP = 12
 # What is told of how long a boot takes.
 _BOOT_SECONDS = {Accel.KVM: 3, Accel.TCG: 15}
 _RESTORE_TRIES = 3
+# Changes when a template of the same files is made in another way.
+_FORMAT = "rearmed"
+# What reports begin with.
+_REPORT = re.compile(r"\b(?:BUG|WARNING|KASAN|KCSAN|UBSAN|INFO):|cut here")
 _ON_EACH_THREAD = tuple(Call(Op.WAIT, thread=thread + 1) for thread in range(N_THREADS))
 
 
@@ -264,12 +270,14 @@ def ensure_guest(
     base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)
     # Making threads takes longer than most programs that have some.
     first = encode(_ON_EACH_THREAD) if hardware.is_exact else b""
-    key = content_key(base_key, driver.key, *_image_key(image), first)
+    key = content_key(base_key, driver.key, *_image_key(image), first, _FORMAT)
 
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)
         with Machine.restore(base, memory=directory / "ram") as machine:
             known = machine.load(image)
+            if _REPORT.search(known.load_log):
+                rearm_reports(machine, directory / "ram", kernel.directory)
             if first:
                 machine.run(first)
             machine.freeze(directory, known)

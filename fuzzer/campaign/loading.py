@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong while a driver is loaded: seen before there is a program, and a bug as well."""
+
+from __future__ import annotations
+
+from fuzzer.crash.sighting import Sighting
+from fuzzer.machine.provision import Guest
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import encode
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
+
+ORIGIN = "load"
+"""The origin of such a sighting."""
+
+
+def load_sighting(guest: Guest) -> Sighting | None:
+    """Return what the kernel complained of while a guest's driver was loaded; None if of nothing.
+
+    Its program unloads the driver and loads it again.
+    """
+    log = guest.template.load_log.encode()
+    splat = find_splat(console_lines(log))
+    if splat is None:
+        return None
+    params = guest.target.module.params.encode()
+    calls = (Call(Op.CLOSE), Call(Op.UNLOAD), Call(Op.LOAD, data=params))
+    return Sighting(splat.title, splat.kind, encode(calls), (), log, ORIGIN)

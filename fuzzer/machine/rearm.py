@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports that a kernel makes once: made possible again after one that came while a driver loaded.
+
+KASAN and lockdep are silent after their first report, and a WARN_ONCE() is. A
+machine that has reported while its driver was loaded would find nothing more, so
+its kernel's variables are set back, in the file that is its memory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from fuzzer.errors import PkvfuzzError
+from fuzzer.machine.machine import Machine
+
+# Where the kernel's image is mapped on x86-64, without address space randomisation.
+_TEXT_MAPPING = 0xFFFFFFFF80000000
+_BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
+# What KASAN, and lockdep, have their variables set to at boot: name, bytes.
+_VARIABLES = {
+    "kasan_flags": (0).to_bytes(8, "little"),
+    "debug_locks": (1).to_bytes(4, "little"),
+    "debug_locks_silent": (0).to_bytes(4, "little"),
+}
+_ONCE = "echo 1 > /sys/kernel/debug/clear_warn_once"
+_SECONDS = 30.0
+
+
+def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
+    """Have a kernel report all it can once more; return whether that was possible.
+
+    ``memory`` is the file that a machine's memory is, shared; ``kernel`` the kernel's
+    build directory.
+    """
+    symbols = _symbols(kernel / "System.map")
+    try:
+        with memory.open("r+b", buffering=0) as file:
+            banner = os.pread(file.fileno(), len(_BANNER_TEXT), symbols.get(_BANNER, 0))
+            if banner != _BANNER_TEXT:
+                return False
+            for name, value in _VARIABLES.items():
+                if name in symbols:
+                    os.pwrite(file.fileno(), value, symbols[name])
+        machine.execute(["/bin/busybox", "sh", "-c", _ONCE], timeout=_SECONDS)
+    except (OSError, PkvfuzzError):
+        return False
+    return True
+
+
+def _symbols(path: Path) -> dict[str, int]:
+    """Return the places in a machine's memory of the kernel's variables."""
+    names = "|".join((_BANNER, *_VARIABLES))
+    try:
+        text = path.read_text()
+    except OSError:
+        return {}
+    found = re.findall(rf"^([0-9a-f]+) \w ({names})$", text, re.MULTILINE)
+    return {name: int(address, 16) - _TEXT_MAPPING for address, name in found}

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bugs that show while a driver is loaded: seen, shown again by a program, and hiding no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzzer.campaign.loading import load_sighting
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.driver import build_driver
+from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.provision import Guest, ensure_guest
+from fuzzer.target.target import load_target, with_params
+from tests.vm.guests import run, splat
+
+pytestmark = pytest.mark.vm
+
+SOURCE = Path(__file__).parent.parent / "drivers" / "strangers" / "bug-at-load"
+AT_LOAD = "KASAN: slab-use-after-free Read in early_init"
+LATER = "KASAN: slab-out-of-bounds Write in early_read"
+
+
+@pytest.fixture(scope="module")
+def early(
+    tmp_path_factory: pytest.TempPathFactory, fast_kernel: Kernel, accel: Accel
+) -> tuple[Guest, Guest]:
+    """Return a guest with a driver that the kernel complains of at load, and one without that."""
+    path = tmp_path_factory.mktemp("early") / "early.yaml"
+    path.write_text(
+        f"version: 1\nname: early\ndevice: /dev/early\n"
+        f"module: {{source: {SOURCE}, name: early}}\ncalls:\n  - read: [1, 64]\n"
+    )
+    target = load_target(path)
+    loud, quiet = (
+        ensure_guest(each, fast_kernel, build_driver(each, fast_kernel), accel)
+        for each in (target, with_params(target, "keep_quiet=1"))
+    )
+    return loud, quiet
+
+
+def test_a_bug_at_load_is_a_sighting_whose_program_shows_it_again(
+    early: tuple[Guest, Guest],
+) -> None:
+    loud, quiet = early
+    sighting = load_sighting(loud)
+    assert sighting is not None
+    assert sighting.title == AT_LOAD
+    assert load_sighting(quiet) is None
+    for _ in range(2):
+        with loud.restore() as machine:
+            seen = splat(machine.run(sighting.program).log)
+        assert seen is not None
+        assert seen.title == AT_LOAD
+
+
+def test_a_bug_at_load_hides_no_other(early: tuple[Guest, Guest]) -> None:
+    for guest in early:
+        with guest.restore() as machine:
+            seen = splat(run(machine, guest, "read(f0, 64)").log)
+        assert seen is not None
+        assert seen.title == LATER
