@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	8
+#define CH_VERSION	9
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -80,6 +80,7 @@ enum ch_command {
 #define CH_F_NEW	0x4	/* CH_BATCH: what is not in CH_SEEN is news */
 #define CH_F_TRACE	0x8	/* each call is announced in the kernel log */
 #define CH_F_NAME	0x10	/* a program's process is called "program N" */
+#define CH_F_KEEP	0x20	/* CH_LOAD: keep the image for programs to load */
 
 /*
  * A batch is in CH_BULK: of each program its length as uint32_t, and its bytes.

@@ -23,7 +23,7 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 8
+VERSION = 9
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -49,6 +49,7 @@ FLAG_COMPARE = 0x2
 FLAG_NEW = 0x4
 FLAG_TRACE = 0x8
 FLAG_NAME = 0x10
+FLAG_KEEP = 0x20
 MARK = "pkvfuzz: call "
 """Begins what the executor writes to the kernel log before each call, with FLAG_TRACE."""
 

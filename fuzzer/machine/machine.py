@@ -18,6 +18,7 @@ from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import (
     BULK,
     BULK_SIZE,
+    FLAG_KEEP,
     OUTPUT,
     OUTPUT_SIZE,
     CallResult,
@@ -335,10 +336,7 @@ class Machine:
         """
         channel = self.channel
         header = channel.header
-        for image, name, params in driver.needs:
-            channel.set_devices(())
-            self._load(image, name, params)
-        channel.set_devices(driver.devices)
+        self._load_before(driver)
         self._load(driver.image, driver.name, driver.params)
         listing = bytes(channel.memory[OUTPUT : OUTPUT + header.output_length]).decode()
         sections = {
@@ -347,6 +345,28 @@ class Machine:
         words = channel.memory[BULK : BULK + 8 * header.n_pcs].cast("Q")
         log = channel.log().decode(errors="replace")
         return Template(Path(), self.hardware, self.accel, sections, tuple(set(words)), log)
+
+    def keep(self, driver: DriverImage) -> Template:
+        """Have a driver ready for programs to load it; returns what is known of it.
+
+        What it needs is loaded.
+
+        Raises:
+            BadInputError: the kernel refused what it needs.
+        """
+        self._load_before(driver)
+        self.channel.header.flags |= FLAG_KEEP
+        try:
+            self._load(driver.image, driver.name, driver.params)
+        finally:
+            self.channel.header.flags &= ~FLAG_KEEP
+        return Template(Path(), self.hardware, self.accel)
+
+    def _load_before(self, driver: DriverImage) -> None:
+        for image, name, params in driver.needs:
+            self.channel.set_devices(())
+            self._load(image, name, params)
+        self.channel.set_devices(driver.devices)
 
     def _load(self, image: bytes, name: str, params: str) -> None:
         if len(image) > BULK_SIZE:

@@ -17,6 +17,9 @@ static void *kept_image;
 static size_t kept_length;
 static char kept_params[sizeof(((struct ch_header *)0)->module_params)];
 
+/* Whether it is for programs to load, and absent between them. */
+static bool absent;
+
 /* Whether a program has loaded or unloaded it. */
 static bool altered;
 
@@ -151,6 +154,7 @@ int module_load(const void *image, size_t length, const char *params)
 {
 	free(kept_image);
 	kept_image = NULL;
+	absent = false;
 	/* A part of the kernel is there already. */
 	if (!length)
 		return module_await();
@@ -160,6 +164,10 @@ int module_load(const void *image, size_t length, const char *params)
 	memcpy(kept_image, image, length);
 	kept_length = length;
 	snprintf(kept_params, sizeof(kept_params), "%s", params);
+	if (header->flags & CH_F_KEEP) {
+		absent = true;
+		return 0;
+	}
 	return load_kept();
 }
 
@@ -187,10 +195,14 @@ bool module_keep(void)
 	return true;
 }
 
-/* Have it loaded anew with its own parameters, whatever was done to it. */
+/* Have it loaded anew with its own parameters, or absent, whatever was done to it. */
 int module_restore(void)
 {
 	if (module_remove() && errno != ENOENT)
 		return fail(errno, "delete_module: %s", strerror(errno));
+	if (absent) {
+		altered = false;
+		return 0;
+	}
 	return load_kept();
 }
