@@ -128,6 +128,8 @@ def _checkpatch(copy: Path, checkpatch: Path) -> list[str]:
         str(checkpatch.absolute()),
         "--strict",
         "--no-tree",
+        # Names that its headers have are not ours to choose.
+        f"--root={checkpatch.absolute().parent.parent}",
         "--terse",
         "--no-summary",
         "--color=never",
