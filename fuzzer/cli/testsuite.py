@@ -29,7 +29,11 @@ GROUPS = ("lint", "c", "unit", "vm", "e2e")
 HEADER_SERIES = ("6.1", "6.12")
 _DRIVER = "pkv"
 # Descriptions of drivers that need options of the kernel.
-_VARIANTS = (Path("vm/targets/uinput/uinput.yaml"), Path("tests/data/digest/digest.yaml"))
+_VARIANTS = (
+    Path("vm/targets/uinput/uinput.yaml"),
+    Path("tests/data/digest/digest.yaml"),
+    Path("tests/data/button/button.yaml"),
+)
 
 _LINT_TIMEOUT_S = 600
 _PYTEST_TIMEOUT_S = 3600

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A driver of a USB device, which makes its file in its probe. */
+#include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -34,6 +35,7 @@ static ssize_t skeletal_read(struct file *file, char __user *buf, size_t count, 
 
 static const struct file_operations skeletal_fops = {
 	.owner = THIS_MODULE,
+	.open = nonseekable_open,
 	.read = skeletal_read,
 };
 
