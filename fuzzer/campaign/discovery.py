@@ -321,7 +321,7 @@ class _Discovery:
         if equipment:
             say(f"registering {listed(equipment)} for {driver.name}")
         require(equipment, kernel, device_tree=needs_device_tree(info))
-        if not any(each.names for each in equipment):
+        if not any(each.has_devices for each in equipment):
             more = self._on_buses(with_equipment(driver, equipment, kernel), kernel, equipment)
             if more:
                 say(f"registering {listed(more)} for {driver.name}")

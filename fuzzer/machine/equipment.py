@@ -41,6 +41,8 @@ _ASKS = {
     "i2c": ("i2c_get_adapter",),
     "spi": ("spi_busnum_to_master", "spi_busnum_to_controller"),
 }
+# Lines that belong to a device are asked for by their functions.
+_LINE_FUNCTION = re.compile(r'gpiod_get(?:_\w+)?\s*\([^";]*?,\s*"([^"]*)"')
 _I2C_DRIVER = "i2c_register_driver"
 # Without a table of names, they go by one for device trees.
 _DEVICE_TREE = re.compile(r"of:N\*T\*C(?:[^,]*,)?([^,]+?)(?:C\*)?")
@@ -123,7 +125,9 @@ def asked_for(info: ModuleInfo) -> tuple[Equipment, ...]:
     the module's debug information.
     """
     image = info.path.read_bytes()
-    found = [Equipment(bus) for bus, names in _ASKS.items() if _mentions(image, names)]
+    alone = [bus for bus, names in _ASKS.items() if _mentions(image, names)]
+    functions = _usable("gpio", _line_functions(info.path.parent))
+    found = [Equipment(bus, functions if bus == "gpio" else ()) for bus in alone]
     taken = {each.bus for each in found}
     for bus in ("i2c", "spi"):
         names = _usable(bus, _ids(info, bus))
@@ -142,6 +146,12 @@ def needs_device_tree(info: ModuleInfo) -> bool:
     named = _ids(info, "i2c") or _mentions(image, _ASKS["i2c"])
     by_tree = _mentions(image, (_I2C_DRIVER,)) and _usable("i2c", _compatibles(info))
     return bool(by_tree and not named)
+
+
+def _line_functions(source: Path) -> list[str]:
+    """Return the functions of lines that a driver's source asks for, such as ``reset``."""
+    texts = (path.read_text(errors="replace") for path in sorted(source.rglob("*.c")))
+    return [name for text in texts for name in _LINE_FUNCTION.findall(text)]
 
 
 def _mentions(image: bytes, names: Iterable[str]) -> bool:
@@ -174,8 +184,7 @@ def _of_class(match: re.Match[str]) -> str:
 
 
 def _usable(bus: str, names: Iterable[str]) -> tuple[str, ...]:
-    pattern = BUSES[bus].name
-    fitting = (name for name in dict.fromkeys(names) if pattern and pattern.match(name))
+    fitting = filter(BUSES[bus].name.match, dict.fromkeys(names))
     return tuple(fitting)[: BUSES[bus].most]
 
 

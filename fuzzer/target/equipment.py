@@ -12,14 +12,16 @@ from dataclasses import dataclass
 class Bus:
     """A kind of hardware that can be stood in for.
 
-    ``name`` is what a device's name matches, ``allowed`` that in words; None if there
-    are no names. ``alone`` is what there is without any device; empty if that is of no use.
+    ``name`` is what a device's name matches, ``allowed`` that in words. ``alone`` is what
+    there is without any device; empty if that is of no use. With ``has_parts``, names are
+    not of devices but of what is ``alone``.
     """
 
-    name: re.Pattern[str] | None
-    allowed: str = ""
+    name: re.Pattern[str]
+    allowed: str
     most: int = 8
     alone: str = ""
+    has_parts: bool = False
 
 
 def _named(length: int) -> re.Pattern[str]:
@@ -28,7 +30,13 @@ def _named(length: int) -> re.Pattern[str]:
 
 
 BUSES = {
-    "gpio": Bus(None, alone="gpio lines"),
+    "gpio": Bus(
+        _named(31),
+        "a function of up to 31 characters",
+        most=16,
+        alone="gpio lines",
+        has_parts=True,
+    ),
     "i2c": Bus(_named(19), "a name of up to 19 characters", alone="i2c adapters"),
     "spi": Bus(_named(31), "a name of up to 31 characters", alone="spi controllers"),
     "usb": Bus(
@@ -50,9 +58,15 @@ class Equipment:
 
     def __str__(self) -> str:
         """Tell what it is, as ``the i2c device x``."""
-        if not self.names:
-            return BUSES[self.bus].alone
-        return f"the {self.bus} device{'s'[: len(self.names) - 1]} {', '.join(self.names)}"
+        bus, names = BUSES[self.bus], ", ".join(self.names)
+        if bus.has_parts or not names:
+            return f"{bus.alone} {names}".strip()
+        return f"the {self.bus} device{'s'[: len(self.names) - 1]} {names}"
+
+    @property
+    def has_devices(self) -> bool:
+        """Whether there are devices, rather than something that a driver takes by itself."""
+        return bool(self.names) and not BUSES[self.bus].has_parts
 
 
 def listed(equipment: Sequence[Equipment]) -> str:

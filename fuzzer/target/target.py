@@ -366,13 +366,11 @@ class _Loader:
         document, bus, node = self._document, BUSES[key], entries[key]
         if "source" not in entries:
             raise document.error(node, f"'{key}' goes with 'source' only")
-        is_list = isinstance(node, yaml.SequenceNode)
-        if bus.name is None or (bus.alone and not is_list):
-            otherwise = "a list of names" if bus.name else ""
-            document.true(node, key, otherwise=otherwise)
+        if bus.alone and not isinstance(node, yaml.SequenceNode):
+            document.true(node, key, otherwise="a list of names")
             return Equipment(key)
         names = self._texts(entries, key, bus.name, bus.allowed)
-        document.in_range(node, f"the number of {key} devices", len(names), 1, bus.most)
+        document.in_range(node, f"the number of names for {key}", len(names), 1, bus.most)
         return Equipment(key, names)
 
     def _kernel(self, node: yaml.Node) -> str:

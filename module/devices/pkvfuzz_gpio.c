@@ -4,18 +4,33 @@
  * has the value that was last given to it. Each line has an interrupt: all that
  * are enabled come when a program changes a line, as if every line were wired
  * to every other. What a handler or a thread of the kernel changes does not
- * count, or there would be no end to it.
+ * count, or there would be no end to it. Each platform device that is added
+ * later has a line for each of the functions that are named, from the last one
+ * down.
  */
 #include <linux/bitmap.h>
+#include <linux/device.h>
 #include <linux/gpio/driver.h>
+#include <linux/gpio/machine.h>
 #include <linux/irq.h>
 #include <linux/irq_work.h>
 #include <linux/irqdomain.h>
 #include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/platform_device.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 
 #define N_LINES 1024
+#define MAX_FUNCTIONS 16
+#define MAX_DEVICES 8
+#define LABEL "pkvfuzz"
+
+static char *names[MAX_FUNCTIONS];
+static int n_names;
+module_param_array(names, charp, &n_names, 0444);
+MODULE_PARM_DESC(names, "functions that lines have, as drivers ask for them");
 
 static DECLARE_BITMAP(values, N_LINES);
 static DECLARE_BITMAP(outputs, N_LINES);
@@ -83,7 +98,7 @@ static int to_irq(struct gpio_chip *chip, unsigned int line)
 }
 
 static struct gpio_chip lines = {
-	.label = "pkvfuzz",
+	.label = LABEL,
 	.owner = THIS_MODULE,
 	.base = 0,
 	.ngpio = N_LINES,
@@ -113,7 +128,7 @@ static int set_type(struct irq_data *data, unsigned int type)
 }
 
 static struct irq_chip interrupts = {
-	.name = "pkvfuzz",
+	.name = LABEL,
 	.irq_mask = mask,
 	.irq_unmask = unmask,
 	.irq_set_type = set_type,
@@ -140,6 +155,49 @@ static void remove_domain(void)
 	irq_domain_remove(domain);
 }
 
+static struct gpiod_lookup_table *tables[MAX_DEVICES];
+static int n_tables;
+
+static void add_lines(struct device *device)
+{
+	int i, last = N_LINES - 1 - n_tables * n_names;
+	struct gpiod_lookup_table *table;
+
+	if (n_tables == MAX_DEVICES)
+		return;
+	/* One more, which ends it. */
+	table = kzalloc(struct_size(table, table, n_names + 1), GFP_KERNEL);
+	if (!table)
+		return;
+	table->dev_id = kstrdup(dev_name(device), GFP_KERNEL);
+	for (i = 0; i < n_names; i++)
+		table->table[i] = GPIO_LOOKUP(LABEL, last - i, names[i], GPIO_ACTIVE_HIGH);
+	gpiod_add_lookup_table(table);
+	tables[n_tables++] = table;
+}
+
+static int device_event(struct notifier_block *block, unsigned long event, void *device)
+{
+	if (event == BUS_NOTIFY_ADD_DEVICE)
+		add_lines(device);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block device_events = {
+	.notifier_call = device_event,
+};
+
+static void remove_lines(void)
+{
+	if (n_names)
+		bus_unregister_notifier(&platform_bus_type, &device_events);
+	while (n_tables--) {
+		gpiod_remove_lookup_table(tables[n_tables]);
+		kfree(tables[n_tables]->dev_id);
+		kfree(tables[n_tables]);
+	}
+}
+
 static int __init pkvfuzz_gpio_init(void)
 {
 	int err;
@@ -148,6 +206,11 @@ static int __init pkvfuzz_gpio_init(void)
 	if (!domain)
 		return -ENOMEM;
 	err = gpiochip_add_data(&lines, NULL);
+	if (!err && n_names) {
+		err = bus_register_notifier(&platform_bus_type, &device_events);
+		if (err)
+			gpiochip_remove(&lines);
+	}
 	if (err)
 		remove_domain();
 	return err;
@@ -155,6 +218,7 @@ static int __init pkvfuzz_gpio_init(void)
 
 static void __exit pkvfuzz_gpio_exit(void)
 {
+	remove_lines();
 	gpiochip_remove(&lines);
 	remove_domain();
 }

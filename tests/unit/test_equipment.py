@@ -83,6 +83,16 @@ def test_of_many_names_so_many_are_taken_as_fit(tmp_path: Path) -> None:
     assert asked(tmp_path, ["i2c:a,b", "i2c:" + 20 * "x"]) == ()
 
 
+def test_the_functions_of_lines_are_read_from_the_source(tmp_path: Path) -> None:
+    (tmp_path / "drv.c").write_text(
+        'led = devm_gpiod_get(&pdev->dev, "led", GPIOD_OUT_LOW);\n'
+        'reset = gpiod_get_optional(get_device(dev),\n\t"reset", GPIOD_OUT_LOW);\n'
+        'gpiod_get(dev, NULL, 0); dev_err(dev, "no line"); gpiod_get_value(led);\n'
+    )
+    assert asked(tmp_path, (), ("devm_gpiod_get",)) == (Equipment("gpio", ("led", "reset")),)
+    assert asked(tmp_path, (), ("misc_register",)) == ()
+
+
 def test_a_table_for_device_trees_is_needed_where_there_is_no_other(tmp_path: Path) -> None:
     def needs(aliases: Sequence[str], *calls: str) -> bool:
         entries = [f"vermagic={VERMAGIC}", "name=drv", *(f"alias={each}" for each in aliases)]
@@ -187,7 +197,9 @@ def test_equipment_is_told_in_words() -> None:
     assert listed(wanted) == (
         "the platform devices a, b and gpio lines and i2c adapters and the spi device c"
     )
+    assert str(Equipment("gpio", ("led", "reset"))) == "gpio lines led, reset"
     assert [each.bus for each in ordered(wanted)] == ["gpio", "i2c", "spi", "platform"]
+    assert [each.has_devices for each in wanted] == [True, False, False, True]
 
 
 def _described(tmp_path: Path, keys: str) -> tuple[Equipment, ...]:
@@ -213,15 +225,15 @@ def test_a_description_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("gpio: [led]", r"gpio is a list.*; true \(leave"),
-        ("gpio: false", r"; true \(leave"),
+        ("gpio: ['l,d']", "an entry of gpio is 'l,d'; a function of up to"),
+        ("gpio: false", r"a list of names or true \(leave"),
         ("i2c: lm75", r"i2c is a string 'lm75'; a list of names or true \(leave"),
         ("i2c: ['a,b']", "an entry of i2c is 'a,b'; a name of up to 19 characters is allowed"),
         ("platform: true", "platform"),
         ("spi: []", "spi"),
         ("usb: ['FFF0']", "an entry of usb is 'FFF0'; an id such as"),
-        ("usb: ['FFF0:0001', 'FFF0:0002']", "the number of usb devices is 2; 1 to 1 is allowed"),
-        ("platform: [a, b, c, d, e, f, g, h, i]", "the number of platform devices is 9"),
+        ("usb: ['FFF0:0001', 'FFF0:0002']", "the number of names for usb is 2; 1 to 1 is allowed"),
+        ("platform: [a, b, c, d, e, f, g, h, i]", "the number of names for platform is 9"),
     ],
 )
 def test_what_it_cannot_be(keys: str, message: str, tmp_path: Path) -> None:
