@@ -50,7 +50,7 @@ _USB_ID = re.compile(
     r"usb:v([0-9A-F]{4}|\*)p([0-9A-F]{4}|\*)d.*?"
     r"ic([0-9A-F]{2}|\*)isc([0-9A-F]{2}|\*)ip([0-9A-F]{2}|\*)in.*"
 )
-# Of a driver that takes any device of a class: one that nobody has.
+# For a driver that takes any device of a vendor or a class: one that nobody has.
 _ANY_USB_ID = ("1209", "0001")
 # Buses whose drivers take devices by the drivers' own names.
 _BY_DRIVER = ("platform", "i2c", "spi")
@@ -168,19 +168,20 @@ def _compatibles(info: ModuleInfo) -> list[str]:
 
 
 def _usb_ids(aliases: Iterable[str]) -> list[str]:
+    """Return devices that a driver takes: those that are named wholly, or else any that fit."""
     matches = [match for each in aliases if (match := _USB_ID.fullmatch(each))]
-    exact = [f"{match[1]}:{match[2]}" for match in matches if "*" not in match.group(1, 2)]
-    classes = [match for match in matches if match[3] != "*"]
-    return exact or [_of_class(match) for match in classes]
+    exact = [match for match in matches if "*" not in match.group(1, 2)]
+    partly = [match for match in matches if match[1] != "*" or match[3] != "*"]
+    return list(map(_usb_id, exact or partly))
 
 
-def _of_class(match: re.Match[str]) -> str:
-    own = [
+def _usb_id(match: re.Match[str]) -> str:
+    vendor, product = (
         given if given != "*" else other
         for given, other in zip(match.group(1, 2), _ANY_USB_ID, strict=True)
-    ]
-    kind = "".join(part if part != "*" else "00" for part in match.group(3, 4, 5))
-    return f"{own[0]}:{own[1]}:{kind}"
+    )
+    kind = "".join(match.group(3, 4, 5)).replace("*", "00") if match[3] != "*" else ""
+    return f"{vendor}:{product}:{kind}".rstrip(":")
 
 
 def _usable(bus: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -63,6 +63,8 @@ def asked(
         ),
         (("usb:v*p*d*dc*dsc*dp*ic08isc*ip50in*",), (), [("usb", "1209:0001:080050")]),
         (("usb:v05ACp*d*dc*dsc*dp*icFFiscFEip02in*",), (), [("usb", "05AC:0001:FFFE02")]),
+        (("usb:v05ACp1234d*dc*dsc*dp*icFFisc*ip*in*",), (), [("usb", "05AC:1234:FF0000")]),
+        (("usb:v05ACp*d*dc*dsc*dp*ic*isc*ip*in*",), (), [("usb", "05AC:0001")]),
         (("usb:v*p*d*dc09dsc*dp*ic*isc*ip*in*",), (), ()),
     ],
 )
