@@ -39,7 +39,7 @@ _ASKS = {
         *("devm_gpiod_get_optional", "devm_gpiod_get_index"),
     ),
     "i2c": ("i2c_get_adapter",),
-    "spi": ("spi_busnum_to_master", "spi_busnum_to_controller"),
+    "spi": ("spi_busnum_to_master", "spi_busnum_to_controller", "spi_new_device"),
 }
 # Lines that belong to a device are asked for by their functions.
 _LINE_FUNCTION = re.compile(r'gpiod_get(?:_\w+)?\s*\([^";]*?,\s*"([^"]*)"')
