@@ -457,7 +457,9 @@ def _why_none(path: Path, found: Sequence[_Found]) -> str:
         buses = read_modinfo(each.driver.object).buses
         waits = f"; it waits for a device on a bus ({', '.join(buses)})" if buses else ""
         lines.append(f"    {each.driver.name}: {problem}{waits}")
-    lines.append("Choose one with --module, and give it --params if it needs any")
+    lines.append(
+        "Choose one with --module: hardware is stood in for then. Give it --params if it needs any"
+    )
     return "\n".join(lines)
 
 
