@@ -29,19 +29,22 @@ _OPTIONS = {
     "usb": ("USB", "USB_GADGET", "USB_DUMMY_HCD"),
     "platform": (),
 }
+# Lines that belong to a device are asked for by their functions.
+_BY_FUNCTION = (
+    *("gpiod_get", "gpiod_get_optional", "gpiod_get_index", "devm_gpiod_get"),
+    *("devm_gpiod_get_optional", "devm_gpiod_get_index"),
+)
 # A driver that calls one of these takes what has a number, and needs no device.
 _ASKS = {
     "gpio": (
         *("gpio_request", "gpio_request_one", "gpio_request_array", "devm_gpio_request"),
         *("devm_gpio_request_one", "gpio_to_desc", "gpio_to_irq", "gpiod_to_irq"),
         *("gpio_direction_input", "gpio_direction_output", "gpio_get_value", "gpio_set_value"),
-        *("gpiod_get", "gpiod_get_optional", "gpiod_get_index", "devm_gpiod_get"),
-        *("devm_gpiod_get_optional", "devm_gpiod_get_index"),
+        *_BY_FUNCTION,
     ),
     "i2c": ("i2c_get_adapter",),
     "spi": ("spi_busnum_to_master", "spi_busnum_to_controller", "spi_new_device"),
 }
-# Lines that belong to a device are asked for by their functions.
 _LINE_FUNCTION = re.compile(r'gpiod_get(?:_\w+)?\s*\([^";]*?,\s*"([^"]*)"')
 _I2C_DRIVER = "i2c_register_driver"
 # Without a table of names, they go by one for device trees.
@@ -126,7 +129,8 @@ def asked_for(info: ModuleInfo) -> tuple[Equipment, ...]:
     """
     image = info.path.read_bytes()
     alone = [bus for bus, names in _ASKS.items() if _mentions(image, names)]
-    functions = _usable("gpio", _line_functions(info.path.parent))
+    by_function = _mentions(image, _BY_FUNCTION)
+    functions = _usable("gpio", _line_functions(info.path.parent)) if by_function else ()
     found = [Equipment(bus, functions if bus == "gpio" else ()) for bus in alone]
     taken = {each.bus for each in found}
     for bus in ("i2c", "spi"):

@@ -92,6 +92,8 @@ def test_the_functions_of_lines_are_read_from_the_source(tmp_path: Path) -> None
         'gpiod_get(dev, NULL, 0); dev_err(dev, "no line"); gpiod_get_value(led);\n'
     )
     assert asked(tmp_path, (), ("devm_gpiod_get",)) == (Equipment("gpio", ("led", "reset")),)
+    # It is another module's.
+    assert asked(tmp_path, (), ("gpio_to_desc",)) == (Equipment("gpio"),)
     assert asked(tmp_path, (), ("misc_register",)) == ()
 
 
