@@ -12,6 +12,7 @@ from pathlib import Path
 from fuzzer.machine.ioctls import Direction, IoctlMacro
 from fuzzer.machine.modinfo import Parameter
 from fuzzer.target.device import Device, description_of
+from fuzzer.target.equipment import Equipment
 from fuzzer.target.schema import schema_line
 
 OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open"})
@@ -64,7 +65,7 @@ class Facts:
     ioctls: tuple[IoctlMacro, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     needs: tuple[str, ...] = ()
-    platform: tuple[str, ...] = ()
+    equipment: tuple[Equipment, ...] = ()
 
 
 def head(facts: Facts, why: str) -> str:
@@ -86,9 +87,9 @@ def head(facts: Facts, why: str) -> str:
         lines.append(f"  config: [{', '.join(facts.config)}]")
     if facts.needs:
         lines.append(f"  needs: [{', '.join(facts.needs)}]    # loaded before it")
-    if facts.platform:
-        listed = ", ".join(map(json.dumps, facts.platform))
-        lines.append(f"  platform: [{listed}]    # devices registered before it")
+    for each in facts.equipment:
+        names = ", ".join(map(json.dumps, each.names))
+        lines.append(f"  {each.bus}: {f'[{names}]' if names else 'true'}    # registered before it")
     if facts.params:
         lines.append(f"  params: {json.dumps(facts.params)}")
     return "\n".join(lines) + "\n"

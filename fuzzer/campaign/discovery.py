@@ -18,7 +18,8 @@ from fuzzer.campaign.description import OPERATIONS, Facts
 from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.author_build import BuildFailedError, first_error
-from fuzzer.machine.driver import Driver, pick_module, with_platform_devices
+from fuzzer.machine.driver import Driver, MissingSymbolsError, pick_module, with_equipment
+from fuzzer.machine.equipment import asked_for, bus_devices, needs_device_tree, require, wish
 from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
@@ -26,13 +27,13 @@ from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.nodes import find_devices
 from fuzzer.machine.objects import object_that_fits
 from fuzzer.machine.operations import OperationTable, operation_names, read_operations
-from fuzzer.machine.platform_devices import platform_drivers
 from fuzzer.machine.provision import ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.machine.symbols import driver_ioctls
 from fuzzer.progress import Progress, say
 from fuzzer.target.device import Device, DeviceKind
+from fuzzer.target.equipment import Equipment, listed, ordered
 from fuzzer.target.target import ModuleSpec, module_name
 
 _T = TypeVar("_T")
@@ -75,7 +76,7 @@ class _Found:
     params: str = ""
     problem: str = ""
     needs: tuple[str, ...] = ()
-    platform: tuple[str, ...] = ()
+    equipment: tuple[Equipment, ...] = ()
 
 
 def discover(
@@ -146,7 +147,7 @@ class _Discovery:
             config=options.variant.config,
             kernel=options.version,
             needs=found.needs,
-            platform=found.platform,
+            equipment=found.equipment,
         )
         return self._facts(found, kernel, facts), options
 
@@ -180,10 +181,10 @@ class _Discovery:
         modules = _leading(build)
         if self._choice.module:
             name = module_name(Path(self._choice.module).stem)
-            driver = pick_module(build, name, Path("--module"))
+            driver = _picked(build, name, Path("--module"))
             return self._load(driver, kernel, read_modinfo(driver.object), build)
         if len(modules) == 1:
-            driver = pick_module(build, modules[0].name, self._choice.path)
+            driver = _picked(build, modules[0].name, self._choice.path)
             return self._load(driver, kernel, read_modinfo(driver.object), build)
         return self._pick_of_many(build, modules, kernel)
 
@@ -210,7 +211,7 @@ class _Discovery:
             for module in modules:
                 if module.undefined:
                     # It says what the kernel is without.
-                    pick_module(build, module.name, self._choice.path)
+                    _picked(build, module.name, self._choice.path)
             raise BadInputError(_why_none(self._choice.path, found))
         return self._best(useful, {module.name: module.blocks for module in modules}, kernel)
 
@@ -291,42 +292,64 @@ class _Discovery:
             say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
             if found := self._try_after(build, driver.name, others, kernel):
                 return found
-        platform: tuple[str, ...] = ()
+        equipment: tuple[Equipment, ...] = ()
         if build:
-            found, platform = self._try_platform(driver, kernel, params)
+            found, equipment, refused = self._try_equipped(driver, kernel, info)
             if found:
-                say(f"registering the platform devices {', '.join(platform)} for {driver.name}")
                 return found
-            if platform:
-                # Its probe has said more than its loading did.
-                problem = _no_file(driver.name, self._said)
+            if equipment:
+                # With it, more was said than without.
+                problem, is_loaded = refused or _no_file(driver.name, self._said), not refused
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
         if not read_operations(driver.object, kernel):
             problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
-        raise BadInputError(_why_nothing(info, problem, platform, is_loaded=is_loaded))
+        raise BadInputError(_why_nothing(info, problem, equipment, is_loaded=is_loaded))
 
-    def _try_platform(
-        self, driver: Driver, kernel: Kernel, params: str
-    ) -> tuple[_Found | None, tuple[str, ...]]:
-        """Return what a driver of the platform bus makes once there are devices for it.
+    def _try_equipped(
+        self, driver: Driver, kernel: Kernel, info: ModuleInfo
+    ) -> tuple[_Found | None, tuple[Equipment, ...], str]:
+        """Return what a driver makes once there are stand-ins for its hardware, which these are.
 
-        None if nothing. And the names of these devices, none if it is on another bus.
+        None if it makes nothing; and why it does not load, if it does not.
+
+        Raises:
+            BuildFailedError: it takes a kernel with more.
         """
-        names: tuple[str, ...] = ()
+        params, equipment = self._choice.params, asked_for(info)
+        if equipment:
+            say(f"registering {listed(equipment)} for {driver.name}")
+        require(equipment, kernel, device_tree=needs_device_tree(info))
+        if not any(each.has_devices for each in equipment):
+            more = self._on_buses(with_equipment(driver, equipment, kernel), kernel, equipment)
+            if more:
+                say(f"registering {listed(more)} for {driver.name}")
+            equipment = ordered((*equipment, *more))
+        if not equipment:
+            return None, (), ""
+        equipped = with_equipment(driver, equipment, kernel)
+        try:
+            devices = self._try(equipped, kernel, params)
+        except PkvfuzzError as error:
+            return None, equipment, str(error)
+        if not devices:
+            return None, equipment, ""
+        found = _Found(equipped, self._wanted(devices), params, equipment=equipment)
+        return found, equipment, ""
+
+    def _on_buses(
+        self, driver: Driver, kernel: Kernel, known: Sequence[Equipment]
+    ) -> tuple[Equipment, ...]:
+        """Return devices for a driver by the buses on which it is, once it is loaded."""
         base, _ = ensure_base(kernel, self._accel, Hardware())
+        params = self._choice.params
         image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
         try:
             with Machine.restore(base) as machine:
-                names = platform_drivers(machine, image, read_modinfo(driver.object).aliases)
-            equipped = with_platform_devices(driver, names, kernel)
-            devices = self._try(equipped, kernel, params) if names else ()
+                return bus_devices(machine, image, read_modinfo(driver.object), known)
         except PkvfuzzError:
-            return None, names
-        if not devices:
-            return None, names
-        return _Found(equipped, self._wanted(devices), params, platform=names), names
+            return ()  # It does not load, which is told elsewhere.
 
     def _try_parameters(self, driver: Driver, kernel: Kernel, info: ModuleInfo) -> _Found | None:
         """Return what the module makes with one of its parameters set; None if nothing."""
@@ -379,6 +402,23 @@ class _Discovery:
         )
 
 
+def _picked(build: SourceBuild, name: str, description: Path) -> Driver:
+    """Return a module of a build.
+
+    Raises:
+        MissingSymbolsError: the kernel lacks symbols that it needs; it says as well what
+            stands in for its hardware would take, so that one kernel has both.
+        BadInputError: there is no such module.
+    """
+    try:
+        return pick_module(build, name, description)
+    except MissingSymbolsError as error:
+        if module := build.module(name):
+            info = read_modinfo(module.path)
+            error.kconfig += wish(asked_for(info), device_tree=needs_device_tree(info))
+        raise
+
+
 def _leading(build: SourceBuild) -> list[BuiltModule]:
     """Return the modules that no other one of the build needs."""
     needed = {name for module in build.modules for name in module.needs}
@@ -417,7 +457,9 @@ def _why_none(path: Path, found: Sequence[_Found]) -> str:
         buses = read_modinfo(each.driver.object).buses
         waits = f"; it waits for a device on a bus ({', '.join(buses)})" if buses else ""
         lines.append(f"    {each.driver.name}: {problem}{waits}")
-    lines.append("Choose one with --module, and give it --params if it needs any")
+    lines.append(
+        "Choose one with --module: hardware is stood in for then. Give it --params if it needs any"
+    )
     return "\n".join(lines)
 
 
@@ -432,8 +474,8 @@ def _listed(devices: Sequence[Device]) -> str:
 
 def _tell(build: SourceBuild, seconds: float) -> None:
     names = [module.name for module in build.modules]
-    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    when = f"built {listed} in {seconds:.0f} s" if seconds >= 1 else f"{listed}: built before"
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    when = f"built {shown} in {seconds:.0f} s" if seconds >= 1 else f"{shown}: built before"
     say(f"{when}, by: {build.how}")
     if build.failed:
         say(f"left out, as they do not compile: {', '.join(build.failed)}")
@@ -459,18 +501,21 @@ def _no_file(name: str, said: str) -> str:
 
 
 def _why_nothing(
-    info: ModuleInfo, problem: str, platform: Sequence[str] = (), *, is_loaded: bool = True
+    info: ModuleInfo,
+    problem: str,
+    equipment: Sequence[Equipment] = (),
+    *,
+    is_loaded: bool = True,
 ) -> str:
     """Return what to do about a module that is not loaded, or makes no file.
 
-    ``platform`` are names of devices that were registered for it in vain.
+    ``equipment`` was registered for it in vain.
     """
     lines = [problem]
-    if platform:
+    if equipment:
         lines.append(
-            f"It is a driver of the platform bus. A device named {' or '.join(platform)} was "
-            "registered for it, but without hardware behind it. A module in the same directory "
-            "that registers a better one would be loaded first"
+            f"Registered for it: {listed(equipment)}, without hardware behind it. A module in "
+            "the same directory that registers something better would be loaded first"
         )
     elif info.buses:
         ids = ", ".join(info.aliases[:6])
@@ -479,10 +524,10 @@ def _why_nothing(
             f"those that it asks for: {ids}"
         )
     if info.parameters:
-        listed = ", ".join(f"{each.name} ({each.kind})" for each in info.parameters[:12])
-        lines.append(f"It has parameters: {listed}. Give them with --params 'NAME=VALUE ...'")
+        named = ", ".join(f"{each.name} ({each.kind})" for each in info.parameters[:12])
+        lines.append(f"It has parameters: {named}. Give them with --params 'NAME=VALUE ...'")
     if not is_loaded:
         lines.append("Nothing can be fuzzed before it loads: see what its init function asks for")
-    elif not (info.buses or info.parameters or platform):
+    elif not (info.buses or info.parameters or equipment):
         lines.append("If it makes a file later, name it with --device")
     return "\n".join(lines)

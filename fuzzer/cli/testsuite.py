@@ -18,8 +18,9 @@ from fuzzer.campaign.subject import kernels_for
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError, PkvfuzzError
 from fuzzer.machine.csource_checks import check_module
 from fuzzer.machine.headers import ensure_headers
-from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
+from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, ensure_kernel
 from fuzzer.machine.testkernels import ensure_builtin_kernel, ensure_signed_kernel
+from fuzzer.machine.versions import version_of
 from fuzzer.paths import project_root
 from fuzzer.target.target import load_shape
 
@@ -28,8 +29,14 @@ GROUPS = ("lint", "c", "unit", "vm", "e2e")
 # Kernels that people run the driver on: the headers of each are in some Debian.
 HEADER_SERIES = ("6.1", "6.12")
 _DRIVER = "pkv"
+# Its kernel has all that our modules in module/devices need.
+_EQUIPPED = Path("tests/data/button/button.yaml")
 # Descriptions of drivers that need options of the kernel.
-_VARIANTS = (Path("vm/targets/uinput/uinput.yaml"), Path("tests/data/digest/digest.yaml"))
+_VARIANTS = (
+    Path("vm/targets/uinput/uinput.yaml"),
+    Path("tests/data/digest/digest.yaml"),
+    _EQUIPPED,
+)
 
 _LINT_TIMEOUT_S = 600
 _PYTEST_TIMEOUT_S = 3600
@@ -201,8 +208,11 @@ def _build_kernels(root: Path, only: str | None) -> StepResult:
 
 def _ensure_variants(root: Path) -> None:
     for path in _VARIANTS:
-        target = load_shape(root / path)
-        ensure_kernel(Flavour.FAST, kernels_for(target, KernelOptions()))
+        _variant_for(root / path)
+
+
+def _variant_for(description: Path) -> Kernel:
+    return ensure_kernel(Flavour.FAST, kernels_for(load_shape(description), KernelOptions()))
 
 
 def _check_module(root: Path) -> StepResult:
@@ -218,6 +228,12 @@ def _check_module(root: Path) -> StepResult:
             built_against.append(headers.version)
             found.append(headers)
     problems = check_module(root / "module", kernel.source, kernel.directory, found)
+    # Of this version the kernel itself has all that these modules are for.
+    equipped, version = _variant_for(root / _EQUIPPED), version_of(built_against[0])
+    others = [each for each in found if version_of(each.version) != version]
+    problems += check_module(
+        root / "module" / "devices", equipped.source, equipped.directory, others
+    )
     outcome = Outcome.FAILED if problems else Outcome.PASSED
     return StepResult(outcome, note=", ".join(built_against), output="\n".join(problems))
 

@@ -28,7 +28,8 @@ def check_module(
     """Return the problems of a module's source, one a line; empty when it is clean.
 
     ``source_dir`` holds a Kbuild file and may hold a Kconfig file and
-    ``bugs/*.patch``; it is not written to. Copies of it are built with W=1
+    ``bugs/*.patch``; it is not written to. A directory in it with a Kbuild file of its
+    own is another module, and not looked at. Copies of it are built with W=1
     and sparse, once as it is and once with every bool option of its Kconfig;
     with W=1 against each of ``headers``; and with W=1 with each patch, which
     must apply. Its files go through checkpatch --strict. ``kernel_source`` is
@@ -114,9 +115,15 @@ def _check_patches(
 
 
 def _copy(source_dir: Path, copy: Path) -> Path:
-    ignore = shutil.ignore_patterns(
+    made = shutil.ignore_patterns(
         "bugs", "*.o", "*.ko", "*.mod", "*.mod.c", ".*", "Module.*", "modules.order"
     )
+
+    def ignore(directory: str, names: list[str]) -> set[str]:
+        # Directories with a Kbuild file of their own are other modules.
+        others = {name for name in names if Path(directory, name, "Kbuild").is_file()}
+        return {*made(directory, names), *others}
+
     shutil.copytree(source_dir, copy, ignore=ignore)
     return copy
 
@@ -128,6 +135,8 @@ def _checkpatch(copy: Path, checkpatch: Path) -> list[str]:
         str(checkpatch.absolute()),
         "--strict",
         "--no-tree",
+        # Names that its headers have are not ours to choose.
+        f"--root={checkpatch.absolute().parent.parent}",
         "--terse",
         "--no-summary",
         "--color=never",

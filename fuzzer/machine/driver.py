@@ -13,11 +13,12 @@ from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError
 from fuzzer.machine.author_build import BuildFailedError
 from fuzzer.machine.blocks import Block, read_blocks, read_builtin_blocks, read_functions
+from fuzzer.machine.equipment import equipment_modules
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.loadable import loadable
 from fuzzer.machine.objects import object_that_fits
-from fuzzer.machine.platform_devices import devices_module, devices_params
 from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
+from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import Target, module_name
 
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
@@ -219,20 +220,21 @@ def build_driver(
         module.source, kernel, patch=bug.path if bug else None, variables=variables
     )
     driver = pick_module(build, module.name, target.path, module.needs)
-    return with_platform_devices(driver, module.platform, kernel)
+    return with_equipment(driver, module.equipment, kernel)
 
 
-def with_platform_devices(driver: Driver, names: Sequence[str], kernel: Kernel) -> Driver:
-    """Return a driver before which platform devices of some names are registered.
+def with_equipment(driver: Driver, equipment: Sequence[Equipment], kernel: Kernel) -> Driver:
+    """Return a driver before which stand-ins for its hardware are registered.
 
     Raises:
+        BuildFailedError: the kernel has not what they take.
         InfrastructureError: the module that registers them does not build.
     """
-    if not names:
+    if not equipment:
         return driver
-    needed = Needed(devices_module(kernel), devices_params(names))
-    key = content_key(driver.key, *names)
-    return replace(driver, key=key, needs=(needed, *driver.needs))
+    needs = [Needed(path, params) for path, params in equipment_modules(equipment, kernel)]
+    parts = [part for each in equipment for part in (each.bus, *each.names)]
+    return replace(driver, key=content_key(driver.key, *parts), needs=(*needs, *driver.needs))
 
 
 class MissingSymbolsError(BuildFailedError):

@@ -65,6 +65,7 @@ _CORE_NAMES = (
         re.compile("/"),
         frozenset(("uevent", "dev", "modalias", "driver_override", "waiting_for_supplier")),
     ),
+    (re.compile(r"/i2c-\d"), frozenset(("name",))),
     (
         re.compile(r"/sys/bus/"),
         frozenset(

@@ -28,6 +28,7 @@ from fuzzer.target.device import (
     Device,
 )
 from fuzzer.target.document import Document
+from fuzzer.target.equipment import BUSES, Equipment
 from fuzzer.target.header import Header, read_headers
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.probe import UnknownSymbolError
@@ -55,14 +56,11 @@ MODULE_KEYS = (
     "params",
     "kernel",
     "needs",
-    "platform",
+    *BUSES,
 )
 DEVICE_KEYS = ("path", "major", "minor", "block")
 RESET_KEYS = ("calls", "reload", "restore")
 _REQUIRED = ("version", "name", "module", "calls")
-MAX_PLATFORM_DEVICES = 8
-# The kernel allows 23 characters, and a list of them is comma separated.
-PLATFORM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,22}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # struct ch_header of vm/channel.h has 512 bytes for these, with a NUL.
@@ -90,7 +88,7 @@ class ModuleSpec:
     that build it in included. ``kernel`` is the version of the kernel that it is
     written for, as ``6.1``; empty for the default. ``needs`` are other modules of the
     same source that are loaded before it, which it does not name as dependencies;
-    ``platform`` names platform devices that are registered before it.
+    ``equipment`` is registered before it, in place of hardware.
     """
 
     source: Path | None
@@ -101,7 +99,7 @@ class ModuleSpec:
     config: tuple[str, ...] = ()
     kernel: str = ""
     needs: tuple[str, ...] = ()
-    platform: tuple[str, ...] = ()
+    equipment: tuple[Equipment, ...] = ()
 
     def object_for(self, flavour: str) -> Path | None:
         """Return the .ko for a flavour of kernel; None if there is none."""
@@ -361,14 +359,19 @@ class _Loader:
         name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
         kernel = self._kernel(entries["kernel"]) if "kernel" in entries else ""
         needs = self._texts(entries, "needs", _NAME, "a module's name")
-        platform = self._texts(entries, "platform", PLATFORM_NAME, "a name of up to 23 characters")
-        if platform and "source" not in entries:
-            raise document.error(entries["platform"], "'platform' goes with 'source' only")
-        if len(platform) > MAX_PLATFORM_DEVICES:
-            raise document.error(
-                entries["platform"], f"platform: {MAX_PLATFORM_DEVICES} devices are allowed"
-            )
-        return ModuleSpec(source, built, name, params, builtin, config, kernel, needs, platform)
+        equipment = tuple(self._equipment(entries, key) for key in BUSES if key in entries)
+        return ModuleSpec(source, built, name, params, builtin, config, kernel, needs, equipment)
+
+    def _equipment(self, entries: Mapping[str, yaml.Node], key: str) -> Equipment:
+        document, bus, node = self._document, BUSES[key], entries[key]
+        if "source" not in entries:
+            raise document.error(node, f"'{key}' goes with 'source' only")
+        if bus.alone and not isinstance(node, yaml.SequenceNode):
+            document.true(node, key, otherwise="a list of names")
+            return Equipment(key)
+        names = self._texts(entries, key, bus.name, bus.allowed)
+        document.in_range(node, f"the number of names for {key}", len(names), 1, bus.most)
+        return Equipment(key, names)
 
     def _kernel(self, node: yaml.Node) -> str:
         """Return the version of a kernel; as a number 6.10 would be 6.1 to other programs."""

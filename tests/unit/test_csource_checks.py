@@ -117,6 +117,21 @@ def test_a_build_that_fails_without_a_word_on_the_driver_is_a_problem(checked: C
     assert "make W=1: collect2: ld returned 1" in checked.problems()
 
 
+def test_another_module_in_its_directory_is_left_alone(checked: Checked) -> None:
+    for name in ("parts", "other"):
+        (checked.source / name).mkdir()
+        (checked.source / name / "x.c").write_text("int ugly;\n")
+    (checked.source / "other" / "Kbuild").write_text("obj-m := x.o\n")
+    assert checked.problems() == ["checkpatch: parts/x.c:1: WARNING: style"]
+
+
+def test_names_of_the_kernels_headers_are_known_to_checkpatch(checked: Checked) -> None:
+    (checked.kernel / "scripts" / "checkpatch.pl").write_text(
+        'print grep { s/^--root=// } @ARGV; print "\n"'
+    )
+    assert checked.problems() == [f"checkpatch: {checked.kernel}"]
+
+
 def test_kconfig_and_kbuild_go_through_checkpatch(checked: Checked) -> None:
     (checked.kernel / "scripts" / "checkpatch.pl").write_text('print "@ARGV[-4..-1]\\n"')
     (checked.source / "Kconfig").write_text('config TOY\n\ttristate "Toy"\n')

@@ -20,6 +20,7 @@ from fuzzer.program.text import parse_program
 from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, PlainSpec, ReadSpec, WriteSpec
 from fuzzer.target.check import Severity, read_all
 from fuzzer.target.device import Device
+from fuzzer.target.equipment import Equipment
 from fuzzer.target.header import Header
 from fuzzer.target.lint import lint
 from fuzzer.target.target import Target, load_target
@@ -133,6 +134,17 @@ def test_what_the_driver_needs_is_written_down(facts: Facts, tmp_path: Path) -> 
     module = described(known, tmp_path).module
     assert set(module.config) == {"CRYPTO=y", "NET=y"}
     assert (module.params, module.kernel) == (known.params, "6.1")
+
+
+def test_what_is_registered_before_the_driver_is_written_down(facts: Facts, tmp_path: Path) -> None:
+    equipment = (
+        Equipment("gpio"),
+        Equipment("i2c", ("lm75", "on")),
+        Equipment("spi"),
+        Equipment("usb", ("0951:1666",)),
+        Equipment("platform", ("board",)),
+    )
+    assert described(replace(facts, equipment=equipment), tmp_path).module.equipment == equipment
 
 
 def test_parameters_are_told_in_comments_whatever_they_say(facts: Facts, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,17 @@ from fuzzer.campaign.discovery import Choice, discover, lacks_its_own
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.author_build import BuildFailedError
+from fuzzer.machine.driver import Driver, Needed
 from fuzzer.machine.fitting import Means, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage
+from fuzzer.machine.needs.needs import Needs
 from fuzzer.machine.source_build import BuiltModule, SourceBuild
 from fuzzer.target.device import Device
+from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import load_target
 from tests.unit.linking_kernel import SOURCE, toy_kernel
+from tests.unit.made_module import make_module
 
 # What a module makes, by its name and the names of those that were loaded before it.
 Made = Callable[[str, frozenset[str]], str]
@@ -47,7 +52,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     kernel = toy_kernel(tmp_path / "kernel")
     means = Means(ensure=lambda *_: kernel, versions=tuple)
     monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
-    monkeypatch.setattr(discovery, "platform_drivers", lambda *_: ())
+    monkeypatch.setattr(discovery, "bus_devices", lambda *_: ())
     monkeypatch.setattr(discovery, "ensure_base", lambda *_: (None, None))
     monkeypatch.setattr(discovery, "Machine", _Machine)
     monkeypatch.setattr(discovery, "read_operations", lambda *_: ())
@@ -141,10 +146,110 @@ def test_what_the_kernel_said_is_told_of_a_module_that_makes_nothing(
         "It has no file operations: it may have nothing that could be fuzzed",
         "If it makes a file later, name it with --device",
     ]
-    monkeypatch.setattr(discovery, "platform_drivers", lambda *_: ("board-drv",))
-    monkeypatch.setattr(discovery, "with_platform_devices", lambda driver, *_: driver)
-    with pytest.raises(BadInputError, match="A device named board-drv was registered for it"):
+    equip(monkeypatch, on_buses=[Equipment("platform", ("board-drv",))])
+    with pytest.raises(BadInputError, match="Registered for it: the platform device board-drv, wi"):
         _found(path)
+
+
+def equip(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    asked: Sequence[Equipment] = (),
+    on_buses: Sequence[Equipment] = (),
+) -> None:
+    """Have a driver ask for equipment, and take it."""
+
+    def take(driver: Driver, equipment: Sequence[Equipment], _kernel: Kernel) -> Driver:
+        path = driver.object
+        return replace(driver, needs=tuple(Needed(path.with_name(each.bus)) for each in equipment))
+
+    monkeypatch.setattr(discovery, "asked_for", lambda _: tuple(asked))
+    monkeypatch.setattr(discovery, "bus_devices", lambda *_: tuple(on_buses))
+    monkeypatch.setattr(discovery, "with_equipment", take)
+    monkeypatch.setattr(Driver, "needed_images", _names_of_needs)
+
+
+def _names_of_needs(driver: Driver) -> tuple[tuple[bytes, str, str], ...]:
+    return tuple((b"", each.path.stem, each.params) for each in driver.needs)
+
+
+def test_hardware_is_stood_in_for(
+    kernel: Kernel,
+    guest: Callable[[Made], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (kernel.directory / ".config").write_text("CONFIG_GPIOLIB=y\n")
+    lines, board = Equipment("gpio"), Equipment("platform", ("drv",))
+    equip(monkeypatch, asked=[lines], on_buses=[board])
+    guest(lambda _, needs: "/dev/drv" if needs == {"gpio", "platform"} else "")
+    facts = _found(_driver(tmp_path, "drv"))
+    assert (facts.devices, facts.equipment) == ((Device("/dev/drv"),), (lines, board))
+    said = capsys.readouterr().err
+    assert "registering gpio lines for drv\n" in said
+    assert "registering the platform device drv for drv\n" in said
+
+
+def test_what_stands_in_for_hardware_may_take_another_kernel(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kernel.directory / ".config").write_text("")
+    equip(monkeypatch, asked=[Equipment("i2c", ("drv",))])
+    guest(lambda _, needs: "/dev/drv" if needs == {"i2c"} else "")
+    asked: list[str] = []
+
+    def needs(_output: str, _kernel: Kernel, kconfig: str, _unlinked: object) -> Needs:
+        asked.append(kconfig)
+        (kernel.directory / ".config").write_text("CONFIG_I2C=y\n")
+        return Needs(("I2C=y",))
+
+    means = Means(ensure=lambda *_: kernel, versions=tuple, needs=needs, ready=lambda *_: kernel)
+    monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
+    facts = _found(_driver(tmp_path, "drv"))
+    assert asked == ["depends on I2C\n"]
+    assert (facts.config, facts.equipment) == (("I2C=y",), (Equipment("i2c", ("drv",)),))
+
+
+def test_a_kernel_is_asked_for_what_hardware_takes_with_what_the_driver_lacks(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = ("vermagic=6.12.0", "alias=usb:vFFF0pFFF0d*dc*dsc*dp*ic*isc*ip*in*")
+    module = make_module(tmp_path / "drv.ko", entries, calls=["usb_add"])
+    (tmp_path / "build.log").touch()
+    built = SourceBuild(
+        tmp_path, "key", (BuiltModule(module, "drv", undefined=("usb_add",)),), (), "make"
+    )
+    monkeypatch.setattr(discovery, "build_source", lambda *_: built)
+    asked: list[str] = []
+
+    def needs(_output: str, _kernel: Kernel, kconfig: str, _unlinked: object) -> Needs:
+        asked.append(kconfig)
+        return Needs(())
+
+    means = Means(ensure=lambda *_: kernel, versions=tuple, needs=needs)
+    monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
+    with pytest.raises(BuildFailedError, match=r"drv\.ko needs .*: usb_add"):
+        _found(tmp_path)
+    assert "depends on USB_DUMMY_HCD\n" in asked[0]
+
+
+def test_why_a_driver_is_not_loaded_is_told_with_its_hardware(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kernel.directory / ".config").write_text("CONFIG_GPIOLIB=y\n")
+    equip(monkeypatch, asked=[Equipment("gpio")])
+
+    def find(_machine: object, image: DriverImage) -> tuple[Device, ...]:
+        raise BadInputError(f"loading drv: refused with {[name for _, name, _ in image.needs]}")
+
+    monkeypatch.setattr(discovery, "find_devices", find)
+    with pytest.raises(BadInputError) as caught:
+        _found(_driver(tmp_path, "drv"))
+    first, *others = str(caught.value).splitlines()
+    assert first == "loading drv: refused with ['gpio']"
+    assert any(line.startswith("Registered for it: gpio lines, without") for line in others)
+    assert any("before it loads" in line for line in others)
 
 
 def test_what_compiles_is_of_no_use_without_what_it_calls(tmp_path: Path) -> None:

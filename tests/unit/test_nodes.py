@@ -121,12 +121,14 @@ def test_what_the_drivers_core_makes_is_left_out(before: Listing) -> None:
     files += attributes("/sys/module/drv", "refcnt coresize parameters/size knob")
     files += attributes("/sys/bus/platform/drivers/drv", "bind unbind knob")
     files += attributes("/sys/class/net/drv0", "mtu address")
+    files += attributes("/sys/devices/i2c-0/0-0010", "name modalias limit")
     assert {device.path for device in found(before, after(files))} == {
         f"{device}/speed",
         "/sys/devices/pci0000:00/0000:00:04.0/speed",
         "/sys/devices/virtual/block/drv0/disksize",
         "/sys/module/drv/knob",
         "/sys/bus/platform/drivers/drv/knob",
+        "/sys/devices/i2c-0/0-0010/limit",
     }
 
 

@@ -18,6 +18,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.paths import project_root
 from fuzzer.target.call_parser import CALLS, FIELD_RULES, IOCTL_KEYS, RECORD_KEYS
 from fuzzer.target.device import Device
+from fuzzer.target.equipment import BUSES
 from fuzzer.target.schema import schema_line, schema_path
 from fuzzer.target.target import (
     DEVICE_KEYS,
@@ -79,6 +80,18 @@ def test_each_key_of_a_description_is_in_it() -> None:
 def test_each_key_says_what_it_is_for() -> None:
     for key, schema in (*SCHEMA["properties"].items(), *SCHEMA["definitions"].items()):
         assert schema.get("description"), key
+
+
+def test_what_stands_in_for_hardware_is_named_alike() -> None:
+    for key, bus in BUSES.items():
+        schema = SCHEMA["properties"]["module"]["properties"][key]
+        names = [each for each in schema.get("anyOf", [schema]) if "items" in each]
+        assert len(names) == 1
+        assert bool(bus.alone) == ("anyOf" in schema)
+        for each in names:
+            assert each["maxItems"] == bus.most
+            pattern = each["items"]["pattern"].replace("$", r"\Z")
+            assert pattern == f"^{bus.name.pattern}".replace("(?:", "(")
 
 
 def test_its_limits_are_the_parsers(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def full_kernel(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     (directory / "include" / "config" / "kernel.release").write_text("6.12.117\n")
     kernel = Kernel(Flavour.FULL, directory, directory, "key")
     monkeypatch.setattr(testsuite, "ensure_kernel", lambda flavour: kernel)
+    monkeypatch.setattr(testsuite, "_variant_for", lambda description: kernel)
     return kernel
 
 
@@ -89,8 +90,10 @@ def full_kernel(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
 def test_the_c_checks_name_the_kernels_they_built_against(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    offered_series = ["6.12"]
+
     def offered(series: str) -> Headers | None:
-        return Headers("6.12.9", Path("/headers")) if series == "6.12" else None
+        return Headers(f"{series}.9", Path("/headers")) if series in offered_series else None
 
     checked: list[tuple[Path, Sequence[Headers]]] = []
 
@@ -104,9 +107,15 @@ def test_the_c_checks_name_the_kernels_they_built_against(
     line = capfd.readouterr().out.splitlines()[-1]
     assert line.startswith("driver C checks: passed in ")
     assert line.endswith("(6.12.117 full, 6.1: not offered by this distribution, 6.12.9)")
-    ((source, headers),) = checked
-    assert source.name == "module"
-    assert headers == [Headers("6.12.9", Path("/headers"))]
+    newer, older = (Headers(version, Path("/headers")) for version in ("6.12.9", "6.1.9"))
+    # The devices' modules only against what their kernel is not.
+    assert [(source.name, headers) for source, headers in checked] == [
+        ("module", [newer]),
+        ("devices", []),
+    ]
+    offered_series.append("6.1")
+    assert testsuite.run_tests("c", []) == 0
+    assert [headers for _, headers in checked[2:]] == [[older, newer], [older]]
 
 
 @pytest.mark.usefixtures("full_kernel")

@@ -20,6 +20,7 @@ from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.source_build import build_source
 from fuzzer.program.text import parse_program
 from fuzzer.target.device import Device
+from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import load_target
 from tests.vm.guests import returned, run
 
@@ -126,7 +127,7 @@ def test_a_driver_comes_after_the_module_that_registers_its_device(
     found: Callable[..., Facts], described: Describer
 ) -> None:
     facts = found("boards")
-    assert (facts.name, facts.needs, facts.platform) == ("board", ("setup",), ())
+    assert (facts.name, facts.needs, facts.equipment) == ("board", ("setup",), ())
     assert facts.devices == (Device("/dev/board"),)
     assert reached(described(facts), "read(f0, 5)\nread(f0, 6)\n") == [(5, 0), (-1, 22)]
 
@@ -135,7 +136,8 @@ def test_a_device_is_registered_by_the_name_in_a_drivers_table(
     found: Callable[..., Facts], described: Describer
 ) -> None:
     facts = found("board-alone")
-    assert (facts.platform, facts.devices) == (("board-two",), (Device("/dev/board"),))
+    assert facts.equipment == (Equipment("platform", ("board-two",)),)
+    assert facts.devices == (Device("/dev/board"),)
     assert reached(described(facts), "read(f0, 5)\n") == [(5, 0)]
 
 
@@ -156,7 +158,7 @@ def test_what_keeps_a_driver_from_being_fuzzed_is_told(found: Callable[..., Fact
         found("platform")
     said = str(caught.value)
     assert "onboard was loaded, but made no file to fuzz" in said
-    assert "A device named onboard-v1 or onboard-v2 was registered for it" in said
+    assert "Registered for it: the platform devices onboard-v1, onboard-v2, without" in said
     with pytest.raises(BadInputError) as caught:
         found("init-fails")
     assert "loading refusing: " in str(caught.value)

@@ -27,7 +27,7 @@ static void unregister_all(void)
 	}
 }
 
-static int __init pkvfuzz_devices_init(void)
+static int __init pkvfuzz_platform_init(void)
 {
 	int i;
 
@@ -45,13 +45,13 @@ static int __init pkvfuzz_devices_init(void)
 	return 0;
 }
 
-static void __exit pkvfuzz_devices_exit(void)
+static void __exit pkvfuzz_platform_exit(void)
 {
 	unregister_all();
 }
 
-module_init(pkvfuzz_devices_init);
-module_exit(pkvfuzz_devices_exit);
+module_init(pkvfuzz_platform_init);
+module_exit(pkvfuzz_platform_exit);
 
 MODULE_DESCRIPTION("Platform devices by name");
 MODULE_LICENSE("GPL");
