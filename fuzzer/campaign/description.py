@@ -51,7 +51,7 @@ class Facts:
     ``source`` is its directory, or else ``object`` its .ko, one for all kernels or one
     for each. ``operations`` are those that any of its files has. ``kernel`` is the series
     that it was built for, such as ``6.1``; empty for the usual one. ``needs`` are other
-    modules of its source to load before it.
+    modules of its source to load before it. One that ``fails`` cannot be loaded.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Facts:
     parameters: tuple[Parameter, ...] = ()
     needs: tuple[str, ...] = ()
     equipment: tuple[Equipment, ...] = ()
+    fails: bool = False
 
 
 def head(facts: Facts, why: str) -> str:
@@ -90,6 +91,8 @@ def head(facts: Facts, why: str) -> str:
     for each in facts.equipment:
         names = ", ".join(map(json.dumps, each.names))
         lines.append(f"  {each.bus}: {f'[{names}]' if names else 'true'}    # registered before it")
+    if facts.fails:
+        lines.append("  fails: true    # to load; programs load it, and do little else")
     if facts.params:
         lines.append(f"  params: {json.dumps(facts.params)}")
     return "\n".join(lines) + "\n"
@@ -97,6 +100,9 @@ def head(facts: Facts, why: str) -> str:
 
 def describe(facts: Facts, why: str) -> str:
     """Return a description with all that is known, and comments where a person must decide."""
+    if facts.fails:
+        calls = "calls:\n  - reload: true\n  - open: true\n  - close: true\n"
+        return head(facts, why) + calls + _parameters(facts.parameters)
     text = head(facts, why) + POOLS + "calls:\n" + plain_calls(facts)
     if "write" in facts.operations:
         text += "  # What the driver expects to be written is for you to say; {word} is from\n"

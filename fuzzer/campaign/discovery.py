@@ -32,6 +32,8 @@ from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.machine.symbols import driver_ioctls
 from fuzzer.progress import Progress, say
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.device import Device, DeviceKind
 from fuzzer.target.equipment import Equipment, listed, ordered
 from fuzzer.target.target import ModuleSpec, module_name
@@ -77,6 +79,7 @@ class _Found:
     problem: str = ""
     needs: tuple[str, ...] = ()
     equipment: tuple[Equipment, ...] = ()
+    fails: bool = False
 
 
 def discover(
@@ -106,8 +109,9 @@ class _Discovery:
         self._flavour = flavour
         # Objects that do not compile, where what does is of no use without them.
         self._failed: frozenset[str] = frozenset()
-        # What the kernel said when a module was loaded that made no file.
+        # What the kernel said when a module was loaded that made no file, or was not loaded.
         self._said = ""
+        self._log = b""
 
     def of_object(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
         path = self._choice.path.resolve()
@@ -148,6 +152,7 @@ class _Discovery:
             kernel=options.version,
             needs=found.needs,
             equipment=found.equipment,
+            fails=found.fails,
         )
         return self._facts(found, kernel, facts), options
 
@@ -287,6 +292,7 @@ class _Discovery:
             problem = _no_file(driver.name, self._said)
         except BadInputError as error:
             problem, is_loaded = str(error), False
+        complaint = None if is_loaded else find_splat(console_lines(self._log))
         others = [each.name for each in _others(build, driver.name)] if build else []
         if build and others:
             say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
@@ -303,6 +309,11 @@ class _Discovery:
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
+        if complaint and build:
+            why, _, _ = problem.partition(" The kernel said")
+            say(f"{why} And the kernel complained of it: {complaint.title}. Only loading is fuzzed")
+            paths = self._choice.devices or (f"/dev/{driver.name}",)
+            return _Found(driver, tuple(map(Device, paths)), params, fails=True)
         if not read_operations(driver.object, kernel):
             problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
         raise BadInputError(_why_nothing(info, problem, equipment, is_loaded=is_loaded))
@@ -371,7 +382,10 @@ class _Discovery:
         image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
         try:
             with Machine.restore(base) as machine:
-                devices = find_devices(machine, image)
+                try:
+                    devices = find_devices(machine, image)
+                finally:
+                    self._log = machine.log()
                 self._said = "" if devices else machine.said()
                 return devices
         except LostMachineError as error:
@@ -391,7 +405,8 @@ class _Discovery:
         driver = found.driver
         tables = read_operations(driver.object, kernel)
         ioctls = driver_ioctls(driver, kernel) if facts.source is not None else ()
-        say(f"{driver.name} makes {_listed(found.devices)}")
+        if not found.fails:
+            say(f"{driver.name} makes {_listed(found.devices)}")
         return replace(
             facts,
             devices=found.devices,

@@ -388,6 +388,10 @@ class Machine:
             what = "did not return" if status is Status.STUCK else "did not survive"
             raise BadInputError(f"loading {name}: its init function {what}.{self.said()}")
 
+    def log(self) -> bytes:
+        """Return what the kernel printed in the last command: raw kmsg records."""
+        return self.channel.log()
+
     def said(self) -> str:
         """Return what the kernel printed last, as a sentence; empty if it printed nothing."""
         log = self.channel.log().decode(errors="replace")

@@ -40,6 +40,7 @@ _BOOT_SECONDS = {Accel.KVM: 3, Accel.TCG: 15}
 _RESTORE_TRIES = 3
 # Changes when a template of the same files is made in another way.
 _FORMAT = "rearmed"
+_TEXT = ".text"
 # What reports begin with.
 _REPORT = re.compile(r"\b(?:BUG|WARNING|KASAN|KCSAN|UBSAN|INFO):|cut here")
 _ON_EACH_THREAD = tuple(Call(Op.WAIT, thread=thread + 1) for thread in range(N_THREADS))
@@ -212,6 +213,9 @@ def describe(template: Template, target: Target, kernel: Kernel, driver: Driver)
     """Return the guest for a machine that has the driver loaded."""
     blocks = driver.blocks()
     sections = {LINKED: 0} if driver.parts else template.sections
+    if target.module.fails:
+        # Where it will be is found out when a program loads it.
+        sections = {_TEXT: 0}
     room = layout.COUNTERS_SIZE - layout.PATH_COUNTERS
     if len(blocks) > room:
         raise InfrastructureError(
@@ -270,12 +274,13 @@ def ensure_guest(
     base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)
     # Making threads takes longer than most programs that have some.
     first = encode(_ON_EACH_THREAD) if hardware.is_exact else b""
-    key = content_key(base_key, driver.key, *_image_key(image), first, _FORMAT)
+    fails = str(target.module.fails)
+    key = content_key(base_key, driver.key, *_image_key(image), first, fails, _FORMAT)
 
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)
         with Machine.restore(base, memory=directory / "ram") as machine:
-            known = machine.load(image)
+            known = machine.keep(image) if target.module.fails else machine.load(image)
             if _REPORT.search(known.load_log):
                 rearm_reports(machine, directory / "ram", kernel.directory)
             if first:

@@ -51,6 +51,7 @@ MODULE_KEYS = (
     "source",
     "object",
     "builtin",
+    "fails",
     "config",
     "name",
     "params",
@@ -88,7 +89,8 @@ class ModuleSpec:
     that build it in included. ``kernel`` is the version of the kernel that it is
     written for, as ``6.1``; empty for the default. ``needs`` are other modules of the
     same source that are loaded before it, which it does not name as dependencies;
-    ``equipment`` is registered before it, in place of hardware.
+    ``equipment`` is registered before it, in place of hardware. One that ``fails`` is
+    not loaded before programs load it: its init function returns an error.
     """
 
     source: Path | None
@@ -100,6 +102,7 @@ class ModuleSpec:
     kernel: str = ""
     needs: tuple[str, ...] = ()
     equipment: tuple[Equipment, ...] = ()
+    fails: bool = False
 
     def object_for(self, flavour: str) -> Path | None:
         """Return the .ko for a flavour of kernel; None if there is none."""
@@ -360,7 +363,14 @@ class _Loader:
         kernel = self._kernel(entries["kernel"]) if "kernel" in entries else ""
         needs = self._texts(entries, "needs", _NAME, "a module's name")
         equipment = tuple(self._equipment(entries, key) for key in BUSES if key in entries)
-        return ModuleSpec(source, built, name, params, builtin, config, kernel, needs, equipment)
+        fails = "fails" in entries
+        if fails:
+            document.true(entries["fails"], "fails")
+            if builtin:
+                raise document.error(entries["fails"], "'fails' goes without 'builtin'")
+        return ModuleSpec(
+            source, built, name, params, builtin, config, kernel, needs, equipment, fails
+        )
 
     def _equipment(self, entries: Mapping[str, yaml.Node], key: str) -> Equipment:
         document, bus, node = self._document, BUSES[key], entries[key]

@@ -20,7 +20,8 @@ from fuzzer.target.header import read_headers
 HEADER = project_root() / "vm" / "channel.h"
 
 # Names that differ; all others are the header's without CH_.
-_NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in ("TSC", "COMPARE", "NEW", "TRACE", "NAME")}
+_FLAGS = ("TSC", "COMPARE", "NEW", "TRACE", "NAME", "KEEP")
+_NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in _FLAGS}
 
 _PROGRAM = {
     "W_N_FILES": program.N_FILES,

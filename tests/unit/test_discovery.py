@@ -45,6 +45,10 @@ class _Machine:
     def said() -> str:
         return " The kernel said: drv: no such GPIO"
 
+    @staticmethod
+    def log() -> bytes:
+        return b""
+
 
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:

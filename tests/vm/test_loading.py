@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.description import describe
+from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.campaign.loading import load_sighting
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Kernel
+from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.target.target import load_target, with_params
-from tests.vm.guests import run, splat
+from tests.vm.guests import returned, run, splat
 
 pytestmark = pytest.mark.vm
 
@@ -61,3 +64,29 @@ def test_a_bug_at_load_hides_no_other(early: tuple[Guest, Guest]) -> None:
             seen = splat(run(machine, guest, "read(f0, 64)").log)
         assert seen is not None
         assert seen.title == LATER
+
+
+def test_a_driver_that_fails_to_load_with_a_report_is_loaded_by_programs(
+    tmp_path: Path, fast_kernel: Kernel, accel: Accel
+) -> None:
+    choice = Choice(SOURCE, params="give_up=1")
+    facts, _ = discover(choice, KernelOptions(), accel, Flavour.FAST)
+    assert facts.fails
+    path = tmp_path / "early.yaml"
+    path.write_text(describe(facts, "Made by a test."))
+    target = load_target(path)
+    assert target.module.fails
+    guest = ensure_guest(target, fast_kernel, build_driver(target, fast_kernel), accel)
+    assert load_sighting(guest) is None
+    with guest.restore() as machine:
+        result = run(machine, guest, 'load("give_up=1")')
+    assert returned(result) == [(-1, errno.ENODEV)]
+    seen = splat(result.log)
+    assert seen is not None
+    assert seen.title == AT_LOAD
+    with guest.restore() as machine:
+        # Where a program succeeds, the next one finds it absent again.
+        for _ in range(2):
+            result = run(machine, guest, 'load("keep_quiet=1")\nopen(f1, O_RDWR)\nread(f1, 1)')
+            assert returned(result)[0] == (0, 0)
+            assert returned(result)[2] == (0, 0)
