@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections import defaultdict
 from collections.abc import Container, Iterable
 
@@ -23,17 +24,25 @@ LEARNED = "learned.yaml"
 
 _DIRECTIONS = ("no direction", "written by the caller", "read by the caller", "written and read")
 _UNKNOWN = frozenset({errno.ENOTTY, errno.EBADF, errno.ENODEV})
+_MOST_SECONDS, _PROGRAM_SECONDS = 20.0, 3.0
 _MAX_NUMBERS, _MAX_TEXTS, _MAX_TEXT = 64, 24, 64
 
 
 def known_ioctls(guest: Guest, programs: Iterable[bytes]) -> frozenset[int]:
-    """Return the numbers of ioctls in programs that the driver does not refuse as unknown."""
+    """Return the numbers of ioctls in programs that the driver does not refuse as unknown.
+
+    Programs that take long are cut short, and those that are left after a while are not tried.
+    """
     known: set[int] = set()
+    with_ioctls = [p for p in programs if any(call.op is Op.IOCTL for call in decode(p))]
+    end = time.monotonic() + _MOST_SECONDS
     machine = guest.restore()
     try:
-        for program in programs:
+        for program in with_ioctls:
+            if time.monotonic() > end:
+                break
             try:
-                run = machine.run(program)
+                run = machine.run(program, _PROGRAM_SECONDS)
             except LostMachineError:
                 run = None
             if run is None or run.status is not Status.OK:
