@@ -19,7 +19,14 @@ from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.author_build import BuildFailedError, first_error
 from fuzzer.machine.driver import Driver, MissingSymbolsError, pick_module, with_equipment
-from fuzzer.machine.equipment import asked_for, bus_devices, needs_device_tree, require, wish
+from fuzzer.machine.equipment import (
+    asked_for,
+    bus_devices,
+    lacks,
+    needs_device_tree,
+    require,
+    wish,
+)
 from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
@@ -109,6 +116,8 @@ class _Discovery:
         self._flavour = flavour
         # Objects that do not compile, where what does is of no use without them.
         self._failed: frozenset[str] = frozenset()
+        # Whether the kernel is the user's, so that there is no other one.
+        self._is_given = False
         # What the kernel said when a module was loaded that made no file, or was not loaded.
         self._said = ""
         self._log = b""
@@ -128,6 +137,7 @@ class _Discovery:
 
     def of_source(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
         source = self._choice.path.resolve()
+        self._is_given = options.build is not None
 
         def build(kernel: Kernel) -> tuple[_Found, Kernel]:
             began = time.monotonic()
@@ -287,11 +297,13 @@ class _Discovery:
         params, problem, is_loaded = self._choice.params, "", True
         try:
             devices = self._try(driver, kernel, params)
-            if devices or self._choice.devices:
-                return _Found(driver, self._wanted(devices), params)
-            problem = _no_file(driver.name, self._said)
         except BadInputError as error:
             problem, is_loaded = str(error), False
+        else:
+            if devices or self._choice.devices:
+                plain = _Found(driver, self._wanted(devices), params)
+                return self._with_parts(plain, kernel, info) if build else plain
+            problem = _no_file(driver.name, self._said)
         complaint = None if is_loaded else find_splat(console_lines(self._log))
         others = [each.name for each in _others(build, driver.name)] if build else []
         if build and others:
@@ -348,6 +360,27 @@ class _Discovery:
             return None, equipment, ""
         found = _Found(equipped, self._wanted(devices), params, equipment=equipment)
         return found, equipment, ""
+
+    def _with_parts(self, found: _Found, kernel: Kernel, info: ModuleInfo) -> _Found:
+        """Return a driver that makes its files with what it asks for besides, such as lines.
+
+        Raises:
+            BuildFailedError: it takes a kernel with more.
+        """
+        equipment = tuple(each for each in asked_for(info) if not each.has_devices)
+        if not equipment or (self._is_given and lacks(equipment, kernel)):
+            return found
+        say(f"registering {listed(equipment)} for {found.driver.name}")
+        require(equipment, kernel)
+        equipped = with_equipment(found.driver, equipment, kernel)
+        try:
+            devices = self._wanted(self._try(equipped, kernel, found.params))
+        except PkvfuzzError:
+            devices = ()
+        if not set(found.devices) <= set(devices):
+            say(f"it makes its files without alone: {listed(equipment)} left out")
+            return found
+        return replace(found, driver=equipped, devices=devices, equipment=equipment)
 
     def _on_buses(
         self, driver: Driver, kernel: Kernel, known: Sequence[Equipment]

@@ -93,18 +93,22 @@ def require(equipment: Sequence[Equipment], kernel: Kernel, *, device_tree: bool
     Raises:
         BuildFailedError: it has not.
     """
-    config = parse_config((kernel.directory / ".config").read_text())
-    lacking = [
-        option
-        for option in _options(equipment, device_tree=device_tree)
-        if config.get(f"CONFIG_{option}", "n") != "y"
-    ]
+    lacking = lacks(equipment, kernel, device_tree=device_tree)
     if lacking:
         raise BuildFailedError(
             f"registering {listed(equipment)} takes a kernel with {', '.join(lacking)}",
             "",
             kconfig=_kconfig(lacking),
         )
+
+
+def lacks(
+    equipment: Sequence[Equipment], kernel: Kernel, *, device_tree: bool = False
+) -> list[str]:
+    """Return the options that a kernel is without, of those that equipment takes."""
+    config = parse_config((kernel.directory / ".config").read_text())
+    options = _options(equipment, device_tree=device_tree)
+    return [option for option in options if config.get(f"CONFIG_{option}", "n") != "y"]
 
 
 def wish(equipment: Sequence[Equipment], *, device_tree: bool = False) -> str:

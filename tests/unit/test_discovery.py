@@ -195,6 +195,24 @@ def test_hardware_is_stood_in_for(
     assert "registering the platform device drv for drv\n" in said
 
 
+def test_a_driver_that_makes_its_files_gets_the_lines_that_it_asks_for(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kernel.directory / ".config").write_text("CONFIG_GPIOLIB=y\n")
+    equip(monkeypatch, asked=[Equipment("gpio"), Equipment("i2c", ("chip",))])
+    guest(lambda *_: "/dev/drv")
+    path = _driver(tmp_path, "drv")
+    assert _found(path).equipment == (Equipment("gpio"),)
+    guest(lambda _, needs: "" if needs else "/dev/drv")
+    assert _found(path).equipment == ()
+    guest(lambda *_: "/dev/drv")
+    # A kernel of the user's is what it is.
+    (kernel.directory / ".config").write_text("")
+    given = KernelOptions(build=tmp_path)
+    facts, _ = discover(Choice(path), given, Accel.TCG, Flavour.FAST)
+    assert (facts.devices, facts.equipment) == ((Device("/dev/drv"),), ())
+
+
 def test_what_stands_in_for_hardware_may_take_another_kernel(
     kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
