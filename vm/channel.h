@@ -104,6 +104,7 @@ enum ch_status {
 	CH_TIMEOUT,	/* a call, or what CH_EXEC runs, passed its limit: ended */
 	CH_STUCK,	/* a call passed its limit and cannot be interrupted */
 	CH_DIED,	/* the process that ran the program is gone */
+	CH_HELD,	/* the module cannot be unloaded, and no file is open */
 };
 
 struct ch_header {

@@ -170,6 +170,8 @@ def outcome_of(machine: Machine, await_run: Callable[[], Run], *, late: bool) ->
         return _hang(Silence.NO_RETURN, log)
     if splat is None and run.status is Status.DIED:
         return _hang(Silence.DIED, log)
+    if splat is None and run.status is Status.HELD:
+        return _hang(Silence.HELD, log)
     return Outcome(splat, log)
 
 

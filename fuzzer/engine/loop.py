@@ -452,6 +452,8 @@ class Loop:
             self._sight(data, Silence.NO_RETURN, Silence.NO_RETURN.kind, log)
         elif status is Status.DIED:
             self._sight(data, Silence.DIED, Silence.DIED.kind, log)
+        elif status is Status.HELD:
+            self._sight(data, Silence.HELD, Silence.HELD.kind, log)
         elif status is Status.ERROR:
             message = self.channel.header.message.decode(errors="replace")
             raise InfrastructureError(f"the executor failed: {message}")

@@ -79,6 +79,7 @@ class Status(enum.IntEnum):
     TIMEOUT = 2
     STUCK = 3
     DIED = 4
+    HELD = 5
 
 
 class Header(ctypes.Structure):

@@ -18,6 +18,7 @@ class Silence(enum.StrEnum):
     NO_ANSWER = "INFO: the guest does not answer"
     NO_RETURN = "INFO: call does not return"
     DIED = "the process that ran the program died"
+    HELD = "INFO: module reference leaked"
 
     @property
     def kind(self) -> str:

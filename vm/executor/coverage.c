@@ -75,7 +75,8 @@ void coverage_keep(void)
 /* Record the calling thread from now on; NULL if the kernel cannot. */
 uint64_t *coverage_open(size_t entries)
 {
-	int fd = open("/sys/kernel/debug/kcov", O_RDWR | O_CLOEXEC);
+	int fd = descriptor_of_ours(open("/sys/kernel/debug/kcov",
+					 O_RDWR | O_CLOEXEC));
 	uint64_t *cover;
 
 	if (fd < 0 || ioctl(fd, KCOV_INIT_TRACE, entries))

@@ -88,9 +88,16 @@ int module_insert(const char *params);
 int module_remove(void);
 int module_await(void);
 bool module_is_altered(void);
+bool module_is_held(void);
+int module_let_go(void);
 bool module_keep(void);
 int module_restore(void);
 void module_list_sections(void);
+
+/* handed.c: descriptors that a driver hands out */
+int descriptor_of_ours(int fd);
+void handed_begin(void);
+void handed_close(void);
 
 /* device.c: the driver's files */
 uint32_t device_number(uint64_t number);

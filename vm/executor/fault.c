@@ -32,7 +32,8 @@ void fault_prepare(void)
 /* The calling thread's file, or -1. */
 int fault_open(void)
 {
-	return open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	return descriptor_of_ours(open("/proc/thread-self/fail-nth",
+				       O_RDWR | O_CLOEXEC));
 }
 
 void fault_arm(int fail_nth, uint32_t nth)

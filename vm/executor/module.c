@@ -12,6 +12,10 @@
 
 #include "executor.h"
 
+/* What is done in the background may keep a reference for a moment. */
+#define LET_GO_TRIES	20
+#define LET_GO_MS	5
+
 /* Kept so that the module can be loaded again. */
 static void *kept_image;
 static size_t kept_length;
@@ -19,6 +23,9 @@ static char kept_params[sizeof(((struct ch_header *)0)->module_params)];
 
 /* Whether it is for programs to load, and absent between them. */
 static bool absent;
+
+/* Whether a program was refused to unload it, and whether that is for good. */
+static bool refused, held;
 
 /* Whether a program has loaded or unloaded it. */
 static bool altered;
@@ -123,6 +130,7 @@ int module_remove(void)
 	error = syscall(SYS_delete_module, header->module_name, O_NONBLOCK);
 	slow_end();
 	altered |= !error;
+	refused |= error && errno == EAGAIN;
 	if (!error)
 		loaded = false;
 	return error;
@@ -180,6 +188,49 @@ int module_unload(void)
 	return 0;
 }
 
+bool module_is_held(void)
+{
+	return held;
+}
+
+static bool has_references(void)
+{
+	char path[128], text[32];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/refcnt",
+		 header->module_name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return strtol(text, NULL, 10) > 0;
+}
+
+/*
+ * With no file open: where a program was refused to unload it, that can have been
+ * for its files. If there still are references, somebody has forgotten one.
+ */
+int module_let_go(void)
+{
+	if (!refused)
+		return 0;
+	refused = false;
+	for (int i = 0; i < LET_GO_TRIES; i++) {
+		if (!has_references())
+			return 0;
+		pause_ms(LET_GO_MS);
+		note_progress();
+	}
+	held = true;
+	return fail(EAGAIN, "the module cannot be unloaded, with no file open");
+}
+
 bool module_is_altered(void)
 {
 	return altered;
@@ -198,8 +249,10 @@ bool module_keep(void)
 /* Have it loaded anew with its own parameters, or absent, whatever was done to it. */
 int module_restore(void)
 {
-	if (module_remove() && errno != ENOENT)
+	if (module_remove() && errno != ENOENT) {
+		held |= errno == EAGAIN;
 		return fail(errno, "delete_module: %s", strerror(errno));
+	}
 	if (absent) {
 		altered = false;
 		return 0;

@@ -20,6 +20,7 @@ void program_open(void)
 	compat_probe();
 	schedule_open();
 	thread_open(&threads[0], COVER_ENTRIES);
+	handed_begin();
 }
 
 /* Decode the call at *at and go past it; false at the end. */
@@ -158,6 +159,7 @@ void program_run(const uint8_t *program, size_t length)
 		header->settled = !error && module_keep();
 	if (!reload && module_is_altered()) {
 		close_files();
+		handed_close();
 		coverage_fold(cover);
 		error |= module_restore();
 	} else {
@@ -168,11 +170,14 @@ void program_run(const uint8_t *program, size_t length)
 		log_mark("close");
 	coverage_drop(cover);
 	close_files();
+	handed_close();
 	coverage_fold(cover);
 	if (reload)
 		error |= module_restore();
+	else if (!error)
+		error = module_let_go();
 	if (error)
-		header->status = CH_ERROR;
+		header->status = module_is_held() ? CH_HELD : CH_ERROR;
 	log_drain();
 }
 

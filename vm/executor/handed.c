@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Descriptors that a driver hands out, by an ioctl for instance. They are the
+ * program's, which knows nothing of them: all are closed after it. Those of the
+ * executor that are opened late have higher numbers, so that they are no obstacle.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "executor.h"
+
+/* Above all that a program can have, and below the limit of 1024. */
+#define OURS	1000
+
+#ifndef SYS_close_range
+#define SYS_close_range	436
+#endif
+
+static unsigned int lowest;
+
+/* Give a descriptor a number that no program's has; -1 stays. */
+int descriptor_of_ours(int fd)
+{
+	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, OURS);
+
+	if (high < 0)
+		return fd;
+	close(fd);
+	return high;
+}
+
+/* What is open now is the executor's for good. */
+void handed_begin(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	lowest = 3;
+	while (directory && (entry = readdir(directory))) {
+		unsigned int fd = strtoul(entry->d_name, NULL, 10);
+
+		if (fd >= lowest && fd < OURS)
+			lowest = fd + 1;
+	}
+	if (directory)
+		closedir(directory);
+}
+
+void handed_close(void)
+{
+	syscall(SYS_close_range, lowest, OURS - 1, 0);
+}
