@@ -22,9 +22,11 @@ from fuzzer.machine.driver import Driver, MissingSymbolsError, pick_module, with
 from fuzzer.machine.equipment import (
     asked_for,
     bus_devices,
+    interfaces,
     lacks,
     needs_device_tree,
     require,
+    require_options,
     wish,
 )
 from fuzzer.machine.fitting import Confirm, fitted
@@ -321,6 +323,8 @@ class _Discovery:
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
+        options = interfaces(info) if build and is_loaded and not self._is_given else ()
+        require_options(options, kernel, f"a file for what {driver.name} registers")
         if complaint and build:
             why, _, _ = problem.partition(" The kernel said")
             say(f"{why} And the kernel complained of it: {complaint.title}. Only loading is fuzzed")

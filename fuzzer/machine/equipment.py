@@ -45,6 +45,11 @@ _ASKS = {
     "i2c": ("i2c_get_adapter",),
     "spi": ("spi_busnum_to_master", "spi_busnum_to_controller", "spi_new_device"),
 }
+# What a subsystem makes no file for without an option of its own.
+_INTERFACES = {
+    "input_register_device": "INPUT_EVDEV",
+    "__devm_rtc_register_device": "RTC_INTF_DEV",
+}
 _LINE_FUNCTION = re.compile(r'gpiod_get(?:_\w+)?\s*\([^";]*?,\s*"([^"]*)"')
 _I2C_DRIVER = "i2c_register_driver"
 # Without a table of names, they go by one for device trees.
@@ -93,21 +98,37 @@ def require(equipment: Sequence[Equipment], kernel: Kernel, *, device_tree: bool
     Raises:
         BuildFailedError: it has not.
     """
-    lacking = lacks(equipment, kernel, device_tree=device_tree)
+    options = _options(equipment, device_tree=device_tree)
+    require_options(options, kernel, f"registering {listed(equipment)}")
+
+
+def require_options(options: Sequence[str], kernel: Kernel, what: str) -> None:
+    """See that a kernel has options that something takes, which ``what`` names.
+
+    Raises:
+        BuildFailedError: it has not.
+    """
+    lacking = _lacking(options, kernel)
     if lacking:
-        raise BuildFailedError(
-            f"registering {listed(equipment)} takes a kernel with {', '.join(lacking)}",
-            "",
-            kconfig=_kconfig(lacking),
-        )
+        told = f"{what} takes a kernel with {', '.join(lacking)}"
+        raise BuildFailedError(told, "", kconfig=_kconfig(lacking))
+
+
+def interfaces(info: ModuleInfo) -> tuple[str, ...]:
+    """Return options by which a subsystem makes files for what a module registers with it."""
+    image = info.path.read_bytes()
+    return tuple(option for name, option in _INTERFACES.items() if _mentions(image, (name,)))
 
 
 def lacks(
     equipment: Sequence[Equipment], kernel: Kernel, *, device_tree: bool = False
 ) -> list[str]:
     """Return the options that a kernel is without, of those that equipment takes."""
+    return _lacking(_options(equipment, device_tree=device_tree), kernel)
+
+
+def _lacking(options: Iterable[str], kernel: Kernel) -> list[str]:
     config = parse_config((kernel.directory / ".config").read_text())
-    options = _options(equipment, device_tree=device_tree)
     return [option for option in options if config.get(f"CONFIG_{option}", "n") != "y"]
 
 

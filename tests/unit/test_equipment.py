@@ -16,8 +16,10 @@ from fuzzer.machine.equipment import (
     asked_for,
     bus_devices,
     equipment_modules,
+    interfaces,
     needs_device_tree,
     require,
+    require_options,
     wish,
 )
 from fuzzer.machine.kernel import Kernel
@@ -127,6 +129,20 @@ def test_what_a_kernel_is_without_is_told_as_a_need_of_the_driver(tmp_path: Path
     assert read_dependencies(caught.value.kconfig) == ("USB_GADGET", "USB_DUMMY_HCD")
     assert read_dependencies(wish(wanted[:1], device_tree=True)) == ("I2C", "OF")
     require((), _kernel(tmp_path))
+
+
+def test_a_subsystem_may_make_files_by_an_option_alone(tmp_path: Path) -> None:
+    entries = [f"vermagic={VERMAGIC}"]
+    keys, mere = (
+        read_modinfo(make_module(tmp_path / f"{call}.ko", entries, calls=[call]))
+        for call in ("input_register_device", "printk")
+    )
+    assert interfaces(keys) == ("INPUT_EVDEV",)
+    assert not interfaces(mere)
+    require_options(("INPUT_EVDEV",), _kernel(tmp_path, "INPUT_EVDEV"), "a file")
+    with pytest.raises(BuildFailedError, match="a file takes a kernel with INPUT_EVDEV") as caught:
+        require_options(("INPUT_EVDEV",), _kernel(tmp_path), "a file")
+    assert read_dependencies(caught.value.kconfig) == ("INPUT_EVDEV",)
 
 
 def test_each_bus_has_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
