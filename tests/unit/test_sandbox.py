@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,9 +84,10 @@ def test_neither_home_directories_nor_other_files_are_seen(
 
 
 def test_only_the_copy_can_be_written_to(sandbox: Sandbox, place: Path, tmp_path: Path) -> None:
-    said(sandbox, "echo made > made; mkdir below; echo x > /tmp/x; cat /tmp/x")
+    temporary = Path("/tmp") / f"pkvfuzz-{uuid.uuid4().hex}"
+    said(sandbox, f"echo made > made; mkdir below; echo x > {temporary}; cat {temporary}")
     assert (place / "made").read_text() == "made\n"
-    assert not Path("/tmp/x").exists()
+    assert not temporary.exists()
     kernel = sandbox.kernel
     assert kernel
     for path in (Path("/x"), Path("/usr/x"), Path("/etc/x"), Path("/home/x"), kernel.build / "x"):
