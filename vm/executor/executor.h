@@ -97,7 +97,7 @@ void module_list_sections(void);
 /* handed.c: descriptors that a driver hands out */
 int descriptor_of_ours(int fd);
 void handed_begin(void);
-void handed_close(void);
+void handed_close(bool all);
 
 /* device.c: the driver's files */
 uint32_t device_number(uint64_t number);

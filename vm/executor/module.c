@@ -221,6 +221,7 @@ int module_let_go(void)
 	if (!refused)
 		return 0;
 	refused = false;
+	handed_close(true);
 	for (int i = 0; i < LET_GO_TRIES; i++) {
 		if (!has_references())
 			return 0;

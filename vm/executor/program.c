@@ -159,7 +159,7 @@ void program_run(const uint8_t *program, size_t length)
 		header->settled = !error && module_keep();
 	if (!reload && module_is_altered()) {
 		close_files();
-		handed_close();
+		handed_close(true);
 		coverage_fold(cover);
 		error |= module_restore();
 	} else {
@@ -170,7 +170,7 @@ void program_run(const uint8_t *program, size_t length)
 		log_mark("close");
 	coverage_drop(cover);
 	close_files();
-	handed_close();
+	handed_close(reload);
 	coverage_fold(cover);
 	if (reload)
 		error |= module_restore();

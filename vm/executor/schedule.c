@@ -104,7 +104,8 @@ static void set_timers(const struct step *steps, uint32_t n, uint64_t start)
 		if (!time)
 			continue;
 		if (!*timer)
-			*timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+			*timer = descriptor_of_ours(timerfd_create(CLOCK_MONOTONIC,
+								   TFD_CLOEXEC));
 		set_timer(*timer++, start + time);
 	}
 }
