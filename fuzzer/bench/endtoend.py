@@ -40,7 +40,7 @@ _LOOK = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class EndToEndTask:
-    """What to measure: a worker's task, for how many seconds, and where the windows go."""
+    """A measurement: a worker's task, for how many seconds, and where the windows go."""
 
     worker: WorkerTask
     seconds: float

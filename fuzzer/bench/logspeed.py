@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast a log is searched for reports, beside a program that only reads its lines."""
+"""The speed at which a log is searched for reports, beside a program that only reads its lines."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long it takes from a crash among forty calls to its minimal program."""
+"""The time from a crash among forty calls to its minimal program."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What guest instructions are for: the driver, each sanitizer, the executor.
+"""The guest's instructions by purpose: the driver, each sanitizer, the executor.
 
 QEMU logs the address of each instruction while a program runs; the kernel's
 symbols tell whose it was. As the guest counts instructions, nothing of the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long it takes from a template to a machine that runs programs."""
+"""The time from a template to a machine that runs programs."""
 
 from __future__ import annotations
 

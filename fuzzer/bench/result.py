@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a benchmark found, as a table and as JSON."""
+"""The findings of a benchmark, as a table and as JSON."""
 
 from __future__ import annotations
 

@@ -177,6 +177,11 @@ def _one_line(text: str) -> str:
 
 def seeds(facts: Facts) -> dict[str, str]:
     """Return three programs to start from, as text by file name."""
+    if facts.fails:
+        named = [each.name for each in facts.parameters if _PARAMETER.match(each.name)]
+        other = f'load("{named[0]}=1")\n' if named else 'load("")\nunload()\n'
+        loads = ('load("")\n', other, 'load("")\nload("")\n')
+        return dict(zip(SEEDS, loads, strict=True))
     first = 'write(f0, "1\\n")\n' if "write" in facts.operations else ""
     first += "read(f0, 64)\n" if "read" in facts.operations else ""
     second = "poll(f0, POLLIN | POLLOUT)\n" if "poll" in facts.operations else ""

@@ -41,7 +41,7 @@ from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.machine.symbols import driver_ioctls
 from fuzzer.progress import Progress, say
-from fuzzer.splat.find import find_splat
+from fuzzer.splat.find import Splat, find_splat
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.device import Device, DeviceKind
 from fuzzer.target.equipment import Equipment, listed, ordered
@@ -120,7 +120,7 @@ class _Discovery:
         self._failed: frozenset[str] = frozenset()
         # Whether the kernel is the user's, so that there is no other one.
         self._is_given = False
-        # What the kernel said when a module was loaded that made no file, or was not loaded.
+        # What the kernel said when a module was loaded that made no file, and all it printed then.
         self._said = ""
         self._log = b""
 
@@ -306,7 +306,7 @@ class _Discovery:
                 plain = _Found(driver, self._wanted(devices), params)
                 return self._with_parts(plain, kernel, info) if build else plain
             problem = _no_file(driver.name, self._said)
-        complaint = None if is_loaded else find_splat(console_lines(self._log))
+        complaint = self._complaint()
         others = [each.name for each in _others(build, driver.name)] if build else []
         if build and others:
             say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
@@ -320,6 +320,7 @@ class _Discovery:
             if equipment:
                 # With it, more was said than without.
                 problem, is_loaded = refused or _no_file(driver.name, self._said), not refused
+                complaint = self._complaint() or complaint
         if not params and (found := self._try_parameters(driver, kernel, info)):
             say(f"{driver.name} needs parameters: taking {found.params!r}. Others: --params")
             return found
@@ -328,8 +329,9 @@ class _Discovery:
         if complaint and build:
             why, _, _ = problem.partition(" The kernel said")
             say(f"{why} And the kernel complained of it: {complaint.title}. Only loading is fuzzed")
-            paths = self._choice.devices or (f"/dev/{driver.name}",)
-            return _Found(driver, tuple(map(Device, paths)), params, fails=True)
+            devices = tuple(map(Device, self._choice.devices or (f"/dev/{driver.name}",)))
+            equipped = with_equipment(driver, equipment, kernel)
+            return _Found(equipped, devices, params, equipment=equipment, fails=True)
         if not read_operations(driver.object, kernel):
             problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
         raise BadInputError(_why_nothing(info, problem, equipment, is_loaded=is_loaded))
@@ -422,11 +424,15 @@ class _Discovery:
                 try:
                     devices = find_devices(machine, image)
                 finally:
-                    self._log = machine.log()
+                    self._log = machine.load_log
                 self._said = "" if devices else machine.said()
                 return devices
         except LostMachineError as error:
             raise BadInputError(f"loading {driver.name} took the machine down: {error}") from error
+
+    def _complaint(self) -> Splat | None:
+        """Return what the kernel complained of when a module was tried last."""
+        return find_splat(console_lines(self._log))
 
     def _wanted(self, devices: tuple[Device, ...]) -> tuple[Device, ...]:
         """Return the devices that were asked for; all, if none was."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong while a driver is loaded: seen before there is a program, and a bug as well."""
+"""Sightings of bugs that show while a driver is loaded, before there is a program."""
 
 from __future__ import annotations
 

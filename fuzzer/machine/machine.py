@@ -127,6 +127,8 @@ class Machine:
         self.hardware = hardware
         self.accel = accel
         self._owns_channel = owns_channel
+        # What the kernel printed while the last driver was loaded, also if it was refused.
+        self.load_log = b""
 
     @classmethod
     def boot(
@@ -343,7 +345,7 @@ class Machine:
             name: int(address, 16) for name, address in map(str.split, listing.splitlines())
         }
         words = channel.memory[BULK : BULK + 8 * header.n_pcs].cast("Q")
-        log = channel.log().decode(errors="replace")
+        log = self.load_log.decode(errors="replace")
         return Template(Path(), self.hardware, self.accel, sections, tuple(set(words)), log)
 
     def keep(self, driver: DriverImage) -> Template:
@@ -363,6 +365,7 @@ class Machine:
         return Template(Path(), self.hardware, self.accel)
 
     def _load_before(self, driver: DriverImage) -> None:
+        self.load_log = b""
         for image, name, params in driver.needs:
             self.channel.set_devices(())
             self._load(image, name, params)
@@ -379,7 +382,10 @@ class Machine:
         channel.header.module_params = params.encode()
         channel.memory[BULK : BULK + len(image)] = image
         try:
-            status = self.command(Command.LOAD, len(image))
+            try:
+                status = self.command(Command.LOAD, len(image))
+            finally:
+                self.load_log += channel.log()
         except LostMachineError:
             raise
         except InfrastructureError as error:
@@ -387,10 +393,6 @@ class Machine:
         if status is not Status.OK:
             what = "did not return" if status is Status.STUCK else "did not survive"
             raise BadInputError(f"loading {name}: its init function {what}.{self.said()}")
-
-    def log(self) -> bytes:
-        """Return what the kernel printed in the last command: raw kmsg records."""
-        return self.channel.log()
 
     def said(self) -> str:
         """Return what the kernel printed last, as a sentence; empty if it printed nothing."""

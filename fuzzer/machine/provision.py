@@ -252,6 +252,15 @@ def _image_key(image: DriverImage) -> tuple[str | bytes, ...]:
     return (image.name, repr(image.devices), image.params, *needs)
 
 
+def _rearm(machine: Machine, memory: Path, kernel: Kernel, name: str) -> None:
+    if not rearm_reports(machine, memory, kernel.directory):
+        say(
+            f"the kernel complained while {name} was loaded, and cannot be made to report anew: "
+            f"KASAN, lockdep and WARN_ONCE may be silent from now on. With System.map beside the "
+            f"image in {kernel.directory} it could, if the kernel is loaded where that says"
+        )
+
+
 def ensure_guest(
     target: Target,
     kernel: Kernel,
@@ -282,7 +291,7 @@ def ensure_guest(
         with Machine.restore(base, memory=directory / "ram") as machine:
             known = machine.keep(image) if target.module.fails else machine.load(image)
             if _REPORT.search(known.load_log):
-                rearm_reports(machine, directory / "ram", kernel.directory)
+                _rearm(machine, directory / "ram", kernel, driver.name)
             if first:
                 machine.run(first)
             machine.freeze(directory, known)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign import discovery
-from fuzzer.campaign.description import Facts, describe
+from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.discovery import Choice, discover, lacks_its_own
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel
@@ -45,9 +45,7 @@ class _Machine:
     def said() -> str:
         return " The kernel said: drv: no such GPIO"
 
-    @staticmethod
-    def log() -> bytes:
-        return b""
+    load_log = b""
 
 
 @pytest.fixture
@@ -284,3 +282,18 @@ def test_what_compiles_is_of_no_use_without_what_it_calls(tmp_path: Path) -> Non
     assert lacks_its_own(built("printk", "core_get"))
     # A kernel that is only prepared has no symbol at all.
     assert not lacks_its_own(built("printk"))
+
+
+def test_a_driver_that_makes_no_file_but_a_report_is_loaded_by_programs(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernel.directory.is_dir()
+    guest(lambda *_: "")
+    with pytest.raises(BadInputError):
+        _found(_driver(tmp_path, "drv"))
+    monkeypatch.setattr(_Machine, "load_log", b"2,1,1,-;kernel BUG at drivers/drv.c:3!\n")
+    facts = _found(_driver(tmp_path, "drv"))
+    assert facts.fails
+    assert [device.path for device in facts.devices] == ["/dev/drv"]
+    assert all("load(" in text for text in seeds(facts).values())
+    assert "fails: true" in describe(facts, "")
