@@ -289,10 +289,11 @@ def test_a_driver_that_makes_no_file_but_a_report_is_loaded_by_programs(
 ) -> None:
     assert kernel.directory.is_dir()
     guest(lambda *_: "")
+    driver = _driver(tmp_path, "drv")
     with pytest.raises(BadInputError):
-        _found(_driver(tmp_path, "drv"))
+        _found(driver)
     monkeypatch.setattr(_Machine, "load_log", b"2,1,1,-;kernel BUG at drivers/drv.c:3!\n")
-    facts = _found(_driver(tmp_path, "drv"))
+    facts = _found(driver)
     assert facts.fails
     assert [device.path for device in facts.devices] == ["/dev/drv"]
     assert all("load(" in text for text in seeds(facts).values())
