@@ -59,7 +59,10 @@ class Scanner:
 
     def finish(self) -> list[Report]:
         """The log is over; return the reports that were going on."""
-        done = self._block(self._rest) if self._rest else []
+        # A line that is cut before its text is not an empty line, which ends a stack.
+        cut = not parse_line(decode_line(self._rest[:_MAX_LINE])).text.strip()
+        self.lines += bool(self._rest) and cut
+        done = [] if cut else self._block(self._rest)
         self._rest = b""
         return done + self._splitter.finish()
 

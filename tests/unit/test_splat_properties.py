@@ -87,6 +87,17 @@ def test_a_cut_report_names_no_wrong_function(path: Path, share: float) -> None:
         assert analyse(report).function in {None, expected}
 
 
+def test_a_line_that_is_cut_in_its_prefix_ends_no_stack() -> None:
+    whole = (DATA / "splats" / "double-free.log").read_bytes()
+    start = whole.index(b"Call Trace:")
+    functions = {
+        analyse(report).function
+        for size in range(start, whole.index(b"</TASK>"))
+        for report in scan([whole[:size]])
+    }
+    assert functions == {None, "td_double_free"}
+
+
 @settings(max_examples=60, deadline=None)
 @given(WHOLE_LOGS, WHOLE_LOGS, st.integers(0, 2**32))
 def test_interleaved_reports_of_two_callers_come_back(first: Path, second: Path, seed: int) -> None:
