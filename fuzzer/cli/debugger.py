@@ -87,8 +87,9 @@ def _serve(session: Session, command: Sequence[str]) -> None:
     attached = False
     with contextlib.suppress(KeyboardInterrupt):
         while session.machine.qemu.is_running():
+            # One that was killed leaves the guest as it was.
             now = session.stub.is_attached()
-            if attached and not now:
+            if (attached and not now) or session.stub.was_left():
                 break
             attached = now
             time.sleep(_LOOK_SECONDS)

@@ -54,6 +54,14 @@ class Stub:
         filename = self._filename()
         return filename is not None and not filename.startswith(_CLOSED)
 
+    def was_left(self) -> bool:
+        """Tell whether a debugger has detached, however short its visit was.
+
+        Nothing but a debugger has the guest run, and one that detaches leaves it running.
+        """
+        running = bool(self._qemu.execute("query-status")["running"])
+        return running and not self.is_attached()
+
 
 def gdb_symbols(guest: Guest, machine: Machine) -> list[str]:
     """Return the commands that have gdb read the symbols of a machine's kernel and driver."""

@@ -42,11 +42,13 @@ def test_what_is_to_run_before_a_program_has_run_when_gdb_comes(
         channel = session.machine.channel
         ran = channel.header.programs
         assert not channel.finished()
+        assert not session.stub.was_left()
         said = ask(session.script, "backtrace 3")
         assert "Breakpoint 1, pkv_store_last (" in said
         assert "pkv_store.c:" in said
         assert channel.header.programs == ran + 1
         assert not session.stub.is_attached()
+        assert session.stub.was_left()
     assert not session.machine.qemu.is_running()
 
 
