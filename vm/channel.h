@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	9
+#define CH_VERSION	10
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -81,6 +81,7 @@ enum ch_command {
 #define CH_F_TRACE	0x8	/* each call is announced in the kernel log */
 #define CH_F_NAME	0x10	/* a program's process is called "program N" */
 #define CH_F_KEEP	0x20	/* CH_LOAD: keep the image for programs to load */
+#define CH_F_WAITS	0x40	/* while a call waits the next ones are made */
 
 /*
  * A batch is in CH_BULK: of each program its length as uint32_t, and its bytes.
@@ -156,6 +157,8 @@ struct ch_header {
 	uint32_t settled;		/* 1: the last CH_SETTLE did */
 	uint32_t batches;		/* of this CH_BATCH that are over, another begun */
 	uint32_t rings;			/* 1: the bell works */
+	uint32_t waited;		/* calls that were left waiting, with CH_F_WAITS */
+	uint32_t pad2;
 	char message[256];
 };
 
@@ -189,7 +192,7 @@ struct ch_result {
 	uint32_t tsc;		/* ticks, with CH_F_TSC */
 	uint32_t faulted;	/* 1: the fault that was asked for took place,
 				 * 0: it did not; before, what the host wrote */
-	uint32_t pad;
+	uint32_t waited;	/* 1: the next calls were made while it waited */
 };
 
 /*
@@ -226,6 +229,12 @@ struct ch_comparisons {
  * run of calls with other threads is a parallel part: its threads start
  * together, each makes its own calls in order, and the next serial call
  * begins when all of them are done. thread is taken modulo W_N_THREADS + 1.
+ *
+ * With CH_F_WAITS a serial call that sleeps for some milliseconds, and may be told not
+ * to, is left waiting, and the next ones begin: W_N_THREADS calls wait at a time, at
+ * most. Those that still do at the program's end, or where the module is loaded or
+ * unloaded or a parallel part begins, are interrupted then. Otherwise, with
+ * CH_F_COMPARE and on an exact machine calls that wait are interrupted soon.
  *
  * A program that loads or unloads the module leaves it as it likes: before
  * the reset it is loaded again as it was.

@@ -28,6 +28,7 @@ from fuzzer.engine.supply import Made, Supply
 from fuzzer.engine.turns import Turns
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
+    FLAG_WAITS,
     MAX_CONTEXTS,
     NO_BATCH,
     PATH_COUNTERS,
@@ -158,6 +159,8 @@ class Loop:
         self._begun = False
         # Batches until contexts that were found count.
         self._equip_after = 0
+        self._waits = False
+        self._let_wait()
         self._stream = Stream(self.channel)
         self._found: deque[bytes] = deque()
         self._published = 0
@@ -308,7 +311,7 @@ class Loop:
                 # so these are still the counters of this one.
                 self.counters[:] = self.channel.last_counters(self._n_counters)
             return
-        if (header.log_length or header.status) and self._examine(last):
+        if (header.log_length or header.status or header.waited) and self._examine(last):
             return
         self.history.append(last)
         if not racing and known and at == len(batch) - 1:
@@ -369,7 +372,7 @@ class Loop:
         if not self.await_guest():
             self._lose(program)
             return None
-        if (header.log_length or header.status) and self._examine(program):
+        if (header.log_length or header.status or header.waited) and self._examine(program):
             return None
         self.history.append(program)
         return bytes(self._guest_counters)
@@ -460,6 +463,10 @@ class Loop:
         else:
             if status is Status.TIMEOUT:
                 self.statistics.counts.timeouts += 1
+                # From now on: in a driver whose calls do not wait each costs a bit less without.
+                self._waits = True
+                self._let_wait()
+            if status is Status.TIMEOUT or self.channel.header.waited:
                 self._parents.blocked(data)
             return False
         return True
@@ -496,10 +503,16 @@ class Loop:
         guest = self._racing if self._racing and self._phases.racing else self.guest
         self.machine = guest.restore_awake(self.channel)
         equip_contexts(self.channel, self._contexts)
+        self._let_wait()
         self.history.clear()
         self.statistics.counts.restores += 1
         if self._settled:
             self._settle()
+
+    def _let_wait(self) -> None:
+        """Have the program go on while a call waits, if there is a call that does."""
+        header = self.channel.header
+        header.flags = header.flags & ~FLAG_WAITS | (FLAG_WAITS if self._waits else 0)
 
     def _settle(self) -> None:
         """Load the module with other parameters for all programs that this machine will run."""

@@ -28,8 +28,8 @@ _ANY_LONG, _ANY_SLOW = 0.1, 0.005
 # A wait takes as long on any machine, and calls do not: what waits and loads cost, in calls of
 # that machine, over the estimate. With KVM calls take a few microseconds, without up to 60.
 SLOW_WEIGHT = {Accel.KVM: 8.0, Accel.TCG: 0.6}
-# A call that waits is interrupted after 100 ms (vm/executor/watch.c); in calls of 20 µs.
-_BLOCKED = 5000.0
+# A call that waits takes some 20 ms (vm/executor/watch.c); in calls of 20 µs.
+_BLOCKED = 1000.0
 _CACHED = 50_000
 
 
@@ -85,7 +85,7 @@ class Parents:
         self._crashed = program
 
     def blocked(self, program: bytes) -> None:
-        """Take note that a program had a call that waited until it was interrupted."""
+        """Take note that a program had a call that waited for something."""
         self._weights[program] = (self._weigh(program)[0], True)
         self._total += _BLOCKED * self._slow_weight
         self._slow += _BLOCKED * self._slow_weight

@@ -23,7 +23,7 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 9
+VERSION = 10
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -50,6 +50,10 @@ FLAG_NEW = 0x4
 FLAG_TRACE = 0x8
 FLAG_NAME = 0x10
 FLAG_KEEP = 0x20
+
+FLAG_WAITS = 0x40
+"""While a serial call waits for something the next ones are made."""
+
 MARK = "pkvfuzz: call "
 """Begins what the executor writes to the kernel log before each call, with FLAG_TRACE."""
 
@@ -130,6 +134,8 @@ class Header(ctypes.Structure):
         ("settled", ctypes.c_uint32),
         ("batches", ctypes.c_uint32),
         ("rings", ctypes.c_uint32),
+        ("waited", ctypes.c_uint32),
+        ("pad2", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -165,7 +171,7 @@ class RawResult(ctypes.Structure):
         ("out_length", ctypes.c_uint32),
         ("tsc", ctypes.c_uint32),
         ("faulted", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
+        ("waited", ctypes.c_uint32),
     ]
 
 
@@ -233,7 +239,8 @@ class CallResult:
 
     ``error`` is an errno or 0, ``output`` the bytes read (or an ioctl's buffer
     afterwards), ``tsc`` the TSC ticks it took if the program was timed.
-    ``faulted`` tells that the fault the call asked for took place.
+    ``faulted`` tells that the fault the call asked for took place, ``waited``
+    that the next calls were made while it waited.
     """
 
     ret: int
@@ -241,6 +248,7 @@ class CallResult:
     output: bytes
     tsc: int
     faulted: bool = False
+    waited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,7 +549,9 @@ class Channel:
         offset = min(raw.out_offset, OUTPUT_SIZE)
         start, length = OUTPUT + offset, min(raw.out_length, OUTPUT_SIZE - offset)
         output = bytes(self.memory[start : start + length])
-        return CallResult(raw.ret, raw.error, output, raw.tsc, bool(raw.faulted))
+        return CallResult(
+            raw.ret, raw.error, output, raw.tsc, bool(raw.faulted), waited=bool(raw.waited)
+        )
 
     def last_counters(self, count: int) -> bytes:
         """Return the counters of the last program of the batch before the one that runs."""

@@ -136,6 +136,7 @@ class Guest:
         header.reset_length = len(self.reset)
         header.reset_reload = self.target.reset.kind is ResetKind.RELOAD
         header.call_timeout_ms = self.target.call_timeout_ms
+        header.flags |= layout.FLAG_WAITS
 
 
 def _tried_again(restore: Callable[[], Machine]) -> Machine:

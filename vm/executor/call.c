@@ -19,7 +19,7 @@
 
 #define OPEN_FLAGS	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
 
-struct thread threads[W_N_THREADS + 1];
+struct thread threads[N_THREADS];
 uint32_t output_used;
 
 static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
@@ -316,6 +316,8 @@ void call_make(struct thread *thread, const struct step *step,
 	size_t covered = 0;
 	int error;
 
+	if (result)
+		result->waited = 0;
 	note_progress();
 	coverage_mark();
 	if (call->op == W_LOAD)

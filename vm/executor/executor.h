@@ -28,14 +28,24 @@ int fail(int error, const char *format, ...)
 void bell_open(void);
 void bell_ring(void);
 
+/* 0 is the runner itself; the next ones make parallel parts, the last are spare. */
+#define FIRST_SPARE	(1 + W_N_THREADS)
+#define N_THREADS	(FIRST_SPARE + W_N_THREADS)
+
 /* watch.c: what PID 1 knows of the runner's threads */
 struct watched {
 	uint32_t running;	/* bit n: thread n is at work on a parallel part */
 	uint32_t slow;		/* threads between slow_begin() and slow_end() */
+	uint32_t current;	/* the thread that makes the serial calls */
+	uint32_t turn;		/* waits.c's; not 0: its call may be left waiting */
+	uint32_t waiting;	/* bit n: so was the call of thread n */
+	uint32_t idle;		/* bit n: thread n may go on with the program */
+	uint32_t ending;	/* waits_end() is at work */
 	struct {
 		pid_t tid;	/* 0: not made yet */
 		uint32_t call;	/* the call it is making */
-	} thread[W_N_THREADS + 1];
+		uint32_t wanted;	/* it is to go on */
+	} thread[N_THREADS];
 };
 
 extern struct watched *watched;
@@ -124,7 +134,7 @@ struct step {
 	const uint8_t *payload;
 };
 
-extern struct thread threads[W_N_THREADS + 1];	/* 0: the runner itself */
+extern struct thread threads[N_THREADS];
 extern uint32_t output_used;
 void thread_open(struct thread *thread, size_t cover_entries);
 void open_first_file(void);
@@ -133,6 +143,7 @@ void call_make(struct thread *thread, const struct step *step,
 	       struct ch_result *result);
 
 /* schedule.c: waits in a part */
+bool schedule_is_exact(void);
 void pin(uint32_t cpu);
 void schedule_open(void);
 uint64_t schedule_time(const struct w_call *call);
@@ -149,8 +160,20 @@ void datarace_look(bool on);
 int part_run(const struct step *steps, uint32_t first, uint32_t end,
 	     struct ch_result *results);
 
+void futex_wait(uint32_t *word, uint32_t value, long ms);
+void futex_wake(uint32_t *word);
+
+/* waits.c: calls that wait while the program goes on */
+void waits_prepare(void);
+void waits_begin(uint32_t number, uint32_t index, const struct w_call *call);
+bool waits_return(uint32_t number);
+void waits_end(bool last);
+void waits_over(void);
+bool waits_rest(uint32_t number);
+
 /* program.c: wire programs */
 void program_open(void);
+bool program_go_on(uint32_t number);
 void program_run(const uint8_t *program, size_t length);
 int program_settle(const uint8_t *program, size_t length);
 int program_batches(size_t length);

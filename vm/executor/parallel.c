@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "executor.h"
@@ -35,12 +36,15 @@ static struct {
 static uint32_t wanted[W_N_THREADS + 1];
 static uint32_t n_cpus;
 
-static void futex_wait(uint32_t *word, uint32_t value)
+/* Wait while the word has this value, for so many milliseconds at most; 0: any. */
+void futex_wait(uint32_t *word, uint32_t value, long ms)
 {
-	syscall(SYS_futex, word, FUTEX_WAIT, value, NULL, NULL, 0);
+	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
+
+	syscall(SYS_futex, word, FUTEX_WAIT, value, ms ? &time : NULL, NULL, 0);
 }
 
-static void futex_wake(uint32_t *word)
+void futex_wake(uint32_t *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
@@ -98,7 +102,7 @@ static void begin(void)
 
 	while ((arrived = __atomic_load_n(&part.arrived, __ATOMIC_ACQUIRE)) <
 	       part.n_threads)
-		futex_wait(&part.arrived, arrived);
+		futex_wait(&part.arrived, arrived, 0);
 	__atomic_store_n(&part.start,
 			 schedule_start(part.steps + part.first,
 					part.end - part.first),
@@ -138,7 +142,7 @@ static void *work(void *argument)
 	futex_wake((uint32_t *)tid);
 	for (;;) {
 		while (!__atomic_load_n(&wanted[number], __ATOMIC_ACQUIRE))
-			futex_wait(&wanted[number], 0);
+			futex_wait(&wanted[number], 0, 0);
 		wanted[number] = 0;
 		if (part.cpu[number] != cpu) {
 			cpu = part.cpu[number];
@@ -166,7 +170,7 @@ static int make_thread(uint32_t number)
 	n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	error = pthread_create(&handle, NULL, work, (void *)(uintptr_t)number);
 	while (!error && !__atomic_load_n(tid, __ATOMIC_ACQUIRE))
-		futex_wait((uint32_t *)tid, 0);
+		futex_wait((uint32_t *)tid, 0, 0);
 	slow_end();
 	return error ? fail(error, "making thread %u: %s", number,
 			    strerror(error)) : 0;
@@ -208,7 +212,7 @@ int part_run(const struct step *steps, uint32_t first, uint32_t end,
 	if (part.scheduled)
 		begin();
 	while ((left = __atomic_load_n(&watched->running, __ATOMIC_ACQUIRE)))
-		futex_wait(&watched->running, left);
+		futex_wait(&watched->running, left, 0);
 	for (uint32_t number = 1; number <= W_N_THREADS; number++)
 		if (running & 1u << number)
 			coverage_fold(threads[number].cover);

@@ -59,55 +59,109 @@ static size_t settled_part(const uint8_t *program, size_t length)
 	return settled_length;
 }
 
+/* A program that runs, or the reset, for whichever thread goes on with it. */
+static struct {
+	const uint8_t *program;
+	size_t length, at;
+	size_t skipped;			/* bytes of calls that are not made */
+	struct ch_result *results;	/* NULL: it is the reset */
+	struct step steps[CH_MAX_CALLS];
+	uint32_t n;			/* calls decoded */
+	uint32_t first;			/* of these, the first not made yet */
+	int error;
+} going;
+
+/* Make the calls of a parallel part, which are those before the last n. */
+static void go_parallel(uint32_t end)
+{
+	waits_end(false);
+	going.error = part_run(going.steps, going.first, end, going.results);
+	if (!going.error)
+		going.first = end;
+}
+
+/* Make a serial call; false: another thread has gone on meanwhile. */
+static bool go_serial(uint32_t number, uint32_t index)
+{
+	const struct step *step = &going.steps[index];
+
+	if (!going.results) {
+		call_make(&threads[number], step, NULL);
+		return true;
+	}
+	header->current_call = index;
+	if (step->call.op == W_LOAD || step->call.op == W_UNLOAD)
+		waits_end(false);
+	if (tracing)
+		log_mark_call(index);
+	if (comparing)
+		coverage_forget();
+	waits_begin(number, index, &step->call);
+	call_make(&threads[number], step, &going.results[index]);
+	if (!waits_return(number))
+		return false;
+	if (comparing)
+		compare_take(index);
+	return true;
+}
+
 /*
- * Run each call of a program and store what each returned. Calls of a
- * parallel part are put off until the serial call behind them. Without
- * results it is the reset, which is serial.
+ * Make the program's calls on a thread, up to its end, or until another thread
+ * goes on with it; then it returns false. Calls of a parallel part are put off
+ * until the serial call behind them. The reset is serial.
  */
+bool program_go_on(uint32_t number)
+{
+	while (!going.error && going.n < CH_MAX_CALLS &&
+	       decode(going.program, going.length, &going.at,
+		      &going.steps[going.n])) {
+		uint32_t index = going.n++;
+
+		if (going.at <= going.skipped) {
+			memset(&going.results[index], 0,
+			       sizeof(*going.results));
+			going.first = going.n;
+			continue;
+		}
+		if (going.steps[index].call.thread && going.results)
+			continue;
+		if (going.first < index)
+			go_parallel(index);
+		if (going.error)
+			break;
+		going.first = going.n;
+		if (!go_serial(number, index))
+			return false;
+	}
+	if (!going.error && going.first < going.n)
+		go_parallel(going.n);
+	if (going.results)
+		waits_end(true);
+	return true;
+}
+
+/* Run each call of a program and store what each returned; without results, the reset. */
 static int run_calls(const uint8_t *program, size_t length,
 		     struct ch_result *results)
 {
-	static struct step steps[CH_MAX_CALLS];
-	uint32_t n = 0, first = 0;
-	size_t skipped = results ? settled_part(program, length) : 0;
-	size_t at = 0;
-	int error = 0;
-
-	while (!error && n < CH_MAX_CALLS &&
-	       decode(program, length, &at, &steps[n])) {
-		struct step *step = &steps[n++];
-
-		if (at <= skipped) {
-			memset(&results[n - 1], 0, sizeof(*results));
-			first = n;
-			continue;
-		}
-		if (step->call.thread && results)
-			continue;
-		if (first < n - 1)
-			error = part_run(steps, first, n - 1, results);
-		first = n;
-		if (error)
+	going.program = program;
+	going.length = length;
+	going.at = 0;
+	going.skipped = results ? settled_part(program, length) : 0;
+	going.results = results;
+	going.n = 0;
+	going.first = 0;
+	going.error = 0;
+	while (!program_go_on(0))
+		if (!waits_rest(0))
 			break;
-		if (results)
-			header->current_call = n - 1;
-		if (tracing && results)
-			log_mark_call(n - 1);
-		if (comparing)
-			coverage_forget();
-		call_make(&threads[0], step, results ? &results[n - 1] : NULL);
-		if (comparing && results)
-			compare_take(n - 1);
-	}
-	if (!error && first < n)
-		error = part_run(steps, first, n, results);
 	if (results) {
-		header->current_call = n;
-		header->n_results = error ? first : n;
+		header->current_call = going.n;
+		header->n_results = going.error ? going.first : going.n;
 		header->output_length = output_used < CH_OUTPUT_SIZE ?
 			output_used : CH_OUTPUT_SIZE;
 	}
-	return error;
+	return going.error;
 }
 
 static int reset(void)
@@ -147,7 +201,9 @@ void program_run(const uint8_t *program, size_t length)
 	header->programs++;
 	name_process();
 	header->n_pcs = 0;
+	header->waited = 0;
 	output_used = 0;
+	waits_prepare();
 	coverage_begin();
 	trace_begin();
 	coverage_drop(cover);
@@ -230,8 +286,8 @@ int program_loop(const uint8_t *batch, size_t length, uint32_t count)
 
 /*
  * Run a batch's programs one after the other, up to the first after which
- * there is something to look at: the kernel said something, a call did not
- * end by itself, or with CH_F_NEW the counters show what the host has not seen.
+ * there is something to look at: the kernel said something, a call waited or did
+ * not end by itself, or with CH_F_NEW the counters show what the host has not seen.
  * They are those of the last program that ran.
  */
 static int run_batch(const uint8_t *batch, size_t length, bool *stopped)
@@ -255,7 +311,7 @@ static int run_batch(const uint8_t *batch, size_t length, bool *stopped)
 		at += size;
 		header->batch_new = header->flags & CH_F_NEW && coverage_is_new();
 		*stopped = header->batch_new || header->log_length ||
-			   header->status;
+			   header->status || header->waited;
 		if (*stopped)
 			break;
 	}

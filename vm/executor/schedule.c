@@ -52,6 +52,12 @@ void schedule_open(void)
 		pin(TIMER_CPU);
 }
 
+/* Whether what a program does follows from it alone. */
+bool schedule_is_exact(void)
+{
+	return exact;
+}
+
 /* Ticks from the start of the part until a thread goes on; 0: it does not wait. */
 uint64_t schedule_time(const struct w_call *call)
 {

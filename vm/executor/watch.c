@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * PID 1 watches the runner: a call that passes its time limit is interrupted,
- * one that waits for something already after a short time. When the runner is
+ * PID 1 watches the runner: while a call waits for something, another thread goes
+ * on with the program (waits.c). Where that cannot be, it is interrupted after a
+ * short time, as is any call that passes its time limit. When the runner is
  * dead or cannot be interrupted, PID 1 tells the host and goes on handing over
  * the kernel log.
  */
@@ -19,7 +20,11 @@
 #define WATCH_TICK_MS	10
 #define IDLE_TICK_MS	80
 #define SLOW_LIMIT_MS	1500	/* of what slow_begin() is about */
-#define WAIT_LIMIT_MS	100	/* of a call that waits for something */
+#define WAIT_LIMIT_MS	50	/* of a call that waits, where the program cannot go on */
+#define LOCK_LIMIT_MS	30	/* of one that cannot be told not to, while others wait */
+/* Where calls were seen to wait, it is looked more often for so many ticks. */
+#define CLOSE_TICK_MS	4
+#define CLOSE_TICKS	250
 
 struct watched *watched;
 
@@ -68,12 +73,23 @@ static bool is_timed(uint32_t command)
 	       command == CH_BATCH || command == CH_SETTLE;
 }
 
-/* The threads that are making calls, as bits; the runner itself is 1. */
+/* The threads whose calls were left waiting, as bits. */
+static uint32_t waiting_threads(void)
+{
+	return __atomic_load_n(&watched->waiting, __ATOMIC_ACQUIRE);
+}
+
+/* The threads whose calls the program does not go on without; the runner itself is 1. */
 static uint32_t active_threads(void)
 {
 	uint32_t running = __atomic_load_n(&watched->running, __ATOMIC_ACQUIRE);
+	uint32_t waiting = waiting_threads();
 
-	return running ? running : 1;
+	if (running)
+		return running;
+	if (waiting && __atomic_load_n(&watched->ending, __ATOMIC_ACQUIRE))
+		return waiting;
+	return 1u << __atomic_load_n(&watched->current, __ATOMIC_ACQUIRE);
 }
 
 static pid_t tid_of(uint32_t number, pid_t runner)
@@ -83,7 +99,10 @@ static pid_t tid_of(uint32_t number, pid_t runner)
 
 static uint32_t call_of(uint32_t number)
 {
-	return number ? watched->thread[number].call : header->current_call;
+	bool parallel = number && number < FIRST_SPARE;
+
+	return parallel || waiting_threads() & 1u << number ?
+		watched->thread[number].call : header->current_call;
 }
 
 static uint32_t blocked_call(void)
@@ -122,14 +141,12 @@ static void take_back_fault(pid_t runner, pid_t tid)
 	close(fd);
 }
 
-static void interrupt_calls(pid_t runner)
+static void interrupt_calls(pid_t runner, uint32_t which)
 {
-	uint32_t active = active_threads();
-
-	for (uint32_t number = 0; number <= W_N_THREADS; number++) {
+	for (uint32_t number = 0; number < N_THREADS; number++) {
 		pid_t tid = tid_of(number, runner);
 
-		if (!(active & 1u << number) || !tid)
+		if (!(which & 1u << number) || !tid)
 			continue;
 		take_back_fault(runner, tid);
 		syscall(SYS_tgkill, runner, tid, SIGUSR1);
@@ -169,7 +186,7 @@ static bool all_wait(pid_t runner)
 
 	if (__atomic_load_n(&watched->slow, __ATOMIC_ACQUIRE))
 		return false;
-	for (uint32_t number = 0; number <= W_N_THREADS; number++) {
+	for (uint32_t number = 0; number < N_THREADS; number++) {
 		pid_t tid = tid_of(number, runner);
 
 		if (active & 1u << number && tid &&
@@ -179,11 +196,55 @@ static bool all_wait(pid_t runner)
 	return true;
 }
 
-static void look_for_dead_threads(pid_t runner)
+/* Whether the serial call waits for something that holds it up in the kernel: a lock, say. */
+static bool is_held_up(pid_t runner)
 {
 	uint32_t active = active_threads();
 
-	for (uint32_t number = 0; number <= W_N_THREADS; number++) {
+	return !watched->running && !watched->ending &&
+	       state_of(runner, tid_of(__builtin_ctz(active), runner)) == 'D';
+}
+
+/*
+ * If the serial call has been asleep since the last look, leave it waiting and have
+ * another thread go on. Returns whether it is asleep, and may be left.
+ */
+static bool leave_waiting(pid_t runner)
+{
+	static uint32_t asleep;
+	uint32_t turn = __atomic_load_n(&watched->turn, __ATOMIC_ACQUIRE);
+	uint32_t idle = __atomic_load_n(&watched->idle, __ATOMIC_ACQUIRE);
+	uint32_t before = asleep, number = (turn & 0xff) - 1, next;
+
+	asleep = 0;
+	if (!turn || !idle || state_of(runner, tid_of(number, runner)) != 'S')
+		return false;
+	asleep = turn;
+	if (turn != before)
+		return true;
+	next = __builtin_ctz(idle);
+	__atomic_fetch_or(&watched->waiting, 1u << number, __ATOMIC_ACQ_REL);
+	if (!__atomic_compare_exchange_n(&watched->turn, &turn, 0, false,
+					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		__atomic_fetch_and(&watched->waiting, ~(1u << number),
+				   __ATOMIC_ACQ_REL);
+		return true;
+	}
+	((struct ch_result *)(channel + CH_RESULTS))[asleep >> 8].waited = 1;
+	header->waited++;
+	asleep = 0;
+	__atomic_fetch_and(&watched->idle, ~(1u << next), __ATOMIC_ACQ_REL);
+	__atomic_store_n(&watched->current, next, __ATOMIC_RELEASE);
+	__atomic_store_n(&watched->thread[next].wanted, 1, __ATOMIC_RELEASE);
+	futex_wake(&watched->thread[next].wanted);
+	return true;
+}
+
+static void look_for_dead_threads(pid_t runner)
+{
+	uint32_t active = active_threads() | waiting_threads();
+
+	for (uint32_t number = 0; number < N_THREADS; number++) {
 		pid_t tid = tid_of(number, runner);
 
 		if (!(active & 1u << number) || !tid || !has_ended(runner, tid))
@@ -194,18 +255,10 @@ static void look_for_dead_threads(pid_t runner)
 	}
 }
 
-static bool has_threads(void)
-{
-	for (uint32_t number = 1; number <= W_N_THREADS; number++)
-		if (watched->thread[number].tid)
-			return true;
-	return false;
-}
-
 void watch(pid_t runner)
 {
 	uint64_t seen = 0, now;
-	uint32_t stalled_ms = 0, rest_ms = WATCH_TICK_MS;
+	uint32_t stalled_ms = 0, rest_ms = WATCH_TICK_MS, close = 0;
 
 	for (;;) {
 		uint32_t limit = time_limit();
@@ -216,19 +269,31 @@ void watch(pid_t runner)
 			attend(CH_DIED, blocked_call());
 		idle = header->req_seq == header->done_seq;
 		/* While the host asks for nothing there is nothing to watch. */
-		rest_ms = idle && rest_ms < IDLE_TICK_MS ? 2 * rest_ms :
-			  idle ? rest_ms : WATCH_TICK_MS;
+		if (!idle)
+			rest_ms = close ? CLOSE_TICK_MS : WATCH_TICK_MS;
+		else if (rest_ms < IDLE_TICK_MS)
+			rest_ms *= 2;
+		close -= close > 0;
 		pause_ms(rest_ms);
 		now = header->progress + header->req_seq;
-		if (header->req_seq == header->done_seq || !limit ||
-		    !is_timed(header->command) || now != seen) {
+		if (header->req_seq == header->done_seq || now != seen) {
 			seen = now;
 			stalled_ms = 0;
 			continue;
 		}
-		stalled_ms += WATCH_TICK_MS;
-		if (has_threads())
-			look_for_dead_threads(runner);
+		look_for_dead_threads(runner);
+		if (!is_timed(header->command))
+			continue;
+		stalled_ms += rest_ms;
+		if (leave_waiting(runner)) {
+			close = CLOSE_TICKS;
+			continue;
+		}
+		if (stalled_ms >= LOCK_LIMIT_MS && waiting_threads() &&
+		    is_held_up(runner))
+			interrupt_calls(runner, waiting_threads());
+		if (!limit)
+			continue;
 		if (stalled_ms >= 2 * limit) {
 			/* Should the call return yet, nothing must follow it. */
 			kill(runner, SIGKILL);
@@ -239,7 +304,9 @@ void watch(pid_t runner)
 			if (header->status != CH_TIMEOUT)
 				header->stopped_call = blocked_call();
 			header->status = CH_TIMEOUT;
-			interrupt_calls(runner);
+			interrupt_calls(runner, active_threads() |
+						(stalled_ms >= limit ?
+						 waiting_threads() : 0));
 		}
 	}
 }
