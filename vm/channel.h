@@ -290,6 +290,7 @@ enum w_op {
 #define W_COMPAT	0x10	/* ioctl: by the entry for 32-bit programs */
 #define W_WIDE		0x20	/* pread, pwrite: arg >> 32 is the offset's upper half */
 #define W_COUNT		0x40	/* write, pwrite: (uint32_t)arg bytes are written */
+#define W_WAITS		0x80	/* it was seen to wait: for who reads the program */
 #define W_MAX_PARTS	16
 
 struct w_call {

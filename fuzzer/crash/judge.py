@@ -22,6 +22,7 @@ from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.stress import is_parallel
+from fuzzer.program.waiting import note_waits
 from fuzzer.program.wire import split
 from fuzzer.splat.find import Splat, find_splat
 from fuzzer.splat.kmsg import console_lines
@@ -63,12 +64,14 @@ Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
 class Outcome:
     """What one program did to one machine.
 
-    ``log`` is raw kmsg text; ``lost`` tells that the guest fell silent.
+    ``log`` is raw kmsg text; ``lost`` tells that the guest fell silent. ``waited`` are
+    the indices of the calls that waited while the next ones were made.
     """
 
     splat: Splat | None
     log: bytes
     lost: bool = False
+    waited: tuple[int, ...] = ()
 
 
 def _hang(silence: Silence, log: bytes) -> Outcome:
@@ -151,7 +154,11 @@ def outcome_of(machine: Machine, await_run: Callable[[], Run], *, late: bool) ->
     except LostMachineError:
         if not machine.qemu.is_running():
             raise
-        return silent_guest(machine)
+        return replace(silent_guest(machine), waited=machine.channel.waited())
+    return replace(_said(machine, run, late=late), waited=run.waited)
+
+
+def _said(machine: Machine, run: Run, *, late: bool) -> Outcome:
     log = run.log
     splat = find_splat(console_lines(log))
     try:
@@ -294,7 +301,8 @@ def judge(
                 reproduced += same and at == len(history)
             found = tuple(others.values())
             runs = max(1, verify_runs)
-            return Judgement(splat, outcome.log, program, history, reproduced, runs, found)
+            noted = note_waits(program, outcome.waited)
+            return Judgement(splat, outcome.log, noted, history, reproduced, runs, found)
         strayed += 1
         others.setdefault(
             splat.title,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fuzzer.crash.judge import HANG, VERIFY_RUNS
@@ -38,6 +38,7 @@ from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel, with_thread
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
+from fuzzer.program.waiting import note_waits
 from fuzzer.program.wire import encode_call, split
 from fuzzer.splat.find import Splat
 from fuzzer.target.calls import SleepSpec
@@ -261,7 +262,9 @@ class Minimizer:
             outcome = observed(observe, step.reproducer)
             if outcome.splat is None or not self._match(outcome.splat):
                 return False
-            step = _Step(step.reproducer, outcome.splat, outcome.log)
+            found = step.reproducer
+            noted = replace(found, program=note_waits(found.program, outcome.waited))
+            step = _Step(noted, outcome.splat, outcome.log)
             yield
         self._finish(step, VERIFY_RUNS, VERIFY_RUNS)
         return True

@@ -527,6 +527,16 @@ class Channel:
         """Return what each call of the last program returned."""
         return [self._result(i) for i in range(min(self.header.n_results, MAX_CALLS))]
 
+    def waited(self) -> tuple[int, ...]:
+        """Return the indices of the last program's calls that were left waiting.
+
+        This can be asked after the guest died in it.
+        """
+        if not self.header.waited:
+            return ()
+        made = min(self.header.current_call + 1, MAX_CALLS)
+        return tuple(index for index in range(made) if self._results[index].waited)
+
     def forget_results(self) -> None:
         """Have :meth:`results_so_far` tell which calls have returned since now."""
         for raw in self._results:

@@ -49,13 +49,17 @@ class LostMachineError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of one program: the calls' results and the kernel's log."""
+    """What came of one program: the calls' results and the kernel's log.
+
+    ``waited`` are the indices of the calls that were left waiting.
+    """
 
     status: Status
     results: list[CallResult]
     stopped_call: int
     log: bytes
     tsc: int
+    waited: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,6 +440,7 @@ class Machine:
             header.stopped_call,
             self.channel.log(),
             header.tsc,
+            self.channel.waited(),
         )
 
     def settle(self, calls: bytes, timeout: float = 10.0) -> Run:

@@ -55,6 +55,9 @@ FLAG_WIDE = 0x20
 FLAG_COUNT = 0x40
 """Call flag: the lower half of ``arg`` is how much of its payload is written (W_COUNT)."""
 
+FLAG_WAITS = 0x80
+"""Call flag: the call was seen to wait while the next ones were made (W_WAITS)."""
+
 
 class Op(enum.IntEnum):
     """Operations, numbered as in ``enum w_op``."""
@@ -87,11 +90,13 @@ HALF = 0xFFFFFFFF
 
 _BUFFER_FLAGS = FLAG_NULL | FLAG_READONLY
 _FLAGS = {
-    Op.READ: _BUFFER_FLAGS | FLAG_VECTOR,
-    Op.WRITE: _BUFFER_FLAGS | FLAG_VECTOR | FLAG_COUNT,
-    Op.PREAD: _BUFFER_FLAGS | FLAG_WIDE,
-    Op.PWRITE: _BUFFER_FLAGS | FLAG_WIDE | FLAG_COUNT,
-    Op.IOCTL: _BUFFER_FLAGS | FLAG_COMPAT | FLAG_VALUE,
+    Op.OPEN: FLAG_WAITS,
+    Op.CLOSE: FLAG_WAITS,
+    Op.READ: _BUFFER_FLAGS | FLAG_VECTOR | FLAG_WAITS,
+    Op.WRITE: _BUFFER_FLAGS | FLAG_VECTOR | FLAG_COUNT | FLAG_WAITS,
+    Op.PREAD: _BUFFER_FLAGS | FLAG_WIDE | FLAG_WAITS,
+    Op.PWRITE: _BUFFER_FLAGS | FLAG_WIDE | FLAG_COUNT | FLAG_WAITS,
+    Op.IOCTL: _BUFFER_FLAGS | FLAG_COMPAT | FLAG_VALUE | FLAG_WAITS,
 }
 
 

@@ -14,6 +14,7 @@ from fuzzer.program.program import (
     FLAG_COUNT,
     FLAG_VALUE,
     FLAG_VECTOR,
+    FLAG_WAITS,
     FLAG_WIDE,
     HALF,
     N_FILES,
@@ -35,8 +36,8 @@ _USES_DATA = frozenset({Op.WRITE, Op.PWRITE, Op.LOAD})
 # Numbers in ``cmd`` that are no names: smaller ones are simpler.
 _COUNTS_CMD = frozenset({Op.LSEEK, Op.POLL, Op.MMAP})
 _PLAINER = {Op.PREAD: Op.READ, Op.PWRITE: Op.WRITE}
-# Flags that say where a number is.
-_NO_CONDITIONS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT
+# Flags that say where a number is, or what was seen.
+_NO_CONDITIONS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT | FLAG_WAITS
 _RDWR = ACCESS["O_RDWR"]
 _SIGN = 1 << 63
 _WIDTH = 1 << 64

@@ -16,6 +16,7 @@ from fuzzer.program.program import (
     FLAG_READONLY,
     FLAG_VALUE,
     FLAG_VECTOR,
+    FLAG_WAITS,
     FLAG_WIDE,
     N_THREADS,
     Op,
@@ -41,8 +42,8 @@ _FORMS = {
     Op.PWRITE: (FLAG_NULL, FLAG_READONLY),
     Op.IOCTL: (FLAG_COMPAT, FLAG_COMPAT, FLAG_NULL, FLAG_READONLY),
 }
-# Flags that say where a number is.
-_NO_FORMS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT
+# Flags that say where a number is, or what was seen.
+_NO_FORMS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT | FLAG_WAITS
 _PARTS = (1, 1, 2, 3, 4, 8, 16, 512)
 _REPEATS = (1, 1, 2, 4, 8)
 _TOUCHING, _SAME = 0.4, 0.4

@@ -11,6 +11,7 @@ from fuzzer.program.program import (
     FLAG_NULL,
     FLAG_READONLY,
     FLAG_VECTOR,
+    FLAG_WAITS,
     FLAG_WIDE,
     HALF,
     N_FILES,
@@ -27,6 +28,7 @@ _FORMS = {
     "readonly": FLAG_READONLY,
     "compat": FLAG_COMPAT,
     "count": FLAG_COUNT,
+    "waits": FLAG_WAITS,
 }
 _HIDDEN_BITS = {"file": 8, "flags": 8, "cmd": 32, "arg": 64}
 _FIELDS = {"fail": "fault", "cut": "cut", "split": "cmd", "count": "arg", "!data": "data"} | {

@@ -32,6 +32,7 @@ r"""Programs as readable text, one call a line, without loss.
     write(f0, "a=1\n") split=2        writev, in parts of 2 bytes; 0 is one part
     write(f0, "...") count=8 @0->8    of these bytes 8 are written; the rest is pointed to
     ioctl(f0, PKV_IOC_CLEAR) compat   as a 32-bit program makes it
+    read(f0, 64) waits                it was seen to wait while the next calls were made
     [1] read(f0, 64)                  these two threads start together,
     [2] close(f0)                     and the next call waits for both
     [1] wait(1600)                    thread 1 goes on 1600 ticks after their start
@@ -45,7 +46,8 @@ it are its schedule; on an exact machine a tick is one instruction of the others
 What follows a call may be in any order. ``fail=`` and ``cut=`` go with every
 call, ``null`` and ``readonly`` with a read, write, pread, pwrite or an ioctl
 that has a buffer, ``split=`` with a read or write, ``count=`` with a
-write or pwrite, ``compat`` with an ioctl. A
+write or pwrite, ``compat`` with an ioctl. ``waits`` goes with all of these, open and
+close; a call waits or not whatever it says, but the program in C needs it. A
 split buffer has 16 parts at most, of which the last takes the rest. ``null``
 goes neither with ``readonly`` nor with ``cut=``. Without a target, a device has a
 number, ``!arg=1`` for the second one. What a call carries beyond all

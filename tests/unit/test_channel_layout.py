@@ -20,7 +20,7 @@ from fuzzer.target.header import read_headers
 HEADER = project_root() / "vm" / "channel.h"
 
 # Names that differ; all others are the header's without CH_.
-_FLAGS = ("TSC", "COMPARE", "NEW", "TRACE", "NAME", "KEEP")
+_FLAGS = ("TSC", "COMPARE", "NEW", "TRACE", "NAME", "KEEP", "WAITS")
 _NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in _FLAGS}
 
 _PROGRAM = {
@@ -35,6 +35,7 @@ _PROGRAM = {
     "W_COMPAT": program.FLAG_COMPAT,
     "W_WIDE": program.FLAG_WIDE,
     "W_COUNT": program.FLAG_COUNT,
+    "W_WAITS": program.FLAG_WAITS,
     "W_MAX_WAIT": program.MAX_WAIT,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,

@@ -58,7 +58,12 @@ ioctl(f0, 0x4008b001, "")
 [2] open(f0)
 [2] dup(f1, f0)
 [3] read(f0, 4) cut=2 fail=1
+read(f0, 4) waits
+read(f1, 4) cut=2 waits fail=1
+open(f3) waits
+ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) waits
 sleep(5)
+close(f3) waits
 unload()
 load("lock=rcu") fail=3
 """
@@ -95,6 +100,21 @@ def test_every_form_of_a_call_compiles_without_a_warning(
     pkv_target: Target, tmp_path: Path
 ) -> None:
     check(c_source(parse_program(FORMS, pkv_target, "x"), pkv_target), pkv_target, tmp_path)
+
+
+def test_calls_that_wait_are_ended_where_the_executor_ends_them(pkv_target: Target) -> None:
+    text = (
+        'read(f0, 4) waits\nwrite(f0, "a")\n[1] write(f0, "b") waits\n'
+        "read(f0, 4) waits\nread(f0, 4) waits\nclose(f0)\nunload()\nread(f0, 4) waits\n"
+    )
+    source = c_source(parse_program(text, pkv_target, "x"), pkv_target)
+    run = source[source.index("static void run(void)") :]
+    made = re.findall(r"leave_waiting|end_waiting|write|run_threads|close|unload", run)
+    assert made[:9] == [
+        *("leave_waiting", "write", "end_waiting", "run_threads"),
+        *("leave_waiting", "leave_waiting", "close", "end_waiting", "unload"),
+    ]
+    assert made[9:11] == ["leave_waiting", "end_waiting"]
 
 
 def test_names_that_are_not_for_user_space_are_written_out(

@@ -167,6 +167,7 @@ void futex_wake(uint32_t *word);
 void waits_prepare(void);
 void waits_begin(uint32_t number, uint32_t index, const struct w_call *call);
 bool waits_return(uint32_t number);
+void waits_let_run(void);
 void waits_end(bool last);
 void waits_over(void);
 bool waits_rest(uint32_t number);

@@ -100,6 +100,7 @@ static bool go_serial(uint32_t number, uint32_t index)
 	call_make(&threads[number], step, &going.results[index]);
 	if (!waits_return(number))
 		return false;
+	waits_let_run();
 	if (comparing)
 		compare_take(index);
 	return true;

@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,6 +124,13 @@ bool waits_return(uint32_t number)
 	__atomic_fetch_and(&watched->waiting, ~(1u << number), __ATOMIC_ACQ_REL);
 	futex_wake(&watched->waiting);
 	return false;
+}
+
+/* What a call has woken up goes on before the next one, if there is but one CPU. */
+void waits_let_run(void)
+{
+	if (__atomic_load_n(&watched->waiting, __ATOMIC_ACQUIRE))
+		sched_yield();
 }
 
 /* Wait until this thread is to go on with the program; false: the program is over. */

@@ -357,6 +357,45 @@ static void run_threads(int n, void *(*const functions[])(void *))
 """,
         ("pthread.h", "sched.h", "stdio.h", "stdlib.h", "unistd.h"),
     ),
+    "leave_waiting": Helper(
+        """\
+static pthread_t waiting[128];
+static int n_waiting;
+
+static void wake(int signal)
+{
+	(void)signal;
+}
+
+/* Make a call on a thread of its own; after some time it waits for something. */
+static void leave_waiting(void *(*call)(void *))
+{
+	struct sigaction action = { .sa_handler = wake };
+
+	sigaction(SIGUSR1, &action, NULL);
+	if (pthread_create(&waiting[n_waiting++], NULL, call, NULL)) {
+		perror("pthread_create");
+		exit(1);
+	}
+	usleep(20000);
+}
+
+/* Interrupt those that still wait. */
+static void end_waiting(void)
+{
+	while (n_waiting) {
+		pthread_t thread = waiting[n_waiting - 1];
+
+		while (pthread_tryjoin_np(thread, NULL)) {
+			pthread_kill(thread, SIGUSR1);
+			usleep(2000);
+		}
+		n_waiting--;
+	}
+}
+""",
+        ("pthread.h", "signal.h", "stdio.h", "stdlib.h", "unistd.h"),
+    ),
     "taint": Helper(
         """\
 #define ROUNDS	10000

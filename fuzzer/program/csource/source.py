@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from fuzzer.program.csource.calls import CallWriter
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
-from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.program import FLAG_WAITS, Call, Op, Program, flags_used
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
@@ -112,16 +112,42 @@ def _calls(program: Sequence[Call], writer: CallWriter, functions: list[str]) ->
     """Return the lines of all calls; threads become functions."""
     lines: list[str] = []
     part: list[Call] = []
+    waiting = False
     for call in (*program, None):
+        # Where the executor ends calls that wait.
+        if waiting and (call is None or call.thread or call.op in {Op.LOAD, Op.UNLOAD}):
+            lines.append("end_waiting();")
+            waiting = False
         if call is not None and call.thread:
             part.append(call)
             continue
         if part:
             lines += _part(part, writer, functions)
             part = []
-        if call is not None:
-            lines += writer.lines(call)
+        if call is None:
+            break
+        if call.flags & flags_used(call.op, call.flags) & FLAG_WAITS:
+            lines += _waiting(call, writer, functions)
+            waiting = True
+            continue
+        lines += writer.lines(call)
+        if waiting:
+            writer.needs.includes.add("sched.h")
+            lines.append("sched_yield();")
     return lines
+
+
+def _waiting(call: Call, writer: CallWriter, functions: list[str]) -> list[str]:
+    """Return the line that makes a call which waits, on a thread of its own."""
+    lines = ["(void)unused;"]
+    made = writer.lines(call)
+    writer.needs.helpers.add("leave_waiting")
+    if any("before_gap(" in line for line in made):
+        lines.append("gap = make_gap();")
+    lines += [*made, "return NULL;"]
+    name = f"waiting_{len(functions) + 1}"
+    functions.append(f"static void *{name}(void *unused)\n{{\n{_indent(lines)}}}\n")
+    return [f"leave_waiting({name});"]
 
 
 def _part(part: list[Call], writer: CallWriter, functions: list[str]) -> list[str]:
