@@ -326,6 +326,7 @@ void call_make(struct thread *thread, const struct step *step,
 		context = coverage_context(call);
 	if (context)
 		covered = coverage_count(thread->cover);
+	thread->spared = false;
 	if (call->fault)
 		fault_arm(thread->fail_nth, call->fault);
 	if (timed)
@@ -336,7 +337,7 @@ void call_make(struct thread *thread, const struct step *step,
 	if (timed)
 		took = (uint32_t)ticks() - took;
 	if (call->fault)
-		faulted = fault_disarm(thread->fail_nth);
+		faulted = fault_disarm(thread->fail_nth) && !thread->spared;
 	if (context)
 		coverage_fold_context(thread->cover, covered, context);
 	if (call->op == W_LOAD && ret)

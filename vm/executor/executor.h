@@ -125,6 +125,7 @@ struct thread {
 	uint8_t *scratch_end;	/* buffers end here, at an unmapped page */
 	uint64_t *cover;
 	int fail_nth;
+	bool spared;		/* the fault was taken back before it took place */
 };
 
 /* A call of a program: numbers in range, counts cut to what is there. */

@@ -169,7 +169,7 @@ static void interrupt_waiting(uint32_t waiting)
 		if (!(waiting & 1u << number))
 			continue;
 		/* A fault that the call did not come to must not fail the signal's frame. */
-		fault_arm(threads[number].fail_nth, 0);
+		threads[number].spared |= !fault_disarm(threads[number].fail_nth);
 		syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
 	}
 }
