@@ -120,7 +120,7 @@ def plain_calls(facts: Facts) -> str:
     for name in ("lseek", "poll", "mmap"):
         if name in facts.operations:
             text += f"  - {name}: true\n"
-    return text + "  - open: true\n  - close: true\n"
+    return text + "  - open: true    # with O_NONBLOCK as well\n  - close: true\n"
 
 
 def described_ioctls(facts: Facts) -> str:
