@@ -175,14 +175,15 @@ def test_what_does_not_fit_is_refused(call: Call) -> None:
 @pytest.mark.parametrize(
     ("op", "flags", "used"),
     [
-        (Op.WRITE, 0, 0x4E),
-        (Op.READ, 0xFF, program.FLAG_VECTOR | program.FLAG_NULL | program.FLAG_READONLY),
-        (Op.PREAD, 0, program.FLAG_NULL | program.FLAG_READONLY | program.FLAG_WIDE),
-        (Op.PWRITE, 0xFF, 0x6C),
-        (Op.IOCTL, 0, 0x1D),
-        (Op.IOCTL, program.FLAG_VALUE, program.FLAG_VALUE | program.FLAG_COMPAT),
+        (Op.WRITE, 0, 0xCE),
+        (Op.READ, 0xFF, 0x8E),
+        (Op.PREAD, 0, 0xAC),
+        (Op.PWRITE, 0xFF, 0xEC),
+        (Op.IOCTL, 0, 0x9D),
+        (Op.IOCTL, program.FLAG_VALUE, 0x91),
         (Op.LOAD, 0xFF, 0),
         (Op.DUP, 0, 0),
+        (Op.OPEN, 0, program.FLAG_WAITS),
     ],
 )
 def test_a_call_looks_at_some_flags(op: Op, flags: int, used: int) -> None:
