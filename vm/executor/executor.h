@@ -50,6 +50,7 @@ struct watched {
 
 extern struct watched *watched;
 void watch_open(void);
+char thread_state(pid_t runner, pid_t tid);
 void watch(pid_t runner) __attribute__((noreturn));
 
 /* log.c: /dev/kmsg */

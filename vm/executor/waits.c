@@ -16,7 +16,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,6 +29,8 @@
 #define SIGNAL_MS	2
 /* Files are closed when so many signals did nothing: some drivers wake their waiters then. */
 #define SIGNALS		10
+/* Longest that what was woken up has before the next call. */
+#define LET_RUN_MS	10
 
 /* Whether calls of this program may be left. */
 static bool able;
@@ -126,11 +127,35 @@ bool waits_return(uint32_t number)
 	return false;
 }
 
-/* What a call has woken up goes on before the next one, if there is but one CPU. */
+static pid_t tid_of(uint32_t number)
+{
+	return number ? watched->thread[number].tid : getpid();
+}
+
+/* Whether a call that was left waiting has been woken up, and goes on. */
+static bool any_runs(uint32_t waiting)
+{
+	for (uint32_t number = 0; number < N_THREADS; number++)
+		if (waiting & 1u << number &&
+		    thread_state(getpid(), tid_of(number)) != 'S')
+			return true;
+	return false;
+}
+
+/*
+ * A call has returned. What it has woken up goes on before the next one: else
+ * it would be a matter of chance which of them comes first.
+ */
 void waits_let_run(void)
 {
-	if (__atomic_load_n(&watched->waiting, __ATOMIC_ACQUIRE))
-		sched_yield();
+	uint32_t waiting;
+
+	for (int i = 0; i < LET_RUN_MS; i++) {
+		waiting = __atomic_load_n(&watched->waiting, __ATOMIC_ACQUIRE);
+		if (!waiting || !any_runs(waiting))
+			return;
+		futex_wait(&watched->waiting, waiting, 1);
+	}
 }
 
 /* Wait until this thread is to go on with the program; false: the program is over. */
@@ -164,13 +189,11 @@ void waits_over(void)
 static void interrupt_waiting(uint32_t waiting)
 {
 	for (uint32_t number = 0; number < N_THREADS; number++) {
-		pid_t tid = number ? watched->thread[number].tid : getpid();
-
 		if (!(waiting & 1u << number))
 			continue;
 		/* A fault that the call did not come to must not fail the signal's frame. */
 		threads[number].spared |= !fault_disarm(threads[number].fail_nth);
-		syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
+		syscall(SYS_tgkill, getpid(), tid_of(number), SIGUSR1);
 	}
 }
 

@@ -154,7 +154,7 @@ static void interrupt_calls(pid_t runner, uint32_t which)
 }
 
 /* As /proc has it: R, S, D ...; X if it is gone. */
-static char state_of(pid_t runner, pid_t tid)
+char thread_state(pid_t runner, pid_t tid)
 {
 	char text[128], *state;
 	int fd = open_of_thread(runner, tid, "stat", O_RDONLY);
@@ -174,7 +174,7 @@ static char state_of(pid_t runner, pid_t tid)
 /* An oops ends its thread only, and a process is not waited for before its last. */
 static bool has_ended(pid_t runner, pid_t tid)
 {
-	char state = state_of(runner, tid);
+	char state = thread_state(runner, tid);
 
 	return state == 'Z' || state == 'X';
 }
@@ -190,7 +190,7 @@ static bool all_wait(pid_t runner)
 		pid_t tid = tid_of(number, runner);
 
 		if (active & 1u << number && tid &&
-		    state_of(runner, tid) != 'S')
+		    thread_state(runner, tid) != 'S')
 			return false;
 	}
 	return true;
@@ -202,7 +202,7 @@ static bool is_held_up(pid_t runner)
 	uint32_t active = active_threads();
 
 	return !watched->running && !watched->ending &&
-	       state_of(runner, tid_of(__builtin_ctz(active), runner)) == 'D';
+	       thread_state(runner, tid_of(__builtin_ctz(active), runner)) == 'D';
 }
 
 /*
@@ -217,7 +217,7 @@ static bool leave_waiting(pid_t runner)
 	uint32_t before = asleep, number = (turn & 0xff) - 1, next;
 
 	asleep = 0;
-	if (!turn || !idle || state_of(runner, tid_of(number, runner)) != 'S')
+	if (!turn || !idle || thread_state(runner, tid_of(number, runner)) != 'S')
 		return false;
 	asleep = turn;
 	if (turn != before)

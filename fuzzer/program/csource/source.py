@@ -132,8 +132,7 @@ def _calls(program: Sequence[Call], writer: CallWriter, functions: list[str]) ->
             continue
         lines += writer.lines(call)
         if waiting:
-            writer.needs.includes.add("sched.h")
-            lines.append("sched_yield();")
+            lines.append("usleep(1000);")
     return lines
 
 
