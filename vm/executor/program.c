@@ -136,8 +136,10 @@ bool program_go_on(uint32_t number)
 	}
 	if (!going.error && going.first < going.n)
 		go_parallel(going.n);
-	if (going.results)
+	if (going.results) {
+		header->current_call = going.n;
 		waits_end(true);
+	}
 	return true;
 }
 
@@ -157,7 +159,6 @@ static int run_calls(const uint8_t *program, size_t length,
 		if (!waits_rest(0))
 			break;
 	if (results) {
-		header->current_call = going.n;
 		header->n_results = going.error ? going.first : going.n;
 		header->output_length = output_used < CH_OUTPUT_SIZE ?
 			output_used : CH_OUTPUT_SIZE;
