@@ -2,7 +2,7 @@
 /*
  * fifo: a queue of bytes, whose readers wait for its writers.
  *
- * Who waits does so on the queue that was there when it began. It can be replaced
+ * Who waits looks at the queue that was there when it began. It can be replaced
  * only while nobody waits.
  */
 #include <linux/delay.h>
@@ -24,13 +24,11 @@
 
 /**
  * struct fifo_queue - the bytes
- * @readers: wait here
  * @size: so many fit
  * @n: so many are there
  * @data: these
  */
 struct fifo_queue {
-	wait_queue_head_t readers;
 	size_t size;
 	size_t n;
 	u8 data[];
@@ -38,6 +36,7 @@ struct fifo_queue {
 
 static struct fifo_queue *fifo;
 static unsigned int fifo_waiting;
+static DECLARE_WAIT_QUEUE_HEAD(fifo_readers);
 static DEFINE_MUTEX(fifo_lock);	/* protects fifo, what it points to, fifo_waiting */
 
 static struct fifo_queue *fifo_new(size_t size)
@@ -49,7 +48,6 @@ static struct fifo_queue *fifo_new(size_t size)
 	queue = kzalloc(struct_size(queue, data, size), GFP_KERNEL);
 	if (!queue)
 		return ERR_PTR(-ENOMEM);
-	init_waitqueue_head(&queue->readers);
 	queue->size = size;
 	return queue;
 }
@@ -62,7 +60,7 @@ static int fifo_wait(void)
 
 	fifo_waiting++;
 	mutex_unlock(&fifo_lock);
-	error = wait_event_interruptible(queue->readers, READ_ONCE(queue->n));
+	error = wait_event_interruptible(fifo_readers, READ_ONCE(queue->n));
 	mutex_lock(&fifo_lock);
 	fifo_waiting--;
 	return error;
@@ -104,7 +102,7 @@ static ssize_t fifo_write(struct file *file, const char __user *buf, size_t coun
 	else
 		WRITE_ONCE(fifo->n, fifo->n + ret);
 	if (ret > 0)
-		wake_up_interruptible(&fifo->readers);
+		wake_up_interruptible(&fifo_readers);
 	mutex_unlock(&fifo_lock);
 	return ret;
 }
