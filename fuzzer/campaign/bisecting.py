@@ -13,7 +13,7 @@ from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.judge import Outcome
 from fuzzer.crash.rate import runs_to_rule_out
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.same import same_bug
+from fuzzer.crash.same import Wanted, same_bug
 from fuzzer.crash.scheduled import unscheduled
 from fuzzer.crash.setups import Setups
 from fuzzer.errors import BadInputError
@@ -184,7 +184,8 @@ class Trier:
 
     def _observed(self, setups: Setups) -> Outcome:
         reproducer = self._suspect.reproducer
-        observe = setups.observe(self._suspect.kind)
+        bug = self._suspect.bug
+        observe = setups.observe(self._suspect.kind, Wanted(bug) if bug else None)
         for _ in range(_LOST_TRIES - 1):
             try:
                 outcome, _number = observe(reproducer.history, reproducer.program)

@@ -26,7 +26,7 @@ from fuzzer.campaign.bugresult import (
     outcome_of,
 )
 from fuzzer.campaign.campaign import Campaign, CampaignOptions, Snapshot
-from fuzzer.campaign.reducing import splat_of, with_minimal
+from fuzzer.campaign.reducing import with_minimal
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
@@ -34,7 +34,7 @@ from fuzzer.crash.minimize import Minimizer
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Spool
-from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.crash.store import Crash, CrashStore, splat_of
 from fuzzer.errors import InfrastructureError, PkvfuzzError
 from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import ensure_kernel

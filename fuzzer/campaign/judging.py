@@ -22,17 +22,12 @@ from pathlib import Path
 
 from fuzzer.campaign.exploring import NAME as EXPLORER
 from fuzzer.campaign.exploring import Explorer
+from fuzzer.campaign.kernels import JudgingKernels, Verdict
 from fuzzer.campaign.reducing import Reducer
 from fuzzer.campaign.scheduling import Scheduler
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
-from fuzzer.crash.judge import (
-    VERIFY_RUNS,
-    Judgement,
-    first_impression,
-    judge,
-    run_program,
-)
+from fuzzer.crash.judge import VERIFY_RUNS, first_impression, run_program
 from fuzzer.crash.keep import keep
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import ASIDE, Sighting, read_sighting
@@ -40,7 +35,7 @@ from fuzzer.crash.store import Crash
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
 from fuzzer.lifetime import end_with_parent
-from fuzzer.machine.kernel import ensure_kernel
+from fuzzer.machine.kernel import Kernel, ensure_kernel
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.program.mechanisms import ALL, Mechanisms
@@ -102,18 +97,21 @@ class StatusLine:
 class JudgeProcess:
     """Judges until told to end."""
 
-    def __init__(self, task: JudgeTask, setups: Setups) -> None:
+    def __init__(self, task: JudgeTask, kernels: JudgingKernels) -> None:
+        setups = kernels.own
         self._task = task
         self._workdir = task.workdir
         self._guest: Guest = setups.plain
-        self._setups = setups
+        self._kernels = kernels
         self._target: Target = task.subject.target
         self._explorer = Explorer(
             setups, self._target, task.mechanisms, task.seed, self._report, exact=task.exact
         )
         store, seed = task.workdir.crashes, task.seed
-        self._scheduler = Scheduler(setups, store, self._target, seed, self._note_scheduled)
-        self._reducer = Reducer(setups, store, self._target, seed, self._scheduler.is_pending)
+        self._scheduler = Scheduler(
+            kernels.setups_of, store, self._target, seed, self._note_scheduled
+        )
+        self._reducer = Reducer(kernels, store, self._target, seed, self._scheduler.is_pending)
         self._seen: set[str] = set()
         self._machine: Machine | None = None
         self._history: list[bytes] = []
@@ -189,11 +187,13 @@ class JudgeProcess:
             return True
         known = self._known(sighting)
         runs = 1 if known and known.reproduced else VERIFY_RUNS
-        observe = self._setups.observe(sighting.kind)
-        judgement = judge(observe, sighting, runs, patience=_PATIENCE)
-        self.store(sighting, judgement)
-        # What the explorer found it found on this kernel.
-        if not judgement.reproduced and sighting.origin != EXPLORER:
+        # What these found they found on this kernel.
+        own = sighting.origin in {EXPLORER, NAME, ASIDE}
+        verdict = self._kernels.judge(sighting, runs, patience=_PATIENCE, elsewhere=not own)
+        judgement = verdict.judgement
+        self.store(sighting, verdict)
+        shown = judgement.reproduced and not verdict.unseen_on
+        if not shown and sighting.origin != EXPLORER:
             self._explorer.retune(sighting.program, sighting.history)
         # One that was met aside has none: two that show by turns would never end.
         for other in judgement.others if sighting.origin != ASIDE else ():
@@ -207,25 +207,30 @@ class JudgeProcess:
                 return crash
         return None
 
-    def store(self, sighting: Sighting, judgement: Judgement) -> None:
+    def store(self, sighting: Sighting, verdict: Verdict) -> None:
         """Put a judged sighting into the crash store, or with the crash it belongs to."""
+        judgement = verdict.judgement
+        guest = self._kernels.on(verdict.judged_on).plain
         seen = first_impression(sighting)
         crash = Crash(
             title=judgement.splat.title,
             kind=judgement.splat.kind,
             function=judgement.splat.function,
-            judged_on=self._guest.kernel.flavour.value,
+            judged_on=verdict.judged_on.value,
             reproduced=judgement.reproduced,
             runs=judgement.runs,
             sightings=1,
             sighted_as=(sighting.title,),
-            identity=identify(self._task.subject, self._guest),
+            identity=identify(self._task.subject, guest),
             report=judgement.splat.text,
             first_log=seen.text,
             program=judgement.program,
             history=judgement.history,
             first_run=(*sighting.history, sighting.program),
             log=judgement.log,
+            unseen_on=verdict.unseen_on,
+            instead=verdict.instead,
+            after=judgement.after,
         )
         new = keep(self._workdir.crashes, crash, self._target, seen_as=seen.title)
         if new:
@@ -270,6 +275,15 @@ class JudgeProcess:
         self._reducer.close()
 
 
+def kernels_of(subject: Subject, kernel: Kernel) -> JudgingKernels:
+    """Return the guests to judge a subject on; ``kernel`` is the one that judges."""
+
+    def fuzzed() -> Setups:
+        return subject.setups(ensure_kernel(subject.fuzzed_on, subject.kernels))
+
+    return JudgingKernels(subject.setups(kernel), subject.judged_on, subject.fuzzed_on, fuzzed)
+
+
 def _asked_to_end(timeout: float) -> bool:
     ready, _, _ = select.select([sys.stdin], [], [], timeout)
     return bool(ready) and not sys.stdin.buffer.read(1)
@@ -290,7 +304,7 @@ def main() -> None:
         )
         os.nice(_NICENESS)
         status.write("making the full template")
-        judging = JudgeProcess(task, task.subject.setups(kernel))
+        judging = JudgeProcess(task, kernels_of(task.subject, kernel))
         status.write(READY)
         ending = False
         deadline = 0.0

@@ -13,16 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.crash.bug import merged
-from fuzzer.crash.judge import judge
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.crash.store import Crash, CrashStore, splat_of
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.machine import LostMachineError
-from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target
 
 # A piece of work between two looks at the spool, in seconds.
@@ -35,12 +33,6 @@ _RETRIES, _RETRY_PAUSE = 3, 10.0
 _PATIENCE, _REST = 60.0, 2.0
 _MOST_LOST = 3
 _ORIGIN = "retry"
-
-
-def splat_of(crash: Crash) -> Splat:
-    """Return the splat that a crash was stored with."""
-    complete = crash.function is not None
-    return Splat(crash.title, crash.kind, crash.function, complete, crash.report)
 
 
 def with_minimal(crash: Crash, found: Minimized) -> Crash:
@@ -57,6 +49,7 @@ def with_minimal(crash: Crash, found: Minimized) -> Crash:
         log=found.log if same and found.log else crash.log,
         reproduced=found.hits,
         runs=found.runs,
+        after=found.after,
         minimized=found.complete,
         minimize_seconds=crash.minimize_seconds + found.seconds,
     )
@@ -71,13 +64,13 @@ class Reducer:
 
     def __init__(
         self,
-        setups: Setups,
+        kernels: JudgingKernels,
         store: CrashStore,
         target: Target,
         seed: int,
         is_awaited: Callable[[str], bool],
     ) -> None:
-        self._setups = setups
+        self._kernels = kernels
         self._store = store
         self._target = target
         self._seed = seed
@@ -149,7 +142,7 @@ class Reducer:
                 return True
             self._title = title
             self._minimizer = Minimizer(
-                self._setups,
+                self._kernels.setups_of(crash),
                 self._target,
                 Reproducer(crash.program, crash.history),
                 splat_of(crash),
@@ -185,11 +178,13 @@ class Reducer:
             crash.first_log.encode(),
             _ORIGIN,
         )
-        judgement = judge(self._setups.observe(crash.kind), sighting, patience=_PATIENCE)
+        verdict = self._kernels.judge(sighting, patience=_PATIENCE)
+        judgement = verdict.judgement
         took = time.monotonic() - begun
         tried = replace(crash, retries=crash.retries + 1)
         if not judgement.reproduced:
-            tried = replace(tried, runs=crash.runs + judgement.runs)
+            instead = verdict.instead or crash.instead
+            tried = replace(tried, runs=crash.runs + judgement.runs, instead=instead)
             self._store.put(tried, self._target)
             self.note(tried)
             self._retry_at = time.monotonic() + max(_RETRY_PAUSE, _REST * took)
@@ -200,6 +195,10 @@ class Reducer:
             title=splat.title,
             kind=splat.kind,
             function=splat.function,
+            judged_on=verdict.judged_on.value,
+            unseen_on=verdict.unseen_on,
+            instead=verdict.instead,
+            after=judgement.after,
             reproduced=judgement.reproduced,
             runs=judgement.runs,
             report=splat.text,

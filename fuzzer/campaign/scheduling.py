@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from fuzzer.crash.exact import ScheduleSearch, run_exact
 from fuzzer.crash.judge import VERIFY_RUNS
+from fuzzer.crash.same import titled
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Crash, CrashStore
 from fuzzer.errors import InfrastructureError
@@ -33,19 +34,20 @@ _LONGEST_HISTORY = 32
 class Scheduler:
     """Gives stored crashes their schedules; ``seed`` decides what is tried.
 
+    ``setups_of(crash)`` are the guests on the kernel that showed it.
     ``found`` is told of those that have got one.
     """
 
     def __init__(
         self,
-        setups: Setups,
+        setups_of: Callable[[Crash], Setups],
         store: CrashStore,
         target: Target,
         seed: int,
         found: Callable[[Crash], None] = lambda crash: None,
     ) -> None:
         self._tell = found
-        self._setups = setups
+        self._setups_of = setups_of
         self._store = store
         self._target = target
         self._random = random.Random(seed)
@@ -90,7 +92,7 @@ class Scheduler:
         usable = crash.reproduced and len(crash.history) <= _LONGEST_HISTORY
         self._crash = replace(crash, history=crash.history if usable else ())
         try:
-            guest = self._setups.exact
+            guest = self._setups_of(crash).exact
         except InfrastructureError as error:
             # Its kernel boots slowly; a crash without a schedule is a crash as well.
             print(f"no exact machine: {error}", file=sys.stderr, flush=True)
@@ -109,10 +111,11 @@ class Scheduler:
         crash, found = self._crash, search.found
         if crash is None or found is None:
             return
-        same = 0
+        setups, same = self._setups_of(crash), 0
         for _ in range(VERIFY_RUNS):
-            splat = run_exact(self._setups.exact, crash.history, found.program).splat
-            same += splat is not None and splat.title == crash.title
+            wanted = titled(crash.title)
+            splat = run_exact(setups.exact, crash.history, found.program, wanted).splat
+            same += splat is not None and wanted(splat)
         if same < VERIFY_RUNS or found.outcome.splat is None:
             return
         stored = self._store.get(crash.title)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
-from fuzzer.campaign.reducing import splat_of
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import LEAK
+from fuzzer.crash.store import splat_of
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.machine.gitbisect import Bisection, Step

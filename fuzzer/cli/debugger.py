@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fuzzer import lifetime
 from fuzzer.crash.debugging import Session, debugged
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Place
 from fuzzer.errors import InfrastructureError
 from fuzzer.lifetime import unwinding_on_sigterm
@@ -38,6 +39,7 @@ def debug(
     history: Sequence[bytes],
     program: bytes,
     function: str | None,
+    wanted: Wanted | None,
     *,
     serve: bool,
 ) -> None:
@@ -49,7 +51,7 @@ def debug(
     with (
         unwinding_on_sigterm(),
         tempfile.TemporaryDirectory(prefix="pkvfuzz-gdb-") as directory,
-        debugged(place, history, program, function, Path(directory)) as session,
+        debugged(place, history, program, function, Path(directory), wanted=wanted) as session,
     ):
         _announce(session, function)
         command = ["gdb", "-q", "-x", str(session.script)]

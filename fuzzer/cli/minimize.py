@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fuzzer.campaign.reducing import splat_of, with_minimal
+from fuzzer.campaign.reducing import with_minimal
 from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.judge import VERIFY_RUNS
@@ -14,7 +14,7 @@ from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import LEAK, Setups
-from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.crash.store import Crash, CrashStore, splat_of
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.program.text import format_program, load_program

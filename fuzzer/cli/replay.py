@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuzzer.campaign.reducing import splat_of
 from fuzzer.cli.debugger import check_gdb, debug
 from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
-from fuzzer.crash.same import same_bug
+from fuzzer.crash.same import Wanted, same_bug
 from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.store import splat_of
 from fuzzer.crash.trace import Tracer
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, ensure_kernel
@@ -65,11 +66,13 @@ def command(options: argparse.Namespace) -> int:
         reproducer = _schedule(reproducer, setups, subject.target)
     if options.gdb or options.gdb_server:
         return _debug(reproducer, setups, serve=options.gdb_server)
-    tracer = Tracer(setups, reproducer.kind) if options.trace else None
-    observe = tracer.observe if tracer else setups.observe(reproducer.kind)
+    wanted = Wanted(reproducer.bug) if reproducer.bug else None
+    tracer = Tracer(setups, reproducer.kind, wanted) if options.trace else None
+    observe = tracer.observe if tracer else setups.observe(reproducer.kind, wanted)
     same, splat = 0, None
     traced = ""
     others: dict[str, int] = {}
+    before: dict[str, int] = {}
     for number in range(options.times):
         outcome, at = observe(reproducer.history, reproducer.program)
         if tracer and (splat is None or outcome.splat):
@@ -79,14 +82,25 @@ def command(options: argparse.Namespace) -> int:
         if reproducer.bug is None or same_bug(reproducer.bug, outcome.splat):
             same += 1
             splat = outcome.splat
+            _count(before, outcome.others)
         else:
-            others[outcome.splat.title] = others.get(outcome.splat.title, 0) + 1
+            _count(others, (outcome.splat.title, *outcome.others))
             splat = splat or outcome.splat
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
     print(traced, end="")
     title = reproducer.bug.title if reproducer.bug else None
-    return _tell(options.times, title, same, others, splat)
+    code = _tell(options.times, title, same, others, splat)
+    for other, count in before.items():
+        print(f"after another report in {count} of {same}: {other}")
+    if title is not None:
+        print(f"verdict: {_verdict(same, others)}")
+    return code
+
+
+def _count(counts: dict[str, int], titles: Iterable[str]) -> None:
+    for title in titles:
+        counts[title] = counts.get(title, 0) + 1
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -110,7 +124,8 @@ def _debug(reproducer: _Reproducer, setups: Setups, *, serve: bool) -> int:
         say(bug.title if bug else "the kernel does not complain of it")
     function = bug.function if bug else None
     place = setups.place(reproducer.kind, history, program)
-    debug(place, history, program, function, serve=serve)
+    wanted = Wanted(bug) if bug else None
+    debug(place, history, program, function, wanted, serve=serve)
     return int(ExitCode.NOTHING_FOUND)
 
 
@@ -155,8 +170,6 @@ def _tell(
         print(f"not reproduced in {times} run{'s' * (times > 1)}")
     for other, count in others.items():
         print(f"a different crash {count} of {times}: {other}")
-    if title is not None:
-        print(f"verdict: {_verdict(same, others)}")
     return int(ExitCode.FOUND if splat else ExitCode.NOTHING_FOUND)
 
 

@@ -52,9 +52,11 @@ def merged(known: Crash, new: Crash) -> Crash:
     """Return the crash to keep of two of the same bug, with the titles of both.
 
     ``known`` was shown to reproduce. It stays as it is, but for a report that
-    tells more: KASAN's is better than a page fault.
+    tells more: KASAN's is better than a page fault, and one from the kernel that
+    judges better than one from another.
     """
-    kept = new if _tells_more(new, known) else known
+    judged = known.unseen_on and not new.unseen_on and 0 < new.reproduced == new.runs
+    kept = new if judged or _tells_more(new, known) else known
     titles = {known.title, new.title, *known.also_titles, *new.also_titles} - {kept.title}
     return replace(
         kept,

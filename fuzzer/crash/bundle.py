@@ -84,7 +84,8 @@ def _readme(crash: Crash, record: Record | None, source: str, *, lacks: int) -> 
     identity = crash.identity
     lines = [f"# {crash.title}", ""]
     where = f"In `{crash.function}`, {crash.verdict()}" if crash.function else crash.verdict()
-    lines.append(f"{where[0].upper()}{where[1:]} on the `{crash.judged_on}` kernel.")
+    kernel = "" if crash.unseen_on or crash.instead else f" on the `{crash.judged_on}` kernel"
+    lines.append(f"{where[0].upper()}{where[1:]}{kernel}.")
     if record:
         severity = record.severity
         reasons = "; ".join(severity.reasons)

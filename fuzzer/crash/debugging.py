@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.crash.exact import post_exact
-from fuzzer.crash.judge import outcome_of, run_program
+from fuzzer.crash.judge import Series, outcome_of, run_program
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Place
 from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import read_functions
@@ -45,15 +46,18 @@ def debugged(
     program: bytes,
     function: str | None,
     directory: Path,
+    *,
+    wanted: Wanted | None = None,
 ) -> Iterator[Session]:
     """Have a machine stand before a program, with gdb's stub and script in ``directory``.
 
     What is to run before it has run, but on an exact machine. ``function`` is where to stop.
 
     Raises:
-        BadInputError: a program before it has the kernel complain.
+        BadInputError: a program before it has the kernel complain, and not of another
+            bug than the ``wanted`` one.
     """
-    with _restored(place, history, program) as machine:
+    with _restored(place, history, program, wanted) as machine:
         symbols = gdb_symbols(place.guest, machine)
         stub = Stub(machine, directory / _SOCKET)
         if not place.exact:
@@ -78,7 +82,9 @@ def _commands(function: str | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def _restored(place: Place, history: Sequence[bytes], program: bytes) -> Iterator[Machine]:
+def _restored(
+    place: Place, history: Sequence[bytes], program: bytes, wanted: Wanted | None
+) -> Iterator[Machine]:
     if place.exact:
         with place.guest.start(
             lambda channel: post_exact(channel, history, program), paused=True
@@ -89,17 +95,19 @@ def _restored(place: Place, history: Sequence[bytes], program: bytes) -> Iterato
     settles = settlement_of(program)
     with contextlib.ExitStack() as stack:
         machine = stack.enter_context(place.guest.restore())
-        _run_before(machine, history)
+        _run_before(machine, history, wanted)
         if settles and not _settle(machine, settles):
             stack.close()
             machine = stack.enter_context(place.guest.restore())
-            _run_before(machine, history)
+            _run_before(machine, history, wanted)
         yield machine
 
 
-def _run_before(machine: Machine, history: Sequence[bytes]) -> None:
+def _run_before(machine: Machine, history: Sequence[bytes], wanted: Wanted | None) -> None:
+    series = Series(wanted)
     for number, earlier in enumerate(history):
-        if splat := run_program(machine, earlier, late=False).splat:
+        outcome = run_program(machine, earlier, late=False, wanted=wanted)
+        if series.note(outcome, number) and (splat := outcome.splat):
             raise BadInputError(
                 f"program {number + 1} of the {len(history)} before it already has the "
                 f"kernel complain: {splat.title}. Give gdb that one, as a .prog file"

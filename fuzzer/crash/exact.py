@@ -14,7 +14,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fuzzer.crash.judge import Outcome, run_started
+from fuzzer.crash.judge import Outcome, finish_batch, run_started
+from fuzzer.crash.same import Wanted, titled
 from fuzzer.machine.channel import FLAG_TSC, Channel
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
@@ -42,10 +43,18 @@ def post_exact(channel: Channel, history: Sequence[bytes], program: bytes) -> No
         channel.post_program(program)
 
 
-def run_exact(guest: Guest, history: Sequence[bytes], program: bytes) -> Outcome:
-    """Run programs on a fresh exact machine; the same ones always give the same outcome."""
+def run_exact(
+    guest: Guest, history: Sequence[bytes], program: bytes, wanted: Wanted | None = None
+) -> Outcome:
+    """Run programs on a fresh exact machine; the same ones always give the same outcome.
+
+    With ``wanted``, those after another bug's report run as well, but when they begin
+    is no longer part of it.
+    """
     with guest.start(lambda channel: post_exact(channel, history, program)) as machine:
-        return run_started(machine)
+        if wanted is None:
+            return run_started(machine)
+        return finish_batch(machine, [*history, program], wanted=wanted)[0]
 
 
 def run_batch(guest: Guest, programs: Sequence[bytes]) -> tuple[Outcome, int]:
@@ -105,7 +114,7 @@ class ScheduleSearch:
         self._guest = guest
         self._history = tuple(history)
         self._chunks = without_waits(split(program))
-        self._title = title
+        self._wanted = titled(title) if title else None
         self._random = rng
         self._left = limit
         self._schedules: Schedules | None = None
@@ -132,8 +141,8 @@ class ScheduleSearch:
         """Return the program with a schedule if it shows the splat."""
         self.tried += 1
         program = with_waits(self._chunks, waits)
-        outcome = run_exact(self._guest, self._history, program)
-        if outcome.splat is None or self._title not in {None, outcome.splat.title}:
+        outcome = run_exact(self._guest, self._history, program, self._wanted)
+        if outcome.splat is None or (self._wanted and not self._wanted(outcome.splat)):
             return None
         return Scheduled(program, outcome, self.tried)
 

@@ -61,8 +61,8 @@ class Minimized:
     """What minimising came to.
 
     ``reproducer`` showed ``splat`` on ``hits`` of ``runs`` fresh machines; ``log`` is what
-    the kernel printed on the last of these. ``complete`` tells that nothing was left to
-    try when it ended.
+    the kernel printed on the last of these, and ``after`` what other bugs it reported
+    before. ``complete`` tells that nothing was left to try when it ended.
     """
 
     reproducer: Reproducer
@@ -73,6 +73,7 @@ class Minimized:
     effort: Effort
     complete: bool
     log: bytes = b""
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class _Step:
     reproducer: Reproducer
     splat: Splat
     log: bytes = b""
+    after: tuple[str, ...] = ()
 
 
 class Minimizer:
@@ -102,14 +104,14 @@ class Minimizer:
     ) -> None:
         # Whether a program still hangs is not worth 10 s each time, but the last time.
         self._setups = setups.hasty() if bug.kind == HANG else setups
-        self._observe_last = setups.observe(bug.kind)
         self._target = target
         self._layouts = struct_layouts(target)
         self._reset_calls = reset_program(target)
         self._start = start
         self._bug = bug
         self._match: Match = matches(bug)
-        self._observe = self._setups.observe(bug.kind)
+        self._observe = self._setups.observe(bug.kind, self._match)
+        self._observe_last = setups.observe(bug.kind, self._match)
         self._seed = seed
         self._limit = limit
         self._cores = cores or len(os.sched_getaffinity(0))
@@ -170,7 +172,8 @@ class Minimizer:
                 yield from self._try_waiting(chunks, each=False)
             if self.result:
                 return
-            sample, most, calls = racing_sample(self._setups.racing), _RAREST_RACE, len(chunks)
+            sample = racing_sample(self._setups.racing, self._match)
+            most, calls = _RAREST_RACE, len(chunks)
         else:
             if splat := (yield from self._shows_each_time(start)):
                 yield from self._reduce_certain(start, splat)
@@ -178,13 +181,13 @@ class Minimizer:
             yield from self._try_waiting(chunks, each=True)
             if self.result:
                 return
-            sample, most, calls = single_sample(self._observe), _RAREST, None
+            sample, most, calls = single_sample(self._observe), _RAREST, 0
         rate = yield from measure(
             sample, self._match, start, most, lambda: self.seconds < _MEASURING * self._limit
         )
         if rate.hits:
             yield from self._reduce_rare(
-                start, partial(RateTrials, sample, self._match, rate, calls=calls)
+                start, partial(RateTrials, sample, self._match, rate, calls=calls or None)
             )
 
     def _try_waiting(self, chunks: Sequence[bytes], *, each: bool) -> Iterator[None]:
@@ -264,7 +267,7 @@ class Minimizer:
                 return False
             found = step.reproducer
             noted = replace(found, program=note_waits(found.program, outcome.waited))
-            step = _Step(noted, outcome.splat, outcome.log)
+            step = _Step(noted, outcome.splat, outcome.log, outcome.others)
             yield
         self._finish(step, VERIFY_RUNS, VERIFY_RUNS)
         return True
@@ -292,7 +295,7 @@ class Minimizer:
                     outcome = observed(self._observe_last, step.reproducer)
                     if outcome.splat is not None and self._match(outcome.splat):
                         hits += 1
-                        shown = _Step(step.reproducer, outcome.splat, outcome.log)
+                        shown = _Step(step.reproducer, outcome.splat, outcome.log, outcome.others)
                     runs += 1
                     yield
                 if hits:
@@ -388,4 +391,5 @@ class Minimizer:
             self.effort,
             self._is_complete,
             step.log,
+            step.after,
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from fuzzer.crash.judge import Observer, outcome_of, run_program
+from fuzzer.crash.judge import Observer, Series, outcome_of, run_program
 from fuzzer.crash.rate import Comparison, Rate
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
@@ -38,27 +38,31 @@ Sample: TypeAlias = Callable[[Reproducer], tuple[Splat | None, int]]
 it and the number of runs."""
 
 
-def racing_sample(guest: Guest) -> Sample:
-    """Return how to run programs with threads, many times on a machine.
+def racing_sample(guest: Guest, match: Match) -> Sample:
+    """Return how to run programs with threads, many times on a machine, to see a crash.
 
     If they begin by loading the module, it is settled by that.
     """
 
     def sample(reproducer: Reproducer) -> tuple[Splat | None, int]:
+        before = Series(match)
         with guest.restore() as machine:
             if calls := shared_settlement([*reproducer.history, reproducer.program]):
-                outcome = outcome_of(machine, partial(machine.settle, calls), late=False)
-                if outcome.splat:
+                settle = partial(machine.settle, calls)
+                outcome = outcome_of(machine, settle, late=False, wanted=match)
+                if before.note(outcome, 0):
                     return None, 1
             for earlier in reproducer.history:
-                if run_program(machine, earlier, late=False).splat:
+                if before.note(run_program(machine, earlier, late=False, wanted=match), 0):
                     return None, 1
+            series = Series(match)
             number, end = 1, time.monotonic() + _RACE_SECONDS
             while number < _RACE_RUNS and time.monotonic() < end:
-                if splat := run_program(machine, reproducer.program, late=False).splat:
-                    return splat, number
+                outcome = run_program(machine, reproducer.program, late=False, wanted=match)
+                if series.note(outcome, number):
+                    return outcome.splat, number
                 number += 1
-            return run_program(machine, reproducer.program).splat, number
+            return run_program(machine, reproducer.program, wanted=match).splat, number
 
     return sample
 

@@ -8,8 +8,11 @@ page fault or a general protection fault at the same place is one bug.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from fuzzer.splat.find import Splat
+from fuzzer.splat.silence import Silence
 
 _FAMILIES = {
     "kasan": "memory",
@@ -19,6 +22,12 @@ _FAMILIES = {
     "atomic-sleep": "sleep",
 }
 _SILENT = "hang"
+# What makes no guest silent: a call that does not return has another reason.
+_HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak"})
+# After these the kernel goes on without one of its threads, if it does, and anything may follow.
+_FATAL = frozenset({"fault", "oops", "panic", "reboot", "lost", "cfi"})
+# The number that the kernel counts its oopses by.
+_OOPS = re.compile(r"\[#\d+\]")
 _RACE = "kcsan"
 
 
@@ -50,8 +59,11 @@ def akin(seen: Splat, shown: Splat) -> bool:
     the other's stack. A report that was cut short names none, and a guest that
     fell silent may have met anything.
     """
+    if seen.title == Silence.HELD.value:
+        return shown.title == seen.title
     if seen.function is None:
-        return seen.kind == _SILENT or family(seen.kind) == family(shown.kind)
+        silent = seen.kind == _SILENT and shown.kind not in _HARMLESS
+        return silent or family(seen.kind) == family(shown.kind)
     if family(seen.kind) != family(shown.kind):
         return False
     return (
@@ -59,6 +71,32 @@ def akin(seen: Splat, shown: Splat) -> bool:
         or _is_in(seen.function, shown.text)
         or _is_in(shown.function, seen.text)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The bug that is waited for: as it was seen, and how it is known again."""
+
+    bug: Splat
+    is_shown: Callable[[Splat, Splat], bool] = same_bug
+
+    def __call__(self, shown: Splat) -> bool:
+        """Whether a splat is of that bug."""
+        return self.is_shown(self.bug, shown)
+
+
+def titled(title: str) -> Wanted:
+    """Return what is known again by its title."""
+    return Wanted(Splat(title, "", None, False, ""), lambda a, b: a.title == b.title)
+
+
+def leaves_usable(splat: Splat) -> bool:
+    """Whether a kernel goes on after a report as if there was none.
+
+    What it reports later is no consequence then. A kernel that killed one of its own
+    threads does not: what that one had locked, or half done, stays so.
+    """
+    return splat.kind not in _FATAL and _OOPS.search(splat.text) is None
 
 
 def _is_in(function: str | None, report: str) -> bool:

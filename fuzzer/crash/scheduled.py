@@ -71,7 +71,7 @@ class ScheduledTrials:
     def _run(self, reproducer: Reproducer, program: bytes) -> tuple[bytes, Splat] | None:
         self.effort.runs += 1
         self.effort.restores += 1
-        splat = run_exact(self._guest, reproducer.history, program).splat
+        splat = run_exact(self._guest, reproducer.history, program, self._match).splat
         return (program, splat) if splat and self._match(splat) else None
 
     def _searched(

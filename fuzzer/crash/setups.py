@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fuzzer.crash.exact import EXACT, run_exact
-from fuzzer.crash.judge import Outcome, run_history, run_program
+from fuzzer.crash.judge import Observer, Outcome, Series, run_history, run_program
 from fuzzer.crash.leaks import ARGUMENTS, HARDWARE, allocating_program, find_leak, forget_leaks
+from fuzzer.crash.same import Wanted
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
@@ -99,14 +101,15 @@ class Setups:
 
         return Setups(make(self.plain.template.hardware, ""), make, self._race_calls)
 
-    def observe(self, kind: str) -> Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]:
+    def observe(self, kind: str, wanted: Wanted | None = None) -> Observer:
         """Return how to run programs on a fresh machine to see a crash of that kind.
 
         What is returned takes the programs before it and the program itself,
         and returns the first outcome with a splat and the number of its
-        program, ``len(history)`` for the program itself.
+        program, ``len(history)`` for the program itself. With ``wanted``, reports of
+        other bugs are passed over, as far as they leave the machine usable.
         """
-        return self._run_for_leaks if kind == LEAK else self._run
+        return partial(self._run_for_leaks if kind == LEAK else self._run, wanted)
 
     def place(self, kind: str, history: Sequence[bytes], program: bytes) -> Place:
         """Return where to run programs to see a crash of that kind."""
@@ -121,29 +124,39 @@ class Setups:
         beside = any(is_parallel(split(earlier)) for earlier in history)
         return Place(self.racing if beside else self.plain)
 
-    def _run(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+    def _run(
+        self, wanted: Wanted | None, history: Sequence[bytes], program: bytes
+    ) -> tuple[Outcome, int]:
         place = self.place("", history, program)
         if place.exact:
-            return run_exact(place.guest, history, program), len(history)
-        return run_history(place.guest, history, program, place.tries)
+            return run_exact(place.guest, history, program, wanted), len(history)
+        return run_history(place.guest, history, program, place.tries, wanted)
 
-    def _run_for_leaks(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+    def _run_for_leaks(
+        self, wanted: Wanted | None, history: Sequence[bytes], program: bytes
+    ) -> tuple[Outcome, int]:
         with self.leaking.restore() as machine:
-            outcome, _ = self.leak_of(machine, [*history, program])
+            outcome, _ = self.leak_of(machine, [*history, program], wanted)
         return outcome, len(history)
 
-    def leak_of(self, machine: Machine, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
+    def leak_of(
+        self, machine: Machine, programs: Sequence[bytes], wanted: Wanted | None = None
+    ) -> tuple[Outcome, int | None]:
         """Run programs on a fresh leaking machine and return what they lost, or a splat.
 
-        And which of them splatted or allocated what is lost, if that is known.
+        And which of them splatted or allocated what is lost, if that is known. With
+        ``wanted``, other splats are passed over if nothing else keeps it from being seen.
         """
         first = forget_leaks(machine)
+        series = Series(wanted)
         for number, program in enumerate(programs):
-            outcome = run_program(machine, program, late=False)
-            if outcome.splat:
-                return outcome, number
+            if series.note(run_program(machine, program, late=False, wanted=wanted), number):
+                return series.result()
         leak = find_leak(machine, self.leaking.driver.frame_marks())
         if leak is None:
-            return Outcome(None, b""), None
+            outcome, number = series.result()
+            return (outcome, number) if outcome.splat else (Outcome(None, b""), None)
         at = (allocating_program(leak) or 0) - first
-        return Outcome(leak, leak.text.encode()), at if 0 <= at < len(programs) else None
+        passed = series.passed
+        outcome = Outcome(leak, leak.text.encode(), passed=passed)
+        return outcome, at if 0 <= at < len(programs) else None

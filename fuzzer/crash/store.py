@@ -30,6 +30,7 @@ from fuzzer.paths import cache_dir
 from fuzzer.program import batch
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
+from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target
 
 FORMAT = 1
@@ -87,6 +88,10 @@ class Crash:
     it; ``runs`` is 0 while it has not been judged. ``sighted_as`` are the
     titles under which fuzzing workers saw it, ``sightings`` how often.
 
+    ``unseen_on`` is the flavour that judges and did not show it, if another one did;
+    ``instead`` are the titles of what it, or ``judged_on`` without success, showed.
+    ``after`` are those of other bugs that the kernel reported before it in one run.
+
     ``history`` are the programs that must run before ``program``;
     ``first_run`` is all that the machine which first showed the crash had run
     since it was restored, in order, its last program included. ``exact`` tells
@@ -123,6 +128,9 @@ class Crash:
     signature: str = ""
     also_titles: tuple[str, ...] = ()
     log: bytes = b""
+    unseen_on: str = ""
+    instead: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in the signature."""
@@ -134,6 +142,8 @@ class Crash:
         if not self.runs:
             return "not judged yet"
         text = f"reproduced {self.reproduced} of {self.runs}"
+        if self.unseen_on:
+            text += f" on {self.judged_on}"
         if self.exact:
             text += " by its schedule"
         elif self.reproduced:
@@ -144,7 +154,30 @@ class Crash:
             needs.append(f"{len(split(self.program))} of {calls} calls")
         if self.history:
             needs.append(f"{len(self.history)} programs before it")
-        return text + (f", needs {' and '.join(needs)}" if needs else "")
+        text += f", needs {' and '.join(needs)}" if needs else ""
+        if self.after:
+            text += f", after {_listed(self.after)}"
+        return text + self._unseen()
+
+    def _unseen(self) -> str:
+        """Return what the kernel that judges showed in place of it; empty if it showed it."""
+        if self.reproduced and not self.unseen_on:
+            return ""
+        flavour = self.unseen_on or self.judged_on
+        if self.instead:
+            return f"; {flavour} shows {_listed(self.instead)}"
+        return f"; {flavour} does not show it" if self.reproduced else ""
+
+
+def splat_of(crash: Crash) -> Splat:
+    """Return the splat that a crash was stored with."""
+    complete = crash.function is not None
+    return Splat(crash.title, crash.kind, crash.function, complete, crash.report)
+
+
+def _listed(titles: tuple[str, ...]) -> str:
+    more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+    return titles[0] + more
 
 
 class CrashStore:
@@ -328,6 +361,16 @@ def _read_settled(directory: Path) -> Crash | None:
     return read_crash(directory)
 
 
+def _elsewhere(crash: Crash) -> dict[str, Any]:
+    """Return what a record has of another kernel's and other bugs' reports, if there is any."""
+    found = {
+        "unseen_on": crash.unseen_on,
+        "instead": list(crash.instead),
+        "after": list(crash.after),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def _to_json(crash: Crash) -> str:
     record = {
         "format": FORMAT,
@@ -337,6 +380,7 @@ def _to_json(crash: Crash) -> str:
         "kind": crash.kind,
         "function": crash.function,
         "judged_on": crash.judged_on,
+        **_elsewhere(crash),
         "reproduced": crash.reproduced,
         "runs": crash.runs,
         "exact": crash.exact,
@@ -416,6 +460,9 @@ def read_crash(directory: Path) -> Crash:
             signature=str(record.get("signature", "")),
             also_titles=tuple(record.get("also_titles", ())),
             log=log.read_bytes() if log.exists() else b"",
+            unseen_on=str(record.get("unseen_on", "")),
+            instead=tuple(record.get("instead", ())),
+            after=tuple(record.get("after", ())),
         )
     except FileNotFoundError as error:
         raise BadInputError(

@@ -14,15 +14,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.exact import post_exact
-from fuzzer.crash.judge import PROGRAM_TIMEOUT, Outcome, listener, outcome_of, run_program
+from fuzzer.crash.judge import (
+    PROGRAM_TIMEOUT,
+    Outcome,
+    Series,
+    listener,
+    outcome_of,
+    run_program,
+)
 from fuzzer.crash.leaks import find_leak, forget_leaks
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import LEAK, Place, Setups
 from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.program.program import MAX_CALLS, Program
 from fuzzer.program.wire import decode
-from fuzzer.splat.find import Splat, first_record
+from fuzzer.splat.find import Splat, records_in
 from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.record import Record
 
 # A record that user space wrote: its facility, above the level's three bits, is LOG_USER.
 _MARK = re.compile(
@@ -106,7 +115,7 @@ class _Seen:
         return self.run.stopped_call if self.run.status in {Status.STUCK, Status.DIED} else None
 
 
-def _watch(machine: Machine, *, late: bool) -> _Seen:
+def _watch(machine: Machine, wanted: Wanted | None, *, late: bool) -> _Seen:
     """Wait for a program that was posted after ``forget_results()``."""
     run: Run | None = None
     marks: tuple[Mark, ...] = ()
@@ -117,7 +126,7 @@ def _watch(machine: Machine, *, late: bool) -> _Seen:
         log, marks = take_marks(run.log)
         return replace(run, log=log)
 
-    outcome = outcome_of(machine, await_run, late=late)
+    outcome = outcome_of(machine, await_run, late=late, wanted=wanted)
     channel = machine.channel
     return _Seen(outcome, run, marks, channel.results_so_far(), channel.header.current_call)
 
@@ -157,10 +166,16 @@ def _is_parallel(program: Program, index: int | None) -> bool:
     return index is not None and index < len(program) and bool(program[index].thread)
 
 
+def _record_of(splat: Splat, log: bytes) -> Record | None:
+    """Return the report in a log that a splat is of."""
+    records = records_in(console_lines(log))
+    return next((record for record in records if record.title == splat.title), None)
+
+
 def trace_of(program: Program, seen: _Seen) -> Trace:
     """Return the trace of a program by what was seen of it."""
     splat = seen.outcome.splat
-    record = first_record(console_lines(seen.outcome.log)) if seen.marks and splat else None
+    record = _record_of(splat, seen.outcome.log) if seen.marks and splat else None
     line = record.line if record else len(seen.outcome.log) + 1
     stopped = seen.stopped
     if seen.marks:
@@ -190,11 +205,12 @@ def trace_of(program: Program, seen: _Seen) -> Trace:
 class Tracer:
     """Runs programs as :meth:`Setups.observe` has them run, and keeps the last one's trace."""
 
-    def __init__(self, setups: Setups, kind: str) -> None:
+    def __init__(self, setups: Setups, kind: str, wanted: Wanted | None = None) -> None:
         self._setups = setups
+        self._wanted = wanted
         self._kind = kind
         self.trace: Trace | None = None
-        """Of the last run; None if a program before the last one splatted."""
+        """Of the last run; None if a program before the last one splatted, and that ended it."""
 
     def observe(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
         """Run programs on a fresh machine and return the outcome and whose it is."""
@@ -205,22 +221,26 @@ class Tracer:
         with place.guest.restore() as machine:
             if self._kind == LEAK:
                 forget_leaks(machine)
+            series = Series(self._wanted)
             for number, earlier in enumerate(history):
-                outcome = run_program(machine, earlier, late=False)
-                if outcome.splat:
-                    return outcome, number
+                outcome = run_program(machine, earlier, late=False, wanted=self._wanted)
+                if series.note(outcome, number):
+                    return series.result()
             machine.channel.header.flags |= FLAG_TRACE
             for run in range(1, place.tries + 1):
                 machine.channel.forget_results()
                 machine.channel.post_program(program)
-                seen = _watch(machine, late=run == place.tries and self._kind != LEAK)
-                if seen.outcome.splat:
+                late = run == place.tries and self._kind != LEAK
+                seen = _watch(machine, self._wanted, late=late)
+                if ended := series.note(seen.outcome, len(history)):
                     break
-            if self._kind == LEAK and seen.outcome.splat is None:
+            if self._kind == LEAK and not ended:
                 leak = find_leak(machine, place.guest.driver.frame_marks())
-                seen = replace(seen, outcome=Outcome(leak, b""))
+                if leak or seen.outcome.splat is None:
+                    seen = replace(seen, outcome=Outcome(leak, b""))
+                series.note(seen.outcome, len(history))
         self._keep(history, program, seen, run)
-        return seen.outcome, len(history)
+        return series.result()
 
     def _run_exact(
         self, place: Place, history: Sequence[bytes], program: bytes
@@ -234,7 +254,7 @@ class Tracer:
             post_exact(channel, history, program)
 
         with place.guest.start(post) as machine:
-            seen = _watch(machine, late=True)
+            seen = _watch(machine, self._wanted, late=True)
             begun = machine.channel.header.programs - begun
         if begun <= len(history):
             return seen.outcome, max(0, begun - 1)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from fuzzer.crash.judge import Observer, Outcome, run_program, run_started
+from fuzzer.crash.judge import Observer, Outcome, finish_batch, run_program
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.same import same_bug
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.machine import Machine
@@ -65,13 +65,13 @@ class Trials(Protocol):
         """End the machines. More may be tried afterwards."""
 
 
-Match: TypeAlias = Callable[[Splat], bool]
+Match: TypeAlias = Wanted
 """Whether a splat is the crash that is looked for."""
 
 
 def matches(bug: Splat) -> Match:
     """Return a function that knows a bug again."""
-    return lambda splat: same_bug(bug, splat)
+    return Wanted(bug)
 
 
 class Spares:
@@ -143,11 +143,14 @@ class ReusingTrials:
         was_fresh, self._is_fresh = self._is_fresh, False
         self.effort.runs += 1
         try:
-            outcome = run_program(self._machine, program, late=self._late, hurried=True)
+            outcome = run_program(
+                self._machine, program, late=self._late, hurried=True, wanted=self._match
+            )
         except BaseException:
             self._drop()
             raise
         if outcome.splat:
+            # Also where it was another bug: lockdep, say, has nothing more to say now.
             self._drop()
         return outcome.splat, was_fresh
 
@@ -197,7 +200,10 @@ class FreshTrials:
         self._count(len(part))
         with contextlib.ExitStack() as stack:
             machines = [stack.enter_context(guest.start(_posting(each))) for each in part]
-            splats = [run_started(machine).splat for machine in machines]
+            splats = [
+                finish_batch(machine, [*each.history, each.program], wanted=self._match)[0].splat
+                for machine, each in zip(machines, part, strict=True)
+            ]
         return [index for index, splat in enumerate(splats) if splat and self._match(splat)]
 
     def _count(self, runs: int) -> None:
@@ -253,7 +259,8 @@ class LeakTrials:
         self.effort.runs += len(batch)
         self.effort.restores += 1
         with self._setups.leaking.restore() as machine:
-            outcome, at = self._setups.leak_of(machine, [each.program for each in batch])
+            programs = [each.program for each in batch]
+            outcome, at = self._setups.leak_of(machine, programs, self._match)
         return outcome.splat, at
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first splat of a console log, with its title."""
+"""The splats of a console log, with their titles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fuzzer.splat.analyse import analyse
@@ -26,17 +26,19 @@ class Splat:
     text: str
 
 
-def first_record(lines: Sequence[str]) -> Record | None:
-    """Return the report that starts first in a log's lines, or None. Notices do not count."""
+def records_in(lines: Sequence[str]) -> Iterator[Record]:
+    """Return the reports in a log's lines, by where they start. Notices do not count."""
     reports = [report for report in split_lines(lines) if report.rule.crash]
-    if not reports:
-        return None
-    return analyse(min(reports, key=lambda report: report.first.number))
+    yield from map(analyse, sorted(reports, key=lambda report: report.first.number))
+
+
+def splats_in(lines: Sequence[str]) -> Iterator[Splat]:
+    """Return the splats in a console log, by where they start."""
+    for record in records_in(lines):
+        whole = record.corrupted is None
+        yield Splat(record.title, record.kind, record.function, whole, record.text)
 
 
 def find_splat(lines: Sequence[str]) -> Splat | None:
     """Return the first splat in a console log, or None."""
-    record = first_record(lines)
-    if record is None:
-        return None
-    return Splat(record.title, record.kind, record.function, record.corrupted is None, record.text)
+    return next(splats_in(lines), None)

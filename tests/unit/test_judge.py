@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from fuzzer.crash.judge import Outcome, judge, listener, run_history, run_program
+from fuzzer.crash.judge import Observer, Outcome, judge, listener, run_history, run_program
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Machine, Run
@@ -90,7 +91,11 @@ def sighting(program: bytes, *history: bytes) -> Sighting:
 
 def judged(splats: Callable[[list[bytes], int], bool | bytes], found: Sighting) -> Any:
     guest = FakeGuest(splats)
-    return judge(functools.partial(run_history, cast(Guest, guest)), found), guest
+
+    def watch(wanted: Wanted) -> Observer:
+        return functools.partial(run_history, cast(Guest, guest), wanted=wanted)
+
+    return judge(watch, found), guest
 
 
 def test_a_program_that_splats_alone_is_verified_on_three_fresh_machines() -> None:
@@ -131,7 +136,7 @@ def test_a_history_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("fuzzer.crash.judge.time.monotonic", lambda: now)
     found = sighting(b"bad", *[b"x"] * 1000)
-    judgement = judge(observe, found, patience=20.0)
+    judgement = judge(lambda _: observe, found, patience=20.0)
     assert lengths == [0, 16, 64]
     assert (judgement.reproduced, judgement.runs) == (0, 3)
     assert judgement.history == found.history
@@ -145,7 +150,7 @@ def test_more_of_a_history_is_not_run_if_other_crashes_come_first() -> None:
         splat = find_splat(console_lines(OTHER))
         return Outcome(splat, OTHER), len(before) // 2
 
-    judgement = judge(observe, sighting(b"bad", *[b"x"] * 10_000))
+    judgement = judge(lambda _: observe, sighting(b"bad", *[b"x"] * 10_000))
     assert lengths == [0, 16, 64]
     assert (judgement.reproduced, judgement.runs) == (0, 3)
     assert [len(other.history) for other in judgement.others] == [0]
@@ -269,3 +274,64 @@ def test_other_reports_on_the_console_do_not_mean_that_the_guest_hangs() -> None
     assert not any(has_hung() for _ in range(5))
     in_a_hurry = listener(cast(Machine, machine), hurried=True)
     assert [in_a_hurry() for _ in range(4)] == [False, False, True, True]
+
+
+def test_another_bug_before_it_in_the_same_program_does_not_end_the_run() -> None:
+    judgement, guest = judged(lambda ran, _: OTHER + SPLAT, sighting(b"bad"))
+    assert (judgement.reproduced, judgement.splat.title) == (3, TITLE)
+    assert judgement.after == ("WARNING in drv_open",)
+    assert [other.title for other in judgement.others] == ["WARNING in drv_open"]
+    assert guest.machines == 3
+
+
+def test_programs_run_on_after_another_bug_and_the_rest_of_the_history_counts() -> None:
+    def splats(ran: list[bytes], _: int) -> bytes:
+        return SPLAT if ran == [b"one", b"two", b"bad"] else OTHER
+
+    judgement, _ = judged(splats, sighting(b"bad", b"one", b"two"))
+    assert (judgement.reproduced, judgement.history) == (3, (b"one", b"two"))
+    assert judgement.after == ("WARNING in drv_open",)
+
+
+def test_after_an_oops_nothing_counts() -> None:
+    oops = FAULT.replace(b"drv_read", b"drv_open").replace(b"address: 0", b"address: 0 [#1]")
+    judgement, _ = judged(lambda ran, _: oops + SPLAT, sighting(b"bad"))
+    assert judgement.reproduced == 0
+    assert [other.title for other in judgement.others] == [
+        "BUG: unable to handle page fault in drv_open"
+    ]
+    ran: list[bytes] = []
+
+    def oopses(each: list[bytes], _: int) -> bytes:
+        ran.append(each[-1])
+        return oops
+
+    judged(oopses, sighting(b"bad", b"one"))
+    assert ran == [b"bad", b"one"]
+
+
+def test_a_program_that_reports_each_time_is_given_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fuzzer.crash.judge._MOST_PASSED", 5)
+    lengths: list[int] = []
+
+    def warns(ran: list[bytes], _: int) -> bytes:
+        lengths.append(len(ran))
+        return OTHER
+
+    guest = FakeGuest(warns)
+    bug = find_splat(console_lines(SPLAT))
+    assert bug
+    outcome, number = run_history(cast(Guest, guest), [b"x"] * 100, b"bad", wanted=Wanted(bug))
+    assert lengths[-1] == 5
+    assert outcome.splat
+    assert (outcome.splat.title, number) == ("WARNING in drv_open", 0)
+
+
+def test_a_warning_does_not_pass_for_a_guest_that_fell_silent() -> None:
+    silent = Sighting("INFO: call does not return", "hang", b"bad", (), b"", "worker-0")
+    judgement, _ = judged(lambda ran, _: OTHER, silent)
+    assert judgement.reproduced == 0
+    judgement, _ = judged(lambda ran, _: SPLAT, silent)
+    assert judgement.reproduced == 3

@@ -32,7 +32,9 @@ class FakeSetups:
     def restore(self) -> Any:
         return contextlib.nullcontext()
 
-    def leak_of(self, _machine: None, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
+    def leak_of(
+        self, _machine: None, programs: Sequence[bytes], wanted: object
+    ) -> tuple[Outcome, int | None]:
         ran = b"".join(programs)
         self.batches.append(ran)
         if b"W" in ran:

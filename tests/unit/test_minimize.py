@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, cast
 
 import pytest
@@ -52,6 +52,7 @@ class FakeMachine:
         self._shows, self._closed = shows, closed
         self._ran: list[Program] = []
         self._posted: list[bytes] = []
+        self.header = SimpleNamespace(batch_at=0)
         self.channel = self
 
     def post_program(self, program: bytes) -> None:
@@ -66,10 +67,12 @@ class FakeMachine:
 
     def finish(self, timeout: float = 1.0, is_lost: object = None) -> Run:
         log = b""
-        for program in self._posted:
+        for number, program in enumerate(self._posted):
+            self.header.batch_at = number
             self._ran.append(decode(program))
-            splat = self._shows(self._ran)
-            log = log or (log_of(splat) if splat else b"")
+            if splat := self._shows(self._ran):
+                log = log_of(splat)
+                break
         return Run(Status.OK, [], 0, log, 0)
 
     def command(self, command: Command, timeout: float) -> Status:

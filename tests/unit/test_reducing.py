@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from fuzzer.campaign import reducing
+from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.campaign.reducing import Reducer
 from fuzzer.crash.judge import Outcome
 from fuzzer.crash.minimize import Minimized
@@ -19,6 +20,7 @@ from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import Crash, CrashStore, Identity
 from fuzzer.crash.trials import Effort
+from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.program import Call, Op
 from fuzzer.program.wire import encode
@@ -102,10 +104,12 @@ def reducer(
         return outcome or Outcome(None, b""), len(history)
 
     class FakeSetups:
-        def observe(self, kind: str) -> Any:
+        def observe(self, kind: str, wanted: object) -> Any:
             return observe
 
-    return Reducer(cast(Setups, FakeSetups()), store, target, 1, is_awaited)
+    setups = cast(Setups, FakeSetups())
+    kernels = JudgingKernels(setups, Flavour.FULL, Flavour.FULL, lambda: setups)
+    return Reducer(kernels, store, target, 1, is_awaited)
 
 
 def stored(store: CrashStore) -> Crash:

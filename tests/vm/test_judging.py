@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 
 from fuzzer.crash import judge
 from fuzzer.crash.judge import run_program
-from fuzzer.crash.setups import HASTY
+from fuzzer.crash.setups import HASTY, Setups
+from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
 from fuzzer.target.target import Target
@@ -64,3 +66,31 @@ def test_a_hasty_kernel_reports_the_same_hang(
     assert splat is not None
     assert splat.title == title
     assert words in splat.text
+
+
+@pytest.mark.parametrize("hiding", ["TD_ATOMIC_SLEEP", "TD_KEEP_LOCK", "TD_WARN"])
+def test_another_bug_that_comes_first_each_time_does_not_hide_the_one_that_was_sighted(
+    full_misbehaving: Guest, hiding: str
+) -> None:
+    """``fast`` does not look for sleeping in atomic context, nor for locks that are kept."""
+    target = full_misbehaving.target
+    history = (wire(f"ioctl(f0, {hiding})", target),)
+    program = wire(f"ioctl(f0, {hiding})\nioctl(f0, TD_UAF)", target)
+    title = "KASAN: slab-use-after-free Read in td_uaf"
+    found = Sighting(title, "kasan", program, history, _seen(title), "worker-0")
+    setups = Setups(full_misbehaving, lambda hardware, arguments: full_misbehaving)
+    judgement = judge.judge(partial(setups.observe, ""), found)
+    assert (judgement.reproduced, judgement.runs, judgement.splat.title) == (3, 3, title)
+    assert judgement.history == ()
+    (other,) = judgement.others
+    assert judgement.after == (other.title,)
+    assert other.program == program
+
+
+def _seen(title: str) -> bytes:
+    """Return a report as a worker saw it."""
+    function = title.rsplit(" ", 1)[1]
+    frames = f"3,3,1,-;Call Trace:\n3,4,1,-; {function}+0x10/0x20 [testdrv]\n"
+    head = f"3,1,1,-;BUG: KASAN: slab-use-after-free in {function}+0x10/0x20 [testdrv]\n"
+    access = "3,2,1,-;Read of size 1 at addr ffff888000000000 by task init/27\n"
+    return f"{head}{access}{frames}".encode()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_a_bug_that_needs_a_call_to_wait_is_shown_by_its_program_in_c(
     seen, _ = run_history(patched, (), program)
     assert seen.splat
     sighting = Sighting(seen.splat.title, seen.splat.kind, program, (), seen.log, "test")
-    judged = judge(lambda history, one: run_history(patched, history, one), sighting, 1)
+    judged = judge(lambda wanted: partial(run_history, patched, wanted=wanted), sighting, 1)
     assert (judged.reproduced, judged.splat.title) == (1, bug.expect)
     calls = decode(judged.program)
     assert [bool(call.flags & WAITS) for call in calls] == [True, False]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernels that a sighting is judged on: the judge's own, then the one that showed it.
+
+``full`` may not show what another kernel did: a bug that it reports before ends the
+thread, an allocation is another one, a race is won less often. What it does not show is
+judged on the kernel that is fuzzed, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from fuzzer.crash.judge import VERIFY_RUNS, Judgement, judge
+from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.store import Crash
+from fuzzer.machine.kernel import Flavour
+
+# What no kernel that is fuzzed looks for.
+_FOR_THE_JUDGE = frozenset({LEAK, "lockdep", "atomic-sleep"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a sighting, and on which kernel.
+
+    ``unseen_on`` is the flavour that should have shown it and did not, empty if it did
+    or none did; ``instead`` are the titles of what it showed.
+    """
+
+    judgement: Judgement
+    judged_on: Flavour
+    unseen_on: str = ""
+    instead: tuple[str, ...] = ()
+
+
+class JudgingKernels:
+    """The guests on the kernel that judges, and on the one that is fuzzed if that is another.
+
+    ``fuzzed`` makes the latter when they are first needed.
+    """
+
+    def __init__(
+        self,
+        own: Setups,
+        judged_on: Flavour,
+        fuzzed_on: Flavour,
+        fuzzed: Callable[[], Setups],
+    ) -> None:
+        self.own = own
+        self._judged_on = judged_on
+        self._fuzzed_on = fuzzed_on
+        self._make = fuzzed
+        self._fuzzed: Setups | None = None
+
+    def setups_of(self, crash: Crash) -> Setups:
+        """Return the guests on the kernel that showed a crash."""
+        is_fuzzed = crash.reproduced and crash.judged_on == self._fuzzed_on.value
+        return self.on(self._fuzzed_on) if is_fuzzed else self.own
+
+    def on(self, flavour: Flavour) -> Setups:
+        """Return the guests on one of the kernels."""
+        if flavour is self._judged_on:
+            return self.own
+        if self._fuzzed is None:
+            self._fuzzed = self._make()
+        return self._fuzzed
+
+    def judge(
+        self,
+        sighting: Sighting,
+        runs: int = VERIFY_RUNS,
+        *,
+        patience: float,
+        elsewhere: bool = True,
+    ) -> Verdict:
+        """Judge a sighting; with ``elsewhere``, also on the kernel that is fuzzed, if need be.
+
+        Raises:
+            LostMachineError: QEMU was killed from outside; try again.
+        """
+        watch = partial(self.own.observe, sighting.kind)
+        judgement = judge(watch, sighting, runs, patience=patience)
+        instead = tuple(other.title for other in judgement.others)
+        own = Verdict(judgement, self._judged_on, "", () if judgement.reproduced else instead)
+        no_other = self._fuzzed_on is self._judged_on or sighting.kind in _FOR_THE_JUDGE
+        if judgement.reproduced or no_other or not elsewhere:
+            return own
+        watch = partial(self.on(self._fuzzed_on).observe, sighting.kind)
+        shown = judge(watch, sighting, runs, patience=patience)
+        if not shown.reproduced:
+            return own
+        return Verdict(shown, self._fuzzed_on, self._judged_on.value, instead)

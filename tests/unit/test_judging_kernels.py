@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On which kernel a sighting is judged, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from fuzzer.campaign.kernels import JudgingKernels
+from fuzzer.crash.judge import Outcome
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.sighting import Sighting
+from fuzzer.machine.kernel import Flavour
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
+from tests.unit.test_judge import OTHER, SPLAT, TITLE
+from tests.unit.test_keep import crash
+from tests.unit.test_triage import KASAN
+
+_SIGHTING = Sighting(TITLE, "kasan", b"bad", (), SPLAT, "worker-0")
+
+
+class Showing:
+    """Guests on which each program shows one thing; counts the runs."""
+
+    def __init__(self, log: bytes) -> None:
+        self._log = log
+        self.runs = 0
+
+    def observe(self, kind: str, wanted: object) -> Any:
+        def observer(history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
+            self.runs += 1
+            return Outcome(find_splat(console_lines(self._log)), self._log), len(history)
+
+        return observer
+
+
+def kernels(own: Showing, fuzzed: Showing) -> JudgingKernels:
+    def make() -> Setups:
+        return cast(Setups, fuzzed)
+
+    return JudgingKernels(cast(Setups, own), Flavour.FULL, Flavour.FAST, make)
+
+
+def test_what_the_judges_kernel_shows_is_judged_there_alone() -> None:
+    fuzzed = Showing(SPLAT)
+    verdict = kernels(Showing(SPLAT), fuzzed).judge(_SIGHTING, patience=1.0)
+    assert (verdict.judged_on, verdict.judgement.reproduced) == (Flavour.FULL, 3)
+    assert (verdict.unseen_on, verdict.instead, fuzzed.runs) == ("", (), 0)
+
+
+def test_what_it_does_not_show_is_judged_on_the_kernel_that_did() -> None:
+    verdict = kernels(Showing(OTHER), Showing(SPLAT)).judge(_SIGHTING, patience=1.0)
+    assert (verdict.judged_on, verdict.judgement.reproduced) == (Flavour.FAST, 3)
+    assert (verdict.unseen_on, verdict.instead) == ("full", ("WARNING in drv_open",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "elsewhere"), [("kasan", False), ("lockdep", True), ("leak", True)]
+)
+def test_what_was_found_on_the_judges_kernel_is_not_looked_for_elsewhere(
+    kind: str, elsewhere: bool
+) -> None:
+    fuzzed = Showing(SPLAT)
+    sighting = replace(_SIGHTING, kind=kind)
+    judging = kernels(Showing(OTHER), fuzzed)
+    verdict = judging.judge(sighting, patience=1.0, elsewhere=elsewhere)
+    assert (verdict.judged_on, verdict.judgement.reproduced) == (Flavour.FULL, 0)
+    assert (verdict.instead, fuzzed.runs) == (("WARNING in drv_open",), 0)
+
+
+def test_a_crash_is_worked_on_where_it_was_shown() -> None:
+    own, fuzzed = Showing(OTHER), Showing(SPLAT)
+    judging = kernels(own, fuzzed)
+    assert judging.setups_of(crash(KASAN)) is cast(Setups, own)
+    assert judging.setups_of(crash(KASAN, judged_on="fast")) is cast(Setups, fuzzed)
+    unshown = crash(KASAN, judged_on="fast", reproduced=0)
+    assert judging.setups_of(unshown) is cast(Setups, own)
+
+
+def test_a_verdict_says_which_kernel_showed_it_and_what_the_other_one_did() -> None:
+    hidden: dict[str, Any] = {"judged_on": "fast", "unseen_on": "full"}
+    assert "reproduced 3 of 3 on fast" in crash(KASAN, **hidden).verdict()
+    assert crash(KASAN, **hidden).verdict().endswith("; full does not show it")
+    shown = crash(KASAN, **hidden, instead=("WARNING in a", "WARNING in b")).verdict()
+    assert shown.endswith("; full shows WARNING in a and 1 more")
+    unshown = crash(KASAN, reproduced=0, judged_on="full", instead=("WARNING in a",))
+    assert unshown.verdict() == "reproduced 0 of 3; full shows WARNING in a"
+    assert crash(KASAN, after=("WARNING in a",)).verdict().endswith(", after WARNING in a")
