@@ -21,11 +21,14 @@ from pathlib import Path
 
 from fuzzer.errors import InfrastructureError
 from fuzzer.paths import cache_dir
+from fuzzer.progress import say
 
 _COMPLETE = ".complete"
 _KEY_LENGTH = 16
 # Entries are removed when nobody has used them for so long.
 _KEEP_SECONDS = 3600
+# Seconds for which nobody is told that somebody else makes something, and between two tries.
+_SILENT_WAIT, _LOCK_TICK = 2.0, 0.05
 
 
 def content_key(*parts: str | bytes) -> str:
@@ -45,8 +48,8 @@ def file_stamp(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the cache's lock of that name; other processes wait."""
+def locked(name: str, tell: Callable[[str], None] = say) -> Iterator[None]:
+    """Hold the cache's lock of that name; other processes wait, and ``tell`` for what."""
     directory = cache_dir()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -57,10 +60,40 @@ def locked(name: str) -> Iterator[None]:
             "Set PKVFUZZ_CACHE to a directory that can."
         ) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _await_lock(fd, name, tell)
+        with contextlib.suppress(OSError):
+            # For those who wait; on a full disk they are told less.
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()} {time.time():.0f}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
+
+
+def _await_lock(fd: int, name: str, tell: Callable[[str], None]) -> None:
+    """Take a lock; whoever has it for long is named."""
+    end = time.monotonic() + _SILENT_WAIT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                break
+            time.sleep(_LOCK_TICK)
+        else:
+            return
+    tell(f"waiting for {name}, which {_holder(fd)}")
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def _holder(fd: int) -> str:
+    """Return who has had a lock since when, as its holder wrote into it."""
+    try:
+        pid, since = map(int, os.pread(fd, 64, 0).split())
+    except (OSError, ValueError):
+        return "another pkvfuzz is making"
+    began = time.strftime("%H:%M:%S", time.localtime(since))
+    return f"another pkvfuzz (process {pid}) has been making since {began}"
 
 
 def lookup(kind: str, key: str) -> Path | None:
@@ -79,10 +112,18 @@ def keep_entry(directory: Path) -> None:
         os.utime(directory / _COMPLETE)
 
 
-def build_once(kind: str, key: str, build: Callable[[Path], None], *, keep: int = 0) -> Path:
+def build_once(
+    kind: str,
+    key: str,
+    build: Callable[[Path], None],
+    *,
+    keep: int = 0,
+    tell: Callable[[str], None] = say,
+) -> Path:
     """Return the entry's directory, building it if it is not there.
 
-    ``build`` is given the empty directory. With ``keep``, older entries of
+    ``build`` is given the empty directory; ``tell`` hears of another process that is
+    building it, which is waited for. With ``keep``, older entries of
     the kind beyond that many are removed once nobody has used them for an hour.
 
     Raises:
@@ -92,7 +133,7 @@ def build_once(kind: str, key: str, build: Callable[[Path], None], *, keep: int 
     found = lookup(kind, key)
     if found:
         return found
-    with locked(f"{kind}-{key}"):
+    with locked(f"{kind}-{key}", tell):
         found = lookup(kind, key)
         if found:
             return found

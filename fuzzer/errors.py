@@ -12,12 +12,16 @@ import errno
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of ``pkvfuzz run`` and ``pkvfuzz replay``; others use 0, 2 and 3."""
+    """Exit codes of ``pkvfuzz run`` and ``pkvfuzz replay``; others use 0, 2 and 3.
+
+    4 is of ``run`` alone: nothing was found, but the kernel that judges never ran.
+    """
 
     NOTHING_FOUND = 0
     FOUND = 1
     BAD_INPUT = 2
     INFRASTRUCTURE = 3
+    UNJUDGED = 4
 
 
 class PkvfuzzError(Exception):

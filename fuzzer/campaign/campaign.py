@@ -17,6 +17,7 @@ from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.loading import load_sighting
+from fuzzer.campaign.looked import Looked, read_looked
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import first_impression
@@ -59,7 +60,10 @@ class CampaignOptions:
 
 @dataclass(slots=True)
 class Snapshot:
-    """The state of a campaign at one moment, for the report."""
+    """The state of a campaign at one moment, for the report.
+
+    ``judged_on`` is the judge's kernel, which is ``only_there`` if another one is fuzzed.
+    """
 
     elapsed: float = 0.0
     counts: WorkerCounts = field(default_factory=WorkerCounts)
@@ -71,6 +75,9 @@ class Snapshot:
     replaced: int = 0
     judge: str = ""
     finishing: bool = False
+    looked: Looked = field(default_factory=Looked)
+    judged_on: Flavour = Flavour.FULL
+    only_there: bool = True
 
 
 class _Worker:
@@ -150,6 +157,7 @@ class Campaign:
         }
         try:
             self._sight_load()
+            self._workdir.judge_looked.unlink(missing_ok=True)
             for worker in self._workers:
                 self._start(worker)
             self._start_judge()
@@ -407,6 +415,9 @@ class Campaign:
             waiting=len(spool.waiting()),
             replaced=self._replaced,
             judge=self._judge_line(),
+            looked=read_looked(self._workdir.judge_looked),
+            judged_on=self._subject.judged_on,
+            only_there=self._subject.judged_on is not self._subject.fuzzed_on,
         )
 
     def _crashes(self) -> tuple[Crash, ...]:

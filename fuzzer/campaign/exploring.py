@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
 from fuzzer.campaign.exact_races import ExactRaces
+from fuzzer.campaign.looked import FAULTS, LEAKS, LOADS, RACES
 from fuzzer.crash.judge import Outcome, run_program
 from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.sighting import Sighting
@@ -70,7 +71,8 @@ _LOAD, _UNLOAD = int(Op.LOAD), int(Op.UNLOAD)
 class Explorer:
     """Runs variants of corpus programs; what splats goes to ``sight``.
 
-    With ``exact`` its races are on exact machines, see :class:`ExactRaces`.
+    ``missing`` are the kinds of runs of which there was none yet. With ``exact`` its
+    races are on exact machines, see :class:`ExactRaces`.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Explorer:
             ),
             "racing": _Bench(lambda: setups.racing, self._settlement_to_race),
         }
+        self.missing = _kinds_of_runs(mechanisms)
         work: list[Callable[[], bool]] = [self._mutated]
         if mechanisms.lifecycle:
             work.append(self._slow_mutated)
@@ -128,11 +131,19 @@ class Explorer:
         if mechanisms.races and exact:
             races = ExactRaces(setups, self._mutator, rng, sight)
             # They are what exact mode is for.
-            work = [each for other in work for each in (lambda: races.step(self._corpus), other)]
+
+            def race() -> bool:
+                self._note_looked(RACES)
+                return races.step(self._corpus)
+
+            work = [each for other in work for each in (race, other)]
         elif mechanisms.races:
             work.append(self._racing)
         self._work = itertools.cycle(work)
         self._n_work = len(work)
+
+    def _note_looked(self, kind: str) -> None:
+        self.missing.pop(kind, None)
 
     def note(self, program: bytes) -> None:
         """Take note of a program of the corpus."""
@@ -209,6 +220,7 @@ class Explorer:
         while time.monotonic() < end:
             parents = self._slow if self._slow and self._random.random() < 0.5 else self._corpus
             self._run("plain", self._mutant(parents, slow=True))
+            self._note_looked(LOADS)
         return True
 
     def _settled_mutated(self) -> bool:
@@ -290,6 +302,7 @@ class Explorer:
             left.remove(nth)
             failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
             outcome = self._run("plain", b"".join(failing))
+            self._note_looked(LOADS if is_load else FAULTS)
             if not outcome.splat and not self._has_failed(index):
                 left = {other for other in left if other < nth}
             elif is_load:
@@ -351,6 +364,7 @@ class Explorer:
             return False
         bench = self._benches["racing"]
         bench.machine()
+        self._note_looked(RACES)
         settled = bench.settled
         self._parents.settle(settled)
         end = time.monotonic() + _SLICE
@@ -372,6 +386,7 @@ class Explorer:
             n = min(_FROM_CORPUS, len(self._to_leak))
             programs = [self._to_leak.popleft() for _ in range(n)]
             programs += [self._mutant(self._quick) for _ in range(_LEAK_BATCH - n)]
+            self._note_looked(LEAKS)
             self._pinning = self._pin_leak(programs)
         # A look takes seconds, so there is one at a time.
         if next(self._pinning, self) is self:
@@ -413,6 +428,17 @@ class Explorer:
                 return self._setups.leak_of(machine, programs)
         finally:
             self._leaks_took += time.monotonic() - start
+
+
+def _kinds_of_runs(mechanisms: Mechanisms) -> dict[str, None]:
+    """Return the kinds of runs that are to be made, in the order in which they are told."""
+    asked = {
+        FAULTS: mechanisms.faults,
+        LOADS: mechanisms.lifecycle,
+        RACES: mechanisms.races,
+        LEAKS: mechanisms.leaks,
+    }
+    return {kind: None for kind, is_asked in asked.items() if is_asked}
 
 
 class _Bench:

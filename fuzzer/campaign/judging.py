@@ -23,6 +23,7 @@ from pathlib import Path
 from fuzzer.campaign.exploring import NAME as EXPLORER
 from fuzzer.campaign.exploring import Explorer
 from fuzzer.campaign.kernels import JudgingKernels, Verdict
+from fuzzer.campaign.looked import Looked, write_looked
 from fuzzer.campaign.reducing import Reducer
 from fuzzer.campaign.scheduling import Scheduler
 from fuzzer.campaign.subject import Subject, identify
@@ -237,6 +238,11 @@ class JudgeProcess:
             self._scheduler.note(new)
             self._reducer.note(new)
 
+    def looked(self) -> Looked:
+        """Return what has been looked at."""
+        names = {path.name for path in self._workdir.corpus.iterdir()}
+        return Looked(True, tuple(self._explorer.missing), len(names - self._seen))
+
     def _note_scheduled(self, crash: Crash) -> None:
         self._reducer.note(crash)
 
@@ -306,10 +312,12 @@ def main() -> None:
         status.write("making the full template")
         judging = JudgeProcess(task, kernels_of(task.subject, kernel))
         status.write(READY)
+        write_looked(task.workdir.judge_looked, judging.looked())
         ending = False
         deadline = 0.0
         while True:
             worked = judging.step()
+            write_looked(task.workdir.judge_looked, judging.looked())
             waiting = len(task.workdir.spool.waiting())
             status.write(f"{waiting} to judge" if waiting else MINIMIZING if deadline else READY)
             explored = not worked and not ending and judging.explore()

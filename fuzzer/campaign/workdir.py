@@ -46,6 +46,11 @@ class Workdir:
         return self.root / "judge.status"
 
     @property
+    def judge_looked(self) -> Path:
+        """What the judge has looked at, see :mod:`fuzzer.campaign.looked`."""
+        return self.root / "judge.looked"
+
+    @property
     def crashes(self) -> CrashStore:
         """The crash store."""
         return CrashStore(self.root / "crashes")

@@ -28,12 +28,14 @@ _WORK = "work/pkv-stale-last"
 def _ends(done: str, other: str = "", **failures: str) -> Mapping[int, str]:
     """Return exit codes: 0 for ``done``, 1 for ``other``, and those of failures.
 
-    ``interrupted`` says more of what Ctrl-C does, ``failed`` of 3.
+    ``interrupted`` says more of what Ctrl-C does, ``failed`` of 3, ``unjudged`` of 4.
     """
     codes = {0: done} | ({1: other} if other else {}) | _FAILURES
     codes[INTERRUPTED] = failures.get("interrupted", codes[INTERRUPTED])
     codes[3] = failures.get("failed", codes[3])
-    return codes
+    if unjudged := failures.get("unjudged"):
+        codes[4] = unjudged
+    return dict(sorted(codes.items()))
 
 
 EXIT_CODES = _ends("done, and nothing found", "a crash, or a failed test, was found")
@@ -66,7 +68,8 @@ COMMANDS = (
         _ends(
             "no crash is in the working directory that --known has not",
             "a crash is",
-            interrupted="Ctrl-C before anything was fuzzed; later it ends the run with 0 or 1",
+            interrupted="Ctrl-C before anything was fuzzed; later it ends the run with 0, 1 or 4",
+            unjudged="no crash was seen, but the run was ended before anything was judged",
         ),
     ),
     Command(

@@ -35,11 +35,14 @@ from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say
-from fuzzer.report.status import StatusView, summary
+from fuzzer.report.status import StatusView, is_judged, summary
 
 
 def command(options: argparse.Namespace) -> int:
-    """Fuzz; returns 1 when the working directory holds a crash at the end that is not accepted."""
+    """Fuzz; returns 1 when the working directory holds a crash at the end that is not accepted.
+
+    Without one, it returns 4 when it was ended before anything was judged.
+    """
     entered = time.monotonic()
     if options.exact and options.no_races:
         raise BadInputError("--exact is for races; leave out --no-races")
@@ -93,7 +96,9 @@ def command(options: argparse.Namespace) -> int:
             _write_learned(workdir, guest, facts)
     # Whoever says what is known wants to hear of what is not.
     crashes = accepted.new_of(final.crashes)
-    return int(ExitCode.FOUND if crashes else ExitCode.NOTHING_FOUND)
+    if crashes:
+        return int(ExitCode.FOUND)
+    return int(ExitCode.NOTHING_FOUND if is_judged(final) else ExitCode.UNJUDGED)
 
 
 def _stored_in(directories: Sequence[Path]) -> KnownCrashes:

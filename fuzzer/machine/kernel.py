@@ -28,7 +28,7 @@ from fuzzer.machine.source import prepare_source, source_key
 from fuzzer.machine.variant import PLAIN, Variant, extend_config
 from fuzzer.machine.versions import default_version
 from fuzzer.paths import project_root
-from fuzzer.progress import Progress
+from fuzzer.progress import Progress, say
 
 __all__ = [
     "NEEDED",
@@ -201,7 +201,13 @@ def ensure_kernel(
         counted = replace(recipe, steps=_VARIANT_STEPS + rebuild.compiled)
         build_configured(counted, source, directory, nice=nice, stream=stream)
 
-    directory = build_once(_entry(flavour, options), key, build, keep=3)
+    def tell(text: str) -> None:
+        if stream is None:
+            say(text)
+        else:
+            stream.write(f"{text}\n")
+
+    directory = build_once(_entry(flavour, options), key, build, keep=3, tell=tell)
     return Kernel(flavour, directory, source.directory, key)
 
 

@@ -13,10 +13,19 @@ from fuzzer.campaign.campaign import Snapshot
 from fuzzer.crash.bug import count_bugs
 from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.machine.kernel import Flavour
 from fuzzer.progress import clock
 
 # Seconds between two lines where the output is no terminal.
 _LOG_EVERY = 10.0
+# What no kernel but ``full`` reports.
+_ONLY_FULL = (
+    "lock order and kept locks (lockdep)",
+    "sleeping in atomic context",
+    "lost memory",
+)
+# Stands for the runs of a crash that none of them showed.
+_UNSHOWN = -1
 
 
 def _share(part: int, whole: int) -> str:
@@ -94,9 +103,11 @@ class StatusView:
         return shutil.get_terminal_size((100, 24)).columns - 1
 
     def _announce(self, crash: Crash) -> None:
-        if self._announced.get(crash.title) == crash.runs:
+        # One that does not reproduce is tried again and again, which is no news.
+        runs = crash.runs if crash.reproduced or not crash.runs else _UNSHOWN
+        if self._announced.get(crash.title) == runs:
             return
-        self._announced[crash.title] = crash.runs
+        self._announced[crash.title] = runs
         self.clear()
         path = self._store.path(crash.title)
         known = known_text(self._known, crash)
@@ -124,6 +135,31 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def is_judged(snapshot: Snapshot) -> bool:
+    """Tell whether the kernel that judges has run, and nothing waits for it."""
+    return snapshot.looked.ready and not snapshot.waiting
+
+
+def _not_done(snapshot: Snapshot) -> list[str]:
+    """Return what a campaign that is over has not done, in a line each."""
+    looked, flavour = snapshot.looked, snapshot.judged_on.value
+    lines = []
+    if snapshot.waiting:
+        wait = "sighting waits" if snapshot.waiting == 1 else "sightings wait"
+        lines.append(f"{snapshot.waiting} {wait} for the judge: run the same command again")
+    if not looked.ready:
+        lines.append(f"the {flavour} kernel was not ready before the end: nothing was run on it")
+        if snapshot.only_there and snapshot.judged_on is Flavour.FULL:
+            lines.append(f"    so these were not looked for: {', '.join(_ONLY_FULL)}")
+        return lines
+    if looked.unrun:
+        programs = _count(looked.unrun, "program")
+        lines.append(f"{programs} of the corpus not run on the {flavour} kernel")
+    if looked.missing:
+        lines.append(f"no time on the {flavour} kernel for: {', '.join(looked.missing)}")
+    return lines
+
+
 def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
     """Return what a campaign came to, in a few lines."""
     counts, elapsed = snapshot.counts, snapshot.elapsed
@@ -144,7 +180,7 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
         ),
     ]
     if not snapshot.crashes:
-        lines.append("no crash")
+        lines.append("no crash" if is_judged(snapshot) else "nothing seen, and nothing judged")
     else:
         new = len(known.new_of(snapshot.crashes))
         bugs = _count(count_bugs(snapshot.crashes), "bug")
@@ -156,4 +192,5 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
         lines.append(f"{crash.title}: {crash.verdict()}, {seen}")
         lines += [f"    also seen as {title}" for title in crash.also_titles]
         lines.append(f"    pkvfuzz replay {where}")
+    lines += _not_done(snapshot)
     return "\n".join(lines)

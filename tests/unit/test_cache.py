@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,29 @@ def test_the_lock_is_released_when_its_holder_fails() -> None:
         raise ValueError("on purpose")
     with locked("x"):
         pass
+
+
+def test_who_waits_is_told_for_whom_and_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzzer.cache._SILENT_WAIT", 0.0)
+    said: list[str] = []
+    asked = threading.Event()
+
+    def tell(text: str) -> None:
+        said.append(text)
+        asked.set()
+
+    def wait() -> None:
+        with locked("kernel-full-1", tell):
+            pass
+
+    waiting = threading.Thread(target=wait)
+    with locked("kernel-full-1", said.append):
+        waiting.start()
+        assert asked.wait(10)
+    waiting.join(10)
+    (text,) = said
+    pattern = rf"waiting for kernel-full-1, .*\(process {os.getpid()}\) .* since \d\d:\d\d:\d\d"
+    assert re.fullmatch(pattern, text)
 
 
 def test_the_oldest_entries_are_removed_once_nobody_can_be_using_them(cache: Path) -> None:

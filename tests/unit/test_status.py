@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.campaign.campaign import Snapshot
+from fuzzer.campaign.looked import LEAKS, RACES, Looked
 from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import CrashStore
-from fuzzer.report.status import StatusView, summary
+from fuzzer.report.status import StatusView, is_judged, summary
 from fuzzer.target.target import Target
 from tests.unit.test_keep import crash
 from tests.unit.test_triage import ELSEWHERE, GPF, KASAN
@@ -39,4 +41,33 @@ def test_the_summary_counts_bugs_and_what_is_new(tmp_path: Path, pkv_target: Tar
     assert "1 bug in 1 crash, 0 of them new" in summary(
         Snapshot(crashes=(crash(ELSEWHERE),)), tmp_path, known
     )
-    assert "no crash" in summary(Snapshot(), tmp_path, known)
+    assert "no crash" in summary(Snapshot(looked=Looked(ready=True)), tmp_path, known)
+
+
+def test_what_nobody_judged_is_not_called_no_crash(tmp_path: Path) -> None:
+    text = summary(Snapshot(), tmp_path, KnownCrashes())
+    assert "no crash" not in text
+    assert "nothing seen, and nothing judged" in text
+    assert "the full kernel was not ready before the end" in text
+    assert "sleeping in atomic context" in text
+    fuzzed_there = summary(Snapshot(only_there=False), tmp_path, KnownCrashes())
+    assert "sleeping in atomic context" not in fuzzed_there
+    ready = Snapshot(looked=Looked(True, (LEAKS, RACES), 3), waiting=2)
+    text = summary(ready, tmp_path, KnownCrashes())
+    assert "2 sightings wait for the judge" in text
+    assert "3 programs of the corpus not run on the full kernel" in text
+    assert "no time on the full kernel for: lost memory, races" in text
+    assert not is_judged(ready)
+    assert is_judged(replace(ready, waiting=0))
+
+
+def test_what_does_not_reproduce_is_told_once(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    view = StatusView(CrashStore(tmp_path), stream)
+    for tries in ({"runs": 0}, {"runs": 2}, {"runs": 4}, {"runs": 6, "instead": ("WARNING in a",)}):
+        view.show(Snapshot(crashes=(crash(KASAN, reproduced=0, **tries),)))
+    view.show(Snapshot(crashes=(crash(KASAN),)))
+    told = [line for line in stream.getvalue().splitlines() if line.startswith("crash: ")]
+    assert ["not judged yet" in line for line in told] == [True, False, False]
+    assert "reproduced 0 of 2" in told[1]
+    assert "reproduced 3 of 3" in told[2]
