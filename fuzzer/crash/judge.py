@@ -7,9 +7,10 @@ sighted with, and is stored as not reproduced.
 
 Another bug may come first, each time that the device is opened even. Where its
 report leaves the kernel usable, the run goes on, and the bug that was sighted is
-waited for (:class:`Wanted`). What is seen then counts: neither KASAN nor an oops needs
-a kernel that has not complained before. But lockdep switches itself off with its
-first report, and what it would have said of a later bug is not seen in such a run.
+waited for (:class:`Wanted`). What is seen then counts: nothing that leaves a kernel
+usable makes one of its checkers, or a fault, tell of a bug that is not there. The
+reverse is possible: KASAN and lockdep are silent after a report of their own, so a bug
+of theirs that comes after another one of theirs is not seen in such a run.
 """
 
 from __future__ import annotations

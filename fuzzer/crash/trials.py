@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 
 from fuzzer.crash.judge import Observer, Outcome, finish_batch, run_program
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.same import Wanted
+from fuzzer.crash.same import Wanted, family
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.machine import Machine
@@ -149,10 +149,15 @@ class ReusingTrials:
         except BaseException:
             self._drop()
             raise
-        if outcome.splat:
-            # Also where it was another bug: lockdep, say, has nothing more to say now.
+        if outcome.splat and not (outcome.usable and self._can_show(outcome)):
             self._drop()
         return outcome.splat, was_fresh
+
+    def _can_show(self, outcome: Outcome) -> bool:
+        """Whether a machine that showed other bugs can show the crash: most report once only."""
+        wanted = family(self._match.bug.kind)
+        shown = [outcome.splat, *(each.splat for each in outcome.passed)]
+        return all(splat is None or family(splat.kind) != wanted for splat in shown)
 
     def _drop(self) -> None:
         if self._machine:
