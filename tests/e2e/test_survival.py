@@ -46,11 +46,15 @@ def test_a_signal_ends_the_run_at_once_and_keeps_what_was_found(
     processes = family(process)
     assert any("qemu" in each.name() for each in processes)
     os.killpg(process.pid, number) if number is signal.SIGINT else process.send_signal(number)
-    assert process.wait(timeout=20) == 0
+    code = process.wait(timeout=20)
     wait_gone(processes)
     output = (tmp_path / "output").read_text()
     assert "Traceback" not in output
     assert "of fuzzing" in output
+    # It may be over before the judge has begun.
+    judged = "no crash" in output
+    assert code == (0 if judged else 4)
+    assert judged or "was not ready before the end" in output
     assert len(list((tmp_path / "work" / "pkv" / "corpus").iterdir())) >= 10
     assert not list(temporary.iterdir())
 

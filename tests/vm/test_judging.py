@@ -10,8 +10,10 @@ import pytest
 
 from fuzzer.crash import judge
 from fuzzer.crash.judge import run_program
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import HASTY, Setups
 from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.trace import Tracer
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
 from fuzzer.target.target import Target
@@ -68,7 +70,7 @@ def test_a_hasty_kernel_reports_the_same_hang(
     assert words in splat.text
 
 
-@pytest.mark.parametrize("hiding", ["TD_ATOMIC_SLEEP", "TD_KEEP_LOCK", "TD_WARN"])
+@pytest.mark.parametrize("hiding", ["TD_ATOMIC_SLEEP", "TD_KEEP_LOCK"])
 def test_another_bug_that_comes_first_each_time_does_not_hide_the_one_that_was_sighted(
     full_misbehaving: Guest, hiding: str
 ) -> None:
@@ -85,6 +87,12 @@ def test_another_bug_that_comes_first_each_time_does_not_hide_the_one_that_was_s
     (other,) = judgement.others
     assert judgement.after == (other.title,)
     assert other.program == program
+    tracer = Tracer(setups, "", Wanted(judgement.splat))
+    outcome, _ = tracer.observe((), program)
+    assert outcome.splat
+    assert outcome.splat.title == title
+    assert tracer.trace
+    assert tracer.trace.at == 1
 
 
 def _seen(title: str) -> bytes:
