@@ -23,6 +23,7 @@ from dataclasses import replace
 from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.campaign.looked import FAULTS, LEAKS, LOADS, RACES
 from fuzzer.crash.judge import Outcome, run_program
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.engine.parents import Parents
@@ -72,7 +73,8 @@ class Explorer:
     """Runs variants of corpus programs; what splats goes to ``sight``.
 
     ``missing`` are the kinds of runs of which there was none yet. With ``exact`` its
-    races are on exact machines, see :class:`ExactRaces`.
+    races are on exact machines, see :class:`ExactRaces`. Reports of bugs
+    that are not ``unknown`` are passed over where they hide nothing.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Explorer:
         sight: Callable[[Sighting], None],
         *,
         exact: bool = False,
+        unknown: Wanted | None = None,
     ) -> None:
         self._setups = setups
+        self._unknown = unknown
         self._mechanisms = mechanisms
         self._sight = sight
         rng = random.Random(seed)
@@ -194,8 +198,10 @@ class Explorer:
         bench = self._benches[name]
         machine = bench.machine()
         program = bench.settled + program
-        outcome = run_program(machine, program, late=late)
+        outcome = run_program(machine, program, late=late, wanted=self._unknown)
         bench.history.append(program)
+        if outcome.splat and outcome.is_harmless:
+            return Outcome(None, outcome.log)
         if outcome.splat:
             history = tuple(bench.history[:-1])
             splat = outcome.splat
@@ -425,7 +431,10 @@ class Explorer:
         start = time.monotonic()
         try:
             with self._setups.leaking.restore() as machine:
-                return self._setups.leak_of(machine, programs)
+                outcome, number = self._setups.leak_of(machine, programs, self._unknown)
+                if outcome.splat and self._unknown and not self._unknown(outcome.splat):
+                    return Outcome(None, b""), None
+                return outcome, number
         finally:
             self._leaks_took += time.monotonic() - start
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fuzzer.campaign.exploring import NAME as EXPLORER
 from fuzzer.campaign.exploring import Explorer
-from fuzzer.campaign.kernels import JudgingKernels, Verdict
+from fuzzer.campaign.kernels import JudgingKernels, Verdict, unknown_to
 from fuzzer.campaign.looked import Looked, write_looked
 from fuzzer.campaign.reducing import Reducer
 from fuzzer.campaign.scheduling import Scheduler
@@ -105,8 +105,15 @@ class JudgeProcess:
         self._guest: Guest = setups.plain
         self._kernels = kernels
         self._target: Target = task.subject.target
+        self._unknown = unknown_to(task.workdir.crashes)
         self._explorer = Explorer(
-            setups, self._target, task.mechanisms, task.seed, self._report, exact=task.exact
+            setups,
+            self._target,
+            task.mechanisms,
+            task.seed,
+            self._report,
+            exact=task.exact,
+            unknown=self._unknown,
         )
         store, seed = task.workdir.crashes, task.seed
         self._scheduler = Scheduler(
@@ -259,14 +266,16 @@ class JudgeProcess:
     def _run_one(self, program: bytes) -> None:
         if self._machine is None:
             self._machine = self._guest.restore()
-        outcome = run_program(self._machine, program, late=False)
+        outcome = run_program(self._machine, program, late=False, wanted=self._unknown)
         if outcome.splat:
             title, kind = outcome.splat.title, outcome.splat.kind
             self._report(Sighting(title, kind, program, tuple(self._history), outcome.log, NAME))
-            self._drop_machine()
-        else:
+        if outcome.splat is None or outcome.usable:
+            # Of known bugs some come with every program.
             self._history.append(program)
             self._explorer.note(program)
+        if not outcome.is_harmless:
+            self._drop_machine()
 
     def _report(self, sighting: Sighting) -> None:
         """Have a sighting judged, unless it is known to reproduce."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-from fuzzer.crash.same import Wanted, akin, leaves_usable, same_bug
+from fuzzer.crash.same import Wanted, akin, keeps_looking, leaves_usable, same_bug
 from fuzzer.crash.sighting import ASIDE, Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
@@ -104,6 +104,13 @@ class Outcome:
     waited: tuple[int, ...] = ()
     passed: tuple[Passed, ...] = ()
     usable: bool = False
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether the machine is as good as one that has shown nothing."""
+        splats = [self.splat, *(each.splat for each in self.passed)]
+        shown = [splat for splat in splats if splat]
+        return not shown or (self.usable and all(map(keeps_looking, shown)))
 
     @property
     def others(self) -> tuple[str, ...]:

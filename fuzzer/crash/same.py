@@ -26,6 +26,8 @@ _SILENT = "hang"
 _HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak"})
 # After these the kernel goes on without one of its threads, if it does, and anything may follow.
 _FATAL = frozenset({"fault", "oops", "panic", "reboot", "lost", "cfi"})
+# KASAN, lockdep and WARN_ON_ONCE() have nothing more to say after their first report.
+_ONCE = frozenset({"kasan", "kfence", "lockdep", "warning"})
 # The number that the kernel counts its oopses by.
 _OOPS = re.compile(r"\[#\d+\]")
 _RACE = "kcsan"
@@ -97,6 +99,11 @@ def leaves_usable(splat: Splat) -> bool:
     threads does not: what that one had locked, or half done, stays so.
     """
     return splat.kind not in _FATAL and _OOPS.search(splat.text) is None
+
+
+def keeps_looking(splat: Splat) -> bool:
+    """Whether a kernel can report another bug of a kind after this one: many do so once only."""
+    return leaves_usable(splat) and splat.kind not in _ONCE
 
 
 def _is_in(function: str | None, report: str) -> bool:

@@ -156,7 +156,7 @@ def _not_done(snapshot: Snapshot) -> list[str]:
         programs = _count(looked.unrun, "program")
         lines.append(f"{programs} of the corpus not run on the {flavour} kernel")
     if looked.missing:
-        lines.append(f"no time on the {flavour} kernel for: {', '.join(looked.missing)}")
+        lines.append(f"not done on the {flavour} kernel: {', '.join(looked.missing)}")
     return lines
 
 

@@ -16,6 +16,7 @@ import pytest
 from fuzzer.campaign import exploring
 from fuzzer.campaign.exploring import Explorer
 from fuzzer.crash.judge import Outcome
+from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import CallResult, Command, Status
@@ -113,7 +114,7 @@ class FakeSetups:
         return Guest()
 
     def leak_of(
-        self, machine: FakeMachine, programs: Sequence[bytes]
+        self, machine: FakeMachine, programs: Sequence[bytes], unknown: object
     ) -> tuple[Outcome, int | None]:
         self.looks += 1
         lost = [n for n, program in enumerate(programs) if self.leaky in decode(program)]
@@ -289,9 +290,11 @@ def test_leaks_are_looked_for_in_a_share_of_the_time(monkeypatch: pytest.MonkeyP
     setups = FakeSetups()
     slow = setups.leak_of
 
-    def leak_of(machine: FakeMachine, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
+    def leak_of(
+        machine: FakeMachine, programs: Sequence[bytes], unknown: object
+    ) -> tuple[Outcome, int | None]:
         time.sleep(0.05)
-        return slow(machine, programs)
+        return slow(machine, programs, unknown)
 
     monkeypatch.setattr(setups, "leak_of", leak_of)
     work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), [])
@@ -408,3 +411,20 @@ def test_races_are_on_settled_machines_as_well() -> None:
     first = {program[1].op for program in setups.raced if len(program) > 1}
     assert Op.UNLOAD in first
     assert first - {Op.UNLOAD}
+
+
+@pytest.mark.parametrize(("kind", "machines"), [("atomic-sleep", 1), ("warning", 4)])
+def test_a_known_bug_that_comes_each_time_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, kind: str, machines: int
+) -> None:
+    """A kernel warns once only at some places, so it is not used further."""
+    sleep = b"3,1,1000,-;BUG: sleeping function called from invalid context at drv.c:1\n"
+    first = SPLAT.split(b"\n", 1)[0] + b"\n" if kind == "warning" else sleep
+    monkeypatch.setattr(f"{__name__}.SPLAT", first + SPLAT.split(b"\n", 1)[1])
+    setups, sighted = FakeSetups(lambda program: True), list[Sighting]()
+    known = Wanted(Splat("", "", None, False, ""), lambda _, shown: False)
+    work = Explorer(cast(Setups, setups), TARGET, NOTHING, 1, sighted.append, unknown=known)
+    for _ in range(4):
+        work._run("plain", encode((READ,)))
+    assert len(setups.made) == machines
+    assert bool(sighted) is (kind == "warning")

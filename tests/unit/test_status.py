@@ -56,7 +56,7 @@ def test_what_nobody_judged_is_not_called_no_crash(tmp_path: Path) -> None:
     text = summary(ready, tmp_path, KnownCrashes())
     assert "2 sightings wait for the judge" in text
     assert "3 programs of the corpus not run on the full kernel" in text
-    assert "no time on the full kernel for: lost memory, races" in text
+    assert "not done on the full kernel: lost memory, races" in text
     assert not is_judged(ready)
     assert is_judged(replace(ready, waiting=0))
 
