@@ -181,14 +181,21 @@ def _silent(heard: _Heard, silence: Silence, log: bytes, wanted: Wanted | None) 
     return replace(hang, passed=passed)
 
 
+def is_killed(machine: Machine) -> bool:
+    """Tell whether a machine is gone for no reason of its own."""
+    return not machine.qemu.is_running() and not machine.qemu.was_left()
+
+
 def silent_guest(machine: Machine, wanted: Wanted | None = None) -> Outcome:
-    """Return what is known of a guest that no longer answers.
+    """Return what is known of a guest that no longer answers, or ended its machine.
 
     A kernel that panics says so on its console and nowhere else.
     """
+    left = machine.qemu.was_left()
     log = machine.console_text().encode()
     heard = _hear(log_lines(log), wanted)
-    return _silent(heard, Silence.NO_ANSWER, log, wanted) or _outcome(heard, log, lost=True)
+    silence = Silence.REBOOT if left else Silence.NO_ANSWER
+    return _silent(heard, silence, log, wanted) or _outcome(heard, log, lost=True)
 
 
 def _follow(
@@ -271,7 +278,7 @@ def outcome_of(
     try:
         run = await_run()
     except LostMachineError:
-        if not machine.qemu.is_running():
+        if is_killed(machine):
             raise
         return replace(silent_guest(machine, wanted), waited=machine.channel.waited())
     return replace(_said(machine, run, wanted, late=late), waited=run.waited)

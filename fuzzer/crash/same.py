@@ -21,7 +21,7 @@ _FAMILIES = {
     "atomic": "sleep",
     "atomic-sleep": "sleep",
 }
-_SILENT = "hang"
+_SILENT = frozenset({"hang", "reboot"})
 # What makes no guest silent: a call that does not return has another reason.
 _HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak"})
 # After these the kernel goes on without one of its threads, if it does, and anything may follow.
@@ -59,12 +59,12 @@ def akin(seen: Splat, shown: Splat) -> bool:
 
     Flavours inline differently, so the guilty function of one need only be in
     the other's stack. A report that was cut short names none, and a guest that
-    fell silent may have met anything.
+    fell silent or started anew may have met anything.
     """
     if seen.title == Silence.HELD.value:
         return shown.title == seen.title
     if seen.function is None:
-        silent = seen.kind == _SILENT and shown.kind not in _HARMLESS
+        silent = seen.kind in _SILENT and shown.kind not in _HARMLESS
         return silent or family(seen.kind) == family(shown.kind)
     if family(seen.kind) != family(shown.kind):
         return False

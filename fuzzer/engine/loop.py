@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.crash.judge import silent_guest
+from fuzzer.crash.judge import is_killed, silent_guest
 from fuzzer.crash.sighting import Sighting, Spool
 from fuzzer.engine.buckets import features_of
 from fuzzer.engine.hinting import Hinting
@@ -474,7 +474,7 @@ class Loop:
     def _lose(self, data: bytes) -> None:
         """The guest is silent: dead from outside, or hung so hard that nothing runs."""
         self.statistics.counts.lost += 1
-        if self.machine.qemu.is_running():
+        if not is_killed(self.machine):
             outcome = silent_guest(self.machine)
             assert outcome.splat is not None
             self._sight(data, outcome.splat.title, outcome.splat.kind, outcome.log)

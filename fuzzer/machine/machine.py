@@ -100,6 +100,8 @@ def _text(output: str | bytes | None) -> str:
 
 # Seconds between two looks at whether QEMU is still there.
 _SLICE = 0.2
+# How a guest reboots: at once, and in a way that ends QEMU. Others are tried for seconds before.
+REBOOT = "reboot=t"
 # Of a guest whose counter is the host's; it need not be measured, nor watched.
 CLOCK = "tsc=reliable tsc_early_khz={khz}"
 
@@ -165,7 +167,8 @@ class Machine:
                 f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
                 f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
                 f"pkvfuzz_channel={hardware.channel_address:#x} pkvfuzz_console={console_level} "
-                f"pkvfuzz_exact={int(hardware.is_exact)} {_clock(hardware, accel)} {arguments}"
+                f"pkvfuzz_exact={int(hardware.is_exact)} {_clock(hardware, accel)} "
+                f"{REBOOT} {arguments}"
             )
             command = [
                 *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
@@ -294,9 +297,8 @@ class Machine:
         # In slices, so that a QEMU that was killed is noticed at once.
         while not self.channel.wait(min(_SLICE, timeout)):
             if not self.qemu.is_running():
-                raise LostMachineError(
-                    f"QEMU ended while the guest was working{self._last_words()}"
-                )
+                what = "the guest rebooted" if self.qemu.was_left() else "QEMU ended"
+                raise LostMachineError(f"{what} while it was working{self._last_words()}")
             if self.channel.header.progress != progress and not total:
                 deadline, progress = time.monotonic() + timeout, self.channel.header.progress
             elif is_lost():

@@ -23,7 +23,7 @@ from fuzzer.machine.blocks import LINKED, Block, blocks_at, make_table
 from fuzzer.machine.driver import Driver
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.kernel import Flavour, Kernel
-from fuzzer.machine.machine import CLOCK, DriverImage, LostMachineError, Machine
+from fuzzer.machine.machine import CLOCK, REBOOT, DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.rearm import rearm_reports
 from fuzzer.machine.template import Template, check_space
@@ -158,7 +158,7 @@ def equip_contexts(channel: layout.Channel, numbers: Sequence[int]) -> None:
 def _environment_key(hardware: Hardware, accel: Accel) -> str:
     # A template fits one QEMU version and command line, and no other.
     line = command_line(hardware, accel, ram=Path("ram"), ram_shared=False, channel_fd=0)
-    return content_key(qemu_version(), " ".join(line), str(layout.VERSION), CLOCK)
+    return content_key(qemu_version(), " ".join(line), str(layout.VERSION), CLOCK, REBOOT)
 
 
 def ensure_base(

@@ -31,6 +31,8 @@ QMP_TIMEOUT = 20.0
 # The niceness of machines whose threads need not run at the same time.
 _STANDS_BACK = 7
 _MIB = 1 << 20
+# What QEMU prints of SIGTERM and the like, after which it exits with 0.
+_ASKED_TO_END = b"terminating on signal"
 
 
 class QemuKilledError(InfrastructureError):
@@ -357,6 +359,15 @@ class Qemu:
     def is_running(self) -> bool:
         """Tell whether the process is alive."""
         return self.process.poll() is None
+
+    def was_left(self) -> bool:
+        """Tell whether the guest ended the machine itself: it was reset, and not QEMU killed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Its sockets close a moment before it can be waited for.
+            self.process.wait(0.2)
+        # With -no-reboot it ends as if all was well, as it does when it was asked to by a signal.
+        ended = self._release.alive and self.process.poll() == 0
+        return ended and _ASKED_TO_END not in self.output()
 
     def lost(self, what: str) -> InfrastructureError:
         """Kill QEMU and return an error that says what it printed."""

@@ -19,14 +19,15 @@ class Silence(enum.StrEnum):
     NO_RETURN = "INFO: call does not return"
     DIED = "the process that ran the program died"
     HELD = "INFO: module reference leaked"
+    REBOOT = "unexpected kernel reboot"
 
     @property
     def kind(self) -> str:
         """The kind that a sighting of it has."""
-        return "died" if self is Silence.DIED else "hang"
+        return {Silence.DIED: "died", Silence.REBOOT: "reboot"}.get(self, "hang")
 
 
 def silent_splat(silence: Silence, lines: Sequence[str]) -> Splat:
     """Return a splat of what is not in the log ``lines``."""
     text = "\n".join([silence.value, *lines]) + "\n"
-    return Splat(silence.value, "hang", None, False, text)
+    return Splat(silence.value, silence.kind, None, False, text)

@@ -39,6 +39,7 @@ def test_a_bug_is_a_family_and_a_function(a: Splat, b: Splat, same: bool) -> Non
         (splat("kasan", None), splat("fault", "f"), True),
         (splat("kasan", None), splat("lockdep", "f"), False),
         (splat("hang", None), splat("lockdep", "f"), True),
+        (splat("reboot", None), splat("fault", "f"), True),
         (splat("kasan", "f"), splat("lockdep", "f"), False),
     ],
 )

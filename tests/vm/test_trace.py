@@ -100,6 +100,7 @@ def test_the_call_that_splatted_is_the_last_and_marked(guest: GuestFactory) -> N
         ("TD_BUG", "kernel BUG in td_bug"),
         ("TD_STUCK", "INFO: task hung in td_stuck"),
         ("TD_PANIC", "kernel panic: testdrv asked for it"),
+        ("TD_REBOOT", "unexpected kernel reboot"),
     ],
 )
 def test_a_call_that_does_not_return_is_told_however_the_guest_ends(

@@ -16,6 +16,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
+#include <linux/reboot.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -282,6 +283,12 @@ static noinline long td_refcount(void)
 	return 0;
 }
 
+static noinline long td_reboot(void)
+{
+	emergency_restart();
+	return 0;
+}
+
 static noinline long td_panic(void)
 {
 	panic("%s asked for it", KBUILD_MODNAME);
@@ -358,6 +365,8 @@ static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return td_refcount();
 	case TD_PANIC:
 		return td_panic();
+	case TD_REBOOT:
+		return td_reboot();
 	}
 	return -ENOTTY;
 }

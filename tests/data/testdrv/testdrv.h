@@ -62,5 +62,6 @@ struct td_fill {
 #define TD_DOUBLE_FREE	_IO(TD_MAGIC, 34)
 #define TD_RESET	_IO(TD_MAGIC, 35)	/* as TD_SET, with td_reset() for coverage */
 #define TD_PANIC	_IO(TD_MAGIC, 36)
+#define TD_REBOOT	_IO(TD_MAGIC, 37)	/* without a word */
 
 #endif
