@@ -28,6 +28,7 @@ from fuzzer.machine.channel import (
 )
 from fuzzer.machine.hostclock import counter_khz
 from fuzzer.machine.qemu import Hardware, Qemu, QemuKilledError, command_line
+from fuzzer.machine.refusal import refusal
 from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
 from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import Device
@@ -98,6 +99,8 @@ def _text(output: str | bytes | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
+# Of what the kernel said, so many lines are told.
+_LAST_LINES = 5
 # Seconds between two looks at whether QEMU is still there.
 _SLICE = 0.2
 # How a guest reboots: at once, and in a way that ends QEMU. Others are tried for seconds before.
@@ -395,7 +398,8 @@ class Machine:
         except LostMachineError:
             raise
         except InfrastructureError as error:
-            raise BadInputError(f"loading {name}: {error}.{self.said()}") from error
+            told = refusal(str(error), channel.header.error, self.said())
+            raise BadInputError(f"loading {name}: {told}") from error
         if status is not Status.OK:
             what = "did not return" if status is Status.STUCK else "did not survive"
             raise BadInputError(f"loading {name}: its init function {what}.{self.said()}")
@@ -405,7 +409,7 @@ class Machine:
         log = self.channel.log().decode(errors="replace")
         lines = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line]
         # Printed for every module, and no reason for anything.
-        last = [line for line in lines if "taints kernel" not in line][-3:]
+        last = [line for line in lines if "taints kernel" not in line][-_LAST_LINES:]
         return f" The kernel said: {' / '.join(last)}" if last else ""
 
     def freeze(self, directory: Path, known: Template | None = None) -> Template:

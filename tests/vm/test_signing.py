@@ -86,7 +86,7 @@ def _signed(kernel: BuiltKernel, module: Path, image: bytes | None = None) -> by
 
 def _refusal(machine: Machine, image: bytes, name: str = "pkv") -> tuple[int, str]:
     """Return the errno with which the kernel refuses a module, and what it printed."""
-    with pytest.raises(BadInputError, match=r"init_module: "):
+    with pytest.raises(BadInputError, match=r"init_module fails with "):
         machine.load(DriverImage(image, name, ()))
     records = machine.channel.log().decode(errors="replace").splitlines()
     return machine.channel.header.error, "\n".join(line.split(";", 1)[-1] for line in records)

@@ -2,9 +2,11 @@
 /* Its hardware is not there. */
 #include <linux/errno.h>
 #include <linux/module.h>
+#include <linux/printk.h>
 
 static int __init refusing_init(void)
 {
+	pr_err("refusing: no chip at address %#x\n", 0x40);
 	return -ENXIO;
 }
 
