@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	10
+#define CH_VERSION	11
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -82,6 +82,14 @@ enum ch_command {
 #define CH_F_NAME	0x10	/* a program's process is called "program N" */
 #define CH_F_KEEP	0x20	/* CH_LOAD: keep the image for programs to load */
 #define CH_F_WAITS	0x40	/* while a call waits the next ones are made */
+#define CH_F_HEARD	0x80	/* CH_BATCH: the last log is no reason to stop */
+
+/*
+ * A batch ends with a program after which the kernel says something, except for
+ * lines of which the host has said, with CH_F_HEARD in a later CH_BATCH, that it
+ * knows them. Lines that differ in numbers only are the same line. All of a
+ * program's lines are in CH_LOG if one of them is not known.
+ */
 
 /*
  * A batch is in CH_BULK: of each program its length as uint32_t, and its bytes.
@@ -158,7 +166,7 @@ struct ch_header {
 	uint32_t batches;		/* of this CH_BATCH that are over, another begun */
 	uint32_t rings;			/* 1: the bell works */
 	uint32_t waited;		/* calls that were left waiting, with CH_F_WAITS */
-	uint32_t pad2;
+	uint32_t load_ms;		/* the longest that the module took to load */
 	char message[256];
 };
 

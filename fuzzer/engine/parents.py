@@ -28,6 +28,10 @@ _ANY_LONG, _ANY_SLOW = 0.1, 0.005
 # A wait takes as long on any machine, and calls do not: what waits and loads cost, in calls of
 # that machine, over the estimate. With KVM calls take a few microseconds, without up to 60.
 SLOW_WEIGHT = {Accel.KVM: 8.0, Accel.TCG: 0.6}
+# Seconds that the estimate is about, of a module that is unloaded, loaded and put back.
+_USUAL_LOAD = 0.02
+# A load that takes longer than this is more than the estimate knows.
+_LONG_LOAD = 0.5
 # A call that waits takes some 20 ms (vm/executor/watch.c); in calls of 20 µs.
 _BLOCKED = 1000.0
 _CACHED = 50_000
@@ -158,6 +162,15 @@ class Parents:
                 self._weights.clear()
             weight = self._weights[program] = _weight(program.removeprefix(self._settled))
         return weight
+
+
+def slow_weight(accel: Accel, load_seconds: float) -> float:
+    """Return what slow programs cost over the estimate, with a module that takes so long to load.
+
+    Loads that take no longer than usual change nothing, so that campaigns are the same each time.
+    """
+    weight = SLOW_WEIGHT[accel]
+    return weight * load_seconds / _USUAL_LOAD if load_seconds > _LONG_LOAD else weight
 
 
 def _weight(program: bytes) -> tuple[float, bool]:

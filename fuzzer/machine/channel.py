@@ -23,7 +23,7 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 10
+VERSION = 11
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -54,6 +54,7 @@ FLAG_KEEP = 0x20
 FLAG_WAITS = 0x40
 """While a serial call waits for something the next ones are made."""
 
+FLAG_HEARD = 0x80
 MARK = "pkvfuzz: call "
 """Begins what the executor writes to the kernel log before each call, with FLAG_TRACE."""
 
@@ -135,7 +136,7 @@ class Header(ctypes.Structure):
         ("batches", ctypes.c_uint32),
         ("rings", ctypes.c_uint32),
         ("waited", ctypes.c_uint32),
-        ("pad2", ctypes.c_uint32),
+        ("load_ms", ctypes.c_uint32),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -211,6 +212,8 @@ _NEXT_LENGTH = Header.next_length.offset // 4
 _BATCHES = Header.batches.offset // 4
 _DONE = Header.done_seq.offset // 4
 _RINGS = Header.rings.offset // 4
+# Of a result, and where it says whether a call failed.
+_RESULT_WORDS = ctypes.sizeof(RawResult) // 4
 _RUN, _BATCH = int(Command.RUN), int(Command.BATCH)
 
 # Looks at the answer before the first sleep; about 2 µs.
@@ -295,6 +298,8 @@ class Channel:
         self._least_wait = 0.0
         self._crowded = 0
         self._results = (RawResult * MAX_CALLS).from_buffer(self.map, RESULTS)
+        errors = RESULTS + RawResult.error.offset
+        self._errors = self.memory[errors : errors + 4 * _RESULT_WORDS * MAX_CALLS].cast("i")
 
     def close(self) -> None:
         """Close the descriptors. The mapping goes with the process: libFuzzer may hold it."""
@@ -518,6 +523,11 @@ class Channel:
         """Status of the last finished command."""
         return Status(self.header.status)
 
+    def note_heard(self, *, harmless: bool) -> None:
+        """Let programs of batches print again what the last one did, if that is harmless."""
+        flags = self._words[_FLAGS] & ~FLAG_HEARD
+        self._words[_FLAGS] = flags | (FLAG_HEARD if harmless else 0)
+
     def log(self) -> bytes:
         """Return the kernel log records that came with the last answer."""
         length = self.header.log_length
@@ -536,6 +546,11 @@ class Channel:
             return ()
         made = min(self.header.current_call + 1, MAX_CALLS)
         return tuple(index for index in range(made) if self._results[index].waited)
+
+    def errors(self) -> list[int]:
+        """Return the errno of each call of the last program, 0 for none."""
+        count = min(self.header.n_results, MAX_CALLS)
+        return list(self._errors[: count * _RESULT_WORDS : _RESULT_WORDS])
 
     def forget_results(self) -> None:
         """Have :meth:`results_so_far` tell which calls have returned since now."""

@@ -343,7 +343,7 @@ void call_make(struct thread *thread, const struct step *step,
 	if (call->op == W_LOAD && ret)
 		coverage_drop(thread->cover);
 	else if (call->op == W_LOAD)
-		module_await();
+		module_await(true);
 	if (!result)
 		return;
 	result->ret = ret;

@@ -41,6 +41,7 @@ struct watched {
 	uint32_t waiting;	/* bit n: so was the call of thread n */
 	uint32_t idle;		/* bit n: thread n may go on with the program */
 	uint32_t ending;	/* waits_end() is at work */
+	uint32_t load_ms;	/* the longest that the module took to be loaded */
 	struct {
 		pid_t tid;	/* 0: not made yet */
 		uint32_t call;	/* the call it is making */
@@ -56,6 +57,8 @@ void watch(pid_t runner) __attribute__((noreturn));
 /* log.c: /dev/kmsg */
 void log_open(void);
 void log_drain(void);
+void log_heard(bool harmless);
+bool log_is_known(void);
 extern bool tracing;
 void trace_begin(void);
 void log_mark(const char *what);
@@ -97,7 +100,7 @@ int module_load(const void *image, size_t length, const char *params);
 int module_unload(void);
 int module_insert(const char *params);
 int module_remove(void);
-int module_await(void);
+int module_await(bool programs);
 bool module_is_altered(void);
 bool module_is_held(void);
 int module_let_go(void);

@@ -18,6 +18,23 @@
  */
 static int kmsg = -1;
 
+/* Whether records of this command are missing in CH_LOG. */
+static bool lost;
+
+/*
+ * Lines of which the host has said that they are harmless, by a hash of each. A
+ * driver that prints something in each call would end each batch.
+ */
+#define N_KNOWN		4096
+#define MOST_KNOWN	(N_KNOWN / 2)
+static uint64_t known[N_KNOWN];
+static uint32_t n_known;
+
+/* Those of the last program that the host is to look at. */
+#define N_NEW		256
+static uint64_t new_lines[N_NEW];
+static uint32_t n_new;
+
 void log_open(void)
 {
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -59,22 +76,107 @@ void log_drain(void)
 	static char record[8192];
 	uint32_t used = header->log_length;
 
+	if (!used)
+		lost = false;
 	for (;;) {
 		ssize_t n = read(kmsg, record, sizeof(record) - 1);
 
-		if (n < 0 && (errno == EPIPE || errno == EINTR))
-			continue;	/* overrun: go on with what is left */
+		if (n < 0 && (errno == EPIPE || errno == EINTR)) {
+			/* overrun: go on with what is left */
+			lost |= errno == EPIPE;
+			continue;
+		}
 		if (n <= 0)
 			break;
 		record[n] = '\0';
 		if (is_of_the_host(record))
 			continue;
-		if (used > CH_LOG_SIZE || used + n > CH_LOG_SIZE)
-			continue;	/* full: drop the newest, keep the cause */
+		if (used > CH_LOG_SIZE || used + n > CH_LOG_SIZE) {
+			/* full: drop the newest, keep the cause */
+			lost = true;
+			continue;
+		}
 		__builtin_memcpy(channel + CH_LOG + used, record, n);
 		used += n;
 	}
 	header->log_length = used;
+}
+
+static bool is_word(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+	       (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+/* The same of lines that differ in words with digits only; never 0. */
+static uint64_t hash_of(const char *at, const char *end)
+{
+	uint64_t hash = 0xcbf29ce484222325ull;
+
+	while (at < end) {
+		const char *word = at;
+		bool number = false;
+
+		for (; at < end && is_word(*at); at++)
+			number |= *at >= '0' && *at <= '9';
+		if (at == word)
+			at++;
+		if (number)
+			word = at - 1;
+		for (; word < at; word++)
+			hash = (hash ^ (uint8_t)(number ? '#' : *word)) *
+			       0x100000001b3ull;
+	}
+	return hash | 1;
+}
+
+static uint64_t *slot_of(uint64_t hash)
+{
+	uint32_t at = hash >> 32;
+
+	while (known[at % N_KNOWN] && known[at % N_KNOWN] != hash)
+		at++;
+	return &known[at % N_KNOWN];
+}
+
+/* The host goes on with this machine, after what it was told last. */
+void log_heard(bool harmless)
+{
+	for (uint32_t i = 0; harmless && i < n_new && n_known < MOST_KNOWN; i++) {
+		uint64_t *slot = slot_of(new_lines[i]);
+
+		n_known += !*slot;
+		*slot = new_lines[i];
+	}
+	n_new = 0;
+}
+
+/* Whether the host knows each line of CH_LOG. */
+bool log_is_known(void)
+{
+	const char *at = (const char *)channel + CH_LOG;
+	const char *end = at + header->log_length;
+	bool all = !lost;
+
+	while (at < end) {
+		const char *line = at;
+		const char *text;
+		uint64_t hash;
+
+		at = memchr(at, '\n', end - at);
+		at = at ? at + 1 : end;
+		/* What begins with a blank belongs to the record before. */
+		text = memchr(line, ';', at - line);
+		if (*line == ' ' || !text)
+			continue;
+		hash = hash_of(text + 1, at);
+		if (*slot_of(hash))
+			continue;
+		all = false;
+		if (n_new < N_NEW)
+			new_lines[n_new++] = hash;
+	}
+	return all;
 }
 
 /* Whether the host wants to know which call the kernel said something in. */

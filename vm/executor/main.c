@@ -130,6 +130,7 @@ static int obey(void)
 		return program_loop(channel + CH_BULK, header->length,
 				    header->loop_count);
 	case CH_BATCH:
+		log_heard(header->flags & CH_F_HEARD);
 		bell_open();
 		return program_batches(header->length);
 	case CH_SETTLE:

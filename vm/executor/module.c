@@ -5,12 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <dirent.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "executor.h"
+
+/* Looks at whether its first device is there, 5 ms apart. */
+#define DEVICE_TRIES	400
+#define PROGRAM_TRIES	20
 
 /* What is done in the background may keep a reference for a moment. */
 #define LET_GO_TRIES	20
@@ -29,6 +34,9 @@ static bool refused, held;
 
 /* Whether a program has loaded or unloaded it. */
 static bool altered;
+
+/* Whether its first device was there after the last load. */
+static bool there;
 
 /* What a program loaded it with, if it is that which is there. */
 static bool loaded;
@@ -82,33 +90,59 @@ void module_list_sections(void)
 	header->output_length = used;
 }
 
-/* The node is made by devtmpfs in the same call, or soon after by a worker. */
-static bool wait_for_device(void)
+/*
+ * The node is made by devtmpfs in the same call, or soon after by a worker. With
+ * the parameters of a program there may be none: then it is not waited for much
+ * longer than it took with the module's own.
+ */
+static bool wait_for_device(bool programs)
 {
+	static uint32_t usual;
+	uint32_t most = programs ? PROGRAM_TRIES + 4 * usual : DEVICE_TRIES;
 	struct stat st;
 
-	for (int i = 0; i < 400; i++) {
+	for (uint32_t i = 0; i < most; i++) {
 		devices_make_nodes();
-		if (!header->n_devices || !stat(device_at(0)->path, &st))
+		if (!header->n_devices || !stat(device_at(0)->path, &st)) {
+			if (!programs && i > usual)
+				usual = i;
 			return true;
+		}
 		pause_ms(5);
 		note_progress();
 	}
 	return false;
 }
 
+/* What a module needs once it may need again; the host has programs load it less often. */
+static void note_load_time(const struct timespec *start,
+			   const struct timespec *end)
+{
+	uint32_t ms = (end->tv_sec - start->tv_sec) * 1000 +
+		      (end->tv_nsec - start->tv_nsec) / 1000000;
+
+	if (ms > watched->load_ms)
+		header->load_ms = watched->load_ms = ms;
+}
+
 /* Load the image that was kept: 0, or -1 and errno. module_await() follows. */
 int module_insert(const char *params)
 {
+	struct timespec start, end;
 	int error;
 
 	if (!kept_image) {
 		errno = ENOENT;
 		return -1;
 	}
+	clock_gettime(CLOCK_MONOTONIC, &start);
 	slow_begin();
 	error = syscall(SYS_init_module, kept_image, kept_length, params);
 	slow_end();
+	if (!error) {
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		note_load_time(&start, &end);
+	}
 	altered |= !error;
 	if (!error) {
 		loaded = strlen(params) < sizeof(loaded_params);
@@ -140,11 +174,12 @@ int module_remove(void)
  * Find out where it was loaded, and wait for its first device. To open any of the
  * others that is not there is an error like others.
  */
-int module_await(void)
+int module_await(bool programs)
 {
 	if (!read_address(".text", &header->text_start))
 		header->text_start = 0;
-	if (!wait_for_device())
+	there = wait_for_device(programs);
+	if (!there)
 		return fail(ENOENT, "the module loaded, but %s did not appear",
 			    device_at(0)->path);
 	return 0;
@@ -155,7 +190,7 @@ static int load_kept(void)
 	if (module_insert(kept_params))
 		return fail(errno, "init_module: %s", strerror(errno));
 	altered = false;
-	return module_await();
+	return module_await(false);
 }
 
 int module_load(const void *image, size_t length, const char *params)
@@ -165,7 +200,7 @@ int module_load(const void *image, size_t length, const char *params)
 	absent = false;
 	/* A part of the kernel is there already. */
 	if (!length)
-		return module_await();
+		return module_await(false);
 	kept_image = malloc(length);
 	if (!kept_image)
 		return fail(ENOMEM, "no memory for a module of %zu bytes", length);
@@ -237,10 +272,10 @@ bool module_is_altered(void)
 	return altered;
 }
 
-/* Have it stay as a program loaded it; false if none did. */
+/* Have it stay as a program loaded it; false if none did, or it made no file so. */
 bool module_keep(void)
 {
-	if (!altered || !loaded)
+	if (!altered || !loaded || !there)
 		return false;
 	memcpy(kept_params, loaded_params, sizeof(kept_params));
 	altered = false;

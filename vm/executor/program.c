@@ -312,6 +312,8 @@ static int run_batch(const uint8_t *batch, size_t length, bool *stopped)
 		header->loop_calls += header->n_results;
 		at += size;
 		header->batch_new = header->flags & CH_F_NEW && coverage_is_new();
+		if (header->log_length && !header->status && log_is_known())
+			header->log_length = 0;
 		*stopped = header->batch_new || header->log_length ||
 			   header->status || header->waited;
 		if (*stopped)

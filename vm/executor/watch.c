@@ -115,9 +115,12 @@ static uint32_t time_limit(void)
 {
 	uint32_t limit = header->call_timeout_ms;
 
-	if (limit && limit < SLOW_LIMIT_MS &&
-	    __atomic_load_n(&watched->slow, __ATOMIC_ACQUIRE))
-		limit = SLOW_LIMIT_MS;
+	if (limit && __atomic_load_n(&watched->slow, __ATOMIC_ACQUIRE)) {
+		uint32_t slow = SLOW_LIMIT_MS + 2 * watched->load_ms;
+
+		if (limit < slow)
+			limit = slow;
+	}
 	return limit;
 }
 
