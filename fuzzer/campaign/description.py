@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,12 @@ _ANY = """\
     weight: 4
 """
 _MOST_LISTED = 8
+# Kinds of module parameters.
+_FLAGS = frozenset({"bool", "invbool", "bint"})
+_NUMBERS = frozenset(
+    ("byte", "short", "ushort", "int", "uint", "long", "ulong", "hexint", "ullong")
+)
+_TEXTS = frozenset({"charp", "string"})
 _PARAMETER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 # Of such names those that mean something else to YAML.
@@ -102,14 +108,14 @@ def describe(facts: Facts, why: str) -> str:
     """Return a description with all that is known, and comments where a person must decide."""
     if facts.fails:
         calls = "calls:\n  - reload: true\n  - open: true\n  - close: true\n"
-        return head(facts, why) + calls + _parameters(facts.parameters)
+        return head(facts, why) + calls + _parameters(facts, "a")
     text = head(facts, why) + POOLS + "calls:\n" + plain_calls(facts)
     if "write" in facts.operations:
         text += "  # What the driver expects to be written is for you to say; {word} is from\n"
         text += "  # the pool above.\n" + _WRITE
     if "ioctl" in facts.operations:
         text += described_ioctls(facts) + _ANY
-    return text + _parameters(facts.parameters)
+    return text + _parameters(facts, "{word}")
 
 
 def plain_calls(facts: Facts) -> str:
@@ -151,17 +157,34 @@ def _struct(macro: IoctlMacro) -> str:
     )
 
 
-def _parameters(parameters: Sequence[Parameter]) -> str:
-    known = [each for each in parameters if _PARAMETER.match(each.name)]
+def _parameters(facts: Facts, word: str) -> str:
+    """Return the call that loads the module with other parameters; texts are as ``word``."""
+    known = [each for each in facts.parameters if _PARAMETER.match(each.name)]
     if not known:
         return ""
-    text = "  # To load the module anew with other parameters, of which it has:\n"
+    text = "  # The module is loaded anew at times, with other parameters. Of these it has:\n"
     for each in known[:_MOST_LISTED]:
         told = f"{each.name} ({each.kind or 'of unknown type'})"
         if each.description:
             told += f": {each.description}"
         text += f"  #   {_one_line(told)}\n"
-    return text + f'  # - reload: ["{known[0].name}=1"]\n'
+    # Without those that it is loaded with it may make no file.
+    own = f"{facts.params} ".replace("{", "{{").replace("}", "}}") if facts.params else ""
+    forms = [f"{own}{each.name}={value}" for each in known[:_MOST_LISTED]
+             if (value := _values(each.kind, word))]  # fmt: skip
+    if not forms:
+        return text + f'  # - reload: ["{known[0].name}=1"]\n'
+    return text + "  - reload:\n" + "".join(f"      - {json.dumps(form)}\n" for form in forms)
+
+
+def _values(kind: str, word: str) -> str:
+    """Return some values of a parameter as a template has them; empty if its kind says nothing."""
+    kind = kind.removeprefix("array of ")
+    if kind in _FLAGS:
+        return "{int:0..1}"
+    if kind in _NUMBERS:
+        return "{int:0..4|16|1024}" if kind.startswith("u") else "{int:0..4|16|1024|-1}"
+    return word if kind in _TEXTS else ""
 
 
 def _quoted(name: str) -> str:
