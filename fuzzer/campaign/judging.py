@@ -9,6 +9,7 @@ input ends, it finishes what is waiting and ends.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import select
@@ -55,9 +56,10 @@ _OTHER_WORK = 0.5
 # Seconds that the programs before a sighted one may take. With many that load the module that
 # can be minutes, in which nothing else is judged: what takes longer is tried when there is time.
 _PATIENCE = 20.0
-# Corpus programs between two looks at the spool: a sighting goes first.
-_SLICE = 20
-# Seconds for making crashes minimal when a campaign ends, and as many for verifying the one begun.
+# Corpus programs between two looks at the spool, and seconds: a sighting goes first.
+_SLICE, _SLICE_SECONDS = 20, 3.0
+# Seconds for making crashes minimal when a campaign ends, and as many for verifying the one begun;
+# before that as many for programs that the kernel which judges has not run.
 _FINISH = 30.0
 
 
@@ -126,6 +128,7 @@ class JudgeProcess:
         self._lost = 0
         self._owed = 0.0
         self._explores = True
+        self._corpus_end = math.inf
 
     def step(self) -> bool:
         """Judge a sighting or run programs of the corpus; tell whether there were any.
@@ -162,6 +165,7 @@ class JudgeProcess:
     def finish_exploring(self) -> None:
         """End the explorer's machines; what it has found so far is to be judged."""
         self._explores = False
+        self._corpus_end = time.monotonic() + _FINISH
         self._explorer.close()
 
     def _guarded(self, work: Callable[[], bool]) -> bool:
@@ -257,11 +261,14 @@ class JudgeProcess:
         """Run some corpus programs that ``full`` has not seen."""
         names = {path.name for path in self._workdir.corpus.iterdir()}
         fresh = sorted(names - self._seen)[:_SLICE]
+        end = min(time.monotonic() + _SLICE_SECONDS, self._corpus_end)
         for name in fresh:
+            if time.monotonic() > end:
+                break
             self._seen.add(name)
             with contextlib.suppress(FileNotFoundError):  # libFuzzer replaced it by a shorter one
                 self._run_one((self._workdir.corpus / name).read_bytes())
-        return bool(fresh)
+        return bool(fresh) and time.monotonic() < self._corpus_end
 
     def _run_one(self, program: bytes) -> None:
         if self._machine is None:
