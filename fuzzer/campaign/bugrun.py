@@ -119,7 +119,7 @@ class Recorder:
         fuzzing left behind takes too long.
         """
         now = time.monotonic()
-        if self._zero is None and snapshot.counts.fuzzing:
+        if self._zero is None and snapshot.started:
             self._zero = now - snapshot.elapsed
         if self._finishing is None and snapshot.finishing:
             self._finishing = now

@@ -18,6 +18,7 @@ from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.loading import load_sighting
 from fuzzer.campaign.looked import Looked, read_looked
+from fuzzer.campaign.outlook import Outlook, Remark
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.judge import first_impression
@@ -39,6 +40,8 @@ _KEEP_EVERY = 2.0
 # A worker that ends this soon after its start, so often in a row, will not do better.
 _SHORT_LIFE = 5.0
 _MAX_SHORT_LIVES = 5
+# Seconds that programs to start from may take until they count as fuzzing.
+_SLOW_START = 5.0
 # Below this the disk is full for our purposes; a crash needs some room itself.
 _MIN_FREE_MIB = 32
 # Serial programs between two phases of races on kcsan: fewer, as races are what it is for.
@@ -63,6 +66,8 @@ class Snapshot:
     """The state of a campaign at one moment, for the report.
 
     ``judged_on`` is the judge's kernel, which is ``only_there`` if another one is fuzzed.
+    It has ``started`` once programs run, of which the first are ``seeds`` for each worker.
+    ``remarks`` are on what it cannot do.
     """
 
     elapsed: float = 0.0
@@ -78,6 +83,9 @@ class Snapshot:
     looked: Looked = field(default_factory=Looked)
     judged_on: Flavour = Flavour.FULL
     only_there: bool = True
+    started: bool = False
+    seeds: int = 0
+    remarks: tuple[Remark, ...] = ()
 
 
 class _Worker:
@@ -100,6 +108,7 @@ def _sum(first: WorkerCounts, second: WorkerCounts) -> WorkerCounts:
         first.timeouts + second.timeouts,
         max(first.fuzzing, second.fuzzing),
         first.flaky + second.flaky,
+        max(first.call_us, second.call_us),
     )
 
 
@@ -133,11 +142,14 @@ class Campaign:
         self._enough = False
         self._workdir = options.workdir
         self._corpus_count = CorpusCount(self._workdir.corpus)
+        self._seeds = self._corpus_count.count() * options.vms
+        self._outlook = Outlook(guest, self._workdir.root)
         self._workers = [_Worker(f"worker-{i}") for i in range(options.vms)]
         self._covered: set[int] = set(guest.load_blocks)
         self._judge: Child | None = None
         self._replaced = 0
         self._judge_deaths = 0
+        self._first_ran: float | None = None
         self._started: float | None = None
         self._ended: float | None = None
         self._known: dict[Path, tuple[int, Crash]] = {}
@@ -402,8 +414,7 @@ class Campaign:
             total = _sum(total, worker.before)
             if worker.child:
                 total = _sum(total, self._counts_of(worker))
-        if total.fuzzing and self._started is None:
-            self._started = time.monotonic()
+        self._note_start(total)
         spool = self._workdir.spool
         return Snapshot(
             elapsed=(self._ended or time.monotonic()) - self._started if self._started else 0.0,
@@ -418,7 +429,25 @@ class Campaign:
             looked=read_looked(self._workdir.judge_looked),
             judged_on=self._subject.judged_on,
             only_there=self._subject.judged_on is not self._subject.fuzzed_on,
+            started=self._started is not None,
+            seeds=self._seeds,
+            remarks=self._outlook.remarks(
+                total, covered=len(self._covered), last=self._ended is not None
+            ),
         )
+
+    def _note_start(self, total: WorkerCounts) -> None:
+        """Begin to count the time, once programs run that count."""
+        now = time.monotonic()
+        if total.programs and self._first_ran is None:
+            self._first_ran = now
+        if self._started is not None:
+            return
+        if total.fuzzing:
+            self._started = now
+        elif self._first_ran is not None and now - self._first_ran > _SLOW_START:
+            # The programs to start from are all that will run for a while.
+            self._started = self._first_ran
 
     def _crashes(self) -> tuple[Crash, ...]:
         """Return the stored crashes; those that have not changed are not read again."""

@@ -102,7 +102,7 @@ def _add_leaks(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add what ``run`` takes."""
     parser.add_argument(
-        "--time", type=_duration, metavar="T", help="stop after 90s, 10m, 8h [never]"
+        "--time", type=_duration, metavar="T", help="fuzz for 90s, 10m, 8h [no end]"
     )
     parser.add_argument("--programs", type=_positive, metavar="N", help="stop after N programs")
     parser.add_argument("--vms", type=_positive, metavar="N", help="machines [cores minus one]")

@@ -35,7 +35,7 @@ from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say
-from fuzzer.report.status import StatusView, is_judged, summary
+from fuzzer.report.status import StatusView, is_judged, remark_lines, summary
 
 
 def command(options: argparse.Namespace) -> int:
@@ -92,6 +92,8 @@ def command(options: argparse.Namespace) -> int:
             view.clear()
         open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
         print(summary(final, Path(workdir.crashes.directory), known))
+        for line in remark_lines(final):
+            print(line)
         if facts is not None:
             _write_learned(workdir, guest, facts)
     # Whoever says what is known wants to hear of what is not.
@@ -131,8 +133,9 @@ class _announce_start:  # noqa: N801 - used like a function
         self._said = False
 
     def __call__(self, snapshot: Snapshot) -> None:
-        if snapshot.counts.fuzzing and not self._said:
+        if snapshot.started and not self._said:
             self._said = True
             self._view.clear()
-            say(f"fuzzing {time.monotonic() - self._entered:.1f} s after the start")
+            took = time.monotonic() - snapshot.elapsed - self._entered
+            say(f"fuzzing {took:.1f} s after the start")
         self._view.show(snapshot)

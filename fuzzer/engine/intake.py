@@ -64,17 +64,24 @@ class Intake:
         return features_of(counters, self._n_blocks) | seen != seen
 
     def consider(
-        self, program: bytes, counters: bytes, *, shortened: bool, settled: bytes = b""
+        self,
+        program: bytes,
+        counters: bytes,
+        *,
+        shortened: bool,
+        settled: bytes = b"",
+        repeated_already: bool = False,
     ) -> Verdict:
         """Return what is to become of a program whose counters show something new.
 
         With ``shortened`` calls that it can do without are dropped first, of what
-        follows those that the machine is ``settled`` by.
+        follows those that the machine is ``settled`` by. Where running it again takes
+        too long, it counts as ``repeated_already``.
         """
         if not program:
             # libFuzzer runs it once at its start, and does not look at what it covered.
             return Verdict(counters)
-        again = self._run(program)
+        again = counters if repeated_already else self._run(program)
         if again is None:
             return Verdict(bytes(len(counters)))
         counters = repeated(counters, again)

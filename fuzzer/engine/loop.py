@@ -19,12 +19,14 @@ from fuzzer.engine.buckets import features_of
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
-from fuzzer.engine.parents import SLOW_WEIGHT, Parents
+from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.reserve import Reserve
+from fuzzer.engine.start import Start
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.stream import Stream
 from fuzzer.engine.supply import Made, Supply
+from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.turns import Turns
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import (
@@ -125,6 +127,8 @@ class Loop:
         self.statistics = WorkerStatistics(
             options.workdir / f"{options.name}.stats", len(guest.blocks)
         )
+        self._tally = TallyFile(tally_file(options.workdir, options.name))
+        self._beginning = Start()
         self._on_finish = on_finish
         self._spool = Spool(options.workdir)
         self._recorded: dict[str, int] = {}
@@ -149,7 +153,9 @@ class Loop:
         )
         self._by_coverage = mechanisms.coverage
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
-        self._parents = Parents(random.Random(options.seed + 1), SLOW_WEIGHT[guest.template.accel])
+        load = self.channel.header.load_ms / 1000
+        weight = slow_weight(guest.template.accel, load)
+        self._parents = Parents(random.Random(options.seed + 1), weight)
         self._asked: bytes | None = None
         self._supply = Supply(self._make)
         self._races = Supply(self._make_race)
@@ -170,15 +176,14 @@ class Loop:
         # With a reset by calls, a program more costs little.
         self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
-        self._patience = 2 * guest.target.call_timeout_ms / 1000 + _SILENCE
+        limit = max(guest.target.call_timeout_ms / 1000, 2 * load if mechanisms.lifecycle else 0.0)
+        self._patience = 2 * limit + _SILENCE
         self._restore_each = guest.target.reset.kind is ResetKind.RESTORE
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """libFuzzer's custom mutator. ``seed`` is not used: the loop's own is."""
         if not self._fuzzing:
-            self._fuzzing = True
-            self.statistics.counts.fuzzing = 1
-            self.statistics.publish(self._covered)
+            self._begin()
         self._asked = data
         if self._stream.next:
             self._batch = self._stream.advance()
@@ -191,6 +196,23 @@ class Loop:
                 return chosen[:max_size]
         self._batch = self._source.take(data, max(1, self.room()))
         return self._batch[-1][0][:max_size]
+
+    def _begin(self) -> None:
+        """All programs to start from have run, or were put off."""
+        self._fuzzing = True
+        self.statistics.counts.fuzzing = 1
+        self._publish()
+        for supply in (self._supply, self._races):
+            supply.slow_down(self._beginning.call_seconds)
+        self._shortens &= not self._beginning.is_slow
+
+    def _publish(self) -> None:
+        if not self._fuzzing:
+            self._beginning.look(self.channel.header.progress)
+            self.statistics.counts.call_us = int(1e6 * self._beginning.call_seconds)
+        self._published = self.statistics.counts.programs
+        self.statistics.publish(self._covered)
+        self._tally.write()
 
     @property
     def _source(self) -> Supply:
@@ -240,6 +262,12 @@ class Loop:
         counts = self.statistics.counts
         if self.options.runs is not None and counts.programs >= self.options.runs:
             self.finish()
+        if not self._fuzzing:
+            self._beginning.look(self.channel.header.progress)
+        if not self._fuzzing and self._beginning.is_too_long and self._intake.seen:
+            # libFuzzer forgets what covers nothing.
+            self._reserve.put_off(data)
+            return
         batch, self._batch = self._batch, []
         asked, self._asked = self._asked, None
         begun, self._begun = self._begun, False
@@ -254,16 +282,16 @@ class Loop:
         if asked is not None:
             self._go_on(batch, asked)
         self._finish_batch(batch, known=True, mutant=asked is not None)
-        if counts.programs - self._published >= _PUBLISH_EVERY:
-            self._published = counts.programs
-            self.statistics.publish(self._covered)
+        if counts.programs - self._published >= _PUBLISH_EVERY or self._beginning.is_time():
+            self._publish()
 
     def _go_on(self, batch: list[Made], asked: bytes) -> None:
         """Leave the guest what to do when it is done with a batch, and make more."""
         self.prepare(asked)
         room = self.room() - len(batch)
         more = room > 0 and not self._phases.ends_after(batch)
-        if more and batch[0][1] != _ALONE and self._equip_after != 1:
+        rests = self._equip_after == 1 or self._tally.is_due()
+        if more and batch[0][1] != _ALONE and not rests:
             self._stream.follow(self._source.take(asked, room))
         if batch[0][1] != _ALONE:
             self._learn()
@@ -314,10 +342,14 @@ class Loop:
         if (header.log_length or header.status or header.waited) and self._examine(last):
             return
         self.history.append(last)
+        self._tally.note(last, self.channel.errors(), self._settled)
         if not racing and known and at == len(batch) - 1:
             self._note_coverage(last, mutant)
         elif not racing:
             self._note_earlier(last, new=bool(header.batch_new))
+        if self._tally.asks_why_closed():
+            self._run_again(OPEN_FIRST)
+            self._tally.note(OPEN_FIRST, self.channel.errors())
         if self._phases.is_over or self._restore_each:
             self._change_machine()
 
@@ -350,7 +382,11 @@ class Loop:
         settled = self._settled
         shortened = mutant and self._shortens and not is_slow(split(data.removeprefix(settled)))
         verdict = self._intake.consider(
-            data, bytes(self._guest_counters), shortened=shortened, settled=settled
+            data,
+            bytes(self._guest_counters),
+            shortened=shortened,
+            settled=settled,
+            repeated_already=self._beginning.is_slow,
         )
         self.counters[:] = verdict.counters
         self.statistics.counts.flaky += verdict.flaky
@@ -433,6 +469,8 @@ class Loop:
             return True
         progress, last = -1, time.monotonic()
         while not self.channel.wait(0.1, batch):
+            if self._beginning.is_time():
+                self._publish()
             if not self.machine.qemu.is_running():
                 return False
             if self.channel.header.progress != progress:
@@ -449,6 +487,7 @@ class Loop:
         status = self.channel.status
         log = self.channel.log()
         splat = find_splat(console_lines(log))
+        self.channel.note_heard(harmless=splat is None)
         if splat:
             self._sight(data, splat.title, splat.kind, log)
         elif status is Status.STUCK:
@@ -472,8 +511,8 @@ class Loop:
         return True
 
     def _lose(self, data: bytes) -> None:
-        """The guest is silent: dead from outside, or hung so hard that nothing runs."""
-        self.statistics.counts.lost += 1
+        """The guest is silent: dead from outside, rebooted, or hung so hard that nothing runs."""
+        self.statistics.counts.lost += not self.machine.qemu.was_left()
         if not is_killed(self.machine):
             outcome = silent_guest(self.machine)
             assert outcome.splat is not None
@@ -494,10 +533,11 @@ class Loop:
 
     def _clear(self) -> None:
         self.restore()
-        self.statistics.publish(self._covered)
+        self._publish()
 
     def restore(self) -> None:
         """Replace the machine by a fresh one."""
+        self._beginning.pause()
         self.machine.close()
         self._phases.give_back()
         guest = self._racing if self._racing and self._phases.racing else self.guest
@@ -530,7 +570,8 @@ class Loop:
 
     def finish(self) -> None:
         """End the worker after the programs asked for."""
-        self.statistics.publish(self._covered)
+        self._publish()
+        self._tally.write(now=True)
         self._reserve.write()
         if self._on_finish:
             self._on_finish(self)

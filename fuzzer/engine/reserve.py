@@ -38,6 +38,7 @@ class Reserve:
         tried = tried_names(workdir)
         # Divided before what others have tried by now is left out.
         part = sorted(reserve_names(workdir))[number::workers]
+        self._put_off: deque[bytes] = deque()
         self._names = deque(name for name in part if name not in tried)
         self._tried: list[str] = []
         self._spent = 0.0
@@ -52,18 +53,26 @@ class Reserve:
         programs taken here.
         """
         share = _EAGER if self._barren < _PATIENCE else _LAZY
+        if self._put_off and self._spent <= share * total:
+            return self._given(self._put_off.popleft())
         while self._names and self._spent <= share * total:
             name = self._names.popleft()
             self._tried.append(name)
             if len(self._tried) >= _WRITE_EVERY or not self._names:
                 self.write()
             with contextlib.suppress(OSError):
-                program = (self._directory / name).read_bytes()
-                self._recent.append(program)
-                self._spent += cost_of(split(program))
-                self._barren += 1
-                return program
+                return self._given((self._directory / name).read_bytes())
         return None
+
+    def _given(self, program: bytes) -> bytes:
+        self._recent.append(program)
+        self._spent += cost_of(split(program))
+        self._barren += 1
+        return program
+
+    def put_off(self, program: bytes) -> None:
+        """Keep a program that fuzzing is not to wait for, either."""
+        self._put_off.append(program)
 
     def note(self, program: bytes) -> None:
         """Take note that a program, of the reserve or not, covers something new."""

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-_COUNTS = struct.Struct("<8Q")
+_COUNTS = struct.Struct("<9Q")
 
 
 @dataclass(slots=True)
@@ -21,6 +21,7 @@ class WorkerCounts:
 
     ``lost`` are machines that died or hung without a splat of their own,
     ``flaky`` programs that covered something new and not when run again.
+    ``call_us`` are the microseconds that a call took before fuzzing began.
     """
 
     programs: int = 0
@@ -31,6 +32,7 @@ class WorkerCounts:
     timeouts: int = 0
     fuzzing: int = 0
     flaky: int = 0
+    call_us: int = 0
 
 
 class WorkerStatistics:
@@ -58,6 +60,7 @@ class WorkerStatistics:
             counts.timeouts,
             counts.fuzzing,
             counts.flaky,
+            counts.call_us,
         )
         self._map[_COUNTS.size :] = covered.to_bytes(self._n_blocks, "little")
 

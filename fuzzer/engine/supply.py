@@ -11,6 +11,8 @@ from typing import TypeAlias
 # some milliseconds: long beside what it takes to hand it over, short for a person.
 BATCH_COST = 300.0
 _MOST = 64
+# Seconds of a call from which on that is too much, and of a batch then.
+_SLOW_CALL, _BATCH_SECONDS = 0.01, 1.0
 
 
 Made: TypeAlias = tuple[bytes, float]
@@ -25,8 +27,14 @@ class Supply:
 
     def __init__(self, make: Callable[[bytes], Made]) -> None:
         self._make = make
+        self._most_cost = BATCH_COST
         self._ready: deque[Made] = deque()
         self._cost = 0.0
+
+    def slow_down(self, call_seconds: float) -> None:
+        """Make batches small where a call takes long: nothing is known of one before its end."""
+        if call_seconds > _SLOW_CALL:
+            self._most_cost = max(1.0, _BATCH_SECONDS / call_seconds)
 
     def fill(self, asked: bytes) -> None:
         """Make programs until there is a batch of them."""
@@ -38,14 +46,14 @@ class Supply:
     @property
     def is_full(self) -> bool:
         """Whether there is a batch of programs already."""
-        return self._cost >= BATCH_COST or len(self._ready) >= _MOST
+        return self._cost >= self._most_cost or len(self._ready) >= _MOST
 
     def take(self, asked: bytes, most: int) -> list[Made]:
         """Return the next batch: at least one program, ``most`` at most."""
         self.fill(asked)
         batch: list[Made] = []
         cost = 0.0
-        while self._ready and cost < BATCH_COST and len(batch) < most:
+        while self._ready and cost < self._most_cost and len(batch) < most:
             made = self._ready.popleft()
             batch.append(made)
             cost += made[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fuzzer.campaign.campaign import Snapshot
+from fuzzer.campaign.outlook import Remark
 from fuzzer.crash.bug import count_bugs
 from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import Crash, CrashStore
@@ -26,10 +27,16 @@ _ONLY_FULL = (
 )
 # Stands for the runs of a crash that none of them showed.
 _UNSHOWN = -1
+# A call that takes as long is said to.
+_SLOW_CALL_US = 50_000
 
 
 def _share(part: int, whole: int) -> str:
     return f"{part}/{whole} blocks ({part / whole:.0%})" if whole else "no blocks"
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}"
 
 
 def status_line(snapshot: Snapshot, rate: float, calls: float) -> str:
@@ -37,7 +44,7 @@ def status_line(snapshot: Snapshot, rate: float, calls: float) -> str:
     counts = snapshot.counts
     parts = [
         clock(snapshot.elapsed),
-        f"{rate:,.0f} programs/s ({calls:,.0f} calls/s)",
+        f"{_speed(rate)} programs/s ({_speed(calls)} calls/s)",
         _share(snapshot.covered, snapshot.blocks),
         f"corpus {snapshot.corpus}",
         f"crashes {len(snapshot.crashes)} ({counts.splats} seen)",
@@ -49,6 +56,22 @@ def status_line(snapshot: Snapshot, rate: float, calls: float) -> str:
     if snapshot.judge not in {"", "ready"}:
         parts.append(f"[{snapshot.judge}]")
     return "  ".join(parts)
+
+
+def start_line(snapshot: Snapshot) -> str:
+    """Return one line on a campaign that has not run all programs to start from yet."""
+    counts = snapshot.counts
+    text = "starting"
+    if snapshot.started:
+        # libFuzzer begins with an empty one.
+        ran = max(0, counts.programs - 1)
+        text = f"{clock(snapshot.elapsed)}  starting: {ran} of {snapshot.seeds} seeds have run"
+        if counts.call_us > _SLOW_CALL_US:
+            text += f"; a call takes {counts.call_us / 1e6:.2g} s"
+        text += f"  crashes {len(snapshot.crashes)} ({counts.splats} seen)"
+    if snapshot.judge not in {"", "ready", "starting"}:
+        text += f"  [{snapshot.judge}]"
+    return text
 
 
 class StatusView:
@@ -65,6 +88,7 @@ class StatusView:
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._announced: dict[str, int] = {}
+        self._remarked: set[str] = set()
         self._last: tuple[float, int, int] | None = None
         self._rates = (0.0, 0.0)
         self._shown = 0.0
@@ -74,6 +98,8 @@ class StatusView:
         """Update the line; at most twice a second."""
         for crash in snapshot.crashes:
             self._announce(crash)
+        for remark in snapshot.remarks:
+            self._remark(remark)
         now = time.monotonic()
         if now - self._shown < (0.5 if self._terminal else _LOG_EVERY):
             return
@@ -88,8 +114,9 @@ class StatusView:
         self._last = (now, counts.programs, counts.calls)
         if snapshot.finishing:
             text = f"fuzzing is over; verifying on the full kernel [{snapshot.judge}]"
+            text += "  (Ctrl-C ends it and keeps what was found)"
         elif not counts.fuzzing:
-            text = "starting"
+            text = start_line(snapshot)
         else:
             text = status_line(snapshot, *self._rates)
         if self._terminal:
@@ -114,6 +141,15 @@ class StatusView:
         self._stream.write(f"crash: {crash.title} ({crash.verdict()}) in {path}{known}\n")
         self._stream.flush()
 
+    def _remark(self, remark: Remark) -> None:
+        """Say what is wrong with the campaign, each thing once."""
+        if remark.about in self._remarked:
+            return
+        self._remarked.add(remark.about)
+        self.clear()
+        self._stream.write(f"note: {remark.text}\n")
+        self._stream.flush()
+
     def clear(self) -> None:
         """Remove the line, so that something else can be printed."""
         if self._open:
@@ -129,6 +165,11 @@ def known_text(known: KnownCrashes, crash: Crash) -> str:
     here = Path.cwd()
     absolute = path.resolve()
     return f", known: {absolute.relative_to(here) if absolute.is_relative_to(here) else path}"
+
+
+def remark_lines(snapshot: Snapshot) -> list[str]:
+    """Return what the campaign could not do, a line each."""
+    return [f"note: {remark.text}" for remark in snapshot.remarks]
 
 
 def _count(number: int, what: str) -> str:

@@ -14,6 +14,7 @@ from tests.e2e.pkvfuzz_process import ROOT, pkvfuzz
 pytestmark = pytest.mark.e2e
 
 _RECKLESS = ROOT / "tests" / "drivers" / "strangers" / "reckless"
+_SLUGGISH = ROOT / "tests" / "drivers" / "strangers" / "sluggish"
 _TITLE = "KASAN: slab-use-after-free Read in reckless_read"
 
 
@@ -48,3 +49,21 @@ def test_a_directory_leads_to_a_crash_and_to_a_description(tmp_path: Path) -> No
     )
     done = pkvfuzz(*again, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_campaign_cannot_do_is_said_while_it_runs_and_at_its_end(tmp_path: Path) -> None:
+    description = tmp_path / "sluggish.yaml"
+    description.write_text(
+        "version: 1\nname: sluggish\ndevice: /dev/sluggish\n"
+        f"module: {{source: {_SLUGGISH}, name: sluggish, params: shut=1}}\n"
+        "calls:\n  - write: ['']\n  - read: [1]\n"
+    )
+    done = pkvfuzz("run", description, "--programs", 6000, "--seed", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    closed, parameters = (line for line in done.stdout.splitlines() if line.startswith("note: "))
+    assert "/dev/sluggish does not open: it was closed in 100%" in closed
+    assert "EBUSY (16, " in closed
+    assert "parameters that the description does not vary: " in parameters
+    assert "pace" in parameters
+    assert "shut" not in parameters
+    assert parameters in done.stderr.splitlines()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.campaign.outlook import unnamed
 from fuzzer.campaign.undescribed import learned
 from fuzzer.cli.main import main
 from fuzzer.machine.driver import Driver
@@ -17,7 +18,7 @@ from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.modinfo import Parameter
 from fuzzer.machine.symbols import driver_ioctls, driver_symbols
 from fuzzer.program.text import parse_program
-from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, PlainSpec, ReadSpec, WriteSpec
+from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.check import Severity, read_all
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment
@@ -155,13 +156,34 @@ def test_parameters_are_told_in_comments_whatever_they_say(facts: Facts, tmp_pat
     )
     text = describe(replace(facts, parameters=parameters), WHY)
     described(replace(facts, parameters=parameters), tmp_path)
-    described(replace(facts, parameters=parameters[1:]), tmp_path)
-    assert '  # - reload: ["size=1"]\n' in text
     assert "#   size (int): bytes version: 2 #  [31m\n" in text
     assert "\x1b" not in text
+    text = describe(replace(facts, parameters=parameters[1:]), WHY)
+    described(replace(facts, parameters=parameters[1:]), tmp_path)
+    assert '  # - reload: ["p0=1"]\n' in text
     # What the comment shows can be had by taking the # away.
     (tmp_path / "made.yaml").write_text(text.replace("  # - reload", "  - reload"))
     assert not read_all(tmp_path / "made.yaml").errors
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_module_is_loaded_with_other_parameters(
+    fails: bool, facts: Facts, tmp_path: Path
+) -> None:
+    parameters = (
+        Parameter("size", "uint"),
+        Parameter("loud", "bool"),
+        Parameter("name", "charp"),
+        Parameter("ports", "array of int"),
+        Parameter("odd", "of its own"),
+    )
+    made = described(replace(facts, parameters=parameters, params="id={1}", fails=fails), tmp_path)
+    reloads = [spec for spec in made.calls if isinstance(spec, ReloadSpec)]
+    templates = [each for spec in reloads for each in spec.templates if each.parts]
+    firsts = [each.parts[0] for each in templates]
+    name = b"id={1} name=a" if fails else b"id={1} name="
+    assert firsts == [b"id={1} size=", b"id={1} loud=", name, b"id={1} ports="]
+    assert unnamed([each.name for each in parameters], made) == ("odd",)
 
 
 def test_a_module_for_each_kernel_is_named(facts: Facts, tmp_path: Path) -> None:

@@ -51,6 +51,16 @@ def consider(intake: Intake, data: bytes, *, shortened: bool = False) -> Verdict
     return intake.consider(data, counters, shortened=shortened)
 
 
+def test_where_runs_take_too_long_none_is_repeated() -> None:
+    machine = Machine()
+    data = program(1, 1, 2)
+    intake = Intake(machine.run, N_BLOCKS)
+    verdict = intake.consider(data, counting(data), shortened=False, repeated_already=True)
+    assert verdict == Verdict(counting(data), kept=True)
+    assert not machine.ran
+    assert not intake.is_new(counting(data))
+
+
 def test_what_repeats_is_kept_and_no_longer_new() -> None:
     machine = Machine()
     intake = Intake(machine.run, N_BLOCKS)

@@ -48,7 +48,9 @@ class Clock:
 
 def snapshot(seconds: float, programs: int, *crashes: Crash, finishing: bool = False) -> Snapshot:
     counts = WorkerCounts(programs=programs, fuzzing=1)
-    return Snapshot(elapsed=seconds, counts=counts, crashes=crashes, finishing=finishing)
+    return Snapshot(
+        elapsed=seconds, counts=counts, crashes=crashes, finishing=finishing, started=True
+    )
 
 
 @pytest.fixture

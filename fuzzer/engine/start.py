@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a worker starts: what a driver's calls take, before anything is mutated."""
+
+from __future__ import annotations
+
+import time
+
+# Seconds that the programs to start from may take. Those that have not run by then are
+# tried among the mutants.
+_PATIENCE = 10.0
+# A call that takes longer than this is slow: it has to wait for something.
+_SLOW_CALL = 0.05
+# Seconds between two times that a slow worker tells how far it is.
+_TELL_EVERY = 1.0
+
+
+class Start:
+    """Watches the first programs of a worker; ``progress`` counts the calls of a machine."""
+
+    def __init__(self) -> None:
+        self._looked: float | None = None
+        self._last = self._calls = 0
+        self._took = 0.0
+        self._told = time.monotonic()
+        self.call_seconds = 0.0
+        """What a call took so far, on average."""
+
+    def look(self, progress: int) -> None:
+        """Take the time, at the beginning of the first program and later."""
+        now = time.monotonic()
+        if self._looked is not None:
+            self._took += now - self._looked
+            self._calls += max(0, progress - self._last)
+        self._looked, self._last = now, progress
+        if self._calls:
+            self.call_seconds = self._took / self._calls
+
+    def pause(self) -> None:
+        """Leave out what is between the last look and the next one: the machine is replaced."""
+        self._looked = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a call takes so long that programs must not run more often than needed."""
+        return self.call_seconds > _SLOW_CALL
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the programs to start from take too long."""
+        return self.is_slow and self._took > _PATIENCE
+
+    def is_time(self) -> bool:
+        """Tell, once a second, whether it is time to tell something."""
+        now = time.monotonic()
+        if now - self._told < _TELL_EVERY:
+            return False
+        self._told = now
+        return True

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What calls return, counted by the kind of call, over a sample of the programs that ran.
+
+The results of a program are in the channel once the guest is at rest, and only those of
+the last one. It is at rest whenever there is something to look at; a success that was not
+seen before covers something new most of the time, so that is where it is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from fuzzer.program.program import FLAG_COMPAT, FLAG_NULL, FLAG_READONLY, Call, Op
+from fuzzer.program.wire import encode, split
+
+FIRST, EAGER, LAZY = 1000, 4, 64
+"""Of so many batches one ends with the guest at rest, to be looked at: while ``FIRST``
+programs were not looked at yet, and later."""
+
+# Seconds between two times that the file is written.
+_WRITE_EVERY = 2.0
+# Programs without their first file before it is asked why.
+_ASK_AFTER = 8
+# Kinds of calls that are told apart by their number, of which there may be any.
+_MOST_KINDS = 512
+_OPEN, _CLOSE, _IOCTL, _DUP = int(Op.OPEN), int(Op.CLOSE), int(Op.IOCTL), int(Op.DUP)
+_UNLOAD, _LOAD = int(Op.UNLOAD), int(Op.LOAD)
+# What needs an open file.
+_ON_FILES = frozenset(map(int, Op)) - {
+    *(_OPEN, _CLOSE, _DUP, _UNLOAD, _LOAD),
+    *(int(Op.SLEEP), int(Op.WAIT)),
+}
+# Of a call that says nothing of how the plain one ends: of an ioctl by the entry for 32-bit
+# programs as well, which many drivers have not.
+_ODD = FLAG_NULL | FLAG_READONLY
+_ODD_IOCTL = _ODD | FLAG_COMPAT
+
+OPEN_FIRST = encode((Call(Op.OPEN, cmd=os.O_RDWR),))
+"""Opens the first file, for the sake of the error that this gives."""
+
+Kind = tuple[int, int]
+"""An operation, and the number of an ioctl or of the device that is opened."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of what calls returned.
+
+    ``ends`` are those of each kind of call by errno, 0 for none; calls that were meant to
+    fail are left out. Of ``began`` programs that used their first file, ``unopened`` found
+    it not open.
+    """
+
+    ends: dict[Kind, Counter[int]] = field(default_factory=dict)
+    began: int = 0
+    unopened: int = 0
+
+    def note(self, chunks: Sequence[bytes], errors: Sequence[int]) -> None:
+        """Count the calls of a program, given each call's wire bytes and errno."""
+        first_is_open = True
+        for chunk, error in zip(chunks, errors, strict=False):
+            op, file = chunk[0], chunk[1]
+            if op in _ON_FILES and not file and first_is_open:
+                first_is_open = False
+                self.began += 1
+                self.unopened += error == errno.EBADF
+            elif not file and op in (_OPEN, _CLOSE, _DUP):
+                first_is_open = False
+            # That a program uses a file which is not open is its own doing.
+            if error == errno.EBADF or _is_spoiled(chunk):
+                continue
+            kind = _kind_of(chunk, op)
+            ends = self.ends.get(kind)
+            if ends is None:
+                if len(self.ends) >= _MOST_KINDS:
+                    continue
+                ends = self.ends[kind] = Counter()
+            ends[error] += 1
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of another one."""
+        for kind, ends in other.ends.items():
+            self.ends.setdefault(kind, Counter()).update(ends)
+        self.began += other.began
+        self.unopened += other.unopened
+
+    def of(self, op: int, number: int = 0) -> Counter[int]:
+        """Return how calls of a kind ended."""
+        return self.ends.get((op, number), Counter())
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        ends = [[*kind, sorted(counts.items())] for kind, counts in sorted(self.ends.items())]
+        return json.dumps({"ends": ends, "began": self.began, "unopened": self.unopened})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return what :meth:`to_json` wrote; ValueError if it did not."""
+        try:
+            data = json.loads(text)
+            ends = {(op, number): Counter(dict(counts)) for op, number, counts in data["ends"]}
+            return cls(ends, data["began"], data["unopened"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no tally: {error}") from error
+
+
+def _kind_of(chunk: bytes, op: int) -> Kind:
+    if op == _IOCTL:
+        return op, int.from_bytes(chunk[4:8], "little")
+    if op == _OPEN:
+        return op, int.from_bytes(chunk[8:16], "little")
+    return op, 0
+
+
+def _is_spoiled(chunk: bytes) -> bool:
+    """Tell whether a call has a fault, an odd entry, or a buffer that is not all there."""
+    odd = _ODD_IOCTL if chunk[0] == _IOCTL else _ODD
+    return chunk[2] & odd != 0 or chunk[18:22] != b"\0\0\0\0"
+
+
+class TallyFile:
+    """A worker's tally, and the file that the campaign reads it from.
+
+    What an earlier worker of that name counted is gone on from.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = 0.0
+        self._batches = self._noted = 0
+        self._asked = False
+        self.tally = read_tally(path)
+
+    def is_due(self) -> bool:
+        """Tell, once for each batch, whether the guest is to rest after it."""
+        self._batches += 1
+        return self._batches % (EAGER if self._noted < FIRST else LAZY) == 0
+
+    def note(self, program: bytes, errors: Sequence[int], settled: bytes = b"") -> None:
+        """Count what came of a program; the calls that it was ``settled`` by did not run."""
+        self._noted += 1
+        skipped = len(split(settled)) if settled and program.startswith(settled) else 0
+        self.tally.note(split(program)[skipped:], errors[skipped:])
+
+    def asks_why_closed(self) -> bool:
+        """Tell, once, whether the first file is not open and no call has told why."""
+        if self._asked or self.tally.unopened < _ASK_AFTER or self.tally.of(_OPEN):
+            return False
+        self._asked = True
+        return True
+
+    def write(self, *, now: bool = False) -> None:
+        """Write the file, if that is some time ago or ``now`` is the time."""
+        if not now and time.monotonic() - self._written < _WRITE_EVERY:
+            return
+        self._written = time.monotonic()
+        part = self._path.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            part.write_text(self.tally.to_json())
+            part.replace(self._path)
+
+
+def tally_file(workdir: Path, name: str) -> Path:
+    """Return the file that a worker's tally is in."""
+    return workdir / f"{name}.tally"
+
+
+def read_tally(path: Path) -> Tally:
+    """Return what a worker counted; nothing if it has not written that."""
+    try:
+        return Tally.from_json(path.read_text())
+    except (OSError, ValueError):
+        return Tally()

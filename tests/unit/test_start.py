@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A slow start: what is measured, what is put off, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzzer.campaign.campaign import Snapshot
+from fuzzer.engine.reserve import Reserve
+from fuzzer.engine.start import Start
+from fuzzer.engine.statistics import WorkerCounts
+from fuzzer.engine.supply import Supply
+from fuzzer.machine.refusal import refusal
+from fuzzer.report.status import start_line, status_line
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr("fuzzer.engine.start.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_slow_calls_make_a_start_too_long(clock: list[float]) -> None:
+    start = Start()
+    start.look(7)
+    clock[0] += 6
+    start.look(13)
+    assert start.call_seconds == pytest.approx(1.0)
+    assert start.is_slow
+    assert not start.is_too_long
+    clock[0] += 6
+    # To replace the machine, which counts from the start, is none of its calls' doing.
+    start.pause()
+    clock[0] += 600
+    start.look(2)
+    assert not start.is_too_long
+    clock[0] += 6
+    start.look(8)
+    assert start.call_seconds == pytest.approx(1.0)
+    assert start.is_too_long
+
+
+def test_many_fast_seeds_are_never_too_long(clock: list[float]) -> None:
+    start = Start()
+    start.look(0)
+    clock[0] += 600
+    start.look(1_000_000)
+    assert not start.is_too_long
+
+
+def test_what_was_put_off_has_its_turn_among_the_mutants(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path)
+    reserve.put_off(b"x" * 24)
+    assert reserve.take(1.0) == b"x" * 24
+    assert reserve.take(1.0) is None
+
+
+def test_batches_of_slow_calls_are_small() -> None:
+    supply = Supply(lambda asked: (asked, 6.0))
+    assert len(supply.take(b"a", 100)) > 10
+    supply.drop()
+    supply.slow_down(0.0001)
+    assert len(supply.take(b"a", 100)) > 10
+    supply.drop()
+    supply.slow_down(1.0)
+    assert len(supply.take(b"a", 100)) == 1
+
+
+def test_a_slow_start_is_told_as_such() -> None:
+    assert start_line(Snapshot()) == "starting"
+    assert start_line(Snapshot(judge="building")) == "starting  [building]"
+    counts = WorkerCounts(programs=13, call_us=1_020_000)
+    line = start_line(Snapshot(started=True, elapsed=31, counts=counts, seeds=43))
+    assert line.startswith("31 s  starting: 12 of 43 seeds have run; a call takes 1 s")
+
+
+def test_a_low_speed_is_not_none() -> None:
+    line = status_line(Snapshot(started=True), 0.24, 1.3)
+    assert "0.2 programs/s (1.3 calls/s)" in line
+    assert "1,234 programs/s" in status_line(Snapshot(started=True), 1234.4, 1.3)
+
+
+@pytest.mark.parametrize(
+    ("message", "number", "said", "parts"),
+    [
+        ("LOAD: init_module: x", 6, " The kernel said: drv: no chip",
+         ("ENXIO (6, No such device or address)", "hardware", "The kernel said: drv: no chip")),
+        ("LOAD: init_module: x", 2, " The kernel said: drv: Unknown symbol helper (err -2)",
+         ("symbols that it needs: helper.", "ENOENT")),
+        ("LOAD: init_module: x", 517, "", ("EPROBE_DEFER (517)", "another driver")),
+        ("LOAD: init_module: x", 22, "", ("EINVAL", "--params")),
+        ("the module loaded, but /dev/x did not appear", 2, "", ("/dev/x did not appear.",)),
+    ],
+)  # fmt: skip
+def test_a_refused_module_is_told_with_what_to_try(
+    message: str, number: int, said: str, parts: tuple[str, ...]
+) -> None:
+    text = refusal(message, number, said)
+    assert all(part in text for part in parts), text
