@@ -243,7 +243,7 @@ def test_a_killed_qemu_is_noticed_while_a_command_runs(
         killer.start()
         start = time.monotonic()
         with pytest.raises(LostMachineError, match="QEMU ended"):
-            run(machine, fast_misbehaving, "ioctl(f0, TD_SLEEP)", timeout=120.0)
+            run(machine, fast_misbehaving, "ioctl(f0, TD_STUCK)", timeout=120.0)
         assert time.monotonic() - start < 60.0
         killer.join()
 
