@@ -123,10 +123,19 @@ COMMANDS = (
     Command(
         "shell",
         "fuzzer.cli.shell",
-        "open a shell in a guest that has the driver loaded",
+        "open a shell in a guest that has the driver loaded, or run a command there",
         options.add_shell,
         "echo 'ls -l /dev/pkv' | ./pkvfuzz shell",
-        _ends("the shell has ended"),
+        _ends(
+            "the shell or the command has ended, whatever its own status",
+            "the kernel reported something while a command, or what came through a pipe, ran",
+        ),
+        details=(
+            "Without COMMAND a terminal has a shell on the guest's console; commands that come\n"
+            "through a pipe are run. The kernel's messages are printed as well. The driver's\n"
+            "module is in the guest's /tmp. A static program of your own is run by\n"
+            "  pkvfuzz shell --put repro -- ./repro ARGUMENTS"
+        ),
     ),
     Command(
         "convert",

@@ -264,7 +264,32 @@ def add_bisect(parser: argparse.ArgumentParser) -> None:
 
 def add_shell(parser: argparse.ArgumentParser) -> None:
     """Add what ``shell`` takes."""
-    parser.add_argument("--flavour", choices=_FLAVOURS, default="full", help="[full]")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="COMMAND",
+        help="run this in the guest's /tmp, with standard input if that is no terminal, and end; "
+        "behind -- with its arguments [a shell]",
+    )
+    parser.add_argument(
+        "--put",
+        action="append",
+        default=[],
+        metavar="LOCAL[:REMOTE]",
+        help="put a file into the guest first, as /tmp/LOCAL if nothing else is said; may be "
+        "repeated",
+    )
+    parser.add_argument(
+        "--crash",
+        type=Path,
+        metavar="DIR",
+        help="the driver, kernel and machine that this stored crash shows on",
+    )
+    parser.add_argument(
+        "--flavour",
+        choices=_FLAVOURS,
+        help="kernel of the guest [the one that --crash was judged on, else full]",
+    )
     add_target_options(parser)
 
 

@@ -1,66 +1,193 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pkvfuzz shell``: the guest's console, with the driver loaded."""
+"""``pkvfuzz shell``: a guest with the driver loaded, for people and for scripts."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
-import socket
+import shlex
 import sys
 import termios
 import tty
 
-from fuzzer.cli.setting import subject_of
+from fuzzer.campaign.subject import Subject
+from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
+from fuzzer.crash.judge import log_lines
+from fuzzer.crash.setups import LEAK
+from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.channel import Command
+from fuzzer.machine.files import GUEST_TMP, HostFile, parse_file, put_bytes, put_files
 from fuzzer.machine.kernel import Flavour, ensure_kernel
-from fuzzer.machine.machine import Machine
+from fuzzer.machine.machine import LostMachineError, Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.machine.session import Session
 from fuzzer.progress import say
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
 
 _ESCAPE = b"\x1d"  # Ctrl-]
+_MOST_TYPED = 1024
+_READ = 1 << 16
+# What is looked through for a report if the guest can tell of none itself.
+_MOST_KEPT = 4 << 20
+# Seconds for what the kernel says after a command, and between two looks at the guest.
+_LAST_WORDS = 0.3
+_LOOK, _REST = 0.02, 0.5
 
 
 def command(options: argparse.Namespace) -> int:
-    """Connect the terminal to a shell in a fresh guest until it ends or Ctrl-] is typed."""
-    subject = subject_of(options)
-    guest = subject.guest(ensure_kernel(Flavour(options.flavour), subject.kernels))
+    """Run a command, standard input's commands or a terminal's in a fresh guest."""
+    files = [parse_file(text) for text in options.put]
+    subject, guest = _guest(options)
     with guest.restore() as machine:
+        _furnish(machine, guest, files)
+        _tell_loaded(subject, guest)
+        if options.words or not sys.stdin.isatty():
+            return _run(machine, options.words)
         machine.command(Command.SHELL)
-        say(f"{guest.target.device} is there; Ctrl-] or 'poweroff -f' leaves")
+        say("Ctrl-] or 'poweroff -f' leaves")
         _converse(machine)
-    return 0
+    return int(ExitCode.NOTHING_FOUND)
+
+
+def _guest(options: argparse.Namespace) -> tuple[Subject, Guest]:
+    """Return the subject and its guest, of a crash the one that it shows on."""
+    if options.crash is None:
+        subject = subject_of(options)
+        flavour = Flavour(options.flavour or Flavour.FULL)
+        return subject, subject.guest(ensure_kernel(flavour, subject.kernels))
+    if not options.crash.is_dir():
+        raise BadInputError(f"--crash {options.crash}: no such directory")
+    crash = stored_crash(options)
+    subject = subject_of(options)
+    flavour = Flavour(options.flavour or judging_flavour(crash))
+    setups = subject.setups(ensure_kernel(flavour, subject.kernels))
+    place = setups.place(crash.kind, crash.history, crash.program)
+    if place.exact:
+        # A schedule is nothing that a program of its own could keep to.
+        return subject, setups.racing
+    if crash.kind == LEAK:
+        say("kmemleak is on in this guest")
+    return subject, place.guest
+
+
+def _furnish(machine: Machine, guest: Guest, files: list[HostFile]) -> None:
+    """Put the driver's module and the user's files into the guest."""
+    if image := guest.driver.image():
+        put_bytes(machine, _module_path(guest), image)
+    put_files(machine, files)
+    for file in files:
+        say(f"put {file.local} into the guest as {file.remote}")
+
+
+def _module_path(guest: Guest) -> str:
+    return f"{GUEST_TMP}/{guest.driver.name}.ko"
+
+
+def _tell_loaded(subject: Subject, guest: Guest) -> None:
+    """Say which module is loaded in the guest, on which kernel."""
+    module = subject.target.module
+    name = guest.driver.name
+    what = f"{name} with {subject.bug.name}" if subject.bug else name
+    if module.params:
+        what += f" ({module.params})"
+    kernel = f"the {guest.kernel.flavour} kernel {guest.kernel.release()}"
+    if guest.driver.parts:
+        say(f"{what} is a part of {kernel}, {guest.target.device} is there")
+    elif module.fails:
+        say(f"{what} is not loaded, as its init function fails: {_module_path(guest)}, on {kernel}")
+    else:
+        say(
+            f"{what} is loaded from {_module_path(guest)} on {kernel}, "
+            f"{guest.target.device} is there"
+        )
+
+
+def _run(machine: Machine, words: list[str]) -> int:
+    """Run a command, or what standard input has; returns 1 if the kernel reported something."""
+    # A terminal's input is for a shell of its own.
+    has_input = not sys.stdin.isatty()
+    what = shlex.join(words) if words else "the commands of standard input"
+    say(f"running {what}")
+    session = Session(machine, words, has_input=has_input)
+    shown = _pass_through(machine, session, sys.stdin.fileno() if has_input else None)
+    try:
+        lines = console_lines(session.ended_log())
+    except LostMachineError:
+        lines = []
+    splat = find_splat(lines) or find_splat(log_lines(shown))
+    ended = "the guest ended" if session.status is None else f"exit status {session.status}"
+    said = f"the kernel reported: {splat.title}" if splat else "the kernel reported nothing"
+    say(f"{ended}; {said}")
+    return int(ExitCode.FOUND if splat else ExitCode.NOTHING_FOUND)
+
+
+def _pass_through(machine: Machine, session: Session, stdin: int | None) -> bytes:
+    """Connect a command with standard input and output until both it and its output ended.
+
+    Returns the beginning of what was on the console.
+    """
+    console = machine.qemu.console
+    console.setblocking(False)
+    stdout = sys.stdout.fileno()
+    kept = b""
+    while machine.qemu.is_running():
+        busy = session.push()
+        sources = [console.fileno()]
+        if stdin is not None and session.has_room:
+            sources.append(stdin)
+        timeout = _LAST_WORDS if session.status is not None else _LOOK if busy else _REST
+        ready, _, _ = select.select(sources, [], [], timeout)
+        if console.fileno() in ready:
+            data = console.recv(_READ)
+            if not data:
+                break
+            kept += data[: _MOST_KEPT - len(kept)]
+            _write(stdout, session.output(data))
+        elif session.status is not None:
+            break
+        if stdin in ready and session.status is None:
+            if data := os.read(stdin, _READ):
+                session.feed(data)
+            else:
+                session.end_input()
+    _write(stdout, session.rest())
+    return kept
+
+
+def _write(stdout: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(stdout, data) :]
 
 
 def _converse(machine: Machine) -> None:
-    console: socket.socket = machine.qemu.console
+    """Connect the terminal to the console until the guest ends or Ctrl-] is typed."""
+    console = machine.qemu.console
     console.setblocking(False)
-    interactive = sys.stdin.isatty()
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
-    saved = termios.tcgetattr(stdin) if interactive else None
-    sources: list[int] = [stdin, console.fileno()]
+    saved = termios.tcgetattr(stdin)
+    typed = b""
     try:
-        if interactive:
-            tty.setraw(stdin)
+        tty.setraw(stdin)
         while machine.qemu.is_running():
-            # A pipe on standard input has ended: give the guest a moment to answer.
-            timeout = 0.5 if stdin in sources else 1.0
-            ready, _, _ = select.select(sources, [], [], timeout)
+            # Of what is pasted the console takes as much as it can.
+            sources = [console.fileno()] if typed else [console.fileno(), stdin]
+            sinks = [console.fileno()] if typed else []
+            ready, writable, _ = select.select(sources, sinks, [], _REST)
             if console.fileno() in ready:
-                data = console.recv(4096)
+                data = console.recv(_READ)
                 if not data:
                     break
-                os.write(stdout, data)
+                _write(stdout, data)
             if stdin in ready:
-                data = os.read(stdin, 1024)
-                if _ESCAPE in data:
+                typed = os.read(stdin, _MOST_TYPED)
+                if not typed or _ESCAPE in typed:
                     break
-                if data:
-                    console.sendall(data.replace(b"\n", b"\r") if not interactive else data)
-                else:
-                    sources.remove(stdin)
-            if not ready and stdin not in sources:
-                break
+            if writable:
+                with contextlib.suppress(BlockingIOError):
+                    typed = typed[console.send(typed) :]
     finally:
-        if saved:
-            termios.tcsetattr(stdin, termios.TCSADRAIN, saved)
+        termios.tcsetattr(stdin, termios.TCSADRAIN, saved)
     print()

@@ -489,9 +489,18 @@ class Machine:
         """
         self.channel.post_execution(argv, image, timeout)
         self.await_answer(timeout + _GRACE, total=True)
+        return self.executed(argv[0])
+
+    def executed(self, name: str) -> Execution:
+        """Return what came of the program that was posted to be run, now that it is over.
+
+        Raises:
+            InfrastructureError: it could not be run; the message says why.
+            LostMachineError: the guest's executor is dead.
+        """
         status = self._status(Command.EXEC)
         if status in {Status.STUCK, Status.DIED}:
-            raise LostMachineError(f"{argv[0]} cannot be run: the executor has {status.name}")
+            raise LostMachineError(f"{name} cannot be run: the executor has {status.name}")
         header, channel = self.channel.header, self.channel
         length = min(header.output_length, OUTPUT_SIZE)
         return Execution(
