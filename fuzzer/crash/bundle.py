@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuzzer.crash.leaks import ARGUMENTS, FILE, MINIMUM_AGE
+from fuzzer.crash.headers import stored_headers
+from fuzzer.crash.leaks import ARGUMENTS, FILE, MINIMUM_AGE, SCANS
 from fuzzer.crash.setups import LEAK
 from fuzzer.paths import project_root
 from fuzzer.program.csource.source import c_source, can_precede
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from fuzzer.crash.store import Crash, Identity
 
 README, REPORT, SOURCE = "README.md", "report.json", "repro.c"
+# No header has the name of another file of a crash.
+_OTHERS = frozenset(
+    (README, REPORT, SOURCE, "repro", "crash.json", "report.txt", "log.txt", "first-seen.txt")
+)
 
 
 def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
@@ -34,33 +39,41 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
     history = tuple(decode(each) for each in crash.history)
     if not can_precede(history):
         history = ()
-    source = c_source(decode(crash.program), target, crash.title, history)
+    names = _copy_description(directory, target)
+    source = c_source(decode(crash.program), target, crash.title, history, names)
     (directory / SOURCE).write_text(source)
-    _copy_description(directory, target)
     record = record_of(crash)
     (directory / REPORT).write_text(json.dumps(_report_json(crash, record), indent=2) + "\n")
     (directory / README).write_text(
-        _readme(crash, record, source, lacks=len(crash.history) - len(history))
+        _readme(crash, record, source, target, lacks=len(crash.history) - len(history))
     )
 
 
-def _copy_description(directory: Path, target: Target) -> None:
+def _copy_description(directory: Path, target: Target) -> list[str]:
     """Copy the headers beside the program in C, and a description that is not the project's.
 
-    Either may have gone since it was read: a crash is stored all the same.
+    Returns the names of the headers that the program includes. Either may have gone since it
+    was read: a crash is stored all the same.
     """
-    headers = [header for header in target.headers if header.is_file()]
-    for header in headers:
-        shutil.copyfile(header, directory / header.name)
     path = target.path.resolve()
-    if path.is_relative_to(project_root()) or not path.is_file():
-        return
-    shutil.copyfile(path, directory / path.name)
+    taken = {*_OTHERS, path.name}
+    headers = stored_headers(target, taken)
     for header in headers:
-        if not header.is_relative_to(path.parent):
-            continue
-        # Where the description looks for it.
-        copy = directory / header.relative_to(path.parent)
+        (directory / header.name).write_bytes(header.text)
+    if not path.is_relative_to(project_root()) and path.is_file():
+        shutil.copyfile(path, directory / path.name)
+        # Where the description looks for them, and they for each other.
+        for header in headers:
+            if header.path.is_relative_to(path.parent):
+                _copy_below(directory, header.path, header.path.relative_to(path.parent))
+    names = {header.path: header.name for header in headers}
+    return [names.get(header, header.name) for header in target.headers]
+
+
+def _copy_below(directory: Path, header: Path, place: Path) -> None:
+    """Copy a header into a subdirectory."""
+    if len(place.parts) > 1:
+        copy = directory / place
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(header, copy)
 
@@ -79,7 +92,7 @@ def _report_json(crash: Crash, record: Record | None) -> dict[str, Any]:
     return {"title": crash.title, "kind": crash.kind, "function": crash.function}
 
 
-def _readme(crash: Crash, record: Record | None, source: str, *, lacks: int) -> str:
+def _readme(crash: Crash, record: Record | None, source: str, target: Target, *, lacks: int) -> str:
     """``lacks`` is the number of programs before it that ``source`` leaves out."""
     identity = crash.identity
     lines = [f"# {crash.title}", ""]
@@ -96,13 +109,21 @@ def _readme(crash: Crash, record: Record | None, source: str, *, lacks: int) -> 
         lines.append(f"The driver had the planted bug `{identity.bug}`.")
     lines += ["", "To see it, with this directory:", "", "    ./pkvfuzz replay DIRECTORY", ""]
     lines += ["Or, in a guest that has the driver loaded, what this makes of `repro.c`:", ""]
-    lines += ["    cc -Wall -Wextra -static -pthread repro.c -o repro", ""]
-    if "MODULE.ko" in source:
-        lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
+    lines += ["    cc -Wall -Wextra -static -pthread repro.c -o repro"]
+    shell = "./pkvfuzz shell --crash DIRECTORY --put DIRECTORY/repro"
+    run = "./repro"
+    takes_module = "MODULE.ko" in source
+    if takes_module:
+        run += f" {target.module.name}.ko"
     if crash.kind == LEAK:
-        lines += [f"The guest's kernel needs `{ARGUMENTS}`. What was lost is told by:", ""]
-        lines += [f"    echo clear > {FILE}; ./repro; sleep {MINIMUM_AGE}"]
-        lines += [f"    echo scan > {FILE}; cat {FILE}", ""]
+        scan = f"sleep {MINIMUM_AGE}; echo scan > {FILE}"
+        look = "; ".join([f"echo clear > {FILE}", run, *[scan] * SCANS, f"cat {FILE}"])
+        lines += [f"    {shell} -- sh -c \\", f"      '{look}'", ""]
+        lines += [f"A guest of yours needs `{ARGUMENTS}` for its kernel to tell what was lost.", ""]
+    else:
+        lines += [f"    {shell} -- {run}", ""]
+    if takes_module:
+        lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
     if lacks:
         lines += [f"It needs the {lacks} programs in `history.bin` before it. They are too many"]
         lines += ["to be written as C: `repro.c` lacks them.", ""]

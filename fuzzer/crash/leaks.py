@@ -29,8 +29,9 @@ FILE = "/sys/kernel/debug/kmemleak"
 MINIMUM_AGE = 6
 """Seconds after which an object is looked at."""
 
-# kmemleak reports nothing that has changed since the scan before, so the first finds nothing.
-_SCANS = 2
+SCANS = 2
+"""kmemleak reports nothing that has changed since the scan before, so the first finds nothing."""
+
 _TIMEOUT = 120.0
 _ALLOCATED_BY = re.compile(r'comm "program (\d+)"')
 _OBJECT = re.compile(r"^unreferenced object ", re.MULTILINE)
@@ -72,7 +73,7 @@ def find_leak(machine: Machine, marks: Sequence[str]) -> Splat | None:
     Raises:
         LostMachineError: the guest is gone.
     """
-    for _ in range(_SCANS):
+    for _ in range(SCANS):
         script = f"busybox sleep {MINIMUM_AGE}; echo scan > {FILE}; cat {FILE}"
         if found := parse_leaks(_shell(machine, script), marks):
             return found

@@ -136,6 +136,7 @@ class Target:
     uses, by name; ``structs`` its structs' layouts, by tag or typedef. ``prelude`` are
     the lines of C that the headers need before them in user space; None if they are not
     for user space, or have not all the names: these are then known from the built driver.
+    ``include`` are directories that the headers include from.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Target:
     constants: Mapping[str, int]
     structs: Mapping[str, StructLayout]
     prelude: tuple[str, ...] | None = ()
+    include: tuple[Path, ...] = ()
 
     @property
     def device(self) -> str:
@@ -239,7 +241,7 @@ class _Loader:
 
     def target(self) -> Target:
         shape = self.shape()
-        facts = self._facts(shape, self._include())
+        facts = self._facts(shape, shape.include)
         if facts.constants or facts.structs:
             self._symbols.header = facts
             parser = CallParser(self._document, self._symbols, shape.pools)
@@ -256,7 +258,7 @@ class _Loader:
         devices = self._devices()
         module = self._module(root["module"])
         headers = self._headers()
-        self._include()
+        include = self._include()
         pools = self._pools()
         reset = self._reset()
         timeout = 1000
@@ -274,6 +276,7 @@ class _Loader:
             call_timeout_ms=timeout,
             constants={},
             structs={},
+            include=include,
         )
 
     def _devices(self) -> tuple[Device, ...]:

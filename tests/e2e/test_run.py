@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pexpect
@@ -171,6 +174,39 @@ def test_a_shell_has_the_device(tmp_path: Path) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+    # Through a pipe: more than a console takes at once, and a file beside it.
+    content = os.urandom(3_000_000)
+    (tmp_path / "tool").write_text("#!/bin/sh\nmd5sum; cat /tmp/second | wc -c\nexit 7\n")
+    (tmp_path / "tool").chmod(0o755)
+    (tmp_path / "second").write_bytes(bytes(9_000_000))
+    command = [*COMMAND, "shell", "--flavour", "fast", "--put", "tool:/opt/", "--put", "second"]
+    done = subprocess.run(
+        [*command, "--", "/opt/tool"],
+        cwd=tmp_path,
+        env=environment(),
+        input=content,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    assert done.stdout.decode() == f"{digest}  -\n9000000\n"
+    said = done.stderr.decode()
+    assert "pkv is loaded from /tmp/pkv.ko on the fast kernel" in said
+    assert "exit status 7; the kernel reported nothing" in said
+
+
+def test_the_readme_of_a_crash_says_how_its_c_program_shows_it(tmp_path: Path) -> None:
+    stored = ROOT / "crashes" / "possible-deadlock-in-pkv-mutex-read-begin"
+    shutil.copytree(stored, tmp_path / "DIRECTORY")
+    readme = (stored / "README.md").read_text()
+    compile_it, run_it = re.findall(r"^    (cc .*|\./pkvfuzz shell .*)$", readme, re.MULTILINE)
+    subprocess.run(compile_it.split(), cwd=tmp_path / "DIRECTORY", check=True, timeout=60)
+    done = pkvfuzz(*run_it.split()[1:], cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert f"the kernel reported: {readme.splitlines()[0][2:]}\n" in done.stderr
+    assert "WARNING: possible circular locking dependency" in done.stdout
 
 
 def test_a_seed_program_converts_to_wire_and_back(tmp_path: Path) -> None:

@@ -31,9 +31,15 @@ def can_precede(history: Sequence[Program]) -> bool:
 
 
 def c_source(
-    program: Program, target: Target, title: str = "", history: Sequence[Program] = ()
+    program: Program,
+    target: Target,
+    title: str = "",
+    history: Sequence[Program] = (),
+    header_names: Sequence[str] | None = None,
 ) -> str:
     """Return a program as one C file; the target's headers have to lie beside it.
+
+    They have their own names there, or ``header_names``.
 
     The programs of ``history`` run before it, once. A program with threads is
     repeated until the kernel reports something, and one in which loading the module
@@ -74,7 +80,11 @@ def c_source(
     again = loops or any(call.op is Op.LOAD and call.fault for call in calls)
     _add_function("run", program, target, writer, functions, params=params, again=again)
     defined = {} if has_header else {name: number for number, name in names.items()}
-    return _file(target, title, writer, functions, before, names=defined, loops=loops)
+    if header_names is None:
+        header_names = [header.name for header in target.headers]
+    return _file(
+        target, title, writer, functions, before, headers=header_names, names=defined, loops=loops
+    )
 
 
 def _settlement(programs: Sequence[Program]) -> Program:
@@ -199,6 +209,7 @@ def _file(
     functions: list[str],
     before: list[str],
     *,
+    headers: Sequence[str],
     names: Mapping[str, int],
     loops: bool,
 ) -> str:
@@ -223,8 +234,8 @@ def _file(
     ]
     text = "\n".join(comment) + "\n#define _GNU_SOURCE\n"
     text += "".join(f"#include <{name}>\n" for name in sorted(includes))
-    if target.headers and target.prelude is not None:
-        lines = [*target.prelude, *(f'#include "{header.name}"' for header in target.headers)]
+    if headers and target.prelude is not None:
+        lines = [*target.prelude, *(f'#include "{name}"' for name in headers)]
         text += "\n" + "".join(f"{line}\n" for line in lines)
     text += f'\n#define DEVICE\t"{target.device}"\n'
     body = "\n".join(functions)
