@@ -23,8 +23,10 @@ MACHINE_COMMANDS = frozenset(
         "bench",
         "bench bugs",
         "bisect",
+        "corpus",
         "corpus merge",
         "corpus minimize",
+        "corpus show",
         "init",
         "kernel",
         "minimize",
@@ -34,6 +36,9 @@ MACHINE_COMMANDS = frozenset(
         "test",
     }
 )
+
+# Commands that do so with an option only.
+MACHINE_OPTIONS = {"corpus": "--functions", "corpus show": "--functions"}
 
 PREFERRED_KERNEL_SOURCE = "linux-source-6.12"
 
@@ -92,8 +97,11 @@ def command_of(argv: Sequence[str]) -> str:
     if {"-h", "--help", "--version"} & set(before):
         return ""
     words = [word for word in before if not word.startswith("-")]
-    names = (words[0], " ".join(words[:2])) if words else ()
-    return next((name for name in names if name in MACHINE_COMMANDS), "")
+    names = (" ".join(words[:2]), words[0]) if words else ()
+    name = next((name for name in names if name in MACHINE_COMMANDS), "")
+    if name in MACHINE_OPTIONS and MACHINE_OPTIONS[name] not in before:
+        return ""
+    return name
 
 
 def brings_kernel(argv: Sequence[str]) -> bool:

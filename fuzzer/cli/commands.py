@@ -23,6 +23,12 @@ _FAILURES = {
 }
 _CRASH = "crashes/kasan-slab-use-after-free-read-in-pkv-store-last"
 _WORK = "work/pkv-stale-last"
+_FUNCTIONS = (
+    "--functions runs all programs once on a machine of its own. A function of which something is\n"
+    "left is listed with its blocks reached and the lines of the others, or, if it was never\n"
+    "reached, with who calls it and the nearest caller that was. What is within reach and leads to\n"
+    "most comes first."
+)
 
 
 def _ends(done: str, other: str = "", **failures: str) -> Mapping[int, str]:
@@ -152,6 +158,7 @@ COMMANDS = (
         options.add_corpus_show,
         f"./pkvfuzz corpus {_WORK}",
         _ends("shown"),
+        details=_FUNCTIONS,
     ),
     Command(
         "corpus show",
@@ -160,6 +167,7 @@ COMMANDS = (
         options.add_corpus_show,
         f"./pkvfuzz corpus show {_WORK} --programs",
         _ends("shown"),
+        details=_FUNCTIONS,
     ),
     Command(
         "corpus export",

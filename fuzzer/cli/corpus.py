@@ -17,15 +17,19 @@ from fuzzer.campaign.corpus import (
     read_program,
 )
 from fuzzer.campaign.corpus_cover import cheapest_first, cover, shorten_all
+from fuzzer.campaign.corpus_functions import function_coverage, reached_blocks, source_lines_of
 from fuzzer.campaign.corpus_measure import Bench, Measured, measure
+from fuzzer.cli.drivers import DESCRIPTION
 from fuzzer.cli.setting import subject_of, target_of
 from fuzzer.engine.buckets import blocks_of
 from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.machine.callgraph import read_call_graph
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.provision import Guest
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode
 from fuzzer.progress import Progress, say
+from fuzzer.report.functions import format_functions
 from fuzzer.target.target import Target
 
 # Characters of a name that tell programs apart.
@@ -47,7 +51,15 @@ def command(options: argparse.Namespace) -> int:
         return _merge(corpus, options) if verb == "merge" else _minimize(corpus, options)
 
 
+def _choose_target(corpus: Corpus, options: argparse.Namespace) -> None:
+    """Without --target, work on what the campaign found out itself of a driver, if it did."""
+    if options.target is None and corpus.workdir is not None:
+        found = corpus.workdir.root / DESCRIPTION
+        options.target = found if found.is_file() else None
+
+
 def _target_of(corpus: Corpus, options: argparse.Namespace) -> Target:
+    _choose_target(corpus, options)
     target = target_of(options)
     corpus.check_target(target)
     return target
@@ -60,12 +72,16 @@ def _size(programs: Mapping[str, bytes]) -> str:
 
 
 def _show(corpus: Corpus, options: argparse.Namespace) -> int:
+    if bool(options.name) + options.programs + options.functions > 1:
+        raise BadInputError("NAME, --programs and --functions exclude each other")
     if options.name:
         program = corpus.find(options.name)
         print(format_program(decode(program), _target_of(corpus, options)), end="")
         return 0
     programs = corpus.programs()
     print(f"{corpus.directory}: {_size(programs)}")
+    if options.functions:
+        return _functions(corpus, programs, options)
     reserve = corpus.reserve()
     if reserve:
         print(f"{reserve:,} of them in reserve, for campaigns to try while they fuzz")
@@ -80,6 +96,23 @@ def _show(corpus: Corpus, options: argparse.Namespace) -> int:
             what = " ".join(operations(program))
             print(f"{name[:_NAME]} {n_calls(program):4} calls {len(program):6} bytes  {what}")
     return 0
+
+
+def _functions(corpus: Corpus, programs: Mapping[str, bytes], options: argparse.Namespace) -> int:
+    """Print what the programs leave of each function."""
+    guest = _guest_for(corpus, options)
+    with Bench(guest, programs.values()) as bench:
+        progress = Progress("running", len(programs))
+        ordered = [programs[name] for name in cheapest_first(programs)]
+        reached, crashed = reached_blocks(guest, bench.run, ordered, progress.update)
+        progress.finish(f"{len(programs):,} programs")
+    graph = read_call_graph(guest.driver)
+    lines = source_lines_of(guest.driver.object)
+    found = function_coverage(guest.blocks, reached, graph, lines)
+    print(format_functions(found), end="")
+    if crashed:
+        print(f"{crashed:,} programs crashed: what they reached is not counted")
+    return int(ExitCode.NOTHING_FOUND)
 
 
 def _export(corpus: Corpus, options: argparse.Namespace) -> int:
@@ -126,6 +159,7 @@ def _import(corpus: Corpus, options: argparse.Namespace) -> int:
 def _guest_for(corpus: Corpus, options: argparse.Namespace) -> Guest:
     if options.bug is None:
         options.bug = corpus.bug
+    _choose_target(corpus, options)
     subject = subject_of(options)
     corpus.check_target(subject.target)
     return subject.guest(ensure_kernel(Flavour.FAST, subject.kernels))

@@ -312,7 +312,12 @@ def add_corpus_show(parser: argparse.ArgumentParser) -> None:
     _add_corpus(parser)
     parser.add_argument("name", nargs="?", metavar="NAME", help="print this program")
     parser.add_argument("--programs", action="store_true", help="a line for each program")
-    _add_target(parser)
+    parser.add_argument(
+        "--functions",
+        action="store_true",
+        help="run them, and list what they leave of each function of the driver",
+    )
+    add_target_options(parser)
 
 
 def add_corpus_export(parser: argparse.ArgumentParser) -> None:

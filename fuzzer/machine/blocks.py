@@ -159,6 +159,19 @@ class _LinkedFunctions:
         return best
 
 
+def linked_addresses(path: Path, vmlinux: Path) -> dict[str, int]:
+    """Return the addresses that the functions of an object have in a kernel, by name.
+
+    Raises:
+        BadInputError: a file is missing or not ELF.
+    """
+    try:
+        linked = _LinkedFunctions(vmlinux)
+        return linked.of_file(f"{path.stem}.c", {*read_functions(path)})
+    except (OSError, ELFError, ValueError) as error:
+        raise BadInputError(f"the kernel's build directory is damaged: {error}") from error
+
+
 def read_builtin_blocks(objects: Sequence[Path], vmlinux: Path) -> tuple[Block, ...]:
     """Return the blocks of object files that are linked into a kernel, in order.
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from typing import cast
 
 from elftools.common.exceptions import DWARFError
+from elftools.dwarf.compileunit import CompileUnit
 from elftools.dwarf.die import DIE
 from elftools.elf.elffile import ELFFile
 
@@ -55,6 +57,28 @@ def whole_layout(die: DIE | None, *, through_pointer: bool = False) -> StructLay
         return None
     tag = _name(die)
     return struct_layout(tag or alias, die).named(tag or alias, _COMPOSITES[die.tag] if tag else "")
+
+
+def element_layout(variable: DIE) -> StructLayout | None:
+    """Return the layout of a variable that is a struct, or an array of structs, else None."""
+    die, _ = _plain(_target(variable))
+    if die is not None and die.tag == "DW_TAG_array_type":
+        die = _target(die)
+    return whole_layout(die)
+
+
+def declared_in(variable: DIE) -> str:
+    """Return the directory of the file that declares a variable's struct; empty if unknown."""
+    die, _ = _plain(_target(variable))
+    if die is not None and die.tag == "DW_TAG_array_type":
+        die, _ = _plain(_target(die))
+    if die is None or "DW_AT_decl_file" not in die.attributes:
+        return ""
+    lines = die.dwarfinfo.line_program_for_CU(cast(CompileUnit, die.cu))
+    if lines is None:
+        return ""
+    entry = lines.header["file_entry"][die.attributes["DW_AT_decl_file"].value]
+    return str(lines.header["include_directory"][entry.dir_index].decode(errors="replace"))
 
 
 def named_layouts(elf: ELFFile, names: Container[str]) -> dict[str, StructLayout]:

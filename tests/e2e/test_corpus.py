@@ -44,6 +44,17 @@ def test_a_minimized_corpus_is_smaller_and_misses_nothing(fuzzed: Path) -> None:
     match = re.search(r"(\d+) of (\d+) blocks covered", shown)
     assert match
     assert int(match[1]) > 0.5 * int(match[2])
+    # By function: 1500 programs leave something, and nobody reads /proc/pkv.
+    listed = pkvfuzz("corpus", work, "--functions", cwd=fuzzed)
+    assert listed.returncode == 0, listed.stderr
+    again_covered = re.search(r"^(\d+) of (\d+) blocks, (\d+) of", listed.stdout, re.MULTILINE)
+    assert again_covered
+    assert again_covered[2] == match[2]
+    assert int(again_covered[1]) >= int(match[1])
+    proc = r" 0/3  pkv_proc_show +never reached; called through a pointer that is set by\s+"
+    assert re.search(proc + r"pkv_proc_create\s+\(pkv_proc\.c:\d+\)", listed.stdout)
+    assert re.search(r"pkv_store_write +pkv_store\.c:\d", listed.stdout)
+    assert max(map(len, listed.stdout.splitlines()[1:])) <= 100
     # Were anything missing, some of the old programs would be added.
     again = pkvfuzz("corpus", "merge", work, work / "corpus.old", cwd=fuzzed)
     assert again.returncode == 0, again.stderr

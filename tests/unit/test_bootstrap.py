@@ -70,6 +70,12 @@ def add_kernel_source(root: Path, name: str) -> None:
         (["doctor"], ""),
         (["no-such-command", "run"], ""),
         (["test", "--", "--help"], "test"),
+        (["shell", "--", "ls", "--help"], "shell"),
+        (["corpus", "work"], ""),
+        (["corpus", "work", "--functions"], "corpus"),
+        (["corpus", "show", "work", "--functions"], "corpus show"),
+        (["corpus", "merge", "work", "other"], "corpus merge"),
+        (["corpus", "export", "work", "other"], ""),
         ([], ""),
     ],
 )

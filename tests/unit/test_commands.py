@@ -95,7 +95,8 @@ def test_every_command_that_builds_or_boots_has_its_packages_installed() -> None
     }
     assert takes_kernels | {"test"} == packages.MACHINE_COMMANDS
     for name in takes_kernels:
-        assert packages.command_of([*name.split(), "x"])
+        options = [packages.MACHINE_OPTIONS[name]] if name in packages.MACHINE_OPTIONS else []
+        assert packages.command_of([*name.split(), "x", *options]) == name
 
 
 def test_starting_imports_none_of_what_the_commands_do() -> None:
