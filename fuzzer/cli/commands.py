@@ -24,10 +24,10 @@ _FAILURES = {
 _CRASH = "crashes/kasan-slab-use-after-free-read-in-pkv-store-last"
 _WORK = "work/pkv-stale-last"
 _FUNCTIONS = (
-    "--functions runs all programs once on a machine of its own. A function of which something is\n"
-    "left is listed with its blocks reached and the lines of the others, or, if it was never\n"
-    "reached, with who calls it and the nearest caller that was. What is within reach and leads to\n"
-    "most comes first."
+    "--functions runs all programs once on a machine of its own. A function of which\n"
+    "something is left is listed with its blocks reached and the lines of the others, or, if\n"
+    "it was never reached, with who calls it and the nearest caller that was. What is within\n"
+    "reach and leads to most comes first."
 )
 
 

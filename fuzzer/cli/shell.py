@@ -30,6 +30,9 @@ from fuzzer.splat.kmsg import console_lines
 _ESCAPE = b"\x1d"  # Ctrl-]
 _MOST_TYPED = 1024
 _READ = 1 << 16
+# A guest that was told to power off stays as it is after that.
+_HALTED = b"System halted"
+_LINE = 2 * _READ
 # What is looked through for a report if the guest can tell of none itself.
 _MOST_KEPT = 4 << 20
 # Seconds for what the kernel says after a command, and between two looks at the guest.
@@ -113,11 +116,14 @@ def _run(machine: Machine, words: list[str]) -> int:
     say(f"running {what}")
     session = Session(machine, words, has_input=has_input)
     shown = _pass_through(machine, session, sys.stdin.fileno() if has_input else None)
-    try:
-        lines = console_lines(session.ended_log())
-    except LostMachineError:
-        lines = []
-    splat = find_splat(lines) or find_splat(log_lines(shown))
+    log = session.log
+    if session.status is None:
+        print()
+    else:
+        with contextlib.suppress(LostMachineError):
+            log = session.ended_log()
+    # A guest that died says why on its console.
+    splat = find_splat(console_lines(log)) or find_splat(log_lines(shown))
     ended = "the guest ended" if session.status is None else f"exit status {session.status}"
     said = f"the kernel reported: {splat.title}" if splat else "the kernel reported nothing"
     say(f"{ended}; {said}")
@@ -132,7 +138,7 @@ def _pass_through(machine: Machine, session: Session, stdin: int | None) -> byte
     console = machine.qemu.console
     console.setblocking(False)
     stdout = sys.stdout.fileno()
-    kept = b""
+    kept = said = b""
     while machine.qemu.is_running():
         busy = session.push()
         sources = [console.fileno()]
@@ -146,6 +152,9 @@ def _pass_through(machine: Machine, session: Session, stdin: int | None) -> byte
                 break
             kept += data[: _MOST_KEPT - len(kept)]
             _write(stdout, session.output(data))
+            said = (said + data)[-_LINE:]
+            if _HALTED in said:
+                break
         elif session.status is not None:
             break
         if stdin in ready and session.status is None:
@@ -168,7 +177,7 @@ def _converse(machine: Machine) -> None:
     console.setblocking(False)
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
     saved = termios.tcgetattr(stdin)
-    typed = b""
+    typed = said = b""
     try:
         tty.setraw(stdin)
         while machine.qemu.is_running():
@@ -181,6 +190,9 @@ def _converse(machine: Machine) -> None:
                 if not data:
                     break
                 _write(stdout, data)
+                said = (said + data)[-_LINE:]
+                if _HALTED in said:
+                    break
             if stdin in ready:
                 typed = os.read(stdin, _MOST_TYPED)
                 if not typed or _ESCAPE in typed:

@@ -29,7 +29,7 @@ _MIB = 1 << 20
 _SPARE = 16 * _MIB
 _TIMEOUT = 60.0
 # No last command of the shell: it would be replaced by that, and its file with it.
-_CARRIER = 'tail -c "$0" /proc/$$/exe {arrow} "$1" || exit'
+_CARRIER = 'tail -c "$1" /proc/$$/exe {arrow} "$2" || exit'
 _ROOM = f"grep MemAvailable /proc/meminfo && df -kP {GUEST_TMP}"
 
 
@@ -120,8 +120,8 @@ def put_bytes(machine: Machine, remote: str, content: bytes, mode: int = 0o644) 
 def _put(machine: Machine, remote: str, part: bytes, mode: int, *, appended: bool) -> None:
     script = carrier(appended=appended)
     if not appended:
-        script = f'mkdir -p "${{1%/*}}/" && {script}'
-    words = ["sh", "-c", f'{script}; chmod {mode:o} "$1"', str(len(part)), remote]
+        script = f'mkdir -p "${{2%/*}}/" && {script}'
+    words = ["sh", "-c", f'{script}; chmod {mode:o} "$2"', "sh", str(len(part)), remote]
     done = machine.execute(words, carried(part), timeout=_TIMEOUT)
     if done.status:
         raise BadInputError(f"putting {remote} into the guest: {_reason(done)}")
@@ -144,7 +144,7 @@ def _room(machine: Machine) -> int:
 
 
 def carrier(*, appended: bool) -> str:
-    """Return the shell's script: it takes a number of bytes and the path to copy them to."""
+    """Return the shell's script: it takes a number of bytes, and the path to copy them to."""
     return _CARRIER.format(arrow=">>" if appended else ">")
 
 

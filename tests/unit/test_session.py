@@ -47,7 +47,7 @@ class FakeMachine:
     def parts(self) -> list[bytes]:
         """Return what was carried behind a shell."""
         carried = [(words, image) for words, image in self.ran if image]
-        return [image[len(image) - int(words[3]) :] for words, image in carried]
+        return [image[len(image) - int(words[4]) :] for words, image in carried]
 
 
 @pytest.fixture(autouse=True)
