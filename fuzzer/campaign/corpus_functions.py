@@ -162,10 +162,7 @@ class _Measured:
             at = waiting.pop(0)
             if outside is None and self._graph.entries.get(at):
                 outside = at
-            callers = sorted(
-                self._graph.callers.get(at, ()), key=lambda each: not self._reached[each.function]
-            )
-            for caller in callers:
+            for caller in self._graph.callers.get(at, ()):
                 if caller.function in ways:
                     continue
                 ways[caller.function] = (*ways[at], caller)

@@ -97,15 +97,8 @@ class Session:
         if self._waiting:
             part = bytes(self._waiting[: part_size()])
             del self._waiting[: len(part)]
-            words = [
-                "sh",
-                "-c",
-                carrier(appended=False),
-                "sh",
-                str(len(part)),
-                f"{_DIRECTORY}/input",
-            ]
-            self._post(words, carried(part))
+            script, size = carrier(appended=False), str(len(part))
+            self._post(["sh", "-c", script, "sh", size, f"{_DIRECTORY}/input"], carried(part))
         elif self._ends:
             self._post(["/bin/sh", "-c", _END_INPUT], b"")
             self._open = False
