@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	11
+#define CH_VERSION	12
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -140,7 +140,9 @@ struct ch_header {
 	uint32_t n_contexts;
 	uint32_t contexts[CH_MAX_CONTEXTS];	/* ioctl numbers */
 	uint32_t next_length;		/* bytes of the next batch */
-	char pad[0x800 - 1872];
+	uint64_t banner;		/* where in memory the kernel's version is */
+	uint64_t kasan_flags;		/* and what KASAN has reported; 0: unknown */
+	char pad[0x800 - 1888];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */
@@ -167,6 +169,9 @@ struct ch_header {
 	uint32_t rings;			/* 1: the bell works */
 	uint32_t waited;		/* calls that were left waiting, with CH_F_WAITS */
 	uint32_t load_ms;		/* the longest that the module took to load */
+	uint32_t slowest[2];		/* the program of a batch that took longest: */
+	uint32_t pad2;
+	uint64_t slowest_tsc[2];	/* its index and ticks; batches take turns */
 	char message[256];
 };
 

@@ -26,8 +26,8 @@ _SILENT = frozenset({"hang", "reboot"})
 _HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak"})
 # After these the kernel goes on without one of its threads, if it does, and anything may follow.
 _FATAL = frozenset({"fault", "oops", "panic", "reboot", "lost", "cfi"})
-# KASAN, lockdep and WARN_ON_ONCE() have nothing more to say after their first report.
-_ONCE = frozenset({"kasan", "kfence", "lockdep", "warning"})
+# lockdep and WARN_ON_ONCE() have nothing more to say after their first report.
+_ONCE = frozenset({"lockdep", "warning"})
 # The number that the kernel counts its oopses by.
 _OOPS = re.compile(r"\[#\d+\]")
 _RACE = "kcsan"

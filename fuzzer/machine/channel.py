@@ -23,7 +23,7 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 11
+VERSION = 12
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -113,7 +113,9 @@ class Header(ctypes.Structure):
         ("n_contexts", ctypes.c_uint32),
         ("contexts", ctypes.c_uint32 * MAX_CONTEXTS),
         ("next_length", ctypes.c_uint32),
-        ("pad", ctypes.c_char * (0x800 - 1872)),
+        ("banner", ctypes.c_uint64),
+        ("kasan_flags", ctypes.c_uint64),
+        ("pad", ctypes.c_char * (0x800 - 1888)),
         ("done_seq", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
         ("error", ctypes.c_int32),
@@ -137,6 +139,9 @@ class Header(ctypes.Structure):
         ("rings", ctypes.c_uint32),
         ("waited", ctypes.c_uint32),
         ("load_ms", ctypes.c_uint32),
+        ("slowest", ctypes.c_uint32 * 2),
+        ("pad2", ctypes.c_uint32),
+        ("slowest_tsc", ctypes.c_uint64 * 2),
         ("message", ctypes.c_char * 256),
     ]
 
@@ -401,6 +406,13 @@ class Channel:
         start = BULK + half * BATCH_SIZE
         self.memory[start : start + length] = packed
         return length
+
+    def slowest(self, number: int) -> tuple[int, int]:
+        """Return the index of the program of a batch that took longest, and its ticks.
+
+        They are those of a batch that is over, and the next but one has not begun.
+        """
+        return self.header.slowest[number % 2], self.header.slowest_tsc[number % 2]
 
     def is_over(self, number: int) -> bool:
         """Tell whether a batch is done with nothing to look at, and the next one begun."""

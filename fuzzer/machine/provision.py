@@ -25,7 +25,7 @@ from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.machine import CLOCK, REBOOT, DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
-from fuzzer.machine.rearm import rearm_reports
+from fuzzer.machine.rearm import equip_rearming, rearm_reports
 from fuzzer.machine.template import Template, check_space
 from fuzzer.program.program import N_THREADS, Call, Op
 from fuzzer.program.text import parse_program
@@ -293,6 +293,7 @@ def ensure_guest(
             known = machine.keep(image) if target.module.fails else machine.load(image)
             if _REPORT.search(known.load_log):
                 _rearm(machine, directory / "ram", kernel, driver.name)
+            equip_rearming(machine, kernel.directory)
             if first:
                 machine.run(first)
             machine.freeze(directory, known)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports that a kernel makes once: made possible again after one that came while a driver loaded.
+"""Reports that a kernel makes once: made possible again.
 
 KASAN and lockdep are silent after their first report, and a WARN_ONCE() is. A
 machine that has reported while its driver was loaded would find nothing more, so
-its kernel's variables are set back, in the file that is its memory.
+its kernel's variables are set back, in the file that is its memory. Later the
+executor does so for KASAN, after each program that had the kernel say something.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from fuzzer.machine.machine import Machine
 _TEXT_MAPPING = 0xFFFFFFFF80000000
 _BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
 # What KASAN, and lockdep, have their variables set to at boot: name, bytes.
+_KASAN = "kasan_flags"
 _VARIABLES = {
-    "kasan_flags": (0).to_bytes(8, "little"),
+    _KASAN: (0).to_bytes(8, "little"),
     "debug_locks": (1).to_bytes(4, "little"),
     "debug_locks_silent": (0).to_bytes(4, "little"),
 }
@@ -47,6 +49,17 @@ def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
     except (OSError, PkvfuzzError):
         return False
     return True
+
+
+def equip_rearming(machine: Machine, kernel: Path) -> None:
+    """Have a machine's KASAN report again after each program in which it has.
+
+    ``kernel`` is the kernel's build directory. Without its System.map nothing is changed.
+    """
+    symbols = _symbols(kernel / "System.map")
+    if _BANNER in symbols and _KASAN in symbols:
+        machine.channel.header.banner = symbols[_BANNER]
+        machine.channel.header.kasan_flags = symbols[_KASAN]
 
 
 def _symbols(path: Path) -> dict[str, int]:

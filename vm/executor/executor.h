@@ -95,6 +95,9 @@ int fault_open(void);
 void fault_arm(int fail_nth, uint32_t nth);
 bool fault_disarm(int fail_nth);
 
+/* rearm.c */
+void rearm_reports(void);
+
 /* module.c */
 int module_load(const void *image, size_t length, const char *params);
 int module_unload(void);

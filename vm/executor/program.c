@@ -237,6 +237,8 @@ void program_run(const uint8_t *program, size_t length)
 	if (error)
 		header->status = module_is_held() ? CH_HELD : CH_ERROR;
 	log_drain();
+	if (header->log_length)
+		rearm_reports();
 }
 
 /* Run calls that load the module anew, and stay with how they do. */
@@ -292,13 +294,16 @@ int program_loop(const uint8_t *batch, size_t length, uint32_t count)
  * not end by itself, or with CH_F_NEW the counters show what the host has not seen.
  * They are those of the last program that ran.
  */
-static int run_batch(const uint8_t *batch, size_t length, bool *stopped)
+static int run_batch(const uint8_t *batch, size_t length, uint32_t turn,
+		     bool *stopped)
 {
 	uint32_t n = 0;
 
 	header->batch_at = 0;
 	header->batch_new = 0;
+	header->slowest_tsc[turn] = 0;
 	for (size_t at = 0; at + 4 <= length; n++) {
+		uint64_t start = ticks(), took;
 		uint32_t size;
 
 		memcpy(&size, batch + at, 4);
@@ -309,6 +314,11 @@ static int run_batch(const uint8_t *batch, size_t length, bool *stopped)
 			coverage_clear();
 		header->batch_at = n;
 		program_run(batch + at, size);
+		took = ticks() - start;
+		if (took > header->slowest_tsc[turn]) {
+			header->slowest_tsc[turn] = took;
+			header->slowest[turn] = n;
+		}
 		header->loop_calls += header->n_results;
 		at += size;
 		header->batch_new = header->flags & CH_F_NEW && coverage_is_new();
@@ -334,8 +344,9 @@ int program_batches(size_t length)
 	header->loop_calls = 0;
 	header->batches = 0;
 	for (;;) {
-		const uint8_t *half = channel + CH_BULK + done % 2 * CH_BATCH_SIZE;
-		int error = run_batch(half, length, &stopped);
+		uint32_t turn = done % 2;
+		const uint8_t *half = channel + CH_BULK + turn * CH_BATCH_SIZE;
+		int error = run_batch(half, length, turn, &stopped);
 
 		if (error || stopped)
 			return error;
