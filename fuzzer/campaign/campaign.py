@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from fuzzer.crash.judge import first_impression
 from fuzzer.crash.setups import RACING
 from fuzzer.crash.sighting import read_sighting
 from fuzzer.crash.store import Crash, read_crash
+from fuzzer.engine.aside import aside_file, read_aside
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
 from fuzzer.engine.worker import WorkerTask, error_file
@@ -86,6 +87,8 @@ class Snapshot:
     started: bool = False
     seeds: int = 0
     remarks: tuple[Remark, ...] = ()
+    aside: Mapping[str, int] = field(default_factory=dict)
+    """Known bugs that are set aside, and how often they were seen."""
 
 
 class _Worker:
@@ -249,6 +252,7 @@ class Campaign:
             racing=self._racing,
         )
         error_file(self._workdir.root, worker.name).unlink(missing_ok=True)
+        aside_file(self._workdir.root, worker.name).unlink(missing_ok=True)
         worker.child = Child(
             "fuzzer.engine.worker", task, self._workdir.logs / f"{worker.name}.log"
         )
@@ -434,6 +438,7 @@ class Campaign:
             remarks=self._outlook.remarks(
                 total, covered=len(self._covered), last=self._ended is not None
             ),
+            aside=read_aside(self._workdir.root),
         )
 
     def _note_start(self, total: WorkerCounts) -> None:

@@ -9,18 +9,30 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fuzzer.crash.judge import is_killed, silent_guest
 from fuzzer.crash.sighting import Sighting, Spool
+from fuzzer.engine.aside import (
+    KNOWN,
+    REPORT_COST,
+    RESTORE_COST,
+    SLOW,
+    Aside,
+    sample_of,
+    write_aside,
+)
 from fuzzer.engine.buckets import features_of
+from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
+from fuzzer.engine.probing import Programs, Trials, what_leads_to
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.start import Start
 from fuzzer.engine.statistics import WorkerStatistics
@@ -38,13 +50,14 @@ from fuzzer.machine.channel import (
     Channel,
     Status,
 )
+from fuzzer.machine.hostclock import counter_khz
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest, equip_contexts
-from fuzzer.program.cost import cost_of, is_slow
+from fuzzer.program.cost import cost_of, cost_of_wait, is_slow
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
-from fuzzer.splat.find import find_splat
+from fuzzer.splat.find import Splat, find_splat, splats_in
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence
 from fuzzer.target.target import ResetKind
@@ -52,12 +65,28 @@ from fuzzer.target.target import ResetKind
 # How many programs run on a machine before it is replaced by a fresh one, more if they
 # are small. It bounds the history of a crash, and says how often there are races.
 RESTORE_EVERY = 10_000
-# Full sightings kept of a title by each worker; further ones are only counted.
-KEEP_SIGHTINGS = 3
 # The cost of a program that did not come from a supply.
 _ALONE = -1.0
 _LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
+# Seconds that a program has to take for that. A busy host may be the reason of a few.
+_TAKES_LONG, _BY_CHANCE = 0.4, 4
+# A batch may take so many seconds on a machine that has run more than so many programs.
+_SLOW, _FRESH = 4.0, 64
+# Machines on which it is found out what leads to a bug, and programs that may have prepared it.
+_MOST_TRIALS, _PREPARING = 120, 256
+# Programs tried again to make another one crash a machine that shows no older report.
+_BEFORE = 16
+# Times that another program is made where nothing is left of one.
+_MORE_TRIES = 3
+# Reports after which the kernel goes on, and so does the program. lockdep is not in it: it is
+# silent after its first one, until there is a fresh machine.
+_SURVIVED = frozenset({"kasan", "ubsan", "kcsan", "atomic-sleep", "atomic", "warning", "leak"})
+_SILENCES = {
+    Status.STUCK: Silence.NO_RETURN,
+    Status.DIED: Silence.DIED,
+    Status.HELD: Silence.HELD,
+}
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0
 
@@ -132,6 +161,15 @@ class Loop:
         self._on_finish = on_finish
         self._spool = Spool(options.workdir)
         self._recorded: dict[str, int] = {}
+        self._aside = Aside()
+        # What leads to these is to be found out: programs, the last of which showed it.
+        self._puzzles: dict[str, Programs] = {}
+        # The known bugs that this machine has shown and survived.
+        self._shown: dict[str, None] = {}
+        self._confirming = False
+        self._slow = False
+        self._slow_ones = 0
+        self._slow_ticks = _TAKES_LONG * 1000 * (counter_khz() or 1 << 32)
         self._covered = 0
         self._random_seen = 0
         self._intake = Intake(self._run_again, len(guest.blocks))
@@ -213,6 +251,8 @@ class Loop:
         self._published = self.statistics.counts.programs
         self.statistics.publish(self._covered)
         self._tally.write()
+        if sightings := self._aside.sightings():
+            write_aside(self.options.workdir, self.options.name, sightings)
 
     @property
     def _source(self) -> Supply:
@@ -236,14 +276,25 @@ class Loop:
             if made is None and self._hinting:
                 made = self._hinting.take(self._parents)
             if made is not None and len(made) <= longest:
-                made = made.removeprefix(settled)
-                return settled + made, self._spend(split(made))
+                chunks = self._aside.screen(split(made.removeprefix(settled)), self._parents.total)
+                if chunks:
+                    return settled + b"".join(chunks), self._spend(chunks)
             parent = self._parents.choose(asked)
             program, slow = parent.program.removeprefix(settled), parent.slow
         else:
             program, slow = mutator.fresh(), self._parents.may_be_slow
         made = mutator.mutate(program, longest, slow=slow)
-        return settled + made, self._spend(mutator.chunks)
+        chunks = mutator.chunks
+        for _ in range(_MORE_TRIES):
+            screened = self._aside.screen(chunks, self._parents.total)
+            if screened is chunks:
+                break
+            if screened:
+                chunks, made = screened, b"".join(screened)
+                break
+            made = mutator.mutate(b"", longest)
+            chunks = mutator.chunks
+        return settled + made, self._spend(chunks)
 
     def _spend(self, chunks: list[bytes]) -> float:
         """Take note that a program is to run and return its cost."""
@@ -255,7 +306,11 @@ class Loop:
         settled = self._settled
         program = self._parents.any().removeprefix(settled)
         made = self._mutator.race(program, _LONGEST - len(settled), settled)
-        return settled + made, cost_of(split(made))
+        chunks = split(made)
+        screened = self._aside.screen(chunks, self._parents.total)
+        if screened and screened is not chunks:
+            chunks, made = screened, b"".join(screened)
+        return settled + made, cost_of(chunks)
 
     def run_one(self, data: bytes) -> None:
         """libFuzzer's callback: run a program, or the batch that it is the last of."""
@@ -273,6 +328,7 @@ class Loop:
         begun, self._begun = self._begun, False
         if not begun:
             self._drain()
+            self._solve_puzzles()
             if self._hinting and not self._phases.racing:
                 while (program := self._hinting.wanted()) is not None:
                     self._compare(program)
@@ -329,16 +385,21 @@ class Loop:
         if not answered and not quiet:
             self._lose(last)
             return
+        slowest, ticks = self.channel.slowest(self._stream.number)
+        if ticks > self._slow_ticks and slowest <= at:
+            self._note_slow(programs[slowest], 1000 * _TAKES_LONG * ticks / self._slow_ticks)
         counts.programs += at + 1
         counts.calls += self._stream.calls(len(batch) + len(self._stream.next))
         self.account(programs)
         if quiet:
+            self._aside.passed(programs, self.history)
             self.history.append(last)
             if known and not racing and self._by_coverage:
                 # All of it is known. The guest has not been given the batch after the next yet,
                 # so these are still the counters of this one.
                 self.counters[:] = self.channel.last_counters(self._n_counters)
             return
+        self._aside.passed(programs[:-1], self.history)
         if (header.log_length or header.status or header.waited) and self._examine(last):
             return
         self.history.append(last)
@@ -352,6 +413,17 @@ class Loop:
             self._tally.note(OPEN_FIRST, self.channel.errors())
         if self._phases.is_over or self._restore_each:
             self._change_machine()
+
+    def _note_slow(self, program: bytes, milliseconds: float) -> None:
+        """Take note that a program's calls took long, which a fast driver's do in some states."""
+        if self._beginning.is_slow or is_slow(split(program.removeprefix(self._settled))):
+            return
+        self._slow_ones += 1
+        if self._slow_ones <= _BY_CHANCE:
+            return
+        cost = cost_of_wait(milliseconds)
+        self._parents.blocked(program, cost)
+        self._count(program, SLOW, cost, None, [])
 
     def account(self, programs: list[bytes]) -> None:
         """Take note of programs that ran; what measures the loop overrides it."""
@@ -468,6 +540,7 @@ class Loop:
         if self.channel.wait(0.25, batch):
             return True
         progress, last = -1, time.monotonic()
+        slow_at = last + _SLOW
         while not self.channel.wait(0.1, batch):
             if self._beginning.is_time():
                 self._publish()
@@ -475,6 +548,9 @@ class Loop:
                 return False
             if self.channel.header.progress != progress:
                 progress, last = self.channel.header.progress, time.monotonic()
+                if last > slow_at and len(self.history) > _FRESH and not self._beginning.is_slow:
+                    self._slow = True
+                    return False
             elif time.monotonic() - last > self._patience:
                 return False
         return True
@@ -482,24 +558,18 @@ class Loop:
     def _examine(self, data: bytes) -> bool:
         """Look at a program that made the kernel print something, or did not end well.
 
-        Returns whether that was a sighting, after which the machine is a new one.
+        Returns whether that was a sighting, after which the machine is a new one. It
+        goes on where it survived bugs that are known.
         """
-        status = self.channel.status
-        log = self.channel.log()
-        splat = find_splat(console_lines(log))
-        self.channel.note_heard(harmless=splat is None)
-        if splat:
-            self._sight(data, splat.title, splat.kind, log)
-        elif status is Status.STUCK:
-            self._sight(data, Silence.NO_RETURN, Silence.NO_RETURN.kind, log)
-        elif status is Status.DIED:
-            self._sight(data, Silence.DIED, Silence.DIED.kind, log)
-        elif status is Status.HELD:
-            self._sight(data, Silence.HELD, Silence.HELD.kind, log)
-        elif status is Status.ERROR:
+        status, log = self.channel.status, self.channel.log()
+        if status is Status.ERROR:
             message = self.channel.header.message.decode(errors="replace")
             raise InfrastructureError(f"the executor failed: {message}")
-        else:
+        lines = console_lines(log)
+        splats = list(splats_in(lines))
+        self.channel.note_heard(harmless=not splats)
+        silence = _SILENCES.get(status)
+        if not splats and silence is None:
             if status is Status.TIMEOUT:
                 self.statistics.counts.timeouts += 1
                 # From now on: in a driver whose calls do not wait each costs a bit less without.
@@ -508,28 +578,156 @@ class Loop:
             if status is Status.TIMEOUT or self.channel.header.waited:
                 self._parents.blocked(data)
             return False
+        if silence is None and all(map(self._is_survived, splats)):
+            self._go_on_after(data, splats, lines)
+            return False
+        call = self.channel.header.stopped_call if silence is not None else None
+        waited = 0.0
+        if silence is Silence.NO_RETURN:
+            waited = cost_of_wait(2 * self.guest.target.call_timeout_ms)
+        # Of several the one that nobody has seen is told of.
+        new = [splat for splat in splats if not self._aside.is_known(splat.title)]
+        if splats:
+            splat = (new or splats)[0]
+            self._sight(self._sighting(data, splat.title, splat.kind, log), call, waited)
+        elif silence is not None:
+            self._sight(self._sighting(data, silence, silence.kind, log), call, waited)
         return True
+
+    def _sighting(self, data: bytes, title: str, kind: str, log: bytes) -> Sighting:
+        return Sighting(title, kind, data, tuple(self.history), log, self.options.name)
+
+    def _is_survived(self, splat: Splat) -> bool:
+        """Tell whether a report is of a known bug after which the machine may go on."""
+        if self._restore_each or splat.kind not in _SURVIVED:
+            return False
+        return self._aside.is_known(splat.title) and self._aside.is_survived(splat.title)
+
+    def _go_on_after(self, data: bytes, splats: list[Splat], lines: list[str]) -> None:
+        """Count known bugs, and go on with the machine that has shown them."""
+        for splat in splats:
+            self.statistics.counts.splats += 1
+            self._shown[splat.title] = None
+            self._spool.count(splat.title)
+            self._count(data, splat.title, REPORT_COST, None, lines)
 
     def _lose(self, data: bytes) -> None:
         """The guest is silent: dead from outside, rebooted, or hung so hard that nothing runs."""
+        if self._slow:
+            self._slow = False
+            self._note_slow(data, 1000 * _SLOW)
+            self._clear()
+            return
         self.statistics.counts.lost += not self.machine.qemu.was_left()
         if not is_killed(self.machine):
             outcome = silent_guest(self.machine)
             assert outcome.splat is not None
-            self._sight(data, outcome.splat.title, outcome.splat.kind, outcome.log)
+            splat, call = outcome.splat, self.channel.header.current_call
+            waited = cost_of_wait(1000 * self._patience)
+            sighting = self._sighting(data, splat.title, splat.kind, outcome.log)
+            self._sight(sighting, call, waited)
         else:
             self._clear()
 
-    def _sight(self, data: bytes, title: str, kind: str, log: bytes) -> None:
+    def _sight(self, sighting: Sighting, call: int | None, waited: float) -> None:
+        """Deal with a machine that a program crashed, in its ``call`` if that is known.
+
+        ``waited`` is what it cost to see that.
+        """
+        shown, self._shown = list(self._shown), {}
+        # What a bug has damaged may show in any way. To see a hang again takes long.
+        doubtful = shown and not self._confirming and not waited
+        if doubtful and not self._aside.is_known(sighting.title):
+            if not self._confirm(sighting.program):
+                self._aside.end_badly(shown)
+            return
         self.statistics.counts.splats += 1
-        seen = self._recorded.get(title, 0)
-        self._recorded[title] = seen + 1
-        self._spool.count(title)
-        if seen < KEEP_SIGHTINGS:
-            history = tuple(self.history)
-            self._spool.add(Sighting(title, kind, data, history, log, self.options.name))
-        self._parents.avoid(data)
+        self._record(sighting, call, waited)
+        self._parents.avoid(sighting.program)
         self._clear()
+
+    def _confirm(self, data: bytes) -> bool:
+        """Run a program on machines that have shown nothing yet; tells whether it crashes one.
+
+        Alone first, then after those that ran before it.
+        """
+        self._confirming = True
+        try:
+            return any(
+                self._crashes_again(before, data) for before in ((), tuple(self.history[-_BEFORE:]))
+            )
+        finally:
+            self._confirming = False
+            self._clear()
+
+    def _crashes_again(self, before: Sequence[bytes], data: bytes) -> bool:
+        """Tell whether a fresh machine is crashed by programs."""
+        self.restore()
+        for program in (*before, data):
+            self.channel.post_program(program)
+            if not self.await_guest():
+                self._lose(program)
+                return True
+            header = self.channel.header
+            if (header.log_length or header.status) and self._examine(program):
+                return True
+            self.history.append(program)
+        return False
+
+    def _record(self, sighting: Sighting, call: int | None, waited: float) -> None:
+        """Keep the first sightings of a title for the judge, and count all of them."""
+        seen = self._recorded.get(sighting.title, 0)
+        self._recorded[sighting.title] = seen + 1
+        if seen < KNOWN:
+            self._spool.add(sighting)
+        self._spool.count(sighting.title)
+        lines = console_lines(sighting.log)
+        self._count(sighting.program, sighting.title, RESTORE_COST + waited, call, lines)
+
+    def _count(
+        self, data: bytes, title: str, cost: float, call: int | None, lines: list[str]
+    ) -> None:
+        """Take note that a program led to a bug, or to something else that costs much."""
+        program = data.removeprefix(self._settled)
+        if call is not None:
+            call -= len(split(data)) - len(split(program))
+        sample = sample_of(program, self.history, call, culprit_of(lines))
+        if self._aside.sight(title, sample, cost, self._parents.total):
+            # A bug that takes seconds to show, or two threads, is no matter for many trials.
+            quick = cost <= RESTORE_COST and not self._phases.racing
+            before = self.history[-_PREPARING:] if quick else []
+            programs = [each.removeprefix(self._settled) for each in (*before, data)]
+            self._puzzles[title] = tuple(tuple(split(each)) for each in programs) if quick else ()
+
+    def _solve_puzzles(self) -> None:
+        """Find out what leads to bugs that cost much, on machines of their own."""
+        if not self._puzzles:
+            return
+        for title, programs in self._puzzles.items():
+            trials = Trials(partial(self._shows, title), _MOST_TRIALS)
+            cause = what_leads_to(programs, trials) if programs else None
+            self._aside.learn(title, cause, trials.made * RESTORE_COST)
+        self._puzzles.clear()
+        write_aside(self.options.workdir, self.options.name, self._aside.sightings())
+        self._clear()
+
+    def _shows(self, title: str, programs: Programs) -> bool:
+        """Tell whether programs show a bug on a fresh machine."""
+        self.restore()
+        for program in programs:
+            self.channel.post_program(self._settled + b"".join(program))
+            if not self.await_guest():
+                self._slow = False
+                return False
+            status = self.channel.status
+            if self.channel.header.log_length or status:
+                splats = list(splats_in(console_lines(self.channel.log())))
+                seen = [splat.title for splat in splats] or [_SILENCES.get(status, "")]
+                if title in seen:
+                    return True
+                if status in _SILENCES:
+                    return False
+        return False
 
     def _clear(self) -> None:
         self.restore()
@@ -545,6 +743,7 @@ class Loop:
         equip_contexts(self.channel, self._contexts)
         self._let_wait()
         self.history.clear()
+        self._shown.clear()
         self.statistics.counts.restores += 1
         if self._settled:
             self._settle()

@@ -33,7 +33,7 @@ _USUAL_LOAD = 0.02
 # A load that takes longer than this is more than the estimate knows.
 _LONG_LOAD = 0.5
 # A call that waits takes some 20 ms (vm/executor/watch.c); in calls of 20 µs.
-_BLOCKED = 1000.0
+BLOCKED = 1000.0
 _CACHED = 50_000
 
 
@@ -88,11 +88,14 @@ class Parents:
         # of a crashing program would likely crash as well, and cost a restore.
         self._crashed = program
 
-    def blocked(self, program: bytes) -> None:
-        """Take note that a program had a call that waited for something."""
+    def blocked(self, program: bytes, cost: float = BLOCKED) -> None:
+        """Take note that a program took so much longer than its calls tell.
+
+        Usually a call waited until it was interrupted.
+        """
         self._weights[program] = (self._weigh(program)[0], True)
-        self._total += _BLOCKED * self._slow_weight
-        self._slow += _BLOCKED * self._slow_weight
+        self._total += cost * self._slow_weight
+        self._slow += cost * self._slow_weight
 
     def choose(self, asked: bytes) -> Parent:
         """Return ``asked``, or in its stead another program of the corpus."""

@@ -38,6 +38,11 @@ def cost_of(chunks: Sequence[bytes]) -> float:
     return cost
 
 
+def cost_of_wait(milliseconds: float) -> float:
+    """Return how many small calls a wait takes as long as."""
+    return _MILLISECOND * milliseconds
+
+
 def is_slow(chunks: Sequence[bytes]) -> bool:
     """Tell whether a program unloads, loads or waits: it takes as long as many others.
 

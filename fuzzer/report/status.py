@@ -14,6 +14,7 @@ from fuzzer.campaign.outlook import Remark
 from fuzzer.crash.bug import count_bugs
 from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.engine.aside import SLOW
 from fuzzer.machine.kernel import Flavour
 from fuzzer.progress import clock
 
@@ -89,6 +90,7 @@ class StatusView:
         self._terminal = self._stream.isatty()
         self._announced: dict[str, int] = {}
         self._remarked: set[str] = set()
+        self._set_aside: set[str] = set()
         self._last: tuple[float, int, int] | None = None
         self._rates = (0.0, 0.0)
         self._shown = 0.0
@@ -100,6 +102,8 @@ class StatusView:
             self._announce(crash)
         for remark in snapshot.remarks:
             self._remark(remark)
+        for title in snapshot.aside:
+            self._announce_aside(title, snapshot.aside[title])
         now = time.monotonic()
         if now - self._shown < (0.5 if self._terminal else _LOG_EVERY):
             return
@@ -150,11 +154,26 @@ class StatusView:
         self._stream.write(f"note: {remark.text}\n")
         self._stream.flush()
 
+    def _announce_aside(self, title: str, sightings: int) -> None:
+        if title in self._set_aside:
+            return
+        self._set_aside.add(title)
+        self.clear()
+        self._stream.write(
+            f"set aside: {aside_text(title, sightings)}; what leads there is now tried rarely\n"
+        )
+        self._stream.flush()
+
     def clear(self) -> None:
         """Remove the line, so that something else can be printed."""
         if self._open:
             self._stream.write("\r\x1b[K")
             self._open = False
+
+
+def aside_text(title: str, sightings: int) -> str:
+    """Return what is set aside, and how often it was seen."""
+    return f"{title}, {_count(sightings, 'program' if title == SLOW else 'sighting')}"
 
 
 def known_text(known: KnownCrashes, crash: Crash) -> str:
@@ -220,6 +239,7 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
             f"{snapshot.replaced} processes replaced, {counts.timeouts} calls timed out"
         ),
     ]
+    lines += [f"set aside: {aside_text(*each)}" for each in snapshot.aside.items()]
     if not snapshot.crashes:
         lines.append("no crash" if is_judged(snapshot) else "nothing seen, and nothing judged")
     else:

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Known bugs set aside: what leads to them is learned and made rarely.
+
+A shallow bug, found and stored, would otherwise be met by every other program,
+and cost a machine each time. Costs are estimates, in small calls as those of
+:mod:`fuzzer.program.cost`, so that a campaign takes the same decisions each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fuzzer.engine.learning import Rule, Sample, learn, rule_of
+from fuzzer.engine.probing import Cause
+from fuzzer.engine.traits import Kind, kind_of
+from fuzzer.program.wire import split
+
+SLOW = "calls that take long"
+"""What is set aside although it is no bug: a driver's state in which nothing goes on."""
+# A bug is known after so many sightings by this worker.
+KNOWN = 3
+# What leads to it is learned once it has taken this share of all time, and
+# its sightings may take so much of it afterwards.
+_COSTLY, _SHARE = 0.02, 0.05
+# So many rules are kept of a bug.
+_MOST_RULES = 16
+# To replace a machine takes as long as so many small calls, and to look at a report.
+RESTORE_COST, REPORT_COST = 10_000.0, 2_000.0
+# Programs kept to learn from: of each bug, of those that did not crash, and of those that
+# were expected to and did not.
+_CRASHED, _OTHERS, _EXPECTED = 48, 200, 50
+# Programs whose calls count as made before, and one of so many batches that is kept.
+BEFORE = 4
+_EVERY = 4
+_FEW_OTHERS = 20
+# A machine that showed a bug is not used again if more than one of so many came to a bad end.
+_BAD_END = 10
+
+
+@dataclass(slots=True)
+class _Bug:
+    """What is known of one title."""
+
+    sightings: int = 0
+    cost: float = 0.0
+    crashed: deque[Sample] = field(default_factory=lambda: deque(maxlen=_CRASHED))
+    rules: tuple[Rule, ...] = ()
+    unexpected: float = 0.0
+    """What sightings cost that no rule told of, since the last was learned."""
+    patience: float = RESTORE_COST
+    bad_ends: int = 0
+
+
+class Aside:
+    """The bugs that one worker has seen, and which of them are set aside."""
+
+    def __init__(self) -> None:
+        self._bugs: dict[str, _Bug] = {}
+        self._others: deque[Sample] = deque(maxlen=_OTHERS)
+        self._expected: deque[Sample] = deque(maxlen=_EXPECTED)
+        self._let: dict[bytes, None] = {}
+        self._cost = 0.0
+        self._batches = 0
+
+    def is_known(self, title: str) -> bool:
+        """Tell whether a bug was seen often enough to be nothing new."""
+        bug = self._bugs.get(title)
+        return bug is not None and bug.sightings >= KNOWN
+
+    def is_survived(self, title: str) -> bool:
+        """Tell whether machines that showed it did well afterwards, as far as is known."""
+        bug = self._bugs.get(title)
+        return bug is None or _BAD_END * bug.bad_ends <= bug.sightings + _BAD_END
+
+    def end_badly(self, titles: Sequence[str]) -> None:
+        """Take note that a machine which had shown these came to a bad end."""
+        for title in titles:
+            if bug := self._bugs.get(title):
+                bug.bad_ends += 1
+
+    def sight(self, title: str, sample: Sample, cost: float, total: float) -> bool:
+        """Take note of a sighting: what it cost, and what everything did so far.
+
+        Returns whether what leads to it should be learned.
+        """
+        bug = self._bugs.setdefault(title, _Bug())
+        bug.sightings += 1
+        bug.cost += cost
+        self._cost += cost
+        bug.crashed.append(sample)
+        if any(rule.matches(sample.chunks) for rule in bug.rules):
+            return False
+        bug.unexpected += cost
+        enough = _COSTLY * (total + self._cost) if not bug.rules else bug.patience
+        return bug.sightings >= KNOWN and bug.unexpected >= enough
+
+    def learn(self, title: str, cause: Cause | None, cost: float) -> None:
+        """Take note of what leads to a bug; if that was not found out, of what samples tell.
+
+        To find that out took so much.
+        """
+        bug = self._bugs[title]
+        bug.cost += cost
+        self._cost += cost
+        bug.unexpected = 0.0
+        bug.patience = max(2 * bug.patience, cost)
+        others = [*self._others, *self._expected]
+        if cause is not None:
+            rule = rule_of(cause.patterns, others, lasts=cause.lasts)
+            if any(rule.is_like(known) for known in bug.rules):
+                # It was not told of: what prepares the crash was done by a program before.
+                rule = replace(rule, enough=True)
+            known_ones = (known for known in bug.rules if not rule.is_like(known))
+            bug.rules = (*known_ones, rule)[-_MOST_RULES:]
+        elif len(others) >= _FEW_OTHERS:
+            bug.rules = learn(bug.crashed, others) or bug.rules
+
+    def passed(self, programs: Sequence[bytes], history: Sequence[bytes]) -> None:
+        """Take note of programs that did not crash; some are kept to learn from."""
+        if not self._bugs or not programs:
+            return
+        for program in programs:
+            if program in self._let:
+                del self._let[program]
+                self._expected.append(Sample(tuple(split(program))))
+        self._batches += 1
+        if self._batches % _EVERY == 0 or len(self._others) < _FEW_OTHERS:
+            self._others.append(Sample(tuple(split(programs[-1])), calls_of(history)))
+
+    def screen(self, chunks: list[bytes], total: float) -> list[bytes]:
+        """Return a program without the calls that lead to bugs set aside.
+
+        Now and then it is returned as it is: when these bugs have had less than
+        their share of ``total``, which is the cost of all that ran. The same
+        list is returned if nothing is to go.
+        """
+        met = [bug for bug in self._bugs.values() if any(r.matches(chunks) for r in bug.rules)]
+        if not met:
+            return chunks
+        most = _SHARE * (total + self._cost)
+        met = [bug for bug in met if bug.cost > most]
+        if not met:
+            self._let[b"".join(chunks)] = None
+            if len(self._let) > _EXPECTED:
+                del self._let[next(iter(self._let))]
+            return chunks
+        for rule in [rule for bug in met for rule in bug.rules]:
+            if rule.matches(chunks):
+                chunks = [chunk for chunk in chunks if not rule.dropped.matches(chunk)]
+        return chunks
+
+    def sightings(self) -> dict[str, int]:
+        """Return the titles of the bugs that are set aside, and how often each was seen."""
+        return {title: bug.sightings for title, bug in self._bugs.items() if bug.rules}
+
+
+def calls_of(history: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return the calls of the last programs of a machine."""
+    chunks = (chunk for program in history[-BEFORE:] for chunk in split(program))
+    return tuple(dict.fromkeys(chunks))
+
+
+def sample_of(
+    program: bytes, history: Sequence[bytes], call: int | None, culprit: Kind | None
+) -> Sample:
+    """Return a program that crashed, in its ``call`` if that is known."""
+    chunks = split(program)
+    last = call is not None and call < len(chunks)
+    if last and call is not None:
+        chunks = chunks[: call + 1]
+        culprit = kind_of(chunks[-1])
+    return Sample(tuple(chunks), calls_of(history), culprit, last)
+
+
+def aside_file(workdir: Path, name: str) -> Path:
+    """Return where a worker says what it has set aside."""
+    return workdir / f"{name}.aside"
+
+
+def write_aside(workdir: Path, name: str, sightings: Mapping[str, int]) -> None:
+    """Say what a worker has set aside, for the campaign to show."""
+    path = aside_file(workdir, name)
+    partial = path.with_suffix(".aside.new")
+    with contextlib.suppress(OSError):
+        partial.write_text(json.dumps(sightings))
+        partial.rename(path)
+
+
+def read_aside(workdir: Path) -> Counter[str]:
+    """Return what the workers of a campaign have set aside, and how often it was seen."""
+    found: Counter[str] = Counter()
+    for path in workdir.glob("*.aside"):
+        with contextlib.suppress(OSError, ValueError):
+            found.update(json.loads(path.read_text()))
+    return found

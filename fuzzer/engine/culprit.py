@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The call that a report is about, by the registers of whoever entered the kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fuzzer.engine.traits import Kind
+from fuzzer.program.program import Op
+
+_ENTRY = re.compile(r"ORIG_RAX: ([0-9a-f]{16})")
+_SECOND = re.compile(r"RSI: ([0-9a-f]{16})")
+# By the numbers of x86-64.
+_OPS = {
+    0: Op.READ,
+    1: Op.WRITE,
+    2: Op.OPEN,
+    3: Op.CLOSE,
+    7: Op.POLL,
+    8: Op.LSEEK,
+    9: Op.MMAP,
+    16: Op.IOCTL,
+    17: Op.PREAD,
+    18: Op.PWRITE,
+    19: Op.READ,
+    20: Op.WRITE,
+    32: Op.DUP,
+    33: Op.DUP,
+    175: Op.LOAD,
+    176: Op.UNLOAD,
+    257: Op.OPEN,
+    292: Op.DUP,
+    313: Op.LOAD,
+}
+# The second argument is so few lines below.
+_NEAR = 4
+
+
+def culprit_of(lines: Sequence[str]) -> Kind | None:
+    """Return the kind of call that the first report in a log's lines is about, or None."""
+    for number, line in enumerate(lines):
+        entry = _ENTRY.search(line)
+        if entry is None:
+            continue
+        op = _OPS.get(int(entry[1], 16))
+        if op is None:
+            return None
+        if op is not Op.IOCTL:
+            return bytes((op,))
+        for below in lines[number + 1 : number + 1 + _NEAR]:
+            if second := _SECOND.search(below):
+                return bytes((op,)) + (int(second[1], 16) & 0xFFFFFFFF).to_bytes(4, "little")
+        return None
+    return None

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learns what leads to a crash from programs that crashed and others that did not.
+
+A rule is a conjunction: some call matches each of its patterns. It is made one
+refinement at a time, a further call or a further condition on an operand,
+each the one that gains most by FOIL's measure (Quinlan 1990). What crashed and is not
+covered by a rule gets one of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fuzzer.engine.traits import Condition, Kind, Operands, Pattern, kind_of, matching, operands_of
+from fuzzer.program.program import Op
+
+_MOST_RULES, _MOST_REFINEMENTS = 6, 5
+# A rule is of use if it is true of so many programs that crashed, and of no larger share of
+# those that did not.
+_FEWEST, _WRONG = 3, 0.05
+# A refinement has to gain so much for each program that crashed, in bits.
+_LEAST_GAIN = 0.15
+# Of the kinds of calls, for so many conditions are tried as well.
+_TRIED = 6
+# A call is looked at if so many of the programs that crashed make it.
+_SHARE = 0.15
+_FLAGS = frozenset({"flags", "cmd"})
+_OPEN = bytes((Op.OPEN,))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A program, as its calls' wire forms: up to the one that crashed, if it is known.
+
+    ``before`` are the calls of programs that ran on its machine before. ``culprit`` is
+    the kind of call in which it crashed, if that is known, and ``last`` tells that it is
+    the last call.
+    """
+
+    chunks: tuple[bytes, ...]
+    before: tuple[bytes, ...] = ()
+    culprit: Kind | None = None
+    last: bool = False
+
+    @cached_property
+    def made(self) -> dict[Kind, list[Operands]]:
+        """The operands of the program's calls by their kind."""
+        rows = _rows(self.chunks)
+        if self.last and self.culprit is not None:
+            # Of this kind no other call did it.
+            rows[self.culprit] = [operands_of(self.chunks[-1])]
+        return rows
+
+    @cached_property
+    def ever_made(self) -> dict[Kind, list[Operands]]:
+        """The operands of its calls, and of those before, by their kind."""
+        return _rows(dict.fromkeys((*self.before, *self.chunks)))
+
+
+def _rows(
+    chunks: Iterator[bytes] | Sequence[bytes] | dict[bytes, None],
+) -> dict[Kind, list[Operands]]:
+    rows: dict[Kind, list[Operands]] = {}
+    for chunk in chunks:
+        rows.setdefault(kind_of(chunk), []).append(operands_of(chunk))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A pattern, to be matched by a call of the program, or if ``ever`` also by one before."""
+
+    pattern: Pattern
+    ever: bool = False
+
+    def rows(self, sample: Sample) -> list[Operands]:
+        made = sample.ever_made if self.ever else sample.made
+        return [each for each in made.get(self.pattern.kind, ()) if self.pattern.accepts(each)]
+
+    def is_in(self, sample: Sample) -> bool:
+        made = sample.ever_made if self.ever else sample.made
+        accepts = self.pattern.accepts
+        return any(accepts(each) for each in made.get(self.pattern.kind, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What leads to a crash: calls that match each of ``patterns`` in one program.
+
+    ``dropped`` is the one that the fewest other programs match: without such calls there
+    is no crash. If it is ``enough``, a program that makes it may make a later one crash.
+    """
+
+    patterns: tuple[Pattern, ...]
+    dropped: Pattern
+    enough: bool = False
+
+    def matches(self, chunks: Sequence[bytes]) -> bool:
+        """Tell whether a program is expected to crash, or to make a later one crash."""
+        if self.enough:
+            return matching(self.dropped, chunks)
+        return all(matching(pattern, chunks) for pattern in self.patterns)
+
+    def is_like(self, other: Rule) -> bool:
+        """Tell whether another one is about calls of the same kinds, and leaves out the same."""
+        kinds, others = ({pattern.kind for pattern in rule.patterns} for rule in (self, other))
+        return kinds == others and self.dropped.kind == other.dropped.kind
+
+
+def learn(crashed: Sequence[Sample], others: Sequence[Sample]) -> tuple[Rule, ...]:
+    """Return what the programs that crashed have and the others mostly have not."""
+    rules: list[Rule] = []
+    left = list(crashed)
+    while len(left) >= _FEWEST and len(rules) < _MOST_RULES:
+        parts = _grow(left, others)
+        hit = [sample for sample in left if _all_in(parts, sample)]
+        wrong = sum(_all_in(parts, sample) for sample in others)
+        if not parts or len(hit) < _FEWEST or wrong > _WRONG * len(others):
+            break
+        rules.append(_rule_of(parts, others))
+        left = [sample for sample in left if not _all_in(parts, sample)]
+    return tuple(rules)
+
+
+def _all_in(parts: Sequence[_Part], sample: Sample) -> bool:
+    return all(part.is_in(sample) for part in parts)
+
+
+def _rule_of(parts: Sequence[_Part], others: Sequence[Sample]) -> Rule:
+    def frequency(part: _Part) -> int:
+        # By the program itself: that is where it is dropped.
+        return _frequency(part.pattern, others)
+
+    dropped = min(parts, key=frequency)
+    return Rule(tuple(part.pattern for part in parts), dropped.pattern, dropped.ever)
+
+
+def rule_of(patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: bool = False) -> Rule:
+    """Return the rule of calls that all have to be made, in this order.
+
+    What they do ``lasts`` if some may have been made by a program before.
+
+    What prepares the crash is dropped rather than where it takes place: more can be
+    found there.
+    """
+
+    def rank(pattern: Pattern) -> tuple[bool, int]:
+        last = pattern is patterns[-1] or pattern.kind == _OPEN
+        return last, _frequency(pattern, others)
+
+    dropped = min(patterns, key=rank)
+    enough = lasts or len(patterns) == 1 or _frequency(dropped, others) <= _WRONG * len(others)
+    return Rule(tuple(patterns), dropped, enough)
+
+
+def _frequency(pattern: Pattern, others: Sequence[Sample]) -> int:
+    return sum(_Part(pattern).is_in(sample) for sample in others)
+
+
+def _grow(crashed: Sequence[Sample], others: Sequence[Sample]) -> tuple[_Part, ...]:
+    """Return the parts of a rule that is true of some that crashed and of few others."""
+    # The call in which it crashed, where all are of one kind, need not tell anything by itself.
+    kinds = {sample.culprit for sample in crashed}
+    known = kinds.pop() if len(kinds) == 1 else None
+    parts: tuple[_Part, ...] = (_Part(Pattern(known)),) if known is not None else ()
+    crashed = [sample for sample in crashed if _all_in(parts, sample)]
+    others = [sample for sample in others if _all_in(parts, sample)]
+    for _ in range(_MOST_REFINEMENTS if others else 0):
+        best, gained = parts, 0.0
+        for option in _refinements(parts, crashed, others):
+            gain = _gain(option, crashed, others)
+            if gain > gained:
+                best, gained = option, gain
+        hits = sum(_all_in(best, sample) for sample in crashed)
+        if gained < _LEAST_GAIN * hits:
+            break
+        parts = best
+        crashed = [sample for sample in crashed if _all_in(parts, sample)]
+        others = [sample for sample in others if _all_in(parts, sample)]
+        if not others:
+            break
+    return parts
+
+
+def _gain(parts: Sequence[_Part], crashed: Sequence[Sample], others: Sequence[Sample]) -> float:
+    """Return FOIL's gain of a rule over one that is true of all these, in bits."""
+    hits = sum(_all_in(parts, sample) for sample in crashed)
+    if hits < _FEWEST:
+        return 0.0
+    wrong = sum(_all_in(parts, sample) for sample in others)
+    before = math.log2(len(crashed) / (len(crashed) + len(others)))
+    # One more that is wrong, so that few hits do not count for much.
+    return hits * (math.log2(hits / (hits + wrong + 1)) - before)
+
+
+def _refinements(
+    parts: tuple[_Part, ...], crashed: Sequence[Sample], others: Sequence[Sample]
+) -> Iterator[tuple[_Part, ...]]:
+    for number, part in enumerate(parts):
+        for refined in _refined(part, crashed):
+            yield (*parts[:number], refined, *parts[number + 1 :])
+    known = {part.pattern.kind for part in parts}
+    more = [part for part in _calls(parts, crashed) if part.pattern.kind not in known]
+    more.sort(key=lambda part: _gain((*parts, part), crashed, others), reverse=True)
+    for part in more:
+        yield (*parts, part)
+    for part in more[:_TRIED]:
+        for refined in _refined(part, crashed):
+            yield (*parts, refined)
+
+
+def _calls(parts: Sequence[_Part], crashed: Sequence[Sample]) -> list[_Part]:
+    """Return the kinds of calls that a rule may begin with, or go on with."""
+    least = max(_FEWEST, _SHARE * len(crashed))
+    culprits = Counter(sample.culprit for sample in crashed if sample.culprit is not None)
+    if not parts and sum(culprits.values()) > len(crashed) / 2:
+        # The call in which it crashed is known.
+        return [_Part(Pattern(kind)) for kind, n in sorted(culprits.items()) if n >= least]
+    now = Counter(kind for sample in crashed for kind in sample.made)
+    ever = Counter(kind for sample in crashed for kind in sample.ever_made)
+    found = [_Part(Pattern(kind)) for kind, n in sorted(now.items()) if n >= least]
+    if parts and not any(part.ever for part in parts):
+        # Where the program itself makes the call, that is what counts.
+        found += [
+            _Part(Pattern(kind), ever=True)
+            for kind, n in sorted(ever.items())
+            if n >= least and n > now[kind]
+        ]
+    return found
+
+
+def _refined(part: _Part, crashed: Sequence[Sample]) -> Iterator[_Part]:
+    pattern = part.pattern
+    for condition in _conditions([rows for rows in map(part.rows, crashed) if rows]):
+        conditions = (*pattern.conditions, condition)
+        yield replace(part, pattern=replace(pattern, conditions=conditions))
+
+
+def _conditions(samples: list[list[Operands]]) -> Iterator[Condition]:
+    """Yield conditions on the calls of some programs that crashed."""
+    names = Counter(name for rows in samples for name in {n for row in rows for n in row})
+    for name, n in sorted(names.items()):
+        if n < len(samples) / 2:
+            continue
+        values = [found for rows in samples if (found := [r[name] for r in rows if name in r])]
+        # Of two that gain as much the first is taken: the one that says more.
+        if least := min(max(each) for each in values):
+            yield Condition(name, least=least)
+        yield Condition(name, most=max(min(each) for each in values))
+        for value, _ in Counter(v for each in values for v in set(each)).most_common(2):
+            yield Condition(name, value, value)
+        if name in _FLAGS:
+            shared = values[0][0]
+            for value in (value for each in values for value in each):
+                shared &= value
+            if shared:
+                yield Condition(name, bits=shared)

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Known bugs set aside: what is learned of them, and when their programs run."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from fuzzer.engine.aside import (
+    KNOWN,
+    REPORT_COST,
+    RESTORE_COST,
+    Aside,
+    read_aside,
+    sample_of,
+    write_aside,
+)
+from fuzzer.engine.culprit import culprit_of
+from fuzzer.engine.learning import Rule, Sample, learn, rule_of
+from fuzzer.engine.probing import Cause, Programs, Trials, patterns_of, shortest, what_leads_to
+from fuzzer.engine.traits import Condition, Pattern, kind_of, operands_of
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import encode, encode_call, split
+
+QUANTUM, OTHER = 0x40047301, 0x40047302
+TITLE = "divide error in f"
+READ = encode_call(Call(Op.READ, arg=8))
+WRITE = encode_call(Call(Op.WRITE, data=b"some bytes"))
+ZERO = encode_call(Call(Op.IOCTL, cmd=QUANTUM, data=bytes(4)))
+
+
+def setting(value: int, cmd: int = QUANTUM) -> bytes:
+    return encode_call(Call(Op.IOCTL, cmd=cmd, data=value.to_bytes(4, "little")))
+
+
+def crashes(programs: Programs) -> bool:
+    """Tell whether a driver that divides a write by what was set before crashes."""
+    quantum = 8
+    for program in programs:
+        for chunk in program:
+            if kind_of(chunk) == kind_of(ZERO):
+                quantum = operands_of(chunk).get("word0", quantum)
+            if chunk[0] == Op.WRITE and not quantum:
+                return True
+    return False
+
+
+def anything(rng: random.Random) -> tuple[bytes, ...]:
+    calls = [READ, WRITE, setting(rng.randrange(3)), setting(rng.randrange(9), OTHER)]
+    return tuple(rng.choice(calls) for _ in range(rng.randrange(1, 9)))
+
+
+def test_operands_are_what_the_wire_form_says() -> None:
+    call = Call(Op.PWRITE, file=2, cmd=7, arg=9, data=b"abcdef", fault=3, cut=1)
+    operands = operands_of(encode_call(call))
+    assert operands["file"] == 2
+    assert operands["cmd"] == 7
+    assert operands["arg"] == 9
+    assert operands["length"] == 6
+    assert operands["fault"] == 3
+    assert operands["cut"] == 1
+    assert operands["word0"].to_bytes(4, "little") == b"abcd"
+    assert operands["word1"] == int.from_bytes(b"ef", "little")
+    assert "word2" not in operands
+    # The number of an ioctl is what kind of call it is.
+    assert "cmd" not in operands_of(ZERO)
+    assert kind_of(ZERO) != kind_of(setting(0, OTHER))
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "holds"),
+    [
+        (Condition("arg", least=4), 4, True),
+        (Condition("arg", least=4), 3, False),
+        (Condition("arg", most=4), 5, False),
+        (Condition("arg", bits=6), 14, True),
+        (Condition("arg", bits=6), 2, False),
+        (Condition("word3", most=4), 0, False),
+    ],
+)
+def test_a_condition_is_on_one_number(condition: Condition, value: int, holds: bool) -> None:
+    assert condition.holds({"arg": value}) is holds
+
+
+def test_trials_tell_which_calls_and_operands_a_crash_takes() -> None:
+    before = (READ, ZERO, setting(5, OTHER))
+    last = (READ, READ, WRITE, READ)
+    trials = Trials(crashes, 100)
+    assert shortest((before, last), trials) == ((ZERO,), (WRITE,))
+    found = what_leads_to(((READ,), before, last), Trials(crashes, 100))
+    assert found is not None
+    assert found.lasts
+    zero, write = found.patterns
+    assert write == Pattern(kind_of(WRITE))
+    assert zero.matches(ZERO)
+    assert not zero.matches(setting(1))
+    together = what_leads_to(((READ, ZERO, WRITE),), Trials(crashes, 100))
+    assert together is not None
+    assert not together.lasts
+
+
+def test_the_least_that_a_number_has_to_be_is_found_out() -> None:
+    def crashes_from(programs: Programs) -> bool:
+        return any(operands_of(chunk)["arg"] >= 100 for chunk in programs[0])
+
+    big = encode_call(Call(Op.READ, arg=150))
+    assert patterns_of(((big,),), Trials(crashes_from, 12)) == (
+        Pattern(kind_of(READ), (Condition("arg", least=100),)),
+    )
+
+
+def test_of_a_text_only_the_bytes_that_matter_are_asked_for() -> None:
+    def crashes_on_plus(programs: Programs) -> bool:
+        return any(operands_of(chunk).get("byte0") == ord("+") for chunk in programs[0])
+
+    text = encode_call(Call(Op.WRITE, data=b"+some"))
+    (pattern,) = patterns_of(((text,),), Trials(crashes_on_plus, 40))
+    assert Condition("byte0", ord("+"), ord("+")) in pattern.conditions
+    assert pattern.matches(encode_call(Call(Op.WRITE, data=b"+other text")))
+    assert not pattern.matches(encode_call(Call(Op.WRITE, data=b"-some")))
+
+
+def test_too_few_trials_or_a_crash_that_does_not_come_again_tell_nothing() -> None:
+    programs = ((READ, ZERO, READ), (READ, READ, WRITE))
+    assert what_leads_to(programs, Trials(crashes, 4)) is None
+    assert what_leads_to(((READ,), (READ, WRITE)), Trials(crashes, 100)) is None
+    # What could not be tried any more has to be as it was.
+    trials = Trials(crashes, 0)
+    assert patterns_of(((ZERO,),), trials)[0].conditions
+
+
+def test_samples_tell_what_those_that_crashed_have_in_common() -> None:
+    rng = random.Random(1)
+    made = [anything(rng) for _ in range(400)]
+    crashed = [Sample(each) for each in made if crashes((each,))]
+    others = [Sample(each) for each in made if not crashes((each,))]
+    rules = learn(crashed[:30], others)
+    fresh = [anything(rng) for _ in range(400)]
+    told = [any(rule.matches(each) for rule in rules) for each in fresh]
+    right = [crashes((each,)) for each in fresh]
+    hits = sum(a and b for a, b in zip(told, right, strict=True))
+    assert hits > 0.6 * sum(right)
+    assert sum(told) - hits < 0.15 * len(fresh)
+
+
+def test_a_call_in_a_program_before_is_learned_too() -> None:
+    rng = random.Random(2)
+    write = kind_of(WRITE)
+    crashed: list[Sample] = []
+    others: list[Sample] = []
+    for _ in range(300):
+        before, chunks = anything(rng), (*anything(rng)[:2], WRITE)
+        if any(kind_of(each) == kind_of(ZERO) for each in chunks):
+            continue
+        sample = Sample(chunks, before, write, last=True)
+        (crashed if ZERO in before else others).append(sample)
+    rule = learn(crashed[:20], others)[0]
+    assert kind_of(ZERO) in {pattern.kind for pattern in rule.patterns}
+
+
+def test_nothing_is_learned_where_nothing_tells_apart() -> None:
+    rng = random.Random(3)
+    made = [Sample(anything(rng)) for _ in range(200)]
+    assert learn(made[:20], made[20:]) == ()
+
+
+def test_what_prepares_a_crash_is_left_out_and_not_where_it_is() -> None:
+    patterns = (Pattern(kind_of(ZERO), (Condition("word0", most=0),)), Pattern(kind_of(WRITE)))
+    rare = rule_of(patterns, [Sample((WRITE,))] * 50)
+    assert rare == Rule(patterns, patterns[0], enough=True)
+    assert rare.matches([ZERO])
+    # It is in too many other programs for what it may do to a later one.
+    common = rule_of(patterns, [Sample((ZERO,))] * 50)
+    assert not common.matches([ZERO])
+    assert common.matches([ZERO, WRITE])
+
+
+def sight(aside: Aside, total: float = 0.0, cost: float = RESTORE_COST) -> bool:
+    return aside.sight(TITLE, sample_of(ZERO + WRITE, [], None, None), cost, total)
+
+
+def learned() -> Aside:
+    aside = Aside()
+    for _ in range(KNOWN):
+        sight(aside)
+    aside.learn(TITLE, Cause((Pattern(kind_of(ZERO)),)), 0.0)
+    return aside
+
+
+def test_a_bug_is_looked_into_once_it_is_known_and_costs_something() -> None:
+    aside = Aside()
+    assert [sight(aside) for _ in range(KNOWN)] == [False] * (KNOWN - 1) + [True]
+    assert aside.is_known(TITLE)
+    rare = Aside()
+    assert not any(sight(rare, total=1e9) for _ in range(KNOWN))
+    assert rare.is_known(TITLE)
+
+
+def test_its_calls_are_dropped_until_it_has_taken_less_than_its_share() -> None:
+    aside = learned()
+    chunks = [READ, ZERO, WRITE]
+    assert aside.sightings() == {TITLE: KNOWN}
+    assert aside.screen(chunks, 0.0) == [READ, WRITE]
+    assert aside.screen(chunks, 1e6) is chunks
+    # What does not lead there is left as it is.
+    assert aside.screen([READ, WRITE], 0.0) == [READ, WRITE]
+
+
+def test_sightings_that_a_rule_tells_of_are_no_reason_to_learn_more() -> None:
+    aside = learned()
+    assert not any(sight(aside) for _ in range(20))
+    other = sample_of(setting(0, OTHER) + WRITE, [], None, None)
+    assert any(aside.sight(TITLE, other, RESTORE_COST, 0.0) for _ in range(20))
+
+
+def test_a_rule_that_told_nothing_is_about_more_than_one_program() -> None:
+    aside = Aside()
+    for _ in range(KNOWN):
+        sight(aside)
+    for _ in range(30):
+        aside.passed([ZERO + READ], [])
+    patterns = (Pattern(kind_of(ZERO)), Pattern(kind_of(WRITE)))
+    aside.learn(TITLE, Cause(patterns), 0.0)
+    assert aside.screen([ZERO], 0.0) == [ZERO]
+    aside.learn(TITLE, Cause(patterns), 0.0)
+    assert aside.screen([ZERO], 0.0) == []
+
+
+def test_a_machine_is_used_further_unless_that_ends_badly() -> None:
+    aside = learned()
+    assert aside.is_survived(TITLE)
+    aside.end_badly([TITLE, "never seen"])
+    assert aside.is_survived(TITLE)
+    aside.end_badly([TITLE])
+    assert not aside.is_survived(TITLE)
+    for _ in range(20):
+        sight(aside, cost=REPORT_COST)
+    assert aside.is_survived(TITLE)
+
+
+def test_a_sample_ends_with_the_call_that_crashed() -> None:
+    program = encode((Call(Op.READ, arg=8), Call(Op.CLOSE), Call(Op.LSEEK)))
+    sample = sample_of(program, [READ + READ, WRITE], 1, None)
+    assert sample.chunks == tuple(split(program)[:2])
+    assert sample.culprit == bytes((Op.CLOSE,))
+    assert sample.before == (READ, WRITE)
+    assert sample_of(program, [], None, None).chunks == tuple(split(program))
+
+
+@pytest.mark.parametrize(
+    ("registers", "kind"),
+    [
+        ((0, 0), bytes((Op.READ,))),
+        ((0x12, 5), bytes((Op.PWRITE,))),
+        ((0x10, 0xFFFFFFFF40047301), kind_of(ZERO)),
+        ((0x33, 0), None),
+    ],
+)
+def test_the_registers_tell_the_call(registers: tuple[int, int], kind: bytes | None) -> None:
+    lines = [
+        "BUG: KASAN: slab-use-after-free in f+0x1/0x2",
+        f"RSP: 002b:00007ffcd5651260 EFLAGS: 00000246 ORIG_RAX: {registers[0]:016x}",
+        "RAX: ffffffffffffffda RBX: 0000000000000000 RCX: 0000000000401234",
+        f"RDX: 0000000000000001 RSI: {registers[1]:016x} RDI: 0000000000000003",
+    ]
+    assert culprit_of(lines) == kind
+    assert culprit_of(lines[:1]) is None
+
+
+def test_what_workers_set_aside_is_added_up_and_damaged_files_are_left_out(tmp_path: Path) -> None:
+    write_aside(tmp_path, "worker-0", {TITLE: 3})
+    write_aside(tmp_path, "worker-1", {TITLE: 4, "other": 1})
+    (tmp_path / "worker-2.aside").write_text("{")
+    assert read_aside(tmp_path) == {TITLE: 7, "other": 1}

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bugs that nearly every program meets: they cost little once they are known."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fuzzer.campaign.seeds import load_seeds
+from fuzzer.crash.judge import run_program
+from fuzzer.crash.sighting import Spool
+from fuzzer.engine.aside import read_aside
+from fuzzer.engine.loop import LoopOptions
+from fuzzer.engine.statistics import WorkerCounts, read_statistics
+from fuzzer.engine.worker import WorkerTask
+from fuzzer.machine.kernel import Flavour
+from fuzzer.machine.provision import Guest
+from fuzzer.target.target import Target, load_target
+from tests.vm.guests import GuestFactory, wire
+
+pytestmark = pytest.mark.vm
+
+_SHALLOW = Path(__file__).parent.parent / "drivers" / "shallow" / "shallow.yaml"
+_READ, _WRITE = "KASAN: slab-out-of-bounds Read in shallow_read", "divide error in shallow_write"
+_COMMIT = "WARNING in shallow_commit"
+_PROGRAMS = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What a worker came to: its counts, the blocks it covered, what it saw and set aside."""
+
+    counts: WorkerCounts
+    covered: int
+    seen: dict[str, int]
+    aside: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    """Return the description of a driver with two bugs in the way of a third."""
+    return load_target(_SHALLOW)
+
+
+def work(guest: Guest, workdir: Path) -> Worked:
+    """Run a worker."""
+    corpus = workdir / "corpus"
+    corpus.mkdir(parents=True)
+    spool = Spool(workdir)
+    spool.create()
+    for number, seed in enumerate(load_seeds(guest.target, None, 1)):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    options = LoopOptions(workdir, "worker-0", 7, runs=_PROGRAMS)
+    task = WorkerTask(guest, corpus, options, reload=False, parent=os.getpid())
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "fuzzer.engine.worker"],
+        input=pickle.dumps(task),
+        capture_output=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    counts, covered = read_statistics(workdir / "worker-0.stats")
+    return Worked(counts, len(covered), spool.counts(), read_aside(workdir))
+
+
+def test_two_shallow_bugs_take_few_machines_and_hide_nothing(
+    guest: GuestFactory, target: Target, tmp_path: Path
+) -> None:
+    sane = replace(target, module=replace(target.module, params="sane=1"))
+    without = work(guest(Flavour.FAST, target=sane), tmp_path / "without")
+    crashing = work(guest(Flavour.FAST, target=target), tmp_path / "crashing")
+    assert {_READ, _WRITE} <= set(crashing.aside)
+    assert {_READ, _WRITE, _COMMIT} <= set(crashing.seen)
+    assert crashing.counts.programs >= _PROGRAMS
+    # Every other program would have met one of them.
+    assert sum(crashing.seen.values()) < 150
+    assert crashing.counts.restores < 250
+    assert crashing.covered >= 0.9 * without.covered
+
+
+@pytest.mark.parametrize("flavour", [Flavour.FAST, Flavour.FULL])
+def test_kasan_reports_the_next_programs_bug_too(
+    guest: GuestFactory, target: Target, flavour: Flavour
+) -> None:
+    program = wire("read(f0, 65)\nread(f0, 65)", target)
+    with guest(flavour, target=target).restore() as machine:
+        for _ in range(2):
+            splat = run_program(machine, program).splat
+            assert splat is not None
+            assert splat.title == _READ
+            # Of one program it is the first report that tells most.
+            assert splat.text.count("BUG: KASAN") == 1
