@@ -150,8 +150,9 @@ class Crash:
             text += f", rate {show_interval(self.reproduced, self.runs)}"
         needs = []
         if self.minimized:
-            calls = len(split(self.original or self.program))
-            needs.append(f"{len(split(self.program))} of {calls} calls")
+            left, calls = len(split(self.program)), len(split(self.original or self.program))
+            # More where programs before it were made part of it.
+            needs.append(f"{left} of {calls} calls" if left <= calls else f"{left} calls")
         if self.history:
             needs.append(f"{len(self.history)} programs before it")
         text += f", needs {' and '.join(needs)}" if needs else ""

@@ -14,6 +14,8 @@ from fuzzer.crash.judge import Outcome
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.kernel import Flavour
+from fuzzer.program.program import Call, Op
+from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
 from tests.unit.test_judge import OTHER, SPLAT, TITLE
@@ -90,3 +92,10 @@ def test_a_verdict_says_which_kernel_showed_it_and_what_the_other_one_did() -> N
     unshown = crash(KASAN, reproduced=0, judged_on="full", instead=("WARNING in a",))
     assert unshown.verdict() == "reproduced 0 of 3; full shows WARNING in a"
     assert crash(KASAN, after=("WARNING in a",)).verdict().endswith(", after WARNING in a")
+
+
+def test_a_program_that_took_in_what_ran_before_it_is_not_told_as_a_part_of_itself() -> None:
+    read = encode((Call(Op.READ, arg=8),))
+    made: dict[str, Any] = {"minimized": True, "original": read * 2}
+    assert "needs 1 of 2 calls" in crash(KASAN, **made, program=read).verdict()
+    assert "needs 3 calls" in crash(KASAN, **made, program=read * 3).verdict()
