@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuzzer.crash.headers import stored_headers
 from fuzzer.crash.leaks import ARGUMENTS, FILE, MINIMUM_AGE, SCANS
+from fuzzer.crash.meaning import meaning_of
 from fuzzer.crash.setups import LEAK
 from fuzzer.paths import project_root
 from fuzzer.program.csource.source import c_source, can_precede
@@ -105,6 +106,8 @@ def _readme(crash: Crash, record: Record | None, source: str, target: Target, *,
         lines.append(f"Severity: {severity.level}, {severity.score} of 100 ({reasons}).")
     if crash.also_titles:
         lines.append(f"The same bug was also seen as: {'; '.join(crash.also_titles)}.")
+    if meaning := meaning_of(crash.report, (*crash.history, crash.program)):
+        lines.append(meaning)
     if identity.bug:
         lines.append(f"The driver had the planted bug `{identity.bug}`.")
     lines += ["", "To see it, with this directory:", "", "    ./pkvfuzz replay DIRECTORY", ""]

@@ -13,6 +13,7 @@ from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.outlook import Remark
 from fuzzer.crash.bug import count_bugs
 from fuzzer.crash.known import KnownCrashes
+from fuzzer.crash.meaning import meaning_of
 from fuzzer.crash.store import Crash, CrashStore
 from fuzzer.engine.aside import SLOW
 from fuzzer.machine.kernel import Flavour
@@ -252,6 +253,8 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
         seen = f"{_count(crash.sightings, 'sighting')}{known_text(known, crash)}"
         lines.append(f"{crash.title}: {crash.verdict()}, {seen}")
         lines += [f"    also seen as {title}" for title in crash.also_titles]
+        if meaning := meaning_of(crash.report, (*crash.history, crash.program)):
+            lines.append(f"    {meaning}")
         lines.append(f"    pkvfuzz replay {where}")
     lines += _not_done(snapshot)
     return "\n".join(lines)

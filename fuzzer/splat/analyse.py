@@ -11,7 +11,15 @@ from fuzzer.splat.record import Record
 from fuzzer.splat.severity import Facts, rate
 from fuzzer.splat.splitter import Report, split_lines
 from fuzzer.splat.stacks import Role, Stack, find_stacks
-from fuzzer.splat.title import guilty_frame, main_frames, make_title, races, site_of, work_of
+from fuzzer.splat.title import (
+    guilty_frame,
+    main_frames,
+    make_title,
+    place_of,
+    races,
+    site_of,
+    work_of,
+)
 
 # These print their first stack without a heading.
 _HEADLESS = frozenset({"kmsan", "kfence"})
@@ -39,6 +47,11 @@ def _damage(report: Report, stacks: tuple[Stack, ...], guilty: Frame | None) -> 
     return None
 
 
+def _is_whole(stacks: tuple[Stack, ...]) -> bool:
+    """Tell whether the stack of where it happened was printed to its end."""
+    return [stack for stack in stacks if stack.role is Role.FAULT][-1].closed
+
+
 def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Record:
     """Return what a report says. A function that is not sure is not named."""
     rule, texts = report.rule, report.texts
@@ -51,7 +64,10 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Record:
         corrupted = None if function else "the stack of one side of the race is missing"
     if not report.mixed:
         machinery = guilty is None and any(stack.role is Role.FAULT for stack in stacks)
-        if named := site_of(rule, texts) or (work_of(texts) if machinery else None):
+        named = site_of(rule, texts)
+        if machinery and named is None:
+            named = work_of(texts) or (place_of(texts, stacks) if _is_whole(stacks) else None)
+        if named is not None:
             function, corrupted = named, None
     title = make_title(rule, report.match, texts, function)
     access, obj = details.find_access(texts, rule.kind), details.find_object(texts)

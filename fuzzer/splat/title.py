@@ -17,6 +17,7 @@ from fuzzer.splat.stacks import Role, Stack, find_stacks
 
 _ACCESS = re.compile(r"^(Read|Write) (?:of size|at addr) ")
 _WORK = re.compile(r"^Workqueue: \S+ ([A-Za-z_][\w.]*)")
+_PLACE = re.compile(r" in ([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 # What differs from run to run.
 _ADDRESS = re.compile(r"\b(?:0x)?[0-9a-f]{8,}\b|\(____ptrval____\)")
 CUT_SHORT = " (report cut short)"
@@ -73,6 +74,15 @@ def work_of(texts: Sequence[str]) -> str | None:
         if found := _WORK.match(text):
             return plain_name(found[1])
     return None
+
+
+def place_of(texts: Sequence[str], stacks: Sequence[Stack]) -> str | None:
+    """Return the function that a report's first line says it is about, if it was called."""
+    found = _PLACE.search(texts[0]) if texts else None
+    if found is None:
+        return None
+    named = plain_name(found[1])
+    return named if any(frame.function == named for frame in main_frames(stacks)) else None
 
 
 def races(stacks: Sequence[Stack], match: re.Match[str]) -> str | None:

@@ -147,6 +147,29 @@ def test_an_address_without_a_symbol_does_not_end_the_stack() -> None:
     assert guilty_function(stack) == "mydrv_clear"
 
 
+def test_a_whole_stack_of_machinery_is_where_the_kernel_says() -> None:
+    text = """BUG: KASAN: vmalloc-out-of-bounds in __x64_sys_ioctl+0x162/0x170
+Read of size 8 at addr ffffffffa00021d0 by task init/27
+CPU: 0 UID: 0 PID: 27 Comm: init Tainted: G           O       6.12.117 #1
+Call Trace:
+ <TASK>
+ dump_stack_lvl+0x6f/0xa0
+ print_report+0xc7/0x5c0
+ kasan_report+0xf4/0x130
+ __x64_sys_ioctl+0x162/0x170
+ do_syscall_64+0x63/0x100
+"""
+    lines = text.splitlines()
+    whole = find_splat([*lines, " </TASK>"])
+    assert whole is not None
+    assert whole.title == "KASAN: vmalloc-out-of-bounds Read in __x64_sys_ioctl"
+    assert whole.complete
+    # The driver may have followed.
+    cut = find_splat(lines)
+    assert cut is not None
+    assert cut.title.endswith("(report cut short)")
+
+
 def test_machinery_alone_is_not_guilty() -> None:
     assert guilty_function(["Call Trace:", " dump_stack+0x1/0x2", " kfree+0x1/0x2"]) is None
 
