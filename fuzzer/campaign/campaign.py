@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from fuzzer.crash.judge import first_impression
 from fuzzer.crash.setups import RACING
 from fuzzer.crash.sighting import read_sighting
 from fuzzer.crash.store import Crash, read_crash
-from fuzzer.engine.aside import aside_file, read_aside
+from fuzzer.engine.aside import SetAside, aside_file, read_aside
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
 from fuzzer.engine.worker import WorkerTask, error_file
@@ -87,8 +87,7 @@ class Snapshot:
     started: bool = False
     seeds: int = 0
     remarks: tuple[Remark, ...] = ()
-    aside: Mapping[str, int] = field(default_factory=dict)
-    """Known bugs that are set aside, and how often they were seen."""
+    aside: SetAside = field(default_factory=SetAside)
 
 
 class _Worker:

@@ -182,19 +182,33 @@ def aside_file(workdir: Path, name: str) -> Path:
     return workdir / f"{name}.aside"
 
 
-def write_aside(workdir: Path, name: str, sightings: Mapping[str, int]) -> None:
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """What workers have set aside, and how often each was seen; ``studied``: what is looked into.
+
+    While they find out what leads to a bug they do not fuzz.
+    """
+
+    sightings: Mapping[str, int] = field(default_factory=dict)
+    studied: tuple[str, ...] = ()
+
+
+def write_aside(workdir: Path, name: str, aside: SetAside) -> None:
     """Say what a worker has set aside, for the campaign to show."""
     path = aside_file(workdir, name)
     partial = path.with_suffix(".aside.new")
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps(sightings))
+        partial.write_text(json.dumps({"sightings": aside.sightings, "studied": aside.studied}))
         partial.rename(path)
 
 
-def read_aside(workdir: Path) -> Counter[str]:
-    """Return what the workers of a campaign have set aside, and how often it was seen."""
-    found: Counter[str] = Counter()
-    for path in workdir.glob("*.aside"):
-        with contextlib.suppress(OSError, ValueError):
-            found.update(json.loads(path.read_text()))
-    return found
+def read_aside(workdir: Path) -> SetAside:
+    """Return what the workers of a campaign have set aside."""
+    sightings: Counter[str] = Counter()
+    studied: list[str] = []
+    for path in sorted(workdir.glob("*.aside")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(path.read_text())
+            sightings.update(found["sightings"])
+            studied += found["studied"]
+    return SetAside(sightings, tuple(studied))

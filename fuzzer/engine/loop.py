@@ -22,6 +22,7 @@ from fuzzer.engine.aside import (
     RESTORE_COST,
     SLOW,
     Aside,
+    SetAside,
     sample_of,
     write_aside,
 )
@@ -252,7 +253,7 @@ class Loop:
         self.statistics.publish(self._covered)
         self._tally.write()
         if sightings := self._aside.sightings():
-            write_aside(self.options.workdir, self.options.name, sightings)
+            self._tell_aside(sightings)
 
     @property
     def _source(self) -> Supply:
@@ -704,12 +705,16 @@ class Loop:
         if not self._puzzles:
             return
         for title, programs in self._puzzles.items():
+            self._tell_aside(self._aside.sightings(), title)
             trials = Trials(partial(self._shows, title), _MOST_TRIALS)
             cause = what_leads_to(programs, trials) if programs else None
             self._aside.learn(title, cause, trials.made * RESTORE_COST)
         self._puzzles.clear()
-        write_aside(self.options.workdir, self.options.name, self._aside.sightings())
+        self._tell_aside(self._aside.sightings())
         self._clear()
+
+    def _tell_aside(self, sightings: dict[str, int], *studied: str) -> None:
+        write_aside(self.options.workdir, self.options.name, SetAside(sightings, studied))
 
     def _shows(self, title: str, programs: Programs) -> bool:
         """Tell whether programs show a bug on a fresh machine."""

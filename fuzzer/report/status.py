@@ -55,6 +55,7 @@ def status_line(snapshot: Snapshot, rate: float, calls: float) -> str:
         parts.append(f"replaced {snapshot.replaced}")
     if counts.lost:
         parts.append(f"machines lost {counts.lost}")
+    parts += [f"[finding out what leads to {title}]" for title in snapshot.aside.studied]
     if snapshot.judge not in {"", "ready"}:
         parts.append(f"[{snapshot.judge}]")
     return "  ".join(parts)
@@ -103,8 +104,8 @@ class StatusView:
             self._announce(crash)
         for remark in snapshot.remarks:
             self._remark(remark)
-        for title in snapshot.aside:
-            self._announce_aside(title, snapshot.aside[title])
+        for title, sightings in snapshot.aside.sightings.items():
+            self._announce_aside(title, sightings)
         now = time.monotonic()
         if now - self._shown < (0.5 if self._terminal else _LOG_EVERY):
             return
@@ -240,7 +241,7 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
             f"{snapshot.replaced} processes replaced, {counts.timeouts} calls timed out"
         ),
     ]
-    lines += [f"set aside: {aside_text(*each)}" for each in snapshot.aside.items()]
+    lines += [f"set aside: {aside_text(*each)}" for each in snapshot.aside.sightings.items()]
     if not snapshot.crashes:
         lines.append("no crash" if is_judged(snapshot) else "nothing seen, and nothing judged")
     else:

@@ -13,6 +13,7 @@ from fuzzer.engine.aside import (
     REPORT_COST,
     RESTORE_COST,
     Aside,
+    SetAside,
     read_aside,
     sample_of,
     write_aside,
@@ -270,7 +271,8 @@ def test_the_registers_tell_the_call(registers: tuple[int, int], kind: bytes | N
 
 
 def test_what_workers_set_aside_is_added_up_and_damaged_files_are_left_out(tmp_path: Path) -> None:
-    write_aside(tmp_path, "worker-0", {TITLE: 3})
-    write_aside(tmp_path, "worker-1", {TITLE: 4, "other": 1})
+    write_aside(tmp_path, "worker-0", SetAside({TITLE: 3}))
+    write_aside(tmp_path, "worker-1", SetAside({TITLE: 4, "other": 1}, ("new",)))
     (tmp_path / "worker-2.aside").write_text("{")
-    assert read_aside(tmp_path) == {TITLE: 7, "other": 1}
+    (tmp_path / "worker-3.aside").write_text("[]")
+    assert read_aside(tmp_path) == SetAside({TITLE: 7, "other": 1}, ("new",))

@@ -11,6 +11,8 @@ from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.looked import LEAKS, RACES, Looked
 from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import CrashStore
+from fuzzer.engine.aside import SetAside
+from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.report.status import StatusView, is_judged, summary
 from fuzzer.target.target import Target
 from tests.unit.test_keep import crash
@@ -71,3 +73,16 @@ def test_what_does_not_reproduce_is_told_once(tmp_path: Path) -> None:
     assert ["not judged yet" in line for line in told] == [True, False, False]
     assert "reproduced 0 of 2" in told[1]
     assert "reproduced 3 of 3" in told[2]
+
+
+def test_a_bug_that_is_set_aside_is_told_once_and_summed_up(tmp_path: Path) -> None:
+    out = io.StringIO()
+    view = StatusView(CrashStore(tmp_path), out)
+    for seen in (3, 5):
+        aside = SetAside({"divide error in f": seen}, ("WARNING in g",))
+        snapshot = Snapshot(elapsed=60, counts=WorkerCounts(fuzzing=1), started=True, aside=aside)
+        view.show(snapshot)
+    assert out.getvalue().count("set aside: divide error in f, 3 sightings; ") == 1
+    assert "[finding out what leads to WARNING in g]" in out.getvalue()
+    text = summary(snapshot, tmp_path, KnownCrashes())
+    assert "set aside: divide error in f, 5 sightings" in text.splitlines()
