@@ -27,10 +27,10 @@ from tests.vm.guests import GuestFactory, wire
 
 pytestmark = pytest.mark.vm
 
-_SHALLOW = Path(__file__).parent.parent / "drivers" / "shallow" / "shallow.yaml"
+_SHALLOW = Path(__file__).parent.parent / "data" / "shallow" / "shallow.yaml"
 _READ, _WRITE = "KASAN: slab-out-of-bounds Read in shallow_read", "divide error in shallow_write"
 _COMMIT = "WARNING in shallow_commit"
-_PROGRAMS = 12_000
+_PROGRAMS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
