@@ -24,13 +24,14 @@ SLOW = "calls that take long"
 """What is set aside although it is no bug: a driver's state in which nothing goes on."""
 # A bug is known after so many sightings by this worker.
 KNOWN = 3
-# What leads to it is learned once it has taken this share of all time, and
-# its sightings may take so much of it afterwards.
+# What leads to it is learned once it has taken this share of all time, and about as much as
+# it takes to learn that. Its sightings may take so much of all time afterwards.
 _COSTLY, _SHARE = 0.02, 0.05
 # So many rules are kept of a bug.
 _MOST_RULES = 16
 # To replace a machine takes as long as so many small calls, and to look at a report.
 RESTORE_COST, REPORT_COST = 10_000.0, 2_000.0
+_LEARNING = 20 * RESTORE_COST
 # Programs kept to learn from: of each bug, of those that did not crash, and of those that
 # were expected to and did not.
 _CRASHED, _OTHERS, _EXPECTED = 48, 200, 50
@@ -52,7 +53,7 @@ class _Bug:
     rules: tuple[Rule, ...] = ()
     unexpected: float = 0.0
     """What sightings cost that no rule told of, since the last was learned."""
-    patience: float = RESTORE_COST
+    patience: float = _LEARNING
     bad_ends: int = 0
 
 
@@ -96,7 +97,7 @@ class Aside:
         if any(rule.matches(sample.chunks) for rule in bug.rules):
             return False
         bug.unexpected += cost
-        enough = _COSTLY * (total + self._cost) if not bug.rules else bug.patience
+        enough = max(bug.patience, _COSTLY * (total + self._cost))
         return bug.sightings >= KNOWN and bug.unexpected >= enough
 
     def learn(self, title: str, cause: Cause | None, cost: float) -> None:
@@ -105,7 +106,7 @@ class Aside:
         To find that out took so much.
         """
         bug = self._bugs[title]
-        bug.cost += cost
+        # No cost of the bug's own: it is to come back.
         self._cost += cost
         bug.unexpected = 0.0
         bug.patience = max(2 * bug.patience, cost)

@@ -178,7 +178,7 @@ def test_what_prepares_a_crash_is_left_out_and_not_where_it_is() -> None:
     assert common.matches([ZERO, WRITE])
 
 
-def sight(aside: Aside, total: float = 0.0, cost: float = RESTORE_COST) -> bool:
+def sight(aside: Aside, total: float = 0.0, cost: float = 10 * RESTORE_COST) -> bool:
     return aside.sight(TITLE, sample_of(ZERO + WRITE, [], None, None), cost, total)
 
 
@@ -199,12 +199,18 @@ def test_a_bug_is_looked_into_once_it_is_known_and_costs_something() -> None:
     assert rare.is_known(TITLE)
 
 
+def test_a_bug_is_not_looked_into_before_it_has_cost_as_much_as_that_takes() -> None:
+    aside = Aside()
+    looked = [sight(aside, cost=RESTORE_COST) for _ in range(30)]
+    assert 10 < looked.index(True) < 25
+
+
 def test_its_calls_are_dropped_until_it_has_taken_less_than_its_share() -> None:
     aside = learned()
     chunks = [READ, ZERO, WRITE]
     assert aside.sightings() == {TITLE: KNOWN}
     assert aside.screen(chunks, 0.0) == [READ, WRITE]
-    assert aside.screen(chunks, 1e6) is chunks
+    assert aside.screen(chunks, 1e7) is chunks
     # What does not lead there is left as it is.
     assert aside.screen([READ, WRITE], 0.0) == [READ, WRITE]
 
@@ -213,7 +219,7 @@ def test_sightings_that_a_rule_tells_of_are_no_reason_to_learn_more() -> None:
     aside = learned()
     assert not any(sight(aside) for _ in range(20))
     other = sample_of(setting(0, OTHER) + WRITE, [], None, None)
-    assert any(aside.sight(TITLE, other, RESTORE_COST, 0.0) for _ in range(20))
+    assert any(aside.sight(TITLE, other, RESTORE_COST, 0.0) for _ in range(50))
 
 
 def test_a_rule_that_told_nothing_is_about_more_than_one_program() -> None:
