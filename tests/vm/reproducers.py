@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fuzzer.crash.judge import silent_guest
+from fuzzer.crash.judge import listener, silent_guest
 from fuzzer.crash.leaks import find_leak, forget_leaks
 from fuzzer.machine.channel import Command
 from fuzzer.machine.machine import LostMachineError, Machine
@@ -46,7 +46,10 @@ def _execute(guest: Guest, machine: Machine, binary: bytes) -> bytes:
     if b"MODULE.ko" in binary:
         _put_module(machine, guest.driver.image())
         arguments.append(_MODULE)
-    return machine.execute(arguments, binary, timeout=_TIMEOUT).log
+    machine.channel.post_execution(arguments, binary, _TIMEOUT)
+    # A program that hangs need not be waited for once the kernel has said so.
+    machine.await_answer(_TIMEOUT + 10, total=True, is_lost=listener(machine, hurried=True))
+    return machine.executed("repro").log
 
 
 def title_of(guest: Guest, binary: bytes) -> str | None:
