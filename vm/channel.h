@@ -141,7 +141,7 @@ struct ch_header {
 	uint32_t contexts[CH_MAX_CONTEXTS];	/* ioctl numbers */
 	uint32_t next_length;		/* bytes of the next batch */
 	uint64_t banner;		/* where in memory the kernel's version is */
-	uint64_t kasan_flags;		/* and what KASAN has reported; 0: unknown */
+	uint64_t kasan_flags;		/* and what KASAN has reported; 0: leave it */
 	char pad[0x800 - 1888];
 
 	/* written by the guest */

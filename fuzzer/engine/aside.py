@@ -78,6 +78,13 @@ class Aside:
         bug = self._bugs.get(title)
         return bug is None or _BAD_END * bug.bad_ends <= bug.sightings + _BAD_END
 
+    def is_dear(self, title: str, total: float) -> bool:
+        """Tell whether a bug has had its share of ``total``, which is the cost of all that ran."""
+        return self._is_dear(self._bugs[title], total)
+
+    def _is_dear(self, bug: _Bug, total: float) -> bool:
+        return bug.cost > _SHARE * (total + self._cost)
+
     def end_badly(self, titles: Sequence[str]) -> None:
         """Take note that a machine which had shown these came to a bad end."""
         for title in titles:
@@ -143,8 +150,7 @@ class Aside:
         met = [bug for bug in self._bugs.values() if any(r.matches(chunks) for r in bug.rules)]
         if not met:
             return chunks
-        most = _SHARE * (total + self._cost)
-        met = [bug for bug in met if bug.cost > most]
+        met = [bug for bug in met if self._is_dear(bug, total)]
         if not met:
             self._let[b"".join(chunks)] = None
             if len(self._let) > _EXPECTED:

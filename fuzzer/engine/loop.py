@@ -88,6 +88,7 @@ _SILENCES = {
     Status.DIED: Silence.DIED,
     Status.HELD: Silence.HELD,
 }
+_KASAN = "kasan"
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0
 
@@ -611,6 +612,9 @@ class Loop:
             self._shown[splat.title] = None
             self._spool.count(splat.title)
             self._count(data, splat.title, REPORT_COST, None, lines)
+            if splat.kind == _KASAN and self._aside.is_dear(splat.title, self._parents.total):
+                # Where each program meets it, this machine's others do without a report.
+                self.channel.header.kasan_flags = 0
 
     def _lose(self, data: bytes) -> None:
         """The guest is silent: dead from outside, rebooted, or hung so hard that nothing runs."""

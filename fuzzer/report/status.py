@@ -237,8 +237,8 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
             "they covered did not repeat"
         ),
         (
-            f"{counts.restores} restores, {counts.lost} machines lost, "
-            f"{snapshot.replaced} processes replaced, {counts.timeouts} calls timed out"
+            f"{_count(counts.restores, 'restore')}, {_count(counts.lost, 'machine')} lost, "
+            f"{snapshot.replaced} processes replaced, {_count(counts.timeouts, 'call')} timed out"
         ),
     ]
     lines += [f"set aside: {aside_text(*each)}" for each in snapshot.aside.sightings.items()]

@@ -99,3 +99,7 @@ def test_kasan_reports_the_next_programs_bug_too(
             assert splat.title == _READ
             # Of one program it is the first report that tells most.
             assert splat.text.count("BUG: KASAN") == 1
+        # Unless the host has had enough of it.
+        machine.channel.header.kasan_flags = 0
+        assert run_program(machine, program).splat is not None
+        assert run_program(machine, program).splat is None

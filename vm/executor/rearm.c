@@ -29,7 +29,9 @@ static volatile uint64_t *kasan_flags(void)
 	const char *version;
 	int fd;
 
-	if (looked || !header->kasan_flags)
+	if (!header->kasan_flags)
+		return NULL;
+	if (looked)
 		return flags;
 	looked = true;
 	fd = open("/dev/mem", O_RDWR | O_CLOEXEC);
