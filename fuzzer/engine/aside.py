@@ -78,9 +78,10 @@ class Aside:
         bug = self._bugs.get(title)
         return bug is None or _BAD_END * bug.bad_ends <= bug.sightings + _BAD_END
 
-    def is_dear(self, title: str, total: float) -> bool:
-        """Tell whether a bug has had its share of ``total``, which is the cost of all that ran."""
-        return self._is_dear(self._bugs[title], total)
+    def is_unavoidable(self, title: str, total: float) -> bool:
+        """Tell whether a bug takes more than its share of ``total`` although it is set aside."""
+        bug = self._bugs[title]
+        return bool(bug.rules) and self._is_dear(bug, total)
 
     def _is_dear(self, bug: _Bug, total: float) -> bool:
         return bug.cost > _SHARE * (total + self._cost)

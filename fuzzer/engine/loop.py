@@ -607,12 +607,13 @@ class Loop:
 
     def _go_on_after(self, data: bytes, splats: list[Splat], lines: list[str]) -> None:
         """Count known bugs, and go on with the machine that has shown them."""
+        total = self._parents.total
         for splat in splats:
             self.statistics.counts.splats += 1
             self._shown[splat.title] = None
             self._spool.count(splat.title)
             self._count(data, splat.title, REPORT_COST, None, lines)
-            if splat.kind == _KASAN and self._aside.is_dear(splat.title, self._parents.total):
+            if splat.kind == _KASAN and self._aside.is_unavoidable(splat.title, total):
                 # Where each program meets it, this machine's others do without a report.
                 self.channel.header.kasan_flags = 0
 
