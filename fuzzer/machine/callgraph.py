@@ -12,7 +12,6 @@ from __future__ import annotations
 import bisect
 import re
 import struct
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.binutils import output_of
+from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import LINKED, linked_addresses
 from fuzzer.machine.driver import Driver
 from fuzzer.target.dwarf import declared_in, element_layout, variables
@@ -395,12 +395,4 @@ def _symbols(elf: ELFFile) -> Iterator[_Symbol]:
 
 def _disassembly(path: Path) -> Iterator[str]:
     command = ["objdump", "-d", "-w", "--no-show-raw-insn", str(path)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=True
-        )
-    except FileNotFoundError as error:
-        raise InfrastructureError("objdump is missing: apt-get install binutils") from error
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise InfrastructureError(f"objdump failed on {path}: {error}") from error
-    yield from done.stdout.splitlines()
+    yield from output_of(command, path, _TIMEOUT).splitlines()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.binutils import output_of
+from fuzzer.errors import BadInputError
 from fuzzer.splat.frames import Frame, plain_name
 from fuzzer.splat.record import Record
 from fuzzer.splat.stacks import Stack
@@ -131,15 +131,7 @@ class SymbolFile:
 
 
 def _output(words: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=True
-        )
-    except FileNotFoundError as error:
-        raise InfrastructureError("addr2line is missing: apt-get install binutils") from error
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise InfrastructureError(f"addr2line failed on {words[5]}: {error}") from error
-    return done.stdout
+    return output_of(words, words[5], _TIMEOUT)
 
 
 class Symbols:

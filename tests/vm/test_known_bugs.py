@@ -3,27 +3,22 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from fuzzer.campaign.seeds import load_seeds
 from fuzzer.crash.judge import run_program
 from fuzzer.crash.sighting import Spool
 from fuzzer.engine.aside import read_aside
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
-from fuzzer.engine.worker import WorkerTask
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
 from fuzzer.target.target import Target, load_target
 from tests.vm.guests import GuestFactory, wire
+from tests.vm.workers import run_worker
 
 pytestmark = pytest.mark.vm
 
@@ -51,25 +46,9 @@ def target() -> Target:
 
 def work(guest: Guest, workdir: Path) -> Worked:
     """Run a worker."""
-    corpus = workdir / "corpus"
-    corpus.mkdir(parents=True)
-    spool = Spool(workdir)
-    spool.create()
-    for number, seed in enumerate(load_seeds(guest.target, None, 1)):
-        (corpus / f"seed-{number}").write_bytes(seed)
-    options = LoopOptions(workdir, "worker-0", 7, runs=_PROGRAMS)
-    task = WorkerTask(guest, corpus, options, reload=False, parent=os.getpid())
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "fuzzer.engine.worker"],
-        input=pickle.dumps(task),
-        capture_output=True,
-        check=False,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    run_worker(guest, LoopOptions(workdir, "worker-0", 7, runs=_PROGRAMS))
     counts, covered = read_statistics(workdir / "worker-0.stats")
-    return Worked(counts, len(covered), spool.counts(), read_aside(workdir).sightings)
+    return Worked(counts, len(covered), Spool(workdir).counts(), read_aside(workdir).sightings)
 
 
 def test_two_shallow_bugs_take_few_machines_and_hide_nothing(

@@ -4,25 +4,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from fuzzer.campaign.seeds import load_seeds
-from fuzzer.crash.sighting import Spool
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.statistics import read_statistics
-from fuzzer.engine.worker import WorkerTask
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.settlement import settlement_of
 from fuzzer.target.calls import PoolRef, ReloadSpec, SleepSpec, Template
 from tests.vm.guests import GuestFactory
+from tests.vm.workers import run_worker
 
 pytestmark = pytest.mark.vm
 
@@ -48,25 +42,10 @@ def work(
     racing: Guest | None = None,
 ) -> set[bytes]:
     """Run a worker that changes its machine often; return the corpus that it leaves."""
-    corpus = workdir / "corpus"
-    corpus.mkdir(parents=True)
-    Spool(workdir).create()
-    for number, seed in enumerate(load_seeds(guest.target, None, 1)):
-        (corpus / f"seed-{number}").write_bytes(seed)
     options = LoopOptions(
         workdir, "worker-0", 7, runs=runs, restore_every=250, mechanisms=mechanisms
     )
-    task = WorkerTask(guest, corpus, options, reload=False, parent=os.getpid(), racing=racing)
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "fuzzer.engine.worker"],
-        input=pickle.dumps(task),
-        capture_output=True,
-        check=False,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    assert not (workdir / "worker-0.error").exists()
+    corpus = run_worker(guest, options, racing)
     return {path.read_bytes() for path in corpus.iterdir()}
 
 
