@@ -21,7 +21,7 @@ JSON_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class FlavourResult:
-    """What was measured on one flavour of the kernel.
+    """The measurements on one flavour of the kernel.
 
     ``profile`` is what the instructions of all measured programs are for.
     """
@@ -52,12 +52,12 @@ class Together:
 
     @property
     def programs_per_second(self) -> float:
-        """What all VMs together did."""
+        """The rate of all VMs together."""
         return sum(speed.programs_per_second for speed in self.each)
 
     @property
     def gain(self) -> float:
-        """How many times as fast as one VM they were."""
+        """The ratio of their rate to that of one VM."""
         return self.programs_per_second / self.alone.programs_per_second
 
     @property
@@ -69,7 +69,7 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What was measured, and on what. ``shapes`` and ``together`` are of ``fast``."""
+    """All measurements, with the host they are of. ``shapes`` and ``together`` are of ``fast``."""
 
     target: str
     accel: Accel

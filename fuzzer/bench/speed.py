@@ -35,7 +35,7 @@ _GRACE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Where the wall time of the loop goes. The five sum to 1.
+    """The parts of the loop's wall time. The five sum to 1.
 
     ``waiting`` for the guest; mutating ``ahead`` while the guest works, and
     ``mutating`` while it does not; ``looping``: handing programs over and

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a crash shows in a revision of a driver, and the first one in which it does."""
+"""Search for the first revision of a driver in which a crash shows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SEED = 1
 
 
 class Verdict(enum.StrEnum):
-    """What a revision is; the words are git's."""
+    """Verdicts on a revision; the words are git's."""
 
     GOOD = "good"
     BAD = "bad"
@@ -49,7 +49,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """What is looked for: ``bug`` is None when any splat will do, ``kind`` is the crash's.
+    """The bug to look for: ``bug`` is None when any splat will do, ``kind`` is the crash's.
 
     ``reproduced`` of ``runs`` machines showed it when it was stored.
     """
@@ -61,13 +61,13 @@ class Suspect:
     runs: int = 1
 
     def is_shown_by(self, splat: Splat) -> bool:
-        """Whether a splat is the bug."""
+        """Tell whether a splat is the bug."""
         return self.bug is None or same_bug(self.bug, splat)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a revision did: ``hits`` of ``runs`` machines showed the bug.
+    """The outcome of a revision: ``hits`` of ``runs`` machines showed the bug.
 
     ``shown`` is the title; ``others`` are the titles of different bugs. ``reason``
     says why it was skipped, ``like`` is an earlier revision with the same sources.

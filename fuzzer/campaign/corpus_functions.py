@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs reach of each function of a driver, and what keeps them from the rest."""
+"""Coverage by function of a driver, and the way to what no program reaches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCoverage:
-    """What was reached of a function.
+    """The coverage of a function.
 
     ``missed`` are the lines of its other blocks, as ``file:line``, if that are not all.
     ``links`` lead from its caller to the nearest one that was reached, if there is one;
@@ -51,7 +51,7 @@ class FunctionCoverage:
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """What is most worth looking at is least: the nearest, and of these the largest."""
+        """A sort key: the nearest first, which are most worth looking at, then the largest."""
         if self.reached == self.blocks:
             return 3, 0, self.name
         if self.reached:

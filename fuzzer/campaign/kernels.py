@@ -34,7 +34,7 @@ def unknown_to(crashes: CrashStore) -> Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a sighting, and on which kernel.
+    """The judgement of a sighting, and the kernel that it is of.
 
     ``unseen_on`` is the flavour that should have shown it and did not, empty if it did
     or none did; ``instead`` are the titles of what it showed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the judge has looked at so far, kept in a file for the campaign to tell at its end."""
+"""A record of the judge: the things that it has looked at, for the campaign to tell at its end."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a campaign cannot do, said while there is still time to do something about it."""
+"""Remarks on a campaign that cannot get on, made while something can be done about it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What remarks are made of. ``covered`` blocks are those that programs covered."""
+    """The facts behind remarks. ``covered`` blocks are those that programs covered."""
 
     tally: Tally
     counts: WorkerCounts

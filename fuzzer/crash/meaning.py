@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a crash comes to where its title does not say it."""
+"""Explanations of crashes whose titles do not say what is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNLOADED = (
 
 
 def meaning_of(report: str, programs: Sequence[bytes]) -> str:
-    """Return what a kernel report after programs comes to, in a sentence or two; empty: unknown."""
+    """Explain a kernel report after programs in a sentence or two; empty: unknown."""
     found = _ADDRESS.search(report)
     if found is None or int(found[1], 16) not in _MODULES:
         return ""

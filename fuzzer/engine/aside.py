@@ -21,7 +21,7 @@ from fuzzer.engine.traits import Kind, kind_of
 from fuzzer.program.wire import split
 
 SLOW = "calls that take long"
-"""What is set aside although it is no bug: a driver's state in which nothing goes on."""
+"""The name of something that is set aside and is no bug: a state in which little goes on."""
 # A bug is known after so many sightings by this worker.
 KNOWN = 3
 # What leads to it is learned once it has taken this share of all time, and about as much as
@@ -45,14 +45,14 @@ _BAD_END = 10
 
 @dataclass(slots=True)
 class _Bug:
-    """What is known of one title."""
+    """The record of one bug, by its title."""
 
     sightings: int = 0
     cost: float = 0.0
     crashed: deque[Sample] = field(default_factory=lambda: deque(maxlen=_CRASHED))
     rules: tuple[Rule, ...] = ()
     unexpected: float = 0.0
-    """What sightings cost that no rule told of, since the last was learned."""
+    """The cost of sightings that no rule told of, since the last was learned."""
     patience: float = _LEARNING
     bad_ends: int = 0
 
@@ -192,7 +192,7 @@ def aside_file(workdir: Path, name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """What workers have set aside, and how often each was seen; ``studied``: what is looked into.
+    """The bugs that workers have set aside, with their sightings; ``studied`` are looked into.
 
     While they find out what leads to a bug they do not fuzz.
     """

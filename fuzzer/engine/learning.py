@@ -89,7 +89,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What leads to a crash: calls that match each of ``patterns`` in one program.
+    """The calls that lead to a crash: each of ``patterns`` is matched in one program.
 
     ``dropped`` is the one that the fewest other programs match: without such calls there
     is no crash. If it is ``enough``, a program that makes it may make a later one crash.

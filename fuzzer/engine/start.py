@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a worker starts: what a driver's calls take, before anything is mutated."""
+"""The start of a worker: the time that calls take, before anything is mutated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Start:
         self._took = 0.0
         self._told = time.monotonic()
         self.call_seconds = 0.0
-        """What a call took so far, on average."""
+        """Seconds that a call took so far, on average."""
 
     def look(self, progress: int) -> None:
         """Take the time, at the beginning of the first program and later."""
@@ -41,12 +41,12 @@ class Start:
 
     @property
     def is_slow(self) -> bool:
-        """Whether a call takes so long that programs must not run more often than needed."""
+        """True if a call takes so long that programs must not run more often than needed."""
         return self.call_seconds > _SLOW_CALL
 
     @property
     def is_too_long(self) -> bool:
-        """Whether the programs to start from take too long."""
+        """True if the programs to start from take too long."""
         return self.is_slow and self._took > _PATIENCE
 
     def is_time(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calls return, counted by the kind of call, over a sample of the programs that ran.
+"""Results of calls, counted by the kind of call, over a sample of the programs that ran.
 
 The results of a program are in the channel once the guest is at rest, and only those of
 the last one. It is at rest whenever there is something to look at; a success that was not

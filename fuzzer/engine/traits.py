@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calls have in common: conditions on their operands, and the numbers these are about."""
+"""Conditions on the operands of calls, and the numbers that these are about."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def operands_of(chunk: bytes) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What one number of a call is to be: from ``least`` to ``most``, with all ``bits`` set."""
+    """A condition on one number of a call: from ``least`` to ``most``, with all ``bits`` set."""
 
     name: str
     least: int = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who calls which function of a driver, read from its object file.
+"""The call graph of a driver, read from its object file.
 
 A call of another file's function, or of one in another section, is a relocation; one
 within a section may be assembled to the end, and is found by disassembling. A function

@@ -22,7 +22,7 @@ from fuzzer.machine.machine import Execution, Machine
 from fuzzer.machine.qemu import Hardware
 
 GUEST_TMP = "/tmp"  # noqa: S108
-"""Where files go in a guest: nobody else is there."""
+"""The directory for files in a guest: nobody else is there."""
 
 _MIB = 1 << 20
 # What a guest needs to go on.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a kernel did not load a module, in words, with what to try."""
+"""Reasons for which a kernel does not load a module, in words, with something to try."""
 
 from __future__ import annotations
 

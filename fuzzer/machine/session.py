@@ -72,7 +72,7 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Whether more input is wanted."""
+        """True if more input is wanted."""
         return self._open and not self._ends and len(self._waiting) < _MOST_WAITING
 
     def feed(self, data: bytes) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which calls of a program were seen to wait, noted in the program itself."""
+"""Marks on the calls of a program that were seen to wait."""
 
 from __future__ import annotations
 

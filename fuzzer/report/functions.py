@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left of each function of a driver, for a terminal."""
+"""Coverage by function of a driver, for a terminal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who calls what in objects that gcc makes here."""
+"""Call graphs of objects that gcc makes here."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a crash comes to is told where its title does not say it."""
+"""Explanations of crashes whose titles do not say what is wrong."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted of calls, and what is said of a campaign that does not get on."""
+"""Counts of what calls return, and remarks on a campaign that does not get on."""
 
 from __future__ import annotations
 

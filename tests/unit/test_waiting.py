@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which calls of a program waited, noted in it."""
+"""Marks on the calls of a program that waited."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _PROGRAMS = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What a worker came to: its counts, the blocks it covered, what it saw and set aside."""
+    """The results of a worker: counts, blocks covered, sightings, and bugs set aside."""
 
     counts: WorkerCounts
     covered: int
