@@ -44,6 +44,9 @@ _NUMBERS = frozenset(
     ("byte", "short", "ushort", "int", "uint", "long", "ulong", "hexint", "ullong")
 )
 _TEXTS = frozenset({"charp", "string"})
+# Values about which a table, a shift or an allocation ends.
+_LIMITS = "0..4|7..9|15..17|31..33|63..65|127|128|255..257|1024|4096|65535|65536"
+_UNSIGNED, _SIGNED = f"{{int:{_LIMITS}}}", f"{{int:{_LIMITS}|-1|2147483647}}"
 _PARAMETER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 # Of such names those that mean something else to YAML.
@@ -108,14 +111,14 @@ def describe(facts: Facts, why: str) -> str:
     """Return a description with all that is known, and comments where a person must decide."""
     if facts.fails:
         calls = "calls:\n  - reload: true\n  - open: true\n  - close: true\n"
-        return head(facts, why) + calls + _parameters(facts, "a")
+        return head(facts, why) + calls + parameters(facts, "a")
     text = head(facts, why) + POOLS + "calls:\n" + plain_calls(facts)
     if "write" in facts.operations:
         text += "  # What the driver expects to be written is for you to say; {word} is from\n"
         text += "  # the pool above.\n" + _WRITE
     if "ioctl" in facts.operations:
         text += described_ioctls(facts) + _ANY
-    return text + _parameters(facts, "{word}")
+    return text + parameters(facts)
 
 
 def plain_calls(facts: Facts) -> str:
@@ -157,7 +160,7 @@ def _struct(macro: IoctlMacro) -> str:
     )
 
 
-def _parameters(facts: Facts, word: str) -> str:
+def parameters(facts: Facts, word: str = "{word}") -> str:
     """Return the call that loads the module with other parameters; texts are as ``word``."""
     known = [each for each in facts.parameters if _PARAMETER.match(each.name)]
     if not known:
@@ -183,7 +186,7 @@ def _values(kind: str, word: str) -> str:
     if kind in _FLAGS:
         return "{int:0..1}"
     if kind in _NUMBERS:
-        return "{int:0..4|16|1024}" if kind.startswith("u") else "{int:0..4|16|1024|-1}"
+        return _UNSIGNED if kind.startswith("u") else _SIGNED
     return word if kind in _TEXTS else ""
 
 

@@ -13,7 +13,14 @@ import time
 from collections import defaultdict
 from collections.abc import Container, Iterable
 
-from fuzzer.campaign.description import POOLS, Facts, described_ioctls, head, plain_calls
+from fuzzer.campaign.description import (
+    POOLS,
+    Facts,
+    described_ioctls,
+    head,
+    parameters,
+    plain_calls,
+)
 from fuzzer.machine.channel import Status
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.provision import Guest
@@ -77,13 +84,14 @@ def learned(facts: Facts, programs: Iterable[Program], known: Container[int]) ->
                 texts.add(call.data)
     named = {macro.number for macro in facts.ioctls}
     lines = [head(facts, "Learned by fuzzing. Edit it, and run: pkvfuzz run THIS"), POOLS]
-    lines.append("calls:\n" + plain_calls(facts))
+    lines.append("calls:\n" + ("  - reload: true\n" if facts.fails else "") + plain_calls(facts))
     if texts:
         shortest = sorted(texts, key=lambda text: (len(text), text))[:_MAX_TEXTS]
         lines.append("  - write:\n" + "".join(f"      - {_template(text)}\n" for text in shortest))
     lines.append(described_ioctls(facts))
     for number in sorted({*sizes, *values} - named)[:_MAX_NUMBERS]:
         lines.append(_ioctl(number, sizes.get(number, set()), values.get(number, set())))
+    lines.append(parameters(facts))
     return "".join(lines)
 
 

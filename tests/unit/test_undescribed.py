@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.undescribed import learned
+from fuzzer.machine.modinfo import Parameter
 from fuzzer.program.program import FLAG_VALUE, Call, Op
 from fuzzer.program.text import parse_program
-from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, ReadSpec, WriteSpec
+from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.device import Device
 from fuzzer.target.target import Target, load_target
 
@@ -82,3 +83,11 @@ def test_what_was_learned_are_numbers_sizes_and_texts(tmp_path: Path) -> None:
     assert ioctls[0x5502].values == (7,)
     writes = [spec for spec in calls if isinstance(spec, WriteSpec) and not spec.positioned]
     assert [t.parts for spec in writes for t in spec.templates] == [(b'go {1} "\xff\n',)]
+
+
+def test_what_was_learned_loads_the_module_with_other_parameters(tmp_path: Path) -> None:
+    known = replace(facts(tmp_path / "m"), parameters=(Parameter("depth", "int", ""),))
+    path = tmp_path / "learned.yaml"
+    path.write_text(learned(known, [], set()))
+    (reload,) = (spec for spec in load_target(path).calls if isinstance(spec, ReloadSpec))
+    assert [template.parts[0] for template in reload.templates] == [b"depth="]
