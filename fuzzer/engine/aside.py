@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fuzzer.engine.learning import Rule, Sample, learn, rule_of
+from fuzzer.engine.learning import Rule, Sample, dropped_of, learn, rule_of
 from fuzzer.engine.probing import Cause
-from fuzzer.engine.traits import Kind, kind_of
+from fuzzer.engine.traits import Kind, Pattern, kind_of
 from fuzzer.program.wire import split
 
 SLOW = "calls that take long"
@@ -108,6 +108,14 @@ class Aside:
         enough = max(bug.patience, _COSTLY * (total + self._cost))
         return bug.sightings >= KNOWN and bug.unexpected >= enough
 
+    def choose(self, patterns: tuple[Pattern, ...], lasts: bool) -> int | None:
+        """Return which of the calls that lead to a bug is left out, if the others do not matter."""
+        dropped, enough = dropped_of(patterns, self._known_others(), lasts=lasts)
+        return dropped if enough else None
+
+    def _known_others(self) -> list[Sample]:
+        return [*self._others, *self._expected]
+
     def learn(self, title: str, cause: Cause | None, cost: float) -> None:
         """Take note of what leads to a bug; if that was not found out, of what samples tell.
 
@@ -117,17 +125,21 @@ class Aside:
         # No cost of the bug's own: it is to come back.
         self._cost += cost
         bug.unexpected = 0.0
-        bug.patience = max(2 * bug.patience, cost)
-        others = [*self._others, *self._expected]
+        others = self._known_others()
+        patience = max(2 * bug.patience, cost)
         if cause is not None:
             rule = rule_of(cause.patterns, others, lasts=cause.lasts)
             if any(rule.is_like(known) for known in bug.rules):
                 # It was not told of: what prepares the crash was done by a program before.
                 rule = replace(rule, enough=True)
+            else:
+                # What else leads to it, by another ioctl say, is found out as easily.
+                patience = _LEARNING / 2
             known_ones = (known for known in bug.rules if not rule.is_like(known))
             bug.rules = (*known_ones, rule)[-_MOST_RULES:]
         elif len(others) >= _FEW_OTHERS:
             bug.rules = learn(bug.crashed, others) or bug.rules
+        bug.patience = patience
 
     def passed(self, programs: Sequence[bytes], history: Sequence[bytes]) -> None:
         """Take note of programs that did not crash; some are kept to learn from."""

@@ -143,18 +143,28 @@ def rule_of(patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: boo
     """Return the rule of calls that all have to be made, in this order.
 
     What they do ``lasts`` if some may have been made by a program before.
+    """
+    dropped, enough = dropped_of(patterns, others, lasts=lasts)
+    return Rule(tuple(patterns), patterns[dropped], enough)
+
+
+def dropped_of(
+    patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: bool
+) -> tuple[int, bool]:
+    """Return which of the patterns is to be left out, and whether it is so wherever it is made.
 
     What prepares the crash is dropped rather than where it takes place: more can be
     found there.
     """
 
-    def rank(pattern: Pattern) -> tuple[bool, int]:
+    def rank(number: int) -> tuple[bool, int]:
+        pattern = patterns[number]
         last = pattern is patterns[-1] or pattern.kind == _OPEN
         return last, _frequency(pattern, others)
 
-    dropped = min(patterns, key=rank)
-    enough = lasts or len(patterns) == 1 or _frequency(dropped, others) <= _WRONG * len(others)
-    return Rule(tuple(patterns), dropped, enough)
+    dropped = min(range(len(patterns)), key=rank)
+    rare = _frequency(patterns[dropped], others) <= _WRONG * len(others)
+    return dropped, lasts or len(patterns) == 1 or rare
 
 
 def _frequency(pattern: Pattern, others: Sequence[Sample]) -> int:

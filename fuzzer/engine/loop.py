@@ -712,7 +712,7 @@ class Loop:
         for title, programs in self._puzzles.items():
             self._tell_aside(self._aside.sightings(), title)
             trials = Trials(partial(self._shows, title), _MOST_TRIALS)
-            cause = what_leads_to(programs, trials) if programs else None
+            cause = what_leads_to(programs, trials, self._aside.choose) if programs else None
             self._aside.learn(title, cause, trials.made * RESTORE_COST)
         self._puzzles.clear()
         self._tell_aside(self._aside.sightings())

@@ -35,6 +35,8 @@ _WITHOUT_ARG = frozenset(map(int, (Op.CLOSE, Op.WRITE, Op.UNLOAD, Op.POLL)))
 _IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
 _WITH_CMD = frozenset(map(int, (Op.OPEN, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.POLL, Op.MMAP)))
 
+Choice: TypeAlias = Callable[[tuple[Pattern, ...], bool], int | None]
+
 
 class EnoughError(Exception):
     """So many trials were made as may be."""
@@ -67,10 +69,14 @@ class Cause:
     lasts: bool = False
 
 
-def what_leads_to(programs: Programs, trials: Trials) -> Cause | None:
+def what_leads_to(
+    programs: Programs, trials: Trials, choose: Choice = lambda kinds, lasts: None
+) -> Cause | None:
     """Return what makes a crash, of programs of which the last crashed.
 
-    None if they do not crash a fresh machine, or there are too many calls for the trials.
+    Of the calls that do, ``choose`` may name the one whose operands are looked at, by
+    the kinds of all and whether what they do lasts. None if they do not crash a fresh
+    machine, or there are too many calls for the trials.
     """
     try:
         number = 1
@@ -81,7 +87,9 @@ def what_leads_to(programs: Programs, trials: Trials) -> Cause | None:
         programs = shortest(programs[-number:], trials)
     except EnoughError:
         return None
-    return Cause(patterns_of(programs, trials), len(programs) > 1)
+    lasts = len(programs) > 1
+    kinds = tuple(Pattern(kind_of(chunk)) for program in programs for chunk in program)
+    return Cause(patterns_of(programs, trials, choose(kinds, lasts)), lasts)
 
 
 def shortest(programs: Programs, trials: Trials) -> Programs:
@@ -108,14 +116,19 @@ def _joined(calls: Sequence[tuple[int, bytes]]) -> Programs:
     return tuple(tuple(chunk for at, chunk in calls if at == number) for number in range(n))
 
 
-def patterns_of(programs: Programs, trials: Trials) -> tuple[Pattern, ...]:
-    """Return what each call of programs that crash has to be like.
+def patterns_of(programs: Programs, trials: Trials, only: int | None = None) -> tuple[Pattern, ...]:
+    """Return what each call of programs that crash has to be like, or ``only`` one of them.
 
     When the trials are used up, what was not tried has to be as it is.
     """
-    found = []
+    found: list[Pattern] = []
+    n = 0
     for number, program in enumerate(programs):
         for at, chunk in enumerate(program):
+            n += 1
+            if only is not None and n - 1 != only:
+                found.append(Pattern(kind_of(chunk)))
+                continue
 
             def crashes(
                 changed: bytes,

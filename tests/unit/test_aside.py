@@ -27,6 +27,7 @@ from fuzzer.program.wire import encode, encode_call, split
 
 QUANTUM, OTHER = 0x40047301, 0x40047302
 TITLE = "divide error in f"
+THIRD = OTHER + 1
 READ = encode_call(Call(Op.READ, arg=8))
 WRITE = encode_call(Call(Op.WRITE, data=b"some bytes"))
 ZERO = encode_call(Call(Op.IOCTL, cmd=QUANTUM, data=bytes(4)))
@@ -100,6 +101,17 @@ def test_trials_tell_which_calls_and_operands_a_crash_takes() -> None:
     together = what_leads_to(((READ, ZERO, WRITE),), Trials(crashes, 100))
     assert together is not None
     assert not together.lasts
+
+
+def test_operands_are_tried_of_the_call_that_is_left_out_alone() -> None:
+    before, last = (ZERO, READ), (encode_call(Call(Op.READ, arg=150)), WRITE)
+    all_tried, few_tried = Trials(crashes, 100), Trials(crashes, 100)
+    found = what_leads_to((before, last), all_tried)
+    chosen = what_leads_to((before, last), few_tried, lambda kinds, lasts: 0 if lasts else None)
+    assert found is not None
+    assert chosen is not None
+    assert chosen.patterns == (found.patterns[0], Pattern(kind_of(WRITE)))
+    assert few_tried.made < all_tried.made
 
 
 def test_the_least_that_a_number_has_to_be_is_found_out() -> None:
@@ -230,6 +242,22 @@ def test_sightings_that_a_rule_tells_of_are_no_reason_to_learn_more() -> None:
     assert not any(sight(aside) for _ in range(20))
     other = sample_of(setting(0, OTHER) + WRITE, [], None, None)
     assert any(aside.sight(TITLE, other, RESTORE_COST, 0.0) for _ in range(50))
+
+
+def test_what_else_leads_to_a_bug_is_looked_into_sooner() -> None:
+    def sightings(aside: Aside, cmd: int) -> int:
+        """Return how many programs with this ioctl crash before that is looked into."""
+        sample = sample_of(setting(0, cmd) + WRITE, [], None, None)
+        looked = (aside.sight(TITLE, sample, RESTORE_COST, 0.0) for _ in range(99))
+        return [*looked].index(True) + 1
+
+    aside = learned()
+    assert sightings(aside, OTHER) < 20
+    # The same once more, as it did not tell of them: what it is worth is not known.
+    cause = Cause((Pattern(kind_of(setting(0, OTHER))), Pattern(kind_of(WRITE))))
+    for _ in range(2):
+        aside.learn(TITLE, cause, 45 * RESTORE_COST)
+    assert sightings(aside, THIRD) >= 45
 
 
 def test_a_rule_that_told_nothing_is_about_more_than_one_program() -> None:
