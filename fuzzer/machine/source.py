@@ -20,7 +20,10 @@ _PATCHES = Path("vm", "kernel", "patches")
 
 @dataclass(frozen=True, slots=True)
 class KernelSource:
-    """A patched kernel tree. ``provided`` are the options that its patches add."""
+    """A patched kernel tree.
+
+    ``missing_options`` are those of patches that do not fit it and are left out.
+    """
 
     directory: Path
     key: str
