@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from fuzzer.crash.judge import first_impression
 from fuzzer.crash.same import akin, same_bug
+from fuzzer.crash.sighting import Sighting
 from fuzzer.splat.find import Splat
+from fuzzer.splat.silence import Silence, silent_splat
 
 
 def splat(kind: str, function: str | None, text: str = "", title: str = "") -> Splat:
@@ -45,3 +48,10 @@ def test_a_bug_is_a_family_and_a_function(a: Splat, b: Splat, same: bool) -> Non
 )
 def test_another_flavour_may_put_it_differently(seen: Splat, shown: Splat, is_akin: bool) -> None:
     assert akin(seen, shown) is is_akin
+
+
+@pytest.mark.parametrize("silence", Silence)
+def test_a_silent_end_that_is_replayed_is_the_bug_that_was_seen(silence: Silence) -> None:
+    sighting = Sighting(silence, silence.kind, b"", (), b"", "worker")
+    assert same_bug(first_impression(sighting), silent_splat(silence, []))
+    assert akin(first_impression(sighting), silent_splat(silence, []))
