@@ -44,7 +44,7 @@ _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
 _IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
-_PREAD = int(Op.PREAD)
+_PREAD, _DUP = int(Op.PREAD), int(Op.DUP)
 
 # Of the programs of a driver with several files, so many begin with another than the first;
 # of the changes of a file, so many are of that one, and so many of these take it back.
@@ -92,7 +92,7 @@ _FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
     Op.SLEEP: (),
     Op.UNLOAD: (),
     Op.LOAD: (),
-    Op.DUP: (_CMD,),
+    Op.DUP: (),
     Op.WAIT: (_ARG,),
 }
 
@@ -458,6 +458,10 @@ class Mutator:
         if op == _SLEEP:
             # Any number would mean the longest sleep: as long as ten thousand calls.
             chunks[index] = self._generator.wait(_LONG_WAIT) or chunk
+            return
+        if op == _DUP:
+            source = int(rand() * N_FILES)
+            chunks[index] = chunk[:4] + source.to_bytes(4, "little") + chunk[8:]
             return
         fields = (_ARG,) if op == _IOCTL and chunk[2] & FLAG_VALUE else _FIELDS[op]
         if not fields:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.program import WITHOUT_FILE, Call, Op
+from fuzzer.program.program import N_FILES, WITHOUT_FILE, Call, Op
 from fuzzer.program.wire import HEADER_SIZE, decode, encode, split
 from fuzzer.target.target import load_target
 
@@ -187,3 +187,10 @@ def test_limits_that_make_no_sense_are_refused() -> None:
             make(min_calls=low, max_calls=high)
     with pytest.raises(ValueError, match="max_size is 0"):
         make().mutate(b"", 0)
+
+
+def test_a_changed_dup_is_of_a_file_that_there_is() -> None:
+    mutator = make(max_calls=1)
+    mutated = [decode(mutator.mutate(encode((Call(Op.DUP, 1),)), 4096))[0] for _ in range(2000)]
+    sources = {call.cmd for call in mutated if call.op is Op.DUP}
+    assert sources == set(range(N_FILES))
