@@ -15,7 +15,8 @@ from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.program import MAX_PROGRAM_SIZE, Op
+from fuzzer.program.ops import File, ops_with
+from fuzzer.program.program import MAX_PROGRAM_SIZE
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode, split
 from fuzzer.target.target import Target
@@ -87,7 +88,7 @@ def _among_others(target: Target, needed: list[bytes], rng: random.Random) -> by
     mutator = Mutator(target, rng, lambda data, size: data[:size], max_calls=CALLS)
     chunks = list(needed)
     # Closing the device or loading it anew would end what the needed calls began.
-    usual = {Op.READ, Op.WRITE, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.IOCTL, Op.POLL}
+    usual = ops_with(lambda each: each.file is File.USED)
     while len(chunks) < CALLS:
         for chunk in split(mutator.fresh()):
             if chunk[0] in usual and len(chunks) < CALLS:

@@ -18,6 +18,7 @@ from fuzzer.engine.reserve import reserve_directory, reserve_names, tried_file
 from fuzzer.engine.statistics import read_statistics
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.program.ops import OPERATIONS
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import Target
@@ -241,7 +242,7 @@ def read_program(path: Path, target: Target) -> bytes:
 
 def operations(program: bytes) -> list[str]:
     """Return the names of a program's operations, each once, in the order of their first use."""
-    return list(dict.fromkeys(call.op.name.lower() for call in decode(program)))
+    return list(dict.fromkeys(OPERATIONS[call.op].name for call in decode(program)))
 
 
 def n_calls(program: bytes) -> int:

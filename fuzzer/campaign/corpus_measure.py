@@ -15,7 +15,7 @@ from fuzzer.engine.loop import RESTORE_EVERY
 from fuzzer.machine.channel import MAX_CONTEXTS, PATH_COUNTERS
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest, equip_contexts
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.program.wire import decode
 from fuzzer.target.target import ResetKind
 

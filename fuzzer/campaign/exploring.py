@@ -32,7 +32,8 @@ from fuzzer.machine.provision import Guest
 from fuzzer.program.cost import is_slow
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.program import MAX_PROGRAM_SIZE, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import MAX_PROGRAM_SIZE
 from fuzzer.program.stress import can_fail, fault_of, is_parallel, with_fault
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.splat.find import find_splat

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.provision import Guest
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines

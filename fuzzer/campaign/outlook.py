@@ -17,8 +17,8 @@ from fuzzer.engine.tally import Tally, read_tally
 from fuzzer.errors import BadInputError
 from fuzzer.machine.modinfo import read_modinfo
 from fuzzer.machine.provision import Guest
-from fuzzer.program.program import Op
-from fuzzer.target.calls import IoctlSpec, PlainKind, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
+from fuzzer.program.ops import OP_NAMES, OPERATIONS, File, Op
+from fuzzer.target.calls import IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.target import Target
 
 # What is seen of fewer calls, loads or programs may be chance.
@@ -28,8 +28,6 @@ _NOTHING_AFTER = 500
 # The share of programs from which on something is said.
 _CLOSED_SHARE, _TIMEOUT_SHARE = 0.1, 0.1
 _EVERY = 2.0
-
-_PLAIN = {PlainKind.LSEEK: Op.LSEEK, PlainKind.POLL: Op.POLL, PlainKind.MMAP: Op.MMAP}
 
 # What an errno says of a call that is never without it.
 _WHY = {
@@ -244,11 +242,12 @@ def _described(target: Target) -> Iterator[tuple[str, int, int]]:
             each = ("pwrite", int(Op.PWRITE), 0) if spec.positioned else ("write", int(Op.WRITE), 0)
         elif isinstance(spec, ReadSpec):
             each = ("pread", int(Op.PREAD), 0) if spec.positioned else ("read", int(Op.READ), 0)
-        elif isinstance(spec, PlainSpec) and spec.kind in _PLAIN:
-            each = (spec.kind.value, int(_PLAIN[spec.kind]), 0)
+        elif isinstance(spec, PlainSpec):
+            each = (spec.kind.value, int(OP_NAMES[spec.kind.value]), 0)
         else:
             continue
-        if each[1:] not in seen:
+        # Whether others fail says something of the program, or of the device.
+        if OPERATIONS[each[1]].file is File.USED and each[1:] not in seen:
             seen.add(each[1:])
             yield each
 

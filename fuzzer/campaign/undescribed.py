@@ -24,7 +24,9 @@ from fuzzer.campaign.description import (
 from fuzzer.machine.channel import Status
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.provision import Guest
-from fuzzer.program.program import FLAG_VALUE, Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Program
+from fuzzer.program.simpler import has_payload
 from fuzzer.program.wire import decode
 
 LEARNED = "learned.yaml"
@@ -74,12 +76,13 @@ def learned(facts: Facts, programs: Iterable[Program], known: Container[int]) ->
     texts: set[bytes] = set()
     for program in programs:
         for call in program:
-            if call.op is Op.IOCTL and call.cmd not in known:
-                continue
-            if call.op is Op.IOCTL and call.flags & FLAG_VALUE:
-                values[call.cmd].add(call.arg)
-            elif call.op is Op.IOCTL:
-                sizes[call.cmd].add(len(call.data))
+            if call.op is Op.IOCTL:
+                if call.cmd not in known:
+                    continue
+                if has_payload(call):
+                    sizes[call.cmd].add(len(call.data))
+                else:
+                    values[call.cmd].add(call.arg)
             elif call.op is Op.WRITE and 0 < len(call.data) <= _MAX_TEXT:
                 texts.add(call.data)
     named = {macro.number for macro in facts.ioctls}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.program.wire import split
 
 # Where modules are loaded on x86-64.

@@ -33,7 +33,8 @@ from fuzzer.crash.trials import (
     observed,
 )
 from fuzzer.machine.channel import BULK_SIZE
-from fuzzer.program.program import MAX_CALLS, Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import MAX_CALLS, Call
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel, with_thread
 from fuzzer.program.text import reset_program

@@ -15,6 +15,7 @@ from typing import TypeAlias, TypeVar
 
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.program.lines import has_many_lines, lines_of
+from fuzzer.program.ops import OPERATIONS, File, Number, Op, Payload
 from fuzzer.program.plainer import (
     Layouts,
     is_text,
@@ -23,7 +24,7 @@ from fuzzer.program.plainer import (
     smaller_members,
     uniform_lines,
 )
-from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Op, Program
+from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Program
 from fuzzer.program.renaming import renamed
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.simpler import normalized, smaller_numbers, without_conditions
@@ -121,7 +122,7 @@ def _first_file(program: bytes) -> bytes:
 
 def _files_anew(program: bytes) -> bytes:
     """Return calls that close what a program may have left open, and open the first file."""
-    opened = {call.file for call in decode(program) if call.op in {Op.OPEN, Op.DUP}}
+    opened = {call.file for call in decode(program) if OPERATIONS[call.op].file is File.OPENED}
     closing = [Call(Op.CLOSE, file=file) for file in sorted({0, *opened})]
     return encode((*closing, Call(Op.OPEN, cmd=ACCESS["O_RDWR"])))
 
@@ -223,7 +224,7 @@ def _lighter(program: Program) -> list[Program]:
     """
     short = (
         replace(call, data=lines_of(call.data)[0])
-        if call.op in {Op.WRITE, Op.PWRITE} and call.data
+        if OPERATIONS[call.op].payload is Payload.WRITTEN and call.data
         else call
         for call in program
     )
@@ -274,7 +275,7 @@ def _with_file(program: Program, file: int, other: int) -> Program:
 
     def changed(call: Call) -> Call:
         made = replace(call, file=other) if call.file == file else call
-        if made.op is Op.DUP and made.cmd % N_FILES == file:
+        if OPERATIONS[made.op].cmd is Number.FILE and made.cmd % N_FILES == file:
             made = replace(made, cmd=other)
         return made
 

@@ -15,7 +15,7 @@ from fuzzer.crash.exact import ScheduleSearch, run_exact
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.trials import Effort, Match, Search, Shown
 from fuzzer.machine.provision import Guest
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_waits, without_waits
 from fuzzer.program.wire import decode, split
 from fuzzer.splat.find import Splat

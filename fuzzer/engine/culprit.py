@@ -7,32 +7,11 @@ import re
 from collections.abc import Sequence
 
 from fuzzer.engine.traits import Kind
-from fuzzer.program.program import Op
+from fuzzer.program.ops import OPERATIONS, Op
 
 _ENTRY = re.compile(r"ORIG_RAX: ([0-9a-f]{16})")
 _SECOND = re.compile(r"RSI: ([0-9a-f]{16})")
-# By the numbers of x86-64.
-_OPS = {
-    0: Op.READ,
-    1: Op.WRITE,
-    2: Op.OPEN,
-    3: Op.CLOSE,
-    7: Op.POLL,
-    8: Op.LSEEK,
-    9: Op.MMAP,
-    16: Op.IOCTL,
-    17: Op.PREAD,
-    18: Op.PWRITE,
-    19: Op.READ,
-    20: Op.WRITE,
-    32: Op.DUP,
-    33: Op.DUP,
-    175: Op.LOAD,
-    176: Op.UNLOAD,
-    257: Op.OPEN,
-    292: Op.DUP,
-    313: Op.LOAD,
-}
+_OPS = {number: op for op in Op for number in OPERATIONS[op].syscalls}
 # The second argument is so few lines below.
 _NEAR = 4
 

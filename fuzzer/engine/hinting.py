@@ -13,7 +13,7 @@ from fuzzer.engine.parents import LONG, Parents
 from fuzzer.machine.channel import PROGRAM_SIZE, Comparisons
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.hints import Hints
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.program.stress import fitted
 from fuzzer.program.wire import split
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fuzzer.engine.traits import Condition, Kind, Operands, Pattern, kind_of, matching, operands_of
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 
 _MOST_RULES, _MOST_REFINEMENTS = 6, 5
 # A rule is of use if it is true of so many programs that crashed, and of no larger share of

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fuzzer.engine.traits import Condition, Operands, Pattern, kind_of, operands_of
-from fuzzer.program.program import FLAG_VALUE, Op
+from fuzzer.program.ops import FLAG_VALUE, SEEN, Op, ops_with
 from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE
 
 Programs: TypeAlias = tuple[tuple[bytes, ...], ...]
@@ -33,7 +33,7 @@ _WIDTHS = {"flags": 8, "cmd": 32, "arg": 64, "fault": 16, "cut": 16}
 _OPTIONAL = frozenset({"flags", "fault", "cut"})
 _WITHOUT_ARG = frozenset(map(int, (Op.CLOSE, Op.WRITE, Op.UNLOAD, Op.POLL)))
 _IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
-_WITH_CMD = frozenset(map(int, (Op.OPEN, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.POLL, Op.MMAP)))
+_WITH_CMD = ops_with(lambda each: each.cmd in SEEN)
 
 Choice: TypeAlias = Callable[[tuple[Pattern, ...], bool], int | None]
 

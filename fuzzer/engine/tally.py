@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from fuzzer.program.program import FLAG_COMPAT, FLAG_NULL, FLAG_READONLY, Call, Op
+from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, FLAG_READONLY, File, Op, ops_with
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split
 
 FIRST, EAGER, LAZY = 1000, 4, 64
@@ -32,13 +33,9 @@ _WRITE_EVERY = 2.0
 _ASK_AFTER = 8
 # Kinds of calls that are told apart by their number, of which there may be any.
 _MOST_KINDS = 512
-_OPEN, _CLOSE, _IOCTL, _DUP = int(Op.OPEN), int(Op.CLOSE), int(Op.IOCTL), int(Op.DUP)
-_UNLOAD, _LOAD = int(Op.UNLOAD), int(Op.LOAD)
-# What needs an open file.
-_ON_FILES = frozenset(map(int, Op)) - {
-    *(_OPEN, _CLOSE, _DUP, _UNLOAD, _LOAD),
-    *(int(Op.SLEEP), int(Op.WAIT)),
-}
+_OPEN, _IOCTL = int(Op.OPEN), int(Op.IOCTL)
+_ON_FILES = ops_with(lambda each: each.file is File.USED)
+_CHANGES_FILES = ops_with(lambda each: each.file in {File.OPENED, File.CLOSED})
 # Of a call that says nothing of how the plain one ends: of an ioctl by the entry for 32-bit
 # programs as well, which many drivers have not.
 _ODD = FLAG_NULL | FLAG_READONLY
@@ -73,7 +70,7 @@ class Tally:
                 first_is_open = False
                 self.began += 1
                 self.unopened += error == errno.EBADF
-            elif not file and op in (_OPEN, _CLOSE, _DUP):
+            elif not file and op in _CHANGES_FILES:
                 first_is_open = False
             # That a program uses a file which is not open is its own doing.
             if error == errno.EBADF or _is_spoiled(chunk):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE
 
 Kind: TypeAlias = bytes

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import OUTPUT_SIZE, Status
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.target.device import (
     MAJOR_NAME,

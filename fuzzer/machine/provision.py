@@ -27,7 +27,8 @@ from fuzzer.machine.machine import CLOCK, REBOOT, DriverImage, LostMachineError,
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.rearm import equip_rearming, rearm_reports
 from fuzzer.machine.template import Template, check_space
-from fuzzer.program.program import N_THREADS, Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import N_THREADS, Call
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.progress import say

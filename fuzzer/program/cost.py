@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuzzer.program.program import Op
+from fuzzer.program.ops import OPERATIONS, Op, ops_with
 from fuzzer.program.wire import HEADER_SIZE
 
-_SLEEP, _UNLOAD, _LOAD = int(Op.SLEEP), int(Op.UNLOAD), int(Op.LOAD)
-_SLOW = frozenset((_SLEEP, _UNLOAD, _LOAD))
-# In calls. A module takes some 10 ms to be unloaded or loaded, and once more to be put
-# back after the program; a call takes some 20 µs.
-_MODULE = 500.0
-_MILLISECOND = 50.0
+_SLEEP = int(Op.SLEEP)
+_SLOW = ops_with(lambda each: each.is_slow)
+_REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
+_COSTS = tuple(OPERATIONS[op].cost for op in Op)
 # A payload of so many bytes costs the guest as much as one more call.
 _PAYLOAD = 10.0
+# W_MAX_SLEEP of vm/channel.h.
+_MAX_SLEEP = 2000
 
 
 def cost_of(chunks: Sequence[bytes]) -> float:
@@ -27,20 +27,18 @@ def cost_of(chunks: Sequence[bytes]) -> float:
     cost = 1.0
     for chunk in chunks:
         op = chunk[0]
-        if op < _SLEEP:
-            cost += 1 + (len(chunk) - HEADER_SIZE) / _PAYLOAD
+        if op in _REACHES_DRIVER:
+            cost += _COSTS[op] + (len(chunk) - HEADER_SIZE) / _PAYLOAD
         elif op == _SLEEP:
-            cost += _MILLISECOND * min(2000, int.from_bytes(chunk[8:16], "little"))
-        elif op in (_UNLOAD, _LOAD):
-            cost += _MODULE
+            cost += cost_of_wait(min(_MAX_SLEEP, int.from_bytes(chunk[8:16], "little")))
         else:
-            cost += 1
+            cost += _COSTS[op]
     return cost
 
 
 def cost_of_wait(milliseconds: float) -> float:
     """Return how many small calls a wait takes as long as."""
-    return _MILLISECOND * milliseconds
+    return _COSTS[_SLEEP] * milliseconds
 
 
 def is_slow(chunks: Sequence[bytes]) -> bool:

@@ -14,7 +14,8 @@ from fuzzer.program.choices import (
     integer_chooser,
     spoiler,
 )
-from fuzzer.program.program import FLAG_VALUE, MAX_CALLS, MAX_PAYLOAD, Call, Op, Program
+from fuzzer.program.ops import FLAG_VALUE, Op
+from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, Call, Program
 from fuzzer.program.records import RecordMaker, Records
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 
 from fuzzer.program.cost import is_slow
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op, ops_with
 from fuzzer.program.settlement import settlement_of
 from fuzzer.program.stress import with_thread
 from fuzzer.program.wire import split
@@ -27,7 +27,8 @@ _LAST, _REPEATS, _LONGEST = 3, 4, 8
 _SETTLED = 0.5
 # Ways to load the module for which calls are kept.
 _MOST_SETTLED = 64
-_IOCTL, _SLEEP, _OPEN = int(Op.IOCTL), int(Op.SLEEP), int(Op.OPEN)
+_IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
+_REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 
 
 class Meetings:
@@ -95,7 +96,7 @@ class _Calls:
         """Remember the calls of a program."""
         for index, made in enumerate(chunks):
             chunk = with_thread(made, 0)
-            if chunk[0] >= _SLEEP or chunk in self._known:
+            if chunk[0] not in _REACHES_DRIVER or chunk in self._known:
                 continue
             kind = chunk[0], chunk[4:8] if chunk[0] == _IOCTL else b""
             number = self._kinds.setdefault(kind, len(self._calls))

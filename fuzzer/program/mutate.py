@@ -17,15 +17,17 @@ from fuzzer.program.cost import is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.meetings import Meetings
-from fuzzer.program.program import (
+from fuzzer.program.ops import (
     FLAG_VALUE,
     FLAG_WIDE,
-    MAX_CALLS,
-    MAX_PAYLOAD,
-    MAX_PROGRAM_SIZE,
-    N_FILES,
+    OPERATIONS,
+    SEEN,
+    Number,
     Op,
+    Operation,
+    ops_with,
 )
+from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, MAX_PROGRAM_SIZE, N_FILES
 from fuzzer.program.stress import Stresser, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.stretch import Stretcher
 from fuzzer.program.wire import (
@@ -44,7 +46,7 @@ _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
 _IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
-_PREAD, _DUP = int(Op.PREAD), int(Op.DUP)
+_PREAD = int(Op.PREAD)
 
 # Of the programs of a driver with several files, so many begin with another than the first;
 # of the changes of a file, so many are of that one, and so many of these take it back.
@@ -74,27 +76,23 @@ _LONG_WAIT = 24
 _NOTED = 256
 """Programs remembered for splicing."""
 
-# Fields an operation reads, as (offset, bytes) in struct w_call.
 _CMD, _ARG = (4, 4), (8, 8)
 # That of a pread or pwrite is where its flags say.
 _OFFSET = (0, 8)
-_FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
-    Op.OPEN: (_CMD,),
-    Op.CLOSE: (),
-    Op.READ: (_ARG,),
-    Op.WRITE: (),
-    Op.PREAD: (_ARG, _OFFSET),
-    Op.PWRITE: (_OFFSET,),
-    Op.LSEEK: (_ARG, _CMD),
-    Op.IOCTL: (_CMD,),
-    Op.POLL: (_CMD,),
-    Op.MMAP: (_ARG, _CMD),
-    Op.SLEEP: (),
-    Op.UNLOAD: (),
-    Op.LOAD: (),
-    Op.DUP: (),
-    Op.WAIT: (_ARG,),
-}
+# Numbers that may be any; others are chosen from a few.
+_ANY = SEEN | {Number.TICKS}
+
+
+def _fields_of(operation: Operation) -> tuple[tuple[int, int], ...]:
+    """Return the numbers of an operation that may be any, as (offset, bytes) in struct w_call."""
+    arg = (_ARG,) if operation.arg in _ANY - {Number.VALUE} else ()
+    if operation.cmd is Number.POSITION:
+        return (*arg, _OFFSET)
+    return (*arg, _CMD) if operation.cmd in _ANY else arg
+
+
+_FIELDS = tuple(_fields_of(OPERATIONS[op]) for op in Op)
+_REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 
 # Payloads grow slowly beyond this many bytes: long ones cost the guest time
 # byte by byte and seldom reach anything new.
@@ -257,7 +255,7 @@ class Mutator:
         if noted and rand() < _FROM_NOTED:
             donor = noted[int(rand() * len(noted))]
             chunk = donor[int(rand() * len(donor))]
-            if chunk[0] < _SLEEP:
+            if chunk[0] in _REACHES_DRIVER:
                 return chunk
         return self._generate(self._seen(chunks) if chunks else NOTHING_SEEN)
 
@@ -459,7 +457,7 @@ class Mutator:
             # Any number would mean the longest sleep: as long as ten thousand calls.
             chunks[index] = self._generator.wait(_LONG_WAIT) or chunk
             return
-        if op == _DUP:
+        if OPERATIONS[op].cmd is Number.FILE:
             source = int(rand() * N_FILES)
             chunks[index] = chunk[:4] + source.to_bytes(4, "little") + chunk[8:]
             return

@@ -11,7 +11,19 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from fuzzer.program import spans
-from fuzzer.program.program import FLAG_VALUE, FLAG_VECTOR, FLAG_WIDE, MAX_PAYLOAD, POSITIONED, Op
+from fuzzer.program.ops import (
+    FLAG_VALUE,
+    FLAG_VECTOR,
+    FLAG_WIDE,
+    OPERATIONS,
+    SEEN,
+    Number,
+    Op,
+    Operation,
+    Payload,
+    ops_with,
+)
+from fuzzer.program.program import MAX_PAYLOAD
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, position_of, with_position
 
 PAGE = 4096
@@ -21,27 +33,22 @@ _Order: TypeAlias = Literal["little", "big"]
 _IOCTL = int(Op.IOCTL)
 _CMD, _ARG, _HALF_ARG = (4, 32), (8, 64), (8, 32)
 _OFFSET_BITS = 64
-# Fields that an operation reads, as (offset in struct w_call, bits).
-_FIELDS: dict[int, tuple[tuple[int, int], ...]] = {
-    Op.OPEN: (_CMD,),
-    Op.CLOSE: (),
-    Op.READ: (_ARG,),
-    Op.WRITE: (),
-    Op.PREAD: (_ARG,),
-    Op.PWRITE: (),
-    Op.LSEEK: (_ARG, _CMD),
-    Op.IOCTL: (_CMD,),
-    Op.POLL: (_CMD,),
-    Op.MMAP: (_ARG, _CMD),
-    Op.SLEEP: (),
-    Op.UNLOAD: (),
-    Op.LOAD: (),
-    Op.DUP: (),
-    Op.WAIT: (),
-}
+
+
+def _fields_of(operation: Operation) -> tuple[tuple[int, int], ...]:
+    """Return the numbers that come to the driver, as (offset in struct w_call, bits).
+
+    Where a position is, its flags say.
+    """
+    arg = (_ARG,) if operation.arg in SEEN - {Number.VALUE} else ()
+    return (*arg, _CMD) if operation.cmd in SEEN - {Number.POSITION} else arg
+
+
+_FIELDS = tuple(_fields_of(OPERATIONS[op]) for op in Op)
+_POSITIONED = ops_with(lambda each: each.cmd is Number.POSITION)
 # Whose vectors have parts of cmd bytes.
-_WITH_PARTS = frozenset({Op.READ, Op.WRITE})
-_WITH_PAYLOAD = frozenset({Op.WRITE, Op.PWRITE, Op.IOCTL, Op.LOAD})
+_WITH_PARTS = ops_with(lambda each: bool(each.flags & FLAG_VECTOR))
+_WITH_PAYLOAD = ops_with(lambda each: each.payload is not Payload.NONE)
 # Parts of an ioctl's number, as (shift, bits): size, magic, number.
 _IOCTL_PARTS = ((16, 14), (8, 8), (0, 8))
 
@@ -176,7 +183,7 @@ class CallView:
                 place = (at, bits, shift, min(width, 8 * size))
                 put = partial(self._put_field, place, size)
                 yield Match(Kind.FIELD, strong, put, is_name=len(parts) > 1 and width == bits)
-        if self.op in POSITIONED:
+        if self.op in _POSITIONED:
             seen = position_of(self.chunk) & mask(8 * size)
             if value == seen:
                 yield Match(Kind.FIELD, value > 0, partial(self._put_position, size))

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fuzzer.program.lines import MANY, WORD, has_many_lines, uniform
+from fuzzer.program.ops import Op
 from fuzzer.program.payload import Buffer, Value, pack_struct, unpack_struct
-from fuzzer.program.program import MAX_PAYLOAD, Call, Op
+from fuzzer.program.program import MAX_PAYLOAD, Call
 from fuzzer.program.simpler import has_payload, smaller, smaller_signed
 from fuzzer.target.layout import StructLayout
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+from fuzzer.program.ops import FLAG_COUNT, FLAG_WIDE, OPERATIONS, Op, Payload
 
 MAX_CALLS = 128
 """Calls in a program; what follows is ignored (CH_MAX_CALLS)."""
@@ -34,76 +35,8 @@ MAX_PAYLOAD = 0xFFFF
 MAX_PARTS = 16
 """Parts of a vector; the last takes the rest (W_MAX_PARTS)."""
 
-FLAG_VALUE = 0x01
-"""Call flag: an ioctl passes ``arg``, not the address of its payload (W_VALUE)."""
-
-FLAG_VECTOR = 0x02
-"""Call flag: readv or writev, in parts of ``cmd`` bytes, or with 0 in one (W_VECTOR)."""
-
-FLAG_NULL = 0x04
-"""Call flag: the buffer's address is NULL, whatever else is said of it (W_NULL)."""
-
-FLAG_READONLY = 0x08
-"""Call flag: the kernel can read the buffer and not write to it (W_READONLY)."""
-
-FLAG_COMPAT = 0x10
-"""Call flag: an ioctl as a 32-bit program makes it (W_COMPAT)."""
-
-FLAG_WIDE = 0x20
-"""Call flag: the upper half of ``arg`` is that of a pread's or pwrite's offset (W_WIDE)."""
-
-FLAG_COUNT = 0x40
-"""Call flag: the lower half of ``arg`` is how much of its payload is written (W_COUNT)."""
-
-FLAG_WAITS = 0x80
-"""Call flag: the call was seen to wait while the next ones were made (W_WAITS)."""
-
-
-class Op(enum.IntEnum):
-    """Operations, numbered as in ``enum w_op``."""
-
-    OPEN = 0
-    CLOSE = 1
-    READ = 2
-    WRITE = 3
-    PREAD = 4
-    PWRITE = 5
-    LSEEK = 6
-    IOCTL = 7
-    POLL = 8
-    MMAP = 9
-    SLEEP = 10
-    UNLOAD = 11
-    LOAD = 12
-    DUP = 13
-    WAIT = 14
-
-
-WITHOUT_FILE = frozenset({Op.SLEEP, Op.UNLOAD, Op.LOAD, Op.WAIT})
-"""Operations that do not look at ``file``."""
-
-POSITIONED = frozenset({Op.PREAD, Op.PWRITE})
-"""Operations that say where in the file they take place."""
-
 HALF = 0xFFFFFFFF
 """A half of ``arg``."""
-
-_BUFFER_FLAGS = FLAG_NULL | FLAG_READONLY
-_FLAGS = {
-    Op.OPEN: FLAG_WAITS,
-    Op.CLOSE: FLAG_WAITS,
-    Op.READ: _BUFFER_FLAGS | FLAG_VECTOR | FLAG_WAITS,
-    Op.WRITE: _BUFFER_FLAGS | FLAG_VECTOR | FLAG_COUNT | FLAG_WAITS,
-    Op.PREAD: _BUFFER_FLAGS | FLAG_WIDE | FLAG_WAITS,
-    Op.PWRITE: _BUFFER_FLAGS | FLAG_WIDE | FLAG_COUNT | FLAG_WAITS,
-    Op.IOCTL: _BUFFER_FLAGS | FLAG_COMPAT | FLAG_VALUE | FLAG_WAITS,
-}
-
-
-def flags_used(op: Op, flags: int) -> int:
-    """Return all flags that a call looks at: with FLAG_VALUE an ioctl has no buffer."""
-    used = _FLAGS.get(op, 0)
-    return used & ~_BUFFER_FLAGS if used & flags & FLAG_VALUE else used
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +96,7 @@ def at_position(call: Call, offset: int) -> Call:
 
 def count(call: Call) -> int:
     """Return how many bytes a read, pread, write or pwrite asks for."""
-    if call.op in {Op.WRITE, Op.PWRITE}:
+    if OPERATIONS[call.op].payload is Payload.WRITTEN:
         length = len(call.data)
         return min(call.arg & HALF, length) if call.flags & FLAG_COUNT else length
     return call.arg & HALF if call.op is Op.PREAD and call.flags & FLAG_WIDE else call.arg

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fuzzer.program.choices import Seen
-from fuzzer.program.program import FLAG_COUNT, MAX_FIXUPS, MAX_PAYLOAD, Call, Fixup, Op, at_position
+from fuzzer.program.ops import FLAG_COUNT, Op
+from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD, Call, Fixup, at_position
 from fuzzer.program.struct_maker import StructMaker
 from fuzzer.program.wire import encode_call
 from fuzzer.target.calls import RecordSpec

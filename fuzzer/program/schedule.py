@@ -15,7 +15,8 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call
 from fuzzer.program.wire import encode_call
 
 _THREAD, _WAIT = 22, int(Op.WAIT)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuzzer.program.program import MAX_SETTLEMENT, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import MAX_SETTLEMENT
 from fuzzer.program.wire import split
 
 _CLOSE, _UNLOAD, _LOAD, _OPEN = map(int, (Op.CLOSE, Op.UNLOAD, Op.LOAD, Op.OPEN))

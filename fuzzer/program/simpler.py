@@ -10,34 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fuzzer.program.program import (
+from fuzzer.program.ops import (
+    CONDITIONS,
     FLAG_COUNT,
     FLAG_VALUE,
     FLAG_VECTOR,
-    FLAG_WAITS,
-    FLAG_WIDE,
+    OPERATIONS,
+    TIMES,
+    Number,
+    Payload,
+    flags_used,
+    uses_arg,
+)
+from fuzzer.program.program import (
     HALF,
     N_FILES,
-    POSITIONED,
     Call,
-    Op,
     at_position,
     count,
-    flags_used,
     position,
     with_count,
 )
 from fuzzer.program.syntax import ACCESS
 
-_USES_CMD = frozenset({Op.OPEN, Op.PREAD, Op.PWRITE, Op.LSEEK, Op.IOCTL, Op.POLL, Op.MMAP, Op.DUP})
-_USES_ARG = frozenset({Op.OPEN, Op.READ, Op.PREAD, Op.LSEEK, Op.MMAP, Op.SLEEP, Op.WAIT})
-_TIMES = frozenset({Op.SLEEP, Op.WAIT})
-_USES_DATA = frozenset({Op.WRITE, Op.PWRITE, Op.LOAD})
 # Numbers in ``cmd`` that are no names: smaller ones are simpler.
-_COUNTS_CMD = frozenset({Op.LSEEK, Op.POLL, Op.MMAP})
-_PLAINER = {Op.PREAD: Op.READ, Op.PWRITE: Op.WRITE}
-# Flags that say where a number is, or what was seen.
-_NO_CONDITIONS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT | FLAG_WAITS
+_COUNTS_CMD = frozenset({Number.WHENCE, Number.EVENTS, Number.PAGES})
+_SIGNED = frozenset({Number.OFFSET, Number.VALUE})
+_NOT_SMALLER = TIMES | {Number.NONE}
 _RDWR = ACCESS["O_RDWR"]
 _SIGN = 1 << 63
 _WIDTH = 1 << 64
@@ -45,20 +44,21 @@ _WIDTH = 1 << 64
 
 def has_payload(call: Call) -> bool:
     """Whether a call uses its payload."""
-    return call.op in _USES_DATA or (call.op is Op.IOCTL and not call.flags & FLAG_VALUE)
+    operation = OPERATIONS[call.op]
+    return operation.payload is not Payload.NONE and not operation.flags & call.flags & FLAG_VALUE
 
 
 def normalized(call: Call) -> Call:
     """Return the call without what its operation does not look at."""
     flags = call.flags & flags_used(call.op, call.flags)
-    uses_cmd = call.op in _USES_CMD or bool(flags & FLAG_VECTOR)
-    uses_arg = call.op in _USES_ARG or bool(flags & (FLAG_VALUE | FLAG_WIDE | FLAG_COUNT))
+    operation = OPERATIONS[call.op]
+    uses_cmd = operation.cmd is not Number.NONE or bool(flags & FLAG_VECTOR)
     cmd = call.cmd if uses_cmd else 0
     return replace(
         call,
         flags=flags,
-        cmd=cmd % N_FILES if call.op is Op.DUP else cmd,
-        arg=call.arg if uses_arg else 0,
+        cmd=cmd % N_FILES if operation.cmd is Number.FILE else cmd,
+        arg=call.arg if uses_arg(call.op, flags) else 0,
         data=call.data if has_payload(call) else b"",
         fixups=call.fixups if has_payload(call) else (),
     )
@@ -70,21 +70,21 @@ def without_conditions(call: Call) -> list[Call]:
     That it is made at a place in the file is one.
     """
     used = call.flags & flags_used(call.op, call.flags)
-    kept, conditions = used & _NO_CONDITIONS, used & ~_NO_CONDITIONS
+    kept, conditions = used & ~CONDITIONS, used & CONDITIONS
     single = [_without_flag(call, bit) for bit in _bits(conditions)]
     if call.fault:
         single.append(replace(call, fault=0))
     if call.cut:
         single.append(replace(call, cut=0))
-    if call.op in _PLAINER:
+    if (op := OPERATIONS[call.op].plainer) is not None:
         # At the file's own position.
-        single.append(replace(normalized(at_position(call, 0)), op=_PLAINER[call.op]))
+        single.append(replace(normalized(at_position(call, 0)), op=op))
     plain = _without_flag(replace(call, flags=kept | conditions, fault=0, cut=0), conditions)
     return [each for each in dict.fromkeys((plain, *single)) if each != call]
 
 
 def _without_flag(call: Call, flags: int) -> Call:
-    split = flags & FLAG_VECTOR and call.op in {Op.READ, Op.WRITE}
+    split = flags & FLAG_VECTOR & OPERATIONS[call.op].flags
     return replace(call, flags=call.flags & ~flags, cmd=0 if split else call.cmd)
 
 
@@ -130,22 +130,22 @@ def smaller_numbers(call: Call) -> list[Call]:
 
     So are times: a wait that is barely long enough here is too short elsewhere.
     """
-    op, flags = call.op, call.flags
+    operation = OPERATIONS[call.op]
+    flags = call.flags & flags_used(call.op, call.flags)
     found: list[Call] = []
-    if call.op in _USES_ARG - _TIMES or (op is Op.IOCTL and flags & FLAG_VALUE):
-        if op in {Op.READ, Op.PREAD}:
-            found += [with_count(call, value) for value in smaller(count(call))]
-        else:
-            signed = op in {Op.LSEEK, Op.IOCTL}
-            values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
-            found += [replace(call, arg=value) for value in values]
-    if op in POSITIONED:
-        found += [at_position(call, value) for value in _smaller_offset(position(call))]
-    if flags & flags_used(op, flags) & FLAG_COUNT:
+    if operation.arg is Number.COUNT:
         found += [with_count(call, value) for value in smaller(count(call))]
-    if op in _COUNTS_CMD or (op in {Op.READ, Op.WRITE} and flags & FLAG_VECTOR):
+    elif operation.arg not in _NOT_SMALLER and uses_arg(call.op, flags):
+        signed = operation.arg in _SIGNED
+        values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
+        found += [replace(call, arg=value) for value in values]
+    if operation.cmd is Number.POSITION:
+        found += [at_position(call, value) for value in _smaller_offset(position(call))]
+    if flags & FLAG_COUNT:
+        found += [with_count(call, value) for value in smaller(count(call))]
+    if operation.cmd in _COUNTS_CMD or flags & FLAG_VECTOR:
         found += [replace(call, cmd=value) for value in smaller(call.cmd)]
-    if op is Op.OPEN and call.cmd != _RDWR:
+    if operation.cmd is Number.FLAGS and call.cmd != _RDWR:
         found.append(replace(call, cmd=_RDWR))
     # One that fails earlier, or has less of its buffer missing, is simpler; none was tried.
     found += [replace(call, fault=value) for value in smaller(call.fault) if value]

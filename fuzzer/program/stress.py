@@ -9,41 +9,42 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from fuzzer.program.program import (
+from fuzzer.program.ops import (
+    CONDITIONS,
     FLAG_COMPAT,
-    FLAG_COUNT,
     FLAG_NULL,
     FLAG_READONLY,
     FLAG_VALUE,
     FLAG_VECTOR,
-    FLAG_WAITS,
-    FLAG_WIDE,
-    N_THREADS,
+    OPERATIONS,
+    Number,
     Op,
+    Payload,
+    ops_with,
 )
+from fuzzer.program.program import N_THREADS
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, count_of
 
 _FAULT, _CUT, _THREAD = 18, 20, 22
 _IOCTL = int(Op.IOCTL)
-_READS = frozenset({int(Op.READ), int(Op.PREAD)})
-_WRITES = frozenset({int(Op.WRITE), int(Op.PWRITE)})
-_POSITIONED = frozenset({int(Op.PREAD), int(Op.PWRITE)})
-_FAULTY = frozenset(
-    map(int, (Op.OPEN, Op.READ, Op.WRITE, Op.PREAD, Op.PWRITE, Op.IOCTL, Op.POLL, Op.MMAP, Op.LOAD))
-)
+_READS = ops_with(lambda each: each.arg is Number.COUNT)
+_WRITES = ops_with(lambda each: each.payload is Payload.WRITTEN)
+_POSITIONED = ops_with(lambda each: each.cmd is Number.POSITION)
+_CAN_FAIL = ops_with(lambda each: each.can_fail)
+_REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 _LOAD = int(Op.LOAD)
 # Loading a module allocates so often that an even chance of each is tried.
 _LOAD_FAULTS = 250
 _SCRATCH = 0x10000
-_FORMS = {
-    Op.READ: (FLAG_VECTOR, FLAG_VECTOR, FLAG_NULL, FLAG_READONLY),
-    Op.WRITE: (FLAG_VECTOR, FLAG_VECTOR, FLAG_NULL, FLAG_READONLY),
-    Op.PREAD: (FLAG_NULL, FLAG_READONLY),
-    Op.PWRITE: (FLAG_NULL, FLAG_READONLY),
-    Op.IOCTL: (FLAG_COMPAT, FLAG_COMPAT, FLAG_NULL, FLAG_READONLY),
-}
-# Flags that say where a number is, or what was seen.
-_NO_FORMS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT | FLAG_WAITS
+# The conditions of each operation, some twice as often as others.
+_FORMS = tuple(
+    tuple(
+        flag
+        for flag in (*(FLAG_VECTOR, FLAG_COMPAT) * 2, FLAG_NULL, FLAG_READONLY)
+        if OPERATIONS[op].flags & flag
+    )
+    for op in Op
+)
 _PARTS = (1, 1, 2, 3, 4, 8, 16, 512)
 _REPEATS = (1, 1, 2, 4, 8)
 _TOUCHING, _SAME = 0.4, 0.4
@@ -78,12 +79,12 @@ def is_parallel(chunks: Sequence[bytes]) -> bool:
 
 def can_fail(chunk: bytes) -> bool:
     """Whether a call may allocate or copy."""
-    return chunk[0] in _FAULTY
+    return chunk[0] in _CAN_FAIL
 
 
 def has_forms(chunk: bytes) -> bool:
     """Whether a call can be made in other ways: as a vector, 32-bit, with another buffer."""
-    return chunk[0] in _FORMS
+    return bool(_FORMS[chunk[0]])
 
 
 def buffer_size(chunk: bytes) -> int:
@@ -136,12 +137,12 @@ class Stresser:
     def form(self, chunk: bytes) -> bytes:
         """Return the call made in another way; it is one that has forms."""
         rand = self._random
-        op, flags = chunk[0], chunk[2] & _NO_FORMS
+        op, flags = chunk[0], chunk[2] & ~CONDITIONS
         cmd = chunk[4:8]
         if op != _IOCTL and op not in _POSITIONED:
             cmd = bytes(4)
         if chunk[2] == flags or rand() < 0.3:
-            forms = _FORMS[Op(op)]
+            forms = _FORMS[op]
             form = forms[int(rand() * len(forms))]
             if form == FLAG_VECTOR:
                 cmd = _PARTS[int(rand() * len(_PARTS))].to_bytes(4, "little")
@@ -187,6 +188,6 @@ class Stresser:
         rand = self._random
         if chunks and rand() < _TOUCHING:
             chunk = chunks[int(rand() * len(chunks))]
-            if chunk[0] < Op.SLEEP:
+            if chunk[0] in _REACHES_DRIVER:
                 return chunk
         return generate(chunks)

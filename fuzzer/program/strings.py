@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, written_of
 from fuzzer.target.calls import (
     Field,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fuzzer.program.program import (
+from fuzzer.program.ops import (
     FLAG_COMPAT,
     FLAG_COUNT,
     FLAG_NULL,
@@ -13,13 +13,10 @@ from fuzzer.program.program import (
     FLAG_VECTOR,
     FLAG_WAITS,
     FLAG_WIDE,
-    HALF,
-    N_FILES,
-    WITHOUT_FILE,
-    Call,
-    Fixup,
+    OPERATIONS,
     flags_used,
 )
+from fuzzer.program.program import HALF, N_FILES, Call, Fixup
 from fuzzer.program.syntax import Line, TextError, quote, show_integer
 
 _FORMS = {
@@ -124,7 +121,7 @@ def _allowed(call: Call) -> dict[str, str]:
     used = flags_used(call.op, call.flags)
     names = [name for name, flag in _FORMS.items() if used & flag]
     names += ["fail", "cut", *(f"!{field}" for field in _HIDDEN_BITS), "!data"]
-    if call.op not in WITHOUT_FILE:
+    if OPERATIONS[call.op].uses_file:
         names.remove("!file")
     return {name: f"{name}=" if name in _FIELDS else name for name in names} | {"@": "@at->to"}
 

@@ -59,25 +59,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
-from fuzzer.program.payload import Value, unpack_records, unpack_struct
-from fuzzer.program.program import (
+from fuzzer.program.ops import (
     FLAG_COUNT,
     FLAG_VALUE,
     FLAG_WIDE,
-    HALF,
-    N_FILES,
-    WITHOUT_FILE,
-    Call,
-    Fixup,
+    OPERATIONS,
+    Number,
     Op,
-    Program,
-    at_position,
-    count,
-    position,
+    Operation,
+    Payload,
 )
+from fuzzer.program.payload import Value, unpack_records, unpack_struct
+from fuzzer.program.program import HALF, N_FILES, Call, Program, at_position, count, position
 from fuzzer.program.suffixes import format_suffixes
 from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
 from fuzzer.program.text_parser import (
@@ -155,89 +152,104 @@ def _format_call(
     devices: Sequence[str],
 ) -> str:
     """Return a call's line; what its arguments do not tell goes into suffixes."""
-    file = flags = cmd = arg = 0
-    data = b""
-    fixups: tuple[Fixup, ...] = ()
-    arguments: list[str] = []
-    if call.op not in WITHOUT_FILE:
-        file = call.file
-        arguments.append(f"f{file}")
+    operation = OPERATIONS[call.op]
+    file = call.file if operation.uses_file else 0
+    told = Call(call.op, file)
     match call.op:
         case Op.OPEN:
-            cmd = call.cmd
-            if 0 < call.arg < len(devices):
-                arg = call.arg
-                arguments.append(quote(devices[arg].encode()))
-            if cmd != ACCESS["O_RDWR"]:
-                arguments.append(_open_flags(cmd))
-        case Op.READ:
-            arg = call.arg
-            arguments.append(show_integer(arg))
-        case Op.MMAP:
-            arg, cmd = call.arg, call.cmd
-            arguments += [show_integer(arg), show_integer(cmd)]
+            told, arguments = _open(call, told, devices)
         case Op.PREAD:
             place = position(call)
-            told = at_position(call, place)
-            flags, arg, cmd = told.flags & FLAG_WIDE, told.arg, told.cmd
-            arguments += [show_integer(count(told)), _offset(place)]
-        case Op.WRITE:
-            data = call.data
-            shown = _records(call, records)
-            if shown:
-                fixups = call.fixups
-                if call.flags & FLAG_COUNT:
-                    flags, arg = FLAG_COUNT, call.arg & HALF
-            arguments.append(shown or quote(data))
-        case Op.PWRITE:
-            place = position(call)
-            data, cmd = call.data, call.cmd
-            if place > HALF:
-                flags, arg = FLAG_WIDE, call.arg & ~HALF
-            shown = _records(call, records)
-            if shown:
-                fixups = call.fixups
-                if call.flags & FLAG_COUNT:
-                    flags, arg = flags | FLAG_COUNT, arg | call.arg & HALF
-            arguments += [shown or quote(data), _offset(place)]
-        case Op.LSEEK:
-            arg, cmd = call.arg, call.cmd
-            arguments += [str(_signed(arg)), _WHENCE_NAMES.get(cmd, show_integer(cmd))]
-        case Op.POLL:
-            cmd = call.cmd
-            arguments.append(f"{cmd:#x}")
+            at = at_position(call, place)
+            told = replace(told, flags=at.flags & FLAG_WIDE, arg=at.arg, cmd=at.cmd)
+            arguments = [show_integer(count(at)), _offset(place)]
+        case Op.WRITE | Op.PWRITE:
+            told, arguments = _write(call, told, records)
         case Op.IOCTL:
-            cmd = call.cmd
-            arguments.append(names.get(cmd, f"{cmd:#x}"))
-            if call.flags & FLAG_VALUE:
-                flags, arg = FLAG_VALUE, call.arg
-                if arg:
-                    arguments.append(show_integer(arg))
-            else:
-                data = call.data
-                layout = layouts.get(cmd)
-                values = unpack_struct(layout, data, call.fixups) if layout else None
-                if values is None:
-                    arguments.append(quote(data))
-                else:
-                    fixups = call.fixups
-                    arguments.append(_struct(values))
-        case Op.SLEEP:
-            arg = call.arg
-            arguments.append(show_integer(arg))
-        case Op.WAIT:
-            arg = call.arg
-            arguments.append(str(arg))
-        case Op.LOAD:
-            data = call.data
-            arguments.append(quote(data))
-        case Op.DUP:
-            cmd = call.cmd % N_FILES
-            arguments.append(f"f{cmd}")
-    told = Call(call.op, file, flags, cmd, arg, data, fixups)
+            told, arguments = _ioctl(call, told, names, layouts)
+        case _:
+            told, arguments = _plain(call, told, operation)
+    if operation.uses_file:
+        arguments = [f"f{file}", *arguments]
     thread = f"[{call.thread}] " if call.thread else ""
-    name = call.op.name.lower()
-    return f"{thread}{name}({', '.join(arguments)}){format_suffixes(call, told)}"
+    return f"{thread}{operation.name}({', '.join(arguments)}){format_suffixes(call, told)}"
+
+
+def _plain(call: Call, told: Call, operation: Operation) -> tuple[Call, list[str]]:
+    """Return what the arguments tell of a call, and these: its numbers, and its payload."""
+    arguments: list[str] = []
+    if operation.arg is not Number.NONE:
+        told = replace(told, arg=call.arg)
+        arguments.append(_number(operation.arg, call.arg))
+    if operation.payload is not Payload.NONE:
+        told = replace(told, data=call.data)
+        arguments.append(quote(call.data))
+    if operation.cmd is not Number.NONE:
+        cmd = call.cmd % N_FILES if operation.cmd is Number.FILE else call.cmd
+        told = replace(told, cmd=cmd)
+        arguments.append(_number(operation.cmd, cmd))
+    return told, arguments
+
+
+def _number(kind: Number, value: int) -> str:
+    match kind:
+        case Number.FILE:
+            return f"f{value}"
+        case Number.OFFSET:
+            return str(_signed(value))
+        case Number.WHENCE:
+            return _WHENCE_NAMES.get(value, show_integer(value))
+        case Number.EVENTS:
+            return f"{value:#x}"
+        case Number.TICKS:
+            return str(value)
+        case _:
+            return show_integer(value)
+
+
+def _open(call: Call, told: Call, devices: Sequence[str]) -> tuple[Call, list[str]]:
+    arguments: list[str] = []
+    if 0 < call.arg < len(devices):
+        told = replace(told, arg=call.arg)
+        arguments.append(quote(devices[call.arg].encode()))
+    if call.cmd != ACCESS["O_RDWR"]:
+        arguments.append(_open_flags(call.cmd))
+    return replace(told, cmd=call.cmd), arguments
+
+
+def _write(
+    call: Call, told: Call, layouts: Mapping[Op, Sequence[StructLayout]]
+) -> tuple[Call, list[str]]:
+    flags = arg = 0
+    place: list[str] = []
+    if OPERATIONS[call.op].cmd is Number.POSITION:
+        told = replace(told, cmd=call.cmd)
+        place = [_offset(position(call))]
+        if position(call) > HALF:
+            flags, arg = FLAG_WIDE, call.arg & ~HALF
+    shown = _records(call, layouts)
+    if shown:
+        told = replace(told, fixups=call.fixups)
+        if call.flags & FLAG_COUNT:
+            flags, arg = flags | FLAG_COUNT, arg | call.arg & HALF
+    told = replace(told, flags=flags, arg=arg, data=call.data)
+    return told, [shown or quote(call.data), *place]
+
+
+def _ioctl(
+    call: Call, told: Call, names: Mapping[int, str], layouts: Mapping[int, StructLayout]
+) -> tuple[Call, list[str]]:
+    told = replace(told, cmd=call.cmd)
+    arguments = [names.get(call.cmd, f"{call.cmd:#x}")]
+    if call.flags & FLAG_VALUE:
+        told = replace(told, flags=FLAG_VALUE, arg=call.arg)
+        return told, [*arguments, *([show_integer(call.arg)] if call.arg else [])]
+    told = replace(told, data=call.data)
+    layout = layouts.get(call.cmd)
+    values = unpack_struct(layout, call.data, call.fixups) if layout else None
+    if values is None:
+        return told, [*arguments, quote(call.data)]
+    return replace(told, fixups=call.fixups), [*arguments, _struct(values)]
 
 
 def _records(call: Call, layouts: Mapping[Op, Sequence[StructLayout]]) -> str:

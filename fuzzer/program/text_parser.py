@@ -7,10 +7,9 @@ import dataclasses
 import difflib
 
 from fuzzer.errors import BadInputError
+from fuzzer.program.ops import FLAG_COUNT, FLAG_VALUE, OP_NAMES, OPERATIONS, Number, Op, Payload
 from fuzzer.program.payload import Buffer, Value, pack_records, pack_struct
 from fuzzer.program.program import (
-    FLAG_COUNT,
-    FLAG_VALUE,
     HALF,
     MAX_CALLS,
     MAX_FIXUPS,
@@ -18,10 +17,8 @@ from fuzzer.program.program import (
     MAX_PROGRAM_SIZE,
     N_FILES,
     N_THREADS,
-    WITHOUT_FILE,
     Call,
     Fixup,
-    Op,
     Program,
     at_position,
 )
@@ -32,7 +29,6 @@ from fuzzer.target.calls import IoctlSpec, WriteSpec
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.target import Target
 
-_OPS = {op.name.lower(): op for op in Op}
 _FILES = {f"f{number}": number for number in range(N_FILES)}
 
 
@@ -76,13 +72,13 @@ class LineParser:
             return None
         thread = _thread(line)
         name = line.name("a call")
-        if name not in _OPS:
-            close = difflib.get_close_matches(name, _OPS, n=1)
+        if name not in OP_NAMES:
+            close = difflib.get_close_matches(name, OP_NAMES, n=1)
             guess = f"did you mean {close[0]}? " if close else ""
-            raise TextError(f"no call {name!r}; {guess}allowed: {', '.join(_OPS)}")
+            raise TextError(f"no call {name!r}; {guess}allowed: {', '.join(OP_NAMES)}")
         line.expect("(")
-        op = _OPS[name]
-        file = 0 if op in WITHOUT_FILE else _file(line)
+        op = OP_NAMES[name]
+        file = _file(line) if OPERATIONS[op].uses_file else 0
         call = self._arguments(line, Call(op, file, thread=thread))
         line.expect(")")
         call = parse_suffixes(line, call)
@@ -93,58 +89,41 @@ class LineParser:
         return call
 
     def _arguments(self, line: Line, call: Call) -> Call:
-        cmd, arg, data = call.cmd, call.arg, call.data
         match call.op:
             case Op.OPEN:
-                cmd = ACCESS["O_RDWR"]
-                more = line.accept(",")
-                if more and line.peek().kind == "string":
-                    arg = self._device(line)
-                    more = line.accept(",")
-                if more:
-                    cmd = line.integer("flags", 32)
-            case Op.READ | Op.MMAP:
-                line.expect(",")
-                arg = line.integer("a count of bytes", 64)
-                if call.op is Op.MMAP:
-                    line.expect(",")
-                    cmd = line.integer("an offset", 32)
+                return self._open(line, call)
             case Op.PREAD:
                 line.expect(",")
-                arg = line.integer("a count of bytes", 64)
+                count = line.integer(Number.COUNT.value, 64)
                 line.expect(",")
-                offset = line.integer("an offset", 64)
-                if offset > HALF < arg:
-                    raise TextError(f"a count of {arg}; {HALF} fits beside an offset above 32 bits")
-                return at_position(dataclasses.replace(call, arg=arg), offset)
+                offset = line.integer(Number.OFFSET.value, 64)
+                if offset > HALF < count:
+                    raise TextError(
+                        f"a count of {count}; {HALF} fits beside an offset above 32 bits"
+                    )
+                return at_position(dataclasses.replace(call, arg=count), offset)
             case Op.WRITE | Op.PWRITE:
                 line.expect(",")
                 call = self._written(line, call)
-                if call.op is Op.PWRITE:
+                if OPERATIONS[call.op].cmd is Number.POSITION:
                     line.expect(",")
-                    call = at_position(call, line.integer("an offset", 64))
+                    call = at_position(call, line.integer(Number.OFFSET.value, 64))
                 return call
-            case Op.LSEEK:
-                line.expect(",")
-                arg = line.integer("an offset", 64)
-                line.expect(",")
-                cmd = line.integer("whence", 32)
-            case Op.POLL:
-                line.expect(",")
-                cmd = line.integer("events", 32)
             case Op.IOCTL:
                 line.expect(",")
                 return self._ioctl(line, call)
-            case Op.SLEEP:
-                arg = line.integer("milliseconds", 64)
-            case Op.WAIT:
-                arg = line.integer("ticks", 64)
-            case Op.LOAD:
-                data = line.string("the module's parameters")
-            case Op.DUP:
-                line.expect(",")
-                cmd = _file(line)
-        return dataclasses.replace(call, cmd=cmd, arg=arg, data=data)
+            case _:
+                return _plain(line, call)
+
+    def _open(self, line: Line, call: Call) -> Call:
+        arg, cmd = 0, ACCESS["O_RDWR"]
+        more = line.accept(",")
+        if more and line.peek().kind == "string":
+            arg = self._device(line)
+            more = line.accept(",")
+        if more:
+            cmd = line.integer(Number.FLAGS.value, 32)
+        return dataclasses.replace(call, cmd=cmd, arg=arg)
 
     def _device(self, line: Line) -> int:
         path = line.string("a device").decode(errors="replace")
@@ -204,6 +183,31 @@ class LineParser:
             else:
                 arg = line.integer("a value", 64)
         return dataclasses.replace(call, flags=flags, cmd=number, arg=arg, data=data, fixups=fixups)
+
+
+def _plain(line: Line, call: Call) -> Call:
+    """Return a call with its arguments: its numbers, and its payload."""
+    operation = OPERATIONS[call.op]
+    begun = operation.uses_file
+
+    def expect_next() -> None:
+        nonlocal begun
+        if begun:
+            line.expect(",")
+        begun = True
+
+    if operation.arg is not Number.NONE:
+        expect_next()
+        call = dataclasses.replace(call, arg=line.integer(operation.arg.value, 64))
+    if operation.payload is not Payload.NONE:
+        expect_next()
+        call = dataclasses.replace(call, data=line.string(operation.payload.value))
+    if operation.cmd is not Number.NONE:
+        expect_next()
+        is_file = operation.cmd is Number.FILE
+        cmd = _file(line) if is_file else line.integer(operation.cmd.value, 32)
+        call = dataclasses.replace(call, cmd=cmd)
+    return call
 
 
 def _thread(line: Line) -> int:

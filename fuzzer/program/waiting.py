@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fuzzer.program.program import FLAG_WAITS
+from fuzzer.program.ops import FLAG_WAITS
 from fuzzer.program.wire import split
 
 

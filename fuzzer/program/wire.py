@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import struct
 
+from fuzzer.program.ops import FLAG_COUNT, FLAG_WIDE, Number, Op, ops_with
 from fuzzer.program.program import (
-    FLAG_COUNT,
-    FLAG_WIDE,
     HALF,
     MAX_CALLS,
     MAX_FIXUPS,
     N_FILES,
     N_THREADS,
-    POSITIONED,
     Call,
     Fixup,
-    Op,
     Program,
     at_position,
 )
@@ -40,7 +37,7 @@ HEADER_SIZE = HEADER.size
 FIXUP_SIZE = FIXUP.size
 
 _OPS = tuple(Op)
-_POSITIONED = frozenset(map(int, POSITIONED))
+_POSITIONED = ops_with(lambda each: each.cmd is Number.POSITION)
 _N_OPS = len(_OPS)
 _SHAPE = struct.Struct("<BBxB12xH4xBB").unpack_from
 

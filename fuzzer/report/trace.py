@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 from fuzzer.crash.trace import Trace
 from fuzzer.machine.channel import CallResult
+from fuzzer.program.ops import OPERATIONS, Number, Payload
 from fuzzer.program.payload import Buffer, Value, unpack_struct
-from fuzzer.program.program import FLAG_VALUE, Call, Op
+from fuzzer.program.program import Call
+from fuzzer.program.simpler import has_payload
 from fuzzer.program.syntax import quote, show_integer
 from fuzzer.program.text import format_program
 from fuzzer.program.text_parser import struct_layouts
@@ -62,11 +64,12 @@ def show_result(call: Call, result: CallResult, layouts: Mapping[int, StructLayo
         name = errno.errorcode.get(result.error)
         error = f"{name} ({os.strerror(result.error)})" if name else f"errno {result.error}"
         return f"-1 {error}{fault}"
-    value = f"{result.ret:#x}" if call.op is Op.POLL else str(result.ret)
+    operation = OPERATIONS[call.op]
+    value = f"{result.ret:#x}" if operation.cmd is Number.EVENTS else str(result.ret)
     given = ""
-    if call.op in {Op.READ, Op.PREAD} and result.output:
+    if operation.arg is Number.COUNT and result.output:
         given = f" {_shortened(result.output)}"
-    elif call.op is Op.IOCTL and not call.flags & FLAG_VALUE:
+    elif operation.payload is Payload.ARGUMENT and has_payload(call):
         given = _changes(call, result.output, layouts.get(call.cmd))
     return f"{value}{given}{fault}"
 

@@ -22,7 +22,8 @@ from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.learning import Rule, Sample, learn, rule_of
 from fuzzer.engine.probing import Cause, Programs, Trials, patterns_of, shortest, what_leads_to
 from fuzzer.engine.traits import Condition, Pattern, kind_of, operands_of
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, encode_call, split
 
 QUANTUM, OTHER = 0x40047301, 0x40047302

@@ -12,7 +12,7 @@ import pytest
 from fuzzer.errors import BadInputError
 from fuzzer.machine import channel
 from fuzzer.paths import project_root
-from fuzzer.program import program, wire
+from fuzzer.program import ops, program, wire
 from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 from fuzzer.target.header import read_headers
@@ -28,14 +28,14 @@ _PROGRAM = {
     "W_MAX_FIXUPS": program.MAX_FIXUPS,
     "W_N_THREADS": program.N_THREADS,
     "W_MAX_PARTS": program.MAX_PARTS,
-    "W_VALUE": program.FLAG_VALUE,
-    "W_VECTOR": program.FLAG_VECTOR,
-    "W_NULL": program.FLAG_NULL,
-    "W_READONLY": program.FLAG_READONLY,
-    "W_COMPAT": program.FLAG_COMPAT,
-    "W_WIDE": program.FLAG_WIDE,
-    "W_COUNT": program.FLAG_COUNT,
-    "W_WAITS": program.FLAG_WAITS,
+    "W_VALUE": ops.FLAG_VALUE,
+    "W_VECTOR": ops.FLAG_VECTOR,
+    "W_NULL": ops.FLAG_NULL,
+    "W_READONLY": ops.FLAG_READONLY,
+    "W_COMPAT": ops.FLAG_COMPAT,
+    "W_WIDE": ops.FLAG_WIDE,
+    "W_COUNT": ops.FLAG_COUNT,
+    "W_WAITS": ops.FLAG_WAITS,
     "W_MAX_WAIT": program.MAX_WAIT,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,
@@ -73,7 +73,7 @@ def test_each_constant_of_programs_is_the_headers() -> None:
         ("ch_command", "CH_", channel.Command),
         ("ch_status", "CH_", channel.Status),
         ("ch_node", "CH_NODE_", channel.Node),
-        ("w_op", "W_", program.Op),
+        ("w_op", "W_", ops.Op),
     ],
 )
 def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enum.IntEnum]) -> None:

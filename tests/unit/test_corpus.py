@@ -22,7 +22,8 @@ from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.main import main
 from fuzzer.engine.reserve import reserve_directory, tried_file
 from fuzzer.errors import BadInputError
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target
 

@@ -12,7 +12,8 @@ from fuzzer.campaign import corpus_start
 from fuzzer.campaign.corpus_start import CorpusCount, set_aside
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.engine.reserve import Reserve, reserve_directory, reserve_names, tried_names
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 
 N_PROGRAMS = 30

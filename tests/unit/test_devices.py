@@ -20,7 +20,8 @@ from fuzzer.program.csource.source import c_source
 from fuzzer.program.generate import Generator
 from fuzzer.program.meetings import Meetings
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call, Program
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, encode_call, split
 from fuzzer.target.device import Device, DeviceKind, description_of, families

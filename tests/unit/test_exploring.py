@@ -23,7 +23,8 @@ from fuzzer.machine.channel import CallResult, Command, Status
 from fuzzer.machine.machine import Run
 from fuzzer.paths import project_root
 from fuzzer.program.mechanisms import Mechanisms
-from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import load_target

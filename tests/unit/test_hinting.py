@@ -11,7 +11,8 @@ from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents
 from fuzzer.machine.channel import Comparisons
 from fuzzer.program.comparison import Comparison
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode
 
 IOCTL = encode((Call(Op.IOCTL, cmd=0x1234, data=bytes(8)),))

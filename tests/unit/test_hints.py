@@ -14,8 +14,9 @@ from fuzzer.program import spans
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.generate import Generator
 from fuzzer.program.hints import Hints, thin
+from fuzzer.program.ops import FLAG_VALUE, FLAG_VECTOR, Op
 from fuzzer.program.places import Kind
-from fuzzer.program.program import FLAG_VALUE, FLAG_VECTOR, Call, Fixup, Op, Program
+from fuzzer.program.program import Call, Fixup, Program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import load_target
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fuzzer.engine.buckets import blocks_of, features_of, repeated, without
 from fuzzer.engine.intake import Intake, Verdict
 from fuzzer.engine.shorten import shorten
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode
 
 N_BLOCKS = 8

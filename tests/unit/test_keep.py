@@ -14,7 +14,8 @@ from fuzzer.crash.keep import keep
 from fuzzer.crash.known import KnownCrashes
 from fuzzer.crash.store import Crash, CrashStore, Identity
 from fuzzer.errors import BadInputError
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.target.target import Target

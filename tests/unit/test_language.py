@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from fuzzer.errors import BadInputError
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
+from fuzzer.program.ops import FLAG_COUNT, Op
 from fuzzer.program.payload import Buffer, Value, pack_records, unpack_records
-from fuzzer.program.program import FLAG_COUNT, Call, Op, count
+from fuzzer.program.program import Call, count
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, encode_call

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from fuzzer.crash.meaning import meaning_of
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 
 UNLOAD = encode((Call(Op.UNLOAD),))

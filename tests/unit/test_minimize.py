@@ -20,7 +20,8 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.trials import matches
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Run
-from fuzzer.program.program import Call, Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
 from fuzzer.splat.find import Splat
 from fuzzer.target.calls import SleepSpec

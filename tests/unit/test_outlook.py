@@ -15,7 +15,8 @@ from fuzzer.campaign.outlook import Remark, State, remarks_on, unnamed
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.tally import EAGER, FIRST, LAZY, Tally, TallyFile, read_tally, tally_file
-from fuzzer.program.program import FLAG_COMPAT, FLAG_NULL, Call, Op
+from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, encode_call, split
 from fuzzer.report.status import StatusView, remark_lines
 from fuzzer.target.target import Target, load_target

@@ -10,7 +10,8 @@ import pytest
 from fuzzer.engine.parents import LONG, SLOW_WEIGHT, Parents
 from fuzzer.machine.accel import Accel
 from fuzzer.program.cost import cost_of, is_slow
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split
 
 SHORT = encode((Call(Op.READ, arg=1),))

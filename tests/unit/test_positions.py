@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
+from fuzzer.program.ops import FLAG_COUNT, FLAG_WIDE, Op
 from fuzzer.program.places import CallView, Kind
-from fuzzer.program.program import (
-    FLAG_COUNT,
-    FLAG_WIDE,
-    HALF,
-    Call,
-    Op,
-    at_position,
-    count,
-    position,
-)
+from fuzzer.program.program import HALF, Call, at_position, count, position
 from fuzzer.program.stress import Stresser, buffer_size
 from fuzzer.program.wire import (
     HEADER,

@@ -18,15 +18,15 @@ from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.program import (
+from fuzzer.program.ops import (
     FLAG_COMPAT,
     FLAG_NULL,
     FLAG_READONLY,
     FLAG_VALUE,
     FLAG_VECTOR,
-    Call,
     Op,
 )
+from fuzzer.program.program import Call
 from fuzzer.program.stress import (
     Stresser,
     buffer_size,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fuzzer.errors import BadInputError
 from fuzzer.paths import project_root
-from fuzzer.program.program import Call, Fixup, Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call, Fixup, Program
 from fuzzer.program.text import format_program, load_program, parse_program, reset_program
 from fuzzer.program.wire import decode, encode
 from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzer.paths import project_root
-from fuzzer.program import program, wire
-from fuzzer.program.program import Call, Fixup, Op, flags_used
+from fuzzer.program import ops, program, wire
+from fuzzer.program.ops import Op, flags_used
+from fuzzer.program.program import Call, Fixup
 from fuzzer.program.wire import HEADER, HEADER_SIZE, PLAIN_HEADER, decode, encode, split
 from fuzzer.target.header import Header, read_headers
 
@@ -180,10 +181,10 @@ def test_what_does_not_fit_is_refused(call: Call) -> None:
         (Op.PREAD, 0, 0xAC),
         (Op.PWRITE, 0xFF, 0xEC),
         (Op.IOCTL, 0, 0x9D),
-        (Op.IOCTL, program.FLAG_VALUE, 0x91),
+        (Op.IOCTL, ops.FLAG_VALUE, 0x91),
         (Op.LOAD, 0xFF, 0),
         (Op.DUP, 0, 0),
-        (Op.OPEN, 0, program.FLAG_WAITS),
+        (Op.OPEN, 0, ops.FLAG_WAITS),
     ],
 )
 def test_a_call_looks_at_some_flags(op: Op, flags: int, used: int) -> None:

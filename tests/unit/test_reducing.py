@@ -22,7 +22,8 @@ from fuzzer.crash.store import Crash, CrashStore, Identity
 from fuzzer.crash.trials import Effort
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import LostMachineError
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target

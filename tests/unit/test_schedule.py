@@ -20,7 +20,8 @@ from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call, Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call, Program
 from fuzzer.program.schedule import (
     Schedules,
     Wait,

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from fuzzer.program.program import MAX_SETTLEMENT, Call, Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import MAX_SETTLEMENT, Call, Program
 from fuzzer.program.settlement import settlement_of, shared_settlement
 from fuzzer.program.wire import encode
 

@@ -7,7 +7,8 @@ from typing import cast
 
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.provision import Guest
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 
 

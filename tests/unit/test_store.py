@@ -18,7 +18,8 @@ from fuzzer.crash.store import Crash, CrashStore, Identity, read_crash, slug_of
 from fuzzer.errors import BadInputError
 from fuzzer.machine.source_build import driver_directory
 from fuzzer.program import batch
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target, load_target
 

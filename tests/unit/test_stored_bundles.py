@@ -13,7 +13,8 @@ from fuzzer.campaign.subject import description_of
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.store import Crash, CrashStore, read_crash, slug_of
 from fuzzer.paths import cache_dir, project_root
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
 

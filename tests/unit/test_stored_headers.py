@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.headers import stored_headers
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target, load_target
 from tests.unit.test_store import crash

@@ -7,7 +7,8 @@ import itertools
 
 from fuzzer.engine.supply import BATCH_COST, Supply
 from fuzzer.program.cost import cost_of
-from fuzzer.program.program import Call, Op
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split
 
 SMALL = encode((Call(Op.READ, arg=1),))

@@ -9,7 +9,8 @@ from pathlib import Path
 from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.undescribed import learned
 from fuzzer.machine.modinfo import Parameter
-from fuzzer.program.program import FLAG_VALUE, Call, Op
+from fuzzer.program.ops import FLAG_VALUE, Op
+from fuzzer.program.program import Call
 from fuzzer.program.text import parse_program
 from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.device import Device

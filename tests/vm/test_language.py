@@ -15,7 +15,7 @@ from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.provision import Guest
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.generate import Generator
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.target.target import load_target

@@ -21,7 +21,8 @@ from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.paths import project_root
-from fuzzer.program.program import Op, Program
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Program
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.text import format_program, load_program, parse_program
 from fuzzer.program.wire import decode, encode, split

@@ -26,7 +26,7 @@ from fuzzer.machine.channel import Status
 from fuzzer.machine.driver import build_driver
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.provision import Guest, ensure_guest
-from fuzzer.program.program import Op
+from fuzzer.program.ops import Op
 from fuzzer.target.target import load_target
 from tests.vm.guests import run, splat, wire
 

@@ -19,7 +19,7 @@ from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.program.csource.source import c_source
-from fuzzer.program.program import FLAG_WAITS as WAITS
+from fuzzer.program.ops import FLAG_WAITS as WAITS
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import decode, encode
 from fuzzer.target.target import Target, load_target

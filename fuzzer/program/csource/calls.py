@@ -22,38 +22,22 @@ from fuzzer.program.csource.memory import (
     placed,
     struct_memory,
 )
-from fuzzer.program.program import (
+from fuzzer.program.ops import (
     FLAG_COMPAT,
     FLAG_NULL,
     FLAG_READONLY,
     FLAG_VALUE,
     FLAG_VECTOR,
-    MAX_PARTS,
-    N_FILES,
-    Call,
+    OPERATIONS,
     Op,
-    count,
-    position,
 )
+from fuzzer.program.program import MAX_PARTS, N_FILES, Call, count, position
 from fuzzer.target.device import Device
 from fuzzer.target.layout import StructLayout
 
 _MAX_SLEEP = 2000
 _MMAP_MAX_PAGES = 16
 _PAGE = 4096
-_HEADERS = {
-    Op.OPEN: ("fcntl.h",),
-    Op.CLOSE: ("unistd.h",),
-    Op.READ: ("unistd.h",),
-    Op.WRITE: ("unistd.h",),
-    Op.PREAD: ("unistd.h",),
-    Op.PWRITE: ("unistd.h",),
-    Op.LSEEK: ("unistd.h",),
-    Op.IOCTL: ("sys/ioctl.h",),
-    Op.POLL: ("poll.h",),
-    Op.SLEEP: ("unistd.h",),
-    Op.DUP: ("unistd.h",),
-}
 
 
 @dataclass(slots=True)
@@ -110,7 +94,7 @@ class CallWriter:
     def lines(self, call: Call) -> list[str]:
         """Return a call's lines, without indentation."""
         needs = self.needs
-        needs.includes |= set(_HEADERS.get(call.op, ()))
+        needs.includes |= set(OPERATIONS[call.op].headers)
         statement, memory = self._statement(call)
         if not statement:
             return []
@@ -236,7 +220,7 @@ class CallWriter:
             self.needs.includes.add("sys/syscall.h")
             name = "SYS_pread64" if call.op is Op.PREAD else "SYS_read"
             return _arguments(f"syscall({name}, ", start, memory.expression, end), memory
-        return _arguments(f"{call.op.name.lower()}(", start, memory.expression, end), memory
+        return _arguments(f"{OPERATIONS[call.op].name}(", start, memory.expression, end), memory
 
     def _write(self, call: Call) -> tuple[list[str], Memory | None]:
         file = self._file(call.file)
@@ -260,7 +244,7 @@ class CallWriter:
         end = f", {count(call)});"
         if call.op is Op.PWRITE:
             end = f", {count(call)}, {_offset(call)});"
-        start = f"{call.op.name.lower()}("
+        start = f"{OPERATIONS[call.op].name}("
         return _arguments(start, f"{file}, ", memory.expression, end), memory
 
     def _vector(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fuzzer.program.csource.literals import c_integer, c_string
+from fuzzer.program.ops import FLAG_NULL, FLAG_READONLY
 from fuzzer.program.payload import Buffer, Value, unpack_struct
-from fuzzer.program.program import FLAG_NULL, FLAG_READONLY, Call
+from fuzzer.program.program import Call
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
 ROOM = 0x10000

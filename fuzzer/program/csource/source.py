@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 from fuzzer.program.csource.calls import CallWriter
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
-from fuzzer.program.program import FLAG_WAITS, Call, Op, Program, flags_used
+from fuzzer.program.ops import FLAG_WAITS, Op, flags_used
+from fuzzer.program.program import Call, Program
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts

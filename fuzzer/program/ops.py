@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations of programs: one record of each, which everything else reads.
+
+They are those of ``enum w_op`` in vm/channel.h, which has the rules; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+FLAG_VALUE = 0x01
+"""Call flag: an ioctl passes ``arg``, not the address of its payload (W_VALUE)."""
+
+FLAG_VECTOR = 0x02
+"""Call flag: readv or writev, in parts of ``cmd`` bytes, or with 0 in one (W_VECTOR)."""
+
+FLAG_NULL = 0x04
+"""Call flag: the buffer's address is NULL, whatever else is said of it (W_NULL)."""
+
+FLAG_READONLY = 0x08
+"""Call flag: the kernel can read the buffer and not write to it (W_READONLY)."""
+
+FLAG_COMPAT = 0x10
+"""Call flag: an ioctl as a 32-bit program makes it (W_COMPAT)."""
+
+FLAG_WIDE = 0x20
+"""Call flag: the upper half of ``arg`` is that of a pread's or pwrite's offset (W_WIDE)."""
+
+FLAG_COUNT = 0x40
+"""Call flag: the lower half of ``arg`` is how much of its payload is written (W_COUNT)."""
+
+FLAG_WAITS = 0x80
+"""Call flag: the call was seen to wait while the next ones were made (W_WAITS)."""
+
+CONDITIONS = FLAG_VECTOR | FLAG_NULL | FLAG_READONLY | FLAG_COMPAT
+"""Flags that have a call made in another way. The others say where a number is, or what was
+seen."""
+
+_BUFFER = FLAG_NULL | FLAG_READONLY
+
+
+class Op(enum.IntEnum):
+    """Operations, numbered as in ``enum w_op``."""
+
+    OPEN = 0
+    CLOSE = 1
+    READ = 2
+    WRITE = 3
+    PREAD = 4
+    PWRITE = 5
+    LSEEK = 6
+    IOCTL = 7
+    POLL = 8
+    MMAP = 9
+    SLEEP = 10
+    UNLOAD = 11
+    LOAD = 12
+    DUP = 13
+    WAIT = 14
+
+
+class Number(enum.Enum):
+    """The meaning of ``cmd`` or ``arg``; the value is what messages call it."""
+
+    NONE = "nothing"
+    DEVICE = "a device"
+    FILE = "a file"
+    FLAGS = "flags"
+    COUNT = "a count of bytes"
+    SIZE = "a size in bytes"
+    PAGES = "an offset in pages"
+    POSITION = "a position"  # with FLAG_WIDE in both fields
+    OFFSET = "an offset"  # signed
+    WHENCE = "whence"
+    COMMAND = "an ioctl number"
+    VALUE = "a value"  # signed, and with FLAG_VALUE only
+    EVENTS = "events"
+    MILLISECONDS = "milliseconds"
+    TICKS = "ticks"
+
+
+SEEN = frozenset(Number) - {
+    *(Number.NONE, Number.DEVICE, Number.FILE, Number.MILLISECONDS, Number.TICKS)
+}
+"""Numbers that come to the driver; the others are for the executor."""
+
+TIMES = frozenset({Number.MILLISECONDS, Number.TICKS})
+"""Numbers that are times."""
+
+
+class File(enum.Enum):
+    """The use of ``file``."""
+
+    NONE = enum.auto()
+    OPENED = enum.auto()
+    CLOSED = enum.auto()
+    USED = enum.auto()  # and has to be open
+
+
+class Payload(enum.Enum):
+    """The meaning of the payload; the value is what messages call it."""
+
+    NONE = "nothing"
+    WRITTEN = "what to write"
+    ARGUMENT = "a payload"
+    PARAMETERS = "the module's parameters"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Everything that is known of one operation.
+
+    ``name`` is that of program text. ``reaches_driver`` tells whether the driver's own code
+    runs for it, ``can_fail`` whether it may allocate or copy, so that faults can be injected.
+    ``flags`` are those that it looks at. Its ``cost`` is in small calls: of one that waits,
+    for each millisecond. ``plainer`` is the operation that does the same without a position.
+    ``headers`` are those of a program in C, ``syscalls`` the numbers that x86-64 has for it.
+    """
+
+    name: str
+    file: File = File.NONE
+    cmd: Number = Number.NONE
+    arg: Number = Number.NONE
+    payload: Payload = Payload.NONE
+    reaches_driver: bool = False
+    can_fail: bool = False
+    flags: int = 0
+    cost: float = 1.0
+    plainer: Op | None = None
+    headers: tuple[str, ...] = ()
+    syscalls: tuple[int, ...] = ()
+
+    @property
+    def uses_file(self) -> bool:
+        """Whether it looks at ``file``."""
+        return self.file is not File.NONE
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it takes as long as many others."""
+        return self.cost > 1
+
+
+# A module takes some 10 ms to be unloaded or loaded, and once more to be put back after the
+# program; a call takes some 20 µs.
+_MODULE_COST, _MILLISECOND_COST = 500.0, 50.0
+
+OPERATIONS: Mapping[int, Operation] = {
+    Op.OPEN: Operation(
+        "open",
+        file=File.OPENED,
+        cmd=Number.FLAGS,
+        arg=Number.DEVICE,
+        reaches_driver=True,
+        can_fail=True,
+        flags=FLAG_WAITS,
+        headers=("fcntl.h",),
+        syscalls=(2, 257),
+    ),
+    Op.CLOSE: Operation(
+        "close",
+        file=File.CLOSED,
+        reaches_driver=True,
+        flags=FLAG_WAITS,
+        headers=("unistd.h",),
+        syscalls=(3,),
+    ),
+    Op.READ: Operation(
+        "read",
+        file=File.USED,
+        arg=Number.COUNT,
+        reaches_driver=True,
+        can_fail=True,
+        flags=_BUFFER | FLAG_VECTOR | FLAG_WAITS,
+        headers=("unistd.h",),
+        syscalls=(0, 19),
+    ),
+    Op.WRITE: Operation(
+        "write",
+        file=File.USED,
+        payload=Payload.WRITTEN,
+        reaches_driver=True,
+        can_fail=True,
+        flags=_BUFFER | FLAG_VECTOR | FLAG_COUNT | FLAG_WAITS,
+        headers=("unistd.h",),
+        syscalls=(1, 20),
+    ),
+    Op.PREAD: Operation(
+        "pread",
+        file=File.USED,
+        cmd=Number.POSITION,
+        arg=Number.COUNT,
+        reaches_driver=True,
+        can_fail=True,
+        flags=_BUFFER | FLAG_WIDE | FLAG_WAITS,
+        plainer=Op.READ,
+        headers=("unistd.h",),
+        syscalls=(17,),
+    ),
+    Op.PWRITE: Operation(
+        "pwrite",
+        file=File.USED,
+        cmd=Number.POSITION,
+        payload=Payload.WRITTEN,
+        reaches_driver=True,
+        can_fail=True,
+        flags=_BUFFER | FLAG_WIDE | FLAG_COUNT | FLAG_WAITS,
+        plainer=Op.WRITE,
+        headers=("unistd.h",),
+        syscalls=(18,),
+    ),
+    Op.LSEEK: Operation(
+        "lseek",
+        file=File.USED,
+        cmd=Number.WHENCE,
+        arg=Number.OFFSET,
+        reaches_driver=True,
+        headers=("unistd.h",),
+        syscalls=(8,),
+    ),
+    Op.IOCTL: Operation(
+        "ioctl",
+        file=File.USED,
+        cmd=Number.COMMAND,
+        arg=Number.VALUE,
+        payload=Payload.ARGUMENT,
+        reaches_driver=True,
+        can_fail=True,
+        flags=_BUFFER | FLAG_COMPAT | FLAG_VALUE | FLAG_WAITS,
+        headers=("sys/ioctl.h",),
+        syscalls=(16,),
+    ),
+    Op.POLL: Operation(
+        "poll",
+        file=File.USED,
+        cmd=Number.EVENTS,
+        reaches_driver=True,
+        can_fail=True,
+        headers=("poll.h",),
+        syscalls=(7,),
+    ),
+    Op.MMAP: Operation(
+        "mmap",
+        file=File.USED,
+        cmd=Number.PAGES,
+        arg=Number.SIZE,
+        reaches_driver=True,
+        can_fail=True,
+        syscalls=(9,),
+    ),
+    Op.SLEEP: Operation(
+        "sleep", arg=Number.MILLISECONDS, cost=_MILLISECOND_COST, headers=("unistd.h",)
+    ),
+    Op.UNLOAD: Operation("unload", cost=_MODULE_COST, syscalls=(176,)),
+    Op.LOAD: Operation(
+        "load",
+        payload=Payload.PARAMETERS,
+        can_fail=True,
+        cost=_MODULE_COST,
+        syscalls=(175, 313),
+    ),
+    Op.DUP: Operation(
+        "dup",
+        file=File.OPENED,
+        cmd=Number.FILE,
+        headers=("unistd.h",),
+        syscalls=(32, 33, 292),
+    ),
+    Op.WAIT: Operation("wait", arg=Number.TICKS),
+}
+"""The record of each operation; an operation's number is as good a key."""
+
+OP_NAMES: Mapping[str, Op] = {OPERATIONS[op].name: op for op in Op}
+"""The operations by their names in program text."""
+
+
+def ops_with(is_one: Callable[[Operation], bool]) -> frozenset[int]:
+    """Return the numbers of the operations with such a record."""
+    return frozenset(int(op) for op in Op if is_one(OPERATIONS[op]))
+
+
+def uses_arg(op: Op, flags: int) -> bool:
+    """Tell whether a call with these flags looks at ``arg``."""
+    if OPERATIONS[op].arg not in {Number.NONE, Number.VALUE}:
+        return True
+    return bool(flags & flags_used(op, flags) & (FLAG_VALUE | FLAG_WIDE | FLAG_COUNT))
+
+
+def flags_used(op: Op, flags: int) -> int:
+    """Return all flags that a call looks at: with FLAG_VALUE an ioctl has no buffer."""
+    used = OPERATIONS[op].flags
+    return used & ~_BUFFER if used & flags & FLAG_VALUE else used
