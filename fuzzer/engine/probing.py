@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fuzzer.engine.traits import Condition, Operands, Pattern, kind_of, operands_of
-from fuzzer.program.ops import FLAG_VALUE, SEEN, Op, ops_with
+from fuzzer.program.ops import SEEN, Op, ops_with, uses_arg
 from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE
 
 Programs: TypeAlias = tuple[tuple[bytes, ...], ...]
@@ -31,8 +31,7 @@ _FIELDS = {"flags": 2, "cmd": 4, "arg": 5, "fault": 7, "cut": 8}
 _WIDTHS = {"flags": 8, "cmd": 32, "arg": 64, "fault": 16, "cut": 16}
 # What is without meaning where it is 0, and takes one trial where it is not.
 _OPTIONAL = frozenset({"flags", "fault", "cut"})
-_WITHOUT_ARG = frozenset(map(int, (Op.CLOSE, Op.WRITE, Op.UNLOAD, Op.POLL)))
-_IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
+_OPEN = int(Op.OPEN)
 _WITH_CMD = ops_with(lambda each: each.cmd in SEEN)
 
 Choice: TypeAlias = Callable[[tuple[Pattern, ...], bool], int | None]
@@ -187,7 +186,7 @@ def _numbers(chunk: bytes, operands: Operands) -> Iterator[tuple[str, int]]:
     for name in ("fault", "cut", "flags"):
         if operands[name]:
             yield name, operands[name]
-    if chunk[0] not in _WITHOUT_ARG and (chunk[0] != _IOCTL or operands["flags"] & FLAG_VALUE):
+    if uses_arg(Op(chunk[0]), operands["flags"]):
         yield "arg", operands["arg"]
     if "cmd" in operands and chunk[0] in _WITH_CMD:
         yield "cmd", operands["cmd"]

@@ -22,7 +22,7 @@ from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.learning import Rule, Sample, learn, rule_of
 from fuzzer.engine.probing import Cause, Programs, Trials, patterns_of, shortest, what_leads_to
 from fuzzer.engine.traits import Condition, Pattern, kind_of, operands_of
-from fuzzer.program.ops import Op
+from fuzzer.program.ops import FLAG_COUNT, Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, encode_call, split
 
@@ -123,6 +123,23 @@ def test_the_least_that_a_number_has_to_be_is_found_out() -> None:
     assert patterns_of(((big,),), Trials(crashes_from, 12)) == (
         Pattern(kind_of(READ), (Condition("arg", least=100),)),
     )
+
+
+def test_arg_matters_only_where_a_call_looks_at_it() -> None:
+    tried: set[int] = set()
+
+    def crashes_from(programs: Programs) -> bool:
+        arg = operands_of(programs[0][0])["arg"]
+        tried.add(arg)
+        return arg >= 100
+
+    counted = Call(Op.WRITE, flags=FLAG_COUNT, arg=100, data=bytes(200))
+    (pattern,) = patterns_of(((encode_call(counted),),), Trials(crashes_from, 100))
+    assert Condition("arg", least=100) in pattern.conditions
+    for other in (Call(Op.LOAD, arg=100), Call(Op.DUP, arg=100), Call(Op.PWRITE, arg=100)):
+        tried.clear()
+        patterns_of(((encode_call(other),),), Trials(crashes_from, 100))
+        assert tried <= {100}
 
 
 def test_of_a_text_only_the_bytes_that_matter_are_asked_for() -> None:
