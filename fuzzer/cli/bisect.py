@@ -12,19 +12,13 @@ from typing import Any
 
 from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
 from fuzzer.campaign.subject import symbols_for
-from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
+from fuzzer.cli.given import open_crash
 from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
-from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import LEAK
-from fuzzer.crash.store import splat_of
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.machine.gitbisect import Bisection, Step
-from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.revisions import Commit, Revisions
-from fuzzer.program.text import load_program
-from fuzzer.program.wire import encode
 from fuzzer.progress import say
 
 _SUBJECT = 60
@@ -33,21 +27,12 @@ _SEVERAL = ExitCode.FOUND
 
 def command(options: argparse.Namespace) -> int:
     """Bisect; returns 0 when one commit is left, 1 when skipping left several."""
-    path: Path = options.crash
-    if not path.exists():
-        raise BadInputError(f"{path}: no such file or directory")
-    crash = stored_crash(options) if path.is_dir() else None
-    if options.no_bug:
-        options.bug = None
     # The revision that is checked out need not build.
-    subject = subject_of(options, fitting=False)
+    given = open_crash(options, fitting=False, plants_bug=not options.no_bug)
+    subject, crash = given.subject, given.crash
+    suspect = Suspect(given.reproducer, given.kind, given.bug)
     if crash:
-        start = Reproducer(crash.program, crash.history)
-        runs = max(crash.runs, 1)
-        suspect = Suspect(start, crash.kind, splat_of(crash), crash.reproduced, runs)
-    else:
-        program = load_program(path, subject.target)
-        suspect = Suspect(Reproducer(encode(program)), LEAK if options.leaks else "")
+        suspect = dataclasses.replace(suspect, reproduced=crash.reproduced, runs=max(crash.runs, 1))
     with (
         unwinding_on_sigterm(),
         tempfile.TemporaryDirectory(prefix="pkvfuzz-bisect-") as directory,
@@ -58,9 +43,7 @@ def command(options: argparse.Namespace) -> int:
         _check_order(revisions, good, bad)
         if subject.bug:
             say(f"each revision has the planted bug {subject.bug.name} (--no-bug: as it is)")
-        flavour = judging_flavour(crash) if crash else Flavour.FULL
-        kernel = ensure_kernel(Flavour(options.flavour or flavour), subject.kernels)
-        trier = Trier(subject, kernel, suspect, revisions, options.params)
+        trier = Trier(subject, given.kernel(), suspect, revisions, options.params)
         trials = [_confirmed_bad(trier, bad, options.times), _confirmed_good(trier, good)]
         bisection = Bisection(revisions)
         last = first_bad(

@@ -7,18 +7,17 @@ import argparse
 from pathlib import Path
 
 from fuzzer.campaign.reducing import with_minimal
+from fuzzer.cli.given import open_crash
 from fuzzer.cli.output import write_whole
-from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import LEAK, Setups
-from fuzzer.crash.store import Crash, CrashStore, splat_of
-from fuzzer.errors import BadInputError, ExitCode
-from fuzzer.machine.kernel import Flavour, ensure_kernel
-from fuzzer.program.text import format_program, load_program
-from fuzzer.program.wire import decode, encode, split
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.errors import ExitCode
+from fuzzer.program.text import format_program
+from fuzzer.program.wire import decode, split
 from fuzzer.progress import Progress, say
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target
@@ -26,35 +25,25 @@ from fuzzer.target.target import Target
 
 def command(options: argparse.Namespace) -> int:
     """Minimise; returns 1 when the crash was reproduced."""
-    path: Path = options.crash
-    if not path.exists():
-        raise BadInputError(f"{path}: no such file or directory")
-    crash = stored_crash(options) if path.is_dir() else None
-    store = CrashStore(path.resolve().parent)
-    in_place = crash is not None and options.output is None
-    subject = subject_of(options)
-    start = (
-        Reproducer(crash.program, crash.history)
-        if crash
-        else Reproducer(encode(load_program(path, subject.target)))
-    )
-    flavour = judging_flavour(crash) if crash else Flavour.FULL
-    setups = subject.setups(ensure_kernel(Flavour(options.flavour or flavour), subject.kernels))
-    bug = splat_of(crash) if crash else _first_splat(setups, start, leaks=options.leaks)
-    found = _minimized(setups, subject.target, start, bug, options.time) if bug else None
+    given = open_crash(options)
+    start, crash, target = given.reproducer, given.crash, given.subject.target
+    setups = given.setups()
+    bug = given.bug or _first_splat(setups, start, given.kind)
+    found = _minimized(setups, target, start, bug, options.time) if bug else None
     if found is None:
         print("not reproduced")
         return int(ExitCode.NOTHING_FOUND)
-    if crash and in_place:
-        store.put_at(path.resolve(), with_minimal(crash, found), subject.target)
-    _write(found, crash, subject.target, options.output)
+    if crash and options.output is None:
+        path: Path = options.crash.resolve()
+        CrashStore(path.parent).put_at(path, with_minimal(crash, found), target)
+    _write(found, crash, target, options.output)
     _tell(start, found)
     return int(ExitCode.FOUND)
 
 
-def _first_splat(setups: Setups, start: Reproducer, *, leaks: bool) -> Splat | None:
+def _first_splat(setups: Setups, start: Reproducer, kind: str) -> Splat | None:
     """Return what a program shows first, on a few machines at most."""
-    observe = setups.observe(LEAK if leaks else "")
+    observe = setups.observe(kind)
     for _ in range(VERIFY_RUNS):
         outcome, _number = observe(start.history, start.program)
         if outcome.splat:

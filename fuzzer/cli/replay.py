@@ -6,22 +6,20 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from fuzzer.cli.debugger import check_gdb, debug
-from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
+from fuzzer.cli.given import Given, open_crash
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
+from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.same import Wanted, same_bug
-from fuzzer.crash.setups import LEAK, Setups
-from fuzzer.crash.store import splat_of
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.trace import Tracer
 from fuzzer.errors import BadInputError, ExitCode
-from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.program.stress import is_parallel
-from fuzzer.program.text import format_program, load_program
-from fuzzer.program.wire import decode, encode, split
+from fuzzer.program.text import format_program
+from fuzzer.program.wire import decode, split
 from fuzzer.progress import say
 from fuzzer.report.trace import format_trace
 from fuzzer.splat.find import Splat
@@ -30,56 +28,31 @@ from fuzzer.target.target import Target
 _SEED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Reproducer:
-    """What to run; ``bug`` is None when any splat will do, ``kind`` is the crash's.
-
-    ``flavour`` is that of the kernel which judged it.
-    """
-
-    bug: Splat | None
-    kind: str
-    program: bytes
-    history: tuple[bytes, ...]
-    flavour: Flavour = Flavour.FULL
-
-
 def command(options: argparse.Namespace) -> int:
     """Replay; returns 1 when the crash was reproduced at least once."""
-    path: Path = options.crash
     _check_options(options)
-    if not path.exists():
-        raise BadInputError(f"{path}: no such file or directory")
-    reproducer = None
-    if path.is_dir():
-        crash = stored_crash(options)
-        reproducer = _Reproducer(
-            splat_of(crash), crash.kind, crash.program, crash.history, judging_flavour(crash)
-        )
-    subject = subject_of(options)
-    if reproducer is None:
-        program = load_program(path, subject.target)
-        reproducer = _Reproducer(None, LEAK if options.leaks else "", encode(program), ())
-    kernel = ensure_kernel(Flavour(options.flavour or reproducer.flavour), subject.kernels)
-    setups = subject.setups(kernel)
+    given = open_crash(options)
+    target, bug = given.subject.target, given.bug
+    setups = given.setups()
+    start = given.reproducer
     if options.schedule:
-        reproducer = _schedule(reproducer, setups, subject.target)
+        start = _scheduled(start, bug, setups, target)
     if options.gdb or options.gdb_server:
-        return _debug(reproducer, setups, serve=options.gdb_server)
-    wanted = Wanted(reproducer.bug) if reproducer.bug else None
-    tracer = Tracer(setups, reproducer.kind, wanted) if options.trace else None
-    observe = tracer.observe if tracer else setups.observe(reproducer.kind, wanted)
+        return _debug(replace(given, reproducer=start), setups, serve=options.gdb_server)
+    wanted = Wanted(bug) if bug else None
+    tracer = Tracer(setups, given.kind, wanted) if options.trace else None
+    observe = tracer.observe if tracer else setups.observe(given.kind, wanted)
     same, splat = 0, None
     traced = ""
     others: dict[str, int] = {}
     before: dict[str, int] = {}
     for number in range(options.times):
-        outcome, at = observe(reproducer.history, reproducer.program)
+        outcome, at = observe(start.history, start.program)
         if tracer and (splat is None or outcome.splat):
-            traced = _traced(tracer, at, len(reproducer.history), subject.target)
+            traced = _traced(tracer, at, len(start.history), target)
         if outcome.splat is None:
             continue
-        if reproducer.bug is None or same_bug(reproducer.bug, outcome.splat):
+        if bug is None or same_bug(bug, outcome.splat):
             same += 1
             splat = outcome.splat
             _count(before, outcome.others)
@@ -89,7 +62,7 @@ def command(options: argparse.Namespace) -> int:
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
     print(traced, end="")
-    title = reproducer.bug.title if reproducer.bug else None
+    title = bug.title if bug else None
     code = _tell(options.times, title, same, others, splat)
     for other, count in before.items():
         print(f"after another report in {count} of {same}: {other}")
@@ -114,16 +87,16 @@ def _check_options(options: argparse.Namespace) -> None:
         check_gdb()
 
 
-def _debug(reproducer: _Reproducer, setups: Setups, *, serve: bool) -> int:
+def _debug(given: Given, setups: Setups, *, serve: bool) -> int:
     """Stop where the crash is in gdb; where that is is found by running it, if it is not known."""
-    program, history = reproducer.program, reproducer.history
-    bug = reproducer.bug
+    program, history = given.reproducer.program, given.reproducer.history
+    bug = given.bug
     if bug is None:
         say("running the program once, to see where it goes wrong")
-        bug = setups.observe(reproducer.kind)(history, program)[0].splat
+        bug = setups.observe(given.kind)(history, program)[0].splat
         say(bug.title if bug else "the kernel does not complain of it")
     function = bug.function if bug else None
-    place = setups.place(reproducer.kind, history, program)
+    place = setups.place(given.kind, history, program)
     wanted = Wanted(bug) if bug else None
     debug(place, history, program, function, wanted, serve=serve)
     return int(ExitCode.NOTHING_FOUND)
@@ -135,7 +108,9 @@ def _traced(tracer: Tracer, at: int, before: int, target: Target) -> str:
     return format_trace(tracer.trace, target)
 
 
-def _schedule(reproducer: _Reproducer, setups: Setups, target: Target) -> _Reproducer:
+def _scheduled(
+    reproducer: Reproducer, bug: Splat | None, setups: Setups, target: Target
+) -> Reproducer:
     """Return the reproducer with a schedule, as it was if none was found; says which."""
     if not is_parallel(split(reproducer.program)):
         raise BadInputError("--schedule: the program has no threads")
@@ -144,7 +119,7 @@ def _schedule(reproducer: _Reproducer, setups: Setups, target: Target) -> _Repro
         reproducer.program,
         random.Random(_SEED),
         history=reproducer.history,
-        title=reproducer.bug.title if reproducer.bug else None,
+        title=bug.title if bug else None,
     )
     if found is None:
         say(f"no schedule found in {LIMIT} tries")

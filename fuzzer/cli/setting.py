@@ -10,26 +10,20 @@ from pathlib import Path
 
 from fuzzer.campaign.subject import (
     Subject,
-    description_of,
     load_subject,
     symbols_for,
     with_fitting_kernels,
 )
-from fuzzer.crash.store import Crash, read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.machine.fitting import Confirm
 from fuzzer.machine.kernel import Flavour, KernelOptions
-from fuzzer.machine.source_build import driver_directory
 from fuzzer.machine.versions import (
     checked_version,
-    default_version,
-    installed_versions,
-    version_of,
 )
 from fuzzer.paths import project_root
 from fuzzer.progress import say
-from fuzzer.target.target import Target, load_shape, load_target
+from fuzzer.target.target import Target, load_target
 
 
 def target_path(options: argparse.Namespace) -> Path:
@@ -110,64 +104,3 @@ def subject_of(options: argparse.Namespace, *, fitting: bool = True) -> Subject:
     if not fitting:
         return subject
     return with_fitting_kernels(subject, confirmer(yes=getattr(options, "yes", False)))
-
-
-def stored_crash(options: argparse.Namespace) -> Crash:
-    """Return the stored crash that is named; options not given become what it was found with.
-
-    Raises:
-        BadInputError: it is damaged, or its driver's description is not here.
-    """
-    crash = read_crash(options.crash)
-    if options.target is None:
-        options.target = description_of(crash.identity, options.crash)
-        if options.target is None:
-            raise BadInputError(
-                f"{options.crash}: found with {crash.identity.description}, which is not here. "
-                "Give the driver's description with --target"
-            )
-        if options.target.parent == options.crash:
-            _check_copy(options.crash, options.target)
-    if options.bug is None:
-        options.bug = crash.identity.bug
-    if options.params is None:
-        options.params = crash.identity.params
-    if not (options.kernel_source or options.kernel_build or options.kernel_version):
-        options.kernel_version = _version_found_on(crash)
-    return crash
-
-
-def _version_found_on(crash: Crash) -> str | None:
-    """Return the kernel's version that a crash was found on, if it can be had; say if not."""
-    release = crash.identity.release
-    version = version_of(release)
-    if not version:
-        return None
-    if version in installed_versions():
-        if version != default_version():
-            say(f"on kernel {version}: it was found on {release}")
-        return version
-    say(
-        f"WARNING: found on kernel {release}, of which there is no source here; "
-        f"using another. To have it, if the distribution does: --kernel-version {version}"
-    )
-    return None
-
-
-def _check_copy(crash: Path, description: Path) -> None:
-    """Complain about a copied description whose driver is not where it says."""
-    try:
-        source = load_shape(description).module.source
-        if source is not None:
-            place = driver_directory(source)
-            say(f"the driver that came with the crash is built, in a sandbox, from {place}")
-    except BadInputError as error:
-        raise BadInputError(
-            f"{crash}: the description that is stored with it is of no use here: {error}. "
-            "Give the driver's own with --target"
-        ) from error
-
-
-def judging_flavour(crash: Crash) -> Flavour:
-    """Return the flavour of the kernel that judged a crash."""
-    return Flavour(crash.judged_on) if crash.judged_on in list(Flavour) else Flavour.FULL

@@ -13,7 +13,8 @@ import termios
 import tty
 
 from fuzzer.campaign.subject import Subject
-from fuzzer.cli.setting import judging_flavour, stored_crash, subject_of
+from fuzzer.cli.given import open_crash
+from fuzzer.cli.setting import subject_of
 from fuzzer.crash.judge import log_lines
 from fuzzer.crash.setups import LEAK
 from fuzzer.errors import BadInputError, ExitCode
@@ -63,17 +64,15 @@ def _guest(options: argparse.Namespace) -> tuple[Subject, Guest]:
         return subject, subject.guest(ensure_kernel(flavour, subject.kernels))
     if not options.crash.is_dir():
         raise BadInputError(f"--crash {options.crash}: no such directory")
-    crash = stored_crash(options)
-    subject = subject_of(options)
-    flavour = Flavour(options.flavour or judging_flavour(crash))
-    setups = subject.setups(ensure_kernel(flavour, subject.kernels))
-    place = setups.place(crash.kind, crash.history, crash.program)
+    given = open_crash(options)
+    setups = given.setups()
+    place = setups.place(given.kind, given.reproducer.history, given.reproducer.program)
     if place.exact:
         # A schedule is nothing that a program of its own could keep to.
-        return subject, setups.racing
-    if crash.kind == LEAK:
+        return given.subject, setups.racing
+    if given.kind == LEAK:
         say("kmemleak is on in this guest")
-    return subject, place.guest
+    return given.subject, place.guest
 
 
 def _furnish(machine: Machine, guest: Guest, files: list[HostFile]) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.subject import kernels_for
+from fuzzer.cli.given import stored_crash
 from fuzzer.cli.parser import build_parser
-from fuzzer.cli.setting import kernel_options, stored_crash
+from fuzzer.cli.setting import kernel_options
 from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine import source, versions
