@@ -21,13 +21,10 @@ from typing import TYPE_CHECKING
 from fuzzer.errors import InfrastructureError, PkvfuzzError
 from fuzzer.packages import (
     Package,
-    brings_kernel,
-    command_of,
     install_command,
     missing_packages,
     required_packages,
     venv_packages,
-    wants_debugger,
 )
 from fuzzer.paths import cache_dir, project_root
 
@@ -46,10 +43,7 @@ def ensure_packages(argv: Sequence[str], extra: Sequence[Package] = ()) -> None:
     """
 
     def look() -> tuple[Package, ...]:
-        needed = required_packages(
-            command_of(argv), kernel_source=not brings_kernel(argv), debugger=wants_debugger(argv)
-        )
-        return missing_packages((*extra, *needed))
+        return missing_packages((*extra, *required_packages(argv)))
 
     ensure_installed(look)
 

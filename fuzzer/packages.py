@@ -15,30 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fuzzer.cli.commands import BY_NAME
 from fuzzer.paths import cache_dir
-
-# Commands that build or run something. Any other installs no package.
-MACHINE_COMMANDS = frozenset(
-    {
-        "bench",
-        "bench bugs",
-        "bisect",
-        "corpus",
-        "corpus merge",
-        "corpus minimize",
-        "corpus show",
-        "init",
-        "kernel",
-        "minimize",
-        "replay",
-        "run",
-        "shell",
-        "test",
-    }
-)
-
-# Commands that do so with an option only.
-MACHINE_OPTIONS = {"corpus": "--functions", "corpus show": "--functions"}
 
 PREFERRED_KERNEL_SOURCE = "linux-source-6.12"
 
@@ -91,43 +69,34 @@ TEST_PACKAGES = (
 DEBUG_PACKAGES = (Package("gdb", "debugs a guest's kernel: replay --gdb", program="gdb"),)
 
 
-def command_of(argv: Sequence[str]) -> str:
-    """Return the command that needs packages in ``argv``, or "" if it needs none."""
+_PACKAGES = {"machine": PACKAGES, "tests": TEST_PACKAGES, "debugger": DEBUG_PACKAGES}
+_OWN_KERNEL = frozenset({"--kernel-source", "--kernel-build", "--kernel-version"})
+
+
+def required_packages(argv: Sequence[str], root: Path = _ROOT) -> tuple[Package, ...]:
+    """Return the packages that the command line ``argv`` needs, by what its command says.
+
+    For a machine the distribution's kernel source is among them, unless ``argv`` says which
+    kernel to use; ``root`` is where to look for a source that is installed.
+    """
+    groups = _needs_of(argv)
+    packages = [package for group in groups for package in _PACKAGES[group]]
+    names = {word.partition("=")[0] for word in argv}
+    if "machine" in groups and not names & _OWN_KERNEL:
+        packages.append(kernel_source_package(root))
+    return tuple(packages)
+
+
+def _needs_of(argv: Sequence[str]) -> list[str]:
+    """Return the groups of packages that a command line needs."""
     before = argv[: argv.index("--")] if "--" in argv else argv
     if {"-h", "--help", "--version"} & set(before):
-        return ""
+        return []
     words = [word for word in before if not word.startswith("-")]
     names = (" ".join(words[:2]), words[0]) if words else ()
-    name = next((name for name in names if name in MACHINE_COMMANDS), "")
-    if name in MACHINE_OPTIONS and MACHINE_OPTIONS[name] not in before:
-        return ""
-    return name
-
-
-def brings_kernel(argv: Sequence[str]) -> bool:
-    """Tell whether ``argv`` says which kernel to use, so that it is not the default one."""
-    names = {word.partition("=")[0] for word in argv}
-    return bool(names & {"--kernel-source", "--kernel-build", "--kernel-version"})
-
-
-def wants_debugger(argv: Sequence[str]) -> bool:
-    """Tell whether ``argv`` asks for gdb on this host."""
-    return "--gdb" in argv
-
-
-def required_packages(
-    command: str, *, kernel_source: bool = True, debugger: bool = False, root: Path = _ROOT
-) -> tuple[Package, ...]:
-    """Return the packages ``command`` needs, none for one not in MACHINE_COMMANDS.
-
-    With ``kernel_source``, the distribution's kernel source is among them, with
-    ``debugger`` gdb; ``root`` is where to look for a source that is installed.
-    """
-    if command not in MACHINE_COMMANDS:
-        return ()
-    packages = PACKAGES + (TEST_PACKAGES if command == "test" else ())
-    packages += DEBUG_PACKAGES if debugger or command == "test" else ()
-    return (*packages, kernel_source_package(root)) if kernel_source else packages
+    command = next((BY_NAME[name] for name in names if name in BY_NAME), None)
+    needs = command.needs if command else ()
+    return [need.packages for need in needs if not need.option or need.option in before]
 
 
 def venv_packages() -> tuple[Package, ...]:

@@ -22,7 +22,14 @@ from fuzzer.campaign.campaign import default_vms
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.campaign.subject import Subject, kernels_for
 from fuzzer.campaign.suite import Suite, choose_bugs, run_directory
-from fuzzer.cli.mechanisms import mechanisms_of
+from fuzzer.cli.mechanisms import add_switches, mechanisms_of
+from fuzzer.cli.options import (
+    add_kernel_option,
+    add_machine_options,
+    add_target,
+    parse_duration,
+    parse_positive,
+)
 from fuzzer.cli.setting import accel_of, kernel_options, target_of
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.machine.driver import Bug, list_bugs
@@ -34,6 +41,70 @@ from fuzzer.report.suite_view import SuiteView
 from fuzzer.report.survival import draw, read_series, series_of
 
 _STDOUT = Path("-")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``bench bugs`` takes."""
+    parser.add_argument(
+        "--bug",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one; may be repeated [all that a kernel report tells]",
+    )
+    parser.add_argument(
+        "--time", type=parse_duration, default=600.0, metavar="T", help="the longest run [10m]"
+    )
+    parser.add_argument(
+        "--runs", type=parse_positive, default=3, metavar="R", help="for each bug [3]"
+    )
+    parser.add_argument(
+        "--jobs", type=parse_positive, default=1, metavar="J", help="bugs at a time [1]"
+    )
+    minimizing = parser.add_mutually_exclusive_group()
+    minimizing.add_argument(
+        "--minimize-time",
+        type=parse_duration,
+        default=60.0,
+        metavar="T",
+        help="for making each program that was found minimal [1m]",
+    )
+    minimizing.add_argument(
+        "--no-minimize", action="store_true", help="leave each program as it was found"
+    )
+    parser.add_argument(
+        "--vms",
+        type=parse_positive,
+        metavar="N",
+        help="machines of a run [(cores minus one) / jobs]",
+    )
+    parser.add_argument(
+        "--seed",
+        type=parse_positive,
+        default=1,
+        metavar="S",
+        help="of the first run of each bug [1]",
+    )
+    parser.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="keep working directories, in DIR/BUG-SEED"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also as JSON (- for only that)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the share of bugs found over time, as SVG"
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="JSON",
+        help="draw this earlier result in the same plot; may be repeated",
+    )
+    parser.add_argument("--no-run", action="store_true", help="only draw what --compare names")
+    add_target(parser)
+    add_kernel_option(parser)
+    add_machine_options(parser)
+    add_switches(parser)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.cli.given import open_crash
+from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_positive
 from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.errors import BadInputError, ExitCode
@@ -23,6 +24,31 @@ from fuzzer.progress import say
 
 _SUBJECT = 60
 _SEVERAL = ExitCode.FOUND
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``bisect`` takes."""
+    parser.add_argument("crash", type=Path, help="a crash directory, or a .prog file (any splat)")
+    parser.add_argument(
+        "--good", required=True, metavar="REV", help="a revision without it, in the driver's git"
+    )
+    parser.add_argument("--bad", default="HEAD", metavar="REV", help="one that shows it [HEAD]")
+    parser.add_argument(
+        "--times",
+        type=parse_positive,
+        metavar="N",
+        help="runs of a revision [so many that a good one is good with an error below 1 %%]",
+    )
+    parser.add_argument(
+        "--no-bug", action="store_true", help="do not plant the bug that the crash was found with"
+    )
+    parser.add_argument(
+        "--first-parent", action="store_true", help="take merges as a whole, as git bisect does"
+    )
+    add_flavour(parser)
+    add_leaks(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_target_options(parser)
 
 
 def command(options: argparse.Namespace) -> int:

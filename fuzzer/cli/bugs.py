@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import argparse
 
+from fuzzer.cli.options import add_target
 from fuzzer.cli.setting import target_path
 from fuzzer.errors import ExitCode
 from fuzzer.machine.driver import list_bugs
 from fuzzer.report.bugs import markdown_table, text_table
 from fuzzer.target.target import load_shape
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``bugs`` takes."""
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    add_target(parser)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command: what it is for, what it takes, an example, and how it ends.
+"""Every command: its purpose, what it needs of the host, an example, and how it ends.
 
-The parser, each command's ``--help``, the man page, the reference in Markdown and
-shell completion are all made from this table.
+The parser, each command's ``--help``, the man page, the reference in Markdown, shell
+completion and the packages to install are all made from this table. The options of a command
+are added by its module, which is imported only then: each start reads this one, with the
+standard library alone.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from fuzzer.cli import options
+if TYPE_CHECKING:
+    import argparse
 
 ABOUT = "A coverage-guided fuzzer for Linux character-device drivers."
 
@@ -48,20 +51,42 @@ EXIT_CODES = _ends("done, and nothing found", "a crash, or a failed test, was fo
 """What the exit codes mean in general."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Need(NamedTuple):
+    """Packages of the host that a command uses; with ``option``, only where that is given."""
+
+    packages: str
+    option: str = ""
+
+
+MACHINE = Need("machine")
+"""What kernels, drivers and machines take."""
+
+
+class Command(NamedTuple):
     """A command; ``name`` is one word or two, ``module`` has its ``command(options)``.
 
-    ``example`` is a line for the shell, in a checkout. ``details`` are for its help.
+    What it takes is added to a parser by the function ``options`` of that module, which is
+    empty for one that takes nothing. ``example`` is a line for the shell, in a checkout.
+    ``details`` are for its help. A named tuple, as each start looks for what is to be installed.
     """
 
     name: str
     module: str
     summary: str
-    add_options: Callable[[argparse.ArgumentParser], None]
     example: str
     exit_codes: Mapping[int, str]
     details: str = ""
+    options: str = "add_options"
+    needs: tuple[Need, ...] = ()
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add what the command takes to a parser."""
+        if self.options:
+            getattr(importlib.import_module(self.module), self.options)(parser)
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Run the command, and return its exit code."""
+        return int(importlib.import_module(self.module).command(options))
 
 
 COMMANDS = (
@@ -69,7 +94,6 @@ COMMANDS = (
         "run",
         "fuzzer.cli.run",
         "fuzz a driver; store every crash with a program that causes it",
-        options.add_run,
         "./pkvfuzz run --bug stale-last --time 1m",
         _ends(
             "no crash is in the working directory that --known has not",
@@ -77,28 +101,28 @@ COMMANDS = (
             interrupted="Ctrl-C before anything was fuzzed; later it ends the run with 0, 1 or 4",
             unjudged="no crash was seen, but the run was ended before anything was judged",
         ),
+        needs=(MACHINE,),
     ),
     Command(
         "init",
         "fuzzer.cli.init",
         "write a description of a driver, to be edited: build it, load it, look what it has",
-        options.add_init,
         "./pkvfuzz init module -o work/mine.yaml",
         _ends("written"),
+        needs=(MACHINE,),
     ),
     Command(
         "replay",
         "fuzzer.cli.replay",
         "run a stored crash again on fresh machines",
-        options.add_replay,
         f"./pkvfuzz replay {_CRASH} --times 20",
         _ends("not reproduced; of --gdb: gdb is done", "reproduced, or another crash seen"),
+        needs=(MACHINE, Need("debugger", "--gdb")),
     ),
     Command(
         "crashes",
         "fuzzer.cli.crashes",
         "list stored crashes, the most severe first, or show one",
-        options.add_crashes,
         "./pkvfuzz crashes crashes",
         _ends("shown"),
     ),
@@ -106,7 +130,6 @@ COMMANDS = (
         "triage",
         "fuzzer.cli.triage",
         "say which kernel reports are in logs, from anywhere",
-        options.add_triage,
         f"./pkvfuzz triage {_CRASH}/log.txt",
         _ends("no report, or notices only", "a report is in a log"),
     ),
@@ -114,23 +137,22 @@ COMMANDS = (
         "minimize",
         "fuzzer.cli.minimize",
         "make a crash's program as small as it can be",
-        options.add_minimize,
         f"./pkvfuzz minimize {_CRASH}/program.prog --bug stale-last",
         _ends("not reproduced", "reproduced, and the program is as small as it got"),
+        needs=(MACHINE,),
     ),
     Command(
         "bisect",
         "fuzzer.cli.bisect",
         "find the revision of a driver that brought a crash, with git",
-        options.add_bisect,
         "./pkvfuzz bisect work/mydrv/crashes/CRASH --good v1.2",
         _ends("the commit is found", "several are left, as others had to be skipped"),
+        needs=(MACHINE,),
     ),
     Command(
         "shell",
         "fuzzer.cli.shell",
         "open a shell in a guest that has the driver loaded, or run a command there",
-        options.add_shell,
         "echo 'ls -l /dev/pkv' | ./pkvfuzz shell",
         _ends(
             "the shell or the command has ended, whatever its own status",
@@ -142,12 +164,12 @@ COMMANDS = (
             "module is in the guest's /tmp. A static program of your own is run by\n"
             "  pkvfuzz shell --put repro -- ./repro ARGUMENTS"
         ),
+        needs=(MACHINE,),
     ),
     Command(
         "convert",
         "fuzzer.cli.convert",
         "turn a program's text into wire form, or back",
-        options.add_convert,
         "./pkvfuzz convert --c seeds/pkv/list.prog",
         _ends("converted"),
     ),
@@ -155,57 +177,60 @@ COMMANDS = (
         "corpus",
         "fuzzer.cli.corpus",
         "look at a corpus, or take care of it with one of the commands below",
-        options.add_corpus_show,
         f"./pkvfuzz corpus {_WORK}",
         _ends("shown"),
         details=_FUNCTIONS,
+        options="add_show",
+        needs=(MACHINE._replace(option="--functions"),),
     ),
     Command(
         "corpus show",
         "fuzzer.cli.corpus",
         "say what is in a corpus, or print one of its programs",
-        options.add_corpus_show,
         f"./pkvfuzz corpus show {_WORK} --programs",
         _ends("shown"),
         details=_FUNCTIONS,
+        options="add_show",
+        needs=(MACHINE._replace(option="--functions"),),
     ),
     Command(
         "corpus export",
         "fuzzer.cli.corpus",
         "write a corpus as text, a .prog file for each program",
-        options.add_corpus_export,
         f"./pkvfuzz corpus export {_WORK} work/exported",
         _ends("written"),
+        options="add_export",
     ),
     Command(
         "corpus import",
         "fuzzer.cli.corpus",
         "put programs into a corpus: .prog files, or files in wire form",
-        options.add_corpus_import,
         f"./pkvfuzz corpus import {_WORK} seeds/pkv",
         {**_ends("all added, or there already"), 2: "wrong usage, or a file was left out"},
+        options="add_import",
     ),
     Command(
         "corpus merge",
         "fuzzer.cli.corpus",
         "add the programs of other corpora that cover something new",
-        options.add_corpus_merge,
         f"./pkvfuzz corpus merge {_WORK} seeds/pkv",
         _ends("merged"),
+        options="add_merge",
+        needs=(MACHINE,),
     ),
     Command(
         "corpus minimize",
         "fuzzer.cli.corpus",
         "reduce a corpus to few and short programs that cover the same",
-        options.add_corpus_minimize,
         f"./pkvfuzz corpus minimize {_WORK}",
         _ends("reduced"),
+        options="add_minimize",
+        needs=(MACHINE,),
     ),
     Command(
         "bugs",
         "fuzzer.cli.bugs",
         "list the planted bugs of a driver, for run --bug",
-        options.add_bugs,
         "./pkvfuzz bugs",
         _ends("listed"),
     ),
@@ -213,7 +238,6 @@ COMMANDS = (
         "kernel",
         "fuzzer.cli.kernel",
         "list the kernels, or say where to build a module for one",
-        options.add_kernel,
         "./pkvfuzz kernel --path fast",
         _ends("listed, or printed"),
         details=(
@@ -222,20 +246,20 @@ COMMANDS = (
             "  make -C $(pkvfuzz kernel --path fast) M=$PWD modules\n"
             "makes a .ko for fast, with coverage and sanitizer turned on."
         ),
+        needs=(MACHINE,),
     ),
     Command(
         "target check",
         "fuzzer.cli.target",
         "say what is wrong with a description, and what will be fuzzed",
-        options.add_target_check,
         "./pkvfuzz target check module/pkv.yaml",
         _ends("it can be used; there may be warnings and notes"),
+        options="add_check",
     ),
     Command(
         "target schema",
         "fuzzer.cli.target",
         "print the JSON Schema of descriptions, for editors",
-        options.add_target_schema,
         "./pkvfuzz target schema --path",
         _ends("printed"),
         details=(
@@ -243,28 +267,28 @@ COMMANDS = (
             "  # yaml-language-server: $schema=PATH\n"
             "is completed and checked by editors that know YAML's language server."
         ),
+        options="add_schema",
     ),
     Command(
         "bench",
         "fuzzer.cli.bench",
         "measure speed; prints ratios, and counts that noise cannot change",
-        options.add_bench,
         "./pkvfuzz bench --time 5s",
         _ends("measured"),
+        needs=(MACHINE,),
     ),
     Command(
         "bench bugs",
         "fuzzer.cli.bench_bugs",
         "measure how soon the fuzzer finds each planted bug",
-        options.add_bench_bugs,
         "./pkvfuzz bench bugs --bug stale-last --runs 1 --time 1m",
         _ends("each run found its bug", "a run did not find its bug"),
+        needs=(MACHINE,),
     ),
     Command(
         "completion",
         "fuzzer.cli.completion",
         "print a script that has a shell complete commands, options and files",
-        options.add_completion,
         'eval "$(./pkvfuzz completion bash)"',
         _ends("printed"),
         details="The example as a line of ~/.bashrc; of zsh the same; of fish: ... fish | source",
@@ -273,7 +297,6 @@ COMMANDS = (
         "man",
         "fuzzer.cli.man",
         "print the manual page of all commands",
-        options.add_man,
         "./pkvfuzz man | man -l -",
         _ends("printed"),
     ),
@@ -281,17 +304,17 @@ COMMANDS = (
         "doctor",
         "fuzzer.cli.doctor",
         "say what is missing or slow on this host, and what fixes it",
-        options.add_nothing,
         "./pkvfuzz doctor",
         _ends("nothing that is needed is missing", failed="something that is needed is missing"),
+        options="",
     ),
     Command(
         "test",
         "fuzzer.cli.test",
         "run the project's own checks and tests",
-        options.add_test,
         "./pkvfuzz test --only unit -- -k corpus",
         _ends("all passed", "something failed", failed="something could not be run"),
+        needs=(MACHINE, Need("tests"), Need("debugger")),
     ),
 )
 

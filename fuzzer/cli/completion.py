@@ -34,6 +34,11 @@ _BY_NAME: dict[str, object] = {
 _ACCELERATORS = ("auto", "kvm", "tcg")
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``completion`` takes."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in")
+
+
 def command(options: argparse.Namespace) -> int:
     """Print the script for a shell."""
     print(completion_script(options.shell))

@@ -8,12 +8,21 @@ import os
 import sys
 from pathlib import Path
 
+from fuzzer.cli.options import add_target
 from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import target_of
 from fuzzer.errors import BadInputError
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``convert`` takes."""
+    parser.add_argument("file", type=Path, help="a .prog file, or a program in wire form")
+    parser.add_argument("--c", action="store_true", help="to a C file that needs no pkvfuzz")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="[standard output]")
+    add_target(parser)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from fuzzer.campaign.corpus_cover import cheapest_first, cover, shorten_all
 from fuzzer.campaign.corpus_functions import function_coverage, reached_blocks, source_lines_of
 from fuzzer.campaign.corpus_measure import Bench, Measured, measure
 from fuzzer.cli.drivers import DESCRIPTION
+from fuzzer.cli.options import add_target, add_target_options
 from fuzzer.cli.setting import subject_of, target_of
 from fuzzer.engine.buckets import blocks_of
 from fuzzer.errors import BadInputError, ExitCode
@@ -34,6 +35,56 @@ from fuzzer.target.target import Target
 
 # Characters of a name that tell programs apart.
 _NAME = 16
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "corpus", type=Path, metavar="CORPUS", help="a working directory, or one of programs"
+    )
+
+
+def add_show(parser: argparse.ArgumentParser) -> None:
+    """Add what ``corpus`` and ``corpus show`` take."""
+    _add_corpus(parser)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this program")
+    parser.add_argument("--programs", action="store_true", help="a line for each program")
+    parser.add_argument(
+        "--functions",
+        action="store_true",
+        help="run them, and list what they leave of each function of the driver",
+    )
+    add_target_options(parser)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add what ``corpus export`` takes."""
+    _add_corpus(parser)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write them")
+    add_target(parser)
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Add what ``corpus import`` takes."""
+    _add_corpus(parser)
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="a file, or a directory of them"
+    )
+    add_target(parser)
+
+
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    """Add what ``corpus merge`` takes."""
+    _add_corpus(parser)
+    parser.add_argument(
+        "others", type=Path, nargs="+", metavar="OTHER", help="as CORPUS; left as it is"
+    )
+    add_target_options(parser)
+
+
+def add_minimize(parser: argparse.ArgumentParser) -> None:
+    """Add what ``corpus minimize`` takes."""
+    _add_corpus(parser)
+    add_target_options(parser)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -32,6 +32,17 @@ class _Listed:
         return len(split(self.crash.program))
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``crashes`` takes."""
+    parser.add_argument(
+        "directory",
+        type=Path,
+        nargs="*",
+        help="of a crash, of crashes, or of a campaign [all in work/]",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
 def command(options: argparse.Namespace) -> int:
     """List the crashes, or show the one whose directory is given."""
     given: list[Path] = options.directory

@@ -61,7 +61,7 @@ def _memory() -> Finding:
 
 
 def _packages() -> Finding:
-    missing = missing_packages(required_packages("test"))
+    missing = missing_packages(required_packages(["test"]))
     if missing:
         names = ", ".join(f"{package.name} ({package.why})" for package in missing)
         return Finding(_MISSING, "packages", names, install_command(missing))

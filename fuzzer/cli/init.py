@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fuzzer.campaign.description import SEEDS, Facts, describe, seeds
 from fuzzer.cli.drivers import Finder, choice_of, found_out
+from fuzzer.cli.options import add_driver, add_machine_options
 from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import accel_of
 from fuzzer.errors import BadInputError, ExitCode
@@ -17,6 +18,20 @@ from fuzzer.errors import BadInputError, ExitCode
 _WHY = """\
 Made by pkvfuzz init from {path}: what is known of the driver. Edit it, and run
 pkvfuzz target check {name}; then pkvfuzz run {name}"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``init`` takes."""
+    add_driver(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="YAML", help="write the description there [NAME.yaml]"
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument(
+        "--params", metavar="TEXT", help="load the module with these parameters [none]"
+    )
+    parser.set_defaults(target=None, bug=None)
+    add_machine_options(parser)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fuzzer.cli.options import FLAVOURS, add_kernels
 from fuzzer.cli.setting import kernel_options
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
@@ -18,6 +19,23 @@ from fuzzer.machine.versions import ensure_source_package
 
 _OPTION = re.compile(r"(?!CONFIG_)[A-Z0-9][A-Z0-9_]*=[^\s]+\Z")
 _FORMAT = "{:6} {:18} {:>13}  {}"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``kernel`` takes."""
+    parser.add_argument(
+        "--path",
+        choices=FLAVOURS,
+        help="print the directory to build modules in, after building the kernel if need be",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="NAME=y",
+        help="of the kernel with this option, as a description's config has it; may be repeated",
+    )
+    add_kernels(parser)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ from fuzzer.progress import say
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code. No traceback reaches the user."""
     try:
-        options = build_parser().parse_args(join_command(arguments))
-        # Only the one that is used: starting must be quick.
-        module = importlib.import_module(BY_NAME[options.command].module)
-        code = module.command(options)
+        words = join_command(arguments)
+        # Only the one that is used is imported: starting must be quick.
+        options = build_parser(words[:1]).parse_args(words)
+        code = BY_NAME[options.command].run(options)
         sys.stdout.flush()
-        return int(code)
+        return code
     except PkvfuzzError as error:
         say(str(error))
         return int(error.exit_code)

@@ -9,6 +9,11 @@ from fuzzer.cli.reference import manual_page, markdown
 from fuzzer.errors import ExitCode
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``man`` takes."""
+    parser.add_argument("--markdown", action="store_true", help="the same text as Markdown")
+
+
 def command(options: argparse.Namespace) -> int:
     """Print the manual page."""
     print(markdown() if options.markdown else manual_page(), end="")

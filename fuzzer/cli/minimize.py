@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fuzzer.campaign.reducing import with_minimal
 from fuzzer.cli.given import open_crash
+from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_duration
 from fuzzer.cli.output import write_whole
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.minimize import Minimized, Minimizer
@@ -21,6 +22,24 @@ from fuzzer.program.wire import decode, split
 from fuzzer.progress import Progress, say
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``minimize`` takes."""
+    parser.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the program there [the crash directory; of a .prog standard output]",
+    )
+    parser.add_argument(
+        "--time", type=parse_duration, default=600.0, metavar="T", help="at most [10m]"
+    )
+    add_flavour(parser)
+    add_leaks(parser)
+    add_target_options(parser)
 
 
 def command(options: argparse.Namespace) -> int:

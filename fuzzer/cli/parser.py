@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fuzzer import __version__
 from fuzzer.cli.commands import ABOUT, BY_NAME, COMMANDS, EXIT_CODES
@@ -20,8 +20,8 @@ class Parser(argparse.ArgumentParser):
         raise BadInputError(f"{message}. See: {self.prog} --help")
 
 
-def build_parser() -> Parser:
-    """Return the parser of the whole command line."""
+def build_parser(used: Collection[str] = tuple(BY_NAME)) -> Parser:
+    """Return the parser of the command line, with the options of the commands that are used."""
     parser = Parser(
         prog=PROGRAM,
         description=ABOUT,
@@ -37,7 +37,8 @@ def build_parser() -> Parser:
         sub.description = command.summary + details
         sub.epilog = f"example:\n  {command.example}\n\n{_listed(command.exit_codes)}"
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
-        command.add_options(sub)
+        if command.name in used:
+            command.add_options(sub)
     return parser
 
 

@@ -7,9 +7,11 @@ import argparse
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from fuzzer.cli.debugger import check_gdb, debug
 from fuzzer.cli.given import Given, open_crash
+from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_positive
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
@@ -26,6 +28,33 @@ from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target
 
 _SEED = 1
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``replay`` takes."""
+    parser.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
+    parser.add_argument("--times", type=parse_positive, default=1, metavar="N", help="machines [1]")
+    add_flavour(parser)
+    parser.add_argument(
+        "--schedule", action="store_true", help="look for one under which a race happens each time"
+    )
+    add_leaks(parser)
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="print each call with what it returned, up to the report",
+    )
+    parser.add_argument(
+        "--gdb",
+        action="store_true",
+        help="stop in the function that the report names, in gdb, before it goes wrong",
+    )
+    parser.add_argument(
+        "--gdb-server",
+        action="store_true",
+        help="the same for a gdb that you start: print its command line and wait for it",
+    )
+    add_target_options(parser)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -23,7 +23,14 @@ from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.undescribed import LEARNED, known_ioctls, learned
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.drivers import describe_driver
-from fuzzer.cli.mechanisms import mechanisms_of
+from fuzzer.cli.mechanisms import add_switches, mechanisms_of
+from fuzzer.cli.options import (
+    add_driver,
+    add_kernel_option,
+    add_target_options,
+    parse_duration,
+    parse_positive,
+)
 from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.known import KnownCrashes
@@ -36,6 +43,43 @@ from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say
 from fuzzer.report.status import StatusView, is_judged, remark_lines, summary
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``run`` takes."""
+    parser.add_argument(
+        "--time", type=parse_duration, metavar="T", help="fuzz for 90s, 10m, 8h [no end]"
+    )
+    parser.add_argument(
+        "--programs", type=parse_positive, metavar="N", help="stop after N programs"
+    )
+    parser.add_argument(
+        "--vms", type=parse_positive, metavar="N", help="machines [cores minus one]"
+    )
+    parser.add_argument(
+        "--seed", type=parse_positive, metavar="N", help="makes a one-VM run repeatable"
+    )
+    parser.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="[work/TARGET, work/TARGET-BUG]"
+    )
+    parser.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
+    parser.add_argument(
+        "--known",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="crashes stored there do not count for the exit code; may be repeated",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="judge races by machines on which the fuzzer says when threads take turns (slower)",
+    )
+    add_driver(parser)
+    add_kernel_option(parser)
+    add_switches(parser)
+    add_target_options(parser)
 
 
 def command(options: argparse.Namespace) -> int:

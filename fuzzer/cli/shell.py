@@ -11,9 +11,11 @@ import shlex
 import sys
 import termios
 import tty
+from pathlib import Path
 
 from fuzzer.campaign.subject import Subject
 from fuzzer.cli.given import open_crash
+from fuzzer.cli.options import FLAVOURS, add_target_options
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.judge import log_lines
 from fuzzer.crash.setups import LEAK
@@ -39,6 +41,37 @@ _MOST_KEPT = 4 << 20
 # Seconds for what the kernel says after a command, and between two looks at the guest.
 _LAST_WORDS = 0.3
 _LOOK, _REST = 0.02, 0.5
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``shell`` takes."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="COMMAND",
+        help="run this in the guest's /tmp, with standard input if that is no terminal, and end; "
+        "behind -- with its arguments [a shell]",
+    )
+    parser.add_argument(
+        "--put",
+        action="append",
+        default=[],
+        metavar="LOCAL[:REMOTE]",
+        help="put a file into the guest first, as /tmp/LOCAL if nothing else is said; may be "
+        "repeated",
+    )
+    parser.add_argument(
+        "--crash",
+        type=Path,
+        metavar="DIR",
+        help="the driver, kernel and machine that this stored crash shows on",
+    )
+    parser.add_argument(
+        "--flavour",
+        choices=FLAVOURS,
+        help="kernel of the guest [the one that --crash was judged on, else full]",
+    )
+    add_target_options(parser)
 
 
 def command(options: argparse.Namespace) -> int:

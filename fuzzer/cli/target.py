@@ -16,6 +16,17 @@ from fuzzer.target.lint import lint
 from fuzzer.target.schema import schema_path
 
 
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add what ``target check`` takes."""
+    parser.add_argument("description", type=Path, metavar="YAML", help="a driver's description")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_schema(parser: argparse.ArgumentParser) -> None:
+    """Add what ``target schema`` takes."""
+    parser.add_argument("--path", action="store_true", help="print where it is, not what is in it")
+
+
 def command(options: argparse.Namespace) -> int:
     """Run the one that was asked for."""
     if options.command == "target schema":

@@ -20,6 +20,23 @@ from fuzzer.splat.triage import Triage, findings_json
 STDIN = Path("-")
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``triage`` takes."""
+    parser.add_argument(
+        "logs", type=Path, nargs="+", metavar="LOG", help="a kernel log; - for standard input"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--module",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="KO",
+        help="tell file and line in this module; may be repeated",
+    )
+    parser.add_argument("--vmlinux", type=Path, metavar="V", help="the same for the kernel")
+
+
 def command(options: argparse.Namespace) -> int:
     """Read the logs, print what is in them; 1 when that is a crash."""
     triage = Triage()

@@ -13,13 +13,19 @@ from pathlib import Path
 import pytest
 
 from fuzzer import packages
-from fuzzer.cli.commands import COMMANDS, Command
+from fuzzer.cli.commands import BY_NAME, COMMANDS, MACHINE, Command
 from fuzzer.cli.main import main
 from fuzzer.cli.parser import build_parser, join_command
+from fuzzer.errors import BadInputError
 from tests.e2e.pkvfuzz_process import ROOT, environment
 
 # They take a machine, or a working directory that is not there.
-_NOT_RUN = packages.MACHINE_COMMANDS | {"doctor"}
+_MACHINE = {
+    command.name
+    for command in COMMANDS
+    if any(need.packages == MACHINE.packages for need in command.needs)
+}
+_NOT_RUN = _MACHINE | {"doctor"}
 _RUN = [
     command
     for command in COMMANDS
@@ -93,10 +99,37 @@ def test_every_command_that_builds_or_boots_has_its_packages_installed() -> None
         for command in COMMANDS
         if "--kernel-build" in _parser_of(command).format_help()
     }
-    assert takes_kernels | {"test"} == packages.MACHINE_COMMANDS
+    assert takes_kernels | {"test"} == _MACHINE
     for name in takes_kernels:
-        options = [packages.MACHINE_OPTIONS[name]] if name in packages.MACHINE_OPTIONS else []
-        assert packages.command_of([*name.split(), "x", *options]) == name
+        options = [need.option for need in BY_NAME[name].needs if need.option]
+        required = packages.required_packages([*name.split(), "x", *options])
+        assert set(packages.PACKAGES) < set(required)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=_name)
+def test_an_option_with_which_a_command_needs_packages_is_one_of_its_own(command: Command) -> None:
+    for need in command.needs:
+        assert need.option in _parser_of(command).format_help()
+
+
+def test_only_the_command_that_is_used_has_its_options_read() -> None:
+    assert build_parser(["bugs"]).parse_args(["bugs", "--markdown"]).markdown
+    with pytest.raises(BadInputError, match="unrecognized"):
+        build_parser(["bugs"]).parse_args(["man", "--markdown"])
+
+
+def test_what_is_to_be_installed_is_known_with_the_standard_library_alone() -> None:
+    script = "import sys; sys.path.insert(0, '.'); import fuzzer.packages as packages\n"
+    script += "print(len(packages.required_packages(['run', '--kernel-build=x'])))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == f"{len(packages.PACKAGES)}\n", done.stderr
 
 
 def test_starting_imports_none_of_what_the_commands_do() -> None:
