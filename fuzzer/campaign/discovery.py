@@ -123,6 +123,7 @@ class _Discovery:
         # What the kernel said when a module was loaded that made no file, and all it printed then.
         self._said = ""
         self._log = b""
+        self._lost = ""
 
     def of_object(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
         path = self._choice.path.resolve()
@@ -307,6 +308,10 @@ class _Discovery:
                 return self._with_parts(plain, kernel, info) if build else plain
             problem = _no_file(driver.name, self._said)
         complaint = self._complaint()
+        if build and self._lost:
+            # To try anything else may take a minute each time.
+            say(f"{self._lost}. Only loading is fuzzed")
+            return self._failing(driver, params)
         others = [each.name for each in _others(build, driver.name)] if build else []
         if build and others:
             say(f"{driver.name} makes no file alone: loading it after {', '.join(others)}")
@@ -329,12 +334,17 @@ class _Discovery:
         if complaint and build:
             why, _, _ = problem.partition(" The kernel said")
             say(f"{why} And the kernel complained of it: {complaint.title}. Only loading is fuzzed")
-            devices = tuple(map(Device, self._choice.devices or (f"/dev/{driver.name}",)))
-            equipped = with_equipment(driver, equipment, kernel)
-            return _Found(equipped, devices, params, equipment=equipment, fails=True)
+            return self._failing(with_equipment(driver, equipment, kernel), params, equipment)
         if not read_operations(driver.object, kernel):
             problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
         raise BadInputError(_why_nothing(info, problem, equipment, is_loaded=is_loaded))
+
+    def _failing(
+        self, driver: Driver, params: str, equipment: tuple[Equipment, ...] = ()
+    ) -> _Found:
+        """Return a driver that is loaded by programs alone, as that is where it fails."""
+        devices = tuple(map(Device, self._choice.devices or (f"/dev/{driver.name}",)))
+        return _Found(driver, devices, params, equipment=equipment, fails=True)
 
     def _try_equipped(
         self, driver: Driver, kernel: Kernel, info: ModuleInfo
@@ -428,7 +438,8 @@ class _Discovery:
                 self._said = "" if devices else machine.said()
                 return devices
         except LostMachineError as error:
-            raise BadInputError(f"loading {driver.name} took the machine down: {error}") from error
+            self._lost = f"loading {driver.name} took the machine down: {error}"
+            raise BadInputError(self._lost) from error
 
     def _complaint(self) -> Splat | None:
         """Return what the kernel complained of when a module was tried last."""

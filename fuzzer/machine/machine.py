@@ -38,6 +38,7 @@ BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
 # Counting instructions makes waiting loops slow, and a kernel that boots is full of them.
 _COUNTING_BOOT_TIMEOUT = 600.0
 COMMAND_TIMEOUT = 60.0
+LOAD_TIMEOUT = 60.0
 # Seconds that a guest has to end a program which it was told to run for so long.
 _GRACE = 10.0
 READY = "pkvfuzz: executor ready"
@@ -392,7 +393,7 @@ class Machine:
         channel.memory[BULK : BULK + len(image)] = image
         try:
             try:
-                status = self.command(Command.LOAD, len(image))
+                status = self.command(Command.LOAD, len(image), LOAD_TIMEOUT)
             finally:
                 self.load_log += channel.log()
         except LostMachineError:

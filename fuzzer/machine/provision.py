@@ -40,7 +40,7 @@ _KEEP = 12
 _BOOT_SECONDS = {Accel.KVM: 3, Accel.TCG: 15}
 _RESTORE_TRIES = 3
 # Changes when a template of the same files is made in another way.
-_FORMAT = "rearmed"
+_FORMAT = "rearmed twice"
 _TEXT = ".text"
 # What reports begin with.
 _REPORT = re.compile(r"\b(?:BUG|WARNING|KASAN|KCSAN|UBSAN|INFO):|cut here")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports that a kernel makes once: made possible again.
 
-KASAN and lockdep are silent after their first report, and a WARN_ONCE() is. A
-machine that has reported while its driver was loaded would find nothing more, so
-its kernel's variables are set back, in the file that is its memory. Later the
-executor does so for KASAN, after each program that had the kernel say something.
+KASAN and lockdep are silent after their first report, and a WARN_ONCE() is; of calls
+that may not sleep one a second is told of. A machine that has reported while its driver
+was loaded would find nothing more, so its kernel's variables are set back, in the file
+that is its memory. Later the executor does so for KASAN, after each program that had
+the kernel say something.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from fuzzer.machine.machine import Machine
 # Where the kernel's image is mapped on x86-64, without address space randomisation.
 _TEXT_MAPPING = 0xFFFFFFFF80000000
 _BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
-# What KASAN, and lockdep, have their variables set to at boot: name, bytes.
+# What variables of KASAN, lockdep and the scheduler are set to at boot: name, bytes.
 _KASAN = "kasan_flags"
 _VARIABLES = {
     _KASAN: (0).to_bytes(8, "little"),
     "debug_locks": (1).to_bytes(4, "little"),
     "debug_locks_silent": (0).to_bytes(4, "little"),
+    # When a function that sleeps was last called where it may not be: three of the name.
+    "prev_jiffy": (0).to_bytes(8, "little"),
 }
 _ONCE = "echo 1 > /sys/kernel/debug/clear_warn_once"
 _SECONDS = 30.0
@@ -42,9 +45,10 @@ def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
             banner = os.pread(file.fileno(), len(_BANNER_TEXT), symbols.get(_BANNER, 0))
             if banner != _BANNER_TEXT:
                 return False
-            for name, value in _VARIABLES.items():
-                if name in symbols:
-                    os.pwrite(file.fileno(), value, symbols[name])
+            for name, address in symbols.items():
+                # What is local to a function has a number behind its name.
+                if value := _VARIABLES.get(name.partition(".")[0]):
+                    os.pwrite(file.fileno(), value, address)
         machine.execute(["/bin/busybox", "sh", "-c", _ONCE], timeout=_SECONDS)
     except (OSError, PkvfuzzError):
         return False
@@ -69,5 +73,5 @@ def _symbols(path: Path) -> dict[str, int]:
         text = path.read_text()
     except OSError:
         return {}
-    found = re.findall(rf"^([0-9a-f]+) \w ({names})$", text, re.MULTILINE)
+    found = re.findall(rf"^([0-9a-f]+) \w ((?:{names})(?:\.\d+)?)$", text, re.MULTILINE)
     return {name: int(address, 16) - _TEXT_MAPPING for address, name in found}

@@ -11,7 +11,9 @@ import pytest
 from fuzzer.campaign.description import describe
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.campaign.loading import load_sighting
+from fuzzer.machine import machine as machine_module
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.channel import Status
 from fuzzer.machine.driver import build_driver
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.provision import Guest, ensure_guest
@@ -21,6 +23,7 @@ from tests.vm.guests import returned, run, splat
 pytestmark = pytest.mark.vm
 
 SOURCE = Path(__file__).parent.parent / "drivers" / "strangers" / "bug-at-load"
+STUCK = SOURCE.parent / "stuck-at-load"
 AT_LOAD = "KASAN: slab-use-after-free Read in early_init"
 LATER = "KASAN: slab-out-of-bounds Write in early_read"
 
@@ -66,6 +69,20 @@ def test_a_bug_at_load_hides_no_other(early: tuple[Guest, Guest]) -> None:
         assert seen.title == LATER
 
 
+def test_a_report_that_is_made_once_a_second_is_shown_again_at_once(
+    early: tuple[Guest, Guest], full_kernel: Kernel, accel: Accel
+) -> None:
+    target = with_params(early[0].target, "keep_quiet=1 doze=1")
+    guest = ensure_guest(target, full_kernel, build_driver(target, full_kernel), accel)
+    sighting = load_sighting(guest)
+    assert sighting is not None
+    assert sighting.title == "BUG: sleeping function called from invalid context in early_init"
+    with guest.restore() as machine:
+        seen = splat(machine.run(sighting.program).log)
+    assert seen is not None
+    assert seen.title == sighting.title
+
+
 def test_a_driver_that_fails_to_load_with_a_report_is_loaded_by_programs(
     tmp_path: Path, fast_kernel: Kernel, accel: Accel
 ) -> None:
@@ -90,3 +107,17 @@ def test_a_driver_that_fails_to_load_with_a_report_is_loaded_by_programs(
             result = run(machine, guest, 'load("keep_quiet=1")\nopen(f1, O_RDWR)\nread(f1, 1)')
             assert returned(result)[0] == (0, 0)
             assert returned(result)[2] == (0, 0)
+
+
+def test_a_driver_whose_init_function_hangs_is_loaded_by_programs(
+    tmp_path: Path, fast_kernel: Kernel, accel: Accel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "LOAD_TIMEOUT", 10.0)
+    facts, _ = discover(Choice(STUCK), KernelOptions(), accel, Flavour.FAST)
+    assert facts.fails
+    path = tmp_path / "stuck.yaml"
+    path.write_text(describe(facts, "Made by a test."))
+    target = load_target(path)
+    guest = ensure_guest(target, fast_kernel, build_driver(target, fast_kernel), accel)
+    with guest.restore() as machine:
+        assert run(machine, guest, 'load("")').status is Status.STUCK

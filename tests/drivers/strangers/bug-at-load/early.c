@@ -4,6 +4,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/uaccess.h>
 
 static bool keep_quiet;
@@ -11,6 +12,11 @@ module_param(keep_quiet, bool, 0444);
 
 static bool give_up;
 module_param(give_up, bool, 0444);
+
+static bool doze;
+module_param(doze, bool, 0444);
+
+static DEFINE_SPINLOCK(early_lock);
 
 static ssize_t early_read(struct file *file, char __user *to, size_t count,
 			  loff_t *position)
@@ -47,6 +53,11 @@ static int __init early_init(void)
 	/* The first bug. */
 	if (!keep_quiet && text[3])
 		pr_info("not empty\n");
+	if (doze) {
+		spin_lock(&early_lock);
+		might_sleep();
+		spin_unlock(&early_lock);
+	}
 	if (give_up)
 		return -ENODEV;
 	return misc_register(&early);
