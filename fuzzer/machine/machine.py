@@ -39,6 +39,10 @@ BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
 _COUNTING_BOOT_TIMEOUT = 600.0
 COMMAND_TIMEOUT = 60.0
 LOAD_TIMEOUT = 60.0
+BY_PROGRAMS = (
+    " Where 'module' in its description says 'fails: true', programs load it, and what goes "
+    "wrong is found as other bugs are"
+)
 # Seconds that a guest has to end a program which it was told to run for so long.
 _GRACE = 10.0
 READY = "pkvfuzz: executor ready"
@@ -403,7 +407,9 @@ class Machine:
             raise BadInputError(f"loading {name}: {told}") from error
         if status is not Status.OK:
             what = "did not return" if status is Status.STUCK else "did not survive"
-            raise BadInputError(f"loading {name}: its init function {what}.{self.said()}")
+            raise BadInputError(
+                f"loading {name}: its init function {what}.{self.said()}{BY_PROGRAMS}"
+            )
 
     def said(self) -> str:
         """Return what the kernel printed last, as a sentence; empty if it printed nothing."""

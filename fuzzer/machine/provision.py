@@ -16,14 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.cache import build_once, content_key, keep_entry
-from fuzzer.errors import InfrastructureError
+from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine import channel as layout
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.blocks import LINKED, Block, blocks_at, make_table
 from fuzzer.machine.driver import Driver
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.kernel import Flavour, Kernel
-from fuzzer.machine.machine import CLOCK, REBOOT, DriverImage, LostMachineError, Machine
+from fuzzer.machine.machine import (
+    BY_PROGRAMS,
+    CLOCK,
+    REBOOT,
+    DriverImage,
+    LostMachineError,
+    Machine,
+)
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.rearm import equip_rearming, rearm_reports
 from fuzzer.machine.template import Template, check_space
@@ -291,7 +298,15 @@ def ensure_guest(
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)
         with Machine.restore(base, memory=directory / "ram") as machine:
-            known = machine.keep(image) if target.module.fails else machine.load(image)
+            try:
+                known = machine.keep(image) if target.module.fails else machine.load(image)
+            except LostMachineError as error:
+                if not machine.qemu.is_running():
+                    raise
+                raise BadInputError(
+                    f"loading {driver.name}: its init function hangs, or takes very long: "
+                    f"{error}.{BY_PROGRAMS}"
+                ) from error
             if _REPORT.search(known.load_log):
                 _rearm(machine, directory / "ram", kernel, driver.name)
             equip_rearming(machine, kernel.directory)

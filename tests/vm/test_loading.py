@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from fuzzer.campaign.description import describe
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.campaign.loading import load_sighting
+from fuzzer.errors import BadInputError
 from fuzzer.machine import machine as machine_module
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Status
@@ -121,3 +123,6 @@ def test_a_driver_whose_init_function_hangs_is_loaded_by_programs(
     guest = ensure_guest(target, fast_kernel, build_driver(target, fast_kernel), accel)
     with guest.restore() as machine:
         assert run(machine, guest, 'load("")').status is Status.STUCK
+    loaded = replace(target, module=replace(target.module, fails=False))
+    with pytest.raises(BadInputError, match=r"hangs, or takes very long.*fails: true"):
+        ensure_guest(loaded, fast_kernel, build_driver(loaded, fast_kernel), accel)
