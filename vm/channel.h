@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	12
+#define CH_VERSION	13
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -142,7 +142,8 @@ struct ch_header {
 	uint32_t next_length;		/* bytes of the next batch */
 	uint64_t banner;		/* where in memory the kernel's version is */
 	uint64_t kasan_flags;		/* and what KASAN has reported; 0: leave it */
-	char pad[0x800 - 1888];
+	uint64_t log_ring;		/* and a pointer to its log; 0: not known */
+	char pad[0x800 - 1896];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */

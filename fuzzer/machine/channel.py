@@ -23,7 +23,7 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 12
+VERSION = 13
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -115,7 +115,8 @@ class Header(ctypes.Structure):
         ("next_length", ctypes.c_uint32),
         ("banner", ctypes.c_uint64),
         ("kasan_flags", ctypes.c_uint64),
-        ("pad", ctypes.c_char * (0x800 - 1888)),
+        ("log_ring", ctypes.c_uint64),
+        ("pad", ctypes.c_char * (0x800 - 1896)),
         ("done_seq", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
         ("error", ctypes.c_int32),

@@ -32,7 +32,7 @@ from fuzzer.machine.machine import (
     Machine,
 )
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
-from fuzzer.machine.rearm import equip_rearming, rearm_reports
+from fuzzer.machine.rearm import equip_variables, rearm_reports
 from fuzzer.machine.template import Template, check_space
 from fuzzer.program.ops import Op
 from fuzzer.program.program import N_THREADS, Call
@@ -47,7 +47,7 @@ _KEEP = 12
 _BOOT_SECONDS = {Accel.KVM: 3, Accel.TCG: 15}
 _RESTORE_TRIES = 3
 # Changes when a template of the same files is made in another way.
-_FORMAT = "rearmed twice"
+_FORMAT = "told variables"
 _TEXT = ".text"
 # What reports begin with.
 _REPORT = re.compile(r"\b(?:BUG|WARNING|KASAN|KCSAN|UBSAN|INFO):|cut here")
@@ -309,7 +309,7 @@ def ensure_guest(
                 ) from error
             if _REPORT.search(known.load_log):
                 _rearm(machine, directory / "ram", kernel, driver.name)
-            equip_rearming(machine, kernel.directory)
+            equip_variables(machine, kernel.directory)
             if first:
                 machine.run(first)
             machine.freeze(directory, known)

@@ -5,7 +5,7 @@ KASAN and lockdep are silent after their first report, and a WARN_ONCE() is; of 
 that may not sleep one a second is told of. A machine that has reported while its driver
 was loaded would find nothing more, so its kernel's variables are set back, in the file
 that is its memory. Later the executor does so for KASAN, after each program that had
-the kernel say something.
+the kernel say something. It is told where that is in memory, and where the kernel log is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fuzzer.machine.machine import Machine
 _TEXT_MAPPING = 0xFFFFFFFF80000000
 _BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
 # What variables of KASAN, lockdep and the scheduler are set to at boot: name, bytes.
-_KASAN = "kasan_flags"
+_KASAN, _LOG = "kasan_flags", "prb"
 _VARIABLES = {
     _KASAN: (0).to_bytes(8, "little"),
     "debug_locks": (1).to_bytes(4, "little"),
@@ -55,20 +55,24 @@ def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
     return True
 
 
-def equip_rearming(machine: Machine, kernel: Path) -> None:
-    """Have a machine's KASAN report again after each program in which it has.
+def equip_variables(machine: Machine, kernel: Path) -> None:
+    """Tell a machine where its kernel's variables are.
 
-    ``kernel`` is the kernel's build directory. Without its System.map nothing is changed.
+    With them its KASAN reports again after each program in which it has, and lines of the
+    kernel log that are known cost little. ``kernel`` is the kernel's build directory.
+    Without its System.map nothing is changed.
     """
     symbols = _symbols(kernel / "System.map")
-    if _BANNER in symbols and _KASAN in symbols:
-        machine.channel.header.banner = symbols[_BANNER]
-        machine.channel.header.kasan_flags = symbols[_KASAN]
+    if _BANNER in symbols:
+        header = machine.channel.header
+        header.banner = symbols[_BANNER]
+        header.kasan_flags = symbols.get(_KASAN, 0)
+        header.log_ring = symbols.get(_LOG, 0)
 
 
 def _symbols(path: Path) -> dict[str, int]:
     """Return the places in a machine's memory of the kernel's variables."""
-    names = "|".join((_BANNER, *_VARIABLES))
+    names = "|".join((_BANNER, _LOG, *_VARIABLES))
     try:
         text = path.read_text()
     except OSError:

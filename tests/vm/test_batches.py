@@ -7,12 +7,15 @@ import time
 
 import pytest
 
+from fuzzer.bench.instructions import counting_guest
 from fuzzer.engine.buckets import features_of
 from fuzzer.machine import channel as channel_module
 from fuzzer.machine.channel import BULK, PATH_COUNTERS, Command, Status
+from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program import batch
+from fuzzer.target.target import Target
 from tests.vm.guests import splat, wire
 
 pytestmark = pytest.mark.vm
@@ -76,6 +79,43 @@ def test_a_batch_ends_when_the_kernel_speaks(misbehaving: Guest) -> None:
         found = splat(machine.channel.log())
         assert found is not None
         assert found.title == "KASAN: slab-use-after-free Read in td_uaf"
+
+
+def heard_noise(machine: Machine, noise: bytes) -> None:
+    """Have the host hear lines that are no report, and go on."""
+    assert run_batch(machine, [noise]) == 0
+    assert machine.channel.header.log_length
+    machine.channel.note_heard(harmless=True)
+
+
+def test_what_follows_known_lines_is_told_whole(fast_misbehaving: Guest) -> None:
+    target = fast_misbehaving.target
+    noise, uaf = (wire(f"ioctl(f0, {name})", target) for name in ("TD_NOISE", "TD_UAF"))
+    with fast_misbehaving.restore() as machine:
+        heard_noise(machine, noise)
+        header = machine.channel.header
+        # Few lines are passed over, and more than it takes to have them read at once.
+        for n in (3, 500):
+            assert run_batch(machine, [noise] * n) == n - 1
+            assert header.log_length == 0
+            assert run_batch(machine, [noise, noise + uaf, noise]) == 1
+            log = machine.channel.log()
+            assert log.count(b"testdrv: all is well") == 1
+            assert splat(log)
+
+
+def test_known_lines_cost_less_than_to_read_them(testdrv: Target, fast_kernel: Kernel) -> None:
+    guest = counting_guest(testdrv, fast_kernel)
+    noise = wire("ioctl(f0, TD_NOISE)", testdrv)
+    instructions = []
+    for looks in (True, False):
+        with guest.restore() as machine:
+            header = machine.channel.header
+            header.log_ring *= looks
+            heard_noise(machine, noise)
+            assert run_batch(machine, [10 * noise] * 50) == 49
+            instructions.append(header.tsc)
+    assert instructions[0] < 0.7 * instructions[1]
 
 
 def test_a_batch_ends_with_what_covers_something_new(misbehaving: Guest) -> None:

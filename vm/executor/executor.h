@@ -59,10 +59,18 @@ void log_open(void);
 void log_drain(void);
 void log_heard(bool harmless);
 bool log_is_known(void);
+bool log_pass_known(void);
 extern bool tracing;
 void trace_begin(void);
 void log_mark(const char *what);
 void log_mark_call(uint32_t call);
+
+/* ring.c: the log in the kernel's memory */
+#define RING_LINE	1024
+#define RING_NONE	(-1)
+#define RING_UNKNOWN	(-2)
+bool ring_open(uint64_t seq, const char *text);
+int ring_read(uint64_t seq, char *text, size_t room);
 
 /* coverage.c: KCOV, for each thread */
 uint64_t *coverage_open(size_t entries);

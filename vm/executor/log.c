@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,6 +21,14 @@ static int kmsg = -1;
 
 /* Whether records of this command are missing in CH_LOG. */
 static bool lost;
+
+/* The record that was read last, and the sequence number of the next to look at. */
+static char record[8192];
+static uint64_t next_seq;
+
+/* So many were passed over since, and are yet to be read from /dev/kmsg. */
+#define MOST_PASSED	256
+static uint32_t n_passed;
 
 /*
  * Lines of which the host has said that they are harmless, by a hash of each. A
@@ -54,17 +63,37 @@ static const char *const of_the_host[] = {
 
 #define N_OF_THE_HOST	(sizeof(of_the_host) / sizeof(*of_the_host))
 
-static bool is_of_the_host(const char *record)
+/* The text of the record that was read last. */
+static const char *record_text(void)
 {
-	const char *message = strchr(record, ';');
+	const char *text = strchr(record, ';');
 
-	for (size_t i = 0; message && i < N_OF_THE_HOST; i++) {
+	return text ? text + 1 : "";
+}
+
+static bool is_of_the_host(void)
+{
+	const char *text = record_text();
+
+	for (size_t i = 0; i < N_OF_THE_HOST; i++) {
 		const char *start = of_the_host[i];
 
-		if (!strncmp(message + 1, start, strlen(start)))
+		if (!strncmp(text, start, strlen(start)))
 			return true;
 	}
 	return false;
+}
+
+/* Take note that a record was read; false: it was passed over before. */
+static bool is_next(void)
+{
+	const char *seq = strchr(record, ',');
+	uint64_t read = seq ? strtoull(seq + 1, NULL, 10) : next_seq;
+
+	if (read < next_seq)
+		return false;
+	next_seq = read + 1;
+	return true;
 }
 
 /*
@@ -73,7 +102,6 @@ static bool is_of_the_host(const char *record)
  */
 void log_drain(void)
 {
-	static char record[8192];
 	uint32_t used = header->log_length;
 
 	if (!used)
@@ -89,7 +117,7 @@ void log_drain(void)
 		if (n <= 0)
 			break;
 		record[n] = '\0';
-		if (is_of_the_host(record))
+		if (!is_next() || is_of_the_host())
 			continue;
 		if (used > CH_LOG_SIZE || used + n > CH_LOG_SIZE) {
 			/* full: drop the newest, keep the cause */
@@ -100,6 +128,7 @@ void log_drain(void)
 		used += n;
 	}
 	header->log_length = used;
+	n_passed = 0;
 }
 
 static bool is_word(char c)
@@ -177,6 +206,45 @@ bool log_is_known(void)
 			new_lines[n_new++] = hash;
 	}
 	return all;
+}
+
+/* Have /dev/kmsg go on behind what was passed over. */
+static void catch_up(void)
+{
+	char text[RING_LINE];
+
+	n_passed = 0;
+	lseek(kmsg, 0, SEEK_END);
+	/* What has come in between is not to be missed: all is read then. */
+	if (ring_read(next_seq, text, sizeof(text)) != RING_NONE)
+		lseek(kmsg, 0, SEEK_SET);
+}
+
+/*
+ * Pass over what the kernel has printed, if the host knows each line of it. Else,
+ * and where that cannot be told without reading it, return false.
+ */
+bool log_pass_known(void)
+{
+	char line[RING_LINE + 1];
+	uint64_t seq = next_seq;
+	int length;
+
+	if (!n_known || !ring_open(next_seq - 1, record_text()))
+		return false;
+	while ((length = ring_read(seq, line, RING_LINE)) >= 0) {
+		line[length] = '\n';
+		if (!*slot_of(hash_of(line, line + length + 1)))
+			return false;
+		seq++;
+	}
+	if (length != RING_NONE)
+		return false;
+	n_passed += seq - next_seq;
+	next_seq = seq;
+	if (n_passed > MOST_PASSED)
+		catch_up();
+	return true;
 }
 
 /* Whether the host wants to know which call the kernel said something in. */

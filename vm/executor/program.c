@@ -236,7 +236,9 @@ void program_run(const uint8_t *program, size_t length)
 		error = module_let_go();
 	if (error)
 		header->status = module_is_held() ? CH_HELD : CH_ERROR;
-	log_drain();
+	/* Of other programs the host wants to have all that was said. */
+	if (header->command != CH_BATCH || header->status || !log_pass_known())
+		log_drain();
 	if (header->log_length)
 		rearm_reports();
 }
