@@ -143,7 +143,8 @@ struct ch_header {
 	uint64_t banner;		/* where in memory the kernel's version is */
 	uint64_t kasan_flags;		/* and what KASAN has reported; 0: leave it */
 	uint64_t log_ring;		/* and a pointer to its log; 0: not known */
-	char pad[0x800 - 1896];
+	uint32_t wait_ms;		/* so long a call may sleep before it is left or ended */
+	char pad[0x800 - 1900];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */

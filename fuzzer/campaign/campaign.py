@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from fuzzer.campaign.children import Child
+from fuzzer.campaign.clock import Clock
 from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
@@ -111,6 +112,7 @@ def _sum(first: WorkerCounts, second: WorkerCounts) -> WorkerCounts:
         max(first.fuzzing, second.fuzzing),
         first.flaky + second.flaky,
         max(first.call_us, second.call_us),
+        max(first.idle, second.idle),
     )
 
 
@@ -146,6 +148,9 @@ class Campaign:
         self._corpus_count = CorpusCount(self._workdir.corpus)
         self._seeds = self._corpus_count.count() * options.vms
         self._outlook = Outlook(guest, self._workdir.root)
+        self._clock = Clock(
+            subject, guest.kernel, self._workdir, counted=options.programs is not None
+        )
         self._workers = [_Worker(f"worker-{i}") for i in range(options.vms)]
         self._covered: set[int] = set(guest.load_blocks)
         self._judge: Child | None = None
@@ -178,18 +183,38 @@ class Campaign:
             while not self._is_over():
                 time.sleep(_TICK)
                 self._watch()
-                self._look(self.snapshot())
+                snapshot = self.snapshot()
+                self._look(snapshot)
+                subject = self._clock.watch(snapshot.counts)
+                if subject is not None:
+                    self._change_clock(subject)
             self._ended = time.monotonic()
             self._end_workers()
             self._finish_judging()
         finally:
             self._end_workers()
+            self._clock.close()
             if self._judge:
                 self._judge.kill()
             for number, handler in previous.items():
                 signal.signal(number, handler)
             self._keep_unjudged()
         return self.snapshot()
+
+    def _change_clock(self, subject: Subject) -> None:
+        """Go on with machines of another clock, also those that judge."""
+        self._end_workers()
+        if self._judge:
+            self._judge.kill()
+        self._subject = subject
+        self._guest = subject.guest(self._guest.kernel)
+        if self._racing is not None:
+            self._racing = self._guest
+        for worker in self._workers:
+            # What a call takes is another matter now.
+            worker.before.call_us = worker.before.idle = 0
+            self._start(worker)
+        self._start_judge()
 
     def _sight_load(self) -> None:
         """Have judged what went wrong while the driver was loaded."""
@@ -434,8 +459,11 @@ class Campaign:
             only_there=self._subject.judged_on is not self._subject.fuzzed_on,
             started=self._started is not None,
             seeds=self._seeds,
-            remarks=self._outlook.remarks(
-                total, covered=len(self._covered), last=self._ended is not None
+            remarks=(
+                *self._clock.remarks(),
+                *self._outlook.remarks(
+                    total, covered=len(self._covered), last=self._ended is not None
+                ),
             ),
             aside=read_aside(self._workdir.root),
         )

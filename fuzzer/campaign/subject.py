@@ -14,7 +14,7 @@ from fuzzer.machine.driver import Bug, Driver, build_driver, find_bug
 from fuzzer.machine.fitting import Confirm, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
 from fuzzer.machine.provision import Guest, ensure_guest
-from fuzzer.machine.qemu import Hardware, qemu_version
+from fuzzer.machine.qemu import VIRTUAL_CLOCK, Hardware, qemu_version
 from fuzzer.machine.source import compiler_version
 from fuzzer.machine.symbols import symbol_source
 from fuzzer.paths import project_root
@@ -25,7 +25,8 @@ from fuzzer.target.target import SymbolSource, Target, load_target, with_params
 class Subject:
     """A driver under test and the means to make guests with it.
 
-    ``fuzzed_on`` is the flavour of kernel that it is fuzzed on.
+    ``fuzzed_on`` is the flavour of kernel that it is fuzzed on. If ``virtual``, all
+    machines have a clock that waits for nothing; threads take turns on their only vCPU.
     """
 
     target: Target
@@ -33,6 +34,7 @@ class Subject:
     kernels: KernelOptions
     accel: Accel
     fuzzed_on: Flavour = Flavour.FAST
+    virtual: bool = False
 
     @property
     def judged_on(self) -> Flavour:
@@ -46,6 +48,8 @@ class Subject:
 
         ``arguments`` are added to the kernel's command line.
         """
+        if self.virtual and not (hardware and hardware.icount):
+            hardware = VIRTUAL_CLOCK
         # Only software emulation can count instructions.
         counting = hardware is not None and hardware.icount
         return ensure_guest(

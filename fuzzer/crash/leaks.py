@@ -15,13 +15,13 @@ from itertools import pairwise
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import FLAG_NAME
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.qemu import Hardware
+from fuzzer.machine.qemu import VIRTUAL_CLOCK
 from fuzzer.splat.find import Splat, find_splat
 
 ARGUMENTS = "kmemleak=on"
 """What the kernel's command line needs."""
 
-HARDWARE = Hardware(icount=True)
+HARDWARE = VIRTUAL_CLOCK
 
 FILE = "/sys/kernel/debug/kmemleak"
 """Where the kernel is told to scan, and what it found is read."""

@@ -171,7 +171,9 @@ class Loop:
         self._confirming = False
         self._slow = False
         self._slow_ones = 0
-        self._slow_ticks = _TAKES_LONG * 1000 * (counter_khz() or 1 << 32)
+        # Where instructions are counted, ticks are not what a program takes.
+        khz = None if guest.template.hardware.icount else counter_khz()
+        self._slow_ticks = _TAKES_LONG * 1000 * (khz or 1 << 32)
         self._covered = 0
         self._random_seen = 0
         self._intake = Intake(self._run_again, len(guest.blocks))
@@ -194,7 +196,8 @@ class Loop:
         self._by_coverage = mechanisms.coverage
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
         load = self.channel.header.load_ms / 1000
-        weight = slow_weight(guest.template.accel, load)
+        waits = not guest.template.hardware.is_virtual
+        weight = slow_weight(guest.template.accel, load if waits else 0.0)
         self._parents = Parents(random.Random(options.seed + 1), weight)
         self._asked: bytes | None = None
         self._supply = Supply(self._make)
@@ -248,13 +251,17 @@ class Loop:
 
     def _publish(self) -> None:
         if not self._fuzzing:
-            self._beginning.look(self.channel.header.progress)
+            self._look_at_start()
             self.statistics.counts.call_us = int(1e6 * self._beginning.call_seconds)
+            self.statistics.counts.idle = int(100 * self._beginning.idle_share)
         self._published = self.statistics.counts.programs
         self.statistics.publish(self._covered)
         self._tally.write()
         if sightings := self._aside.sightings():
             self._tell_aside(sightings)
+
+    def _look_at_start(self) -> None:
+        self._beginning.look(self.channel.header.progress, self.machine.qemu.cpu_seconds())
 
     @property
     def _source(self) -> Supply:
@@ -320,7 +327,7 @@ class Loop:
         if self.options.runs is not None and counts.programs >= self.options.runs:
             self.finish()
         if not self._fuzzing:
-            self._beginning.look(self.channel.header.progress)
+            self._look_at_start()
         if not self._fuzzing and self._beginning.is_too_long and self._intake.seen:
             # libFuzzer forgets what covers nothing.
             self._reserve.put_off(data)

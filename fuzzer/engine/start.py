@@ -10,34 +10,47 @@ import time
 _PATIENCE = 10.0
 # A call that takes longer than this is slow: it has to wait for something.
 _SLOW_CALL = 0.05
+# Seconds of calls after which it is told how much of that time the machine had nothing to do.
+_ENOUGH = 2.0
 # Seconds between two times that a slow worker tells how far it is.
 _TELL_EVERY = 1.0
 
 
 class Start:
-    """Watches the first programs of a worker; ``progress`` counts the calls of a machine."""
+    """Watches the first programs of a worker.
+
+    ``progress`` counts the calls of a machine, ``busy`` the seconds of CPU time that it took.
+    """
 
     def __init__(self) -> None:
         self._looked: float | None = None
         self._last = self._calls = 0
-        self._took = 0.0
+        self._took = self._worked = self._busy = 0.0
         self._told = time.monotonic()
         self.call_seconds = 0.0
         """Seconds that a call took so far, on average."""
 
-    def look(self, progress: int) -> None:
+    def look(self, progress: int, busy: float = 0.0) -> None:
         """Take the time, at the beginning of the first program and later."""
         now = time.monotonic()
         if self._looked is not None:
             self._took += now - self._looked
+            self._worked += max(0.0, busy - self._busy)
             self._calls += max(0, progress - self._last)
-        self._looked, self._last = now, progress
+        self._looked, self._last, self._busy = now, progress, busy
         if self._calls:
             self.call_seconds = self._took / self._calls
 
     def pause(self) -> None:
         """Leave out what is between the last look and the next one: the machine is replaced."""
         self._looked = None
+
+    @property
+    def idle_share(self) -> float:
+        """The share of the time in which calls only waited; 0 while too little is known."""
+        if self._took < _ENOUGH or not self._calls:
+            return 0.0
+        return max(0.0, 1 - self._worked / self._took)
 
     @property
     def is_slow(self) -> bool:

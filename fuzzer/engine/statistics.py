@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-_COUNTS = struct.Struct("<9Q")
+_COUNTS = struct.Struct("<10Q")
 
 
 @dataclass(slots=True)
@@ -21,7 +21,8 @@ class WorkerCounts:
 
     ``lost`` are machines that died or hung without a splat of their own,
     ``flaky`` programs that covered something new and not when run again.
-    ``call_us`` are the microseconds that a call took before fuzzing began.
+    ``call_us`` are the microseconds that a call took before fuzzing began, ``idle`` is
+    how many percent of that time the machine only waited.
     """
 
     programs: int = 0
@@ -33,6 +34,7 @@ class WorkerCounts:
     fuzzing: int = 0
     flaky: int = 0
     call_us: int = 0
+    idle: int = 0
 
 
 class WorkerStatistics:
@@ -61,6 +63,7 @@ class WorkerStatistics:
             counts.fuzzing,
             counts.flaky,
             counts.call_us,
+            counts.idle,
         )
         self._map[_COUNTS.size :] = covered.to_bytes(self._n_blocks, "little")
 

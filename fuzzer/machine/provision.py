@@ -51,6 +51,10 @@ _FORMAT = "told variables"
 _TEXT = ".text"
 # What reports begin with.
 _REPORT = re.compile(r"\b(?:BUG|WARNING|KASAN|KCSAN|UBSAN|INFO):|cut here")
+# Where a wait takes no time calls may wait longer: so many times the limit, and for so long
+# before the program goes on without them, so that what waits for a timer comes to see it.
+# The first is below what a kernel that sees hung tasks allows.
+_VIRTUAL_TIMES, _VIRTUAL_WAIT_MS = 4, 2000
 _ON_EACH_THREAD = tuple(Call(Op.WAIT, thread=thread + 1) for thread in range(N_THREADS))
 
 
@@ -144,6 +148,9 @@ class Guest:
         header.reset_length = len(self.reset)
         header.reset_reload = self.target.reset.kind is ResetKind.RELOAD
         header.call_timeout_ms = self.target.call_timeout_ms
+        if self.template.hardware.is_virtual:
+            header.call_timeout_ms *= _VIRTUAL_TIMES
+            header.wait_ms = min(_VIRTUAL_WAIT_MS, header.call_timeout_ms // 2)
         header.flags |= layout.FLAG_WAITS
 
 

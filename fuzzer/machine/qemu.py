@@ -31,6 +31,8 @@ QMP_TIMEOUT = 20.0
 # The niceness of machines whose threads need not run at the same time.
 _STANDS_BACK = 7
 _MIB = 1 << 20
+# Where /proc/PID/stat has the user and the system time, behind the name (proc(5)).
+_CPU_TIMES = slice(11, 13)
 # What QEMU prints of SIGTERM and the like, after which it exits with 0.
 _ASKED_TO_END = b"terminating on signal"
 
@@ -53,6 +55,11 @@ class Hardware:
         return self.icount and self.cpus > 1
 
     @property
+    def is_virtual(self) -> bool:
+        """Whether a wait takes no time, and programs have no schedule."""
+        return self.icount and self.cpus == 1
+
+    @property
     def niceness(self) -> int:
         """How far it stands back: calls meet where all vCPUs of a machine have a CPU each."""
         return 0 if self.cpus > 1 and not self.icount else _STANDS_BACK
@@ -61,6 +68,11 @@ class Hardware:
     def channel_address(self) -> int:
         """Guest-physical address of the channel: right above the RAM."""
         return self.ram_mib * _MIB
+
+
+VIRTUAL_CLOCK = Hardware(icount=True)
+"""A machine whose clock counts instructions, and goes on at once to the next timer where the
+guest has nothing to do: a wait takes no time."""
 
 
 @functools.cache
@@ -359,6 +371,15 @@ class Qemu:
     def is_running(self) -> bool:
         """Tell whether the process is alive."""
         return self.process.poll() is None
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has taken; 0 once it has ended."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        user, system = map(int, fields[_CPU_TIMES])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
 
     def was_left(self) -> bool:
         """Tell whether the guest ended the machine itself: it was reset, and not QEMU killed."""

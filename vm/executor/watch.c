@@ -22,6 +22,8 @@
 #define SLOW_LIMIT_MS	1500	/* of what slow_begin() is about */
 #define WAIT_LIMIT_MS	50	/* of a call that waits, where the program cannot go on */
 #define LOCK_LIMIT_MS	30	/* of one that cannot be told not to, while others wait */
+/* While nothing moves it is looked less often: each look takes a part of what went by. */
+#define LOOKS		8
 /* Where calls were seen to wait, it is looked more often for so many ticks. */
 #define CLOSE_TICK_MS	4
 #define CLOSE_TICKS	250
@@ -209,10 +211,10 @@ static bool is_held_up(pid_t runner)
 }
 
 /*
- * If the serial call has been asleep since the last look, leave it waiting and have
- * another thread go on. Returns whether it is asleep, and may be left.
+ * If the serial call has been asleep since the last look, and for as long as the host
+ * wants it to be, leave it waiting and have another thread go on. Returns whether it is asleep, and may be left.
  */
-static bool leave_waiting(pid_t runner)
+static bool leave_waiting(pid_t runner, uint32_t stalled_ms)
 {
 	static uint32_t asleep;
 	uint32_t turn = __atomic_load_n(&watched->turn, __ATOMIC_ACQUIRE);
@@ -223,7 +225,7 @@ static bool leave_waiting(pid_t runner)
 	if (!turn || !idle || thread_state(runner, tid_of(number, runner)) != 'S')
 		return false;
 	asleep = turn;
-	if (turn != before)
+	if (turn != before || stalled_ms < header->wait_ms)
 		return true;
 	next = __builtin_ctz(idle);
 	__atomic_fetch_or(&watched->waiting, 1u << number, __ATOMIC_ACQ_REL);
@@ -258,6 +260,15 @@ static void look_for_dead_threads(pid_t runner)
 	}
 }
 
+/* How long to rest until the next look. */
+static uint32_t next_look(uint32_t stalled_ms, uint32_t limit, bool close)
+{
+	uint32_t least = close ? CLOSE_TICK_MS : WATCH_TICK_MS;
+	uint32_t most = limit < stalled_ms ? limit : stalled_ms;
+
+	return most / LOOKS < least ? least : most / LOOKS;
+}
+
 void watch(pid_t runner)
 {
 	uint64_t seen = 0, now;
@@ -273,7 +284,7 @@ void watch(pid_t runner)
 		idle = header->req_seq == header->done_seq;
 		/* While the host asks for nothing there is nothing to watch. */
 		if (!idle)
-			rest_ms = close ? CLOSE_TICK_MS : WATCH_TICK_MS;
+			rest_ms = next_look(stalled_ms, limit, close);
 		else if (rest_ms < IDLE_TICK_MS)
 			rest_ms *= 2;
 		close -= close > 0;
@@ -288,7 +299,7 @@ void watch(pid_t runner)
 		if (!is_timed(header->command))
 			continue;
 		stalled_ms += rest_ms;
-		if (leave_waiting(runner)) {
+		if (leave_waiting(runner, stalled_ms)) {
 			close = CLOSE_TICKS;
 			continue;
 		}
@@ -303,7 +314,8 @@ void watch(pid_t runner)
 			attend(CH_STUCK, blocked_call());
 		}
 		if (stalled_ms >= limit ||
-		    (stalled_ms >= WAIT_LIMIT_MS && all_wait(runner))) {
+		    (stalled_ms >= WAIT_LIMIT_MS &&
+		     stalled_ms >= header->wait_ms && all_wait(runner))) {
 			if (header->status != CH_TIMEOUT)
 				header->stopped_call = blocked_call();
 			header->status = CH_TIMEOUT;

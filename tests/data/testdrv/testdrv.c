@@ -7,6 +7,7 @@
 
 #include <linux/atomic.h>
 #include <linux/bug.h>
+#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
@@ -148,6 +149,15 @@ static noinline long td_stuck(void)
 {
 	wait_event(td_never, READ_ONCE(td_page) == NULL);
 	return 0;
+}
+
+static noinline long td_timer(void)
+{
+	long left = wait_event_interruptible_timeout(td_never,
+						     READ_ONCE(td_page) == NULL,
+						     HZ / 2);
+
+	return left < 0 ? left : 7;
 }
 
 static noinline long td_spin(void)
@@ -329,6 +339,11 @@ static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return td_sleep();
 	case TD_STUCK:
 		return td_stuck();
+	case TD_NAP:
+		msleep(1000);
+		return 0;
+	case TD_TIMER:
+		return td_timer();
 	case TD_SPIN:
 		return td_spin();
 	case TD_WARN:

@@ -64,4 +64,8 @@ struct td_fill {
 #define TD_PANIC	_IO(TD_MAGIC, 36)
 #define TD_REBOOT	_IO(TD_MAGIC, 37)	/* without a word */
 
+/* Not faults, but slow. */
+#define TD_NAP		_IO(TD_MAGIC, 38)	/* sleep for a second */
+#define TD_TIMER	_IO(TD_MAGIC, 39)	/* wait half a second, or for a signal */
+
 #endif

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtual clock: machines that wait for nothing, for drivers whose calls mostly wait.
+
+A driver that sleeps for a second in each call has a machine do nothing nearly all the
+time. On one whose clock counts instructions a wait takes no time, and calls take their
+usual order and limits by that clock. It runs instructions more slowly and takes a while to
+be booted for the first time, so it is prepared by a process of its own, while fuzzing
+goes on, where the first programs show that there is much to gain.
+
+Started by the campaign with a pickled :class:`ClockTask` on standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from fuzzer.campaign.children import Child
+from fuzzer.campaign.outlook import Remark
+from fuzzer.campaign.subject import Subject
+from fuzzer.campaign.workdir import Workdir
+from fuzzer.engine.statistics import WorkerCounts
+from fuzzer.engine.worker import give_up
+from fuzzer.errors import PkvfuzzError
+from fuzzer.lifetime import end_with_parent
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.kernel import Kernel
+
+NAME = "clock"
+# Calls that take longer than so many microseconds, and of that time mostly wait: so many percent.
+_LONG_CALL, _MOSTLY_IDLE = 20_000, 90
+_NICENESS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ClockTask:
+    """A subject that is to have machines with a virtual clock on a kernel."""
+
+    subject: Subject
+    kernel: Kernel
+    workdir: Workdir
+    parent: int
+
+
+class _State(Enum):
+    REAL = auto()
+    PREPARING = auto()
+    READY = auto()
+    REFUSED = auto()
+
+
+class Clock:
+    """Notices that a campaign mostly waits, and prepares the virtual clock for it.
+
+    With ``counted`` programs it stays with the clock that there is: when to change it
+    depends on time.
+    """
+
+    def __init__(
+        self, subject: Subject, kernel: Kernel, workdir: Workdir, *, counted: bool
+    ) -> None:
+        self._task = ClockTask(virtual(subject), kernel, workdir, os.getpid())
+        self._able = subject.accel is Accel.TCG
+        self._state = _State.REFUSED if counted or subject.virtual else _State.REAL
+        self._counts = WorkerCounts()
+        self._child: Child | None = None
+
+    def watch(self, counts: WorkerCounts) -> Subject | None:
+        """Look at what workers count; return the subject with its new clock once, when it is ready.
+
+        ``counts`` are those of the worker that waits most.
+        """
+        if self._state is _State.REAL:
+            if counts.call_us > _LONG_CALL and counts.idle >= _MOSTLY_IDLE:
+                self._counts = counts
+                self._state = _State.REFUSED
+                if self._able:
+                    self._state = _State.PREPARING
+                    log = self._task.workdir.logs / f"{NAME}.log"
+                    self._child = Child("fuzzer.campaign.clock", self._task, log)
+        elif self._child is not None and not self._child.is_running():
+            done = self._child.process.returncode == 0
+            self.close()
+            self._state = _State.READY if done else _State.REFUSED
+            return self._task.subject if done else None
+        return None
+
+    def remarks(self) -> tuple[Remark, ...]:
+        """Return what is to be said of the clock."""
+        if not self._counts.call_us:
+            return ()
+        seconds = f"{self._counts.call_us / 1e6:.2g} s"
+        text = f"a call takes {seconds}, and for {self._counts.idle} % of that only waits: "
+        if not self._able:
+            text += "with --accel tcg the machines' clock could be put forward instead"
+        elif self._state is _State.READY:
+            text += (
+                "from now on the machines' clock is put forward where all of the guest waits, "
+                "so that sleeping takes no time; limits of calls are by that clock"
+            )
+        else:
+            return ()
+        return (Remark("clock", text),)
+
+    def close(self) -> None:
+        """End what is being prepared."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+
+def virtual(subject: Subject) -> Subject:
+    """Return the subject with machines that wait for nothing."""
+    return replace(subject, virtual=True)
+
+
+def main() -> None:
+    """Make the templates that a worker needs."""
+    task: ClockTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
+    end_with_parent(task.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICENESS)
+    try:
+        task.subject.guest(task.kernel)
+    except (PkvfuzzError, OSError) as error:
+        give_up(task.workdir.root, NAME, error)
+
+
+if __name__ == "__main__":
+    main()
