@@ -7,7 +7,6 @@
 
 #include <linux/atomic.h>
 #include <linux/bug.h>
-#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
@@ -149,15 +148,6 @@ static noinline long td_stuck(void)
 {
 	wait_event(td_never, READ_ONCE(td_page) == NULL);
 	return 0;
-}
-
-static noinline long td_timer(void)
-{
-	long left = wait_event_interruptible_timeout(td_never,
-						     READ_ONCE(td_page) == NULL,
-						     HZ / 2);
-
-	return left < 0 ? left : 7;
 }
 
 static noinline long td_spin(void)
@@ -304,6 +294,20 @@ static noinline long td_panic(void)
 	panic("%s asked for it", KBUILD_MODNAME);
 }
 
+static noinline long td_nap(void)
+{
+	return schedule_timeout_uninterruptible(HZ);
+}
+
+static noinline long td_timer(void)
+{
+	long left = wait_event_interruptible_timeout(td_never,
+						     READ_ONCE(td_page) == NULL,
+						     HZ / 2);
+
+	return left < 0 ? left : 7;
+}
+
 static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	switch (cmd) {
@@ -339,11 +343,6 @@ static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return td_sleep();
 	case TD_STUCK:
 		return td_stuck();
-	case TD_NAP:
-		msleep(1000);
-		return 0;
-	case TD_TIMER:
-		return td_timer();
 	case TD_SPIN:
 		return td_spin();
 	case TD_WARN:
@@ -382,6 +381,10 @@ static long td_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return td_panic();
 	case TD_REBOOT:
 		return td_reboot();
+	case TD_NAP:
+		return td_nap();
+	case TD_TIMER:
+		return td_timer();
 	}
 	return -ENOTTY;
 }
