@@ -42,6 +42,8 @@ _FILLED, _POINTER = 0.15, 0.2
 
 # Ways to load the module of which the one used least is taken.
 _DRAWN = 8
+# Parameters that a load keeps when it gets another one.
+_KEPT = 3
 _OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
 # Where signs, halves of a number and limits of files end.
 _FAR_OFFSETS = (
@@ -182,6 +184,21 @@ class Generator:
         chunks.append(_PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params)
         chunks.append(self._open(0, device, _O_RDWR))
         return chunks
+
+    def other_parameters(self, known: bytes) -> bytes:
+        """Return parameters to load the module with, often beside those that it has ``known``.
+
+        Empty if the description has none.
+        """
+        rand = self._random
+        if not self._params:
+            return b""
+        made = self._params[int(rand() * len(self._params))](NOTHING_SEEN)
+        if rand() < 0.5 or b'"' in known:
+            return made
+        names = {word.partition(b"=")[0] for word in made.split()}
+        kept = [word for word in known.split() if word.partition(b"=")[0] not in names]
+        return b" ".join((*kept[-_KEPT:], made))
 
     def load_parameters(self) -> list[bytes]:
         """Return parameters of each form that the description has to load the module with."""

@@ -97,6 +97,8 @@ _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 # Payloads grow slowly beyond this many bytes: long ones cost the guest time
 # byte by byte and seldom reach anything new.
 _SMALL_PAYLOAD = 64
+# Of loads so many get any bytes for parameters.
+_ANY_PARAMETERS = 0.15
 
 
 class Mutator:
@@ -389,6 +391,9 @@ class Mutator:
         if chunk[0] == _IOCTL:
             self._change_payload(chunks, room)
             return
+        if chunk[0] == _LOAD and (changed := self._other_parameters(chunk, room)):
+            chunks[index] = changed
+            return
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         limit = min(MAX_PAYLOAD, len(chunk) - body + room)
         data = self._stretcher.stretch(chunk[body:], limit)
@@ -504,6 +509,9 @@ class Mutator:
         else:
             self._replace(chunks, room)
             return
+        if chunk[0] == _LOAD and (changed := self._other_parameters(chunk, room)):
+            chunks[index] = changed
+            return
         if chunk[0] == _IOCTL and rand() < _FIT and len(fit := fitted(chunk)) - len(chunk) <= room:
             chunks[index] = chunk = fit
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
@@ -519,6 +527,18 @@ class Mutator:
         data = self._mutate_bytes(data, limit)[:limit]
         length = len(data).to_bytes(2, "little")
         chunks[index] = chunk[:16] + length + chunk[18:body] + data
+
+    def _other_parameters(self, chunk: bytes, room: int) -> bytes:
+        """Return a load with other parameters of the description; rarely, or without any, empty.
+
+        The kernel passes over names that the module does not have, and a load takes long.
+        """
+        if self._random() < _ANY_PARAMETERS:
+            return b""
+        data = self._generator.other_parameters(chunk[HEADER_SIZE:])[:MAX_PAYLOAD]
+        if not data or len(data) - (len(chunk) - HEADER_SIZE) > room:
+            return b""
+        return chunk[:16] + len(data).to_bytes(2, "little") + chunk[18:HEADER_SIZE] + data
 
     def _change_member(self, chunks: list[bytes], room: int) -> None:
         structs, n = self._structs, len(chunks)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -265,6 +266,25 @@ def test_a_described_wait_and_described_parameters_are_used(tmp_path: Path) -> N
     ]
     assert {b"mode=x", b"mode=y", b"own=1"} <= set(loads)
     assert {call.op for _ in range(300) for call in [generator.call()]} == {Op.READ}
+
+
+def test_a_load_gets_other_parameters_of_the_description_and_keeps_some(tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").touch()
+    (tmp_path / "d.yaml").write_text(
+        "version: 1\nname: d\ndevice: /dev/d\nmodule: {source: ., name: d}\n"
+        "calls: [read: [1], reload: ['depth={int:0..9}', 'width={int:0..9}']]\n"
+    )
+    mutator = Mutator(
+        load_target(tmp_path / "d.yaml"), random.Random(1), lambda data, n: data[::-1]
+    )
+    load = encode((Call(Op.LOAD, data=b"depth=77"),))
+    made = [call.data for _ in range(3000) for call in decode(mutator.mutate(load, 400))
+            if call.op is Op.LOAD]  # fmt: skip
+    changed = [data for data in made if data != b"depth=77"]
+    meant = [data for data in changed if re.fullmatch(rb"((depth|width)=\d+ ?)+", data)]
+    assert len(meant) > 0.7 * len(changed) > 100
+    assert any(b"depth=" in data and b"width=" in data for data in meant)
+    assert len(meant) < len(changed)
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(0, 1000), st.integers(0, 1 << 32))
