@@ -38,7 +38,7 @@ TABLE, TABLE_SIZE = 0x400000, 0x400000
 BULK, BULK_SIZE = 0x800000, 0x800000
 BATCH_SIZE = 0x400000
 MAX_CALLS = 128
-MAX_CONTEXTS, PATH_COUNTERS = 48, 16384
+MAX_CONTEXTS, MAX_SLEEP_TOLD, PATH_COUNTERS = 48, 4, 16384
 CALL_COMPARISONS = 512
 
 NO_BATCH = 1 << 32
@@ -117,7 +117,9 @@ class Header(ctypes.Structure):
         ("kasan_flags", ctypes.c_uint64),
         ("log_ring", ctypes.c_uint64),
         ("wait_ms", ctypes.c_uint32),
-        ("pad", ctypes.c_char * (0x800 - 1900)),
+        ("pad1", ctypes.c_uint32),
+        ("sleep_told", ctypes.c_uint64 * MAX_SLEEP_TOLD),
+        ("pad", ctypes.c_char * (0x800 - 1904 - 8 * MAX_SLEEP_TOLD)),
         ("done_seq", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
         ("error", ctypes.c_int32),

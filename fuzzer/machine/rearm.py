@@ -15,19 +15,21 @@ import re
 from pathlib import Path
 
 from fuzzer.errors import PkvfuzzError
+from fuzzer.machine.channel import MAX_SLEEP_TOLD
 from fuzzer.machine.machine import Machine
 
 # Where the kernel's image is mapped on x86-64, without address space randomisation.
 _TEXT_MAPPING = 0xFFFFFFFF80000000
 _BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
+# When a function that sleeps was last called where it may not be: three of the name.
+_SLEEP_TOLD = "prev_jiffy"
 # What variables of KASAN, lockdep and the scheduler are set to at boot: name, bytes.
 _KASAN, _LOG = "kasan_flags", "prb"
 _VARIABLES = {
     _KASAN: (0).to_bytes(8, "little"),
     "debug_locks": (1).to_bytes(4, "little"),
     "debug_locks_silent": (0).to_bytes(4, "little"),
-    # When a function that sleeps was last called where it may not be: three of the name.
-    "prev_jiffy": (0).to_bytes(8, "little"),
+    _SLEEP_TOLD: (0).to_bytes(8, "little"),
 }
 _ONCE = "echo 1 > /sys/kernel/debug/clear_warn_once"
 _SECONDS = 30.0
@@ -58,9 +60,9 @@ def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
 def equip_variables(machine: Machine, kernel: Path) -> None:
     """Tell a machine where its kernel's variables are.
 
-    With them its KASAN reports again after each program in which it has, and lines of the
-    kernel log that are known cost little. ``kernel`` is the kernel's build directory.
-    Without its System.map nothing is changed.
+    With them its KASAN reports again after each program in which it has, so does what tells
+    of calls that may not sleep, and lines of the kernel log that are known cost little.
+    ``kernel`` is the kernel's build directory. Without its System.map nothing is changed.
     """
     symbols = _symbols(kernel / "System.map")
     if _BANNER in symbols:
@@ -68,6 +70,9 @@ def equip_variables(machine: Machine, kernel: Path) -> None:
         header.banner = symbols[_BANNER]
         header.kasan_flags = symbols.get(_KASAN, 0)
         header.log_ring = symbols.get(_LOG, 0)
+        told = [at for name, at in sorted(symbols.items()) if name.startswith(_SLEEP_TOLD)]
+        for number, address in enumerate(told[:MAX_SLEEP_TOLD]):
+            header.sleep_told[number] = address
 
 
 def _symbols(path: Path) -> dict[str, int]:

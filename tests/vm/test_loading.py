@@ -80,9 +80,10 @@ def test_a_report_that_is_made_once_a_second_is_shown_again_at_once(
     assert sighting is not None
     assert sighting.title == "BUG: sleeping function called from invalid context in early_init"
     with guest.restore() as machine:
-        seen = splat(machine.run(sighting.program).log)
-    assert seen is not None
-    assert seen.title == sighting.title
+        for _ in range(2):
+            seen = splat(machine.run(sighting.program).log)
+            assert seen is not None
+            assert seen.title == sighting.title
 
 
 def test_a_driver_that_fails_to_load_with_a_report_is_loaded_by_programs(
