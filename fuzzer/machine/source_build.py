@@ -29,6 +29,7 @@ from fuzzer.machine.author_build import (
 from fuzzer.machine.blocks import read_blocks
 from fuzzer.machine.driver_tree import DriverTree, read_tree, refuse_home, repository_of
 from fuzzer.machine.kernel import Kernel, parse_config
+from fuzzer.machine.licences import foreign_licences, put_under_gpl
 from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.needs.includes import included, missing_includes
 from fuzzer.machine.needs.objects import missing_symbols
@@ -39,7 +40,7 @@ from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
 # Changes when a build of the same files makes something else.
-_FORMAT = "4"
+_FORMAT = "5"
 _MISSING_FILE = re.compile(r"No such file or directory|No rule to make target")
 _DECLARES_MODULES = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]*=", re.MULTILINE)
 _DECLARATIONS = ("Kbuild", "Makefile", "Kbuild.in", "Makefile.in")
@@ -74,7 +75,8 @@ class SourceBuild:
     """A driver's build: ``directory`` is the private copy in which ``modules`` were made.
 
     ``failed`` are objects that did not compile; ``how`` is the command that made
-    the modules; ``key`` names all that went into it.
+    the modules; ``key`` names all that went into it. ``licences`` are the author's, where
+    the copy says GPL instead.
     """
 
     directory: Path
@@ -82,6 +84,7 @@ class SourceBuild:
     modules: tuple[BuiltModule, ...]
     failed: tuple[str, ...]
     how: str
+    licences: tuple[str, ...] = ()
 
     def module(self, name: str) -> BuiltModule | None:
         """Return the module of a name, with ``-`` or ``_`` in it; None if there is none."""
@@ -156,12 +159,13 @@ def _build_tree(
 
     def build(directory: Path) -> None:
         say(f"building {tree.directory.name} for the {kernel.name} kernel, in a sandbox")
-        made = _Copies(tree, kernel, patch, variables).build(directory)
+        made, licences = _Copies(tree, kernel, patch, variables).build(directory)
         modules = _inspect(made, kernel, tree.directory)
         (directory / _LOG).write_text(made.output)
         result = {
             "how": made.how,
             "failed": made.failed,
+            "licences": licences,
             "modules": [
                 {
                     "path": str(module.path.relative_to(directory)),
@@ -179,11 +183,15 @@ def _build_tree(
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What came of a copy that was built with further ``flags`` for gcc."""
+    """What came of a copy that was built with further ``flags`` for gcc.
+
+    ``licences`` are those of it that a kernel with lock checks does not take.
+    """
 
     flags: tuple[str, ...]
     made: AuthorBuild | None
     error: BuildFailedError | None = None
+    licences: tuple[str, ...] = ()
 
     @property
     def output(self) -> str:
@@ -204,7 +212,10 @@ class _Outcome:
 
 
 class _Copies:
-    """Builds copies of a tree for a kernel: with headers that it leaves out, if that helps."""
+    """Builds copies of a tree for a kernel: with headers that it leaves out, if that helps.
+
+    And under the GPL, if it is not; see ``fuzzer.machine.licences``.
+    """
 
     def __init__(
         self, tree: DriverTree, kernel: Kernel, patch: Path | None, variables: Sequence[str]
@@ -214,8 +225,8 @@ class _Copies:
         self._patch = patch
         self._variables = variables
 
-    def build(self, directory: Path) -> AuthorBuild:
-        """Build the tree in an empty directory.
+    def build(self, directory: Path) -> tuple[AuthorBuild, tuple[str, ...]]:
+        """Build the tree in an empty directory; return also the licences that were changed.
 
         Raises:
             BuildFailedError: no module came out.
@@ -230,27 +241,32 @@ class _Copies:
             say(f"once more with {included(more)}, which {self._tree.directory.name} leaves out")
             last = self._built(directory, (*last.flags, *more))
             best = min(best, last, key=lambda outcome: outcome.faults)
-        if best.made and best is not last:
-            best = self._built(directory, best.flags)
+        licences = best.licences
+        if licences or (best.made and best is not last):
+            best = self._built(directory, best.flags, under_gpl=bool(licences))
         if best.error:
             raise best.error
         assert best.made is not None
-        return best.made
+        return best.made, licences
 
-    def _built(self, directory: Path, flags: tuple[str, ...]) -> _Outcome:
+    def _built(
+        self, directory: Path, flags: tuple[str, ...], *, under_gpl: bool = False
+    ) -> _Outcome:
         for path in directory.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         place = self._tree.copy(directory)
         if self._patch:
             _apply(self._patch, place, self._tree.directory)
+        if under_gpl:
+            put_under_gpl(directory)
         kernel = self._kernel
         view = KernelView(kernel.release() or "unknown", kernel.directory, kernel.source)
         # The last wins: whoever asks for something gets it.
         variables = [*instrumentation(kernel, flags), *self._variables]
         try:
-            return _Outcome(
-                flags, Builder(Sandbox(directory, kernel=view), place, variables).build()
-            )
+            made = Builder(Sandbox(directory, kernel=view), place, variables).build()
+            licences = foreign_licences(directory, made.modules, made.output)
+            return _Outcome(flags, made, licences=licences)
         except BuildFailedError as error:
             kconfig = place / "Kconfig"
             failure = BuildFailedError(
@@ -259,7 +275,8 @@ class _Copies:
                 missing_symbols(directory, kernel),
                 _text(kconfig) if kconfig.is_file() else "",
             )
-            return _Outcome(flags, None, failure)
+            licences = foreign_licences(directory, (), error.output)
+            return _Outcome(flags, None, failure, licences)
         except MissingToolError as error:
             raise MissingToolError(
                 f"the driver in {self._tree.directory} does not build: {error}"
@@ -278,7 +295,14 @@ def _read_result(directory: Path, key: str) -> SourceBuild:
         )
         for each in result["modules"]
     )
-    return SourceBuild(directory, key, modules, tuple(result["failed"]), result["how"])
+    return SourceBuild(
+        directory,
+        key,
+        modules,
+        tuple(result["failed"]),
+        result["how"],
+        tuple(result["licences"]),
+    )
 
 
 def build_root(directory: Path) -> Path:

@@ -50,8 +50,17 @@ _MODPOST = r"""
 cd "$1" || exit 1
 shift
 status=0
+refused=
 for name; do
 	depends=
+	stated=$(grep -v '#' "$name.c" 2>&1 | sed -n 's/.*MODULE_LICENSE("\(.*\)").*/\1/p')
+	if grep -q '^module_init(' "$name.c" 2>&1 && [ -z "$stated" ]; then
+		echo "ERROR: modpost: missing MODULE_LICENSE() in $PWD/$name.o"
+		refused=1
+	elif [ "${stated#*GPL}" = "$stated" ] && [ "$stated" ] && [ "$LOCK_CHECKS" ]; then
+		echo "ERROR: modpost: GPL-incompatible module $name.ko uses GPL-only symbol 'lock_toy'"
+		refused=1
+	fi
 	for symbol in $(nm -u "$name.linked" | awk '{ print $2 }'); do
 		case " $KERNEL __sanitizer_cov_trace_pc " in *" $symbol "*) continue ;; esac
 		from=
@@ -65,17 +74,22 @@ for name; do
 			status=1
 		fi
 	done
-	printf 'vermagic=%s SMP mod_unload \0name=%s\0depends=%s\0' \
-		"$KERNELRELEASE" "$(echo "$name" | tr - _)" "$depends" > .modinfo
+	printf 'vermagic=%s SMP mod_unload \0name=%s\0depends=%s\0license=%s\0' \
+		"$KERNELRELEASE" "$(echo "$name" | tr - _)" "$depends" "${stated:-GPL}" > .modinfo
 	objcopy --add-section .modinfo=.modinfo "$name.linked" "$name.ko"
 	rm .modinfo
 done
+[ -z "$refused" ] || { rm -f ./*.ko; exit 1; }
 [ $status = 0 ] || [ "$KBUILD_MODPOST_WARN" ] || { rm -f ./*.ko; exit 1; }
 """
 
 
-def make_toy_kernel(directory: Path, key: str = "key") -> Kernel:
-    """Make a kernel in a directory that is not there yet."""
+def make_toy_kernel(directory: Path, key: str = "key", *, lock_checks: bool = False) -> Kernel:
+    """Make a kernel in a directory that is not there yet.
+
+    With ``lock_checks`` it takes no modules but those under the GPL.
+    """
+    checks = "\nLOCK_CHECKS=1" if lock_checks else ""
     for name, text in {
         ".config": "CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX=y\n",
         "Makefile": _MAKEFILE,
@@ -83,7 +97,7 @@ def make_toy_kernel(directory: Path, key: str = "key") -> Kernel:
         "include/config/kernel.release": f"{RELEASE}\n",
         "include/config/auto.conf": "CONFIG_NET=y\n",
         "scripts/Makefile.toy": _TOY,
-        "scripts/modpost": f'KERNEL="{" ".join(EXPORTED)}"{_MODPOST}',
+        "scripts/modpost": f'KERNEL="{" ".join(EXPORTED)}"{checks}{_MODPOST}',
     }.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
