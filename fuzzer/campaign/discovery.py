@@ -39,6 +39,7 @@ from fuzzer.machine.operations import OperationTable, operation_names, read_oper
 from fuzzer.machine.provision import ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
+from fuzzer.machine.stubs import failing_stubs
 from fuzzer.machine.symbols import driver_ioctls
 from fuzzer.progress import Progress, say
 from fuzzer.splat.find import Splat, find_splat
@@ -331,10 +332,16 @@ class _Discovery:
             return found
         options = interfaces(info) if build and is_loaded and not self._is_given else ()
         require_options(options, kernel, f"a file for what {driver.name} registers")
+        stubs = failing_stubs(info.path, kernel) if build else {}
+        calling = f"calling {', '.join(f'{name}()' for name in stubs)}"
+        options = tuple(sorted(set(stubs.values())))
+        require_options(() if self._is_given else options, kernel, calling)
         if complaint and build:
             why, _, _ = problem.partition(" The kernel said")
             say(f"{why} And the kernel complained of it: {complaint.title}. Only loading is fuzzed")
             return self._failing(with_equipment(driver, equipment, kernel), params, equipment)
+        if stubs:
+            problem += f"\nThe kernel is without {', '.join(options)}: {calling} only fails"
         if not read_operations(driver.object, kernel):
             problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
         raise BadInputError(_why_nothing(info, problem, equipment, is_loaded=is_loaded))
@@ -548,6 +555,11 @@ def _tell(build: SourceBuild, seconds: float) -> None:
     say(f"{when}, by: {build.how}")
     if build.failed:
         say(f"left out, as they do not compile: {', '.join(build.failed)}")
+    if build.licences:
+        say(
+            f"the kernel's lock checks are for modules under the GPL, and the licence of this is "
+            f"{', '.join(build.licences)}: MODULE_LICENSE says GPL in the copy that is fuzzed"
+        )
 
 
 def _operations(

@@ -27,7 +27,19 @@ _NOT_SOURCES = frozenset(
 _MAKEFILES = re.compile(r"(?:GNU)?[Mm]akefile.*|Kbuild.*|dkms\.conf|.*\.(?:mk|in)\Z")
 _CODE = frozenset({".c", ".h", ".S", ".inc"})
 # Of directories beside the driver's own only what a build of a module reads.
-_OUTSIDE = _CODE | {".mk", ".in", ".sh", ".py", ".pl", ".awk", ".conf", ""}
+_OUTSIDE = _CODE | {
+    ".asm",
+    ".s",
+    ".o_shipped",
+    ".mk",
+    ".in",
+    ".sh",
+    ".py",
+    ".pl",
+    ".awk",
+    ".conf",
+    "",
+}
 _UPWARD = re.compile(r"(?:(?<![\w.])|(?<=-I))(?:\.\./)*\.\.(?:/[\w.+-]+)*/?(?![\w.])")
 _DEFINITION_LIMIT = 1 << 20
 # Without a repository around it, a driver is not expected to refer further up than this.

@@ -10,8 +10,8 @@ import re
 _INIT = "init_module: "
 _PROBE_LATER = 517
 _NO_HARDWARE = (
-    "it looks for hardware that is not there. A parameter may do without; for what can stand in "
-    "for it see 'platform' in docs/descriptions.md"
+    "as a rule, hardware is not there that it looks for. A parameter may do without; for what can "
+    "stand in for it see 'platform' in docs/descriptions.md"
 )
 _TRY = {
     errno.ENODEV: _NO_HARDWARE,

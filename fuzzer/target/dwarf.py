@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from pathlib import Path
 from typing import cast
 
 from elftools.common.exceptions import DWARFError
@@ -72,13 +73,27 @@ def declared_in(variable: DIE) -> str:
     die, _ = _plain(_target(variable))
     if die is not None and die.tag == "DW_TAG_array_type":
         die, _ = _plain(_target(die))
-    if die is None or "DW_AT_decl_file" not in die.attributes:
-        return ""
+    return _place(die)[0] if die is not None else ""
+
+
+def _place(die: DIE) -> tuple[str, str]:
+    """Return the directory and the name of the file that has a declaration; empty if unknown."""
+    if "DW_AT_decl_file" not in die.attributes:
+        return "", ""
     lines = die.dwarfinfo.line_program_for_CU(cast(CompileUnit, die.cu))
     if lines is None:
-        return ""
+        return "", ""
     entry = lines.header["file_entry"][die.attributes["DW_AT_decl_file"].value]
-    return str(lines.header["include_directory"][entry.dir_index].decode(errors="replace"))
+    directory = lines.header["include_directory"][entry.dir_index]
+    return directory.decode(errors="replace"), entry.name.decode(errors="replace")
+
+
+def inlined_functions(elf: ELFFile) -> Iterator[tuple[str, Path]]:
+    """Yield the functions of which there are only inlined copies, with the files they are in."""
+    for die in _top_level(elf):
+        if die.tag == "DW_TAG_subprogram" and "DW_AT_inline" in die.attributes:
+            directory, name = _place(die)
+            yield _name(die), Path(directory, name)
 
 
 def named_layouts(elf: ELFFile, names: Container[str]) -> dict[str, StructLayout]:

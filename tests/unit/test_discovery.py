@@ -111,6 +111,35 @@ def test_a_module_that_makes_its_files_alone_is_loaded_alone(
     assert (facts.name, facts.needs) == ("drv", ())
 
 
+def test_a_driver_whose_calls_only_fail_gets_a_kernel_in_which_they_do_not(
+    kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest(lambda *_: "")
+    stub = "#ifdef CONFIG_BELL\nint ring(void);\n#else\n"
+    stub += "static inline int ring(void)\n{\n\treturn -ENOSYS;\n}\n#endif\n"
+    header = kernel.source / "include" / "linux" / "bell.h"
+    header.parent.mkdir(parents=True)
+    header.write_text(stub)
+    path = _driver(tmp_path, "drv")
+    calls = f'#define ENOSYS 38\n#include "{header}"\nint init(void) {{ return ring(); }}\n'
+    (path / "drv.c").write_text(calls + SOURCE.replace("name=toy", "name=drv"))
+    asked: list[str] = []
+
+    def needs(_output: str, _kernel: Kernel, kconfig: str, _unlinked: object) -> Needs:
+        asked.append(kconfig)
+        return Needs(())
+
+    means = Means(ensure=lambda *_: kernel, versions=tuple, needs=needs)
+    monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
+    with pytest.raises(BuildFailedError, match=r"calling ring\(\) takes a kernel with BELL"):
+        _found(path)
+    assert asked == ["depends on BELL\n"]
+    # A kernel of the user's is taken as it is.
+    monkeypatch.setattr(discovery, "require_options", lambda options, *_: options and 1 / 0)
+    with pytest.raises(BadInputError, match=r"without BELL: calling ring\(\) only fails"):
+        discover(Choice(path), KernelOptions(build=kernel.directory), Accel.TCG, Flavour.FAST)
+
+
 def test_modules_that_make_nothing_are_told_each(
     kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path
 ) -> None:

@@ -58,6 +58,16 @@ def test_what_files_refer_to_is_taken_in_its_place(
     assert (place / "../include/common.h").read_text() == "int x;\n"
 
 
+def test_what_a_directory_beside_a_driver_builds_comes_with_it(tmp_path: Path) -> None:
+    files = {"linux/Kbuild": "mini-y := ../core/a.o ../core/fast.o\n", "linux/mini.c": ""}
+    files |= {"core/a.c": "", "core/fast.asm": "", "core/notes.txt": "", "core/b.o_shipped": ""}
+    write_files(tmp_path / "repo", {**files, ".git/config": ""})
+    (tmp_path / "repo/linux/Makefile").write_text("SOURCES := $(wildcard ../core/*.asm)\n")
+    found = names(read_tree(tmp_path / "repo" / "linux"))
+    assert {"core/a.c", "core/fast.asm", "core/b.o_shipped"} < found
+    assert "core/notes.txt" not in found
+
+
 def test_a_driver_that_refers_to_nothing_is_its_directory(tmp_path: Path) -> None:
     write_files(tmp_path, {"mini/Makefile": "all: ...\n", "mini/a.c": "// x..y ...\n", "x.h": ""})
     tree = read_tree(tmp_path / "mini")
