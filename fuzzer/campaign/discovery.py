@@ -143,11 +143,11 @@ class _Discovery:
         source = self._choice.path.resolve()
         self._is_given = options.build is not None
 
-        def build(kernel: Kernel) -> tuple[_Found, Kernel]:
+        def build(kernel: Kernel) -> tuple[_Found, Kernel, Path | None]:
             began = time.monotonic()
             made = build_source(source, kernel)
             _tell(made, time.monotonic() - began)
-            return self._pick_whole(made, kernel), kernel
+            return self._pick_whole(made, kernel), kernel, made.source
 
         def compiles(kernel: Kernel) -> SourceBuild:
             made = build_source(source, kernel)
@@ -156,11 +156,14 @@ class _Discovery:
                 raise _left_out(made)
             return made
 
-        (found, kernel), options = fitted(build, options, self._flavour, self._confirm, compiles)
+        (found, kernel, place), options = fitted(
+            build, options, self._flavour, self._confirm, compiles
+        )
         facts = Facts(
             found.driver.name,
             (),
-            source=source,
+            # Where it was below what was given, looking for it again would take as long again.
+            source=place or source,
             params=found.params,
             config=options.variant.config,
             kernel=options.version,

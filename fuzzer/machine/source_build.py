@@ -14,10 +14,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fuzzer.cache import build_once, content_key
+from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.errors import BadInputError
 from fuzzer.machine.author_build import (
     AuthorBuild,
@@ -39,6 +39,8 @@ from fuzzer.progress import say
 from fuzzer.target.target import module_name
 
 _RESULT, _LOG = "build.json", "build.log"
+# Kind of the entries that say which trees do not build without the rest of their repository.
+_WHOLE = "whole"
 # Changes when a build of the same files makes something else.
 _FORMAT = "5"
 _MISSING_FILE = re.compile(r"No such file or directory|No rule to make target")
@@ -76,7 +78,7 @@ class SourceBuild:
 
     ``failed`` are objects that did not compile; ``how`` is the command that made
     the modules; ``key`` names all that went into it. ``licences`` are the author's, where
-    the copy says GPL instead.
+    the copy says GPL instead. ``source`` is what was copied, which may lie below what was given.
     """
 
     directory: Path
@@ -85,6 +87,7 @@ class SourceBuild:
     failed: tuple[str, ...]
     how: str
     licences: tuple[str, ...] = ()
+    source: Path | None = None
 
     def module(self, name: str) -> BuiltModule | None:
         """Return the module of a name, with ``-`` or ``_`` in it; None if there is none."""
@@ -135,20 +138,24 @@ def build_source(
 def _build_directory(
     directory: Path, kernel: Kernel, patch: Path | None, variables: Sequence[str]
 ) -> SourceBuild:
-    try:
-        return _build_tree(read_tree(directory), kernel, patch, variables)
-    except BuildFailedError as error:
-        repository = repository_of(directory)
-        if repository in {None, directory} or not _MISSING_FILE.search(error.output):
-            raise
+    tree = read_tree(directory)
+    key = _key(tree, kernel, patch, variables)
+    is_alone = repository_of(directory) in {None, directory}
+    if is_alone or not lookup(_WHOLE, key):
+        try:
+            return _build_tree(tree, key, kernel, patch, variables)
+        except BuildFailedError as error:
+            if is_alone or not _MISSING_FILE.search(error.output):
+                raise
     # It refers to files in ways that cannot be read off: all of its repository, then.
-    return _build_tree(read_tree(directory, whole=True), kernel, patch, variables)
+    whole = read_tree(directory, whole=True)
+    build = _build_tree(whole, _key(whole, kernel, patch, variables), kernel, patch, variables)
+    build_once(_WHOLE, key, lambda _directory: None, keep=80)
+    return build
 
 
-def _build_tree(
-    tree: DriverTree, kernel: Kernel, patch: Path | None, variables: Sequence[str]
-) -> SourceBuild:
-    key = content_key(
+def _key(tree: DriverTree, kernel: Kernel, patch: Path | None, variables: Sequence[str]) -> str:
+    return content_key(
         _FORMAT,
         kernel.key,
         compiler_version(),
@@ -157,6 +164,10 @@ def _build_tree(
         *tree.content(),
     )
 
+
+def _build_tree(
+    tree: DriverTree, key: str, kernel: Kernel, patch: Path | None, variables: Sequence[str]
+) -> SourceBuild:
     def build(directory: Path) -> None:
         say(f"building {tree.directory.name} for the {kernel.name} kernel, in a sandbox")
         made, licences = _Copies(tree, kernel, patch, variables).build(directory)
@@ -178,7 +189,8 @@ def _build_tree(
         }
         (directory / _RESULT).write_text(json.dumps(result))
 
-    return _read_result(build_once("driver", key, build, keep=80), key)
+    result = _read_result(build_once("driver", key, build, keep=80), key)
+    return replace(result, source=tree.directory)
 
 
 @dataclass(frozen=True, slots=True)

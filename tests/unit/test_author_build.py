@@ -189,7 +189,8 @@ def test_a_makefile_for_something_else_does_not_hide_the_driver(
 ) -> None:
     write_files(source, {"Makefile": "all:\n\techo documentation\n"})
     write_files(source, {"driver/Kbuild": "obj-m := mini.o\n", "driver/mini.c": CODE})
-    assert names(build_source(source, kernel)) == ["mini"]
+    build = build_source(source, kernel)
+    assert (names(build), build.source) == (["mini"], source / "driver")
 
 
 def test_of_several_drivers_all_are_listed(source: Path, kernel: Kernel) -> None:
@@ -361,7 +362,7 @@ def test_links_to_modules_are_none(source: Path, kernel: Kernel) -> None:
 
 
 def test_files_that_no_text_refers_to_are_looked_for_in_the_repository(
-    tmp_path: Path, kernel: Kernel
+    tmp_path: Path, kernel: Kernel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     makefile = "DOT := .\nUP := .$(DOT)\nccflags-y := -I$(abspath $(M)/$(UP)/$(UP))/include\n"
     files = {"a/mini/Makefile": f"{makefile}obj-m := mini.o\n"}
@@ -369,6 +370,10 @@ def test_files_that_no_text_refers_to_are_looked_for_in_the_repository(
     write_files(tmp_path / "repo", {**files, ".git/config": ""})
     build = build_source(tmp_path / "repo" / "a" / "mini", kernel)
     assert [module.path for module in build.modules] == [build.directory / "a/mini/mini.ko"]
+    assert capsys.readouterr().err.count("building mini") == 2
+    # What is known to fail is not tried again.
+    assert build_source(tmp_path / "repo" / "a" / "mini", kernel) == build
+    assert "building" not in capsys.readouterr().err
     (tmp_path / "repo" / ".git" / "config").unlink()
     (tmp_path / "repo" / ".git").rmdir()
     write_files(tmp_path / "repo", {"a/mini/new.c": ""})
