@@ -41,6 +41,8 @@ _OUTSIDE = _CODE | {
     "",
 }
 _UPWARD = re.compile(r"(?:(?<![\w.])|(?<=-I))(?:\.\./)*\.\.(?:/[\w.+-]+)*/?(?![\w.])")
+# What a Makefile names below a directory that it found by going up: -I$(TOP)/include.
+_BELOW = re.compile(r"(?<=[)}])/(\w[\w+-]*(?:/\w[\w+-]*)*)(?![\w.$])")
 _DEFINITION_LIMIT = 1 << 20
 # Without a repository around it, a driver is not expected to refer further up than this.
 _MOST_LEVELS = 3
@@ -211,11 +213,16 @@ def _referred_by(file: Path, directory: Path, top: Path) -> Iterator[Path]:
         text = file.read_text(errors="replace")
     except OSError:
         return
+    below = {match[1] for match in _BELOW.finditer(text)} if _MAKEFILES.match(file.name) else set()
     for reference in sorted({match[0] for match in _UPWARD.finditer(text)}):
         for base in dict.fromkeys((file.parent, directory)):
             path = Path(base, reference).resolve()
             if path.is_relative_to(top) and not path.is_relative_to(directory):
                 yield from _outside_files(path, directory, top)
+                places = (path / name for name in sorted(below) if directory.is_relative_to(path))
+                for place in filter(Path.is_dir, places):
+                    if place.resolve() == place and not directory.is_relative_to(place):
+                        yield from _outside_files(place, directory, top)
 
 
 def _outside_files(path: Path, directory: Path, top: Path) -> Iterator[Path]:

@@ -41,6 +41,7 @@ def key(tree: DriverTree) -> str:
         ("ccflags-y := -I$(src)/../include\n", ""),
         ("ccflags-y := -I${M}/../include/\n", ""),
         ("EXTRA_CFLAGS += -I../include -DX\n", ""),
+        ("TOP := $(shell cd $(src)/.. && pwd)\nccflags-y := -I$(TOP)/include\n", ""),
         ("", '#include "../include/common.h"\n'),
     ],
 )
