@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 # An option may bring others into sight; so many times are enough for all that was seen.
 _MOST_ROUNDS = 6
 _NOT_INCLUDED = "a header has it"
+# A header that is asked for as one of the driver's own, not as one of the kernel's.
+_OWN_HEADER = re.compile(r"fatal error: (\S+): No such file or directory\n\s*\d+ \| *# *include \"")
 # A kernel that takes no longer is built without asking.
 _SHORT_SECONDS = 180.0
 # Who uses the crypto API asks for an algorithm at run time: crypto_alloc_shash("md5").
@@ -96,11 +98,22 @@ def fitted(
             except (BuildFailedError, InfrastructureError) as problem:
                 say(f"not for {version} either: {problem}")
         tried = ", ".join((default_version(), *means.versions()))
-        raise BuildFailedError(
-            f"{error}\nIt compiles against no kernel that this distribution has the source of "
-            f"({tried}). If it is for another one, give that: --kernel-source DIR",
-            error.output,
-        ) from None
+        raise BuildFailedError(f"{error}\n{_no_kernel(error, tried)}", error.output) from None
+
+
+def _no_kernel(error: BuildFailedError, tried: str) -> str:
+    """Return what to do about a driver that compiles against none of the kernels ``tried``."""
+    missing = _OWN_HEADER.search(error.output)
+    if missing and f"error: {missing[1]}: No such file" in str(error):
+        return (
+            f"{missing[1]} is neither where the driver's build looks nor in a kernel ({tried}). "
+            "If it is the driver's own, give a directory with all of the driver's files, such as "
+            "a clone of its repository; if a kernel's, give that: --kernel-source DIR"
+        )
+    return (
+        f"It compiles against no kernel that this distribution has the source of ({tried}). "
+        "If it is for another one, give that: --kernel-source DIR"
+    )
 
 
 def _settled(

@@ -227,6 +227,26 @@ def test_without_a_way_to_compile_only_no_other_version_is_tried() -> None:
     assert not kernels.prepared
 
 
+@pytest.mark.parametrize(
+    ("include", "told"),
+    [
+        ('"own.h"', r"own\.h is neither where the driver's build looks nor in a kernel"),
+        ("<linux/own.h>", "compiles against no kernel that this distribution has"),
+    ],
+)
+def test_a_header_that_the_drivers_author_wrote_is_no_matter_of_kernels(
+    include: str, told: str
+) -> None:
+    error = f"mini.c:1:10: fatal error: {include[1:-1]}: No such file or directory"
+    output = f"/copy/{error}\n    1 | #include {include}\n      |          ^~~~~\n"
+
+    def use(_kernel: Kernel) -> str:
+        raise BuildFailedError(f"the driver does not build:\n{error}", output)
+
+    with pytest.raises(BuildFailedError, match=told):
+        fitted(use, PLAIN, Flavour.FAST, compiles=use, means=Kernels().means())
+
+
 def test_an_older_kernel_that_the_user_declines_ends_it() -> None:
     kernels = Kernels(older=("5.10", "5.4"))
     use = driver(version="5")
