@@ -22,7 +22,7 @@ from fuzzer.program.text import parse_program
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import load_target
-from tests.vm.guests import returned, run
+from tests.vm.guests import returned, run, splat
 
 pytestmark = pytest.mark.vm
 
@@ -181,3 +181,23 @@ def test_a_built_module_is_known_by_its_own_name(
     assert (facts.name, facts.object) == ("hy_phen", path)
     assert facts.operations == {"read"}
     assert reached(described(facts), "read(f0, 7)\n") == [(7, 0)]
+
+
+def test_a_misspelt_licence_does_not_keep_a_driver_from_the_lock_checks(
+    found: Callable[..., Facts],
+    tmp_path: Path,
+    full_kernel: Kernel,
+    accel: Accel,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    facts = found("licence")
+    assert "Dual BDS/GPL: MODULE_LICENSE says GPL in the copy" in capsys.readouterr().err
+    path = tmp_path / "made.yaml"
+    path.write_text(describe(facts, "Made by a test."))
+    target = load_target(path, symbols_for(KernelOptions()))
+    guest = ensure_guest(target, full_kernel, build_driver(target, full_kernel), accel)
+    with guest.restore() as machine:
+        done = run(machine, guest, "read(f0, 6)\nread(f0, 7)\n")
+        seen = splat(done.log)
+    assert seen is not None
+    assert seen.title == "WARNING: lock held when returning to user space in licence_read"
