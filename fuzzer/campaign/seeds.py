@@ -10,6 +10,8 @@ from fuzzer.campaign.workdir import Workdir
 from fuzzer.errors import BadInputError
 from fuzzer.paths import project_root
 from fuzzer.program.generate import Generator
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target
@@ -17,6 +19,8 @@ from fuzzer.target.target import Target
 # For a target without seeds: so many generated programs of so many calls.
 _GENERATED = 16
 _GENERATED_CALLS = 6
+# And one that unloads the module while its file is open, with so many calls after it.
+_UNLOADED_CALLS = 2
 
 
 def seed_directory(target: Target) -> Path | None:
@@ -43,7 +47,12 @@ def load_seeds(target: Target, directory: Path | None, seed: int) -> list[bytes]
     if paths:
         return [encode(load_program(path, target)) for path in paths]
     generator = Generator(target, random.Random(seed))
-    return [encode(generator.program(_GENERATED_CALLS)) for _ in range(_GENERATED)]
+    programs = [generator.program(_GENERATED_CALLS) for _ in range(_GENERATED)]
+    if not target.module.builtin:
+        # Of many drivers the operations name no owner, so that they are gone while in use.
+        used = generator.program(_UNLOADED_CALLS)
+        programs.append((Call(Op.UNLOAD), *used, Call(Op.CLOSE)))
+    return [encode(program) for program in programs]
 
 
 def plant_seeds(workdir: Workdir, programs: list[bytes]) -> None:
