@@ -59,7 +59,7 @@
  * hash is of block and context. These counters are 0 or 1.
  */
 #define CH_MAX_CONTEXTS	48
-#define CH_SLEEP_TOLD	4
+#define CH_MAX_SLEEP_TOLD	4
 #define CH_PATH_COUNTERS 16384	/* a power of two */
 
 /* What the host asks for. */
@@ -146,9 +146,9 @@ struct ch_header {
 	uint64_t log_ring;		/* and a pointer to its log; 0: not known */
 	uint32_t wait_ms;		/* so long a call may sleep before it is left or ended */
 	uint32_t pad1;
-	uint64_t sleep_told[CH_SLEEP_TOLD];	/* and since when it does not repeat
+	uint64_t sleep_told[CH_MAX_SLEEP_TOLD];	/* and since when it does not repeat
 						 * that it may not sleep; 0: none */
-	char pad[0x800 - 1904 - 8 * CH_SLEEP_TOLD];
+	char pad[0x800 - 1904 - 8 * CH_MAX_SLEEP_TOLD];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */

@@ -23,7 +23,7 @@ static void *memory_at(int fd, uint64_t address, int protection)
 	return page == MAP_FAILED ? NULL : page + address % PAGE;
 }
 
-static volatile uint64_t *kasan_flags, *sleep_told[CH_SLEEP_TOLD];
+static volatile uint64_t *kasan_flags, *sleep_told[CH_MAX_SLEEP_TOLD];
 
 static volatile uint64_t *variable_at(int fd, uint64_t address)
 {
@@ -43,7 +43,7 @@ static void find_variables(void)
 	version = memory_at(fd, header->banner, PROT_READ);
 	if (version && !memcmp(version, banner, sizeof(banner) - 1)) {
 		kasan_flags = variable_at(fd, header->kasan_flags);
-		for (size_t i = 0; i < CH_SLEEP_TOLD; i++)
+		for (size_t i = 0; i < CH_MAX_SLEEP_TOLD; i++)
 			sleep_told[i] = variable_at(fd, header->sleep_told[i]);
 	}
 	close(fd);
@@ -61,7 +61,7 @@ void rearm_reports(void)
 	/* The host may have KASAN be silent from now on. */
 	if (kasan_flags && header->kasan_flags)
 		*kasan_flags = 0;
-	for (size_t i = 0; i < CH_SLEEP_TOLD; i++)
+	for (size_t i = 0; i < CH_MAX_SLEEP_TOLD; i++)
 		if (sleep_told[i])
 			*sleep_told[i] = 0;
 }
