@@ -62,6 +62,8 @@ _WHY_CLOSED = {
     errno.EACCES: "it refuses how it is opened; try another device",
     errno.EPERM: "it refuses who opens it, which is root; look for what it checks",
 }
+# Processes that want to run, for each CPU: more leave too little for what goes by a clock.
+_OVERLOADED = 4.0
 
 _WHY_KEPT = {
     errno.EBUSY: "it has no exit function, or is not through with loading; without 'reload' in "
@@ -88,6 +90,8 @@ class State:
     covered: int
     blocks: int
     unvaried: tuple[str, ...] = ()
+    load: float = 0.0
+    """The processes that want to run, for each CPU of the host."""
 
 
 class Outlook:
@@ -120,7 +124,8 @@ class Outlook:
             for path in self._files():
                 tally.add(read_tally(path))
             covered -= self._loaded
-            state = State(tally, counts, covered, self._blocks, self._unvaried)
+            load = os.getloadavg()[0] / (os.cpu_count() or 1)
+            state = State(tally, counts, covered, self._blocks, self._unvaried, load)
             self._remarks = tuple(remarks_on(self._target, state))
         return self._remarks
 
@@ -153,6 +158,13 @@ def remarks_on(target: Target, state: State) -> Iterator[Remark]:
     yield from _on_loading(target, state)
     yield from _on_calls(target, state)
     yield from _on_waiting(state)
+    if state.load > _OVERLOADED:
+        yield Remark(
+            "load",
+            f"the host is overloaded, by {state.load:.0f} processes for each CPU: speeds are what "
+            "that leaves, and of a machine that gets less than half of the time it could use "
+            "a lockup is not believed unless its program never ends",
+        )
     if state.unvaried:
         names = ", ".join(state.unvaried[:8]) + (", ..." if len(state.unvaried) > 8 else "")
         what = "a parameter" if len(state.unvaried) == 1 else "parameters"

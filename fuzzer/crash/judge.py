@@ -253,13 +253,13 @@ def listener(
         heard = len(text)
         if quiet < _QUIET_LOOKS or not text:
             return False
-        return any(
-            splat.complete and (splat.kind == HANG or (hurried and ends(splat)))
-            for splat in splats_in(text.splitlines())
-        )
+        return any(splat.complete and ends(splat) for splat in splats_in(text.splitlines()))
 
     def ends(splat: Splat) -> bool:
-        return wanted is None or wanted(splat) or not leaves_usable(splat)
+        if splat.kind == HANG:
+            # Else it may be slow, as everything is then.
+            return not machine.is_starved()
+        return hurried and (wanted is None or wanted(splat) or not leaves_usable(splat))
 
     return has_hung
 
@@ -300,6 +300,8 @@ def _said(machine: Machine, run: Run, wanted: Wanted | None, *, late: bool) -> O
             heard = hear(log)
     except LostMachineError:
         heard = hear(log)
+    if heard.splat and is_of_the_host(heard.splat, run.status, machine):
+        return _outcome(_Heard(), log)
     silence = _SILENCE.get(run.status)
     if silence and (silent := _silent(heard, silence, log, wanted)):
         return silent
@@ -316,6 +318,15 @@ def _patience(status: Status, heard: _Heard, wanted: Wanted | None, *, late: boo
         hangs = heard.splat is None or (wanted is not None and wanted.bug.kind == HANG)
         return _HANG_REPORT if hangs else 0.0
     return _LATE_REPORT if late else 0.0
+
+
+def is_of_the_host(splat: Splat, status: Status, machine: Machine) -> bool:
+    """Tell whether the kernel reports a stall in a program that has ended, on a starved machine.
+
+    It goes by its clock, and the host had no time for it.
+    """
+    ended = status in {Status.OK, Status.TIMEOUT}
+    return splat.kind == HANG and ended and machine.is_starved()
 
 
 class Series:

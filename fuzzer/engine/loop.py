@@ -7,14 +7,13 @@ import ctypes
 import os
 import random
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fuzzer.crash.judge import is_killed, silent_guest
+from fuzzer.crash.judge import is_killed, is_of_the_host, silent_guest
 from fuzzer.crash.sighting import Sighting, Spool
 from fuzzer.engine.aside import (
     KNOWN,
@@ -548,7 +547,8 @@ class Loop:
         """Wait for the program or the batch to end; False when the guest is lost."""
         if self.channel.wait(0.25, batch):
             return True
-        progress, last = -1, time.monotonic()
+        clock = self.machine.qemu.clock
+        progress, last = -1, clock()
         slow_at = last + _SLOW
         while not self.channel.wait(0.1, batch):
             if self._beginning.is_time():
@@ -556,11 +556,11 @@ class Loop:
             if not self.machine.qemu.is_running():
                 return False
             if self.channel.header.progress != progress:
-                progress, last = self.channel.header.progress, time.monotonic()
+                progress, last = self.channel.header.progress, clock()
                 if last > slow_at and len(self.history) > _FRESH and not self._beginning.is_slow:
                     self._slow = True
                     return False
-            elif time.monotonic() - last > self._patience:
+            elif clock() - last > self._patience:
                 return False
         return True
 
@@ -575,7 +575,8 @@ class Loop:
             message = self.channel.header.message.decode(errors="replace")
             raise InfrastructureError(f"the executor failed: {message}")
         lines = console_lines(log)
-        splats = list(splats_in(lines))
+        splats = [each for each in splats_in(lines)
+                  if not is_of_the_host(each, status, self.machine)]  # fmt: skip
         self.channel.note_heard(harmless=not splats)
         silence = _SILENCES.get(status)
         if not splats and silence is None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -293,7 +292,7 @@ class Machine:
         total: bool = False,
         is_lost: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Wait for the posted command.
+        """Wait for the posted command; time in which QEMU waits for the host does not count.
 
         ``is_lost`` is asked several times a second whether waiting is in vain.
 
@@ -301,17 +300,18 @@ class Machine:
             LostMachineError: neither an answer nor a further call within
                 ``timeout`` seconds (with ``total``: no answer), or QEMU is gone.
         """
-        deadline, progress = time.monotonic() + timeout, self.channel.header.progress
+        clock = self.qemu.clock
+        deadline, progress = clock() + timeout, self.channel.header.progress
         # In slices, so that a QEMU that was killed is noticed at once.
         while not self.channel.wait(min(_SLICE, timeout)):
             if not self.qemu.is_running():
                 what = "the guest rebooted" if self.qemu.was_left() else "QEMU ended"
                 raise LostMachineError(f"{what} while it was working{self._last_words()}")
             if self.channel.header.progress != progress and not total:
-                deadline, progress = time.monotonic() + timeout, self.channel.header.progress
+                deadline, progress = clock() + timeout, self.channel.header.progress
             elif is_lost():
                 raise LostMachineError(f"the guest hangs{self._last_words()}")
-            elif time.monotonic() > deadline:
+            elif clock() > deadline:
                 raise LostMachineError(
                     f"the guest did not answer within {timeout:.1f} s{self._last_words()}"
                 )
@@ -322,6 +322,10 @@ class Machine:
         A kernel panic is reported there and nowhere else.
         """
         return self.qemu.console_text()
+
+    def is_starved(self) -> bool:
+        """Tell whether the host has had too little time for it to judge by how long things take."""
+        return self.qemu.is_starved()
 
     def _last_words(self) -> str:
         lines = [line for line in self.console_text().splitlines() if line.strip()]

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ from fuzzer.machine.channel import SIZE as CHANNEL_SIZE
 from fuzzer.machine.channel import Channel
 
 QEMU = "qemu-system-x86_64"
-QMP_TIMEOUT = 20.0
+QMP_TIMEOUT = 60.0
+# A process whose thread waited longer for a CPU than it could run or sleep is starved.
+_STARVED = 0.5
 # The niceness of machines whose threads need not run at the same time.
 _STANDS_BACK = 7
 _MIB = 1 << 20
@@ -213,6 +216,7 @@ class Qemu:
         interactive: bool = False,
         niceness: int = 0,
     ) -> None:
+        self._began = time.monotonic()
         with deferring_signals():
             self._resources = _Resources(
                 asyncio.new_event_loop(),
@@ -380,6 +384,26 @@ class Qemu:
             return 0.0
         user, system = map(int, fields[_CPU_TIMES])
         return (user + system) / os.sysconf("SC_CLK_TCK")
+
+    def starved_seconds(self) -> float:
+        """Return how long it has waited for a CPU of the host; 0 if that is not known.
+
+        Of its threads the one that waited longest counts: it is a CPU of the guest
+        (Documentation/scheduler/sched-stats.rst).
+        """
+        waited = [0]
+        for task in Path(f"/proc/{self.process.pid}/task").glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                waited.append(int((task / "schedstat").read_text().split()[1]))
+        return max(waited) / 1e9
+
+    def clock(self) -> float:
+        """Return a time in seconds that stands still while it waits for a CPU of the host."""
+        return time.monotonic() - self.starved_seconds()
+
+    def is_starved(self) -> bool:
+        """Tell whether it has waited for the host for most of the time since its start."""
+        return self.starved_seconds() > _STARVED * (time.monotonic() - self._began)
 
     def was_left(self) -> bool:
         """Tell whether the guest ended the machine itself: it was reset, and not QEMU killed."""

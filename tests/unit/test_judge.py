@@ -45,8 +45,11 @@ OTHER = b"""\
 class FakeMachine:
     """Runs programs by calling a function with all programs so far."""
 
-    def __init__(self, splats: Callable[[list[bytes]], bool | bytes]) -> None:
+    def __init__(
+        self, splats: Callable[[list[bytes]], bool | bytes], *, starved: bool = False
+    ) -> None:
         self._splats = splats
+        self._starved = starved
         self._ran: list[bytes] = []
         self.channel = self
 
@@ -71,6 +74,9 @@ class FakeMachine:
 
     def log(self) -> bytes:
         return b""
+
+    def is_starved(self) -> bool:
+        return self._starved
 
 
 class FakeGuest:
@@ -241,9 +247,13 @@ class Printing:
 
     def __init__(self) -> None:
         self.text = ""
+        self.starved = False
 
     def console_text(self) -> str:
         return self.text
+
+    def is_starved(self) -> bool:
+        return self.starved
 
 
 STALL = """[    9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 6s! [init:27]
@@ -266,6 +276,21 @@ def test_a_guest_hangs_when_its_console_says_so_and_has_no_more_to_say() -> None
         machine.text = text
         said.append(has_hung())
     assert said == [False, False, False, False, True, True]
+
+
+def test_a_stall_on_a_starved_machine_is_the_hosts_unless_its_program_never_ends() -> None:
+    machine = Printing()
+    machine.text, machine.starved = STALL + STACK, True
+    has_hung = listener(cast(Machine, machine))
+    assert not any(has_hung() for _ in range(6))
+    machine.starved = False
+    assert has_hung()
+    records = "".join(f"4,{n},9000000,-;{line.partition('] ')[2]}\n"
+                      for n, line in enumerate((STALL + STACK).splitlines()))  # fmt: skip
+    for starved, title in ((True, None), (False, "BUG: soft lockup in drv_spin")):
+        fake = FakeMachine(lambda ran: records.encode(), starved=starved)
+        outcome = run_program(cast(Machine, fake), b"slow", late=False)
+        assert (outcome.splat and outcome.splat.title) == title
 
 
 def test_other_reports_on_the_console_do_not_mean_that_the_guest_hangs() -> None:

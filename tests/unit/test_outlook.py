@@ -204,6 +204,13 @@ def test_that_many_calls_time_out_is_told(target: Target) -> None:
     assert not about(target, Tally(), WorkerCounts(programs=1000, timeouts=40))
 
 
+def test_that_the_host_is_overloaded_is_told(target: Target) -> None:
+    busy, idle = (State(Tally(), MANY, 3, 9, load=load) for load in (9.7, 1.0))
+    (remark,) = remarks_on(target, busy)
+    assert "overloaded, by 10 processes for each CPU" in remark.text
+    assert not list(remarks_on(target, idle))
+
+
 def test_parameters_that_nothing_varies_are_named(target: Target) -> None:
     assert unnamed(["mode", "size", "count"], target) == ("count",)
     state = State(Tally(), MANY, 3, 9, ("count",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -386,3 +387,26 @@ def test_a_device_that_does_not_appear_is_an_error(
         pytest.raises(BadInputError, match="/dev/elsewhere did not appear"),
     ):
         machine.load(wrong)
+
+
+def test_time_in_which_the_host_runs_others_does_not_count(base: Template) -> None:
+    (cpu, *_) = sorted(os.sched_getaffinity(0))
+    spin = [sys.executable, "-c", "while True: pass"]
+    with Machine.restore(base) as machine:
+        for thread in psutil.Process(machine.qemu.process.pid).threads():
+            os.sched_setaffinity(thread.id, {cpu})
+        others = [subprocess.Popen(spin) for _ in range(5)]
+        try:
+            for other in others:
+                os.sched_setaffinity(other.pid, {cpu})
+            wall, own = time.monotonic(), machine.qemu.clock()
+            # It takes the time of a CPU that it shares with five.
+            sum_up = "i=0; while [ $i -lt 6000 ]; do i=$((i + 1)); done"
+            machine.execute(["/bin/busybox", "sh", "-c", sum_up], timeout=300.0)
+            wall, own = time.monotonic() - wall, machine.qemu.clock() - own
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+        assert own < 0.6 * wall
+        assert machine.qemu.starved_seconds() >= wall - own
