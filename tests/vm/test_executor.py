@@ -356,6 +356,17 @@ def test_a_driver_that_claims_to_have_read_more_than_asked_is_survived(
     assert len(done.results[1].output) <= 4
 
 
+def test_no_fault_in_a_page_that_cannot_be_touched_ends_the_executor(misbehaving: Guest) -> None:
+    faulted = 0
+    with misbehaving.restore() as machine:
+        # The second page is not there: touching it ends with a signal.
+        for nth in range(1, 13):
+            done = run(machine, misbehaving, f"mmap(f0, 8192, 0) fail={nth}")
+            assert done.status is Status.OK
+            faulted += done.results[0].faulted
+    assert 0 < faulted < 12
+
+
 def test_mmap_touches_each_page(misbehaving: Guest) -> None:
     with misbehaving.restore() as machine:
         done = run(machine, misbehaving, "mmap(f0, 4096, 0)\nmmap(f0, 4096, 2)\nmmap(f7, 1, 0)")

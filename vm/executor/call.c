@@ -57,7 +57,19 @@ static bool touch(volatile uint8_t *map, uint64_t pages)
 	return true;
 }
 
-static int64_t touch_pages(int fd, const struct w_call *call)
+/*
+ * Have the kernel touch the pages that the fault is for, and take it back: touching
+ * them may end with a signal, whose frame must not be what it hits.
+ */
+static void touch_with_fault(struct thread *thread, void *map, size_t size)
+{
+	madvise(map, size, MADV_POPULATE_READ);
+	madvise(map, size, MADV_POPULATE_WRITE);
+	thread->spared |= !fault_disarm(thread->fail_nth);
+}
+
+static int64_t touch_pages(struct thread *thread, int fd,
+			   const struct w_call *call)
 {
 	uint64_t pages = call->arg / PAGE + !!(call->arg % PAGE);
 	uint8_t *map;
@@ -69,6 +81,8 @@ static int64_t touch_pages(int fd, const struct w_call *call)
 		   (off_t)call->cmd * PAGE);
 	if (map == MAP_FAILED)
 		return -1;
+	if (call->fault)
+		touch_with_fault(thread, map, pages * PAGE);
 	touched = touch(map, pages);
 	munmap(map, pages * PAGE);
 	if (!touched)
@@ -262,7 +276,7 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		ret = poll(&pollfd, 1, 0);
 		return ret < 0 ? ret : pollfd.revents;
 	case W_MMAP:
-		return touch_pages(fd, call);
+		return touch_pages(thread, fd, call);
 	case W_SLEEP:
 		return sleep_ms(call->arg);
 	case W_UNLOAD:

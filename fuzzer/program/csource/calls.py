@@ -104,6 +104,8 @@ class CallWriter:
         if call.fault:
             needs.helpers.add("fail_nth")
             before, after = [f"fail_nth({call.fault});"], ["fail_nth(0);"]
+        if call.op is Op.MMAP:
+            after = []  # It sees to that itself.
         if call.op is Op.LOAD:
             if call.fault:
                 needs.helpers.add("shift")
@@ -146,10 +148,11 @@ class CallWriter:
                 pollfd = f"&(struct pollfd){{ .fd = {self._file(call.file)}, .events = {events} }}"
                 return [f"poll({pollfd}, 1, 0);"], None
             case Op.MMAP:
-                self.needs.helpers.add("touch")
+                touch = "touch_failing" if call.fault else "touch"
+                self.needs.helpers.add(touch)
                 pages = min(-(-call.arg // _PAGE), _MMAP_MAX_PAGES)
                 offset = call.cmd * _PAGE
-                return [f"touch({self._file(call.file)}, {pages}, {c_integer(offset)});"], None
+                return [f"{touch}({self._file(call.file)}, {pages}, {c_integer(offset)});"], None
             case Op.SLEEP:
                 return [f"usleep({min(call.arg, _MAX_SLEEP)} * 1000);"], None
             case Op.UNLOAD:

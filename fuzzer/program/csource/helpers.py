@@ -182,7 +182,7 @@ static int compat_ioctl(int fd, uint32_t number, uint32_t argument)
 """,
         ("stdint.h",),
     ),
-    "touch": Helper(
+    "touch_pages": Helper(
         """\
 static __thread sigjmp_buf past_mapping;
 
@@ -191,23 +191,60 @@ static void leave_mapping(int signal)
 	siglongjmp(past_mapping, signal);
 }
 
-/* Map pages of a file, and add to each the bytes of those before it. */
-static void touch(int fd, size_t pages, off_t offset)
+/* Add to each page the bytes of those before it. */
+static void touch_pages(volatile unsigned char *map, size_t pages)
 {
-	volatile unsigned char sum = 0, *map;
+	volatile unsigned char sum = 0;
 
-	map = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   offset);
-	if (map == MAP_FAILED)
-		return;
 	signal(SIGBUS, leave_mapping);
 	if (!sigsetjmp(past_mapping, 1))
 		for (size_t i = 0; i < pages; i++)
 			map[i * 4096] = sum = sum + map[i * 4096];
-	munmap((void *)map, pages * 4096);
 }
 """,
-        ("setjmp.h", "signal.h", "sys/mman.h"),
+        ("setjmp.h", "signal.h"),
+    ),
+    "touch": Helper(
+        """\
+/* Map pages of a file, and touch them. */
+static void touch(int fd, size_t pages, off_t offset)
+{
+	void *map = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 fd, offset);
+
+	if (map == MAP_FAILED)
+		return;
+	touch_pages(map, pages);
+	munmap(map, pages * 4096);
+}
+""",
+        ("sys/mman.h",),
+        ("touch_pages",),
+    ),
+    "touch_failing": Helper(
+        """\
+/*
+ * Map pages of a file and have the kernel touch them, where an allocation may fail.
+ * Then nothing does: a signal's frame must not be what it hits.
+ */
+static void touch_failing(int fd, size_t pages, off_t offset)
+{
+	void *map = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 fd, offset);
+
+	if (map != MAP_FAILED) {
+		madvise(map, pages * 4096, MADV_POPULATE_READ);
+		madvise(map, pages * 4096, MADV_POPULATE_WRITE);
+	}
+	fail_nth(0);
+	if (map == MAP_FAILED)
+		return;
+	touch_pages(map, pages);
+	munmap(map, pages * 4096);
+}
+""",
+        ("sys/mman.h",),
+        ("touch_pages", "fail_nth"),
     ),
     "unload": Helper(
         """\
