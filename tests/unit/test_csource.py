@@ -46,6 +46,7 @@ dup(f1, f0)
 dup(f2, f0)
 poll(f0, 0xffff)
 mmap(f0, 8192, 1)
+mmap(f0, 8192, 1) fail=3
 ioctl(f0, PKV_IOC_DELETE, {key_len: 32, key: "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"})
 ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"}) compat readonly
 ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) cut=1
