@@ -18,6 +18,7 @@ from fuzzer.progress import say
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code. No traceback reaches the user."""
     try:
+        _open_standard_files()
         words = join_command(arguments)
         # Only the one that is used is imported: starting must be quick.
         options = build_parser(words[:1]).parse_args(words)
@@ -46,6 +47,21 @@ def main(arguments: Sequence[str]) -> int:
         if os.environ.get("PKVFUZZ_DEBUG"):
             raise
         return int(ExitCode.INFRASTRUCTURE)
+
+
+def _open_standard_files() -> None:
+    """Open what was closed of standard input, output and error, or QEMU's files get their numbers.
+
+    Some who start commands at night close all three.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def console() -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.pkvfuzz_process import ROOT, pkvfuzz
+from tests.e2e.pkvfuzz_process import COMMAND, ROOT, environment, pkvfuzz
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,13 @@ def test_a_driver_that_does_not_compile_shows_the_compilers_words(tmp_path: Path
     done = pkvfuzz("run", "--target", "pkv.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "nothing_of_that_name" in done.stderr
+
+
+def test_closed_standard_files_are_no_matter(tmp_path: Path) -> None:
+    crash = ROOT / "crashes" / "kasan-slab-use-after-free-read-in-pkv-store-last"
+    shell = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *COMMAND, "replay", str(crash)]
+    done = subprocess.run(
+        shell, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, timeout=600, check=False
+    )
+    assert b"still crashes" in done.stdout
+    assert done.returncode == 1
