@@ -164,8 +164,10 @@ def _top(directory: Path) -> Path:
     return top
 
 
-def _files_below(directory: Path, top: Path, *, recursive: bool = True) -> list[Path]:
-    found = []
+def _files_below(
+    directory: Path, top: Path, *, recursive: bool = True, linked: bool = True
+) -> list[Path]:
+    found: list[Path] = []
     pending = [directory]
     try:
         while pending:
@@ -173,6 +175,9 @@ def _files_below(directory: Path, top: Path, *, recursive: bool = True) -> list[
                 if entry.is_dir() and not entry.is_symlink():
                     if recursive and not entry.name.startswith("."):
                         pending.append(entry)
+                elif entry.is_dir():
+                    if recursive and linked:
+                        found += _linked_files(entry, top)
                 elif _is_source(entry, top):
                     found.append(entry)
                 if len(found) > _MOST_FILES:
@@ -180,6 +185,19 @@ def _files_below(directory: Path, top: Path, *, recursive: bool = True) -> list[
     except OSError as error:
         raise BadInputError(f"{directory}: {error.strerror}") from error
     return found
+
+
+def _linked_files(link: Path, top: Path) -> list[Path]:
+    """Return what a build reads of a directory that is linked to, by paths through the link.
+
+    Links in it are not followed, nor is one to a directory around it or to too much.
+    """
+    target = link.resolve()
+    if not target.is_relative_to(top) or link.parent.resolve().is_relative_to(target):
+        return []
+    with contextlib.suppress(BadInputError):
+        return [file for file in _files_below(link, top, linked=False) if file.suffix in _OUTSIDE]
+    return []
 
 
 def _is_source(path: Path, top: Path) -> bool:

@@ -162,6 +162,25 @@ def test_links_that_lead_out_are_no_part_of_a_driver(tmp_path: Path) -> None:
     assert not (place / "c.h").is_symlink()
 
 
+def test_a_directory_that_is_linked_to_is_copied_in_its_place(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    driver, common = top / "driver", top / "common"
+    (common / "deep").mkdir(parents=True)
+    driver.mkdir()
+    (top / ".git").mkdir()
+    for path in (driver / "d.c", common / "x.h", common / "deep" / "y.h", common / "big.bin"):
+        path.write_text("x\n")
+    (driver / "inc").symlink_to("../common")
+    (driver / "self").symlink_to("..")
+    (common / "again").symlink_to("deep")
+    (driver / "out").symlink_to("/usr/include")
+    tree = read_tree(driver)
+    names = {str(file.relative_to(driver)) for file in tree.files}
+    assert names == {"d.c", "inc/x.h", "inc/deep/y.h"}
+    place = tree.copy(tmp_path / "copy")
+    assert (place / "inc" / "deep" / "y.h").read_text() == "x\n"
+
+
 def test_what_is_no_file_is_no_source(tmp_path: Path) -> None:
     write_files(tmp_path / "mini", {"mini.c": ""})
     os.mkfifo(tmp_path / "mini" / "pipe.c")
