@@ -35,7 +35,7 @@ _MAX_POINTERS = 8
 _SHOWN = 6
 _DIRECTIONS = ("_IO", "_IOW", "_IOR", "_IOWR")
 _DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+_IO(?:R|W|WR)?[ \t]*\(", re.MULTILINE)
-# What a member gets of which nothing is said; README has it in full.
+# What a member gets of which nothing is said; docs/descriptions.md has it in full.
 _GETS = {
     MemberKind.INTEGER: "mostly 0, else numbers at limits",
     MemberKind.POINTER: "mostly NULL, else such numbers",
