@@ -12,11 +12,12 @@ from fuzzer.cli.commands import ABOUT, COMMANDS, EXIT_CODES, Command
 from fuzzer.cli.parser import PROGRAM
 
 _PURPOSE = ABOUT[0].lower() + ABOUT[1:].rstrip(".")
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PKVFUZZ_CACHE": "the cache of kernels, drivers and machines [~/.cache/pkvfuzz]",
     "PKVFUZZ_NO_INSTALL": "if set, missing Debian packages are named, and not installed",
     "PKVFUZZ_DEBUG": "if set, a defect in pkvfuzz shows a traceback",
 }
+"""Environment variables that pkvfuzz looks at, and their meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _manual_lines() -> Iterator[str]:
     yield ".SH EXIT STATUS"
     yield from _terms({str(code): text for code, text in EXIT_CODES.items()})
     yield ".SH ENVIRONMENT"
-    yield from _terms(_ENVIRONMENT)
+    yield from _terms(ENVIRONMENT)
 
 
 def _manual_command(command: Command) -> Iterator[str]:

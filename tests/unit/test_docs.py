@@ -16,6 +16,7 @@ import pytest
 
 from fuzzer.cli.commands import BY_NAME, COMMANDS
 from fuzzer.cli.parser import PROGRAM, build_parser, join_command
+from fuzzer.cli.reference import ENVIRONMENT
 from fuzzer.errors import PkvfuzzError
 from fuzzer.machine.driver import find_bug
 from fuzzer.paths import project_root
@@ -175,10 +176,24 @@ def test_each_command_is_in_the_reference() -> None:
     assert set(BY_NAME) <= listed | told
 
 
+def test_the_reference_has_each_exit_code_and_each_variable() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text()
+    codes = {code for command in COMMANDS for code in command.exit_codes}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == codes
+    assert set(re.findall(r"^\| `(PKVFUZZ_\w+)`", text, re.MULTILINE)) == set(ENVIRONMENT)
+
+
 def test_a_message_that_names_a_document_names_one_that_exists() -> None:
     for path in (ROOT / "fuzzer").rglob("*.py"):
         for name in re.findall(r"docs/[\w/-]+\.(?:md|1)\b", path.read_text()):
             assert (ROOT / name).is_file(), f"{_name(path)}: {name}"
+
+
+def test_the_architecture_has_each_file_of_the_executor() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text[text.index("## The executor") :].split("\n## ")[0]
+    there = {path.name for path in (ROOT / "vm" / "executor").glob("*.c")}
+    assert set(re.findall(r"`(\w+\.c)`", section)) == there
 
 
 def _packages() -> list[str]:
