@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines that exist only in tests: the host's side is the product's own, the guest is a function.
+
+A :class:`FakeGuest` has real channels, and real machines on top. It answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from fuzzer.machine.accel import Accel
+from fuzzer.machine.channel import (
+    BULK,
+    COUNTERS,
+    LOG,
+    NO_BATCH,
+    PROGRAM,
+    RESULTS,
+    Channel,
+    Command,
+    RawResult,
+    Status,
+)
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest
+from fuzzer.machine.qemu import Hardware, Qemu
+from fuzzer.program.batch import unpack
+from fuzzer.program.wire import split
+
+_RUNS = frozenset({Command.RUN, Command.BATCH, Command.SETTLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a guest does with a program.
+
+    ``log`` is what its kernel prints, as raw records. Calls with the indices ``faulted``
+    had the fault that they asked for, and each takes so many ``ticks``. ``counters`` are
+    the first coverage counters. A guest that is ``silent`` does not answer; it has
+    rebooted if it ``left``.
+    """
+
+    log: bytes = b""
+    status: Status = Status.OK
+    faulted: Sequence[int] = ()
+    ticks: Sequence[int] = ()
+    counters: bytes = b""
+    silent: bool = False
+    left: bool = False
+
+
+Behaviour: TypeAlias = Callable[[list[bytes]], Answer | bytes | None]
+"""What a guest does with the last of the programs that it was given: an answer, or the log only."""
+
+
+class FakeQemu:
+    """A QEMU that runs until its guest falls silent or somebody ends it."""
+
+    def __init__(self) -> None:
+        self.running, self.left, self.console = True, False, ""
+
+    def is_running(self) -> bool:
+        return self.running and not self.left
+
+    def was_left(self) -> bool:
+        return self.left
+
+    def console_text(self) -> str:
+        return self.console
+
+    def cpu_seconds(self) -> float:
+        return 0.0
+
+    def kill(self) -> None:
+        self.running = False
+
+
+class FakeChannel(Channel):
+    """A channel with a guest at its other end, which works while it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guest: FakeMachine | None = None
+
+    def wait(self, timeout: float, batch: int = NO_BATCH) -> bool:
+        """Have the guest do what was posted; tell whether it answered."""
+        if self.guest and not self.finished():
+            self.guest.work()
+        return self.finished()
+
+
+class FakeMachine(Machine):
+    """A machine whose guest is a function of the programs that it was given."""
+
+    def __init__(
+        self, behaviour: Behaviour, channel: FakeChannel | None = None, *, loads: bool = True
+    ) -> None:
+        self.fake_qemu = FakeQemu()
+        own = channel is None
+        channel = channel or FakeChannel()
+        super().__init__(
+            cast(Qemu, self.fake_qemu), channel, Hardware(), Accel.TCG, owns_channel=own
+        )
+        channel.guest = self
+        self._behaviour = behaviour
+        self._loads = loads
+        self.ran: list[bytes] = []
+        """The programs that ran, without those that were skipped."""
+        self.preloaded = b""
+        """The calls by which the module was loaded for all programs."""
+
+    def work(self) -> None:
+        """Do what was posted."""
+        header, channel = self.channel.header, self.channel
+        command = Command(header.command)
+        header.status, header.log_length, header.n_results = Status.OK, 0, 0
+        if command is Command.PING:
+            header.done_seq = header.req_seq
+        if command not in _RUNS:
+            return
+        for number, program in enumerate(self._posted(command)):
+            header.batch_at = number
+            if command is Command.SETTLE:
+                self.preloaded, header.settled = program, self._loads
+            answer = self._run(program)
+            if answer.silent:
+                self.fake_qemu.left = answer.left
+                return
+            if answer.log or answer.status:
+                break
+        channel.header.done_seq = header.req_seq
+
+    def _posted(self, command: Command) -> list[bytes]:
+        channel, length = self.channel, self.channel.header.length
+        if command is Command.BATCH:
+            start = BULK
+            return unpack(bytes(channel.memory[start : start + length]))
+        return [bytes(channel.memory[PROGRAM : PROGRAM + length])]
+
+    def _run(self, program: bytes) -> Answer:
+        header = self.channel.header
+        self.ran.append(program)
+        header.programs += 1
+        answer = self._behaviour(self.ran) or b""
+        if isinstance(answer, bytes):
+            answer = Answer(answer)
+        header.status, header.log_length = answer.status, len(answer.log)
+        memory = self.channel.memory
+        memory[LOG : LOG + len(answer.log)] = answer.log
+        memory[COUNTERS : COUNTERS + len(answer.counters)] = answer.counters
+        self._return(len(split(program)), answer)
+        return answer
+
+    def _return(self, calls: int, answer: Answer) -> None:
+        self.channel.header.n_results = calls
+        results = (RawResult * calls).from_buffer(self.channel.map, RESULTS)
+        for index, raw in enumerate(results):
+            raw.faulted = index in answer.faulted
+            raw.tsc = answer.ticks[index] if index < len(answer.ticks) else 0
+
+
+class FakeGuest:
+    """A testbed of such machines; ``made`` are all of them.
+
+    The module is loaded by what is to be preloaded, unless it does not ``load``.
+    """
+
+    def __init__(self, behaviour: Behaviour, *, loads: bool = True) -> None:
+        self.behaviour = behaviour
+        self.loads = loads
+        self.made: list[FakeMachine] = []
+
+    def restore(self, channel: Channel | None = None) -> FakeMachine:
+        """Return a fresh machine."""
+        assert channel is None or isinstance(channel, FakeChannel)
+        self.made.append(FakeMachine(self.behaviour, channel, loads=self.loads))
+        return self.made[-1]
+
+    def restore_awake(self, channel: Channel) -> FakeMachine:
+        """Return a fresh machine on that channel."""
+        return self.restore(channel)
+
+    def start(self, post: Callable[[Channel], None], *, paused: bool = False) -> FakeMachine:
+        """Return a fresh machine that has its first command."""
+        machine = self.restore()
+        post(machine.channel)
+        return machine
+
+    @property
+    def ran(self) -> list[bytes]:
+        """The programs that ran on all machines, in the order of these."""
+        return [program for machine in self.made for program in machine.ran]
+
+    @property
+    def running(self) -> int:
+        """The number of machines that nobody has ended."""
+        return sum(machine.fake_qemu.running for machine in self.made)
+
+
+def as_guest(fake: Any) -> Guest:
+    """Return a fake as the guest that it stands for."""
+    return cast(Guest, fake)

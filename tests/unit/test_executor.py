@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executors: their history, their renewal and the module that they preload."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuzzer.crash.executor import ObservingExecutor
+from fuzzer.crash.judge import Outcome
+from fuzzer.machine.executor import Executor
+from fuzzer.machine.machine import LostMachineError
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call
+from fuzzer.program.wire import encode
+from tests.fakes import Answer, FakeGuest
+from tests.unit.test_judge import SPLAT, TITLE
+
+READ, WRITE, BAD = (encode((Call(op),)) for op in (Op.READ, Op.WRITE, Op.LSEEK))
+LOAD = encode((Call(Op.UNLOAD), Call(Op.LOAD, data=b"lock=rcu")))
+
+
+def bad(ran: list[bytes]) -> bytes:
+    return SPLAT if ran[-1].endswith(BAD) else b""
+
+
+def test_a_renewed_executor_has_another_machine_and_no_history() -> None:
+    guest = FakeGuest(lambda ran: None)
+    executor = Executor(guest.restore)
+    assert guest.made == []
+    first = executor.machine
+    assert executor.machine is first
+    executor.history.append(READ)
+    executor.preloaded = LOAD
+    assert executor.renew() is not first
+    assert (executor.history, executor.preloaded) == ([], b"")
+    assert guest.running == 1
+    executor.close()
+    executor.close()
+    assert guest.running == 0
+
+
+def test_a_program_that_crashes_costs_the_machine_and_is_told_with_those_before_it() -> None:
+    guest = FakeGuest(bad)
+    executor = ObservingExecutor(guest.restore)
+    assert executor.sighting(executor.run(READ), "me") is None
+    executor.run(WRITE)
+    sighting = executor.sighting(executor.run(BAD), "me")
+    assert sighting is not None
+    assert (sighting.title, sighting.program, sighting.history) == (TITLE, BAD, (READ, WRITE))
+    assert (sighting.origin, guest.running) == ("me", 0)
+    executor.run(READ)
+    assert executor.history == [READ]
+    assert [machine.ran for machine in guest.made] == [[READ, WRITE, BAD], [READ]]
+
+
+def test_a_machine_that_has_run_enough_is_replaced() -> None:
+    guest = FakeGuest(bad)
+    executor = ObservingExecutor(guest.restore, most=2)
+    for _ in range(5):
+        executor.run(READ)
+    assert [len(machine.ran) for machine in guest.made] == [2, 2, 1]
+    assert guest.running == 1
+
+
+def test_programs_run_behind_the_calls_that_the_module_was_loaded_by() -> None:
+    guest = FakeGuest(bad)
+    executor = ObservingExecutor(guest.restore, preload=lambda: LOAD)
+    assert executor.prepare().channel.header.settled
+    assert executor.preloaded == LOAD
+    sighting = executor.sighting(executor.run(BAD), "me")
+    assert sighting is not None
+    assert (sighting.program, sighting.history) == (LOAD + BAD, ())
+
+
+@pytest.mark.parametrize("loads", [False, True])
+def test_calls_that_do_not_load_the_module_well_are_not_preloaded(loads: bool) -> None:
+    guest = FakeGuest(lambda ran: SPLAT if ran[-1] == LOAD and loads else b"", loads=loads)
+    executor = ObservingExecutor(guest.restore, preload=lambda: LOAD)
+    executor.run(READ)
+    assert executor.preloaded == b""
+    assert [machine.ran for machine in guest.made] == [[LOAD], [READ]]
+    assert guest.running == 1
+
+
+def test_who_looks_for_a_bug_says_whether_a_machine_goes_on() -> None:
+    guest = FakeGuest(bad)
+    seen: list[Outcome] = []
+
+    def goes_on(outcome: Outcome) -> bool:
+        seen.append(outcome)
+        return True
+
+    executor = ObservingExecutor(guest.restore, goes_on=goes_on)
+    executor.run(BAD)
+    executor.run(BAD)
+    assert len(guest.made) == 1
+    assert [outcome.splat.title for outcome in seen if outcome.splat] == [TITLE, TITLE]
+
+
+def test_a_machine_that_is_lost_is_replaced() -> None:
+    def behaviour(ran: list[bytes]) -> Answer | None:
+        if ran[-1] == BAD:
+            guest.made[-1].fake_qemu.running = False
+            return Answer(silent=True)
+        return None
+
+    guest = FakeGuest(behaviour)
+    executor = ObservingExecutor(guest.restore)
+    executor.run(READ)
+    with pytest.raises(LostMachineError):
+        executor.run(BAD)
+    executor.run(READ)
+    assert len(guest.made) == 2
