@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.engine.buckets import blocks_of, features_of, repeated
 from fuzzer.engine.loop import RESTORE_EVERY
 from fuzzer.machine.channel import MAX_CONTEXTS, PATH_COUNTERS
@@ -30,14 +30,17 @@ class Bench:
     """
 
     def __init__(self, guest: Guest, programs: Iterable[bytes]) -> None:
-        self._guest = guest
-        self._contexts = contexts_for(guest.contexts, programs)
-        self._n_counters = len(guest.blocks) + PATH_COUNTERS
-        self._machine: Machine | None = None
-        self._left = 0
-        self._lost = 0
+        contexts = contexts_for(guest.contexts, programs)
+
+        def restore() -> Machine:
+            machine = guest.restore()
+            equip_contexts(machine.channel, contexts)
+            return machine
+
         each = guest.target.reset.kind is ResetKind.RESTORE
-        self._restore_every = 1 if each else RESTORE_EVERY
+        self._executor = ObservingExecutor(restore, most=1 if each else RESTORE_EVERY)
+        self._n_counters = len(guest.blocks) + PATH_COUNTERS
+        self._lost = 0
 
     def __enter__(self) -> Self:
         """Return the bench."""
@@ -50,7 +53,7 @@ class Bench:
         traceback: TracebackType | None,
     ) -> None:
         """End the machine."""
-        self._drop()
+        self._executor.close()
 
     def run(self, program: bytes) -> bytes | None:
         """Return a program's counters, the blocks' ones first; None if it crashed.
@@ -59,34 +62,16 @@ class Bench:
             LostMachineError: QEMU was killed from outside, again and again.
         """
         while True:
-            machine = self._fresh_enough()
-            machine.channel.clear_counters(self._n_counters)
+            channel = self._executor.prepare().channel
+            channel.clear_counters(self._n_counters)
             try:
-                outcome = run_program(machine, program, late=False)
+                outcome = self._executor.run(program)
             except LostMachineError:
-                self._drop()
                 self._lost += 1
                 if self._lost > _MAX_LOST:
                     raise
                 continue
-            if outcome.splat is None:
-                return bytes(machine.channel.counters(self._n_counters))
-            self._drop()
-            return None
-
-    def _fresh_enough(self) -> Machine:
-        if self._machine is None or not self._left:
-            self._drop()
-            self._machine = self._guest.restore()
-            equip_contexts(self._machine.channel, self._contexts)
-            self._left = self._restore_every
-        self._left -= 1
-        return self._machine
-
-    def _drop(self) -> None:
-        if self._machine:
-            self._machine.close()
-        self._machine = None
+            return None if outcome.splat else bytes(channel.counters(self._n_counters))
 
 
 @dataclass(slots=True)

@@ -19,16 +19,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.campaign.looked import FAULTS, LEAKS, LOADS, RACES
-from fuzzer.crash.judge import Outcome, run_program
+from fuzzer.crash.executor import ObservingExecutor
+from fuzzer.crash.judge import Outcome
 from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import LEAK, Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.engine.parents import Parents
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.program.cost import is_slow
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
@@ -36,8 +37,6 @@ from fuzzer.program.ops import Op
 from fuzzer.program.program import MAX_PROGRAM_SIZE
 from fuzzer.program.stress import can_fail, fault_of, is_parallel, with_fault
 from fuzzer.program.wire import decode, encode, split
-from fuzzer.splat.find import find_splat
-from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import Target
 
 NAME = "explorer"
@@ -116,13 +115,13 @@ class Explorer:
         self._parents = Parents(rng)
         self._settlements: Counter[bytes] = Counter()
         self._raced_settlements: Counter[bytes] = Counter()
-        self._benches = {
-            "plain": _Bench(lambda: setups.plain),
-            "settled": _Bench(
-                lambda: setups.plain, lambda: self._mutator.settlement(self._settlements)
-            ),
-            "racing": _Bench(lambda: setups.racing, self._settlement_to_race),
-        }
+        executor = partial(ObservingExecutor, most=_RESTORE_EVERY, wanted=unknown)
+        self._plain = executor(setups.plain.restore)
+        self._preloaded = executor(
+            setups.plain.restore,
+            preload=lambda: self._mutator.settlement(self._settlements),
+        )
+        self._raced = executor(self._restore_racing, preload=self._settlement_to_race)
         self.missing = _kinds_of_runs(mechanisms)
         work: list[Callable[[], bool]] = [self._mutated]
         if mechanisms.lifecycle:
@@ -192,22 +191,15 @@ class Explorer:
 
     def drop_machines(self) -> None:
         """End the machines; the next step takes fresh ones."""
-        for bench in self._benches.values():
-            bench.close()
+        for executor in (self._plain, self._preloaded, self._raced):
+            executor.close()
 
-    def _run(self, name: str, program: bytes, *, late: bool = False) -> Outcome:
-        bench = self._benches[name]
-        machine = bench.machine()
-        program = bench.settled + program
-        outcome = run_program(machine, program, late=late, wanted=self._unknown)
-        bench.history.append(program)
+    def _run(self, executor: ObservingExecutor, program: bytes) -> Outcome:
+        outcome = executor.run(program)
         if outcome.splat and outcome.is_harmless:
             return Outcome(None, outcome.log)
-        if outcome.splat:
-            history = tuple(bench.history[:-1])
-            splat = outcome.splat
-            self._sight(Sighting(splat.title, splat.kind, program, history, outcome.log, NAME))
-            bench.close()
+        if sighting := executor.sighting(outcome, NAME):
+            self._sight(sighting)
         return outcome
 
     def _mutated(self) -> bool:
@@ -216,7 +208,7 @@ class Explorer:
             return False
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
-            self._run("plain", self._mutant(self._quick))
+            self._run(self._plain, self._mutant(self._quick))
         return True
 
     def _slow_mutated(self) -> bool:
@@ -226,29 +218,33 @@ class Explorer:
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
             parents = self._slow if self._slow and self._random.random() < 0.5 else self._corpus
-            self._run("plain", self._mutant(parents, slow=True))
+            self._run(self._plain, self._mutant(parents, slow=True))
             self._note_looked(LOADS)
         return True
 
     def _settled_mutated(self) -> bool:
         """Run mutants where the module was loaded with other parameters of the description."""
-        bench = self._benches["settled"]
         if not self._corpus:
             return False
-        bench.machine()
-        if not bench.settled:
+        executor = self._preloaded
+        executor.prepare()
+        if not executor.preloaded:
             # Parameters that the module does not load with; there may be others.
-            bench.close()
+            executor.close()
             return False
-        own = [each.removeprefix(bench.settled) for each in self._slow]
+        own = [each.removeprefix(executor.preloaded) for each in self._slow]
         own = [each for each in own if not is_slow(split(each))]
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
             parents = own if own and self._random.random() < 0.5 else self._quick
             # Now and then one that unloads it: what was left to do then?
             slow = self._random.random() < _SETTLED_SLOW
-            self._run("settled", self._mutant(parents, slow=slow))
+            self._run(executor, self._mutant(parents, slow=slow))
         return True
+
+    def _restore_racing(self) -> Machine:
+        # That guest is made when it is needed.
+        return self._setups.racing.restore()
 
     def _settlement_to_race(self) -> bytes:
         settled = self._random.random() < _SETTLED_RACES
@@ -308,7 +304,7 @@ class Explorer:
             nth = min(left, key=self._load_order) if is_load else min(left)
             left.remove(nth)
             failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
-            outcome = self._run("plain", b"".join(failing))
+            outcome = self._run(self._plain, b"".join(failing))
             self._note_looked(LOADS if is_load else FAULTS)
             if not outcome.splat and not self._has_failed(index):
                 left = {other for other in left if other < nth}
@@ -339,7 +335,7 @@ class Explorer:
                 if len(self._reloaded) >= _MOST_RELOADED:
                     self._reloaded.clear()
                 self._reloaded.add(changed)
-                outcome = self._run("plain", changed)
+                outcome = self._run(self._plain, changed)
                 yield True
                 if outcome.splat:
                     return
@@ -353,7 +349,7 @@ class Explorer:
             if nth > last:
                 continue
             failing = [*chunks[:index], with_fault(chunk, nth), *chunks[index + 1 :]]
-            outcome = self._run("plain", b"".join(failing))
+            outcome = self._run(self._plain, b"".join(failing))
             yield True
             if outcome.splat:
                 return
@@ -362,24 +358,24 @@ class Explorer:
 
     def _has_failed(self, index: int) -> bool:
         """Tell whether the fault took place that a call of the last program asked for."""
-        results = self._benches["plain"].machine().channel.results()
+        results = self._plain.machine.channel.results()
         return index < len(results) and results[index].faulted
 
     def _racing(self) -> bool:
         """Run corpus programs with a part of them on several threads, a few times each."""
         if not self._corpus:
             return False
-        bench = self._benches["racing"]
-        bench.machine()
+        executor = self._raced
+        executor.prepare()
         self._note_looked(RACES)
-        settled = bench.settled
+        settled = executor.preloaded
         self._parents.settle(settled)
         end = time.monotonic() + _SLICE
         while time.monotonic() < end:
             parent = self._parents.any().removeprefix(settled)
             program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8, settled)
             for _ in range(_RACE_REPEATS):
-                if self._run("racing", program).splat:
+                if self._run(executor, program).splat:
                     break
         return True
 
@@ -449,40 +445,3 @@ def _kinds_of_runs(mechanisms: Mechanisms) -> dict[str, None]:
         LEAKS: mechanisms.leaks,
     }
     return {kind: None for kind, is_asked in asked.items() if is_asked}
-
-
-class _Bench:
-    """A machine, the calls by which it is settled, and what ran on it.
-
-    A fresh machine is settled by what ``settlement`` returns.
-    """
-
-    def __init__(self, guest: Callable[[], Guest], settlement: Callable[[], bytes] = bytes) -> None:
-        self._guest = guest
-        self._settlement = settlement
-        self._machine: Machine | None = None
-        self.settled = b""
-        self.history: list[bytes] = []
-
-    def machine(self) -> Machine:
-        """Return the machine, a fresh one if there is none or it has run for long."""
-        if self._machine is None or len(self.history) >= _RESTORE_EVERY:
-            self.close()
-            machine = self._machine = self._guest().restore()
-            self.settled = self._settlement()
-            if self.settled:
-                run = machine.settle(self.settled)
-                # What loads it badly is found by others: here it only has to work.
-                bad = find_splat(console_lines(run.log)) is not None
-                if bad or not machine.channel.header.settled:
-                    self.close()
-                    self._machine = self._guest().restore()
-        return self._machine
-
-    def close(self) -> None:
-        """End the machine."""
-        if self._machine:
-            self._machine.close()
-        self._machine = None
-        self.settled = b""
-        self.history = []

@@ -29,7 +29,8 @@ from fuzzer.campaign.reducing import Reducer
 from fuzzer.campaign.scheduling import Scheduler
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
-from fuzzer.crash.judge import VERIFY_RUNS, first_impression, run_program
+from fuzzer.crash.executor import ObservingExecutor
+from fuzzer.crash.judge import VERIFY_RUNS, first_impression
 from fuzzer.crash.keep import keep
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import ASIDE, Sighting, read_sighting
@@ -38,8 +39,7 @@ from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
 from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import Kernel, ensure_kernel
-from fuzzer.machine.machine import LostMachineError, Machine
-from fuzzer.machine.provision import Guest
+from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.target.target import Target
 
@@ -104,7 +104,6 @@ class JudgeProcess:
         setups = kernels.own
         self._task = task
         self._workdir = task.workdir
-        self._guest: Guest = setups.plain
         self._kernels = kernels
         self._target: Target = task.subject.target
         self._unknown = unknown_to(task.workdir.crashes)
@@ -123,8 +122,7 @@ class JudgeProcess:
         )
         self._reducer = Reducer(kernels, store, self._target, seed, self._scheduler.is_pending)
         self._seen: set[str] = set()
-        self._machine: Machine | None = None
-        self._history: list[bytes] = []
+        self._executor = ObservingExecutor(setups.plain.restore, wanted=self._unknown)
         self._lost = 0
         self._owed = 0.0
         self._explores = True
@@ -173,18 +171,12 @@ class JudgeProcess:
             return work()
         except LostMachineError:
             # Somebody killed QEMU. What was being judged is still in the spool.
-            self._drop_machine()
+            self._executor.close()
             self._explorer.drop_machines()
             self._lost += 1
             if self._lost > _MAX_LOST:
                 raise
             return True
-
-    def _drop_machine(self) -> None:
-        if self._machine:
-            self._machine.close()
-        self._machine = None
-        self._history = []
 
     def _judge_one(self) -> bool:
         waiting = self._workdir.spool.waiting()
@@ -271,18 +263,12 @@ class JudgeProcess:
         return bool(fresh) and time.monotonic() < self._corpus_end
 
     def _run_one(self, program: bytes) -> None:
-        if self._machine is None:
-            self._machine = self._guest.restore()
-        outcome = run_program(self._machine, program, late=False, wanted=self._unknown)
-        if outcome.splat:
-            title, kind = outcome.splat.title, outcome.splat.kind
-            self._report(Sighting(title, kind, program, tuple(self._history), outcome.log, NAME))
+        outcome = self._executor.run(program)
+        if sighting := self._executor.sighting(outcome, NAME):
+            self._report(sighting)
         if outcome.splat is None or outcome.usable:
             # Of known bugs some come with every program.
-            self._history.append(program)
             self._explorer.note(program)
-        if not outcome.is_harmless:
-            self._drop_machine()
 
     def _report(self, sighting: Sighting) -> None:
         """Have a sighting judged, unless it is known to reproduce."""
@@ -292,7 +278,7 @@ class JudgeProcess:
 
     def close(self) -> None:
         """End the judge's machines."""
-        self._drop_machine()
+        self._executor.close()
         self._explorer.drop_machines()
         self._reducer.close()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fuzzer.crash.judge import Outcome, finish_batch, run_started
 from fuzzer.crash.same import Wanted, titled
 from fuzzer.machine.channel import FLAG_TSC, Channel
-from fuzzer.machine.provision import Guest
+from fuzzer.machine.executor import Testbed
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.schedule import Schedules, Wait, with_waits, without_waits
 from fuzzer.program.wire import split
@@ -44,7 +44,7 @@ def post_exact(channel: Channel, history: Sequence[bytes], program: bytes) -> No
 
 
 def run_exact(
-    guest: Guest, history: Sequence[bytes], program: bytes, wanted: Wanted | None = None
+    guest: Testbed, history: Sequence[bytes], program: bytes, wanted: Wanted | None = None
 ) -> Outcome:
     """Run programs on a fresh exact machine; the same ones always give the same outcome.
 
@@ -57,7 +57,7 @@ def run_exact(
         return finish_batch(machine, [*history, program], wanted=wanted)[0]
 
 
-def run_batch(guest: Guest, programs: Sequence[bytes]) -> tuple[Outcome, int]:
+def run_batch(guest: Testbed, programs: Sequence[bytes]) -> tuple[Outcome, int]:
     """Run programs on a fresh exact machine until the kernel says something.
 
     Returns the outcome and the number of the last program that ran. The same
@@ -71,7 +71,7 @@ def run_batch(guest: Guest, programs: Sequence[bytes]) -> tuple[Outcome, int]:
     return outcome, number
 
 
-def measure_ticks(guest: Guest, chunks: Sequence[bytes]) -> list[int]:
+def measure_ticks(guest: Testbed, chunks: Sequence[bytes]) -> list[int]:
     """Return the ticks that each call of a program takes when nothing interrupts it."""
 
     def post(channel: Channel) -> None:
@@ -103,7 +103,7 @@ class ScheduleSearch:
 
     def __init__(
         self,
-        guest: Guest,
+        guest: Testbed,
         history: Sequence[bytes],
         program: bytes,
         rng: random.Random,
@@ -176,7 +176,7 @@ class ScheduleSearch:
 
 
 def find_schedule(
-    guest: Guest,
+    guest: Testbed,
     program: bytes,
     rng: random.Random,
     limit: int = LIMIT,

@@ -18,7 +18,7 @@ from fuzzer.crash.judge import Observer, Series, outcome_of, run_program
 from fuzzer.crash.rate import Comparison, Rate
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
-from fuzzer.machine.provision import Guest
+from fuzzer.machine.executor import Testbed
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.wire import split
 from fuzzer.splat.find import Splat
@@ -38,7 +38,7 @@ Sample: TypeAlias = Callable[[Reproducer], tuple[Splat | None, int]]
 it and the number of runs."""
 
 
-def racing_sample(guest: Guest, match: Match) -> Sample:
+def racing_sample(guest: Testbed, match: Match) -> Sample:
     """Return how to run programs with threads, many times on a machine, to see a crash.
 
     If they begin by loading the module, it is settled by that.

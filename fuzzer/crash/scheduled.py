@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fuzzer.crash.exact import ScheduleSearch, run_exact
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.trials import Effort, Match, Search, Shown
-from fuzzer.machine.provision import Guest
+from fuzzer.machine.executor import Testbed
 from fuzzer.program.ops import Op
 from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_waits, without_waits
 from fuzzer.program.wire import decode, split
@@ -43,7 +43,7 @@ class ScheduledTrials:
     """Tries programs without a schedule; shows them with one."""
 
     def __init__(
-        self, guest: Guest, match: Match, bug: Splat, known: Reproducer, seed: int
+        self, guest: Testbed, match: Match, bug: Splat, known: Reproducer, seed: int
     ) -> None:
         self._guest = guest
         self._match = match

@@ -13,13 +13,14 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from fuzzer.crash.judge import Observer, Outcome, finish_batch, run_program
+from fuzzer.crash.executor import ObservingExecutor
+from fuzzer.crash.judge import Observer, Outcome, finish_batch
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.same import Wanted, family
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.channel import Channel
+from fuzzer.machine.executor import Testbed
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.splat.find import Splat
 
 # Machines waiting to be used; each has a guest's memory.
@@ -77,7 +78,7 @@ def matches(bug: Splat) -> Match:
 class Spares:
     """Fresh machines that are restored ahead: they come up on the cores that are left."""
 
-    def __init__(self, guest: Guest, count: int) -> None:
+    def __init__(self, guest: Testbed, count: int) -> None:
         self._guest = guest
         self._count = count
         self._ready: deque[Machine] = deque()
@@ -110,14 +111,13 @@ class ReusingTrials:
     """
 
     def __init__(
-        self, guest: Guest, match: Match, *, late: bool, careful: bool, cores: int
+        self, guest: Testbed, match: Match, *, late: bool, careful: bool, cores: int
     ) -> None:
         self._match = match
         self._late = late
         self._careful = careful
         self._spares = Spares(guest, max(1, min(cores - 1, _MOST_SPARES)))
-        self._machine: Machine | None = None
-        self._is_fresh = False
+        self._executor = ObservingExecutor(self._restore, wanted=match, goes_on=self._goes_on)
         # Runs that are a slice of work.
         self._slice = 4 if late else 64
         self.effort = Effort()
@@ -136,37 +136,26 @@ class ReusingTrials:
 
     def _run(self, program: bytes) -> tuple[Splat | None, bool]:
         """Run a program; tell what it showed, and whether the machine was fresh."""
-        if self._machine is None:
-            self._machine = self._spares.take()
-            self._is_fresh = True
-            self.effort.restores += 1
-        was_fresh, self._is_fresh = self._is_fresh, False
         self.effort.runs += 1
-        try:
-            outcome = run_program(
-                self._machine, program, late=self._late, hurried=True, wanted=self._match
-            )
-        except BaseException:
-            self._drop()
-            raise
-        if outcome.splat and not (outcome.usable and self._can_show(outcome)):
-            self._drop()
-        return outcome.splat, was_fresh
+        outcome = self._executor.run(program, late=self._late, hurried=True)
+        return outcome.splat, len(self._executor.history) == 1
 
-    def _can_show(self, outcome: Outcome) -> bool:
+    def _restore(self) -> Machine:
+        machine = self._spares.take()
+        self.effort.restores += 1
+        return machine
+
+    def _goes_on(self, outcome: Outcome) -> bool:
         """Whether a machine that showed other bugs can show the crash: most report once only."""
+        if outcome.splat is None or not outcome.usable:
+            return outcome.splat is None
         wanted = family(self._match.bug.kind)
         shown = [outcome.splat, *(each.splat for each in outcome.passed)]
-        return all(splat is None or family(splat.kind) != wanted for splat in shown)
-
-    def _drop(self) -> None:
-        if self._machine:
-            self._machine.close()
-        self._machine = None
+        return all(family(splat.kind) != wanted for splat in shown)
 
     def close(self) -> None:
         """End the machines."""
-        self._drop()
+        self._executor.close()
         self._spares.close()
 
 
@@ -178,7 +167,7 @@ class FreshTrials:
     """
 
     def __init__(
-        self, observe: Observer, match: Match, *, guest: Guest | None = None, cores: int = 1
+        self, observe: Observer, match: Match, *, guest: Testbed | None = None, cores: int = 1
     ) -> None:
         self._observe = observe
         self._match = match
@@ -200,7 +189,7 @@ class FreshTrials:
                     return Shown(start + index, part[index], splat)
         return None
 
-    def _likely(self, guest: Guest, part: Sequence[Reproducer]) -> list[int]:
+    def _likely(self, guest: Testbed, part: Sequence[Reproducer]) -> list[int]:
         """Run reproducers side by side; return the numbers of those that show the crash."""
         self._count(len(part))
         with contextlib.ExitStack() as stack:

@@ -426,6 +426,6 @@ def test_a_known_bug_that_comes_each_time_is_passed_over(
     known = Wanted(Splat("", "", None, False, ""), lambda _, shown: False)
     work = Explorer(cast(Setups, setups), TARGET, NOTHING, 1, sighted.append, unknown=known)
     for _ in range(4):
-        work._run("plain", encode((READ,)))
+        work._run(work._plain, encode((READ,)))
     assert len(setups.made) == machines
     assert bool(sighted) is (kind == "warning")
