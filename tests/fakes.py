@@ -6,6 +6,7 @@ A :class:`FakeGuest` has real channels, and real machines on top. It answers at 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -28,6 +29,7 @@ from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware, Qemu
 from fuzzer.program.batch import unpack
 from fuzzer.program.wire import split
+from fuzzer.target.target import Target
 
 _RUNS = frozenset({Command.RUN, Command.BATCH, Command.SETTLE})
 
@@ -60,6 +62,8 @@ class FakeQemu:
 
     def __init__(self) -> None:
         self.running, self.left, self.console = True, False, ""
+        self.now: Callable[[], float] = time.monotonic
+        self.starved = False
 
     def is_running(self) -> bool:
         return self.running and not self.left
@@ -69,6 +73,12 @@ class FakeQemu:
 
     def console_text(self) -> str:
         return self.console
+
+    def clock(self) -> float:
+        return self.now()
+
+    def is_starved(self) -> bool:
+        return self.starved
 
     def cpu_seconds(self) -> float:
         return 0.0
@@ -167,8 +177,19 @@ class FakeGuest:
     The module is loaded by what is to be preloaded, unless it does not ``load``.
     """
 
-    def __init__(self, behaviour: Behaviour, *, loads: bool = True) -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        target: Target | None = None,
+        *,
+        loads: bool = True,
+        contexts: tuple[int, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
         self.behaviour = behaviour
+        self.target = target
+        self.contexts = contexts
         self.loads = loads
         self.made: list[FakeMachine] = []
 
@@ -176,6 +197,7 @@ class FakeGuest:
         """Return a fresh machine."""
         assert channel is None or isinstance(channel, FakeChannel)
         self.made.append(FakeMachine(self.behaviour, channel, loads=self.loads))
+        self.made[-1].fake_qemu.now = self.clock
         return self.made[-1]
 
     def restore_awake(self, channel: Channel) -> FakeMachine:

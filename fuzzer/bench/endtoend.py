@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import Loop
 from fuzzer.engine.worker import WorkerTask
@@ -78,10 +79,23 @@ class Window:
 
 @dataclass(slots=True)
 class _Clocks:
-    waiting: float = 0.0
     ahead: float = 0.0
     mutating: float = 0.0
     callback: float = 0.0
+
+
+class _MeteredExecutor(WorkerExecutor):
+    """A worker's executor that takes the time in which the host waits for the guest."""
+
+    waited = 0.0
+    """Seconds of that, so far."""
+
+    def await_answer(self, batch: int = NO_BATCH) -> bool:
+        """Wait, on the clock."""
+        start = time.perf_counter()
+        answered = super().await_answer(batch)
+        self.waited += time.perf_counter() - start
+        return answered
 
 
 class MeteredLoop(Loop):
@@ -92,7 +106,10 @@ class MeteredLoop(Loop):
     """
 
     def __init__(self, task: EndToEndTask, fuzzer: LibFuzzer) -> None:
-        super().__init__(task.worker.guest, fuzzer, task.worker.loop, racing=task.worker.racing)
+        worker = task.worker
+        loads = worker.loop.mechanisms.lifecycle
+        self._metered = _MeteredExecutor(worker.guest, worker.racing, loads=loads)
+        super().__init__(self._metered, fuzzer, worker.loop)
         self._task = task
         self._clocks = _Clocks()
         self._programs: list[bytes] = []
@@ -135,17 +152,11 @@ class MeteredLoop(Loop):
         """Have the guest at rest when a window ends: it is to run its programs alone."""
         return min(super().room(), self._size - len(self._programs))
 
-    def await_guest(self, batch: int = NO_BATCH) -> bool:
-        """Wait, on the clock."""
-        start = time.perf_counter()
-        answered = super().await_guest(batch)
-        self._clocks.waiting += time.perf_counter() - start
-        return answered
-
     def _begin(self) -> None:
         self._programs = []
         self._again = 0
         self._clocks = _Clocks()
+        self._metered.waited = 0.0
         self._splats = self.statistics.counts.splats
         self._calls = self.statistics.counts.calls
         self._usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -154,7 +165,7 @@ class MeteredLoop(Loop):
     def _end(self) -> None:
         wall = time.perf_counter() - self._start
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        clocks, programs = self._clocks, self._programs
+        clocks, programs, waiting = self._clocks, self._programs, self._metered.waited
         # A splat costs a restore and would end the guest's run alone.
         if self._size == WINDOW and self.statistics.counts.splats == self._splats:
             self._windows.append(
@@ -165,10 +176,10 @@ class MeteredLoop(Loop):
                     ceiling=self._run_alone(programs),
                     user=usage.ru_utime - self._usage.ru_utime,
                     system=usage.ru_stime - self._usage.ru_stime,
-                    waiting=clocks.waiting,
+                    waiting=waiting,
                     ahead=clocks.ahead,
                     mutating=clocks.mutating,
-                    looping=clocks.callback - clocks.waiting - clocks.ahead,
+                    looping=clocks.callback - waiting - clocks.ahead,
                     again=self._again,
                 )
             )
@@ -182,7 +193,7 @@ class MeteredLoop(Loop):
 
     def _run_alone(self, programs: list[bytes]) -> float:
         """Return the guest's own time, in seconds, for these programs without the host."""
-        channel = self.channel
+        channel = self.executor.channel
         data = batch.pack(programs)
         channel.memory[BULK : BULK + len(data)] = data
         channel.header.loop_count = 1
@@ -196,7 +207,7 @@ class MeteredLoop(Loop):
         return time.perf_counter() - start
 
     def _leave(self) -> None:
-        self.machine.close()
+        self.executor.close()
         self._task.result.write_text(json.dumps([asdict(window) for window in self._windows]))
         os._exit(0)
 

@@ -51,6 +51,7 @@ class ObservingExecutor(Executor):
 
     def renew(self) -> Machine:
         """Replace the machine by a fresh one, and have its module loaded."""
+        self.preloaded = b""
         machine = super().renew()
         if not (calls := self._preload()):
             return machine

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from fuzzer.engine.aside import (
 )
 from fuzzer.engine.buckets import features_of
 from fuzzer.engine.culprit import culprit_of
+from fuzzer.engine.executor import SLOW_SECONDS, WorkerExecutor
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
@@ -34,30 +35,19 @@ from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.probing import Programs, Trials, what_leads_to
 from fuzzer.engine.reserve import Reserve
-from fuzzer.engine.start import Start
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.stream import Stream
 from fuzzer.engine.supply import Made, Supply
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.turns import Turns
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import (
-    FLAG_WAITS,
-    MAX_CONTEXTS,
-    NO_BATCH,
-    PATH_COUNTERS,
-    PROGRAM_SIZE,
-    Channel,
-    Status,
-)
+from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE, Status
 from fuzzer.machine.hostclock import counter_khz
-from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest, equip_contexts
 from fuzzer.program.cost import cost_of, cost_of_wait, is_slow
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
-from fuzzer.splat.find import Splat, find_splat, splats_in
+from fuzzer.splat.find import Splat, splats_in
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence
 from fuzzer.target.target import ResetKind
@@ -71,8 +61,6 @@ _LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
 # Seconds that a program has to take for that. A busy host may be the reason of a few.
 _TAKES_LONG, _BY_CHANCE = 0.4, 4
-# A batch may take so many seconds on a machine that has run more than so many programs.
-_SLOW, _FRESH = 4.0, 64
 # Machines on which it is found out what leads to a bug, and programs that may have prepared it.
 _MOST_TRIALS, _PREPARING = 120, 256
 # Programs tried again to make another one crash a machine that shows no older report.
@@ -88,8 +76,6 @@ _SILENCES = {
     Status.HELD: Silence.HELD,
 }
 _KASAN = "kasan"
-# Longest silence, beside the executor's own time limits, before a guest is lost.
-_SILENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +100,7 @@ class LoopOptions:
 
 
 class Loop:
-    """Runs what libFuzzer asks for on one machine, and looks at what came of it.
+    """Has an executor run what libFuzzer asks for, and looks at what came of it.
 
     Programs are handed to the guest in batches, and the next batch is made
     while one runs, of what libFuzzer asked to have mutated last, and left
@@ -125,10 +111,10 @@ class Loop:
     before that is what libFuzzer gets to run next, alone.
 
     Serial phases alternate with short ones in which parts of programs run on
-    several threads, on machines of ``racing``, which have the vCPUs for it.
+    several threads, on machines which have the vCPUs for it.
     What is covered then is left to chance and does not count.
 
-    A machine may be settled: it has run the calls that load the module with
+    A machine may have its module preloaded: it has run the calls that load it with
     other parameters of the description, and stays with that. Programs that run
     there begin with these calls, which the guest then skips: they show the
     same, at the cost of a plain one.
@@ -136,14 +122,13 @@ class Loop:
 
     def __init__(
         self,
-        guest: Guest,
+        executor: WorkerExecutor,
         fuzzer: LibFuzzer,
         options: LoopOptions,
-        on_finish: Callable[[Loop], None] | None = None,
-        racing: Guest | None = None,
     ) -> None:
-        self.guest = guest
-        self._racing = racing
+        self.executor = executor
+        guest = executor.guest
+        executor.while_waiting = self._publish
         self._phases = Phases(
             options.restore_every,
             random.Random(options.seed + 2).random,
@@ -151,35 +136,29 @@ class Loop:
         )
         mechanisms = options.mechanisms
         self.options = options
-        self.channel = Channel()
-        self.machine: Machine = guest.restore_awake(self.channel)
-        self.history: list[bytes] = []
+        self._channel = executor.channel
+        self._n_blocks = len(guest.blocks)
         self.statistics = WorkerStatistics(
-            options.workdir / f"{options.name}.stats", len(guest.blocks)
+            options.workdir / f"{options.name}.stats", self._n_blocks
         )
         self._tally = TallyFile(tally_file(options.workdir, options.name))
-        self._beginning = Start()
-        self._on_finish = on_finish
+        self._beginning = executor.start
         self._spool = Spool(options.workdir)
         self._recorded: dict[str, int] = {}
         self._aside = Aside()
         # What leads to these is to be found out: programs, the last of which showed it.
         self._puzzles: dict[str, Programs] = {}
-        # The known bugs that this machine has shown and survived.
-        self._shown: dict[str, None] = {}
         self._confirming = False
-        self._slow = False
         self._slow_ones = 0
         # Where instructions are counted, ticks are not what a program takes.
         khz = None if guest.template.hardware.icount else counter_khz()
         self._slow_ticks = _TAKES_LONG * 1000 * (khz or 1 << 32)
         self._covered = 0
         self._random_seen = 0
-        self._intake = Intake(self._run_again, len(guest.blocks))
+        self._intake = Intake(self._run_again, self._n_blocks)
         self._reserve = Reserve(options.workdir, options.number, options.workers)
-        self._contexts = list(guest.contexts)
-        self._n_counters = len(guest.blocks) + PATH_COUNTERS
-        self._guest_counters = self.channel.counters(self._n_counters)
+        self._n_counters = self._n_blocks + PATH_COUNTERS
+        self._guest_counters = self._channel.counters(self._n_counters)
         # What libFuzzer sees: the guest may be counting for the next batch already.
         own = (ctypes.c_uint8 * self._n_counters)()
         self.counters = memoryview(own).cast("B")
@@ -194,9 +173,8 @@ class Loop:
         )
         self._by_coverage = mechanisms.coverage
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
-        load = self.channel.header.load_ms / 1000
         waits = not guest.template.hardware.is_virtual
-        weight = slow_weight(guest.template.accel, load if waits else 0.0)
+        weight = slow_weight(guest.template.accel, executor.load_seconds if waits else 0.0)
         self._parents = Parents(random.Random(options.seed + 1), weight)
         self._asked: bytes | None = None
         self._supply = Supply(self._make)
@@ -207,19 +185,13 @@ class Loop:
         self._begun = False
         # Batches until contexts that were found count.
         self._equip_after = 0
-        self._waits = False
-        self._let_wait()
-        self._stream = Stream(self.channel)
+        self._stream = Stream(self._channel)
         self._found: deque[bytes] = deque()
         self._published = 0
         self._fuzzing = False
         self._settles = options.settles and mechanisms.lifecycle
-        self._settled = b""
         # With a reset by calls, a program more costs little.
         self._shortens = guest.target.reset.kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
-        # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
-        limit = max(guest.target.call_timeout_ms / 1000, 2 * load if mechanisms.lifecycle else 0.0)
-        self._patience = 2 * limit + _SILENCE
         self._restore_each = guest.target.reset.kind is ResetKind.RESTORE
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
@@ -234,7 +206,7 @@ class Loop:
         if not self._phases.racing:
             chosen = self._found.popleft() if self._found else self._intake.take()
             if chosen:
-                self._spend(split(chosen.removeprefix(self._settled)))
+                self._spend(split(chosen.removeprefix(self.executor.preloaded)))
                 return chosen[:max_size]
         self._batch = self._source.take(data, max(1, self.room()))
         return self._batch[-1][0][:max_size]
@@ -250,7 +222,7 @@ class Loop:
 
     def _publish(self) -> None:
         if not self._fuzzing:
-            self._look_at_start()
+            self.executor.look()
             self.statistics.counts.call_us = int(1e6 * self._beginning.call_seconds)
             self.statistics.counts.idle = int(100 * self._beginning.idle_share)
         self._published = self.statistics.counts.programs
@@ -258,9 +230,6 @@ class Loop:
         self._tally.write()
         if sightings := self._aside.sightings():
             self._tell_aside(sightings)
-
-    def _look_at_start(self) -> None:
-        self._beginning.look(self.channel.header.progress, self.machine.qemu.cpu_seconds())
 
     @property
     def _source(self) -> Supply:
@@ -276,7 +245,7 @@ class Loop:
 
     def _make(self, asked: bytes) -> Made:
         """Return a program to run and its cost, made of the one libFuzzer asks for or another."""
-        mutator, settled = self._mutator, self._settled
+        mutator, settled = self._mutator, self.executor.preloaded
         longest = _LONGEST - len(settled)
         if self._by_coverage:
             # What the reserve has is to run as it is.
@@ -311,7 +280,7 @@ class Loop:
         return cost
 
     def _make_race(self, asked: bytes) -> Made:
-        settled = self._settled
+        settled = self.executor.preloaded
         program = self._parents.any().removeprefix(settled)
         made = self._mutator.race(program, _LONGEST - len(settled), settled)
         chunks = split(made)
@@ -326,7 +295,7 @@ class Loop:
         if self.options.runs is not None and counts.programs >= self.options.runs:
             self.finish()
         if not self._fuzzing:
-            self._look_at_start()
+            self.executor.look()
         if not self._fuzzing and self._beginning.is_too_long and self._intake.seen:
             # libFuzzer forgets what covers nothing.
             self._reserve.put_off(data)
@@ -341,7 +310,7 @@ class Loop:
                 while (program := self._hinting.wanted()) is not None:
                     self._compare(program)
             batch = batch or [(data[:PROGRAM_SIZE], _ALONE)]
-            self.channel.clear_counters(self._n_counters)
+            self._channel.clear_counters(self._n_counters)
             self._stream.begin(batch, until_new=not self._phases.racing)
         if asked is not None:
             self._go_on(batch, asked)
@@ -371,18 +340,18 @@ class Loop:
 
         ``known``: libFuzzer knows of the last one, which may be a ``mutant``.
         """
-        counts, header = self.statistics.counts, self.channel.header
-        answered = self.await_guest(self._stream.number)
+        counts, header = self.statistics.counts, self._channel.header
+        answered = self.executor.await_answer(self._stream.number)
         quiet = self._stream.is_over()
         at = len(batch) - 1 if quiet else min(header.batch_at, len(batch) - 1)
         if self._equip_after:
             self._equip_after -= 1
             if not self._equip_after:
-                equip_contexts(self.channel, self._contexts)
+                self.executor.equip()
         programs = [program for program, _ in batch[: at + 1]]
         last = programs[-1]
         racing = self._phases.racing
-        self.history += programs[:-1]
+        self.executor.history.extend(programs[:-1])
         # Also of one that crashes, on whatever machine: a driver that does so again and again is
         # raced as well, and races end.
         self._phases.spend(batch[: at + 1])
@@ -393,38 +362,38 @@ class Loop:
         if not answered and not quiet:
             self._lose(last)
             return
-        slowest, ticks = self.channel.slowest(self._stream.number)
+        slowest, ticks = self._channel.slowest(self._stream.number)
         if ticks > self._slow_ticks and slowest <= at:
             self._note_slow(programs[slowest], 1000 * _TAKES_LONG * ticks / self._slow_ticks)
         counts.programs += at + 1
         counts.calls += self._stream.calls(len(batch) + len(self._stream.next))
         self.account(programs)
         if quiet:
-            self._aside.passed(programs, self.history)
-            self.history.append(last)
+            self._aside.passed(programs, self.executor.history)
+            self.executor.history.append(last)
             if known and not racing and self._by_coverage:
                 # All of it is known. The guest has not been given the batch after the next yet,
                 # so these are still the counters of this one.
-                self.counters[:] = self.channel.last_counters(self._n_counters)
+                self.counters[:] = self._channel.last_counters(self._n_counters)
             return
-        self._aside.passed(programs[:-1], self.history)
+        self._aside.passed(programs[:-1], self.executor.history)
         if (header.log_length or header.status or header.waited) and self._examine(last):
             return
-        self.history.append(last)
-        self._tally.note(last, self.channel.errors(), self._settled)
+        self.executor.history.append(last)
+        self._tally.note(last, self._channel.errors(), self.executor.preloaded)
         if not racing and known and at == len(batch) - 1:
             self._note_coverage(last, mutant)
         elif not racing:
             self._note_earlier(last, new=bool(header.batch_new))
         if self._tally.asks_why_closed():
             self._run_again(OPEN_FIRST)
-            self._tally.note(OPEN_FIRST, self.channel.errors())
+            self._tally.note(OPEN_FIRST, self._channel.errors())
         if self._phases.is_over or self._restore_each:
             self._change_machine()
 
     def _note_slow(self, program: bytes, milliseconds: float) -> None:
         """Take note that a program's calls took long, which a fast driver's do in some states."""
-        if self._beginning.is_slow or is_slow(split(program.removeprefix(self._settled))):
+        if self._beginning.is_slow or is_slow(split(program.removeprefix(self.executor.preloaded))):
             return
         self._slow_ones += 1
         if self._slow_ones <= _BY_CHANCE:
@@ -446,10 +415,10 @@ class Loop:
 
     def _note_coverage(self, data: bytes, mutant: bool) -> None:
         if not self._by_coverage:
-            n_blocks = len(self.guest.blocks)
+            n_blocks = self._n_blocks
             self._covered |= int.from_bytes(self._guest_counters[:n_blocks], "little")
             self._random_seen |= features_of(self._guest_counters, n_blocks)
-            self.channel.write_seen(self._random_seen, self._n_counters)
+            self._channel.write_seen(self._random_seen, self._n_counters)
         elif self._intake.is_new(self._guest_counters):
             self._consider(data, mutant)
         else:
@@ -459,7 +428,7 @@ class Loop:
         """Let libFuzzer see of a program with new coverage what it should."""
         self._reserve.note(data)
         # What others or an earlier campaign stored is as short as it was then.
-        settled = self._settled
+        settled = self.executor.preloaded
         shortened = mutant and self._shortens and not is_slow(split(data.removeprefix(settled)))
         verdict = self._intake.consider(
             data,
@@ -472,7 +441,7 @@ class Loop:
         self.statistics.counts.flaky += verdict.flaky
         if verdict.kept:
             self._covered = self._intake.covered
-            self.channel.write_seen(self._intake.seen, self._n_counters)
+            self._channel.write_seen(self._intake.seen, self._n_counters)
             self._mutator.note(data)
             self._parents.note(data)
             if self._hinting:
@@ -480,34 +449,34 @@ class Loop:
 
     def _run_again(self, program: bytes) -> bytes | None:
         """Run a program that does not count, for libFuzzer did not ask for it; None: it crashed."""
-        header = self.channel.header
+        header = self._channel.header
         if self._restore_each:
             self.restore()
-        self.channel.clear_counters(self._n_counters)
-        self.channel.post_program(program)
-        if not self.await_guest():
+        self._channel.clear_counters(self._n_counters)
+        self._channel.post_program(program)
+        if not self.executor.await_answer():
             self._lose(program)
             return None
         if (header.log_length or header.status or header.waited) and self._examine(program):
             return None
-        self.history.append(program)
+        self.executor.history.append(program)
         return bytes(self._guest_counters)
 
     def _change_machine(self) -> None:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
-        may_race = self._racing is not None and self._fuzzing and not self._restore_each
+        may_race = self.executor.can_race and self._fuzzing and not self._restore_each
         self._phases.change(may_race=may_race)
         self._races.drop()
         if self._settles and self._fuzzing and not self._restore_each:
             # What waits to be run was not made for another one.
             free = not self._found and not self._intake.waiting
-            self._settle_with(self._phases.settlement(self._mutator.settlement) if free else b"")
+            self._preload_with(self._phases.settlement(self._mutator.settlement) if free else b"")
         self.restore()
 
-    def _settle_with(self, calls: bytes) -> None:
-        if calls != self._settled:
-            self._supply.change_start(self._settled, calls)
-            self._settled = calls
+    def _preload_with(self, calls: bytes) -> None:
+        if calls != self.executor.preloaded:
+            self._supply.change_start(self.executor.preloaded, calls)
+            self.executor.preloaded = calls
             self._races.drop()
             self._parents.settle(calls)
 
@@ -519,23 +488,19 @@ class Loop:
     def _compare(self, program: bytes) -> None:
         """Run a program again to see what the driver compares with what."""
         assert self._hinting is not None
-        header = self.channel.header
-        self.channel.post_comparing(program)
-        if not self.await_guest():
+        header = self._channel.header
+        self._channel.post_comparing(program)
+        if not self.executor.await_answer():
             self._lose(program)
         elif not (header.log_length or header.status) or not self._examine(program):
-            self.history.append(program)
-            self._hinting.note(program, self.channel.comparisons())
+            self.executor.history.append(program)
+            self._hinting.note(program, self._channel.comparisons())
 
     def _learn(self) -> None:
         """Make hints of what the driver compared, while the guest works."""
         if self._hinting is None:
             return
-        known = len(self._contexts)
-        for number in sorted(self._hinting.learn()):
-            if number not in self._contexts and len(self._contexts) < MAX_CONTEXTS:
-                self._contexts.append(number)
-        if len(self._contexts) > known:
+        if self.executor.learn_contexts(sorted(self._hinting.learn())):
             # The next batch may have begun or not: what it covers must not depend on that.
             self._equip_after = 2
 
@@ -543,58 +508,36 @@ class Loop:
         """Make programs while others run, to have them ready."""
         self._source.fill(asked)
 
-    def await_guest(self, batch: int = NO_BATCH) -> bool:
-        """Wait for the program or the batch to end; False when the guest is lost."""
-        if self.channel.wait(0.25, batch):
-            return True
-        clock = self.machine.qemu.clock
-        progress, last = -1, clock()
-        slow_at = last + _SLOW
-        while not self.channel.wait(0.1, batch):
-            if self._beginning.is_time():
-                self._publish()
-            if not self.machine.qemu.is_running():
-                return False
-            if self.channel.header.progress != progress:
-                progress, last = self.channel.header.progress, clock()
-                if last > slow_at and len(self.history) > _FRESH and not self._beginning.is_slow:
-                    self._slow = True
-                    return False
-            elif clock() - last > self._patience:
-                return False
-        return True
-
     def _examine(self, data: bytes) -> bool:
         """Look at a program that made the kernel print something, or did not end well.
 
         Returns whether that was a sighting, after which the machine is a new one. It
         goes on where it survived bugs that are known.
         """
-        status, log = self.channel.status, self.channel.log()
+        status, log = self._channel.status, self._channel.log()
         if status is Status.ERROR:
-            message = self.channel.header.message.decode(errors="replace")
+            message = self._channel.header.message.decode(errors="replace")
             raise InfrastructureError(f"the executor failed: {message}")
         lines = console_lines(log)
-        splats = [each for each in splats_in(lines)
-                  if not is_of_the_host(each, status, self.machine)]  # fmt: skip
-        self.channel.note_heard(harmless=not splats)
+        machine = self.executor.machine
+        splats = [each for each in splats_in(lines) if not is_of_the_host(each, status, machine)]
+        self._channel.note_heard(harmless=not splats)
         silence = _SILENCES.get(status)
         if not splats and silence is None:
             if status is Status.TIMEOUT:
                 self.statistics.counts.timeouts += 1
                 # From now on: in a driver whose calls do not wait each costs a bit less without.
-                self._waits = True
-                self._let_wait()
-            if status is Status.TIMEOUT or self.channel.header.waited:
+                self.executor.let_wait()
+            if status is Status.TIMEOUT or self._channel.header.waited:
                 self._parents.blocked(data)
             return False
         if silence is None and all(map(self._is_survived, splats)):
             self._go_on_after(data, splats, lines)
             return False
-        call = self.channel.header.stopped_call if silence is not None else None
+        call = self._channel.header.stopped_call if silence is not None else None
         waited = 0.0
         if silence is Silence.NO_RETURN:
-            waited = cost_of_wait(2 * self.guest.target.call_timeout_ms)
+            waited = cost_of_wait(2 * self.executor.guest.target.call_timeout_ms)
         # Of several the one that nobody has seen is told of.
         new = [splat for splat in splats if not self._aside.is_known(splat.title)]
         if splats:
@@ -605,7 +548,7 @@ class Loop:
         return True
 
     def _sighting(self, data: bytes, title: str, kind: str, log: bytes) -> Sighting:
-        return Sighting(title, kind, data, tuple(self.history), log, self.options.name)
+        return Sighting(title, kind, data, tuple(self.executor.history), log, self.options.name)
 
     def _is_survived(self, splat: Splat) -> bool:
         """Tell whether a report is of a known bug after which the machine may go on."""
@@ -618,26 +561,26 @@ class Loop:
         total = self._parents.total
         for splat in splats:
             self.statistics.counts.splats += 1
-            self._shown[splat.title] = None
+            self.executor.shown[splat.title] = None
             self._spool.count(splat.title)
             self._count(data, splat.title, REPORT_COST, None, lines)
             if splat.kind == _KASAN and self._aside.is_unavoidable(splat.title, total):
                 # Where each program meets it, this machine's others do without a report.
-                self.channel.header.kasan_flags = 0
+                self._channel.header.kasan_flags = 0
 
     def _lose(self, data: bytes) -> None:
         """The guest is silent: dead from outside, rebooted, or hung so hard that nothing runs."""
-        if self._slow:
-            self._slow = False
-            self._note_slow(data, 1000 * _SLOW)
+        if self.executor.was_slow:
+            self._note_slow(data, 1000 * SLOW_SECONDS)
             self._clear()
             return
-        self.statistics.counts.lost += not self.machine.qemu.was_left()
-        if not is_killed(self.machine):
-            outcome = silent_guest(self.machine)
+        machine = self.executor.machine
+        self.statistics.counts.lost += not machine.qemu.was_left()
+        if not is_killed(machine):
+            outcome = silent_guest(machine)
             assert outcome.splat is not None
-            splat, call = outcome.splat, self.channel.header.current_call
-            waited = cost_of_wait(1000 * self._patience)
+            splat, call = outcome.splat, self._channel.header.current_call
+            waited = cost_of_wait(1000 * self.executor.patience)
             sighting = self._sighting(data, splat.title, splat.kind, outcome.log)
             self._sight(sighting, call, waited)
         else:
@@ -648,7 +591,8 @@ class Loop:
 
         ``waited`` is what it cost to see that.
         """
-        shown, self._shown = list(self._shown), {}
+        shown = list(self.executor.shown)
+        self.executor.shown.clear()
         # What a bug has damaged may show in any way. To see a hang again takes long.
         doubtful = shown and not self._confirming and not waited
         if doubtful and not self._aside.is_known(sighting.title):
@@ -668,7 +612,8 @@ class Loop:
         self._confirming = True
         try:
             return any(
-                self._crashes_again(before, data) for before in ((), tuple(self.history[-_BEFORE:]))
+                self._crashes_again(before, data)
+                for before in ((), tuple(self.executor.history[-_BEFORE:]))
             )
         finally:
             self._confirming = False
@@ -678,14 +623,14 @@ class Loop:
         """Tell whether a fresh machine is crashed by programs."""
         self.restore()
         for program in (*before, data):
-            self.channel.post_program(program)
-            if not self.await_guest():
+            self._channel.post_program(program)
+            if not self.executor.await_answer():
                 self._lose(program)
                 return True
-            header = self.channel.header
+            header = self._channel.header
             if (header.log_length or header.status) and self._examine(program):
                 return True
-            self.history.append(program)
+            self.executor.history.append(program)
         return False
 
     def _record(self, sighting: Sighting, call: int | None, waited: float) -> None:
@@ -702,15 +647,15 @@ class Loop:
         self, data: bytes, title: str, cost: float, call: int | None, lines: list[str]
     ) -> None:
         """Take note that a program led to a bug, or to something else that costs much."""
-        program = data.removeprefix(self._settled)
+        program = data.removeprefix(self.executor.preloaded)
         if call is not None:
             call -= len(split(data)) - len(split(program))
-        sample = sample_of(program, self.history, call, culprit_of(lines))
+        sample = sample_of(program, self.executor.history, call, culprit_of(lines))
         if self._aside.sight(title, sample, cost, self._parents.total):
             # A bug that takes seconds to show, or two threads, is no matter for many trials.
             quick = cost <= RESTORE_COST and not self._phases.racing
-            before = self.history[-_PREPARING:] if quick else []
-            programs = [each.removeprefix(self._settled) for each in (*before, data)]
+            before = self.executor.history[-_PREPARING:] if quick else []
+            programs = [each.removeprefix(self.executor.preloaded) for each in (*before, data)]
             self._puzzles[title] = tuple(tuple(split(each)) for each in programs) if quick else ()
 
     def _solve_puzzles(self) -> None:
@@ -733,13 +678,12 @@ class Loop:
         """Tell whether programs show a bug on a fresh machine."""
         self.restore()
         for program in programs:
-            self.channel.post_program(self._settled + b"".join(program))
-            if not self.await_guest():
-                self._slow = False
+            self._channel.post_program(self.executor.preloaded + b"".join(program))
+            if not self.executor.await_answer():
                 return False
-            status = self.channel.status
-            if self.channel.header.log_length or status:
-                splats = list(splats_in(console_lines(self.channel.log())))
+            status = self._channel.status
+            if self._channel.header.log_length or status:
+                splats = list(splats_in(console_lines(self._channel.log())))
                 seen = [splat.title for splat in splats] or [_SILENCES.get(status, "")]
                 if title in seen:
                     return True
@@ -753,33 +697,22 @@ class Loop:
 
     def restore(self) -> None:
         """Replace the machine by a fresh one."""
-        self._beginning.pause()
-        self.machine.close()
+        # Others may race once the last machine that did is gone.
+        self.executor.close()
         self._phases.give_back()
-        guest = self._racing if self._racing and self._phases.racing else self.guest
-        self.machine = guest.restore_awake(self.channel)
-        equip_contexts(self.channel, self._contexts)
-        self._let_wait()
-        self.history.clear()
-        self._shown.clear()
+        self.executor.races = self._phases.racing
+        self.executor.renew()
         self.statistics.counts.restores += 1
-        if self._settled:
-            self._settle()
+        if self.executor.preloaded:
+            self._preload()
 
-    def _let_wait(self) -> None:
-        """Have the program go on while a call waits, if there is a call that does."""
-        header = self.channel.header
-        header.flags = header.flags & ~FLAG_WAITS | (FLAG_WAITS if self._waits else 0)
-
-    def _settle(self) -> None:
+    def _preload(self) -> None:
         """Load the module with other parameters for all programs that this machine will run."""
-        calls, header = self._settled, self.channel.header
-        self.channel.post_settle(calls)
-        answered = self.await_guest()
-        # Many drivers say something when they are loaded.
-        if answered and header.settled and not find_splat(console_lines(self.channel.log())):
+        calls, header = self.executor.preloaded, self._channel.header
+        answered = self.executor.preload()
+        if answered and self.executor.has_loaded_well():
             return
-        self._settle_with(b"")
+        self._preload_with(b"")
         if not answered:
             self._lose(calls)
         elif not (header.log_length or header.status) or not self._examine(calls):
@@ -790,7 +723,5 @@ class Loop:
         self._publish()
         self._tally.write(now=True)
         self._reserve.write()
-        if self._on_finish:
-            self._on_finish(self)
-        self.machine.close()
+        self.executor.close()
         os._exit(0)

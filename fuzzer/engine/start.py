@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 # Seconds that the programs to start from may take. Those that have not run by then are
 # tried among the mutants.
@@ -22,17 +23,18 @@ class Start:
     ``progress`` counts the calls of a machine, ``busy`` the seconds of CPU time that it took.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._looked: float | None = None
         self._last = self._calls = 0
         self._took = self._worked = self._busy = 0.0
-        self._told = time.monotonic()
+        self._told = clock()
         self.call_seconds = 0.0
         """Seconds that a call took so far, on average."""
 
     def look(self, progress: int, busy: float = 0.0) -> None:
         """Take the time, at the beginning of the first program and later."""
-        now = time.monotonic()
+        now = self._clock()
         if self._looked is not None:
             self._took += now - self._looked
             self._worked += max(0.0, busy - self._busy)
@@ -64,7 +66,7 @@ class Start:
 
     def is_time(self) -> bool:
         """Tell, once a second, whether it is time to tell something."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._told < _TELL_EVERY:
             return False
         self._told = now

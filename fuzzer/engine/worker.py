@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import Loop, LoopOptions
 from fuzzer.errors import InfrastructureError, PkvfuzzError, describe_os_error
@@ -41,7 +42,7 @@ def error_file(workdir: Path, name: str) -> Path:
     return workdir / f"{name}.error"
 
 
-def work(task: WorkerTask, on_finish: Callable[[Loop], None] | None = None) -> None:
+def work(task: WorkerTask) -> None:
     """Fuzz until ended. Does not return."""
     options = task.loop
 
@@ -56,7 +57,8 @@ def work(task: WorkerTask, on_finish: Callable[[Loop], None] | None = None) -> N
 
     try:
         fuzzer = LibFuzzer()
-        loop = Loop(task.guest, fuzzer, options, on_finish, task.racing)
+        loads = options.mechanisms.lifecycle
+        loop = Loop(WorkerExecutor(task.guest, task.racing, loads=loads), fuzzer, options)
     except (PkvfuzzError, OSError) as error:
         give_up(options.workdir, options.name, error)
     engine = EngineOptions(

@@ -40,10 +40,9 @@ class Executor:
         return self._machine or self.renew()
 
     def renew(self) -> Machine:
-        """Replace the machine by a fresh one, without a preloaded module."""
+        """Replace the machine by a fresh one, which has run nothing."""
         self.close()
         self.history = []
-        self.preloaded = b""
         self._machine = self._restore()
         return self._machine
 

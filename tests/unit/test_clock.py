@@ -149,12 +149,9 @@ def test_all_but_exact_machines_of_such_a_subject_have_the_virtual_clock(
     ]
 
 
-def test_the_share_of_waiting_is_known_after_some_seconds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_share_of_waiting_is_known_after_some_seconds() -> None:
     now = [1000.0]
-    monkeypatch.setattr("fuzzer.engine.start.time.monotonic", lambda: now[0])
-    start = Start()
+    start = Start(lambda: now[0])
     start.look(7, busy=4.0)
     now[0] += 1
     start.look(8, busy=4.1)

@@ -17,14 +17,12 @@ from fuzzer.report.status import start_line, status_line
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [1000.0]
-    monkeypatch.setattr("fuzzer.engine.start.time.monotonic", lambda: now[0])
-    return now
+def clock() -> list[float]:
+    return [1000.0]
 
 
 def test_slow_calls_make_a_start_too_long(clock: list[float]) -> None:
-    start = Start()
+    start = Start(lambda: clock[0])
     start.look(7)
     clock[0] += 6
     start.look(13)
@@ -44,7 +42,7 @@ def test_slow_calls_make_a_start_too_long(clock: list[float]) -> None:
 
 
 def test_many_fast_seeds_are_never_too_long(clock: list[float]) -> None:
-    start = Start()
+    start = Start(lambda: clock[0])
     start.look(0)
     clock[0] += 600
     start.look(1_000_000)

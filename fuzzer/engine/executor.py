@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The executor of a worker: one channel, and the machine at its other end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from fuzzer.engine.start import Start
+from fuzzer.machine.channel import FLAG_WAITS, MAX_CONTEXTS, NO_BATCH, Channel
+from fuzzer.machine.executor import Executor
+from fuzzer.machine.machine import Machine
+from fuzzer.machine.provision import Guest, equip_contexts
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
+
+SLOW_SECONDS = 4.0
+"""Seconds that a batch may take on a machine that has run more than some programs."""
+
+# So many programs.
+_FRESH = 64
+# Longest silence, beside the executor's own time limits, before a guest is lost.
+_SILENCE = 3.0
+# Seconds to wait at first, and between two looks at a guest that takes its time.
+_AT_ONCE, _LOOK = 0.25, 0.1
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class WorkerExecutor(Executor):
+    """Runs what is posted to ``channel``, which outlives the machines.
+
+    Machines are of ``guest``, or of ``racing`` while ``races`` is set. They have the module
+    loaded by ``preloaded`` calls, once :meth:`preload` had them run. With ``loads``,
+    programs load the module, which may take long. ``while_waiting`` is called about once
+    a second while a guest takes its time.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        racing: Guest | None = None,
+        *,
+        loads: bool = True,
+        channel: Channel | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(self._restore_awake)
+        self.guest = guest
+        self._racing = racing
+        self.channel = channel or Channel()
+        self.races = False
+        self.while_waiting: Callable[[], None] = _do_nothing
+        self.start = Start(clock)
+        """What is known of the time that calls take."""
+        self.shown: dict[str, None] = {}
+        """Titles of the known bugs that this machine has shown and survived."""
+        self.was_slow = False
+        """Whether the guest that did not answer was working, and only took too long."""
+        self._contexts = list(guest.contexts)
+        self._waits = False
+        self.renew()
+        self.load_seconds = self.channel.header.load_ms / 1000
+        """Seconds that it takes to load the module."""
+        # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
+        limit = max(guest.target.call_timeout_ms / 1000, 2 * self.load_seconds if loads else 0.0)
+        self.patience = 2 * limit + _SILENCE
+        """Seconds without a further call after which a guest is lost."""
+
+    @property
+    def can_race(self) -> bool:
+        """Whether there are machines for programs with threads."""
+        return self._racing is not None
+
+    def _restore_awake(self) -> Machine:
+        guest = self._racing if self._racing and self.races else self.guest
+        return guest.restore_awake(self.channel)
+
+    def renew(self) -> Machine:
+        """Replace the machine by a fresh one, with the module as it is in the template."""
+        self.start.pause()
+        machine = super().renew()
+        self.equip()
+        self._set_waits()
+        self.shown.clear()
+        return machine
+
+    def preload(self) -> bool:
+        """Have the module of a fresh machine loaded by ``preloaded``; False as for an answer."""
+        self.channel.post_settle(self.preloaded)
+        return self.await_answer()
+
+    def has_loaded_well(self) -> bool:
+        """Tell whether the module is loaded, after :meth:`preload`."""
+        if not self.channel.header.settled:
+            return False
+        # Many drivers say something when they are loaded.
+        return find_splat(console_lines(self.channel.log())) is None
+
+    def await_answer(self, batch: int = NO_BATCH) -> bool:
+        """Wait for the program or the batch to end; False when the guest is lost, or too slow."""
+        channel = self.channel
+        if channel.wait(_AT_ONCE, batch):
+            return True
+        self.was_slow = False
+        qemu, header = self.machine.qemu, channel.header
+        progress, last = -1, qemu.clock()
+        slow_at = last + SLOW_SECONDS
+        while not channel.wait(_LOOK, batch):
+            if self.start.is_time():
+                self.while_waiting()
+            if not qemu.is_running():
+                return False
+            if header.progress != progress:
+                progress, last = header.progress, qemu.clock()
+                if last > slow_at and len(self.history) > _FRESH and not self.start.is_slow:
+                    self.was_slow = True
+                    return False
+            elif qemu.clock() - last > self.patience:
+                return False
+        return True
+
+    def look(self) -> None:
+        """Take the time of the calls that were made since the last look."""
+        self.start.look(self.channel.header.progress, self.machine.qemu.cpu_seconds())
+
+    def let_wait(self) -> None:
+        """Have programs go on while a call waits, from now on: there is a call that does."""
+        self._waits = True
+        self._set_waits()
+
+    def _set_waits(self) -> None:
+        header = self.channel.header
+        header.flags = header.flags & ~FLAG_WAITS | (FLAG_WAITS if self._waits else 0)
+
+    def learn_contexts(self, numbers: Iterable[int]) -> bool:
+        """Take numbers of ioctls to count coverage for; tell whether there is a new one.
+
+        They are counted from the next :meth:`equip` on.
+        """
+        known = len(self._contexts)
+        for number in numbers:
+            if number not in self._contexts and len(self._contexts) < MAX_CONTEXTS:
+                self._contexts.append(number)
+        return len(self._contexts) > known
+
+    def equip(self) -> None:
+        """Have coverage counted for the ioctls that are known."""
+        equip_contexts(self.channel, self._contexts)
