@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
 
 from fuzzer.machine.accel import Accel
@@ -190,6 +191,7 @@ class FakeGuest:
         self.behaviour = behaviour
         self.target = target
         self.contexts = contexts
+        self.template = SimpleNamespace(hardware=Hardware())
         self.loads = loads
         self.made: list[FakeMachine] = []
 

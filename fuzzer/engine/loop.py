@@ -8,48 +8,29 @@ import os
 import random
 import sys
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from fuzzer.crash.judge import is_killed, is_of_the_host, silent_guest
-from fuzzer.crash.sighting import Sighting, Spool
-from fuzzer.engine.aside import (
-    KNOWN,
-    REPORT_COST,
-    RESTORE_COST,
-    SLOW,
-    Aside,
-    SetAside,
-    sample_of,
-    write_aside,
-)
+from fuzzer.engine.aside import Aside
 from fuzzer.engine.buckets import features_of
-from fuzzer.engine.culprit import culprit_of
-from fuzzer.engine.executor import SLOW_SECONDS, WorkerExecutor
+from fuzzer.engine.crashes import CrashObserver
+from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
-from fuzzer.engine.probing import Programs, Trials, what_leads_to
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.stream import Stream
 from fuzzer.engine.supply import Made, Supply
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.turns import Turns
-from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE, Status
-from fuzzer.machine.hostclock import counter_khz
-from fuzzer.program.cost import cost_of, cost_of_wait, is_slow
+from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE
+from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
-from fuzzer.splat.find import Splat, splats_in
-from fuzzer.splat.kmsg import console_lines
-from fuzzer.splat.silence import Silence
 from fuzzer.target.target import ResetKind
 
 # How many programs run on a machine before it is replaced by a fresh one, more if they
@@ -59,23 +40,8 @@ RESTORE_EVERY = 10_000
 _ALONE = -1.0
 _LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
-# Seconds that a program has to take for that. A busy host may be the reason of a few.
-_TAKES_LONG, _BY_CHANCE = 0.4, 4
-# Machines on which it is found out what leads to a bug, and programs that may have prepared it.
-_MOST_TRIALS, _PREPARING = 120, 256
-# Programs tried again to make another one crash a machine that shows no older report.
-_BEFORE = 16
 # Times that another program is made where nothing is left of one.
 _MORE_TRIES = 3
-# Reports after which the kernel goes on, and so does the program. lockdep is not in it: it is
-# silent after its first one, until there is a fresh machine.
-_SURVIVED = frozenset({"kasan", "ubsan", "kcsan", "atomic-sleep", "atomic", "warning", "leak"})
-_SILENCES = {
-    Status.STUCK: Silence.NO_RETURN,
-    Status.DIED: Silence.DIED,
-    Status.HELD: Silence.HELD,
-}
-_KASAN = "kasan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +109,7 @@ class Loop:
         )
         self._tally = TallyFile(tally_file(options.workdir, options.name))
         self._beginning = executor.start
-        self._spool = Spool(options.workdir)
-        self._recorded: dict[str, int] = {}
         self._aside = Aside()
-        # What leads to these is to be found out: programs, the last of which showed it.
-        self._puzzles: dict[str, Programs] = {}
-        self._confirming = False
-        self._slow_ones = 0
-        # Where instructions are counted, ticks are not what a program takes.
-        khz = None if guest.template.hardware.icount else counter_khz()
-        self._slow_ticks = _TAKES_LONG * 1000 * (khz or 1 << 32)
         self._covered = 0
         self._random_seen = 0
         self._intake = Intake(self._run_again, self._n_blocks)
@@ -176,6 +133,16 @@ class Loop:
         waits = not guest.template.hardware.is_virtual
         weight = slow_weight(guest.template.accel, executor.load_seconds if waits else 0.0)
         self._parents = Parents(random.Random(options.seed + 1), weight)
+        self._crashes = CrashObserver(
+            executor,
+            self._aside,
+            self._parents,
+            counts=self.statistics.counts,
+            workdir=options.workdir,
+            name=options.name,
+            renew=self.restore,
+            publish=self._publish,
+        )
         self._asked: bytes | None = None
         self._supply = Supply(self._make)
         self._races = Supply(self._make_race)
@@ -228,8 +195,7 @@ class Loop:
         self._published = self.statistics.counts.programs
         self.statistics.publish(self._covered)
         self._tally.write()
-        if sightings := self._aside.sightings():
-            self._tell_aside(sightings)
+        self._crashes.publish()
 
     @property
     def _source(self) -> Supply:
@@ -305,7 +271,7 @@ class Loop:
         begun, self._begun = self._begun, False
         if not begun:
             self._drain()
-            self._solve_puzzles()
+            self._crashes.find_causes()
             if self._hinting and not self._phases.racing:
                 while (program := self._hinting.wanted()) is not None:
                     self._compare(program)
@@ -360,11 +326,11 @@ class Loop:
             if not racing:
                 self._supply.put_back(left)
         if not answered and not quiet:
-            self._lose(last)
+            self._crashes.lose(last)
             return
         slowest, ticks = self._channel.slowest(self._stream.number)
-        if ticks > self._slow_ticks and slowest <= at:
-            self._note_slow(programs[slowest], 1000 * _TAKES_LONG * ticks / self._slow_ticks)
+        if ticks > self._crashes.slow_ticks and slowest <= at:
+            self._crashes.note_ticks(programs[slowest], ticks)
         counts.programs += at + 1
         counts.calls += self._stream.calls(len(batch) + len(self._stream.next))
         self.account(programs)
@@ -377,7 +343,7 @@ class Loop:
                 self.counters[:] = self._channel.last_counters(self._n_counters)
             return
         self._aside.passed(programs[:-1], self.executor.history)
-        if (header.log_length or header.status or header.waited) and self._examine(last):
+        if (header.log_length or header.status or header.waited) and self._crashes.examine(last):
             return
         self.executor.history.append(last)
         self._tally.note(last, self._channel.errors(), self.executor.preloaded)
@@ -390,17 +356,6 @@ class Loop:
             self._tally.note(OPEN_FIRST, self._channel.errors())
         if self._phases.is_over or self._restore_each:
             self._change_machine()
-
-    def _note_slow(self, program: bytes, milliseconds: float) -> None:
-        """Take note that a program's calls took long, which a fast driver's do in some states."""
-        if self._beginning.is_slow or is_slow(split(program.removeprefix(self.executor.preloaded))):
-            return
-        self._slow_ones += 1
-        if self._slow_ones <= _BY_CHANCE:
-            return
-        cost = cost_of_wait(milliseconds)
-        self._parents.blocked(program, cost)
-        self._count(program, SLOW, cost, None, [])
 
     def account(self, programs: list[bytes]) -> None:
         """Take note of programs that ran; what measures the loop overrides it."""
@@ -449,18 +404,12 @@ class Loop:
 
     def _run_again(self, program: bytes) -> bytes | None:
         """Run a program that does not count, for libFuzzer did not ask for it; None: it crashed."""
-        header = self._channel.header
         if self._restore_each:
             self.restore()
         self._channel.clear_counters(self._n_counters)
         self._channel.post_program(program)
-        if not self.executor.await_answer():
-            self._lose(program)
-            return None
-        if (header.log_length or header.status or header.waited) and self._examine(program):
-            return None
-        self.executor.history.append(program)
-        return bytes(self._guest_counters)
+        passed = self._crashes.has_passed(program, even_waiting=True)
+        return bytes(self._guest_counters) if passed else None
 
     def _change_machine(self) -> None:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
@@ -488,12 +437,8 @@ class Loop:
     def _compare(self, program: bytes) -> None:
         """Run a program again to see what the driver compares with what."""
         assert self._hinting is not None
-        header = self._channel.header
         self._channel.post_comparing(program)
-        if not self.executor.await_answer():
-            self._lose(program)
-        elif not (header.log_length or header.status) or not self._examine(program):
-            self.executor.history.append(program)
+        if self._crashes.has_passed(program):
             self._hinting.note(program, self._channel.comparisons())
 
     def _learn(self) -> None:
@@ -507,193 +452,6 @@ class Loop:
     def prepare(self, asked: bytes) -> None:
         """Make programs while others run, to have them ready."""
         self._source.fill(asked)
-
-    def _examine(self, data: bytes) -> bool:
-        """Look at a program that made the kernel print something, or did not end well.
-
-        Returns whether that was a sighting, after which the machine is a new one. It
-        goes on where it survived bugs that are known.
-        """
-        status, log = self._channel.status, self._channel.log()
-        if status is Status.ERROR:
-            message = self._channel.header.message.decode(errors="replace")
-            raise InfrastructureError(f"the executor failed: {message}")
-        lines = console_lines(log)
-        machine = self.executor.machine
-        splats = [each for each in splats_in(lines) if not is_of_the_host(each, status, machine)]
-        self._channel.note_heard(harmless=not splats)
-        silence = _SILENCES.get(status)
-        if not splats and silence is None:
-            if status is Status.TIMEOUT:
-                self.statistics.counts.timeouts += 1
-                # From now on: in a driver whose calls do not wait each costs a bit less without.
-                self.executor.let_wait()
-            if status is Status.TIMEOUT or self._channel.header.waited:
-                self._parents.blocked(data)
-            return False
-        if silence is None and all(map(self._is_survived, splats)):
-            self._go_on_after(data, splats, lines)
-            return False
-        call = self._channel.header.stopped_call if silence is not None else None
-        waited = 0.0
-        if silence is Silence.NO_RETURN:
-            waited = cost_of_wait(2 * self.executor.guest.target.call_timeout_ms)
-        # Of several the one that nobody has seen is told of.
-        new = [splat for splat in splats if not self._aside.is_known(splat.title)]
-        if splats:
-            splat = (new or splats)[0]
-            self._sight(self._sighting(data, splat.title, splat.kind, log), call, waited)
-        elif silence is not None:
-            self._sight(self._sighting(data, silence, silence.kind, log), call, waited)
-        return True
-
-    def _sighting(self, data: bytes, title: str, kind: str, log: bytes) -> Sighting:
-        return Sighting(title, kind, data, tuple(self.executor.history), log, self.options.name)
-
-    def _is_survived(self, splat: Splat) -> bool:
-        """Tell whether a report is of a known bug after which the machine may go on."""
-        if self._restore_each or splat.kind not in _SURVIVED:
-            return False
-        return self._aside.is_known(splat.title) and self._aside.is_survived(splat.title)
-
-    def _go_on_after(self, data: bytes, splats: list[Splat], lines: list[str]) -> None:
-        """Count known bugs, and go on with the machine that has shown them."""
-        total = self._parents.total
-        for splat in splats:
-            self.statistics.counts.splats += 1
-            self.executor.shown[splat.title] = None
-            self._spool.count(splat.title)
-            self._count(data, splat.title, REPORT_COST, None, lines)
-            if splat.kind == _KASAN and self._aside.is_unavoidable(splat.title, total):
-                # Where each program meets it, this machine's others do without a report.
-                self._channel.header.kasan_flags = 0
-
-    def _lose(self, data: bytes) -> None:
-        """The guest is silent: dead from outside, rebooted, or hung so hard that nothing runs."""
-        if self.executor.was_slow:
-            self._note_slow(data, 1000 * SLOW_SECONDS)
-            self._clear()
-            return
-        machine = self.executor.machine
-        self.statistics.counts.lost += not machine.qemu.was_left()
-        if not is_killed(machine):
-            outcome = silent_guest(machine)
-            assert outcome.splat is not None
-            splat, call = outcome.splat, self._channel.header.current_call
-            waited = cost_of_wait(1000 * self.executor.patience)
-            sighting = self._sighting(data, splat.title, splat.kind, outcome.log)
-            self._sight(sighting, call, waited)
-        else:
-            self._clear()
-
-    def _sight(self, sighting: Sighting, call: int | None, waited: float) -> None:
-        """Deal with a machine that a program crashed, in its ``call`` if that is known.
-
-        ``waited`` is what it cost to see that.
-        """
-        shown = list(self.executor.shown)
-        self.executor.shown.clear()
-        # What a bug has damaged may show in any way. To see a hang again takes long.
-        doubtful = shown and not self._confirming and not waited
-        if doubtful and not self._aside.is_known(sighting.title):
-            if not self._confirm(sighting.program):
-                self._aside.end_badly(shown)
-            return
-        self.statistics.counts.splats += 1
-        self._record(sighting, call, waited)
-        self._parents.avoid(sighting.program)
-        self._clear()
-
-    def _confirm(self, data: bytes) -> bool:
-        """Run a program on machines that have shown nothing yet; tells whether it crashes one.
-
-        Alone first, then after those that ran before it.
-        """
-        self._confirming = True
-        try:
-            return any(
-                self._crashes_again(before, data)
-                for before in ((), tuple(self.executor.history[-_BEFORE:]))
-            )
-        finally:
-            self._confirming = False
-            self._clear()
-
-    def _crashes_again(self, before: Sequence[bytes], data: bytes) -> bool:
-        """Tell whether a fresh machine is crashed by programs."""
-        self.restore()
-        for program in (*before, data):
-            self._channel.post_program(program)
-            if not self.executor.await_answer():
-                self._lose(program)
-                return True
-            header = self._channel.header
-            if (header.log_length or header.status) and self._examine(program):
-                return True
-            self.executor.history.append(program)
-        return False
-
-    def _record(self, sighting: Sighting, call: int | None, waited: float) -> None:
-        """Keep the first sightings of a title for the judge, and count all of them."""
-        seen = self._recorded.get(sighting.title, 0)
-        self._recorded[sighting.title] = seen + 1
-        if seen < KNOWN:
-            self._spool.add(sighting)
-        self._spool.count(sighting.title)
-        lines = console_lines(sighting.log)
-        self._count(sighting.program, sighting.title, RESTORE_COST + waited, call, lines)
-
-    def _count(
-        self, data: bytes, title: str, cost: float, call: int | None, lines: list[str]
-    ) -> None:
-        """Take note that a program led to a bug, or to something else that costs much."""
-        program = data.removeprefix(self.executor.preloaded)
-        if call is not None:
-            call -= len(split(data)) - len(split(program))
-        sample = sample_of(program, self.executor.history, call, culprit_of(lines))
-        if self._aside.sight(title, sample, cost, self._parents.total):
-            # A bug that takes seconds to show, or two threads, is no matter for many trials.
-            quick = cost <= RESTORE_COST and not self._phases.racing
-            before = self.executor.history[-_PREPARING:] if quick else []
-            programs = [each.removeprefix(self.executor.preloaded) for each in (*before, data)]
-            self._puzzles[title] = tuple(tuple(split(each)) for each in programs) if quick else ()
-
-    def _solve_puzzles(self) -> None:
-        """Find out what leads to bugs that cost much, on machines of their own."""
-        if not self._puzzles:
-            return
-        for title, programs in self._puzzles.items():
-            self._tell_aside(self._aside.sightings(), title)
-            trials = Trials(partial(self._shows, title), _MOST_TRIALS)
-            cause = what_leads_to(programs, trials, self._aside.choose) if programs else None
-            self._aside.learn(title, cause, trials.made * RESTORE_COST)
-        self._puzzles.clear()
-        self._tell_aside(self._aside.sightings())
-        self._clear()
-
-    def _tell_aside(self, sightings: dict[str, int], *studied: str) -> None:
-        write_aside(self.options.workdir, self.options.name, SetAside(sightings, studied))
-
-    def _shows(self, title: str, programs: Programs) -> bool:
-        """Tell whether programs show a bug on a fresh machine."""
-        self.restore()
-        for program in programs:
-            self._channel.post_program(self.executor.preloaded + b"".join(program))
-            if not self.executor.await_answer():
-                return False
-            status = self._channel.status
-            if self._channel.header.log_length or status:
-                splats = list(splats_in(console_lines(self._channel.log())))
-                seen = [splat.title for splat in splats] or [_SILENCES.get(status, "")]
-                if title in seen:
-                    return True
-                if status in _SILENCES:
-                    return False
-        return False
-
-    def _clear(self) -> None:
-        self.restore()
-        self._publish()
 
     def restore(self) -> None:
         """Replace the machine by a fresh one."""
@@ -714,8 +472,8 @@ class Loop:
             return
         self._preload_with(b"")
         if not answered:
-            self._lose(calls)
-        elif not (header.log_length or header.status) or not self._examine(calls):
+            self._crashes.lose(calls)
+        elif not (header.log_length or header.status) or not self._crashes.examine(calls):
             self.restore()
 
     def finish(self) -> None:
