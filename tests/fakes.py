@@ -54,6 +54,8 @@ class Answer:
     left: bool = False
 
 
+NOTHING = Answer()
+
 Behaviour: TypeAlias = Callable[[list[bytes]], Answer | bytes | None]
 """What a guest does with the last of the programs that it was given: an answer, or the log only."""
 
@@ -106,7 +108,11 @@ class FakeMachine(Machine):
     """A machine whose guest is a function of the programs that it was given."""
 
     def __init__(
-        self, behaviour: Behaviour, channel: FakeChannel | None = None, *, loads: bool = True
+        self,
+        behaviour: Behaviour,
+        channel: FakeChannel | None = None,
+        *,
+        loading: Answer | None = None,
     ) -> None:
         self.fake_qemu = FakeQemu()
         own = channel is None
@@ -116,26 +122,27 @@ class FakeMachine(Machine):
         )
         channel.guest = self
         self._behaviour = behaviour
-        self._loads = loads
+        self._loading = loading
         self.ran: list[bytes] = []
-        """The programs that ran, without those that were skipped."""
+        """The programs that ran."""
         self.preloaded = b""
         """The calls by which the module was loaded for all programs."""
+        self.late: list[bytes] = []
+        """What the kernel prints later, each time that somebody asks."""
 
     def work(self) -> None:
         """Do what was posted."""
         header, channel = self.channel.header, self.channel
         command = Command(header.command)
-        header.status, header.log_length, header.n_results = Status.OK, 0, 0
+        header.status, header.log_length = Status.OK, 0
         if command is Command.PING:
+            self._print(self.late.pop(0) if self.late else b"")
             header.done_seq = header.req_seq
         if command not in _RUNS:
             return
         for number, program in enumerate(self._posted(command)):
             header.batch_at = number
-            if command is Command.SETTLE:
-                self.preloaded, header.settled = program, self._loads
-            answer = self._run(program)
+            answer = self._preload(program) if command is Command.SETTLE else self._run(program)
             if answer.silent:
                 self.fake_qemu.left = answer.left
                 return
@@ -150,19 +157,33 @@ class FakeMachine(Machine):
             return unpack(bytes(channel.memory[start : start + length]))
         return [bytes(channel.memory[PROGRAM : PROGRAM + length])]
 
+    def _preload(self, calls: bytes) -> Answer:
+        self.preloaded = calls
+        self.channel.header.settled = self._loading is not None
+        answer = self._loading or Answer()
+        self._answer(calls, answer)
+        return answer
+
     def _run(self, program: bytes) -> Answer:
-        header = self.channel.header
         self.ran.append(program)
-        header.programs += 1
+        self.channel.header.programs += 1
         answer = self._behaviour(self.ran) or b""
         if isinstance(answer, bytes):
             answer = Answer(answer)
-        header.status, header.log_length = answer.status, len(answer.log)
+        self._answer(program, answer)
+        return answer
+
+    def _answer(self, program: bytes, answer: Answer) -> None:
+        header = self.channel.header
+        header.status = answer.status
+        self._print(answer.log)
         memory = self.channel.memory
-        memory[LOG : LOG + len(answer.log)] = answer.log
         memory[COUNTERS : COUNTERS + len(answer.counters)] = answer.counters
         self._return(len(split(program)), answer)
-        return answer
+
+    def _print(self, log: bytes) -> None:
+        self.channel.header.log_length = len(log)
+        self.channel.memory[LOG : LOG + len(log)] = log
 
     def _return(self, calls: int, answer: Answer) -> None:
         self.channel.header.n_results = calls
@@ -175,7 +196,7 @@ class FakeMachine(Machine):
 class FakeGuest:
     """A testbed of such machines; ``made`` are all of them.
 
-    The module is loaded by what is to be preloaded, unless it does not ``load``.
+    ``loading`` is what calls that are to load the module come to, None if it does not load.
     """
 
     def __init__(
@@ -183,7 +204,7 @@ class FakeGuest:
         behaviour: Behaviour,
         target: Target | None = None,
         *,
-        loads: bool = True,
+        loading: Answer | None = NOTHING,
         contexts: tuple[int, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -192,13 +213,13 @@ class FakeGuest:
         self.target = target
         self.contexts = contexts
         self.template = SimpleNamespace(hardware=Hardware())
-        self.loads = loads
+        self.loading = loading
         self.made: list[FakeMachine] = []
 
     def restore(self, channel: Channel | None = None) -> FakeMachine:
         """Return a fresh machine."""
         assert channel is None or isinstance(channel, FakeChannel)
-        self.made.append(FakeMachine(self.behaviour, channel, loads=self.loads))
+        self.made.append(FakeMachine(self.behaviour, channel, loading=self.loading))
         self.made[-1].fake_qemu.now = self.clock
         return self.made[-1]
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -19,8 +19,6 @@ from fuzzer.crash.judge import Outcome
 from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.machine.channel import CallResult, Command, Status
-from fuzzer.machine.machine import Run
 from fuzzer.paths import project_root
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.ops import Op
@@ -28,91 +26,52 @@ from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
 from fuzzer.splat.find import Splat
 from fuzzer.target.target import load_target
+from tests.fakes import Answer, FakeGuest, FakeMachine
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 WRITE, READ, LOAD = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4), Call(Op.LOAD)
 NOTHING = Mechanisms(faults=False, races=False, lifecycle=False, leaks=False)
 SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,-; f+0x1/0x2 [d]\n"
-
-
-class FakeMachine:
-    """Has three allocations in each call; splats when it is told to."""
-
-    in_load = 3
-
-    def __init__(
-        self, ran: list[Program], splats: Callable[[Program], bool], settles: bool = True
-    ) -> None:
-        self._ran, self._splats = ran, splats
-        self.channel = self
-        self.header = self
-        self.settled = False
-        self._settles = settles
-        self.settlement = b""
-        self._results: list[CallResult] = []
-
-    def run(self, program: bytes, timeout: float, is_lost: object = None) -> Run:
-        calls = decode(program)
-        self._ran.append(calls)
-        self._results = [
-            CallResult(0, 0, b"", 0, 1 <= call.fault <= (self.in_load if call.op is Op.LOAD else 3))
-            for call in calls
-        ]
-        return Run(Status.OK, [], 0, SPLAT if self._splats(calls) else b"", 0)
-
-    def settle(self, calls: bytes) -> Run:
-        self.settlement, self.settled = calls, self._settles
-        # Many drivers say something then.
-        return Run(Status.OK, [], 0, b"6,1,1000,-;demo: loaded\n", 0)
-
-    def results(self) -> list[CallResult]:
-        return self._results
-
-    def command(self, command: Command, timeout: float) -> Status:
-        return Status.OK
-
-    def log(self) -> bytes:
-        return b""
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> FakeMachine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
+# Many drivers say something then.
+LOADED = Answer(b"6,1,1000,-;demo: loaded\n")
 
 
 class FakeSetups:
-    """Hands out fake machines; programs with ``leaky`` calls lose memory."""
+    """Guests whose calls have ``allocations`` each; those with ``leaky`` calls lose memory.
 
-    def __init__(self, splats: Callable[[Program], bool] = lambda program: False) -> None:
-        self.ran: list[Program] = []
-        self.raced: list[Program] = []
+    ``ran`` and ``raced`` are the programs of the serial guest and of the one with several vCPUs.
+    """
+
+    def __init__(
+        self,
+        splats: Callable[[Program], bool] = lambda program: False,
+        *,
+        loading: Answer | None = LOADED,
+        in_load: int = 3,
+        splat: bytes = SPLAT,
+    ) -> None:
+        self._splats, self._splat = splats, splat
+        self._in_load = in_load
         self.leaky: Call | None = None
         self.tells_which = False
         self.looks = 0
-        self.settles = True
-        self.made: list[FakeMachine] = []
-        self.plain = self._guest(self.ran, splats)
-        self.racing = self._guest(self.raced, splats)
-        self.leaking = self._guest([], splats)
+        self.ran: list[Program] = []
+        self.raced: list[Program] = []
+        self.plain = FakeGuest(functools.partial(self._run, self.ran), loading=loading)
+        self.racing = FakeGuest(functools.partial(self._run, self.raced), loading=loading)
+        self.leaking = FakeGuest(lambda ran: None)
 
-    def _guest(self, ran: list[Program], splats: Callable[[Program], bool]) -> Any:
-        setups = self
+    def _run(self, ran: list[Program], programs: list[bytes]) -> Answer:
+        calls = decode(programs[-1])
+        ran.append(calls)
+        most = {Op.LOAD: self._in_load}
+        faulted = [n for n, call in enumerate(calls) if 1 <= call.fault <= most.get(call.op, 3)]
+        return Answer(self._splat if self._splats(calls) else b"", faulted=faulted)
 
-        class Guest:
-            def restore(self) -> FakeMachine:
-                setups.made.append(FakeMachine(ran, splats, setups.settles))
-                return setups.made[-1]
-
-        return Guest()
+    @property
+    def made(self) -> list[FakeMachine]:
+        """The machines, serial ones first."""
+        return [*self.plain.made, *self.racing.made]
 
     def leak_of(
         self, machine: FakeMachine, programs: Sequence[bytes], unknown: object
@@ -203,11 +162,8 @@ def test_races_run_on_several_vcpus_and_a_few_times() -> None:
     assert not any(call.thread for calls in setups.ran for call in calls)
 
 
-def test_loads_with_other_parameters_fail_where_none_did_yet(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(FakeMachine, "in_load", 64)
-    setups = FakeSetups()
+def test_loads_with_other_parameters_fail_where_none_did_yet() -> None:
+    setups = FakeSetups(in_load=64)
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
     for number in range(4):
         work.note(encode((Call(Op.UNLOAD), Call(Op.LOAD, data=f"n={number}".encode()))))
@@ -372,7 +328,7 @@ def test_some_machines_are_settled_and_all_of_their_programs_begin_so() -> None:
     work = settling(setups, LIFECYCLE, [])
     for _ in range(6):
         assert work.step()
-    settlements = {machine.settlement for machine in setups.made} - {b""}
+    settlements = {machine.preloaded for machine in setups.made} - {b""}
     assert settlements
     begun = [decode(calls) for calls in settlements]
     assert any(program[: len(first)] == first for program in setups.ran for first in begun)
@@ -380,7 +336,7 @@ def test_some_machines_are_settled_and_all_of_their_programs_begin_so() -> None:
 
 
 def test_what_splats_on_a_settled_machine_is_a_whole_program() -> None:
-    setups = FakeSetups(lambda program: program[:3] == decode(setups.made[-1].settlement)[:3] != ())
+    setups = FakeSetups(lambda program: program[:3] == decode(setups.made[-1].preloaded)[:3] != ())
     sighted: list[Sighting] = []
     work = settling(setups, LIFECYCLE, sighted)
     for _ in range(6):
@@ -390,16 +346,15 @@ def test_what_splats_on_a_settled_machine_is_a_whole_program() -> None:
 
 
 def test_parameters_that_do_not_load_settle_nothing() -> None:
-    setups = FakeSetups()
-    setups.settles = False
+    setups = FakeSetups(loading=None)
     work = settling(setups, dataclasses.replace(LIFECYCLE, races=True), [])
     for _ in range(8):
         work.step()
     assert not any(
-        program[:4] == decode(machine.settlement)
+        program[:4] == decode(machine.preloaded)
         for program in setups.raced
         for machine in setups.made
-        if machine.settlement
+        if machine.preloaded
     )
 
 
@@ -415,14 +370,12 @@ def test_races_are_on_settled_machines_as_well() -> None:
 
 
 @pytest.mark.parametrize(("kind", "machines"), [("atomic-sleep", 1), ("warning", 4)])
-def test_a_known_bug_that_comes_each_time_is_passed_over(
-    monkeypatch: pytest.MonkeyPatch, kind: str, machines: int
-) -> None:
+def test_a_known_bug_that_comes_each_time_is_passed_over(kind: str, machines: int) -> None:
     """A kernel warns once only at some places, so it is not used further."""
     sleep = b"3,1,1000,-;BUG: sleeping function called from invalid context at drv.c:1\n"
     first = SPLAT.split(b"\n", 1)[0] + b"\n" if kind == "warning" else sleep
-    monkeypatch.setattr(f"{__name__}.SPLAT", first + SPLAT.split(b"\n", 1)[1])
-    setups, sighted = FakeSetups(lambda program: True), list[Sighting]()
+    setups = FakeSetups(lambda program: True, splat=first + SPLAT.split(b"\n", 1)[1])
+    sighted: list[Sighting] = []
     known = Wanted(Splat("", "", None, False, ""), lambda _, shown: False)
     work = Explorer(cast(Setups, setups), TARGET, NOTHING, 1, sighted.append, unknown=known)
     for _ in range(4):

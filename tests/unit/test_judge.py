@@ -5,22 +5,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, cast
+from typing import TypeAlias
 
 import pytest
 
-from fuzzer.crash.judge import Observer, Outcome, judge, listener, run_history, run_program
+from fuzzer.crash.judge import (
+    Judgement,
+    Observer,
+    Outcome,
+    judge,
+    listener,
+    run_history,
+    run_program,
+)
 from fuzzer.crash.same import Wanted
 from fuzzer.crash.sighting import Sighting
-from fuzzer.machine.channel import Command, Status
-from fuzzer.machine.machine import Machine, Run
-from fuzzer.machine.provision import Guest
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
+from tests.fakes import FakeGuest, FakeMachine, as_guest
 
 SPLAT = b"""\
 3,1,1000,-;BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
@@ -42,65 +47,30 @@ OTHER = b"""\
 """
 
 
-class FakeMachine:
-    """Runs programs by calling a function with all programs so far."""
-
-    def __init__(
-        self, splats: Callable[[list[bytes]], bool | bytes], *, starved: bool = False
-    ) -> None:
-        self._splats = splats
-        self._starved = starved
-        self._ran: list[bytes] = []
-        self.channel = self
-
-    def __enter__(self) -> FakeMachine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-    def run(self, program: bytes, timeout: float, is_lost: object = None) -> Run:
-        self._ran.append(program)
-        log = self._splats(self._ran)
-        return Run(Status.OK, [], 0, log if isinstance(log, bytes) else SPLAT if log else b"", 0)
-
-    def command(self, command: Command, timeout: float) -> Status:
-        return Status.OK
-
-    def log(self) -> bytes:
-        return b""
-
-    def is_starved(self) -> bool:
-        return self._starved
+Shows: TypeAlias = Callable[[list[bytes], int], bool | bytes]
+"""What the machine of a number prints after programs; True for the usual report."""
 
 
-class FakeGuest:
-    """Counts the machines that are restored."""
+def guest_that(shows: Shows) -> FakeGuest:
+    """Return a guest whose machines are counted from 1."""
 
-    def __init__(self, splats: Callable[[list[bytes], int], bool | bytes]) -> None:
-        self._splats = splats
-        self.machines = 0
+    def behaviour(ran: list[bytes]) -> bytes:
+        log = shows(ran, len(guest.made))
+        return log if isinstance(log, bytes) else SPLAT if log else b""
 
-    def restore(self) -> FakeMachine:
-        self.machines += 1
-        number = self.machines
-        return FakeMachine(lambda ran: self._splats(ran, number))
+    guest = FakeGuest(behaviour)
+    return guest
 
 
 def sighting(program: bytes, *history: bytes) -> Sighting:
     return Sighting(TITLE, "kasan", program, history, SPLAT, "worker-0")
 
 
-def judged(splats: Callable[[list[bytes], int], bool | bytes], found: Sighting) -> Any:
-    guest = FakeGuest(splats)
+def judged(shows: Shows, found: Sighting) -> tuple[Judgement, FakeGuest]:
+    guest = guest_that(shows)
 
     def watch(wanted: Wanted) -> Observer:
-        return functools.partial(run_history, cast(Guest, guest), wanted=wanted)
+        return functools.partial(run_history, as_guest(guest), wanted=wanted)
 
     return judge(watch, found), guest
 
@@ -109,7 +79,7 @@ def test_a_program_that_splats_alone_is_verified_on_three_fresh_machines() -> No
     judgement, guest = judged(lambda ran, _: ran[-1] == b"bad", sighting(b"bad", b"one", b"two"))
     assert judgement.splat.title == TITLE
     assert (judgement.reproduced, judgement.runs, judgement.history) == (3, 3, ())
-    assert guest.machines == 3
+    assert len(guest.made) == 3
 
 
 def test_a_program_that_needs_what_ran_before_keeps_its_history() -> None:
@@ -214,7 +184,7 @@ def test_a_race_that_shows_in_another_way_first_has_another_chance() -> None:
     assert len(judgement.others) == 1
     # What was silent has shown that it takes more.
     judgement, guest = judged(lambda _ran, _number: b"", sighting(race, b"one"))
-    assert (judgement.reproduced, guest.machines) == (0, 2)
+    assert (judgement.reproduced, len(guest.made)) == (0, 2)
 
 
 def test_in_verifying_only_the_same_bug_counts() -> None:
@@ -222,38 +192,15 @@ def test_in_verifying_only_the_same_bug_counts() -> None:
     assert (judgement.reproduced, judgement.runs) == (2, 3)
 
 
-class SlowlyPrinting(FakeMachine):
-    """A machine whose other CPU is amid a report when the program ends."""
-
-    def __init__(self, begun: bytes, rest: bytes) -> None:
-        super().__init__(lambda ran: begun)
-        self._rest = [rest]
-
-    def log(self) -> bytes:
-        return self._rest.pop() if self._rest else b""
-
-
 def test_a_report_that_is_being_printed_is_waited_for() -> None:
     begun, rest = SPLAT[: SPLAT.index(b"4,3")], SPLAT[SPLAT.index(b"4,3") :]
-    machine = cast(Machine, SlowlyPrinting(begun, rest))
+    machine = FakeMachine(lambda ran: begun)
+    # Another CPU is amid a report when the program ends.
+    machine.late = [rest]
     outcome = run_program(machine, b"program", late=False)
     assert outcome.splat is not None
     assert outcome.splat.title == TITLE
     assert outcome.log == SPLAT
-
-
-class Printing:
-    """A machine with words on its console."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.starved = False
-
-    def console_text(self) -> str:
-        return self.text
-
-    def is_starved(self) -> bool:
-        return self.starved
 
 
 STALL = """[    9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 6s! [init:27]
@@ -269,36 +216,38 @@ STACK = """[    9.0] Call Trace:
 
 
 def test_a_guest_hangs_when_its_console_says_so_and_has_no_more_to_say() -> None:
-    machine = Printing()
-    has_hung = listener(cast(Machine, machine))
+    machine = FakeMachine(lambda ran: None)
+    has_hung = listener(machine)
     said = []
     for text in ("", STALL, STALL + STACK, STALL + STACK, STALL + STACK, STALL + STACK):
-        machine.text = text
+        machine.fake_qemu.console = text
         said.append(has_hung())
     assert said == [False, False, False, False, True, True]
 
 
 def test_a_stall_on_a_starved_machine_is_the_hosts_unless_its_program_never_ends() -> None:
-    machine = Printing()
-    machine.text, machine.starved = STALL + STACK, True
-    has_hung = listener(cast(Machine, machine))
+    machine = FakeMachine(lambda ran: None)
+    machine.fake_qemu.console, machine.fake_qemu.starved = STALL + STACK, True
+    has_hung = listener(machine)
     assert not any(has_hung() for _ in range(6))
-    machine.starved = False
+    machine.fake_qemu.starved = False
     assert has_hung()
     records = "".join(f"4,{n},9000000,-;{line.partition('] ')[2]}\n"
                       for n, line in enumerate((STALL + STACK).splitlines()))  # fmt: skip
     for starved, title in ((True, None), (False, "BUG: soft lockup in drv_spin")):
-        fake = FakeMachine(lambda ran: records.encode(), starved=starved)
-        outcome = run_program(cast(Machine, fake), b"slow", late=False)
+        fake = FakeMachine(lambda ran: records.encode())
+        fake.fake_qemu.starved = starved
+        outcome = run_program(fake, b"slow", late=False)
         assert (outcome.splat and outcome.splat.title) == title
 
 
 def test_other_reports_on_the_console_do_not_mean_that_the_guest_hangs() -> None:
-    machine = Printing()
-    has_hung = listener(cast(Machine, machine))
-    machine.text = "[ 1.0] BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]\n" + STACK
+    machine = FakeMachine(lambda ran: None)
+    has_hung = listener(machine)
+    report = "[ 1.0] BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]\n"
+    machine.fake_qemu.console = report + STACK
     assert not any(has_hung() for _ in range(5))
-    in_a_hurry = listener(cast(Machine, machine), hurried=True)
+    in_a_hurry = listener(machine, hurried=True)
     assert [in_a_hurry() for _ in range(4)] == [False, False, True, True]
 
 
@@ -307,7 +256,7 @@ def test_another_bug_before_it_in_the_same_program_does_not_end_the_run() -> Non
     assert (judgement.reproduced, judgement.splat.title) == (3, TITLE)
     assert judgement.after == ("WARNING in drv_open",)
     assert [other.title for other in judgement.others] == ["WARNING in drv_open"]
-    assert guest.machines == 3
+    assert len(guest.made) == 3
 
 
 def test_programs_run_on_after_another_bug_and_the_rest_of_the_history_counts() -> None:
@@ -346,10 +295,10 @@ def test_a_program_that_reports_each_time_is_given_up_in_the_end(
         lengths.append(len(ran))
         return OTHER
 
-    guest = FakeGuest(warns)
+    guest = guest_that(warns)
     bug = find_splat(console_lines(SPLAT))
     assert bug
-    outcome, number = run_history(cast(Guest, guest), [b"x"] * 100, b"bad", wanted=Wanted(bug))
+    outcome, number = run_history(as_guest(guest), [b"x"] * 100, b"bad", wanted=Wanted(bug))
     assert lengths[-1] == 5
     assert outcome.splat
     assert (outcome.splat.title, number) == ("WARNING in drv_open", 0)

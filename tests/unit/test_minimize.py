@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -18,14 +17,13 @@ from fuzzer.crash.rate import Rate
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.trials import matches
-from fuzzer.machine.channel import Command, Status
-from fuzzer.machine.machine import Run
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
 from fuzzer.splat.find import Splat
 from fuzzer.target.calls import SleepSpec
 from fuzzer.target.target import Target, load_target
+from tests.fakes import FakeGuest, as_guest
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 BUG = Splat("KASAN: slab-use-after-free Read in drv_read", "kasan", "drv_read", True, "")
@@ -46,74 +44,18 @@ def log_of(splat: Splat) -> bytes:
     return f"4,1,1,-;{first}\n4,2,1,-;Call Trace:\n4,3,1,-; {splat.function}+0x1/0x2 [d]\n".encode()
 
 
-class FakeMachine:
-    """Reports what ``shows`` says of the programs so far."""
+def guest_that(shows: Shows) -> FakeGuest:
+    """Return a guest that reports what ``shows`` says of the programs so far."""
 
-    def __init__(self, shows: Shows, closed: list[FakeMachine]) -> None:
-        self._shows, self._closed = shows, closed
-        self._ran: list[Program] = []
-        self._posted: list[bytes] = []
-        self.header = SimpleNamespace(batch_at=0)
-        self.channel = self
+    decoded: dict[int, list[Program]] = {}
 
-    def post_program(self, program: bytes) -> None:
-        self._posted = [program]
+    def behaviour(ran: list[bytes]) -> bytes:
+        programs = decoded.setdefault(id(ran), [])
+        programs.append(decode(ran[-1]))
+        splat = shows(programs)
+        return log_of(splat) if splat else b""
 
-    def post_batch(self, programs: Sequence[bytes]) -> None:
-        self._posted = list(programs)
-
-    def run(self, program: bytes, timeout: float = 1.0, is_lost: object = None) -> Run:
-        self.post_program(program)
-        return self.finish()
-
-    def finish(self, timeout: float = 1.0, is_lost: object = None) -> Run:
-        log = b""
-        for number, program in enumerate(self._posted):
-            self.header.batch_at = number
-            self._ran.append(decode(program))
-            if splat := self._shows(self._ran):
-                log = log_of(splat)
-                break
-        return Run(Status.OK, [], 0, log, 0)
-
-    def command(self, command: Command, timeout: float) -> Status:
-        return Status.OK
-
-    def log(self) -> bytes:
-        return b""
-
-    def close(self) -> None:
-        if self not in self._closed:
-            self._closed.append(self)
-
-    def __enter__(self) -> FakeMachine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class FakeGuest:
-    """Counts machines."""
-
-    def __init__(self, shows: Shows) -> None:
-        self._shows = shows
-        self.machines: list[FakeMachine] = []
-        self.closed: list[FakeMachine] = []
-
-    def restore(self) -> FakeMachine:
-        self.machines.append(FakeMachine(self._shows, self.closed))
-        return self.machines[-1]
-
-    def start(self, post: Callable[[Any], None]) -> FakeMachine:
-        machine = self.restore()
-        post(machine)
-        return machine
+    return FakeGuest(behaviour)
 
 
 @pytest.fixture(autouse=True)
@@ -125,14 +67,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def minimized(
     shows: Shows, *programs: Program, racing: Shows | None = None, target: Target = TARGET
 ) -> tuple[Minimized | None, FakeGuest]:
-    guest = FakeGuest(shows)
-    beside = FakeGuest(racing or shows)
-    setups = Setups(cast(Any, guest), lambda hardware, arguments: cast(Any, beside))
+    guest = guest_that(shows)
+    beside = guest_that(racing or shows)
+    setups = Setups(as_guest(guest), lambda hardware, arguments: as_guest(beside))
     *history, program = map(encode, programs)
     start = Reproducer(program, tuple(history))
     found = Minimizer(setups, target, start, BUG, cores=2).run()
     for each in (guest, beside):
-        assert len(each.closed) == len(each.machines), "a machine was left running"
+        assert not each.running, "a machine was left running"
     return found, guest
 
 
@@ -194,8 +136,8 @@ def test_what_does_not_reproduce_has_no_result() -> None:
 
 
 def test_time_that_is_over_leaves_what_was_achieved() -> None:
-    guest = FakeGuest(lambda ran: BUG if in_order(ran[-1], Op.READ) else None)
-    setups = Setups(cast(Any, guest), lambda hardware, arguments: cast(Any, guest))
+    guest = guest_that(lambda ran: BUG if in_order(ran[-1], Op.READ) else None)
+    setups = Setups(as_guest(guest), lambda hardware, arguments: as_guest(guest))
     start = Reproducer(encode((SEEK,) * 30 + (READ,)))
     minimizer = Minimizer(setups, TARGET, start, BUG)
     while minimizer.best == start:
@@ -296,7 +238,7 @@ def test_threads_that_had_no_part_in_it_are_not_a_matter_of_luck() -> None:
         (Op.READ, 0),
     ]
     assert (found.hits, found.runs) == (3, 3)
-    assert len(guest.machines) < 30
+    assert len(guest.made) < 30
 
 
 def test_a_crash_that_shows_sometimes_is_no_worse_afterwards() -> None:
@@ -354,12 +296,12 @@ def test_time_that_is_over_ends_what_is_left_to_verify() -> None:
     shows = racing(
         lambda calls: 0.2 if in_order(calls, Op.WRITE, Op.READ) else 0.0, random.Random(1)
     )
-    guest = FakeGuest(shows)
-    setups = Setups(cast(Any, guest), lambda hardware, arguments: cast(Any, guest))
+    guest = guest_that(shows)
+    setups = Setups(as_guest(guest), lambda hardware, arguments: as_guest(guest))
     start = Reproducer(encode((SEEK, WRITE, SEEK, READ)))
     work = Minimizer(setups, TARGET, start, BUG, cores=2, limit=0.0)
     assert work.run() is None
-    assert len(guest.machines) < 20
+    assert len(guest.made) < 20
 
 
 def test_outcomes_of_the_history_are_not_the_programs() -> None:

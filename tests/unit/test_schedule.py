@@ -7,8 +7,8 @@ import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -16,9 +16,6 @@ from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.crash.exact import find_schedule, run_batch, run_exact
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.machine.channel import Command, Status
-from fuzzer.machine.machine import Run
-from fuzzer.machine.provision import Guest
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.ops import Op
 from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call, Program
@@ -33,6 +30,7 @@ from fuzzer.program.schedule import (
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import load_target
+from tests.fakes import Answer, FakeGuest
 from tests.unit.test_judge import SPLAT, TITLE
 
 DEMO = Path(__file__).parent / "data" / "demo" / "demo.yaml"
@@ -103,61 +101,9 @@ def test_there_is_nothing_to_choose(part: Program) -> None:
     assert not Schedules(split(encode(part)), [1000] * len(part), random.Random(1))
 
 
-class FakeExactMachine:
-    """Has run what it was started with; the second thread is raced within a window."""
-
-    def __init__(self, programs: list[bytes], shows: Callable[[list[bytes]], bool]) -> None:
-        self._programs, self._shows = programs, shows
-        self.header = SimpleNamespace(batch_at=0)
-        self.channel = self
-
-    def __enter__(self) -> FakeExactMachine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-    def finish(self, timeout: float, is_lost: object = None) -> Run:
-        splats = False
-        for number in range(1, len(self._programs) + 1):
-            self.header.batch_at = number - 1
-            splats = self._shows(self._programs[:number])
-            if splats:
-                break
-        return Run(Status.OK, [], 0, SPLAT if splats else b"", 0)
-
-    def command(self, command: Command, timeout: float) -> Status:
-        return Status.OK
-
-    def log(self) -> bytes:
-        return b""
-
-    def results(self) -> list[Any]:
-        return [SimpleNamespace(tsc=ticks) for ticks in TICKS]
-
-
-class FakeExactGuest:
-    """Its channel takes note of what is posted."""
-
-    def __init__(self, shows: Callable[[list[bytes]], bool]) -> None:
-        self._shows = shows
-        self._posted: list[bytes] = []
-        self.header = SimpleNamespace(flags=0)
-
-    def post_program(self, program: bytes) -> None:
-        self._posted = [program]
-
-    def post_batch(self, programs: list[bytes]) -> None:
-        self._posted = programs
-
-    def start(self, post: Callable[[Any], None]) -> FakeExactMachine:
-        post(self)
-        return FakeExactMachine(self._posted, self._shows)
+def guest_that(shows: Callable[[list[bytes]], bool]) -> FakeGuest:
+    """Return a guest that shows a splat after programs, and takes the usual times."""
+    return FakeGuest(lambda ran: Answer(SPLAT if shows(ran) else b"", ticks=TICKS))
 
 
 def window(low: int, high: int) -> Callable[[list[bytes]], bool]:
@@ -171,7 +117,7 @@ def window(low: int, high: int) -> Callable[[list[bytes]], bool]:
 
 
 def test_a_narrow_window_is_found_and_its_middle_taken() -> None:
-    guest = cast(Guest, FakeExactGuest(window(5000, 5400)))
+    guest = guest_that(window(5000, 5400))
     found = find_schedule(guest, RACE, random.Random(1), title=TITLE)
     assert found
     assert found.outcome.splat
@@ -181,12 +127,12 @@ def test_a_narrow_window_is_found_and_its_middle_taken() -> None:
 
 
 def test_a_race_without_a_window_is_given_up() -> None:
-    guest = cast(Guest, FakeExactGuest(window(0, 0)))
+    guest = guest_that(window(0, 0))
     assert find_schedule(guest, RACE, random.Random(1), 50) is None
 
 
 def test_another_splat_is_not_what_is_looked_for() -> None:
-    guest = cast(Guest, FakeExactGuest(lambda _: True))
+    guest = guest_that(lambda _: True)
     assert find_schedule(guest, RACE, random.Random(1), 20, title="another") is None
 
 
@@ -195,20 +141,20 @@ def test_waits_that_are_not_needed_are_dropped() -> None:
         return any(call.op is Op.WAIT and call.thread == 2 for call in decode(programs[-1]))
 
     program = encode((FIRST, SECOND, SECOND, SECOND))
-    found = find_schedule(cast(Guest, FakeExactGuest(shows)), program, random.Random(1))
+    found = find_schedule(guest_that(shows), program, random.Random(1))
     assert found
     assert len([call for call in decode(found.program) if call.op is Op.WAIT]) == 1
 
 
 def test_what_splats_in_any_order_needs_no_schedule() -> None:
-    guest = cast(Guest, FakeExactGuest(lambda programs: is_parallel(split(programs[-1]))))
+    guest = guest_that(lambda programs: is_parallel(split(programs[-1])))
     found = find_schedule(guest, RACE, random.Random(1))
     assert found
     assert found.program == RACE
 
 
 def test_a_batch_ends_with_the_program_that_splats() -> None:
-    guest = cast(Guest, FakeExactGuest(lambda programs: programs[-1] == RACE))
+    guest = guest_that(lambda programs: programs[-1] == RACE)
     outcome, number = run_batch(guest, [b"before", RACE, b"after"])
     assert outcome.splat
     assert number == 1
@@ -225,7 +171,7 @@ def test_corpus_programs_race_as_schedules_say() -> None:
             ran.append(list(programs))
         return len(ran) > 100 and is_scheduled(split(programs[-1]))
 
-    setups = cast(Setups, SimpleNamespace(exact=FakeExactGuest(shows)))
+    setups = cast(Setups, SimpleNamespace(exact=guest_that(shows)))
     rng = random.Random(1)
     mutator = Mutator(load_target(DEMO), rng, lambda data, size: data[:size], max_calls=40)
     sighted: list[Sighting] = []
@@ -242,6 +188,6 @@ def test_corpus_programs_race_as_schedules_say() -> None:
 
 
 def test_the_programs_before_it_run_on_the_same_machine() -> None:
-    guest = cast(Guest, FakeExactGuest(lambda programs: programs == [b"before", RACE]))
+    guest = guest_that(lambda programs: programs == [b"before", RACE])
     assert run_exact(guest, (b"before",), RACE).splat
     assert run_exact(guest, (), RACE).splat is None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,21 +156,18 @@ def test_programs_go_on_while_a_call_waits_on_all_machines_from_then_on() -> Non
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "loads", "answered", "well"),
+    ("loading", "answered", "well"),
     [
-        (lambda ran: b"6,1,1000,-;demo: loaded\n", True, True, True),
-        (lambda ran: None, False, True, False),
-        (lambda ran: SPLAT, True, True, False),
-        (hanging, True, False, False),
+        (Answer(b"6,1,1000,-;demo: loaded\n"), True, True),
+        (None, True, False),
+        (Answer(SPLAT), True, False),
+        (Answer(silent=True), False, False),
     ],
 )
 def test_a_module_that_is_preloaded_badly_is_told(
-    behaviour: Callable[[list[bytes]], Answer | bytes | None],
-    loads: bool,
-    answered: bool,
-    well: bool,
+    loading: Answer | None, answered: bool, well: bool
 ) -> None:
-    guest = FakeGuest(behaviour, TARGET, loads=loads)
+    guest = FakeGuest(lambda ran: None, TARGET, loading=loading)
     executor, _, _ = executor_of(guest)
     executor.preloaded = LOAD
     assert executor.preload() is answered
