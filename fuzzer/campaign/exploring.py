@@ -18,7 +18,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fuzzer.campaign.exact_races import ExactRaces
@@ -40,8 +40,6 @@ from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import Target
 
 NAME = "explorer"
-# A piece of work between two looks at the spool, in seconds.
-_SLICE = 0.5
 # Allocations and copies of a call that fail in turn. Loading a module has many.
 _MAX_FAULTS, _MAX_LOAD_FAULTS = 40, 400
 # Programs that are to run a little differently; older ones give way.
@@ -57,16 +55,27 @@ _RESTORE_EVERY = 2000
 # Programs that run before leaks are looked for: some of the corpus, the rest mutants, which
 # may lose memory and cover nothing new.
 _LEAK_BATCH, _FROM_CORPUS = 400, 64
-# Seconds of other work between two looks, and thrice as many before the first. The share
-# of a judge's time that looks take, and seconds beyond that at the start, when most is new.
-_LEAK_PAUSE = 10.0
-_LEAK_SHARE, _LEAK_CREDIT = 0.1, 60.0
 _RACE_REPEATS = 5
 # So many of the machines for races have the module loaded with other parameters from the start.
 _SETTLED_RACES = 0.5
 # Of the programs of other settled machines, so many may wait or load it once more.
 _SETTLED_SLOW = 0.05
 _LOAD, _UNLOAD = int(Op.LOAD), int(Op.UNLOAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The explorer's times, in seconds: ``slice_seconds`` of work between two looks at the spool.
+
+    There is ``leak_pause`` of other work between two looks for leaks, and thrice as much
+    before the first. They take ``leak_share`` of a judge's time, and ``leak_credit``
+    beyond that at the start, when most is new.
+    """
+
+    slice_seconds: float = 0.5
+    leak_pause: float = 10.0
+    leak_share: float = 0.1
+    leak_credit: float = 60.0
 
 
 class Explorer:
@@ -87,7 +96,11 @@ class Explorer:
         *,
         exact: bool = False,
         unknown: Wanted | None = None,
+        times: Times = Times(),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._times = times
+        self._clock = clock
         self._setups = setups
         self._unknown = unknown
         self._mechanisms = mechanisms
@@ -108,8 +121,8 @@ class Explorer:
         self._retunes = False
         self._reloaded: set[bytes] = set()
         self._to_leak: deque[bytes] = deque()
-        self._begun = time.monotonic()
-        self._leaks_at = self._begun + 3 * _LEAK_PAUSE
+        self._begun = self._clock()
+        self._leaks_at = self._begun + 3 * self._times.leak_pause
         self._leaks_took = 0.0
         self._pinning: Iterator[None] | None = None
         self._parents = Parents(rng)
@@ -206,8 +219,8 @@ class Explorer:
         """Run mutants of corpus programs, or programs of their own without coverage."""
         if not self._corpus:
             return False
-        end = time.monotonic() + _SLICE
-        while time.monotonic() < end:
+        end = self._clock() + self._times.slice_seconds
+        while self._clock() < end:
             self._run(self._plain, self._mutant(self._quick))
         return True
 
@@ -215,8 +228,8 @@ class Explorer:
         """Run mutants that wait or load the module: there is more time for them than in a loop."""
         if not self._corpus:
             return False
-        end = time.monotonic() + _SLICE
-        while time.monotonic() < end:
+        end = self._clock() + self._times.slice_seconds
+        while self._clock() < end:
             parents = self._slow if self._slow and self._random.random() < 0.5 else self._corpus
             self._run(self._plain, self._mutant(parents, slow=True))
             self._note_looked(LOADS)
@@ -234,8 +247,8 @@ class Explorer:
             return False
         own = [each.removeprefix(executor.preloaded) for each in self._slow]
         own = [each for each in own if not is_slow(split(each))]
-        end = time.monotonic() + _SLICE
-        while time.monotonic() < end:
+        end = self._clock() + self._times.slice_seconds
+        while self._clock() < end:
             parents = own if own and self._random.random() < 0.5 else self._quick
             # Now and then one that unloads it: what was left to do then?
             slow = self._random.random() < _SETTLED_SLOW
@@ -262,8 +275,8 @@ class Explorer:
         """Have every allocation and copy of calls fail, one in each run; see :meth:`_fail_all`."""
         if not sweeps:
             return False
-        end = time.monotonic() + _SLICE
-        while sweeps and time.monotonic() < end:
+        end = self._clock() + self._times.slice_seconds
+        while sweeps and self._clock() < end:
             go_on = next(sweeps[0], None)
             if go_on is None:
                 sweeps.popleft()
@@ -370,8 +383,8 @@ class Explorer:
         self._note_looked(RACES)
         settled = executor.preloaded
         self._parents.settle(settled)
-        end = time.monotonic() + _SLICE
-        while time.monotonic() < end:
+        end = self._clock() + self._times.slice_seconds
+        while self._clock() < end:
             parent = self._parents.any().removeprefix(settled)
             program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8, settled)
             for _ in range(_RACE_REPEATS):
@@ -382,8 +395,8 @@ class Explorer:
     def _leaking(self) -> bool:
         """Look for memory that the next programs of the corpus lose."""
         if self._pinning is None:
-            now = time.monotonic()
-            allowed = _LEAK_CREDIT + _LEAK_SHARE * (now - self._begun)
+            now = self._clock()
+            allowed = self._times.leak_credit + self._times.leak_share * (now - self._begun)
             if not self._corpus or now < self._leaks_at or self._leaks_took > allowed:
                 return False
             n = min(_FROM_CORPUS, len(self._to_leak))
@@ -394,7 +407,7 @@ class Explorer:
         # A look takes seconds, so there is one at a time.
         if next(self._pinning, self) is self:
             self._pinning = None
-            self._leaks_at = time.monotonic() + _LEAK_PAUSE
+            self._leaks_at = self._clock() + self._times.leak_pause
         return True
 
     def _pin_leak(self, programs: list[bytes]) -> Iterator[None]:
@@ -425,7 +438,7 @@ class Explorer:
                 )
 
     def _lost_by(self, programs: list[bytes]) -> tuple[Outcome, int | None]:
-        start = time.monotonic()
+        start = self._clock()
         try:
             with self._setups.leaking.restore() as machine:
                 outcome, number = self._setups.leak_of(machine, programs, self._unknown)
@@ -433,7 +446,7 @@ class Explorer:
                     return Outcome(None, b""), None
                 return outcome, number
         finally:
-            self._leaks_took += time.monotonic() - start
+            self._leaks_took += self._clock() - start
 
 
 def _kinds_of_runs(mechanisms: Mechanisms) -> dict[str, None]:

@@ -100,8 +100,14 @@ class StatusLine:
 class JudgeProcess:
     """Judges until told to end."""
 
-    def __init__(self, task: JudgeTask, kernels: JudgingKernels) -> None:
+    def __init__(
+        self,
+        task: JudgeTask,
+        kernels: JudgingKernels,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         setups = kernels.own
+        self._clock = clock
         self._task = task
         self._workdir = task.workdir
         self._kernels = kernels
@@ -135,15 +141,15 @@ class JudgeProcess:
         So other work has half as much time afterwards.
         """
         if self._owed > 0 and self._explores:
-            start = time.monotonic()
+            start = self._clock()
             worked = self._guarded(self._run_corpus) or self.explore()
-            self._owed = self._owed - (time.monotonic() - start) if worked else 0.0
+            self._owed = self._owed - (self._clock() - start) if worked else 0.0
             if worked:
                 return True
-        start = time.monotonic()
+        start = self._clock()
         judged = self._guarded(self._judge_one)
         if judged:
-            self._owed += _OTHER_WORK * (time.monotonic() - start)
+            self._owed += _OTHER_WORK * (self._clock() - start)
         return judged or self._guarded(self._run_corpus)
 
     def explore(self) -> bool:
@@ -163,7 +169,7 @@ class JudgeProcess:
     def finish_exploring(self) -> None:
         """End the explorer's machines; what it has found so far is to be judged."""
         self._explores = False
-        self._corpus_end = time.monotonic() + _FINISH
+        self._corpus_end = self._clock() + _FINISH
         self._explorer.close()
 
     def _guarded(self, work: Callable[[], bool]) -> bool:
@@ -253,14 +259,14 @@ class JudgeProcess:
         """Run some corpus programs that ``full`` has not seen."""
         names = {path.name for path in self._workdir.corpus.iterdir()}
         fresh = sorted(names - self._seen)[:_SLICE]
-        end = min(time.monotonic() + _SLICE_SECONDS, self._corpus_end)
+        end = min(self._clock() + _SLICE_SECONDS, self._corpus_end)
         for name in fresh:
-            if time.monotonic() > end:
+            if self._clock() > end:
                 break
             self._seen.add(name)
             with contextlib.suppress(FileNotFoundError):  # libFuzzer replaced it by a shorter one
                 self._run_one((self._workdir.corpus / name).read_bytes())
-        return bool(fresh) and time.monotonic() < self._corpus_end
+        return bool(fresh) and self._clock() < self._corpus_end
 
     def _run_one(self, program: bytes) -> None:
         outcome = self._executor.run(program)

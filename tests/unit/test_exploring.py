@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import cast
 
 import pytest
 
-from fuzzer.campaign import exploring
-from fuzzer.campaign.exploring import Explorer
+from fuzzer.campaign.exploring import Explorer, Times
 from fuzzer.crash.judge import Outcome
 from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Setups
@@ -34,6 +32,7 @@ NOTHING = Mechanisms(faults=False, races=False, lifecycle=False, leaks=False)
 SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,-; f+0x1/0x2 [d]\n"
 # Many drivers say something then.
 LOADED = Answer(b"6,1,1000,-;demo: loaded\n")
+SHORT = Times(slice_seconds=0.02, leak_pause=0.0)
 
 
 class FakeSetups:
@@ -84,13 +83,7 @@ class FakeSetups:
 
 
 def explorer(setups: FakeSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
-    return Explorer(cast(Setups, setups), TARGET, mechanisms, 1, sighted.append)
-
-
-@pytest.fixture(autouse=True)
-def _short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exploring, "_SLICE", 0.02)
-    monkeypatch.setattr(exploring, "_LEAK_PAUSE", 0.0)
+    return Explorer(cast(Setups, setups), TARGET, mechanisms, 1, sighted.append, times=SHORT)
 
 
 def test_without_a_corpus_there_is_nothing_to_do() -> None:
@@ -242,25 +235,35 @@ def test_a_leak_that_is_not_pinned_down_at_the_end_is_told_as_far_as_it_is() -> 
     assert len(told) > 20  # mutants of them
 
 
-def test_leaks_are_looked_for_in_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exploring, "_LEAK_CREDIT", 0.0)
-    setups = FakeSetups()
-    slow = setups.leak_of
+def test_leaks_are_looked_for_in_a_share_of_the_time() -> None:
+    now = 0.0
 
-    def leak_of(
-        machine: FakeMachine, programs: Sequence[bytes], unknown: object
-    ) -> tuple[Outcome, int | None]:
-        time.sleep(0.05)
-        return slow(machine, programs, unknown)
+    class Slow(FakeSetups):
+        """Guests on which a look for leaks takes a second."""
 
-    monkeypatch.setattr(setups, "leak_of", leak_of)
-    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), [])
+        def leak_of(
+            self, machine: FakeMachine, programs: Sequence[bytes], unknown: object
+        ) -> tuple[Outcome, int | None]:
+            nonlocal now
+            now += 1.0
+            return super().leak_of(machine, programs, unknown)
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    setups, sighted = Slow(), list[Sighting]()
+    times = Times(slice_seconds=0.02, leak_pause=0.0, leak_credit=0.0)
+    mechanisms = dataclasses.replace(NOTHING, leaks=True)
+    work = Explorer(
+        cast(Setups, setups), TARGET, mechanisms, 1, sighted.append, times=times, clock=clock
+    )
     work.note(encode((WRITE,)))
-    start = time.monotonic()
-    while time.monotonic() - start < 1.0:
+    while now < 30:
         work.step()
-    # A tenth of a second and the one that was under way.
-    assert 1 <= setups.looks <= 4
+    # A tenth of the time, and the one that was under way.
+    assert 2 <= setups.looks <= 4
 
 
 def test_what_did_not_reproduce_is_tried_with_other_faults_the_nearest_first() -> None:
@@ -287,7 +290,7 @@ def test_what_did_not_reproduce_is_tried_with_the_module_loaded_with_other_param
     setups = FakeSetups(lambda program: any(call.data == b"ttl_ms=1000" for call in program))
     sighted: list[Sighting] = []
     mechanisms = dataclasses.replace(NOTHING, lifecycle=True)
-    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append)
+    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append, times=SHORT)
     leaves = encode((unload, load, WRITE, unload))
     # What goes off was left behind by a program before the one that it hits.
     work.retune(encode((WRITE, READ)), [encode((READ,)), leaves, encode((READ, READ))])
@@ -318,7 +321,7 @@ LIFECYCLE = dataclasses.replace(NOTHING, lifecycle=True)
 
 
 def settling(setups: FakeSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
-    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append)
+    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append, times=SHORT)
     work.note(encode((WRITE, READ)))
     return work
 

@@ -25,6 +25,7 @@ class Busy(JudgeProcess):
         self.clock = clock
         self.judged = self.explored = 0
         self._owed, self._explores, self._lost = 0.0, True, 0
+        self._clock = clock.monotonic
 
     def _judge_one(self) -> bool:
         self.clock.now += 10
@@ -41,11 +42,9 @@ class Busy(JudgeProcess):
 
 
 @pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch) -> Busy:
+def busy() -> Busy:
     """Return a judge whose work takes no time of ours."""
-    clock = Clock()
-    monkeypatch.setattr("fuzzer.campaign.judging.time.monotonic", clock.monotonic)
-    return Busy(clock)
+    return Busy(Clock())
 
 
 def test_other_work_has_half_as_much_time_as_judging(busy: Busy) -> None:
