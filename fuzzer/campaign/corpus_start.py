@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fuzzer.cache import content_key
@@ -95,20 +96,21 @@ class CorpusCount:
     longer that takes.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
+        self._clock = clock
         self._changed = -1
         self._count = 0
         self._not_before = 0.0
 
     def count(self) -> int:
         """Return the number of programs, as it was a moment ago."""
-        start = time.monotonic()
+        start = self._clock()
         changed = self._directory.stat().st_mtime_ns
         if changed != self._changed and start >= self._not_before:
             with os.scandir(self._directory) as entries:
                 self._count = sum(1 for _ in entries)
             self._changed = changed
-            end = time.monotonic()
+            end = self._clock()
             self._not_before = end + (end - start) / _COUNTING_SHARE
         return self._count

@@ -142,7 +142,6 @@ def test_the_corpus_is_counted_only_when_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("fuzzer.campaign.corpus_start.time.monotonic", lambda: now)
     lists = 0
     scandir = os.scandir
 
@@ -154,7 +153,7 @@ def test_the_corpus_is_counted_only_when_it_has_changed(
 
     monkeypatch.setattr("fuzzer.campaign.corpus_start.os.scandir", counted)
     (tmp_path / "one").touch()
-    count = CorpusCount(tmp_path)
+    count = CorpusCount(tmp_path, lambda: now)
     assert (count.count(), count.count(), lists) == (1, 1, 1)
     (tmp_path / "two").touch()
     # Not yet: looking takes too much of the time.
