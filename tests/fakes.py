@@ -32,8 +32,6 @@ from fuzzer.program.batch import unpack
 from fuzzer.program.wire import split
 from fuzzer.target.target import Target
 
-_RUNS = frozenset({Command.RUN, Command.BATCH, Command.SETTLE})
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -112,7 +110,7 @@ class FakeMachine(Machine):
         behaviour: Behaviour,
         channel: FakeChannel | None = None,
         *,
-        loading: Answer | None = None,
+        loading: Answer | None = NOTHING,
     ) -> None:
         self.fake_qemu = FakeQemu()
         own = channel is None
@@ -121,6 +119,9 @@ class FakeMachine(Machine):
             cast(Qemu, self.fake_qemu), channel, Hardware(), Accel.TCG, owns_channel=own
         )
         channel.guest = self
+        # What another machine has left undone is none of this one's business.
+        channel.header.done_seq, channel.header.settled = channel.header.req_seq, 0
+        self._silent = False
         self._behaviour = behaviour
         self._loading = loading
         self.ran: list[bytes] = []
@@ -131,30 +132,31 @@ class FakeMachine(Machine):
         """What the kernel prints later, each time that somebody asks."""
 
     def work(self) -> None:
-        """Do what was posted."""
-        header, channel = self.channel.header, self.channel
+        """Do what was posted, unless it has fallen silent."""
+        header = self.channel.header
         command = Command(header.command)
-        header.status, header.log_length = Status.OK, 0
+        if self._silent:
+            return
         if command is Command.PING:
+            header.status = Status.OK
             self._print(self.late.pop(0) if self.late else b"")
             header.done_seq = header.req_seq
-        if command not in _RUNS:
             return
         for number, program in enumerate(self._posted(command)):
             header.batch_at = number
             answer = self._preload(program) if command is Command.SETTLE else self._run(program)
             if answer.silent:
-                self.fake_qemu.left = answer.left
+                self._silent, self.fake_qemu.left = True, answer.left
                 return
             if answer.log or answer.status:
                 break
-        channel.header.done_seq = header.req_seq
+        header.done_seq = header.req_seq
 
     def _posted(self, command: Command) -> list[bytes]:
         channel, length = self.channel, self.channel.header.length
         if command is Command.BATCH:
-            start = BULK
-            return unpack(bytes(channel.memory[start : start + length]))
+            return unpack(bytes(channel.memory[BULK : BULK + length]))
+        assert command in {Command.RUN, Command.SETTLE}
         return [bytes(channel.memory[PROGRAM : PROGRAM + length])]
 
     def _preload(self, calls: bytes) -> Answer:
