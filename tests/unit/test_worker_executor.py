@@ -37,11 +37,11 @@ class WatchedChannel(FakeChannel):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self._clock = clock
-        self.makes_calls = False
+        self.calls_until = 0.0
 
     def wait(self, timeout: float, batch: int = NO_BATCH) -> bool:
         self._clock.now += timeout
-        self.header.progress += self.makes_calls
+        self.header.progress += self._clock.now < self.calls_until
         return super().wait(timeout, batch)
 
 
@@ -111,13 +111,8 @@ def test_a_guest_that_is_gone_is_not_waited_for() -> None:
 def test_a_machine_that_became_slow_is_told_from_one_that_is_lost(ran: int, slow: bool) -> None:
     executor, channel, clock = executor_of(FakeGuest(hanging, TARGET))
     executor.history.extend([READ] * ran)
-    channel.makes_calls = True
+    channel.calls_until = 3 * SLOW_SECONDS
     channel.post_program(READ)
-
-    def stop() -> None:
-        channel.makes_calls = clock.now < 3 * SLOW_SECONDS
-
-    executor.while_waiting = stop
     assert not executor.await_answer()
     assert executor.was_slow is slow
     assert (clock.now < SLOW_SECONDS + 1) is slow
