@@ -15,7 +15,7 @@ from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.parents import Parents
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import Status
+from fuzzer.machine.channel import FLAG_WAITS, Status
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
@@ -84,6 +84,16 @@ def test_a_report_of_a_new_bug_is_a_sighting_and_costs_the_machine(tmp_path: Pat
     assert worker.executor.history == []
 
 
+def test_the_judge_gets_a_few_sightings_of_a_bug_that_costs_a_machine_each_time(
+    tmp_path: Path,
+) -> None:
+    worker = Worker(lambda ran: FAULT, tmp_path)
+    for _ in range(KNOWN + 2):
+        assert not worker.run(READ)
+    assert len(worker.sightings()) == KNOWN
+    assert list(worker.spool.counts().values()) == [KNOWN + 2]
+
+
 def test_the_machine_goes_on_after_a_known_bug_that_leaves_it_usable(tmp_path: Path) -> None:
     worker = Worker(kasan, tmp_path)
     for _ in range(KNOWN):
@@ -129,10 +139,10 @@ def test_a_crash_of_a_spoiled_machine_is_not_a_bug_of_its_own(tmp_path: Path) ->
 
 def test_a_program_that_takes_too_long_is_no_sighting(tmp_path: Path) -> None:
     worker = Worker(lambda ran: Answer(status=Status.TIMEOUT), tmp_path)
-    before = worker.executor.channel.header.flags
+    assert not worker.executor.channel.header.flags & FLAG_WAITS
     assert worker.run(READ)
     assert (worker.counts.timeouts, worker.sightings()) == (1, [])
-    assert worker.executor.channel.header.flags != before
+    assert worker.executor.channel.header.flags & FLAG_WAITS
 
 
 @pytest.mark.parametrize(
