@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from fuzzer.campaign.subject import Subject
+from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.judge import Outcome
 from fuzzer.crash.rate import runs_to_rule_out
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.same import Wanted, same_bug
 from fuzzer.crash.scheduled import unscheduled
 from fuzzer.crash.setups import Setups
 from fuzzer.errors import BadInputError
@@ -24,7 +24,7 @@ from fuzzer.machine.revisions import Commit, Revisions
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.wire import split
 from fuzzer.progress import Progress
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 from fuzzer.target.target import with_params
 
 ERROR = 0.01

@@ -30,11 +30,12 @@ from fuzzer.campaign.reducing import with_minimal
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.crash.crash import Crash
 from fuzzer.crash.minimize import Minimizer
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Spool
-from fuzzer.crash.store import Crash, CrashStore, splat_of
+from fuzzer.crash.store import CrashStore
 from fuzzer.errors import InfrastructureError, PkvfuzzError
 from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import ensure_kernel
@@ -145,11 +146,11 @@ class Recorder:
 
     def _name(self, crash: Crash) -> str:
         """Return the crash's title; the one that is waited for, when it has had that as well."""
-        titles = (crash.title, *crash.also_titles)
+        titles = (crash.report_title, *crash.also_titles)
         return next((title for title in titles if title in self._expect), crash.title)
 
     def _found(self, crash: Crash) -> FoundTitle:
-        names = {crash.title, *crash.sighted_as}
+        names = {crash.report_title, *crash.sighted_as}
         seen = [self._sighted[name] for name in names if name in self._sighted]
         return FoundTitle(
             title=self._name(crash),
@@ -223,7 +224,7 @@ def _minimize(crash: Crash, setups: Setups, task: RunTask, store: CrashStore) ->
     start = Reproducer(crash.program, crash.history)
     try:
         minimizer = Minimizer(
-            setups, target, start, splat_of(crash), seed=task.seed, limit=task.minimize_seconds
+            setups, target, start, crash.splat, seed=task.seed, limit=task.minimize_seconds
         )
         found = minimizer.run()
         if found:

@@ -22,10 +22,12 @@ from fuzzer.campaign.looked import Looked, read_looked
 from fuzzer.campaign.outlook import Outlook, Remark
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.dedup import sighted
 from fuzzer.crash.judge import first_impression
 from fuzzer.crash.setups import RACING
 from fuzzer.crash.sighting import read_sighting
-from fuzzer.crash.store import Crash, read_crash
+from fuzzer.crash.store import read_crash
 from fuzzer.engine.aside import SetAside, aside_file, read_aside
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
@@ -395,7 +397,7 @@ class Campaign:
             try:
                 sighting = read_sighting(path)
                 splat = first_impression(sighting)
-                if any(sighting.title in crash.sighted_as for crash in store.all()):
+                if sighted(store.all(), sighting.title, splat):
                     continue
                 if not path.exists():
                     continue  # the judge has just stored it

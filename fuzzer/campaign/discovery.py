@@ -42,8 +42,9 @@ from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.machine.stubs import failing_stubs
 from fuzzer.machine.symbols import driver_ioctls
 from fuzzer.progress import Progress, say
-from fuzzer.splat.find import Splat, find_splat
+from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.splat import Splat
 from fuzzer.target.device import Device, DeviceKind
 from fuzzer.target.equipment import Equipment, listed, ordered
 from fuzzer.target.target import ModuleSpec, module_name

@@ -23,10 +23,11 @@ from functools import partial
 
 from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.campaign.looked import FAULTS, LEAKS, LOADS, RACES
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.judge import Outcome
-from fuzzer.crash.same import Wanted
-from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.leaks import LEAK
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.engine.parents import Parents
 from fuzzer.machine.machine import Machine

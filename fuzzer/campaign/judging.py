@@ -23,18 +23,18 @@ from pathlib import Path
 
 from fuzzer.campaign.exploring import NAME as EXPLORER
 from fuzzer.campaign.exploring import Explorer
-from fuzzer.campaign.kernels import JudgingKernels, Verdict, unknown_to
+from fuzzer.campaign.kernels import JudgingKernels, Verdict
 from fuzzer.campaign.looked import Looked, write_looked
 from fuzzer.campaign.reducing import Reducer
 from fuzzer.campaign.scheduling import Scheduler
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.dedup import absorb, is_known, sighted, unknown_to
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.judge import VERIFY_RUNS, first_impression
-from fuzzer.crash.keep import keep
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import ASIDE, Sighting, read_sighting
-from fuzzer.crash.store import Crash
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
 from fuzzer.lifetime import end_with_parent
@@ -195,7 +195,8 @@ class JudgeProcess:
             path.rename(self._workdir.root / f"damaged-{path.name}")
             print(f"{path}: damaged: {error}", file=sys.stderr, flush=True)
             return True
-        known = self._known(sighting)
+        crashes = self._workdir.crashes.all()
+        known = sighted(crashes, sighting.title, first_impression(sighting))
         runs = 1 if known and known.reproduced else VERIFY_RUNS
         # What these found they found on this kernel.
         own = sighting.origin in {EXPLORER, NAME, ASIDE}
@@ -210,12 +211,6 @@ class JudgeProcess:
             self._report(other)
         shutil.rmtree(path)
         return True
-
-    def _known(self, sighting: Sighting) -> Crash | None:
-        for crash in self._workdir.crashes.all():
-            if sighting.title in crash.sighted_as:
-                return crash
-        return None
 
     def store(self, sighting: Sighting, verdict: Verdict) -> None:
         """Put a judged sighting into the crash store, or with the crash it belongs to."""
@@ -242,7 +237,7 @@ class JudgeProcess:
             instead=verdict.instead,
             after=judgement.after,
         )
-        new = keep(self._workdir.crashes, crash, self._target, seen_as=seen.title)
+        new = absorb(self._workdir.crashes, crash, self._target, seen_as=seen.title)
         if new:
             self._scheduler.note(new)
             self._reducer.note(new)
@@ -279,7 +274,7 @@ class JudgeProcess:
     def _report(self, sighting: Sighting) -> None:
         """Have a sighting judged, unless it is known to reproduce."""
         self._workdir.spool.count(sighting.title)
-        if not self._workdir.crashes.is_known(sighting.title):
+        if not is_known(self._workdir.crashes, first_impression(sighting)):
             self._workdir.spool.add(sighting)
 
     def close(self) -> None:

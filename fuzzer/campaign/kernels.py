@@ -12,24 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS, Judgement, judge
-from fuzzer.crash.same import Wanted
-from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.leaks import LEAK
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.crash.store import Crash, CrashStore
 from fuzzer.machine.kernel import Flavour
-from fuzzer.splat.find import Splat
 
 # What no kernel that is fuzzed looks for.
 _FOR_THE_JUDGE = frozenset({LEAK, "lockdep", "atomic-sleep"})
-
-
-_ANY = Splat("", "", None, False, "")
-
-
-def unknown_to(crashes: CrashStore) -> Wanted:
-    """Return what knows a bug that is not stored as one that reproduces."""
-    return Wanted(_ANY, lambda _, shown: not crashes.is_known(shown.title))
 
 
 @dataclass(frozen=True, slots=True)

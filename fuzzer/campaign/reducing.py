@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fuzzer.campaign.kernels import JudgingKernels
-from fuzzer.crash.bug import merged
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.dedup import absorb
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.sighting import Sighting
-from fuzzer.crash.store import Crash, CrashStore, splat_of
+from fuzzer.crash.store import CrashStore
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.target.target import Target
@@ -39,7 +40,7 @@ def with_minimal(crash: Crash, found: Minimized) -> Crash:
     """Return a crash with its minimal reproducer; the original program is kept."""
     reproducer = found.reproducer
     # Another report of the same bug would not go with the title.
-    same = found.splat.title == crash.title
+    same = found.splat.title == crash.report_title
     return replace(
         crash,
         program=reproducer.program,
@@ -145,7 +146,7 @@ class Reducer:
                 self._kernels.setups_of(crash),
                 self._target,
                 Reproducer(crash.program, crash.history),
-                splat_of(crash),
+                crash.splat,
                 seed=self._seed,
                 limit=_LIMIT,
             )
@@ -171,7 +172,7 @@ class Reducer:
         begun = time.monotonic()
         programs = crash.first_run or (*crash.history, crash.program)
         sighting = Sighting(
-            crash.title,
+            crash.report_title,
             crash.kind,
             programs[-1],
             programs[:-1],
@@ -205,15 +206,8 @@ class Reducer:
             program=judgement.program,
             history=judgement.history,
             log=judgement.log,
-            signature="",
         )
-        known = self._store.get(splat.title)
-        if known is None or not known.reproduced:
-            known = self._store.reproduced_bug(shown.signature)
-        if known:
-            shown = merged(known, shown)
-        self._store.put(shown, self._target)
-        for title in {crash.title, *([known.title] if known else [])} - {shown.title}:
-            self._store.remove(title)
-        self.note(shown)
+        new = absorb(self._store, shown, self._target, tried=crash.title)
+        if new:
+            self.note(new)
         return True

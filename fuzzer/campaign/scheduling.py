@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.dedup import titled
 from fuzzer.crash.exact import ScheduleSearch, run_exact
 from fuzzer.crash.judge import VERIFY_RUNS
-from fuzzer.crash.same import titled
 from fuzzer.crash.setups import Setups
-from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.crash.store import CrashStore
 from fuzzer.errors import InfrastructureError
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel
@@ -104,7 +105,7 @@ class Scheduler:
             self._crash.history,
             crash.program,
             self._random,
-            title=crash.title,
+            title=crash.report_title,
         )
 
     def _finish(self, search: ScheduleSearch) -> None:
@@ -113,7 +114,7 @@ class Scheduler:
             return
         setups, same = self._setups_of(crash), 0
         for _ in range(VERIFY_RUNS):
-            wanted = titled(crash.title)
+            wanted = titled(crash.report_title)
             splat = run_exact(setups.exact, crash.history, found.program, wanted).splat
             same += splat is not None and wanted(splat)
         if same < VERIFY_RUNS or found.outcome.splat is None:

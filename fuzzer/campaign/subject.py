@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer import __version__
+from fuzzer.crash.crash import Identity
 from fuzzer.crash.setups import Setups
-from fuzzer.crash.store import Identity
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import Bug, Driver, build_driver, find_bug
 from fuzzer.machine.fitting import Confirm, fitted

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.crash.bug import same_bugs
-from fuzzer.crash.bundle import record_of
-from fuzzer.crash.store import Crash, read_crash
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.dedup import likely_causes, same_bugs
+from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.wire import split
 
@@ -49,18 +49,23 @@ def command(options: argparse.Namespace) -> int:
     if len(given) == 1 and (given[0] / _RECORD).is_file() and not options.json:
         return _show(_list_one(given[0]))
     found = sorted(_find(given), key=lambda each: (-each.score, each.crash.title, str(each.path)))
+    same = same_bugs([each.crash for each in found])
+    causes = likely_causes([each.crash for each in found])
     if options.json:
-        same = same_bugs([each.crash for each in found])
-        places = [None if first is None else found[first].path for first in same]
-        print(json.dumps(list(map(_to_json, found, places)), indent=2))
+        told = [
+            _to_json(each, _path_of(found, first), _path_of(found, cause))
+            for each, first, cause in zip(found, same, causes, strict=True)
+        ]
+        print(json.dumps(told, indent=2))
         return int(ExitCode.NOTHING_FOUND)
     if not found:
         print("no crashes")
     width = max((len(each.crash.title) for each in found), default=0)
-    same = same_bugs([each.crash for each in found])
-    for number, (each, first) in enumerate(zip(found, same, strict=True), 1):
+    for number, (each, first, cause) in enumerate(zip(found, same, causes, strict=True), 1):
         calls = f"{each.calls} call{'s' * (each.calls != 1)}"
         bug = "" if first is None else f"; same bug as [{first + 1}]"
+        if cause is not None:
+            bug += f"; likely a consequence of [{cause + 1}]"
         print(
             f"[{number}] {each.level:8} {each.score:3}  {each.crash.title:<{width}}  "
             f"{each.crash.verdict()}; {calls}; {each.path}{bug}"
@@ -85,10 +90,10 @@ def _find(given: Sequence[Path]) -> list[_Listed]:
 
 def _list_one(directory: Path) -> _Listed:
     crash = read_crash(directory)
-    record = record_of(crash)
-    if record is None:
+    if not crash.splat.is_reported:
         return _Listed(crash, directory, "unknown", 0)
-    return _Listed(crash, directory, record.severity.level.value, record.severity.score)
+    severity = crash.splat.severity
+    return _Listed(crash, directory, severity.level.value, severity.score)
 
 
 def _show(listed: _Listed) -> int:
@@ -104,13 +109,18 @@ def _show(listed: _Listed) -> int:
     return int(ExitCode.NOTHING_FOUND)
 
 
-def _to_json(listed: _Listed, same_as: Path | None) -> dict[str, object]:
+def _path_of(found: Sequence[_Listed], index: int | None) -> str | None:
+    return None if index is None else str(found[index].path)
+
+
+def _to_json(listed: _Listed, same_as: str | None, cause: str | None) -> dict[str, object]:
     crash = listed.crash
     return {
         "title": crash.title,
         "also_titles": list(crash.also_titles),
-        "signature": crash.signature,
-        "same_as": None if same_as is None else str(same_as),
+        "signature": str(crash.signature),
+        "same_as": same_as,
+        "likely_consequence_of": cause,
         "severity": {"level": listed.level, "score": listed.score},
         "kind": crash.kind,
         "function": crash.function,

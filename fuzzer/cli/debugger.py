@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fuzzer import lifetime
 from fuzzer.crash.debugging import Session, debugged
-from fuzzer.crash.same import Wanted
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.setups import Place
 from fuzzer.errors import InfrastructureError
 from fuzzer.lifetime import unwinding_on_sigterm

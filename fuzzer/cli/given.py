@@ -9,9 +9,11 @@ from pathlib import Path
 
 from fuzzer.campaign.subject import Subject, description_of
 from fuzzer.cli.setting import subject_of
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import LEAK, Setups
-from fuzzer.crash.store import Crash, read_crash, splat_of
+from fuzzer.crash.setups import Setups
+from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.kernel import Flavour, Kernel, ensure_kernel
 from fuzzer.machine.source_build import driver_directory
@@ -19,7 +21,7 @@ from fuzzer.machine.versions import default_version, installed_versions, version
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
 from fuzzer.progress import say
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 from fuzzer.target.target import load_shape
 
 
@@ -40,7 +42,7 @@ class Given:
     @property
     def bug(self) -> Splat | None:
         """The bug that it shows; None if any splat will do."""
-        return splat_of(self.crash) if self.crash else None
+        return self.crash.splat if self.crash else None
 
     def kernel(self) -> Kernel:
         """Return the kernel to run it on, built if need be."""

@@ -10,17 +10,18 @@ from fuzzer.campaign.reducing import with_minimal
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_duration
 from fuzzer.cli.output import write_whole
+from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
-from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.crash.store import CrashStore
 from fuzzer.errors import ExitCode
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
 from fuzzer.progress import Progress, say
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from fuzzer.cli.debugger import check_gdb, debug
 from fuzzer.cli.given import Given, open_crash
 from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_positive
+from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.same import Wanted, same_bug
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.trace import Tracer
 from fuzzer.errors import BadInputError, ExitCode
@@ -24,7 +24,7 @@ from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
 from fuzzer.progress import say
 from fuzzer.report.trace import format_trace
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
 
 _SEED = 1

@@ -33,7 +33,7 @@ from fuzzer.cli.options import (
 )
 from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import subject_of
-from fuzzer.crash.known import KnownCrashes
+from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.kernel import ensure_kernel

@@ -18,7 +18,7 @@ from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import FLAVOURS, add_target_options
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.judge import log_lines
-from fuzzer.crash.setups import LEAK
+from fuzzer.crash.leaks import LEAK
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.channel import Command
 from fuzzer.machine.files import GUEST_TMP, HostFile, parse_file, put_bytes, put_files

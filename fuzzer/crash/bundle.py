@@ -6,23 +6,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fuzzer.crash.crash import Crash, Identity
 from fuzzer.crash.headers import stored_headers
-from fuzzer.crash.leaks import ARGUMENTS, FILE, MINIMUM_AGE, SCANS
+from fuzzer.crash.leaks import ARGUMENTS, FILE, LEAK, MINIMUM_AGE, SCANS
 from fuzzer.crash.meaning import meaning_of
-from fuzzer.crash.setups import LEAK
 from fuzzer.paths import project_root
 from fuzzer.program.csource.source import c_source, can_precede
-from fuzzer.program.stress import fault_of, is_parallel
-from fuzzer.program.wire import decode, split
-from fuzzer.splat.analyse import find_records
-from fuzzer.splat.record import Record, to_json
-from fuzzer.splat.severity import Facts
+from fuzzer.program.wire import decode
+from fuzzer.splat.splat import to_json
 from fuzzer.target.target import Target
-
-if TYPE_CHECKING:
-    from fuzzer.crash.store import Crash, Identity
 
 README, REPORT, SOURCE = "README.md", "report.json", "repro.c"
 # No header has the name of another file of a crash.
@@ -43,10 +37,9 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
     names = _copy_description(directory, target)
     source = c_source(decode(crash.program), target, crash.title, history, names)
     (directory / SOURCE).write_text(source)
-    record = record_of(crash)
-    (directory / REPORT).write_text(json.dumps(_report_json(crash, record), indent=2) + "\n")
+    (directory / REPORT).write_text(json.dumps(_report_json(crash), indent=2) + "\n")
     (directory / README).write_text(
-        _readme(crash, record, source, target, lacks=len(crash.history) - len(history))
+        _readme(crash, source, target, lacks=len(crash.history) - len(history))
     )
 
 
@@ -79,29 +72,21 @@ def _copy_below(directory: Path, header: Path, place: Path) -> None:
         shutil.copyfile(header, copy)
 
 
-def record_of(crash: Crash) -> Record | None:
-    """Return what the kernel's report says; None where there was silence instead of one."""
-    chunks = split(crash.program)
-    facts = Facts(needs_race=is_parallel(chunks), needs_fault=any(map(fault_of, chunks)))
-    records = find_records(crash.report.splitlines(), facts)
-    return next((record for record in records if record.title == crash.title), None)
-
-
-def _report_json(crash: Crash, record: Record | None) -> dict[str, Any]:
-    if record:
-        return to_json(record)
+def _report_json(crash: Crash) -> dict[str, Any]:
+    if crash.splat.is_reported:
+        return to_json(crash.splat)
     return {"title": crash.title, "kind": crash.kind, "function": crash.function}
 
 
-def _readme(crash: Crash, record: Record | None, source: str, target: Target, *, lacks: int) -> str:
+def _readme(crash: Crash, source: str, target: Target, *, lacks: int) -> str:
     """``lacks`` is the number of programs before it that ``source`` leaves out."""
     identity = crash.identity
     lines = [f"# {crash.title}", ""]
     where = f"In `{crash.function}`, {crash.verdict()}" if crash.function else crash.verdict()
     kernel = "" if crash.unseen_on or crash.instead else f" on the `{crash.judged_on}` kernel"
     lines.append(f"{where[0].upper()}{where[1:]}{kernel}.")
-    if record:
-        severity = record.severity
+    if crash.splat.is_reported:
+        severity = crash.splat.severity
         reasons = "; ".join(severity.reasons)
         lines.append(f"Severity: {severity.level}, {severity.score} of 100 ({reasons}).")
     if crash.also_titles:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import post_exact
 from fuzzer.crash.judge import Series, outcome_of, run_program
-from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Place
 from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import read_functions

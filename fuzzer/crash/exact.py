@@ -14,8 +14,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fuzzer.crash.dedup import Wanted, titled
 from fuzzer.crash.judge import Outcome, finish_batch, run_started
-from fuzzer.crash.same import Wanted, titled
 from fuzzer.machine.channel import FLAG_TSC, Channel
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.qemu import Hardware

@@ -19,10 +19,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeAlias
 
-from fuzzer.crash.same import Wanted, akin, keeps_looking, leaves_usable, same_bug
+from fuzzer.crash.dedup import Wanted, akin, same_bug
 from fuzzer.crash.sighting import ASIDE, Sighting
 from fuzzer.machine.channel import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
@@ -31,9 +31,11 @@ from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.waiting import note_waits
 from fuzzer.program.wire import split
-from fuzzer.splat.find import Splat, find_splat, splats_in
+from fuzzer.splat.aftermath import keeps_looking, leaves_usable
+from fuzzer.splat.find import bare_splat, find_splat, splats_in
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence, silent_splat
+from fuzzer.splat.splat import Splat
 
 # Fresh machines a crash is shown on before it is called reproduced.
 VERIFY_RUNS = 3
@@ -71,6 +73,8 @@ _SILENCE = {
 # Programs on one machine after which there was a report of another bug. Each takes as long
 # to print as several programs do to run.
 _MOST_PASSED = 300
+# Sightings whose reports are kept parsed: one is asked about several times while it is judged.
+_FEW = 4
 
 Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
 """Runs programs, and one more, on a fresh machine; returns what run_history() does."""
@@ -453,12 +457,13 @@ class Judgement:
     after: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=_FEW)
 def first_impression(sighting: Sighting) -> Splat:
     """Return the splat that a worker saw, from its log."""
     lines = log_lines(sighting.log)
     found = find_splat(lines)
     text = "\n".join(lines) + "\n"
-    return found or Splat(sighting.title, sighting.kind, None, False, f"{sighting.title}\n{text}")
+    return found or bare_splat(sighting.title, sighting.kind, text=f"{sighting.title}\n{text}")
 
 
 def _sighting_of(passed: Passed, programs: Sequence[bytes]) -> Sighting:

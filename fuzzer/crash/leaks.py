@@ -16,7 +16,11 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import FLAG_NAME
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import VIRTUAL_CLOCK
-from fuzzer.splat.find import Splat, find_splat
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.splat import Splat
+
+LEAK = "leak"
+"""The kind of crashes that only kmemleak sees."""
 
 ARGUMENTS = "kmemleak=on"
 """What the kernel's command line needs."""

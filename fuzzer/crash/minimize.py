@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from fuzzer.crash.judge import HANG, VERIFY_RUNS
+from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.rare import RateTrials, measure, racing_sample, single_sample
 from fuzzer.crash.reduction import Reduction, minimal, shorter_history
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.scheduled import ScheduledTrials, unscheduled
-from fuzzer.crash.setups import LEAK, Setups
+from fuzzer.crash.setups import Setups
 from fuzzer.crash.trials import (
     Effort,
     FreshTrials,
@@ -41,7 +42,7 @@ from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.waiting import note_waits
 from fuzzer.program.wire import encode_call, split
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 from fuzzer.target.calls import SleepSpec
 from fuzzer.target.target import ResetKind, Target
 

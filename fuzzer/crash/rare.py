@@ -21,7 +21,7 @@ from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
 from fuzzer.machine.executor import Testbed
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.wire import split
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 
 ERROR = 0.02
 """How probable it is that a step is accepted, or rejected, by luck."""

@@ -18,7 +18,7 @@ from fuzzer.machine.executor import Testbed
 from fuzzer.program.ops import Op
 from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_waits, without_waits
 from fuzzer.program.wire import decode, split
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 
 # Schedules that are tried for each program before it counts as one that shows nothing.
 _LIMIT = 8

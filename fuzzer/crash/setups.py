@@ -7,10 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import EXACT, run_exact
 from fuzzer.crash.judge import Observer, Outcome, Series, run_history, run_program
-from fuzzer.crash.leaks import ARGUMENTS, HARDWARE, allocating_program, find_leak, forget_leaks
-from fuzzer.crash.same import Wanted
+from fuzzer.crash.leaks import (
+    ARGUMENTS,
+    HARDWARE,
+    LEAK,
+    allocating_program,
+    find_leak,
+    forget_leaks,
+)
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
@@ -30,9 +37,6 @@ _FEWEST_TRIES = 50
 
 HASTY = "pkvfuzz_hasty=1"
 """What the kernel's command line needs for hangs to be reported after 1 to 3 s, not 5 to 10."""
-
-LEAK = "leak"
-"""The kind of crashes that only kmemleak sees."""
 
 
 @dataclass(frozen=True, slots=True)

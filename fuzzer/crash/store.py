@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The crash store: one directory for each title.
+"""The crash store: one directory for each crash, by its title.
 
 ``crashes/<slug>/`` holds what it takes to see a crash again: the report, the
 program as text and in wire form, the programs before it, and what it
@@ -18,19 +18,16 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuzzer.crash.bug import report_signature
 from fuzzer.crash.bundle import write_bundle
-from fuzzer.crash.rate import show_interval
+from fuzzer.crash.crash import Crash, Identity, plain_title
 from fuzzer.errors import BadInputError
 from fuzzer.paths import cache_dir
 from fuzzer.program import batch
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
-from fuzzer.splat.find import Splat
 from fuzzer.target.target import Target
 
 FORMAT = 1
@@ -48,137 +45,10 @@ _REREADS = 4
 
 def slug_of(title: str) -> str:
     """Return the directory name for a title: lower case letters, digits and dashes."""
-    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-    return slug[:_SLUG_LENGTH].rstrip("-") or "crash"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a crash was found with; keys are hashes of what went into a build.
-
-    ``description`` is the target's YAML file, relative to the project where
-    it is part of it; of others, once stored, to the crash's directory. ``bug`` names
-    a planted bug, ``params`` are what the module was loaded with.
-
-    ``release`` is the kernel's, ``compiler`` built it, ``config`` is a hash of its
-    configuration; ``driver_compiler`` built the driver, empty where it came ready
-    built. Crashes stored by older versions lack these and ``pkvfuzz``, the version.
-    """
-
-    target: str
-    description: str
-    bug: str | None
-    kernel: str
-    driver: str
-    qemu: str
-    accel: str
-    params: str = ""
-    release: str = ""
-    compiler: str = ""
-    config: str = ""
-    driver_compiler: str = ""
-    pkvfuzz: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """A deduplicated splat and the program that causes it.
-
-    ``reproduced`` of ``runs`` fresh machines of flavour ``judged_on`` showed
-    it; ``runs`` is 0 while it has not been judged. ``sighted_as`` are the
-    titles under which fuzzing workers saw it, ``sightings`` how often.
-
-    ``unseen_on`` is the flavour that judges and did not show it, if another one did;
-    ``instead`` are the titles of what it, or ``judged_on`` without success, showed.
-    ``after`` are those of other bugs that the kernel reported before it in one run.
-
-    ``history`` are the programs that must run before ``program``;
-    ``first_run`` is all that the machine which first showed the crash had run
-    since it was restored, in order, its last program included. ``exact`` tells
-    that it was reproduced on an exact machine, as the program's schedule says.
-
-    ``original`` is the program before it was minimised, which took
-    ``minimize_seconds``; ``minimized`` tells that nothing was left to try.
-    ``retries`` counts later attempts at one that did not reproduce.
-
-    ``signature`` is the same for crashes of one bug, taken from the report if empty.
-    ``also_titles`` are what the same bug was judged to be at other times. ``log`` is
-    all that the kernel printed in the run of the report, as it came.
-    """
-
-    title: str
-    kind: str
-    function: str | None
-    judged_on: str
-    reproduced: int
-    runs: int
-    sightings: int
-    sighted_as: tuple[str, ...]
-    identity: Identity
-    report: str
-    first_log: str
-    program: bytes
-    history: tuple[bytes, ...] = field(default=())
-    first_run: tuple[bytes, ...] = field(default=())
-    exact: bool = False
-    original: bytes = b""
-    minimized: bool = False
-    minimize_seconds: float = 0.0
-    retries: int = 0
-    signature: str = ""
-    also_titles: tuple[str, ...] = ()
-    log: bytes = b""
-    unseen_on: str = ""
-    instead: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Fill in the signature."""
-        if not self.signature:
-            object.__setattr__(self, "signature", report_signature(self.title, self.report))
-
-    def verdict(self) -> str:
-        """Return in a few words whether it reproduces, the rate's 95 % interval, what it takes."""
-        if not self.runs:
-            return "not judged yet"
-        text = f"reproduced {self.reproduced} of {self.runs}"
-        if self.unseen_on:
-            text += f" on {self.judged_on}"
-        if self.exact:
-            text += " by its schedule"
-        elif self.reproduced:
-            text += f", rate {show_interval(self.reproduced, self.runs)}"
-        needs = []
-        if self.minimized:
-            left, calls = len(split(self.program)), len(split(self.original or self.program))
-            # More where programs before it were made part of it.
-            needs.append(f"{left} of {calls} calls" if left <= calls else f"{left} calls")
-        if self.history:
-            needs.append(f"{len(self.history)} programs before it")
-        text += f", needs {' and '.join(needs)}" if needs else ""
-        if self.after:
-            text += f", after {_listed(self.after)}"
-        return text + self._unseen()
-
-    def _unseen(self) -> str:
-        """Return what the kernel that judges showed in place of it; empty if it showed it."""
-        if self.reproduced and not self.unseen_on:
-            return ""
-        flavour = self.unseen_on or self.judged_on
-        if self.instead:
-            return f"; {flavour} shows {_listed(self.instead)}"
-        return f"; {flavour} does not show it" if self.reproduced else ""
-
-
-def splat_of(crash: Crash) -> Splat:
-    """Return the splat that a crash was stored with."""
-    complete = crash.function is not None
-    return Splat(crash.title, crash.kind, crash.function, complete, crash.report)
-
-
-def _listed(titles: tuple[str, ...]) -> str:
-    more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
-    return titles[0] + more
+    plain = plain_title(title)
+    slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+    number = re.sub(r"\D", "", title.removeprefix(plain))
+    return (slug[:_SLUG_LENGTH].rstrip("-") or "crash") + (f"-{number}" if number else "")
 
 
 class CrashStore:
@@ -307,17 +177,6 @@ class CrashStore:
         """Return every crash, by title."""
         return [crash for _, crash in self.entries()]
 
-    def reproduced_bug(self, signature: str) -> Crash | None:
-        """Return a crash of a bug that was shown to reproduce, or None."""
-        crashes = (crash for crash in self.all() if crash.signature == signature)
-        return next((crash for crash in crashes if crash.reproduced), None)
-
-    def is_known(self, title: str) -> bool:
-        """Tell whether a title is that of a crash that was shown to reproduce."""
-        return any(
-            crash.reproduced and title in {crash.title, *crash.also_titles} for crash in self.all()
-        )
-
     def update_sightings(self, counts: dict[str, int]) -> None:
         """Bring each crash's number of sightings up to date."""
         with self._locked():
@@ -377,7 +236,7 @@ def _to_json(crash: Crash) -> str:
         "format": FORMAT,
         "title": crash.title,
         "also_titles": list(crash.also_titles),
-        "signature": crash.signature,
+        "signature": str(crash.signature),
         "kind": crash.kind,
         "function": crash.function,
         "judged_on": crash.judged_on,
@@ -458,7 +317,6 @@ def read_crash(directory: Path) -> Crash:
             minimized=bool(record.get("minimized", False)),
             minimize_seconds=float(record.get("minimize_seconds", 0.0)),
             retries=int(record.get("retries", 0)),
-            signature=str(record.get("signature", "")),
             also_titles=tuple(record.get("also_titles", ())),
             log=log.read_bytes() if log.exists() else b"",
             unseen_on=str(record.get("unseen_on", "")),

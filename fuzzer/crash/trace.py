@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import post_exact
 from fuzzer.crash.judge import (
     PROGRAM_TIMEOUT,
@@ -22,16 +23,14 @@ from fuzzer.crash.judge import (
     outcome_of,
     run_program,
 )
-from fuzzer.crash.leaks import find_leak, forget_leaks
-from fuzzer.crash.same import Wanted
-from fuzzer.crash.setups import LEAK, Place, Setups
+from fuzzer.crash.leaks import LEAK, find_leak, forget_leaks
+from fuzzer.crash.setups import Place, Setups
 from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.program.program import MAX_CALLS, Program
 from fuzzer.program.wire import decode
-from fuzzer.splat.find import Splat, records_in
 from fuzzer.splat.kmsg import console_lines
-from fuzzer.splat.record import Record
+from fuzzer.splat.splat import Splat
 
 # A record that user space wrote: its facility, above the level's three bits, is LOG_USER.
 _MARK = re.compile(
@@ -166,17 +165,13 @@ def _is_parallel(program: Program, index: int | None) -> bool:
     return index is not None and index < len(program) and bool(program[index].thread)
 
 
-def _record_of(splat: Splat, log: bytes) -> Record | None:
-    """Return the report in a log that a splat is of."""
-    records = records_in(console_lines(log))
-    return next((record for record in records if record.title == splat.title), None)
-
-
 def trace_of(program: Program, seen: _Seen) -> Trace:
     """Return the trace of a program by what was seen of it."""
     splat = seen.outcome.splat
-    record = _record_of(splat, seen.outcome.log) if seen.marks and splat else None
-    line = record.line if record else len(seen.outcome.log) + 1
+    # kmemleak's report is not in the log.
+    is_placed = splat and splat.is_reported and splat.kind != LEAK
+    reported = splat if seen.marks and is_placed else None
+    line = reported.line if reported else len(seen.outcome.log) + 1
     stopped = seen.stopped
     if seen.marks:
         begun = [int(mark.what) for mark in seen.marks if mark.what.isdigit() and mark.line < line]
@@ -191,8 +186,8 @@ def trace_of(program: Program, seen: _Seen) -> Trace:
     )
     later = sum(mark.what.isdigit() and mark.line >= line for mark in seen.marks)
     at = during = None
-    if record:
-        what = _culprit(seen, line, record.caller)
+    if reported:
+        what = _culprit(seen, line, reported.caller)
         if what and what.isdigit():
             at = int(what)
         else:

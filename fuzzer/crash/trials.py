@@ -13,15 +13,15 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from fuzzer.crash.dedup import Wanted, same_report
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.judge import Observer, Outcome, finish_batch
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.same import Wanted, family
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.machine import Machine
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 
 # Machines waiting to be used; each has a guest's memory.
 _MOST_SPARES = 4
@@ -71,8 +71,8 @@ Match: TypeAlias = Wanted
 
 
 def matches(bug: Splat) -> Match:
-    """Return a function that knows a bug again."""
-    return Wanted(bug)
+    """Return a function that knows a bug again, in the function that it was told of."""
+    return Wanted(bug, same_report)
 
 
 class Spares:
@@ -149,9 +149,9 @@ class ReusingTrials:
         """Whether a machine that showed other bugs can show the crash: most report once only."""
         if outcome.splat is None or not outcome.usable:
             return outcome.splat is None
-        wanted = family(self._match.bug.kind)
+        bug = self._match.bug
         shown = [outcome.splat, *(each.splat for each in outcome.passed)]
-        return all(family(splat.kind) != wanted for splat in shown)
+        return not any(splat.kind == bug.kind or splat.family is bug.family for splat in shown)
 
     def close(self) -> None:
         """End the machines."""

@@ -29,9 +29,10 @@ from fuzzer.machine.channel import Status
 from fuzzer.machine.hostclock import counter_khz
 from fuzzer.program.cost import cost_of_wait, is_slow
 from fuzzer.program.wire import split
-from fuzzer.splat.find import Splat, splats_in
+from fuzzer.splat.find import splats_in
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.silence import Silence
+from fuzzer.splat.splat import Splat
 from fuzzer.target.target import ResetKind
 
 # Seconds that a program has to take to be told of as slow. A busy host may be the reason of a few.

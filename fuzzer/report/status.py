@@ -11,10 +11,10 @@ from typing import TextIO
 
 from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.outlook import Remark
-from fuzzer.crash.bug import count_bugs
-from fuzzer.crash.known import KnownCrashes
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.dedup import KnownCrashes, count_bugs, likely_causes
 from fuzzer.crash.meaning import meaning_of
-from fuzzer.crash.store import Crash, CrashStore
+from fuzzer.crash.store import CrashStore
 from fuzzer.engine.aside import SLOW
 from fuzzer.machine.kernel import Flavour
 from fuzzer.progress import clock
@@ -26,6 +26,9 @@ _ONLY_FULL = (
     "lock order and kept locks (lockdep)",
     "sleeping in atomic context",
     "lost memory",
+)
+_AFTERMATH = (
+    "it is in the kernel's own code, that bug damages memory, and nothing in it names the driver"
 )
 # Stands for the runs of a crash that none of them showed.
 _UNSHOWN = -1
@@ -100,8 +103,8 @@ class StatusView:
 
     def show(self, snapshot: Snapshot) -> None:
         """Update the line; at most twice a second."""
-        for crash in snapshot.crashes:
-            self._announce(crash)
+        for crash, cause in _with_causes(snapshot):
+            self._announce(crash, cause)
         for remark in snapshot.remarks:
             self._remark(remark)
         for title, sightings in snapshot.aside.sightings.items():
@@ -135,7 +138,7 @@ class StatusView:
     def _width(self) -> int:
         return shutil.get_terminal_size((100, 24)).columns - 1
 
-    def _announce(self, crash: Crash) -> None:
+    def _announce(self, crash: Crash, cause: Crash | None) -> None:
         # One that does not reproduce is tried again and again, which is no news.
         runs = crash.runs if crash.reproduced or not crash.runs else _UNSHOWN
         if self._announced.get(crash.title) == runs:
@@ -144,6 +147,8 @@ class StatusView:
         self.clear()
         path = self._store.path(crash.title)
         known = known_text(self._known, crash)
+        if cause:
+            known += f", likely a consequence of {cause.title}"
         self._stream.write(f"crash: {crash.title} ({crash.verdict()}) in {path}{known}\n")
         self._stream.flush()
 
@@ -186,6 +191,16 @@ def known_text(known: KnownCrashes, crash: Crash) -> str:
     here = Path.cwd()
     absolute = path.resolve()
     return f", known: {absolute.relative_to(here) if absolute.is_relative_to(here) else path}"
+
+
+def _with_causes(snapshot: Snapshot) -> list[tuple[Crash, Crash | None]]:
+    """Return each crash with the one that it is likely a consequence of, None if it is not."""
+    crashes = snapshot.crashes
+    causes = likely_causes(crashes)
+    return [
+        (crash, None if cause is None else crashes[cause])
+        for crash, cause in zip(crashes, causes, strict=True)
+    ]
 
 
 def remark_lines(snapshot: Snapshot) -> list[str]:
@@ -249,11 +264,13 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
         bugs = _count(count_bugs(snapshot.crashes), "bug")
         crashes = f"{len(snapshot.crashes)} crash{'es' * (len(snapshot.crashes) != 1)}"
         lines.append(f"{bugs} in {crashes}, {new} of them new")
-    for crash in snapshot.crashes:
+    for crash, cause in _with_causes(snapshot):
         where = CrashStore(store).path(crash.title)
         seen = f"{_count(crash.sightings, 'sighting')}{known_text(known, crash)}"
         lines.append(f"{crash.title}: {crash.verdict()}, {seen}")
         lines += [f"    also seen as {title}" for title in crash.also_titles]
+        if cause:
+            lines.append(f"    likely a consequence of {cause.title}: {_AFTERMATH}")
         if meaning := meaning_of(crash.report, (*crash.history, crash.program)):
             lines.append(f"    {meaning}")
         lines.append(f"    pkvfuzz replay {where}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fuzzer.splat.record import Record
+from fuzzer.splat.splat import Splat
 from fuzzer.splat.stacks import Stack
 from fuzzer.splat.symbols import source_lines
-from fuzzer.splat.triage import Finding, Triage, same_bug
+from fuzzer.splat.triage import Finding, Triage, same_bugs
 
 _PLACES = 3
 _FRAMES = 12
@@ -24,7 +24,7 @@ def printable(text: str) -> str:
 def triage_text(triage: Triage) -> str:
     """Return the lines and the details."""
     findings = triage.findings()
-    same = same_bug(findings)
+    same = same_bugs(findings)
     lines = [_line(number, finding) for number, finding in enumerate(findings, 1)]
     for number, (finding, first) in enumerate(zip(findings, same, strict=True), 1):
         lines += ["", f"[{number}] {finding.record.title}"]
@@ -47,7 +47,7 @@ def _line(number: int, finding: Finding) -> str:
     return f"[{number}] {level:<11} {finding.count:>4}x  {record.title}  ({places})"
 
 
-def _details(record: Record) -> Iterator[str]:
+def _details(record: Splat) -> Iterator[str]:
     yield f"  severity: {'; '.join(record.severity.reasons)}"
     if record.corrupted:
         yield f"  damaged: {record.corrupted}"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from fuzzer.splat import details
 from fuzzer.splat.frames import Frame
-from fuzzer.splat.record import Record
 from fuzzer.splat.severity import Facts, rate
+from fuzzer.splat.splat import Splat
 from fuzzer.splat.splitter import Report, split_lines
 from fuzzer.splat.stacks import Role, Stack, find_stacks
 from fuzzer.splat.title import (
@@ -52,7 +52,7 @@ def _is_whole(stacks: tuple[Stack, ...]) -> bool:
     return [stack for stack in stacks if stack.role is Role.FAULT][-1].closed
 
 
-def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Record:
+def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
     """Return what a report says. A function that is not sure is not named."""
     rule, texts = report.rule, report.texts
     stacks = find_stacks(texts, headless=rule.kind in _HEADLESS)
@@ -72,7 +72,7 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Record:
     title = make_title(rule, report.match, texts, function)
     access, obj = details.find_access(texts, rule.kind), details.find_object(texts)
     kernel, taint = details.find_kernel(texts)
-    return Record(
+    return Splat(
         title=title,
         kind=rule.kind,
         family=rule.family,
@@ -94,7 +94,7 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Record:
     )
 
 
-def find_records(lines: Iterable[str], facts: Facts = NOTHING_KNOWN) -> list[Record]:
+def all_splats(lines: Iterable[str], facts: Facts = NOTHING_KNOWN) -> list[Splat]:
     """Return every report in a log's lines, by where they start."""
     records = [analyse(report, facts) for report in split_lines(lines)]
     return sorted(records, key=lambda record: record.line)

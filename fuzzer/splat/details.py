@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fuzzer.splat.record import Access, AddressClass, SlabObject, Task
+from fuzzer.splat.memory import Access, AddressClass, SlabObject
+from fuzzer.splat.splat import Task
 
 _CPU = re.compile(
     r"^CPU: (?P<cpu>\d+)(?: UID: \d+)? PID: (?P<pid>\d+) Comm: (?P<name>.*?) "
@@ -19,6 +20,8 @@ _BY = re.compile(
     r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) blocked|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
 )
 _MODULES = re.compile(r"^Modules linked in:(?P<names>.*)")
+_HELD = re.compile(r"\blocks? held by \S")
+_OF_HELD = re.compile(r"lock held when returning to user space|still has locks held")
 _LOCK = re.compile(r"\((?P<name>[^()]*(?:\([^()]*\)[^()]*)*)\)\{[^}]*\}")
 
 _KASAN = re.compile(
@@ -185,9 +188,15 @@ def find_modules(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_locks(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the lock classes in a lockdep report, sorted."""
+    """Return the names of the lock classes that a lockdep report is about, sorted.
+
+    What the task held besides is listed as well, and is another one each time.
+    """
     names: set[str] = set()
+    is_of_held = any(_OF_HELD.search(text) for text in texts[:4])
     for text in texts:
+        if _HELD.search(text) and not is_of_held:
+            break
         if " lock(" in text or ": lock(" in text:
             continue
         for match in _LOCK.finditer(text):

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from fuzzer.splat.memory import Access, SlabObject
 from fuzzer.splat.rules import Family, Rule
-
-if TYPE_CHECKING:
-    from fuzzer.splat.record import Access, SlabObject
 
 _LEVELS = ((75, "critical"), (50, "high"), (25, "medium"), (0, "low"))
 

@@ -1,54 +1,213 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Same bug or another one: two levels.
+"""The identity of a bug: what tells whether two reports are of the same one.
 
-The first is the signature: the family of the bug and the driver's frames. A
-freed object that is read is a KASAN report today, a general protection fault
-tomorrow and a page fault without KASAN: one bug, one signature. The second is
-the title, which tells these apart.
+A freed object that is read is a KASAN report today, a general protection fault
+tomorrow and a page fault without KASAN: one bug. What both reports say decides, in
+this order: where the object was freed and allocated, the locks, UBSAN's file and line,
+the place in the driver; the title only where nothing else is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 from fuzzer.splat.frames import Frame
 from fuzzer.splat.machinery import MACHINERY
-from fuzzer.splat.record import Record
 from fuzzer.splat.rules import Family
+from fuzzer.splat.splat import Splat
 from fuzzer.splat.stacks import Role
-from fuzzer.splat.title import main_frames
+from fuzzer.splat.title import guilty_frame, main_frames
 
+_T = TypeVar("_T")
 _DEPTH = 3
 _OUTER = 6
+_CHECK = re.compile(r"\bUBSAN: [\w -]+ in (\S+?:\d+)(?::\d+)?$", re.MULTILINE)
+# What is wrong with an access, where a title says it.
+_FLAWS = tuple(
+    (re.compile(pattern), flaw)
+    for pattern, flaw in (
+        (r"^(?:KASAN|KFENCE): .*use-after-free", "freed"),
+        (r"^(?:KASAN|KFENCE|UBSAN): .*out-of-bounds", "out of bounds"),
+        (r"^usercopy: kernel memory exposure", "exposure"),
+        (r"^usercopy: kernel memory overwrite", "overwrite"),
+    )
+)
 
 
-def _place(frames: Iterable[Frame]) -> list[str]:
-    """Return the innermost frames that tell where it is: a module's, if there is one."""
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A place in the code: ``offset`` into a function and the function's ``size``, in bytes."""
+
+    function: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What is known of a bug; what is not known is empty or None.
+
+    ``allocated`` and ``freed`` are the driver's functions that did so to a freed object,
+    ``locks`` the classes in lockdep's report, ``check`` the file and line of UBSAN's.
+    ``function`` is the guilty one, ``place`` leads to it, innermost first; ``site`` is where
+    in it. ``flaw`` says what is wrong with an access.
+    """
+
+    title: str
+    family: Family
+    function: str | None = None
+    place: tuple[str, ...] = ()
+    site: Instruction | None = None
+    flaw: str = ""
+    allocated: str = ""
+    freed: str = ""
+    locks: tuple[str, ...] = ()
+    check: str = ""
+
+    def __str__(self) -> str:
+        """Return the bug's family and place, or its locks."""
+        if self.function is None:
+            return f"{self.family}: {self.title}"
+        if self.family is Family.LOCK and len(self.locks) > 1:
+            return f"{self.family}: {', '.join(self.locks[:_OUTER])}"
+        return f"{self.family}: {'<'.join(self.place)}"
+
+    @property
+    def has_object(self) -> bool:
+        """Whether it is known where a freed object was allocated and freed."""
+        return bool(self.allocated and self.freed)
+
+
+def _own(frames: Iterable[Frame]) -> list[str]:
+    """Return the frames that tell where it is: a module's, if there are any."""
     known = [frame for frame in frames if not MACHINERY.match(frame.function)]
     own = [frame.function for frame in known if frame.module]
     names = own or [frame.function for frame in known]
     # A function after itself: the instruction pointer and the top of the stack, or recursion.
-    return [name for name, _ in groupby(names)][:_DEPTH]
+    return [name for name, _ in groupby(names)]
 
 
-def signature_of(record: Record) -> str:
-    """Return the same string for reports of the same bug.
+def _did(splat: Splat, *roles: Role) -> str:
+    """Return the driver's function in the first stack of some roles that has one."""
+    stacks = [stack for role in roles if (stack := splat.stack(role))]
+    frames = [[frame for frame in stack.frames if frame.reliable] for stack in stacks]
+    driver = [each for each in frames if any(frame.module for frame in each)]
+    return next((names[0] for each in (*driver, *frames) if (names := _own(each))), "")
 
-    A damaged report is the same as one of its title only: its place is not known.
-    """
-    if record.corrupted or record.function is None:
-        return f"{record.family}: {record.title}"
-    if record.family is Family.RACE:
-        sides = [s for s in record.stacks if s.role in {Role.FAULT, Role.OTHER_TASK}][:2]
-        places = sorted("<".join(_place(side.frames)[:2]) for side in sides)
-        return f"{record.family}: {' / '.join(places)}"
-    if record.family is Family.LOCK and len(record.locks) > 1:
-        # Either order of two locks can be the one that is reported.
-        return f"{record.family}: {', '.join(record.locks[:_OUTER])}"
-    hang = record.family is Family.HANG
-    place = _place(main_frames(record.stacks, interrupted=hang))
-    if record.function not in place:
+
+def _place(splat: Splat, frames: Sequence[Frame]) -> tuple[str, ...]:
+    function = splat.function
+    assert function is not None
+    if splat.family is Family.RACE:
+        sides = [s for s in splat.stacks if s.role in {Role.FAULT, Role.OTHER_TASK}][:2]
+        places = sorted("<".join(_own(side.frames)[:2]) for side in sides)
+        return (" / ".join(places) or function,)
+    place = _own(frames)[:_DEPTH]
+    if function not in place:
         # It is named beside a stack that is the core's alone, the same for everybody.
-        place = [record.function, *place][:_DEPTH]
-    return f"{record.family}: {'<'.join(place)}"
+        place = [function, *place][:_DEPTH]
+    return tuple(place)
+
+
+def signature_of(splat: Splat) -> Signature:
+    """Return what a report says of its bug; of a damaged report only its title."""
+    if splat.corrupted or splat.function is None:
+        return Signature(splat.title, splat.family)
+    frames = main_frames(splat.stacks, interrupted=splat.family is Family.HANG)
+    guilty = guilty_frame(frames)
+    site = None
+    if guilty and guilty.offset is not None and guilty.size is not None:
+        site = Instruction(guilty.function, guilty.offset, guilty.size)
+    flaw = next((flaw for pattern, flaw in _FLAWS if pattern.search(splat.title)), "")
+    is_freed = flaw == "freed" or splat.family is Family.FREE
+    check = _CHECK.search(splat.text) if splat.kind == "ubsan" else None
+    return Signature(
+        splat.title,
+        splat.family,
+        splat.function,
+        _place(splat, frames),
+        site,
+        flaw,
+        _did(splat, Role.ALLOC) if is_freed else "",
+        # By a callback of RCU's: who queued that says more.
+        _did(splat, Role.FREE, Role.WORK) if is_freed else "",
+        splat.locks if splat.family is Family.LOCK else (),
+        check[1] if check else "",
+    )
+
+
+def decided(a: Signature, b: Signature) -> bool | None:
+    """Return whether two bugs are one by what says more than their place; None: nothing does."""
+    if a.has_object and b.has_object:
+        return _is_same_object(a, b)
+    if a.family is not b.family:
+        return False
+    if a.locks and b.locks and a.locks != b.locks:
+        return False
+    if len(a.locks) > 1 and a.locks == b.locks:
+        return True
+    if a.check and b.check:
+        if a.check == b.check:
+            return True
+        # Lines of two builds of a driver say nothing.
+        return False if _is_one_build(a, b) else None
+    if a.flaw and b.flaw and a.flaw != b.flaw:
+        # A wild access of one instruction meets now this object, now that one.
+        return a.site is not None and a.site == b.site
+    return None
+
+
+def same_bug(a: Signature, b: Signature) -> bool:
+    """Return whether two reports are of one bug."""
+    by_more = decided(a, b)
+    if by_more is not None:
+        return by_more
+    if a.function is None and b.function is None:
+        return a.title == b.title
+    if a.function is None or b.function is None:
+        return False
+    if a.family is Family.RACE:
+        # Of a race one side may be all that is known.
+        one, other = set(a.function.split(" / ")), set(b.function.split(" / "))
+        return one <= other or other <= one
+    return a.function == b.function
+
+
+def _is_same_object(a: Signature, b: Signature) -> bool:
+    """Tell whether two uses of freed objects are one bug.
+
+    Of where it was allocated, freed and used, two agree: several functions may use one, or
+    free it too early. A double free has two places that free, either of which may be first.
+    Builds of a driver inline differently: there the place of the use is enough.
+    """
+    allocated, freed = a.allocated == b.allocated, a.freed == b.freed
+    if a.family is not b.family:
+        return allocated and freed
+    if a.family is Family.FREE and allocated:
+        return bool({a.freed, a.function} & {b.freed, b.function})
+    used = a.function == b.function
+    if allocated + freed + used >= 2:
+        return True
+    return used and (a.site == b.site or not _is_one_build(a, b))
+
+
+def _is_one_build(a: Signature, b: Signature) -> bool:
+    if a.site is None or b.site is None:
+        return False
+    return (a.site.function, a.site.size) == (b.site.function, b.site.size)
+
+
+def first_of_each(items: Sequence[_T], is_same: Callable[[_T, _T], bool]) -> list[int | None]:
+    """Return for each item the index of the first one before it that is the same, or None."""
+    firsts: list[int] = []
+    same: list[int | None] = []
+    for index, item in enumerate(items):
+        known = next((first for first in firsts if is_same(items[first], item)), None)
+        if known is None:
+            firsts.append(index)
+        same.append(known)
+    return same

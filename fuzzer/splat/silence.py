@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from fuzzer.splat.find import Splat
+from fuzzer.splat.find import bare_splat
+from fuzzer.splat.splat import Splat
 
 
 class Silence(enum.StrEnum):
@@ -30,4 +31,4 @@ class Silence(enum.StrEnum):
 def silent_splat(silence: Silence, lines: Sequence[str]) -> Splat:
     """Return a splat of what is not in the log ``lines``."""
     text = "\n".join([silence.value, *lines]) + "\n"
-    return Splat(silence.value, silence.kind, None, False, text)
+    return bare_splat(silence.value, silence.kind, text=text)

@@ -22,7 +22,7 @@ from elftools.elf.sections import SymbolTableSection
 from fuzzer.binutils import output_of
 from fuzzer.errors import BadInputError
 from fuzzer.splat.frames import Frame, plain_name
-from fuzzer.splat.record import Record
+from fuzzer.splat.splat import Splat
 from fuzzer.splat.stacks import Stack
 
 # kallsyms counts a function up to the next one, the symbol table without what fills the gap.
@@ -146,7 +146,7 @@ class Symbols:
             self._files[name] = SymbolFile(path, name)
         self.complaints: dict[Path, str] = {}
 
-    def symbolise(self, record: Record) -> Record:
+    def symbolise(self, record: Splat) -> Splat:
         """Return the record with file and line in each frame that is known, and inlined ones."""
         wanted: dict[str | None, list[tuple[str, int]]] = defaultdict(list)
         for stack in record.stacks:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from fuzzer.splat.frames import Frame, plain_name
 from fuzzer.splat.machinery import MACHINERY
-from fuzzer.splat.rules import Rule
+from fuzzer.splat.rules import CUT_SHORT, Rule
 from fuzzer.splat.stacks import Role, Stack, find_stacks
 
 _ACCESS = re.compile(r"^(Read|Write) (?:of size|at addr) ")
@@ -20,7 +20,6 @@ _WORK = re.compile(r"^Workqueue: \S+ ([A-Za-z_][\w.]*)")
 _PLACE = re.compile(r" in ([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 # What differs from run to run.
 _ADDRESS = re.compile(r"\b(?:0x)?[0-9a-f]{8,}\b|\(____ptrval____\)")
-CUT_SHORT = " (report cut short)"
 
 
 def main_frames(stacks: Sequence[Stack], *, interrupted: bool = False) -> list[Frame]:

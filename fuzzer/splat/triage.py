@@ -7,16 +7,16 @@ of titles only so many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fuzzer.splat.analyse import NOTHING_KNOWN, analyse
 from fuzzer.splat.look import look_of
-from fuzzer.splat.record import Record, to_json
 from fuzzer.splat.scan import Scanner
 from fuzzer.splat.severity import Facts
-from fuzzer.splat.signature import signature_of
+from fuzzer.splat.signature import Signature, first_of_each, same_bug, signature_of
+from fuzzer.splat.splat import Splat, to_json
 from fuzzer.splat.splitter import Report
 from fuzzer.splat.symbols import Symbols
 
@@ -42,8 +42,8 @@ class Finding:
     ``places`` are the first ones only.
     """
 
-    record: Record
-    signature: str
+    record: Splat
+    signature: Signature
     count: int = 0
     places: list[Place] = field(default_factory=list)
 
@@ -114,14 +114,9 @@ class Triage:
         )
 
 
-def same_bug(findings: list[Finding]) -> list[int | None]:
+def same_bugs(findings: Sequence[Finding]) -> list[int | None]:
     """Return for each finding the index of the first one before it that is the same bug."""
-    first: dict[str, int] = {}
-    same: list[int | None] = []
-    for index, finding in enumerate(findings):
-        known = first.setdefault(finding.signature, index)
-        same.append(known if known != index else None)
-    return same
+    return first_of_each([each.signature for each in findings], same_bug)
 
 
 def findings_json(triage: Triage) -> dict[str, Any]:
@@ -135,11 +130,11 @@ def findings_json(triage: Triage) -> dict[str, Any]:
         "reports": [
             {
                 **to_json(finding.record),
-                "signature": finding.signature,
+                "signature": str(finding.signature),
                 "same_bug_as": None if same is None else findings[same].record.title,
                 "count": finding.count,
                 "where": [{"log": each.log, "line": each.line} for each in finding.places],
             }
-            for finding, same in zip(findings, same_bug(findings), strict=True)
+            for finding, same in zip(findings, same_bugs(findings), strict=True)
         ],
     }

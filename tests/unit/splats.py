@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fuzzer.splat.analyse import find_records
+from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.line import decode_line
 from fuzzer.splat.machinery import MACHINERY
-from fuzzer.splat.record import Record, to_json
 from fuzzer.splat.signature import signature_of
+from fuzzer.splat.splat import Splat, to_json
 
 DATA = Path(__file__).parent / "data"
 LOGS = sorted([*DATA.glob("splats/*.log"), *DATA.glob("splats-made/*.log")])
@@ -40,12 +40,12 @@ def read_lines(path: Path) -> list[str]:
     return [decode_line(line) for line in (raw[:-1] if raw[-1] == b"" else raw)]
 
 
-def important(record: Record) -> dict[str, Any]:
+def important(record: Splat) -> dict[str, Any]:
     """Return the fields of a record that a golden file has."""
     value = to_json(record)
     golden = {name: value[name] for name in _FIELDS}
     golden["severity"] = [record.severity.level, record.severity.score]
-    golden["signature"] = signature_of(record)
+    golden["signature"] = str(signature_of(record))
     golden["stacks"] = [
         {
             "role": stack.role,
@@ -67,4 +67,4 @@ def important(record: Record) -> dict[str, Any]:
 
 def golden_of(path: Path) -> list[dict[str, Any]]:
     """Return what is to be compared for a log."""
-    return [important(record) for record in find_records(read_lines(path))]
+    return [important(record) for record in all_splats(read_lines(path))]

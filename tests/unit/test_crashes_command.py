@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from fuzzer.cli.main import main
+from fuzzer.crash.store import CrashStore
 from fuzzer.paths import project_root
+from fuzzer.target.target import Target
+from tests.unit.reports import LEFT_TIMER, in_timers
+from tests.unit.test_dedup import crash
 
 CRASHES = project_root() / "crashes"
 WRITE = "KASAN: slab-out-of-bounds Write in pkv_store_write"
@@ -75,6 +79,22 @@ def test_titles_of_one_bug_are_marked_as_such(
     assert {one["same_as"], two["same_as"]} & {str(first), str(second)}
     others = [each for path, each in found.items() if path not in {str(first), str(second)}]
     assert [each["same_as"] for each in others] == [None, None]
+
+
+def test_a_likely_consequence_is_told_with_its_cause(
+    tmp_path: Path, pkv_target: Target, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = CrashStore(tmp_path)
+    cause = store.put(crash(LEFT_TIMER), pkv_target)
+    later = store.put(crash(in_timers("__run_timers")), pkv_target)
+    assert main(["crashes", str(tmp_path)]) == 0
+    lines = {line.split("; ")[2]: line for line in capsys.readouterr().out.splitlines()}
+    number = lines[str(cause)][:3]
+    assert lines[str(later)].endswith(f"; likely a consequence of {number}")
+    assert main(["crashes", "--json", str(tmp_path)]) == 0
+    found = {each["path"]: each for each in json.loads(capsys.readouterr().out)}
+    assert found[str(later)]["likely_consequence_of"] == str(cause)
+    assert found[str(cause)]["likely_consequence_of"] is None
 
 
 def test_a_crashs_own_directory_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

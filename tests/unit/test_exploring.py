@@ -13,8 +13,8 @@ from typing import cast
 import pytest
 
 from fuzzer.campaign.exploring import Explorer, Times
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.judge import Outcome
-from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.paths import project_root
@@ -22,7 +22,7 @@ from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
-from fuzzer.splat.find import Splat
+from fuzzer.splat.find import bare_splat
 from fuzzer.target.target import load_target
 from tests.fakes import Answer, FakeGuest, FakeMachine
 
@@ -77,7 +77,7 @@ class FakeSetups:
     ) -> tuple[Outcome, int | None]:
         self.looks += 1
         lost = [n for n, program in enumerate(programs) if self.leaky in decode(program)]
-        leak = Splat("memory leak in f", "leak", "f", True, "unreferenced object")
+        leak = bare_splat("memory leak in f", "leak", "f", "unreferenced object")
         at = lost[0] if lost and self.tells_which else None
         return Outcome(leak if lost else None, b""), at
 
@@ -379,7 +379,7 @@ def test_a_known_bug_that_comes_each_time_is_passed_over(kind: str, machines: in
     first = SPLAT.split(b"\n", 1)[0] + b"\n" if kind == "warning" else sleep
     setups = FakeSetups(lambda program: True, splat=first + SPLAT.split(b"\n", 1)[1])
     sighted: list[Sighting] = []
-    known = Wanted(Splat("", "", None, False, ""), lambda _, shown: False)
+    known = Wanted(bare_splat("", ""), lambda _, shown: False)
     work = Explorer(cast(Setups, setups), TARGET, NOTHING, 1, sighted.append, unknown=known)
     for _ in range(4):
         work._run(work._plain, encode((READ,)))

@@ -12,7 +12,7 @@ import pytest
 from fuzzer.cli import given
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.parser import build_parser
-from fuzzer.crash.setups import LEAK
+from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError
 from fuzzer.machine.kernel import Flavour

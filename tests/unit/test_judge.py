@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import pytest
 
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.judge import (
     Judgement,
     Observer,
@@ -18,7 +19,6 @@ from fuzzer.crash.judge import (
     run_history,
     run_program,
 )
-from fuzzer.crash.same import Wanted
 from fuzzer.crash.sighting import Sighting
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call

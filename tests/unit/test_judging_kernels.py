@@ -19,8 +19,8 @@ from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
+from tests.unit.test_dedup import crash
 from tests.unit.test_judge import OTHER, SPLAT, TITLE
-from tests.unit.test_keep import crash
 from tests.unit.test_triage import KASAN
 
 _SIGHTING = Sighting(TITLE, "kasan", b"bad", (), SPLAT, "worker-0")

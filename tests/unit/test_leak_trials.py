@@ -13,10 +13,10 @@ from fuzzer.crash.judge import Outcome
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.trials import LeakTrials, Shown, matches
-from fuzzer.splat.find import Splat
+from fuzzer.splat.find import bare_splat
 
-LEAK = Splat("memory leak in drv_write", "leak", "drv_write", True, "")
-OTHER = Splat("memory leak in drv_open", "leak", "drv_open", True, "")
+LEAK = bare_splat("memory leak in drv_write", "leak", "drv_write")
+OTHER = bare_splat("memory leak in drv_open", "leak", "drv_open")
 
 
 class FakeSetups:

@@ -20,14 +20,15 @@ from fuzzer.crash.trials import matches
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
-from fuzzer.splat.find import Splat
+from fuzzer.splat.find import bare_splat
+from fuzzer.splat.splat import Splat
 from fuzzer.target.calls import SleepSpec
 from fuzzer.target.target import Target, load_target
 from tests.fakes import FakeGuest, as_guest
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
-BUG = Splat("KASAN: slab-use-after-free Read in drv_read", "kasan", "drv_read", True, "")
-OTHER = Splat("WARNING in drv_write", "warning", "drv_write", True, "")
+BUG = bare_splat("KASAN: slab-use-after-free Read in drv_read", "kasan", "drv_read")
+OTHER = bare_splat("WARNING in drv_write", "warning", "drv_write")
 WRITE, READ, CLOSE = Call(Op.WRITE, data=b"a\n"), Call(Op.READ), Call(Op.CLOSE)
 SEEK = Call(Op.LSEEK, arg=7)
 

@@ -14,22 +14,23 @@ import pytest
 from fuzzer.campaign import reducing
 from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.campaign.reducing import Reducer
+from fuzzer.crash.crash import Crash, Identity
 from fuzzer.crash.judge import Outcome
 from fuzzer.crash.minimize import Minimized
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
-from fuzzer.crash.store import Crash, CrashStore, Identity
+from fuzzer.crash.store import CrashStore
 from fuzzer.crash.trials import Effort
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
-from fuzzer.splat.find import Splat
+from fuzzer.splat.find import bare_splat
 from fuzzer.target.target import Target
 
 TITLE = "KASAN: slab-use-after-free Read in drv_read"
-SPLAT = Splat(TITLE, "kasan", "drv_read", True, "BUG: KASAN\n")
+SPLAT = bare_splat(TITLE, "kasan", "drv_read", "BUG: KASAN\n")
 WRITE, READ = Call(Op.WRITE, data=b"a\n"), Call(Op.READ)
 LONG, SHORT = encode((WRITE,) * 9 + (READ,)), encode((WRITE, READ))
 FIRST_LOG = """\

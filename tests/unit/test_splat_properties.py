@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzzer.splat.analyse import analyse, find_records
+from fuzzer.splat.analyse import all_splats, analyse
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.line import parse_line
 from fuzzer.splat.scan import Scanner, scan
@@ -48,7 +48,7 @@ def test_any_bytes_are_a_log(data: bytes) -> None:
 @settings(deadline=None)
 @given(st.lists(FRAGMENTS, max_size=60))
 def test_any_mixture_of_lines_is_a_log(lines: list[str]) -> None:
-    for record in find_records(lines):
+    for record in all_splats(lines):
         assert record.title
         assert record.corrupted is None or record.function is None
 
@@ -105,12 +105,12 @@ def test_interleaved_reports_of_two_callers_come_back(first: Path, second: Path,
     two = [
         re.sub(r"^(\[ *\d+\.\d+\])\[ *T\d+\]", r"\1[ T4711]", line) for line in read_lines(second)
     ]
-    alone = sorted(record.title for lines in (one, two) for record in find_records(lines))
+    alone = sorted(record.title for lines in (one, two) for record in all_splats(lines))
     left, right, mixed, source = list(one), list(two), [], random.Random(seed)
     while left or right:
         side = left if left and (not right or source.random() < 0.5) else right
         mixed.append(side.pop(0))
-    records = find_records(mixed)
+    records = all_splats(mixed)
     assert sorted(record.title for record in records) == alone
     for record in records:
         callers = {parse_line(line).caller for line in record.text.splitlines()}
@@ -130,5 +130,5 @@ def test_a_flood_is_taken_in_bounded_memory() -> None:
 
 def test_a_report_without_end_is_cut() -> None:
     lines = ["BUG: KASAN: slab-use-after-free in f+0x1/0x2", *[" noise"] * 10_000]
-    (record,) = find_records(lines)
+    (record,) = all_splats(lines)
     assert record.text.count("\n") <= MAX_LINES

@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 from fuzzer.paths import project_root
-from fuzzer.splat.analyse import find_records
+from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.frames import Frame
-from fuzzer.splat.record import Access, AddressClass, Record, SlabObject, Task, to_json
+from fuzzer.splat.memory import Access, AddressClass, SlabObject
 from fuzzer.splat.rules import RULES, Family
 from fuzzer.splat.severity import Level, Severity
+from fuzzer.splat.splat import Splat, Task, to_json
 from fuzzer.splat.stacks import Role, Stack
 from tests.unit.splats import LOGS, read_lines
 
 DOC = (project_root() / "fuzzer" / "splat" / "README.md").read_text()
 CLASSES = {
-    "record": Record,
+    "record": Splat,
     "severity": Severity,
     "access": Access,
     "object": SlabObject,
@@ -85,7 +86,7 @@ def test_the_document_has_every_value() -> None:
 
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
 def test_every_stored_log_has_the_form_of_the_document(path: Any) -> None:
-    for record in find_records(read_lines(path)):
+    for record in all_splats(read_lines(path)):
         value = json.loads(json.dumps(to_json(record)))
         assert value.pop("format") == 1
         checked("record", value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuzzer.splat.analyse import find_records
+from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.rules import HINTS, RULES, Rule, first_match
 
@@ -56,7 +56,7 @@ def test_an_example_is_its_own_rule_s(rule: Rule) -> None:
 )
 def test_an_example_with_a_stack_is_a_report_with_a_title(rule: Rule) -> None:
     stack = [*RACE, "", *RACE] if rule.kind == "kcsan" else STACK
-    (record,) = find_records([rule.example, *stack])
+    (record,) = all_splats([rule.example, *stack])
     assert (record.kind, record.crash) == (rule.kind, rule.crash)
     assert record.corrupted is None or rule.kind == "lost"
     assert "{" not in record.title
@@ -71,14 +71,14 @@ def test_an_example_with_a_stack_is_a_report_with_a_title(rule: Rule) -> None:
     ids=lambda rule: rule.example[:50],
 )
 def test_a_first_line_alone_names_no_function(rule: Rule) -> None:
-    for record in find_records([rule.example]):
+    for record in all_splats([rule.example]):
         assert record.function is None
         assert record.corrupted or "{function}" not in rule.title
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_a_harmless_line_starts_no_report(text: str) -> None:
-    assert find_records([text, *STACK]) == []
+    assert all_splats([text, *STACK]) == []
 
 
 def test_every_sanitizer_check_of_ubsan_has_its_name_in_the_title() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fuzzer.cli.main import main
 from fuzzer.errors import BadInputError
-from fuzzer.splat.analyse import find_records
+from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.frames import parse_frame
 from fuzzer.splat.stacks import Role
 from fuzzer.splat.symbols import SymbolFile, Symbols, source_lines
@@ -62,7 +62,7 @@ def _load(module: Path) -> int:
 
 
 def test_frames_get_file_and_line_and_what_was_inlined(module: Path) -> None:
-    (record,) = find_records(log_of(module).splitlines())
+    (record,) = all_splats(log_of(module).splitlines())
     symbols = Symbols(None, [module])
     stack = symbols.symbolise(record).stack(Role.FAULT)
     assert stack
@@ -75,7 +75,7 @@ def test_frames_get_file_and_line_and_what_was_inlined(module: Path) -> None:
 
 
 def test_a_function_of_another_size_is_another_build(module: Path) -> None:
-    (record,) = find_records(log_of(module, grown=128).splitlines())
+    (record,) = all_splats(log_of(module, grown=128).splitlines())
     symbols = Symbols(None, [module])
     assert symbols.symbolise(record) == record
     (complaint,) = symbols.complaints.values()

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.looked import LEAKS, RACES, Looked
-from fuzzer.crash.known import KnownCrashes
+from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.aside import SetAside
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.report.status import StatusView, is_judged, summary
 from fuzzer.target.target import Target
-from tests.unit.test_keep import crash
+from tests.unit.reports import LEFT_TIMER, in_timers
+from tests.unit.test_dedup import crash
 from tests.unit.test_triage import ELSEWHERE, GPF, KASAN
 
 
@@ -44,6 +45,21 @@ def test_the_summary_counts_bugs_and_what_is_new(tmp_path: Path, pkv_target: Tar
         Snapshot(crashes=(crash(ELSEWHERE),)), tmp_path, known
     )
     assert "no crash" in summary(Snapshot(looked=Looked(ready=True)), tmp_path, known)
+
+
+def test_a_likely_consequence_is_told_as_one_and_is_no_bug_of_its_own(
+    tmp_path: Path, pkv_target: Target
+) -> None:
+    stream = io.StringIO()
+    crashes = (crash(in_timers("__run_timers")), crash(LEFT_TIMER))
+    view = StatusView(CrashStore(tmp_path), stream)
+    view.show(Snapshot(crashes=crashes))
+    later, cause, *_ = stream.getvalue().splitlines()
+    assert later.endswith(f", likely a consequence of {crashes[1].title}")
+    assert "likely" not in cause.split(" in ")[-1].partition(",")[2]
+    text = summary(Snapshot(crashes=crashes), tmp_path, KnownCrashes())
+    assert "1 bug in 2 crashes, 2 of them new" in text
+    assert f"    likely a consequence of {crashes[1].title}: " in text
 
 
 def test_what_nobody_judged_is_not_called_no_crash(tmp_path: Path) -> None:

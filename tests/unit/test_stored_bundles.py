@@ -11,7 +11,8 @@ import pytest
 
 from fuzzer.campaign.subject import description_of
 from fuzzer.crash.bundle import write_bundle
-from fuzzer.crash.store import Crash, CrashStore, read_crash, slug_of
+from fuzzer.crash.crash import Crash
+from fuzzer.crash.store import CrashStore, read_crash, slug_of
 from fuzzer.paths import cache_dir, project_root
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call

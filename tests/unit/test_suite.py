@@ -25,8 +25,8 @@ from fuzzer.campaign.bugrun import Recorder, RunState, RunTask, read_result, rea
 from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.suite import Suite, SuiteState, choose_bugs
+from fuzzer.crash.crash import Crash
 from fuzzer.crash.sighting import Spool
-from fuzzer.crash.store import Crash
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel

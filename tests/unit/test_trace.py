@@ -12,11 +12,11 @@ from fuzzer.crash.trace import Mark, Trace, TracedCall, take_marks
 from fuzzer.machine.channel import CallResult
 from fuzzer.program.text import parse_program
 from fuzzer.report.trace import format_trace
-from fuzzer.splat.find import Splat
+from fuzzer.splat.find import bare_splat
 from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
-UAF = Splat("KASAN: slab-use-after-free Read in demo_read", "kasan", "demo_read", True, "")
+UAF = bare_splat("KASAN: slab-use-after-free Read in demo_read", "kasan", "demo_read")
 
 
 def test_marks_are_taken_out_of_a_log_and_keep_their_places() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fuzzer.cli.main import main
 from fuzzer.report.triage import printable
-from fuzzer.splat.analyse import find_records
+from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.severity import Facts
 from fuzzer.splat.signature import signature_of
 from tests.unit.splats import DATA, read_lines
@@ -57,12 +57,12 @@ ELSEWHERE = KASAN.replace("drv_last", "drv_first")
 
 
 def only(text: str, facts: Facts | None = None) -> str:
-    (record,) = find_records(text.splitlines(), facts or Facts())
-    return signature_of(record)
+    (record,) = all_splats(text.splitlines(), facts or Facts())
+    return str(signature_of(record))
 
 
 def score(text: str, **facts: bool) -> int:
-    (record,) = find_records(text.splitlines(), Facts(**facts))
+    (record,) = all_splats(text.splitlines(), Facts(**facts))
     return record.severity.score
 
 

@@ -10,8 +10,9 @@ from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
-from fuzzer.splat.find import Splat, find_splat
+from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
 
 

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from fuzzer.crash import judge
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.judge import run_program
-from fuzzer.crash.same import Wanted
 from fuzzer.crash.setups import HASTY, Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.crash.trace import Tracer

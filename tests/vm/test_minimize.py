@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fuzzer.cli.main import main
+from fuzzer.crash.dedup import same_bug
 from fuzzer.crash.exact import find_schedule
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.same import same_bug
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import build_driver, find_bug
@@ -26,7 +26,7 @@ from fuzzer.program.program import Program
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.text import format_program, load_program, parse_program
 from fuzzer.program.wire import decode, encode, split
-from fuzzer.splat.find import Splat
+from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
 
 pytestmark = pytest.mark.vm

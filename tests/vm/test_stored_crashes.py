@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.subject import Subject, description_of
-from fuzzer.crash.leaks import ARGUMENTS
-from fuzzer.crash.setups import LEAK
+from fuzzer.crash.leaks import ARGUMENTS, LEAK
 from fuzzer.crash.store import read_crash
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import find_bug

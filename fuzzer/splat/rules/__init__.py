@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 from fuzzer.splat.rules import ends, faults, hangs, locking, sanitizers, warnings
 from fuzzer.splat.rules.harmless import HARMLESS, OWN_STACK
 from fuzzer.splat.rules.rule import Family, Rule
 
-__all__ = ["HARMLESS", "HINTS", "OWN_STACK", "RULES", "Family", "Rule", "first_match"]
-
-import re
+__all__ = [
+    "CUT_SHORT",
+    "HARMLESS",
+    "HINTS",
+    "OWN_STACK",
+    "RULES",
+    "Family",
+    "Rule",
+    "Titled",
+    "first_match",
+    "read_title",
+]
 
 RULES: tuple[Rule, ...] = (
     *sanitizers.RULES,
@@ -47,4 +59,68 @@ def first_match(text: str) -> tuple[Rule, re.Match[str]] | None:
     for rule in RULES:
         if match := rule.pattern.search(text):
             return rule, match
+    return None
+
+
+CUT_SHORT = " (report cut short)"
+"""Stands in a title for the function that is not known."""
+
+
+_PARENTHESIS = re.compile(r"\\.|\[\^?\]?[^]]*\]|(\()(?!\?)|\(|(\))")
+_UNKNOWN_GROUP = "|unknown fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Titled:
+    """What a title says: the rule that gave it, and the guilty function if it names one."""
+
+    rule: Rule
+    function: str | None
+
+
+def _groups(pattern: str) -> list[str]:
+    """Return the groups of a rule's pattern, as patterns without groups."""
+    groups: list[str] = []
+    opened: list[int | None] = []
+    plain = ""
+    at = 0
+    for match in _PARENTHESIS.finditer(pattern):
+        plain += pattern[at : match.start()]
+        at = match.end()
+        if match[2]:
+            start = opened.pop()
+            if start is not None:
+                groups[start] = plain[len(groups[start]) :]
+            plain += ")"
+        elif match[1]:
+            plain += "(?:"
+            opened.append(len(groups))
+            groups.append(plain)
+        else:
+            plain += match[0]
+            if match[0] == "(":
+                opened.append(None)
+    return groups
+
+
+def _title_pattern(rule: Rule) -> re.Pattern[str]:
+    groups = _groups(rule.pattern.pattern)
+    pattern = re.escape(rule.title).replace(re.escape("{access}"), "(?:Read|Write|access)")
+    for index, group in enumerate(groups):
+        place = re.escape(f"{{{index}}}")
+        pattern = pattern.replace(place, f"(?:{group}{_UNKNOWN_GROUP})")
+    named = r"\ in\ (?P<function>[\w.$]+(?: / [\w.$]+)?)"
+    where = re.escape(" in {function}")
+    return re.compile(pattern.replace(where, f"(?:{named}|{re.escape(CUT_SHORT)})"))
+
+
+# Of rules with the same titles the last one is the general one.
+_TITLES = {_title_pattern(rule): rule for rule in RULES}
+
+
+def read_title(title: str) -> Titled | None:
+    """Return what a title says by the first rule that may give it; None: no rule does."""
+    for pattern, rule in _TITLES.items():
+        if match := pattern.fullmatch(title):
+            return Titled(rule, match.groupdict().get("function"))
     return None

@@ -1,59 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report as data. ``README.md`` beside this file describes the JSON form."""
+"""A kernel report ("splat") as data. ``README.md`` beside this file describes the JSON form."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 from dataclasses import dataclass
 from typing import Any
 
+from fuzzer.splat.memory import Access, SlabObject
 from fuzzer.splat.rules import Family
 from fuzzer.splat.severity import Severity
 from fuzzer.splat.stacks import Role, Stack
 
 FORMAT = 1
-
-
-class AddressClass(enum.StrEnum):
-    """Where an address points."""
-
-    NULL = "null"
-    """Into the first page."""
-    USER = "user"
-    KERNEL = "kernel"
-    NONCANONICAL = "noncanonical"
-    """No address at all: often data that was used as a pointer."""
-    POISON = "poison"
-    """A pattern that the kernel writes into freed or unused memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What was done to memory.
-
-    ``direction`` is ``read``, ``write``, ``free`` or ``execute``; ``size`` is bytes.
-    """
-
-    direction: str | None
-    size: int | None = None
-    address: int | None = None
-    address_class: AddressClass | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SlabObject:
-    """The object that was hit: its cache, its size in bytes, and where in it or beside it.
-
-    ``offset`` counts bytes from the start for ``where`` ``inside``, and bytes of
-    distance for ``left`` and ``right``. ``state`` is ``allocated`` or ``freed``.
-    """
-
-    cache: str | None
-    size: int | None
-    offset: int | None = None
-    where: str | None = None
-    state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +25,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Splat:
     """One kernel report.
 
     ``corrupted`` says why it cannot be trusted, None when it can: then ``function``
@@ -96,16 +55,26 @@ class Record:
     crash: bool
     text: str
 
+    @property
+    def complete(self) -> bool:
+        """Whether the report is neither damaged nor without a stack."""
+        return self.corrupted is None
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether the kernel told of it; silence, and what only has a title, has no line."""
+        return self.line > 0
+
     def stack(self, role: Role) -> Stack | None:
         """Return the first stack of a role, or None."""
         return next((stack for stack in self.stacks if stack.role is role), None)
 
 
-def to_json(record: Record) -> dict[str, Any]:
-    """Return the record as JSON values; addresses are hexadecimal strings."""
-    value = dataclasses.asdict(record)
-    if record.access and record.access.address is not None:
-        value["access"]["address"] = f"{record.access.address:#x}"
+def to_json(splat: Splat) -> dict[str, Any]:
+    """Return a splat as JSON values; addresses are hexadecimal strings."""
+    value = dataclasses.asdict(splat)
+    if splat.access and splat.access.address is not None:
+        value["access"]["address"] = f"{splat.access.address:#x}"
     for stack in value["stacks"]:
         stack["frames"] = [
             {key: item for key, item in frame.items() if item is not None}

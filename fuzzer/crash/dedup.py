@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deduplication: one relation tells which reports are of one bug, and one crash is kept of each.
+
+``fuzzer.splat.signature`` says what a bug is known by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from fuzzer.crash.crash import Crash, numbered_title
+from fuzzer.crash.store import CrashStore
+from fuzzer.errors import BadInputError
+from fuzzer.splat import signature
+from fuzzer.splat.aftermath import damages_memory, is_aftermath
+from fuzzer.splat.find import bare_splat, splat_titled
+from fuzzer.splat.rules import Family
+from fuzzer.splat.signature import Signature, first_of_each, signature_of
+from fuzzer.splat.silence import Silence
+from fuzzer.splat.splat import Splat
+from fuzzer.target.target import Target
+
+_SILENT = frozenset({"hang", "reboot"})
+# What makes no guest silent: a call that does not return has another reason.
+_HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak"})
+# How much the reports of a kind say: a checker that caught the access itself, then one that
+# found the damage; a fault is what is left where nobody looked.
+_TELLING = {"kasan": 2, "kfence": 2, "kmsan": 2, "fault": 0, "oops": 0}
+
+
+def same_bug(a: Splat, b: Splat) -> bool:
+    """Return whether two splats are of one bug."""
+    return signature.same_bug(signature_of(a), signature_of(b))
+
+
+def same_report(a: Splat, b: Splat) -> bool:
+    """Return whether two splats are of one bug, told of one function.
+
+    A freed object may be used in several; what is shown should stay what the title says.
+    """
+    return same_bug(a, b) and (a.function == b.function or a.family is Family.RACE)
+
+
+def akin(seen: Splat, shown: Splat) -> bool:
+    """Return whether ``shown`` may be how another kernel flavour reports what was ``seen``.
+
+    Flavours inline differently, so the guilty function of one need only be in
+    the other's stack. A report that was cut short names none, and a guest that
+    fell silent or started anew may have met anything.
+    """
+    if seen.title == Silence.HELD.value:
+        return shown.title == seen.title
+    if same_bug(seen, shown):
+        return True
+    if seen.function is None and seen.kind in _SILENT and shown.kind not in _HARMLESS:
+        return True
+    if seen.family is not shown.family:
+        return False
+    return (
+        seen.function is None
+        or seen.function == shown.function
+        or _is_in(seen.function, shown.text)
+        or _is_in(shown.function, seen.text)
+    )
+
+
+def _is_in(function: str | None, report: str) -> bool:
+    return function is not None and bool(
+        re.search(rf"\b{re.escape(function)}(?:\.[\w.]+)?\+0x", report)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The bug that is waited for: as it was seen, and how it is known again."""
+
+    bug: Splat
+    is_shown: Callable[[Splat, Splat], bool] = same_bug
+
+    def __call__(self, shown: Splat) -> bool:
+        """Whether a splat is of that bug."""
+        return self.is_shown(self.bug, shown)
+
+
+def titled(title: str) -> Wanted:
+    """Return what is known again by its title."""
+    return Wanted(bare_splat(title, ""), lambda a, b: a.title == b.title)
+
+
+def unknown_to(store: CrashStore) -> Wanted:
+    """Return what knows a bug that is not stored as one that reproduces."""
+    return Wanted(bare_splat("", ""), lambda _, shown: not is_known(store, shown))
+
+
+def _all_signatures(crash: Crash) -> tuple[Signature, ...]:
+    """Return what a crash's bug is known by: its report, and other titles that it had."""
+    others = (signature_of(splat_titled(title)) for title in crash.also_titles)
+    return (crash.signature, *others)
+
+
+def is_of(crash: Crash, known: Signature) -> bool:
+    """Return whether a crash is of a bug.
+
+    The other titles of a crash count where its report does not say that it is another bug.
+    """
+    if signature.decided(crash.signature, known) is False:
+        return False
+    return any(signature.same_bug(each, known) for each in _all_signatures(crash))
+
+
+def is_same(a: Crash, b: Crash) -> bool:
+    """Return whether two crashes are of one bug of one target."""
+    if a.identity.target != b.identity.target:
+        return False
+    return is_of(a, b.signature) or is_of(b, a.signature)
+
+
+def is_known(store: CrashStore, splat: Splat) -> bool:
+    """Return whether a splat is of a bug that is stored and was shown to reproduce."""
+    known = signature_of(splat)
+    return any(crash.reproduced and is_of(crash, known) for crash in store.all())
+
+
+def sighted(crashes: Iterable[Crash], title: str, seen: Splat) -> Crash | None:
+    """Return the crash that a worker has seen before as what it ``seen`` now, under a title."""
+    known = signature_of(seen)
+    for crash in crashes:
+        if title in crash.sighted_as and signature.decided(crash.signature, known) is not False:
+            return crash
+    return None
+
+
+def same_bugs(crashes: Sequence[Crash]) -> list[int | None]:
+    """Return for each crash the index of the first one before it of the same bug and target."""
+    return first_of_each(crashes, is_same)
+
+
+def likely_causes(crashes: Sequence[Crash]) -> list[int | None]:
+    """Return for each crash the index of the one that it is likely a consequence of, or None.
+
+    That is what breaks in the kernel's own code after a driver has damaged memory.
+    """
+    splats = [crash.splat for crash in crashes]
+    damaging = [index for index, splat in enumerate(splats) if damages_memory(splat)]
+
+    def cause_of(crash: Crash, splat: Splat) -> int | None:
+        own = (each for each in damaging if crashes[each].identity.target == crash.identity.target)
+        return next(own, None) if is_aftermath(splat) else None
+
+    return list(map(cause_of, crashes, splats))
+
+
+def count_bugs(crashes: Iterable[Crash]) -> int:
+    """Return of how many distinct bugs crashes are, without likely consequences of others."""
+    found = list(crashes)
+    pairs = zip(same_bugs(found), likely_causes(found), strict=True)
+    return sum(same is None and cause is None for same, cause in pairs)
+
+
+def _tells_more(new: Crash, known: Crash) -> bool:
+    if _TELLING.get(new.kind, 1) <= _TELLING.get(known.kind, 1):
+        return False
+    # But not at the price of a program that shows it less often, or was tried less.
+    return new.runs >= known.runs and new.reproduced * known.runs >= known.reproduced * new.runs
+
+
+def _merged(known: Crash, new: Crash) -> Crash:
+    """Return the crash to keep of two of the same bug, with the titles of both.
+
+    ``known`` was shown to reproduce. It stays as it is, but for a report that
+    tells more: KASAN's is better than a page fault, and one from the kernel that
+    judges better than one from another.
+    """
+    judged = known.unseen_on and not new.unseen_on and 0 < new.reproduced == new.runs
+    kept = new if judged or _tells_more(new, known) else known
+    titles = {known.report_title, new.report_title, *known.also_titles, *new.also_titles}
+    return replace(
+        kept,
+        also_titles=tuple(sorted(titles - {kept.report_title})),
+        sighted_as=tuple(sorted({*known.sighted_as, *new.sighted_as})),
+        sightings=max(known.sightings, new.sightings),
+    )
+
+
+def absorb(
+    store: CrashStore, crash: Crash, target: Target, *, seen_as: str = "", tried: str = ""
+) -> Crash | None:
+    """Store a judged crash, or put it with the one of its bug that was shown to reproduce.
+
+    ``seen_as`` is the title under which it may have been stored before it was judged,
+    ``tried`` the one under which it is stored as one that did not reproduce.
+    Returns the crash whose program is new in the store, None if there is none.
+
+    Raises:
+        OSError: the disk is full; what was stored before is intact.
+    """
+    stored = {each.title: each for each in store.all()}
+    bug = next((each for each in stored.values() if each.reproduced and is_same(each, crash)), None)
+    crash = replace(crash, title=_title_for(crash, bug, stored))
+    known = stored.get(crash.title)
+    if known and not known.reproduced:
+        titles = tuple(sorted({*known.sighted_as, *crash.sighted_as}))
+        sightings = max(known.sightings, crash.sightings)
+        crash = replace(crash, sightings=sightings, sighted_as=titles)
+    kept = _merged(bug, crash) if bug else crash
+    gone = {tried} & stored.keys()
+    if seen_as in stored and not stored[seen_as].runs:
+        gone.add(seen_as)
+    if bug and crash.reproduced:
+        gone |= {bug.title, crash.title}
+    for other in stored.values() if kept.reproduced else ():
+        # It did not reproduce, but has shown itself to be the same.
+        if other.runs and not other.reproduced and is_same(other, kept):
+            kept = _merged(kept, other)
+            gone.add(other.title)
+    if kept != bug:
+        store.put(kept, target)
+    for title in gone - {kept.title}:
+        store.remove(title)
+    return kept if bug is None or kept.title != bug.title else None
+
+
+def _title_for(crash: Crash, bug: Crash | None, stored: dict[str, Crash]) -> str:
+    """Return the title that a crash is stored under: another bug may have the report's own."""
+
+    def is_free(title: str) -> bool:
+        known = stored.get(title)
+        return known is None or known == bug or not known.runs or is_same(known, crash)
+
+    titles = (numbered_title(crash.report_title, number) for number in count(1))
+    return next(filter(is_free, titles))
+
+
+class KnownCrashes:
+    """Stored crashes, to be recognised by what their bugs are known by, each of its own target."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[Path, Crash]] = []
+
+    def add(self, store: CrashStore) -> None:
+        """Take note of what a store holds now.
+
+        Raises:
+            BadInputError: there is no such directory, or a crash in it is damaged.
+        """
+        if not store.directory.is_dir():
+            raise BadInputError(
+                f"{store.directory}: no such directory. Give one that holds crashes, such as "
+                "crashes/ or WORKDIR/crashes"
+            )
+        self._entries += store.entries()
+
+    def find(self, crash: Crash) -> Path | None:
+        """Return where a crash of the same bug is stored, None if it is new."""
+        return next((path for path, known in self._entries if is_same(known, crash)), None)
+
+    def new_of(self, crashes: Iterable[Crash]) -> list[Crash]:
+        """Return the crashes that are not known."""
+        return [crash for crash in crashes if self.find(crash) is None]
