@@ -153,7 +153,7 @@ def _steps(root: Path, only: str | None, pytest_args: Sequence[str]) -> list[_St
     if only in ("vm", "e2e"):
         return [kernels, _Step(only, f"{only} tests", pytest(only))]
     if only is None:
-        return [*steps, _Step("vm", "VM and end-to-end tests", pytest("vm", "e2e"))]
+        return [*steps, _Step("vm", "VM and end-to-end tests", pytest("e2e", "vm"))]
     wanted = {only, "kernels"} if only == "c" else {only}
     return [step for step in steps if step.group in wanted]
 
@@ -246,7 +246,8 @@ def _run_pytest(paths: Sequence[Path], pytest_args: Sequence[str], root: Path) -
     with tempfile.TemporaryDirectory(prefix="pkvfuzz-test-") as directory:
         report = Path(directory) / "report.xml"
         jobs = min(_PYTEST_JOBS, len(os.sched_getaffinity(0)))
-        parallel = [f"--numprocesses={jobs}", "--dist=loadfile"]
+        # In the order of the paths: files of few tests, which may take long, need not come last.
+        parallel = [f"--numprocesses={jobs}", "--dist=loadfile", "--no-loadscope-reorder"]
         argv = [sys.executable, "-m", "pytest", f"--junitxml={report}", *parallel]
         argv += [*pytest_args, *present]
         code = subprocess.run(argv, cwd=root, check=False, timeout=_PYTEST_TIMEOUT_S).returncode
