@@ -90,10 +90,10 @@ class _MeteredExecutor(WorkerExecutor):
     waited = 0.0
     """Seconds of that, so far."""
 
-    def await_answer(self, batch: int = NO_BATCH) -> bool:
+    def await_answer(self, batch: int = NO_BATCH, patience: float | None = None) -> bool:
         """Wait, on the clock."""
         start = time.perf_counter()
-        answered = super().await_answer(batch)
+        answered = super().await_answer(batch, patience)
         self.waited += time.perf_counter() - start
         return answered
 

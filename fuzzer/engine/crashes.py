@@ -39,6 +39,8 @@ from fuzzer.target.target import ResetKind
 _TAKES_LONG, _BY_CHANCE = 0.4, 4
 # Machines on which it is found out what leads to a bug, and programs that may have prepared it.
 _MOST_TRIALS, _PREPARING = 120, 256
+# Of what takes long to show no trials are made: in one, a call that does not end tells enough.
+_TRIAL_PATIENCE = 1.0
 # Programs tried again to make another one crash a machine that shows no older report.
 _BEFORE = 16
 # Reports after which the kernel goes on, and so does the program. lockdep is not in it: it is
@@ -301,7 +303,7 @@ class CrashObserver:
         self._renew()
         for program in programs:
             self._channel.post_program(self._executor.preloaded + b"".join(program))
-            if not self._executor.await_answer():
+            if not self._executor.await_answer(patience=_TRIAL_PATIENCE):
                 return False
             status = self._channel.status
             if self._channel.header.log_length or status:

@@ -99,8 +99,12 @@ class WorkerExecutor(Executor):
         # Many drivers say something when they are loaded.
         return find_splat(console_lines(self.channel.log())) is None
 
-    def await_answer(self, batch: int = NO_BATCH) -> bool:
-        """Wait for the program or the batch to end; False when the guest is lost, or too slow."""
+    def await_answer(self, batch: int = NO_BATCH, patience: float | None = None) -> bool:
+        """Wait for the program or the batch to end; False when the guest is lost, or too slow.
+
+        It is lost when no call ends for ``patience`` seconds, or as long as its limits take.
+        """
+        patience = self.patience if patience is None else patience
         channel = self.channel
         if channel.wait(_AT_ONCE, batch):
             return True
@@ -118,7 +122,7 @@ class WorkerExecutor(Executor):
                 if last > slow_at and len(self.history) > _FRESH and not self.start.is_slow:
                     self.was_slow = True
                     return False
-            elif qemu.clock() - last > self.patience:
+            elif qemu.clock() - last > patience:
                 return False
         return True
 

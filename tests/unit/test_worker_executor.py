@@ -98,6 +98,13 @@ def test_a_guest_that_makes_no_further_call_is_lost_after_some_seconds() -> None
     assert not executor.was_slow
 
 
+def test_who_waits_may_have_less_patience() -> None:
+    executor, channel, clock = executor_of(FakeGuest(hanging, TARGET))
+    channel.post_program(READ)
+    assert not executor.await_answer(patience=1.0)
+    assert 1 < clock.now < 2 < executor.patience
+
+
 def test_a_guest_that_is_gone_is_not_waited_for() -> None:
     executor, channel, clock = executor_of(
         FakeGuest(lambda ran: Answer(silent=True, left=True), TARGET)
