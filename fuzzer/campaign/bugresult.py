@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of fuzzing planted bugs: each run, each bug, and all of them."""
+"""Results of fuzzing planted bugs: of each run, of each bug, and of all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fuzzer.program.mechanisms import Mechanisms
 
 
 class Outcome(enum.StrEnum):
-    """How a run against a planted bug ended.
+    """The end of a run against a planted bug.
 
     ``UNVERIFIED``: the expected title was seen, and no fresh machine showed it
     again. ``OTHER``: only crashes with other titles were stored.
@@ -64,7 +64,7 @@ class FoundTitle:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a run came to, whatever it found; ``seconds`` are those of fuzzing."""
+    """The work of a run, whatever it found; ``seconds`` are those of fuzzing."""
 
     seconds: float = 0.0
     programs: int = 0
@@ -155,7 +155,7 @@ def seconds_sighted(found: FoundTitle) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class SuiteSettings:
-    """What was asked for. Run number i of each bug has the seed ``seed + i``."""
+    """The settings of all runs. Run number i of each bug has the seed ``seed + i``."""
 
     target: str
     seconds: float
@@ -170,7 +170,10 @@ class SuiteSettings:
 
 @dataclass(frozen=True, slots=True)
 class SuiteVersions:
-    """What it ran on; ``fast`` and ``full`` are the kernels' keys, ``cores`` the host's."""
+    """The versions of all that it ran on, and the host's ``cores``.
+
+    ``fast`` and ``full`` are the kernels' keys.
+    """
 
     pkvfuzz: str
     qemu: str
@@ -196,7 +199,7 @@ class SuiteResult:
 
     @property
     def all_found(self) -> bool:
-        """Whether each bug that was to be run was found in each of its runs."""
+        """True if each bug that was to be run was found in each of its runs."""
         asked = [result for result in self.bugs if not result.skipped]
         return all(len(result.found) == self.settings.runs for result in asked)
 

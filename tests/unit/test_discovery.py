@@ -93,6 +93,19 @@ def _found(path: Path, module: str = "") -> Facts:
     return discover(Choice(path, module), KernelOptions(), Accel.TCG, Flavour.FAST)[0]
 
 
+def _noting_needs(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> list[str]:
+    """Have discovery find no kernel with more; return what it asks for, as it goes."""
+    asked: list[str] = []
+
+    def needs(_output: str, _kernel: Kernel, kconfig: str, _unlinked: object) -> Needs:
+        asked.append(kconfig)
+        return Needs(())
+
+    means = Means(ensure=lambda *_: kernel, versions=tuple, needs=needs)
+    monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
+    return asked
+
+
 @pytest.mark.parametrize("module", ["", "drv"])
 def test_a_driver_is_loaded_after_what_registers_its_device(
     kernel: Kernel, guest: Callable[[Made], None], tmp_path: Path, module: str
@@ -123,14 +136,7 @@ def test_a_driver_whose_calls_only_fail_gets_a_kernel_in_which_they_do_not(
     path = _driver(tmp_path, "drv")
     calls = f'#define ENOSYS 38\n#include "{header}"\nint init(void) {{ return ring(); }}\n'
     (path / "drv.c").write_text(calls + SOURCE.replace("name=toy", "name=drv"))
-    asked: list[str] = []
-
-    def needs(_output: str, _kernel: Kernel, kconfig: str, _unlinked: object) -> Needs:
-        asked.append(kconfig)
-        return Needs(())
-
-    means = Means(ensure=lambda *_: kernel, versions=tuple, needs=needs)
-    monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
+    asked = _noting_needs(monkeypatch, kernel)
     with pytest.raises(BuildFailedError, match=r"calling ring\(\) takes a kernel with BELL"):
         _found(path)
     assert asked == ["depends on BELL\n"]
@@ -270,14 +276,7 @@ def test_a_kernel_is_asked_for_what_hardware_takes_with_what_the_driver_lacks(
         tmp_path, "key", (BuiltModule(module, "drv", undefined=("usb_add",)),), (), "make"
     )
     monkeypatch.setattr(discovery, "build_source", lambda *_: built)
-    asked: list[str] = []
-
-    def needs(_output: str, _kernel: Kernel, kconfig: str, _unlinked: object) -> Needs:
-        asked.append(kconfig)
-        return Needs(())
-
-    means = Means(ensure=lambda *_: kernel, versions=tuple, needs=needs)
-    monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
+    asked = _noting_needs(monkeypatch, kernel)
     with pytest.raises(BuildFailedError, match=r"drv\.ko needs .*: usb_add"):
         _found(tmp_path)
     assert "depends on USB_DUMMY_HCD\n" in asked[0]
