@@ -20,7 +20,7 @@ from fuzzer.engine.aside import (
     write_aside,
 )
 from fuzzer.engine.culprit import culprit_of
-from fuzzer.engine.executor import SLOW_SECONDS, WorkerExecutor
+from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.parents import Parents
 from fuzzer.engine.probing import Programs, Trials, what_leads_to
 from fuzzer.engine.statistics import WorkerCounts
@@ -37,10 +37,14 @@ from fuzzer.target.target import ResetKind
 
 # Seconds that a program has to take to be told of as slow. A busy host may be the reason of a few.
 _TAKES_LONG, _BY_CHANCE = 0.4, 4
-# Machines on which it is found out what leads to a bug, and programs that may have prepared it.
-_MOST_TRIALS, _PREPARING = 120, 256
-# Of what takes long to show no trials are made: in one, a call that does not end tells enough.
+# Machines on which it is found out what leads to a bug, or to calls that do not end, and
+# programs that may have prepared it.
+_MOST_TRIALS, _MOST_LONG_TRIALS, _PREPARING = 120, 60, 256
+# Seconds without an answer after which a trial is given up.
 _TRIAL_PATIENCE = 1.0
+# Titles of guests in which a call takes all of the time. A trial shows that as soon as it
+# takes long.
+_ENDLESS = frozenset({Silence.NO_ANSWER, SLOW})
 # Programs tried again to make another one crash a machine that shows no older report.
 _BEFORE = 16
 # Reports after which the kernel goes on, and so does the program. lockdep is not in it: it is
@@ -195,7 +199,7 @@ class CrashObserver:
         It is dead from outside, rebooted, or hung so hard that nothing runs.
         """
         if self._executor.was_slow:
-            self._note_slow(data, 1000 * SLOW_SECONDS)
+            self._note_slow(data, 1000 * self._executor.slow_seconds)
             self._clear()
             return
         machine = self._executor.machine
@@ -207,6 +211,8 @@ class CrashObserver:
             waited = cost_of_wait(1000 * self._executor.patience)
             sighting = self._sighting(data, splat.title, splat.kind, outcome.log)
             self._sight(sighting, call, waited)
+            if splat.title == Silence.NO_ANSWER:
+                self._executor.shorten_patience()
         else:
             self._clear()
 
@@ -272,7 +278,7 @@ class CrashObserver:
         sample = sample_of(program, self._executor.history, call, culprit_of(lines))
         if self._aside.sight(title, sample, cost, self._parents.total):
             # A bug that takes seconds to show, or two threads, is no matter for many trials.
-            quick = cost <= RESTORE_COST and not self._executor.races
+            quick = (cost <= RESTORE_COST or title in _ENDLESS) and not self._executor.races
             before = self._executor.history[-_PREPARING:] if quick else []
             own = [each.removeprefix(self._executor.preloaded) for each in (*before, data)]
             self._unexplained[title] = tuple(tuple(split(each)) for each in own) if quick else ()
@@ -283,9 +289,12 @@ class CrashObserver:
             return
         for title, programs in self._unexplained.items():
             self._tell_aside(title)
-            trials = Trials(partial(self._shows, title), _MOST_TRIALS)
+            endless = title in _ENDLESS
+            shows = self._takes_long if endless else partial(self._shows, title)
+            trials = Trials(shows, _MOST_LONG_TRIALS if endless else _MOST_TRIALS)
             cause = what_leads_to(programs, trials, self._aside.choose) if programs else None
-            self._aside.learn(title, cause, trials.made * RESTORE_COST)
+            each = RESTORE_COST + (cost_of_wait(1000 * _TAKES_LONG) if endless else 0.0)
+            self._aside.learn(title, cause, trials.made * each)
         self._unexplained.clear()
         self._tell_aside()
         self._clear()
@@ -297,6 +306,21 @@ class CrashObserver:
 
     def _tell_aside(self, *studied: str) -> None:
         write_aside(self._workdir, self._name, SetAside(self._aside.sightings(), studied))
+
+    def _takes_long(self, programs: Programs) -> bool:
+        """Tell whether a call of programs takes long on a fresh machine, if it ends at all."""
+        self._renew()
+        for program in programs:
+            qemu = self._executor.machine.qemu
+            began = qemu.clock()
+            self._channel.post_program(self._executor.preloaded + b"".join(program))
+            if not self._executor.await_answer(patience=_TAKES_LONG):
+                return qemu.is_running()
+            if self._channel.status:
+                return False
+            if qemu.clock() - began > _TAKES_LONG:
+                return True
+        return False
 
     def _shows(self, title: str, programs: Programs) -> bool:
         """Tell whether programs show a bug on a fresh machine."""

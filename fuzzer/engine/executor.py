@@ -14,13 +14,14 @@ from fuzzer.machine.provision import Guest, equip_contexts
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
 
-SLOW_SECONDS = 4.0
-"""Seconds that a batch may take on a machine that has run more than some programs."""
-
+# Seconds that a batch may take on a machine that has run more than some programs.
+_SLOW_SECONDS = 4.0
 # So many programs.
 _FRESH = 64
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0
+# Seconds beside the time limits, and those of a batch, where guests were lost before.
+_KNOWN_SILENCE, _KNOWN_SLOW = 0.5, 1.5
 # Seconds to wait at first, and between two looks at a guest that takes its time.
 _AT_ONCE, _LOOK = 0.25, 0.1
 
@@ -66,13 +67,25 @@ class WorkerExecutor(Executor):
         """Seconds that it takes to load the module."""
         # Once STUCK is ruled out by the executor's watchdog, silence means a dead guest.
         limit = max(guest.target.call_timeout_ms / 1000, 2 * self.load_seconds if loads else 0.0)
+        self._limit = limit
         self.patience = 2 * limit + _SILENCE
         """Seconds without a further call after which a guest is lost."""
+        self.slow_seconds = _SLOW_SECONDS
+        """Seconds that a batch may take on a machine that has run more than some programs."""
 
     @property
     def can_race(self) -> bool:
         """Whether there are machines for programs with threads."""
         return self._racing is not None
+
+    def shorten_patience(self) -> None:
+        """Wait less for guests from now on: the campaign has kept what silent ones show.
+
+        What is lost by mistake costs a machine, and each that is silent costs this time.
+        """
+        if not self.start.is_slow:
+            self.patience = self._limit + _KNOWN_SILENCE
+            self.slow_seconds = _KNOWN_SLOW
 
     def _restore_awake(self) -> Machine:
         guest = self._racing if self._racing and self.races else self.guest
@@ -111,7 +124,7 @@ class WorkerExecutor(Executor):
         self.was_slow = False
         qemu, header = self.machine.qemu, channel.header
         progress, last = -1, qemu.clock()
-        slow_at = last + SLOW_SECONDS
+        slow_at = last + self.slow_seconds
         while not channel.wait(_LOOK, batch):
             if self.start.is_time():
                 self.while_waiting()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import FLAG_WAITS, Status
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
-from fuzzer.program.wire import encode
+from fuzzer.program.wire import encode, split
 from fuzzer.splat.silence import Silence
 from fuzzer.target.target import load_target
 from tests.fakes import Answer, Behaviour, FakeChannel, FakeGuest, as_guest
 from tests.unit.test_judge import FAULT, SPLAT, TITLE
+from tests.unit.test_worker_executor import Clock, WatchedChannel
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 READ, WRITE, BAD, WORSE = (
@@ -34,9 +36,14 @@ READ, WRITE, BAD, WORSE = (
 class Worker:
     """A worker without libFuzzer: it runs what it is told to."""
 
-    def __init__(self, behaviour: Behaviour, workdir: Path) -> None:
+    def __init__(self, behaviour: Behaviour, workdir: Path, clock: Clock | None = None) -> None:
         self.guest = FakeGuest(behaviour, TARGET)
-        self.executor = WorkerExecutor(as_guest(self.guest), channel=FakeChannel())
+        channel = WatchedChannel(clock) if clock else FakeChannel()
+        if clock:
+            self.guest.clock = clock
+        self.executor = WorkerExecutor(
+            as_guest(self.guest), channel=channel, clock=clock or time.monotonic
+        )
         self.aside, self.counts = Aside(), WorkerCounts()
         self.parents = Parents(random.Random(1))
         self.spool = Spool(workdir)
@@ -212,3 +219,52 @@ def test_programs_that_took_long_are_told_apart_once_there_are_several(tmp_path:
     for _ in range(10):
         worker.crashes.note_ticks(WRITE, ticks)
     assert worker.aside.is_known(SLOW)
+
+
+def hangs_on_bad(ran: list[bytes]) -> Answer:
+    return Answer(silent=BAD in ran[-1])
+
+
+def test_guests_that_fall_silent_cost_less_time_once_one_was_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    worker = Worker(hangs_on_bad, tmp_path, clock)
+    took = []
+    for _ in range(3):
+        began = clock.now
+        assert not worker.run(BAD)
+        took.append(clock.now - began)
+    assert took[1] == took[2] < took[0] / 2
+    # Not less than a call may take.
+    assert took[1] > TARGET.call_timeout_ms / 1000
+    assert {each.title for each in worker.sightings()} == {Silence.NO_ANSWER}
+
+
+def test_what_makes_a_guest_silent_is_found_by_trials_that_are_given_up_soon(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    worker = Worker(hangs_on_bad, tmp_path, clock)
+    trials = 0.0
+    while not worker.aside.sightings():
+        worker.aside.passed([READ + WRITE], [])
+        worker.run(READ + BAD + WRITE)
+        began, machines = clock.now, len(worker.guest.made)
+        worker.crashes.find_causes()
+        trials = (clock.now - began) / max(1, len(worker.guest.made) - machines)
+    assert 0 < trials < 1
+    assert worker.aside.screen(split(READ + BAD + WRITE), 0.0) == split(READ + WRITE)
+
+
+def test_what_takes_long_is_found_by_trials_too(tmp_path: Path) -> None:
+    clock = Clock()
+
+    def takes_long(ran: list[bytes]) -> None:
+        clock.now += 0.5 * (BAD in ran[-1])
+
+    worker = Worker(takes_long, tmp_path, clock)
+    ticks = int(worker.crashes.slow_ticks)
+    while not worker.aside.sightings():
+        worker.aside.passed([READ + WRITE], [])
+        worker.crashes.note_ticks(READ + BAD + WRITE, ticks)
+        worker.crashes.find_causes()
+    assert worker.aside.screen(split(READ + BAD + WRITE), 0.0) == split(READ + WRITE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.engine.executor import SLOW_SECONDS, WorkerExecutor
+from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.machine.channel import FLAG_WAITS, MAX_CONTEXTS, NO_BATCH
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
@@ -118,11 +118,11 @@ def test_a_guest_that_is_gone_is_not_waited_for() -> None:
 def test_a_machine_that_became_slow_is_told_from_one_that_is_lost(ran: int, slow: bool) -> None:
     executor, channel, clock = executor_of(FakeGuest(hanging, TARGET))
     executor.history.extend([READ] * ran)
-    channel.calls_until = 3 * SLOW_SECONDS
+    channel.calls_until = 3 * executor.slow_seconds
     channel.post_program(READ)
     assert not executor.await_answer()
     assert executor.was_slow is slow
-    assert (clock.now < SLOW_SECONDS + 1) is slow
+    assert (clock.now < executor.slow_seconds + 1) is slow
 
 
 def test_somebody_is_called_once_a_second_while_a_guest_takes_its_time() -> None:
