@@ -132,6 +132,8 @@ class CrashObserver:
         cost = cost_of_wait(milliseconds)
         self._parents.blocked(program, cost)
         self._count(program, SLOW, cost, None, [])
+        if self._aside.is_known(SLOW):
+            self._executor.expect_slowness()
 
     def examine(self, data: bytes) -> bool:
         """Look at a program that made the kernel print something, or did not end well.

@@ -85,7 +85,11 @@ class WorkerExecutor(Executor):
         """
         if not self.start.is_slow:
             self.patience = self._limit + _KNOWN_SILENCE
-            self.slow_seconds = _KNOWN_SLOW
+            self.expect_slowness()
+
+    def expect_slowness(self) -> None:
+        """Replace machines that became slow sooner from now on: there were several."""
+        self.slow_seconds = _KNOWN_SLOW
 
     def _restore_awake(self) -> Machine:
         guest = self._racing if self._racing and self.races else self.guest

@@ -216,9 +216,11 @@ def test_programs_that_took_long_are_told_apart_once_there_are_several(tmp_path:
     for _ in range(KNOWN):
         worker.crashes.note_ticks(WRITE, ticks)
     assert not worker.aside.is_known(SLOW)
+    before = worker.executor.slow_seconds
     for _ in range(10):
         worker.crashes.note_ticks(WRITE, ticks)
     assert worker.aside.is_known(SLOW)
+    assert worker.executor.slow_seconds < before
 
 
 def hangs_on_bad(ran: list[bytes]) -> Answer:
