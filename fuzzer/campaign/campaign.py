@@ -48,8 +48,6 @@ _MAX_SHORT_LIVES = 5
 _SLOW_START = 5.0
 # Below this the disk is full for our purposes; a crash needs some room itself.
 _MIN_FREE_MIB = 32
-# Serial programs between two phases of races on kcsan: fewer, as races are what it is for.
-_SERIAL_ON_KCSAN = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +136,7 @@ class Campaign:
         self._racing = None
         if options.mechanisms.races:
             self._racing = subject.guest(guest.kernel, hardware=RACING)
-        # There is a phase of races before each new machine, and kcsan is about races.
-        self._restore_every = RESTORE_EVERY
-        if guest.kernel.flavour is Flavour.KCSAN:
-            self._restore_every = _SERIAL_ON_KCSAN
+        self._restore_every = guest.kernel.flavour.spec.serial_programs or RESTORE_EVERY
         self._options = options
         self._show = show
         self._until = until

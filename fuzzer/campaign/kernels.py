@@ -14,13 +14,9 @@ from functools import partial
 
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS, Judgement, judge
-from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.kernel import Flavour
-
-# What no kernel that is fuzzed looks for.
-_FOR_THE_JUDGE = frozenset({LEAK, "lockdep", "atomic-sleep"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,8 @@ class JudgingKernels:
         judgement = judge(watch, sighting, runs, patience=patience)
         instead = tuple(other.title for other in judgement.others)
         own = Verdict(judgement, self._judged_on, "", () if judgement.reproduced else instead)
-        no_other = self._fuzzed_on is self._judged_on or sighting.kind in _FOR_THE_JUDGE
+        only_here = sighting.kind in self._judged_on.spec.only_here
+        no_other = self._fuzzed_on is self._judged_on or only_here
         if judgement.reproduced or no_other or not elsewhere:
             return own
         watch = partial(self.on(self._fuzzed_on).observe, sighting.kind)

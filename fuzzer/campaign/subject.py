@@ -39,7 +39,7 @@ class Subject:
     @property
     def judged_on(self) -> Flavour:
         """The flavour that says whether something is a crash."""
-        return Flavour.KCSAN if self.fuzzed_on is Flavour.KCSAN else Flavour.FULL
+        return self.fuzzed_on.judged_on
 
     def guest(
         self, kernel: Kernel, *, hardware: Hardware | None = None, arguments: str = ""

@@ -14,9 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.flavour import Flavour
+
 _SYMBOL = re.compile(r"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t]*$", re.MULTILINE)
 # Without these a kernel cannot fuzz or judge: never left out.
-_INDISPENSABLE = frozenset({"CONFIG_KASAN", "CONFIG_KCSAN", "CONFIG_KCOV", "CONFIG_MODULES"})
+_INDISPENSABLE = frozenset(
+    {"CONFIG_KCOV", "CONFIG_MODULES", *(f"CONFIG_{each.spec.sanitizer}" for each in Flavour)}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels that fuzz and judge: their flavours and variants, cached by what goes into them."""
+"""The kernels that fuzz and judge: flavours and variants, built and cached by their contents."""
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.errors import BadInputError
+from fuzzer.flavour import STANDARD, Flavour
 from fuzzer.machine.kbuild import (
     BuiltKernel,
     Recipe,
@@ -51,23 +51,6 @@ NEEDED = (
 )  # fmt: skip
 
 
-class Flavour(enum.StrEnum):
-    """What a kernel is for: fuzzing fast, judging with every check on, or data races."""
-
-    FAST = "fast"
-    FULL = "full"
-    KCSAN = "kcsan"
-
-    @property
-    def sanitizer(self) -> str:
-        """The option of what checks the driver's accesses to memory."""
-        return "KCSAN" if self is Flavour.KCSAN else "KASAN"
-
-
-STANDARD = (Flavour.FAST, Flavour.FULL)
-"""The flavours of every campaign that asks for no other."""
-
-
 @dataclass(frozen=True, slots=True)
 class KernelOptions:
     """Where kernels come from: the user's ``--kernel-source`` or ``--kernel-build``.
@@ -97,40 +80,19 @@ class Kernel(BuiltKernel):
 _VARIANT_STEPS = 120
 
 
-def _recipe(flavour: Flavour, variant: Variant | None = None) -> Recipe:
-    sanitizers = () if flavour is Flavour.KCSAN else ("sanitizers.config",)
-    fragments = ("base.config", *sanitizers, f"{flavour}.config")
-    recipe = Recipe(
-        flavour,
-        fragments,
-        _sanitizer_variables(flavour),
-        patch="kcsan.patch" if flavour is Flavour.KCSAN else "",
-    )
-    if not variant:
-        return recipe
-    return replace(
-        recipe,
-        variables=(*recipe.variables, *variant.variables(flavour.sanitizer)),
-        options=variant.options,
-    )
+def _recipe(flavour: Flavour, variant: Variant = PLAIN) -> Recipe:
+    spec = flavour.spec
+    checked = (f"{spec.sanitizer}_SANITIZE_{name}=y" for name in _checked_objects(spec.checked))
+    variables = (*spec.variables, *checked, *variant.variables(spec.sanitizer))
+    return Recipe(flavour, spec.fragments, variables, variant.options, patch=spec.patch)
 
 
-def _sanitizer_variables(flavour: Flavour) -> tuple[str, ...]:
-    """Return make variables that say which core objects get checks, when not all do."""
-    listing = (project_root() / "vm" / "kernel" / "fast.kasan").read_text()
-    objects = [line for line in listing.splitlines() if line and not line.startswith("#")]
-    match flavour:
-        case Flavour.FAST:
-            return (
-                "UBSAN_SANITIZE=n",
-                "KASAN_SANITIZE=n",
-                "KASAN_SANITIZE_lib_string=y",
-                *(f"KASAN_SANITIZE_{name}=y" for name in objects),
-            )
-        case Flavour.KCSAN:
-            return ("KCSAN_SANITIZE=n", *(f"KCSAN_SANITIZE_{name}=y" for name in objects))
-        case _:
-            return ()
+def _checked_objects(listing: str) -> list[str]:
+    """Return the objects that a file of ``vm/kernel`` lists, one a line."""
+    if not listing:
+        return []
+    lines = (project_root() / "vm" / "kernel" / listing).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def kernel_key(flavour: Flavour, source: str) -> str:
@@ -259,7 +221,7 @@ def _given_build(flavour: Flavour, directory: Path, variant: Variant) -> Kernel:
                 "(and cp vmlinux.symvers Module.symvers)"
             )
     options = parse_config(config.read_text())
-    needed = (*NEEDED, flavour.sanitizer)
+    needed = (*NEEDED, flavour.spec.sanitizer)
     missing = [name for name in needed if options.get(f"CONFIG_{name}", "n") == "n"]
     if options.get("CONFIG_STRICT_DEVMEM", "n") != "n":
         missing.append("STRICT_DEVMEM=n")

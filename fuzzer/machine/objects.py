@@ -56,9 +56,9 @@ def check_objects(target: Target, flavours: Sequence[Flavour], options: KernelOp
         raise BadInputError("\n".join(told))
     for flavour in dict.fromkeys(flavours):
         path = module.object_for(flavour)
-        if path and flavour.sanitizer not in read_modinfo(path).sanitizers:
+        if path and flavour.spec.sanitizer not in read_modinfo(path).sanitizers:
             say(
-                f"WARNING: {path} has no calls of {flavour.sanitizer}: bad accesses to memory "
+                f"WARNING: {path} has no calls of {flavour.spec.sanitizer}: bad accesses to memory "
                 f"will go unseen. {_remedy([flavour], module, options)}"
             )
 

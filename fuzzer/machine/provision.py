@@ -22,7 +22,7 @@ from fuzzer.machine.accel import Accel
 from fuzzer.machine.blocks import LINKED, Block, blocks_at, make_table
 from fuzzer.machine.driver import Driver
 from fuzzer.machine.guest import ensure_initrd
-from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import (
     BY_PROGRAMS,
     CLOCK,
@@ -193,15 +193,13 @@ def ensure_base(
         )
         check_space(directory, 2 * hardware.ram_mib)
         ram = directory / "ram"
-        # A guest that locks up can say so on its console only. fast cannot afford that.
-        level = 5 if kernel.flavour is Flavour.FULL else 1
         with Machine.boot(
             kernel.image,
             initrd,
             hardware,
             accel,
             ram,
-            console_level=level,
+            console_level=kernel.flavour.spec.console_level,
             arguments=arguments,
         ) as machine:
             machine.freeze(directory)

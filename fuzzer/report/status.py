@@ -16,17 +16,11 @@ from fuzzer.crash.dedup import KnownCrashes, count_bugs, likely_causes
 from fuzzer.crash.meaning import meaning_of
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.aside import SLOW
-from fuzzer.machine.kernel import Flavour
 from fuzzer.progress import clock
 
 # Seconds between two lines where the output is no terminal.
 _LOG_EVERY = 10.0
 # What no kernel but ``full`` reports.
-_ONLY_FULL = (
-    "lock order and kept locks (lockdep)",
-    "sleeping in atomic context",
-    "lost memory",
-)
 _AFTERMATH = (
     "it is in the kernel's own code, that bug damages memory, and nothing in it names the driver"
 )
@@ -219,15 +213,16 @@ def is_judged(snapshot: Snapshot) -> bool:
 
 def _not_done(snapshot: Snapshot) -> list[str]:
     """Return what a campaign that is over has not done, in a line each."""
-    looked, flavour = snapshot.looked, snapshot.judged_on.value
+    looked, flavour = snapshot.looked, snapshot.judged_on
     lines = []
     if snapshot.waiting:
         wait = "sighting waits" if snapshot.waiting == 1 else "sightings wait"
         lines.append(f"{snapshot.waiting} {wait} for the judge: run the same command again")
     if not looked.ready:
         lines.append(f"the {flavour} kernel was not ready before the end: nothing was run on it")
-        if snapshot.only_there and snapshot.judged_on is Flavour.FULL:
-            lines.append(f"    so these were not looked for: {', '.join(_ONLY_FULL)}")
+        if snapshot.only_there:
+            only = snapshot.judged_on.spec.only_here.values()
+            lines.append(f"    so these were not looked for: {', '.join(only)}")
         return lines
     if looked.unrun:
         programs = _count(looked.unrun, "program")

@@ -19,6 +19,7 @@ from fuzzer.campaign.bugresult import (
     SuiteResult,
     seconds_sighted,
 )
+from fuzzer.flavour import Flavour
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.progress import clock
 
@@ -32,10 +33,10 @@ _LEFT = (0, 9)
 _TITLE_WIDTH = 100
 
 
-def engine_label(mechanisms: Mechanisms, kernel: str = "fast") -> str:
+def engine_label(mechanisms: Mechanisms, kernel: str = Flavour.FAST) -> str:
     """Return the engine and what is not as usual: ``libfuzzer on full, no hints, no races``."""
     parts = ["libfuzzer" if mechanisms.coverage else "random"]
-    if kernel != "fast":
+    if kernel != Flavour.FAST:
         parts[0] += f" on {kernel}"
     on = asdict(mechanisms)
     parts += [f"no {name}" for name in on if name != "coverage" and not on[name]]

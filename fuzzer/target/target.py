@@ -14,6 +14,7 @@ from typing import Protocol
 import yaml
 
 from fuzzer.errors import BadInputError
+from fuzzer.flavour import NAMES
 from fuzzer.packages import KERNEL_VERSION
 from fuzzer.target.call_parser import CallParser
 from fuzzer.target.calls import CallSpec
@@ -71,8 +72,6 @@ _KERNEL_SOURCE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-]+\.
 _OPTION = re.compile(r'[A-Z0-9][A-Z0-9_]*=(?:y|n|-?\d+|0x[0-9a-fA-F]+|"[\x20-\x21\x23-\x7e]*")\Z')
 _RESET_IOCTL = re.compile(r"\s*ioctl\s*\(\s*f\d\s*,\s*([A-Za-z_]\w*)")
 _MAX_POOL_STRING = 4096
-# Those of fuzzer.machine.kernel, which is above this.
-FLAVOURS = ("fast", "full", "kcsan")
 _NOT_FOR_USER = (
     "name with 'header: [a.h, b.h]' and 'include: [directory]' what it needs before it, or leave "
     "'header' out: names are then taken from the driver as it is built"
@@ -394,7 +393,7 @@ class _Loader:
     def _object(self, node: yaml.Node) -> Path | Mapping[str, Path]:
         if not isinstance(node, yaml.MappingNode):
             return self._path(node, "object", Path.is_file)
-        entries = self._document.mapping(node, "object", allowed=FLAVOURS)
+        entries = self._document.mapping(node, "object", allowed=NAMES)
         if not entries:
             raise self._document.error(node, "object: it needs a .ko, or one for fast and full")
         return {

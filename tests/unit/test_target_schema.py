@@ -22,7 +22,6 @@ from fuzzer.target.equipment import BUSES
 from fuzzer.target.schema import schema_line, schema_path
 from fuzzer.target.target import (
     DEVICE_KEYS,
-    FLAVOURS,
     KEYS,
     MODULE_KEYS,
     RESET_KEYS,
@@ -63,7 +62,6 @@ def test_it_is_a_schema() -> None:
         (SCHEMA["properties"]["module"], MODULE_KEYS),
         (SCHEMA["properties"]["reset"], RESET_KEYS),
         (SCHEMA["properties"]["devices"]["items"]["anyOf"][1], DEVICE_KEYS),
-        (SCHEMA["properties"]["module"]["properties"]["object"]["anyOf"][1], FLAVOURS),
     ],
 )
 def test_each_key_of_the_parser_is_in_it(schema: dict[str, Any], known: Iterable[str]) -> None:

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flavours of kernels: one record of each, which everything else reads.
+
+The files that a record names are in ``vm/kernel``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlavourSpec:
+    """Everything that is known of one flavour.
+
+    ``summary`` is for the help of options. Of ``fragments`` of Kconfig options a later one
+    overrules an earlier one; ``patch`` is of this flavour alone, or empty. ``variables`` go to
+    make, and so does that ``sanitizer`` checks the core's objects which the file ``checked``
+    lists, if there is one.
+
+    It ``judges`` itself what was found by fuzzing on it; the others are judged on ``full``.
+    ``serial_programs`` run on a machine between two phases of races, None for as many as a
+    machine is good for. Whether it ``finds_leaks`` is a matter of kmemleak. ``only_here`` are
+    kinds of reports that it makes and a kernel that it judges for does not, in words.
+    ``console_level`` is the kernel's ``loglevel``.
+    """
+
+    summary: str
+    fragments: tuple[str, ...]
+    patch: str = ""
+    variables: tuple[str, ...] = ()
+    sanitizer: str = "KASAN"
+    checked: str = ""
+    judges: bool = False
+    serial_programs: int | None = None
+    finds_leaks: bool = True
+    only_here: Mapping[str, str] = field(default_factory=dict)
+    console_level: int = 1
+
+
+class Flavour(enum.StrEnum):
+    """The purposes of kernels, by the names that options and descriptions have for them."""
+
+    FAST = "fast"
+    FULL = "full"
+    KCSAN = "kcsan"
+
+    @property
+    def spec(self) -> FlavourSpec:
+        """Everything that is known of it."""
+        return _SPECS[self]
+
+    @property
+    def judged_on(self) -> Flavour:
+        """The flavour that says whether what was found by fuzzing on this one is a crash."""
+        return self if self.spec.judges else Flavour.FULL
+
+
+_SPECS: Mapping[Flavour, FlavourSpec] = {
+    Flavour.FAST: FlavourSpec(
+        summary="has KASAN in the driver and little else",
+        fragments=("base.config", "sanitizers.config", "fast.config"),
+        variables=("UBSAN_SANITIZE=n", "KASAN_SANITIZE=n", "KASAN_SANITIZE_lib_string=y"),
+        checked="fast.kasan",
+    ),
+    Flavour.FULL: FlavourSpec(
+        summary="has every check",
+        fragments=("base.config", "sanitizers.config", "full.config"),
+        judges=True,
+        only_here={
+            "lockdep": "lock order and kept locks (lockdep)",
+            "atomic-sleep": "sleeping in atomic context",
+            "leak": "lost memory",
+        },
+        # A guest that locks up can say so on its console only. fast cannot afford that.
+        console_level=5,
+    ),
+    Flavour.KCSAN: FlavourSpec(
+        summary="reports data races, in place of what KASAN sees",
+        fragments=("base.config", "kcsan.config"),
+        patch="kcsan.patch",
+        variables=("KCSAN_SANITIZE=n",),
+        sanitizer="KCSAN",
+        checked="fast.kasan",
+        judges=True,
+        # There is a phase of races before each new machine, and kcsan is about races.
+        serial_programs=400,
+        finds_leaks=False,
+    ),
+}
+
+STANDARD = (Flavour.FAST, Flavour.FULL)
+"""The flavours of every campaign that asks for no other."""
+
+NAMES = tuple(flavour.value for flavour in Flavour)
+"""The names of all flavours, as options and descriptions take them."""
+
+
+def summaries() -> str:
+    """Return what each flavour is for, in one line."""
+    return "; ".join(f"{flavour} {flavour.spec.summary}" for flavour in Flavour)
