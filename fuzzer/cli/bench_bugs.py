@@ -24,7 +24,7 @@ from fuzzer.campaign.subject import Subject, kernels_for
 from fuzzer.campaign.suite import Suite, choose_bugs, run_directory
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of
 from fuzzer.cli.options import (
-    add_kernel_option,
+    add_kernel_to_fuzz,
     add_machine_options,
     add_target,
     parse_duration,
@@ -102,7 +102,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-run", action="store_true", help="only draw what --compare names")
     add_target(parser)
-    add_kernel_option(parser)
+    add_kernel_to_fuzz(parser)
     add_machine_options(parser)
     add_switches(parser)
 
@@ -134,9 +134,9 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
     target = target_of(options)
     kernels = kernels_for(target, kernel_options(options))
     bugs = list_bugs(target)
-    chosen = choose_bugs(
-        bugs, options.bug, Flavour.KCSAN if options.kernel == Flavour.KCSAN else ""
-    )
+    flavour = Flavour(options.kernel)
+    own = "" if flavour.judged_on is Flavour.FULL else flavour.value
+    chosen = choose_bugs(bugs, options.bug, own)
     skipped = [] if options.bug else [bug for bug in bugs if bug not in chosen]
     settings = SuiteSettings(
         target=target.name,
@@ -176,7 +176,7 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
 
     with _directory(options.workdir) as directory:
         suite = Suite(
-            [Subject(target, bug, kernels, accel, Flavour(options.kernel)) for bug in chosen],
+            [Subject(target, bug, kernels, accel, flavour) for bug in chosen],
             settings,
             versions,
             directory,

@@ -13,7 +13,7 @@ from typing import Any
 from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.cli.given import open_crash
-from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_positive
+from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_positive
 from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.errors import BadInputError, ExitCode
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--first-parent", action="store_true", help="take merges as a whole, as git bisect does"
     )
-    add_flavour(parser)
+    add_kernel(parser)
     add_leaks(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_target_options(parser)

@@ -15,6 +15,7 @@ from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError
+from fuzzer.flavour import NAMES
 from fuzzer.machine.kernel import Flavour, Kernel, ensure_kernel
 from fuzzer.machine.source_build import driver_directory
 from fuzzer.machine.versions import default_version, installed_versions, version_of
@@ -74,8 +75,8 @@ def open_crash(
     if crash is None:
         start = Reproducer(encode(load_program(path, subject.target)))
         kind = LEAK if getattr(options, "leaks", False) else ""
-        return Given(subject, start, None, kind, Flavour(options.flavour or Flavour.FULL))
-    flavour = Flavour(options.flavour or _judging_flavour(crash))
+        return Given(subject, start, None, kind, Flavour(options.kernel or Flavour.FULL))
+    flavour = Flavour(options.kernel or _judging_flavour(crash))
     return Given(subject, Reproducer(crash.program, crash.history), crash, crash.kind, flavour)
 
 
@@ -137,4 +138,4 @@ def _check_copy(crash: Path, description: Path) -> None:
 
 def _judging_flavour(crash: Crash) -> Flavour:
     """Return the flavour of the kernel that judged a crash."""
-    return Flavour(crash.judged_on) if crash.judged_on in list(Flavour) else Flavour.FULL
+    return Flavour(crash.judged_on) if crash.judged_on in NAMES else Flavour.FULL

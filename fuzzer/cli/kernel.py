@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fuzzer.cli.options import FLAVOURS, add_kernels
+from fuzzer.cli.options import add_kernels
 from fuzzer.cli.setting import kernel_options
 from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.flavour import NAMES
 from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
 from fuzzer.machine.kerneltree import build_tree
 from fuzzer.machine.modinfo import expected_modinfo
@@ -25,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``kernel`` takes."""
     parser.add_argument(
         "--path",
-        choices=FLAVOURS,
+        choices=NAMES,
         help="print the directory to build modules in, after building the kernel if need be",
     )
     parser.add_argument(

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from fuzzer.flavour import Flavour
+
 if TYPE_CHECKING:
     from fuzzer.program.mechanisms import Mechanisms
 
@@ -37,7 +39,6 @@ def add_switches(parser: argparse.ArgumentParser) -> None:
 def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
     """Return the mechanisms that are on by a command's options."""
     # Here, because every start reads this module.
-    from fuzzer.machine.kernel import Flavour
     from fuzzer.program.mechanisms import Mechanisms
 
     return Mechanisms(
@@ -46,6 +47,5 @@ def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
         faults=not options.no_faults,
         races=not options.no_races,
         lifecycle=not options.no_lifecycle,
-        # kmemleak is not in a kernel that looks for data races.
-        leaks=not options.no_leaks and getattr(options, "kernel", None) != Flavour.KCSAN,
+        leaks=not options.no_leaks and Flavour(options.kernel).spec.finds_leaks,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzer.campaign.reducing import with_minimal
 from fuzzer.cli.given import open_crash
-from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_duration
+from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_duration
 from fuzzer.cli.output import write_whole
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", type=parse_duration, default=600.0, metavar="T", help="at most [10m]"
     )
-    add_flavour(parser)
+    add_kernel(parser)
     add_leaks(parser)
     add_target_options(parser)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-FLAVOURS = ("fast", "full", "kcsan")
+from fuzzer.flavour import NAMES, Flavour, summaries
 
 
 def parse_duration(text: str) -> float:
@@ -71,28 +71,33 @@ def add_kernels(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_kernel_option(parser: argparse.ArgumentParser) -> None:
+def add_kernel_to_fuzz(parser: argparse.ArgumentParser) -> None:
     """Add which kernel to fuzz on."""
+    _add_kernel(parser, f"fuzz on this kernel; {summaries()} [fast]", Flavour.FAST)
+
+
+def add_kernel(
+    parser: argparse.ArgumentParser, otherwise: str = "the one that it was judged on, else full"
+) -> None:
+    """Add which kernel to run something on; ``otherwise`` says which without the option."""
+    _add_kernel(parser, f"kernel to run it on [{otherwise}]", None)
+
+
+def _add_kernel(parser: argparse.ArgumentParser, text: str, default: Flavour | None) -> None:
+    parser.add_argument("--kernel", choices=NAMES, default=default, help=text)
+    # What commands that do not fuzz called it.
     parser.add_argument(
-        "--kernel",
-        choices=FLAVOURS,
-        default="fast",
-        help="fuzz on this kernel; kcsan reports data races, in place of what KASAN sees [fast]",
+        "--flavour",
+        dest="kernel",
+        choices=NAMES,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add which description to use."""
     parser.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
-
-
-def add_flavour(parser: argparse.ArgumentParser) -> None:
-    """Add which kernel to run a crash on."""
-    parser.add_argument(
-        "--flavour",
-        choices=FLAVOURS,
-        help="kernel to run it on [the one that it was judged on, else full]",
-    )
 
 
 def add_leaks(parser: argparse.ArgumentParser) -> None:

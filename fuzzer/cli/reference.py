@@ -49,7 +49,8 @@ def groups_of(command: Command) -> tuple[Group, ...]:
     parser = _parser_of(command)
     groups = []
     for number, group in enumerate(parser._action_groups):
-        entries = tuple(map(_entry, group._group_actions))
+        shown = (each for each in group._group_actions if each.help != argparse.SUPPRESS)
+        entries = tuple(map(_entry, shown))
         # argparse's own two come first: positional arguments and options.
         title = str(group.title) if number > 1 else ""
         if entries:

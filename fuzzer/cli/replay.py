@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fuzzer.cli.debugger import check_gdb, debug
 from fuzzer.cli.given import Given, open_crash
-from fuzzer.cli.options import add_flavour, add_leaks, add_target_options, parse_positive
+from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_positive
 from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``replay`` takes."""
     parser.add_argument("crash", type=Path, help="a crash directory, or a .prog file")
     parser.add_argument("--times", type=parse_positive, default=1, metavar="N", help="machines [1]")
-    add_flavour(parser)
+    add_kernel(parser)
     parser.add_argument(
         "--schedule", action="store_true", help="look for one under which a race happens each time"
     )

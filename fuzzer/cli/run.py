@@ -26,7 +26,7 @@ from fuzzer.cli.drivers import describe_driver
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of
 from fuzzer.cli.options import (
     add_driver,
-    add_kernel_option,
+    add_kernel_to_fuzz,
     add_target_options,
     parse_duration,
     parse_positive,
@@ -36,6 +36,7 @@ from fuzzer.cli.setting import subject_of
 from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.flavour import Flavour
 from fuzzer.machine.kernel import ensure_kernel
 from fuzzer.machine.objects import check_objects
 from fuzzer.machine.provision import Guest
@@ -77,7 +78,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",
     )
     add_driver(parser)
-    add_kernel_option(parser)
+    add_kernel_to_fuzz(parser)
     add_switches(parser)
     add_target_options(parser)
 
@@ -93,7 +94,7 @@ def command(options: argparse.Namespace) -> int:
     if options.time and options.programs:
         raise BadInputError("--time and --programs exclude each other")
     facts = describe_driver(options)
-    subject = subject_of(options)
+    subject = subject_of(options, fuzzed_on=Flavour(options.kernel))
     target = subject.target
     bug = subject.bug.name if subject.bug else None
     # Seeds before builds: a mistake in one is told at once.

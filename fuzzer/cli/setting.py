@@ -91,14 +91,15 @@ def _accel(name: str) -> Accel:
     return choice.accel
 
 
-def subject_of(options: argparse.Namespace, *, fitting: bool = True) -> Subject:
+def subject_of(
+    options: argparse.Namespace, *, fitting: bool = True, fuzzed_on: Flavour = Flavour.FAST
+) -> Subject:
     """Return the subject that the options name, on the accelerator that works here.
 
     Its driver is built, for kernels that have what it needs, unless ``fitting`` is False.
     """
     kernels = kernel_options(options)
     path = target_path(options)
-    fuzzed_on = Flavour(getattr(options, "kernel", Flavour.FAST))
     accel = accel_of(options)
     subject = load_subject(path, options.bug, kernels, accel, options.params, fuzzed_on=fuzzed_on)
     if not fitting:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fuzzer.campaign.subject import Subject
 from fuzzer.cli.given import open_crash
-from fuzzer.cli.options import FLAVOURS, add_target_options
+from fuzzer.cli.options import add_kernel, add_target_options
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.judge import log_lines
 from fuzzer.crash.leaks import LEAK
@@ -66,11 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the driver, kernel and machine that this stored crash shows on",
     )
-    parser.add_argument(
-        "--flavour",
-        choices=FLAVOURS,
-        help="kernel of the guest [the one that --crash was judged on, else full]",
-    )
+    add_kernel(parser, "the one that --crash was judged on, else full")
     add_target_options(parser)
 
 
@@ -93,7 +89,7 @@ def _guest(options: argparse.Namespace) -> tuple[Subject, Guest]:
     """Return the subject and its guest, of a crash the one that it shows on."""
     if options.crash is None:
         subject = subject_of(options)
-        flavour = Flavour(options.flavour or Flavour.FULL)
+        flavour = Flavour(options.kernel or Flavour.FULL)
         return subject, subject.guest(ensure_kernel(flavour, subject.kernels))
     if not options.crash.is_dir():
         raise BadInputError(f"--crash {options.crash}: no such directory")

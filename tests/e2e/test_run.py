@@ -162,7 +162,7 @@ def test_the_stored_crashes_still_reproduce(tmp_path: Path) -> None:
 def test_a_shell_has_the_device(tmp_path: Path) -> None:
     child = pexpect.spawn(
         COMMAND[0],
-        [*COMMAND[1:], "shell", "--flavour", "fast"],
+        [*COMMAND[1:], "shell", "--kernel", "fast"],
         cwd=str(tmp_path),
         env=environment(),
         timeout=60,
@@ -179,7 +179,7 @@ def test_a_shell_has_the_device(tmp_path: Path) -> None:
     (tmp_path / "tool").write_text("#!/bin/sh\nmd5sum; cat /tmp/second | wc -c\nexit 7\n")
     (tmp_path / "tool").chmod(0o755)
     (tmp_path / "second").write_bytes(bytes(9_000_000))
-    command = [*COMMAND, "shell", "--flavour", "fast", "--put", "tool:/opt/", "--put", "second"]
+    command = [*COMMAND, "shell", "--kernel", "fast", "--put", "tool:/opt/", "--put", "second"]
     done = subprocess.run(
         [*command, "--", "/opt/tool"],
         cwd=tmp_path,

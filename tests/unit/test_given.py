@@ -66,7 +66,7 @@ def test_a_stored_crash_is_run_as_it_was_found(
 def test_what_the_options_say_goes_before_what_a_crash_was_found_with(
     asked: list[tuple[str | None, bool]],
 ) -> None:
-    found = open_crash(options("replay", str(STORED), "--flavour", "fast", "--bug", "other"))
+    found = open_crash(options("replay", str(STORED), "--kernel", "fast", "--bug", "other"))
     assert found.flavour is Flavour.FAST
     open_crash(options("replay", str(STORED)), plants_bug=False, fitting=False)
     assert asked == [("other", True), (None, False)]

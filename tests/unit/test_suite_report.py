@@ -16,6 +16,7 @@ from fuzzer.campaign.bugrun import RunState
 from fuzzer.campaign.suite import ActiveRun, SuiteState
 from fuzzer.cli.main import main
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of
+from fuzzer.cli.options import add_kernel_to_fuzz
 from fuzzer.cli.parser import build_parser
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.report.suite import engine_label, run_line, summary, table, to_json
@@ -172,6 +173,7 @@ def test_a_line_into_a_file_stays() -> None:
 def parsed(*arguments: str) -> Mechanisms:
     parser = argparse.ArgumentParser()
     add_switches(parser)
+    add_kernel_to_fuzz(parser)
     return mechanisms_of(parser.parse_args(arguments))
 
 
