@@ -10,7 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fuzzer.campaign.bisecting import ERROR, Suspect, Trial, Trier, Verdict, first_bad
+from fuzzer.bisect.git import Bisection, Step
+from fuzzer.bisect.revisions import Commit, Revisions
+from fuzzer.bisect.search import ERROR, Suspect, Trial, Trier, Verdict, first_bad
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_positive
@@ -18,8 +20,6 @@ from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.lifetime import unwinding_on_sigterm
-from fuzzer.machine.gitbisect import Bisection, Step
-from fuzzer.machine.revisions import Commit, Revisions
 from fuzzer.progress import say
 
 _SUBJECT = 60

@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from fuzzer.campaign.bisecting import Trial, Trier, Verdict, first_bad
+from fuzzer.bisect.git import Bisection, Step
+from fuzzer.bisect.revisions import Commit, Revisions
+from fuzzer.bisect.search import Trial, Trier, Verdict, first_bad
 from fuzzer.errors import BadInputError
-from fuzzer.machine.gitbisect import Bisection, Step
-from fuzzer.machine.revisions import Commit, Revisions
 from fuzzer.target.target import load_target
 from tests.driver_repository import DriverRepository
 

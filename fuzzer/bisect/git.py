@@ -7,8 +7,8 @@ import re
 import subprocess
 from dataclasses import dataclass
 
+from fuzzer.bisect.revisions import Commit, Revisions, complaint, run_git
 from fuzzer.errors import BadInputError
-from fuzzer.machine.revisions import Commit, Revisions, complaint, run_git
 
 _LEFT = re.compile(r"Bisecting: (\d+) revisions? left .*\(roughly (\d+) steps?\)")
 _FIRST = re.compile(r"^# first bad commit: \[([0-9a-f]+)\]", re.MULTILINE)

@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from fuzzer.bisect.git import Bisection, Step
+from fuzzer.bisect.revisions import Commit, Revisions
 from fuzzer.campaign.subject import Subject
 from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
@@ -17,10 +19,8 @@ from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.scheduled import unscheduled
 from fuzzer.crash.setups import Setups
 from fuzzer.errors import BadInputError
-from fuzzer.machine.gitbisect import Bisection, Step
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import LostMachineError
-from fuzzer.machine.revisions import Commit, Revisions
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.wire import split
 from fuzzer.progress import Progress
