@@ -11,17 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzer import __version__
-from fuzzer.campaign.bugresult import (
+from fuzzer.bench.bugs.result import (
     Outcome,
     RunResult,
     SuiteResult,
     SuiteSettings,
     SuiteVersions,
 )
+from fuzzer.bench.bugs.suite import Suite, choose_bugs, run_directory
+from fuzzer.bench.bugs.survival import draw, read_series, series_of
+from fuzzer.bench.bugs.table import duration, engine_label, run_line, summary, table, to_json
+from fuzzer.bench.bugs.view import SuiteView
 from fuzzer.campaign.campaign import default_vms
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.campaign.subject import Subject, kernels_for
-from fuzzer.campaign.suite import Suite, choose_bugs, run_directory
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of
 from fuzzer.cli.options import (
     add_kernel_to_fuzz,
@@ -36,9 +39,6 @@ from fuzzer.machine.driver import Bug, list_bugs
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.progress import say
-from fuzzer.report.suite import duration, engine_label, run_line, summary, table, to_json
-from fuzzer.report.suite_view import SuiteView
-from fuzzer.report.survival import draw, read_series, series_of
 
 _STDOUT = Path("-")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzzer.campaign.bugresult import (
+from fuzzer.bench.bugs.result import (
     BugResult,
     FoundTitle,
     Moment,

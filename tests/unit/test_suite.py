@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.campaign.bugresult import (
+from fuzzer.bench.bugs.result import (
     BugResult,
     FoundTitle,
     Outcome,
@@ -21,10 +21,10 @@ from fuzzer.campaign.bugresult import (
     outcome_of,
     seconds_sighted,
 )
-from fuzzer.campaign.bugrun import Recorder, RunState, RunTask, read_result, read_state
+from fuzzer.bench.bugs.run import Recorder, RunState, RunTask, read_result, read_state
+from fuzzer.bench.bugs.suite import Suite, SuiteState, choose_bugs
 from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.subject import Subject
-from fuzzer.campaign.suite import Suite, SuiteState, choose_bugs
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.sighting import Spool
 from fuzzer.engine.statistics import WorkerCounts
@@ -43,7 +43,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("fuzzer.campaign.bugrun.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("fuzzer.bench.bugs.run.time.monotonic", lambda: self.now)
 
 
 def snapshot(seconds: float, programs: int, *crashes: Crash, finishing: bool = False) -> Snapshot:
@@ -220,7 +220,7 @@ class Runner:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzzer.campaign.suite._TICK", 0.0)
+    monkeypatch.setattr("fuzzer.bench.bugs.suite._TICK", 0.0)
 
 
 def test_each_bug_has_its_first_run_before_any_has_its_second(

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.campaign.bugresult import BugResult, Outcome, RunResult
-from fuzzer.campaign.bugrun import RunState
-from fuzzer.campaign.suite import ActiveRun, SuiteState
+from fuzzer.bench.bugs.result import BugResult, Outcome, RunResult
+from fuzzer.bench.bugs.run import RunState
+from fuzzer.bench.bugs.suite import ActiveRun, SuiteState
+from fuzzer.bench.bugs.table import engine_label, run_line, summary, table, to_json
+from fuzzer.bench.bugs.view import SuiteView, suite_line
 from fuzzer.cli.main import main
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of
 from fuzzer.cli.options import add_kernel_to_fuzz
 from fuzzer.cli.parser import build_parser
 from fuzzer.program.mechanisms import ALL, Mechanisms
-from fuzzer.report.suite import engine_label, run_line, summary, table, to_json
-from fuzzer.report.suite_view import SuiteView, suite_line
 from tests.unit.suite_results import EXPECT, bug, found_run, run_result, suite_result, title
 
 OTHER = title("WARNING in demo_read", reproduced=2)

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fuzzer.campaign.bugresult import BugResult, Outcome
+from fuzzer.bench.bugs.result import BugResult, Outcome
+from fuzzer.bench.bugs.survival import Series, draw, read_series, series_of
+from fuzzer.bench.bugs.table import to_json
 from fuzzer.cli.main import main
 from fuzzer.errors import BadInputError
 from fuzzer.program.mechanisms import Mechanisms
-from fuzzer.report.suite import to_json
-from fuzzer.report.survival import Series, draw, read_series, series_of
 from tests.unit.suite_results import bug, found_run, run_result, suite_result
 
 _SVG = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,7 @@ from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fuzzer.campaign.bugresult import (
+from fuzzer.bench.bugs.result import (
     BugResult,
     FoundTitle,
     Moment,

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from fuzzer.campaign.bugresult import (
+from fuzzer.bench.bugs.result import (
     BugResult,
     Outcome,
     RunResult,
@@ -25,7 +25,7 @@ from fuzzer.campaign.bugresult import (
     SuiteSettings,
     SuiteVersions,
 )
-from fuzzer.campaign.bugrun import RunState, RunTask, read_result, read_state
+from fuzzer.bench.bugs.run import RunState, RunTask, read_result, read_state
 from fuzzer.campaign.children import Child
 from fuzzer.campaign.subject import Subject
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
@@ -59,7 +59,7 @@ class _RunChild(Child):
     """The process of one run."""
 
     def __init__(self, task: RunTask) -> None:
-        super().__init__("fuzzer.campaign.bugrun", task, task.directory / "log")
+        super().__init__("fuzzer.bench.bugs.run", task, task.directory / "log")
 
     def terminate(self) -> None:
         """Ask it to end soon and to leave its result."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run against a planted bug: a campaign that ends when its bug is found.
 
-Started as ``python -m fuzzer.campaign.bugrun`` with a pickled :class:`RunTask`
+Started as ``python -m fuzzer.bench.bugs.run`` with a pickled :class:`RunTask`
 on standard input, because a campaign takes over its process's signals. It
 keeps its state in a file meanwhile, and leaves its result in another.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fuzzer.campaign.bugresult import (
+from fuzzer.bench.bugs.result import (
     FoundTitle,
     Moment,
     Outcome,

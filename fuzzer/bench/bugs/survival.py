@@ -11,10 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fuzzer.campaign.bugresult import Outcome, SuiteResult
+from fuzzer.bench.bugs.result import Outcome, SuiteResult
+from fuzzer.bench.bugs.table import JSON_VERSION, engine_label, to_json
 from fuzzer.errors import BadInputError
 from fuzzer.program.mechanisms import Mechanisms
-from fuzzer.report.suite import JSON_VERSION, engine_label, to_json
 
 _WIDTH, _PLOT_HEIGHT = 820, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 64, 46, 62

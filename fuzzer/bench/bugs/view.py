@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TextIO
 
-from fuzzer.campaign.suite import ActiveRun, SuiteState
+from fuzzer.bench.bugs.suite import ActiveRun, SuiteState
 from fuzzer.progress import clock
 
 # Seconds between two lines where the output is no terminal.
