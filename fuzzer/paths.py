@@ -21,6 +21,14 @@ def project_root() -> Path:
     return _PACKAGE / "_data"
 
 
+def own_description() -> Path:
+    """Return the description of the driver that comes with the project.
+
+    It is fuzzed where no other is given, and the project's own tests look at it.
+    """
+    return project_root() / "module" / "pkv.yaml"
+
+
 def import_root() -> Path:
     """Return the directory that must be on ``sys.path`` for ``import fuzzer``."""
     return _PACKAGE.parent

@@ -21,7 +21,7 @@ from fuzzer.machine.kernel import Flavour, KernelOptions
 from fuzzer.machine.versions import (
     checked_version,
 )
-from fuzzer.paths import project_root
+from fuzzer.paths import own_description
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_target
 
@@ -29,7 +29,7 @@ from fuzzer.target.target import Target, load_target
 def target_path(options: argparse.Namespace) -> Path:
     """Return the description file: the one given, else that of our own driver."""
     given: Path | None = options.target
-    return given if given is not None else project_root() / "module" / "pkv.yaml"
+    return given if given is not None else own_description()
 
 
 def target_of(options: argparse.Namespace) -> Target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from fuzzer.cli.testsuite import run_tests
+from fuzzer.selftest.runner import run_tests
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 
 from fuzzer.campaign.corpus_functions import FunctionCoverage, Link
-from fuzzer.machine.gcov import format_ranges
+from fuzzer.wording import ranges
 
 # The compiler makes them for each file.
 _CONSTRUCTOR = re.compile(r"_sub_[DI]_\d+_\d+$")
@@ -92,7 +92,7 @@ class _Names:
         for place in places:
             file, _, line = place.rpartition(":")
             numbers.setdefault(self._short[file], []).append(int(line))
-        return "; ".join(f"{file}:{format_ranges(lines)}" for file, lines in numbers.items())
+        return "; ".join(f"{file}:{ranges(lines)}" for file, lines in numbers.items())
 
     def _called(self, each: FunctionCoverage) -> str:
         if not each.links:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.csource_checks import check_module
 from fuzzer.machine.headers import Headers
+from fuzzer.selftest.csource_checks import check_module
 
 # Compiles each file that differs from what was compiled last; as the kernel's own, it
 # takes a file in another directory for another file.

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.gcov import (
+from tests.support.gcov import (
     FileCoverage,
-    format_ranges,
     format_table,
     read_coverage,
     total_coverage,
@@ -164,14 +163,6 @@ def test_a_gcov_that_prints_no_json_is_an_error(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(InfrastructureError, match="GCC 9"):
         read_coverage(source, source)
-
-
-@pytest.mark.parametrize(
-    ("numbers", "text"),
-    [((), ""), ((3,), "3"), ((3, 4), "3-4"), ((1, 3, 4, 5, 9), "1, 3-5, 9")],
-)
-def test_numbers_are_shortened_to_ranges(numbers: tuple[int, ...], text: str) -> None:
-    assert format_ranges(numbers) == text
 
 
 def test_the_table_has_a_line_for_each_file_and_the_total() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzzer.machine.ktap import Outcome, Report, Result, parse_ktap
+from tests.support.ktap import Outcome, Report, Result, parse_ktap
 
 _LOGS = Path(__file__).parent.parent / "data" / "ktap"
 

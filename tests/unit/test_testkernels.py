@@ -9,8 +9,8 @@ import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.kbuild import BuiltKernel
-from fuzzer.machine.signing import sign_module
-from fuzzer.machine.testkernels import ensure_builtin_kernel, graft
+from fuzzer.selftest.kernels import ensure_builtin_kernel, graft
+from tests.support.signing import sign_module
 
 _KCONFIG = 'menu "Character devices"\n\nconfig MEM\n\tbool\n\nendmenu\n'
 

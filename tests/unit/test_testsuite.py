@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.cli import testsuite
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.headers import Headers
 from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.selftest import runner as testsuite
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.channel import Command
 from fuzzer.machine.driver import Driver
-from fuzzer.machine.gcov import FileCoverage, read_coverage
-from fuzzer.machine.ktap import Report, Result, parse_ktap
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.machine.template import Template
+from tests.support.gcov import FileCoverage, read_coverage
+from tests.support.ktap import Report, Result, parse_ktap
 
 VARIABLES = ("CONFIG_PKV_KUNIT_TEST=y", "GCOV_PROFILE=y")
 

@@ -13,7 +13,7 @@ from fuzzer.machine.accel import Accel
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
-from fuzzer.machine.testkernels import BuiltinKernel, ensure_builtin_kernel
+from fuzzer.selftest.kernels import BuiltinKernel, ensure_builtin_kernel
 from fuzzer.target.device import Device
 from fuzzer.target.target import Target
 from tests.vm.guests import returned, wire

@@ -7,13 +7,13 @@ import pytest
 
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import build_driver
-from fuzzer.machine.gcov import format_table, total_coverage
 from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.ktap import Outcome
 from fuzzer.machine.provision import driver_image, ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target
+from tests.support.gcov import format_table, total_coverage
+from tests.support.ktap import Outcome
 from tests.vm.guests import splat
 from tests.vm.kunit import VARIABLES, KunitRun, listed_cases, run_kunit, tell_coverage
 

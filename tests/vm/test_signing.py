@@ -18,9 +18,9 @@ from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.kbuild import BuiltKernel
 from fuzzer.machine.machine import DriverImage, Machine
 from fuzzer.machine.qemu import Hardware
-from fuzzer.machine.signing import sign_module
-from fuzzer.machine.testkernels import ensure_signed_kernel
+from fuzzer.selftest.kernels import ensure_signed_kernel
 from fuzzer.target.target import Target
+from tests.support.signing import sign_module
 from tests.vm.guests import returned, wire
 
 _MISSING_SYMBOL = """\

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.wording import ranges, table
 
 _TIMEOUT_S = 120
 # An object that was never run has no data; one without functions has nothing to run.
@@ -166,17 +167,6 @@ def total_coverage(files: Iterable[FileCoverage], name: str = "total") -> FileCo
     )
 
 
-def format_ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers in short: ``3, 7-9``."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ", ".join("-".join(map(str, pair)) for pair in ranges)
-
-
 def _share(part: int, whole: int) -> str:
     return f"{part}/{whole} {100 * part / whole:5.1f}%" if whole else "none"
 
@@ -189,12 +179,8 @@ def format_table(files: Sequence[FileCoverage]) -> str:
             file.name,
             _share(file.hit, file.lines),
             _share(file.taken, file.branches),
-            format_ranges(file.missed),
+            ranges(file.missed),
         )
         for file in [*files, total_coverage(files)]
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        f"{name:<{widths[0]}}  {lines:>{widths[1]}}  {branches:>{widths[2]}}  {missed}".rstrip()
-        for name, lines, branches, missed in rows
-    )
+    return "\n".join(table(rows, right=(1, 2)))

@@ -16,19 +16,18 @@ from xml.etree import ElementTree
 
 from fuzzer.campaign.subject import kernels_for
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError, PkvfuzzError
-from fuzzer.machine.csource_checks import check_module
 from fuzzer.machine.headers import ensure_headers
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, ensure_kernel
-from fuzzer.machine.testkernels import ensure_builtin_kernel, ensure_signed_kernel
 from fuzzer.machine.versions import version_of
-from fuzzer.paths import project_root
+from fuzzer.paths import own_description, project_root
+from fuzzer.selftest.csource_checks import check_module
+from fuzzer.selftest.kernels import ensure_builtin_kernel, ensure_signed_kernel
 from fuzzer.target.target import load_shape
 
 GROUPS = ("lint", "c", "unit", "vm", "e2e")
 
 # Kernels that people run the driver on: the headers of each are in some Debian.
 HEADER_SERIES = ("6.1", "6.12")
-_DRIVER = "pkv"
 # Its kernel has all that our modules in module/devices need.
 _EQUIPPED = Path("tests/data/button/button.yaml")
 # Descriptions of drivers that need options of the kernel.
@@ -202,7 +201,8 @@ def _build_kernels(root: Path, only: str | None) -> StepResult:
     if only in (None, "vm"):
         _ensure_variants(root)
         ensure_signed_kernel()
-        ensure_builtin_kernel(root / "module", _DRIVER)
+        description = own_description()
+        ensure_builtin_kernel(description.parent, description.stem)
     return StepResult(Outcome.PASSED)
 
 
@@ -227,7 +227,7 @@ def _check_module(root: Path) -> StepResult:
         else:
             built_against.append(headers.version)
             found.append(headers)
-    problems = check_module(root / "module", kernel.source, kernel.directory, found)
+    problems = check_module(own_description().parent, kernel.source, kernel.directory, found)
     # Of this version the kernel itself has all that these modules are for.
     equipped, version = _variant_for(root / _EQUIPPED), version_of(built_against[0])
     others = [each for each in found if version_of(each.version) != version]

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts, ranges and tables as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things: ``1 run``, ``3 runs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in short: ``3, 7-9``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ", ".join("-".join(map(str, pair)) for pair in found)
+
+
+def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return rows as lines of aligned columns, two spaces apart.
+
+    Columns ``right`` end in one line, the others begin in one. Nothing trails a line.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
