@@ -30,6 +30,7 @@ from fuzzer.machine.qemu import qemu_version
 from fuzzer.machine.symbols import symbol_source
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_target
+from fuzzer.wording import count
 
 STDOUT = Path("-")
 # Calls of the programs whose speed is compared.
@@ -120,7 +121,7 @@ def _measure_fast(
     for calls in _LENGTHS:
         # One call has nothing to race with.
         for threads in (None, racing) if calls > 1 else (None,):
-            name = f"{calls} call{'s' * (calls > 1)}{', on threads' if threads else ''}"
+            name = f"{count(calls, 'call')}{', on threads' if threads else ''}"
             say(f"fast: programs of {name}, for {seconds:.0f} s")
             shapes.append(Shape(name, measure_speed(guest, seconds, calls=calls, racing=threads)))
     vms = os.cpu_count() or 1

@@ -39,6 +39,7 @@ from fuzzer.machine.driver import Bug, list_bugs
 from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.progress import say
+from fuzzer.wording import count
 
 _STDOUT = Path("-")
 
@@ -160,11 +161,11 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
         full=ensure_kernel(Flavour.FULL, kernels).key,
         cores=len(os.sched_getaffinity(0)),
     )
-    runs = f"{settings.runs} run{'s' * (settings.runs > 1)} each"
     say(
-        f"fuzzing {settings.target} with {len(chosen)} bug{'s' * (len(chosen) > 1)}, {runs} "
-        f"of at most {duration(settings.seconds)}, {settings.jobs} at a time on {settings.vms} "
-        f"VM{'s' * (settings.vms > 1)}, {engine_label(settings.mechanisms, settings.kernel)}, "
+        f"fuzzing {settings.target} with {count(len(chosen), 'bug')}, "
+        f"{count(settings.runs, 'run')} each of at most {duration(settings.seconds)}, "
+        f"{settings.jobs} at a time on {count(settings.vms, 'VM')}, "
+        f"{engine_label(settings.mechanisms, settings.kernel)}, "
         f"seeds from {settings.seed}"
     )
     view = SuiteView()

@@ -21,6 +21,7 @@ from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.progress import say
+from fuzzer.wording import count
 
 _SUBJECT = 60
 _SEVERAL = ExitCode.FOUND
@@ -103,15 +104,15 @@ def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
         raise BadInputError(f"--bad {bad}: cannot be tried: {trial.reason}")
     if trial.verdict is Verdict.GOOD:
         raise BadInputError(
-            f"--bad {bad}: does not show the crash in {_runs(trial.runs)}{_and_others(trial)}. "
-            "Give a revision that does, or --times N for more runs"
+            f"--bad {bad}: does not show the crash in {count(trial.runs, 'run')}"
+            f"{_and_others(trial)}. Give a revision that does, or --times N for more runs"
         )
     _told(trial)
     if trier.exact:
         say(f"a revision in which none of {LIMIT} schedules shows it counts as good")
         return trial
     rate = show_interval(trial.hits, trial.runs)
-    text = f"rate {rate}: a revision that is silent in {_runs(trier.runs)} counts as good"
+    text = f"rate {rate}: a revision that is silent in {count(trier.runs, 'run')} counts as good"
     if runs_to_rule_out(trial.hits, trial.runs, ERROR) <= trier.runs:
         text += f", with an error below {100 * ERROR:.0f} %"
     else:
@@ -133,8 +134,7 @@ def _confirmed_good(trier: Trier, good: Commit) -> Trial:
 
 
 def _ahead(step: Step) -> None:
-    revisions = f"{step.left} revision{'s' * (step.left != 1)} left"
-    say(f"bisecting: {revisions}, about {step.steps} step{'s' * (step.steps != 1)}")
+    say(f"bisecting: {count(step.left, 'revision')} left, about {count(step.steps, 'step')}")
 
 
 def _told(trial: Trial) -> Trial:
@@ -147,14 +147,10 @@ def _told(trial: Trial) -> Trial:
     elif trial.like:
         say(f"{name}: {trial.verdict}: the same sources as {trial.like.hash[:10]}")
     else:
-        counts = f"{trial.hits} of {_runs(trial.runs)}"
+        counts = f"{trial.hits} of {count(trial.runs, 'run')}"
         shown = f": {trial.shown}" if trial.shown else ""
         say(f"{name}: {trial.verdict} ({counts}){shown}{_and_others(trial)}")
     return trial
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
 
 
 def _and_others(trial: Trial) -> str:

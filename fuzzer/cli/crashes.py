@@ -14,6 +14,7 @@ from fuzzer.crash.dedup import likely_causes, same_bugs
 from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.wire import split
+from fuzzer.wording import count
 
 _RECORD = "crash.json"
 
@@ -62,13 +63,12 @@ def command(options: argparse.Namespace) -> int:
         print("no crashes")
     width = max((len(each.crash.title) for each in found), default=0)
     for number, (each, first, cause) in enumerate(zip(found, same, causes, strict=True), 1):
-        calls = f"{each.calls} call{'s' * (each.calls != 1)}"
         bug = "" if first is None else f"; same bug as [{first + 1}]"
         if cause is not None:
             bug += f"; likely a consequence of [{cause + 1}]"
         print(
             f"[{number}] {each.level:8} {each.score:3}  {each.crash.title:<{width}}  "
-            f"{each.crash.verdict()}; {calls}; {each.path}{bug}"
+            f"{each.crash.verdict()}; {count(each.calls, 'call')}; {each.path}{bug}"
         )
     return int(ExitCode.NOTHING_FOUND)
 

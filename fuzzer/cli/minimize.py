@@ -23,6 +23,7 @@ from fuzzer.program.wire import decode, split
 from fuzzer.progress import Progress, say
 from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
+from fuzzer.wording import count
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -88,12 +89,8 @@ def _minimized(
 
 def _size(reproducer: Reproducer) -> str:
     calls, before = len(split(reproducer.program)), len(reproducer.history)
-    text = f"{_count(calls, 'call')}, {_count(len(reproducer.program), 'byte')}"
-    return f"{text}, {_count(before, 'program')} before it" if before else text
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)
+    text = f"{count(calls, 'call')}, {count(len(reproducer.program), 'byte')}"
+    return f"{text}, {count(before, 'program')} before it" if before else text
 
 
 def _write(found: Minimized, crash: Crash | None, target: Target, output: Path | None) -> None:
@@ -113,8 +110,8 @@ def _tell(start: Reproducer, found: Minimized) -> None:
     effort = found.effort
     say(f"from {_size(start)} to {_size(found.reproducer)}")
     say(
-        f"in {found.seconds:.1f} s, {_count(effort.runs, 'run')} on "
-        f"{_count(effort.restores, 'machine')}"
+        f"in {found.seconds:.1f} s, {count(effort.runs, 'run')} on "
+        f"{count(effort.restores, 'machine')}"
         + ("" if found.complete else "; time was over before everything was tried")
     )
     say(

@@ -26,6 +26,7 @@ from fuzzer.progress import say
 from fuzzer.report.trace import format_trace
 from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
+from fuzzer.wording import count
 
 _SEED = 1
 
@@ -84,23 +85,23 @@ def command(options: argparse.Namespace) -> int:
         if bug is None or same_bug(bug, outcome.splat):
             same += 1
             splat = outcome.splat
-            _count(before, outcome.others)
+            _add_titles(before, outcome.others)
         else:
-            _count(others, (outcome.splat.title, *outcome.others))
+            _add_titles(others, (outcome.splat.title, *outcome.others))
             splat = splat or outcome.splat
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
     print(traced, end="")
     title = bug.title if bug else None
     code = _tell(options.times, title, same, others, splat)
-    for other, count in before.items():
-        print(f"after another report in {count} of {same}: {other}")
+    for other, seen in before.items():
+        print(f"after another report in {seen} of {same}: {other}")
     if title is not None:
         print(f"verdict: {_verdict(same, others)}")
     return code
 
 
-def _count(counts: dict[str, int], titles: Iterable[str]) -> None:
+def _add_titles(counts: dict[str, int], titles: Iterable[str]) -> None:
     for title in titles:
         counts[title] = counts.get(title, 0) + 1
 
@@ -171,9 +172,9 @@ def _tell(
     elif others:
         print(f"not reproduced in {times} runs, but something else happened")
     else:
-        print(f"not reproduced in {times} run{'s' * (times > 1)}")
-    for other, count in others.items():
-        print(f"a different crash {count} of {times}: {other}")
+        print(f"not reproduced in {count(times, 'run')}")
+    for other, seen in others.items():
+        print(f"a different crash {seen} of {times}: {other}")
     return int(ExitCode.FOUND if splat else ExitCode.NOTHING_FOUND)
 
 

@@ -44,6 +44,7 @@ from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say
 from fuzzer.report.status import StatusView, is_judged, remark_lines, summary
+from fuzzer.wording import count
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +112,7 @@ def command(options: argparse.Namespace) -> int:
             say(f"{waiting:,} programs of the corpus are tried while fuzzing")
         plant_seeds(workdir, seeds)
         say(
-            f"fuzzing {target.name}{f' with {bug}' if bug else ''} on {vms} VM{'s' * (vms > 1)}, "
+            f"fuzzing {target.name}{f' with {bug}' if bug else ''} on {count(vms, 'VM')}, "
             f"seed {seed}, in {workdir.root}"
         )
         known = _known(options.known, workdir)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fuzzer.machine.driver import Bug
+from fuzzer.wording import table
 
 _COLUMNS = ("bug", "class", "CWE", "level", "needs", "seen as")
 
@@ -20,10 +21,7 @@ def _rows(bugs: Sequence[Bug]) -> list[tuple[str, ...]]:
 def text_table(bugs: Sequence[Bug]) -> str:
     """Return a table with aligned columns, a line for each bug."""
     rows = [_COLUMNS, *_rows(bugs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-             for row in rows]  # fmt: skip
-    return "".join(line.rstrip() + "\n" for line in lines)
+    return "".join(f"{line}\n" for line in table(rows))
 
 
 def markdown_table(bugs: Sequence[Bug]) -> str:

@@ -17,6 +17,7 @@ from fuzzer.crash.meaning import meaning_of
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.aside import SLOW
 from fuzzer.progress import clock
+from fuzzer.wording import count
 
 # Seconds between two lines where the output is no terminal.
 _LOG_EVERY = 10.0
@@ -174,7 +175,7 @@ class StatusView:
 
 def aside_text(title: str, sightings: int) -> str:
     """Return what is set aside, and how often it was seen."""
-    return f"{title}, {_count(sightings, 'program' if title == SLOW else 'sighting')}"
+    return f"{title}, {count(sightings, 'program' if title == SLOW else 'sighting')}"
 
 
 def known_text(known: KnownCrashes, crash: Crash) -> str:
@@ -202,10 +203,6 @@ def remark_lines(snapshot: Snapshot) -> list[str]:
     return [f"note: {remark.text}" for remark in snapshot.remarks]
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def is_judged(snapshot: Snapshot) -> bool:
     """Tell whether the kernel that judges has run, and nothing waits for it."""
     return snapshot.looked.ready and not snapshot.waiting
@@ -225,7 +222,7 @@ def _not_done(snapshot: Snapshot) -> list[str]:
             lines.append(f"    so these were not looked for: {', '.join(only)}")
         return lines
     if looked.unrun:
-        programs = _count(looked.unrun, "program")
+        programs = count(looked.unrun, "program")
         lines.append(f"{programs} of the corpus not run on the {flavour} kernel")
     if looked.missing:
         lines.append(f"not done on the {flavour} kernel: {', '.join(looked.missing)}")
@@ -247,8 +244,8 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
             "they covered did not repeat"
         ),
         (
-            f"{_count(counts.restores, 'restore')}, {_count(counts.lost, 'machine')} lost, "
-            f"{snapshot.replaced} processes replaced, {_count(counts.timeouts, 'call')} timed out"
+            f"{count(counts.restores, 'restore')}, {count(counts.lost, 'machine')} lost, "
+            f"{snapshot.replaced} processes replaced, {count(counts.timeouts, 'call')} timed out"
         ),
     ]
     lines += [f"set aside: {aside_text(*each)}" for each in snapshot.aside.sightings.items()]
@@ -256,12 +253,12 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
         lines.append("no crash" if is_judged(snapshot) else "nothing seen, and nothing judged")
     else:
         new = len(known.new_of(snapshot.crashes))
-        bugs = _count(count_bugs(snapshot.crashes), "bug")
+        bugs = count(count_bugs(snapshot.crashes), "bug")
         crashes = f"{len(snapshot.crashes)} crash{'es' * (len(snapshot.crashes) != 1)}"
         lines.append(f"{bugs} in {crashes}, {new} of them new")
     for crash, cause in _with_causes(snapshot):
         where = CrashStore(store).path(crash.title)
-        seen = f"{_count(crash.sightings, 'sighting')}{known_text(known, crash)}"
+        seen = f"{count(crash.sightings, 'sighting')}{known_text(known, crash)}"
         lines.append(f"{crash.title}: {crash.verdict()}, {seen}")
         lines += [f"    also seen as {title}" for title in crash.also_titles]
         if cause:

@@ -23,9 +23,11 @@ from fuzzer.target.calls import (
 from fuzzer.target.check import Finding, Severity
 from fuzzer.target.lint import ioctl_parts
 from fuzzer.target.target import ResetKind, Target
+from fuzzer.wording import count, table
 
 _COLUMNS = ("share", "call", "number", "made by", "argument", "bytes")
-_RIGHT = ("share", "bytes")
+# Those of figures.
+_RIGHT = (_COLUMNS.index("share"), _COLUMNS.index("bytes"))
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -124,7 +126,7 @@ def _described(checked: Checked, target: Target) -> list[str]:
     files = ", ".join(device.path for device in target.devices)
     lines = [
         f"{target.name}: {files}, of the module {module.name} ({origin})",
-        *_table([_COLUMNS, *map(_cells, _rows(checked))]),
+        *(f"  {line}" for line in table([_COLUMNS, *map(_cells, _rows(checked))], _RIGHT)),
         f"between programs: {_reset(target)}",
     ]
     if not checked.is_resolved:
@@ -154,7 +156,7 @@ def _reset(target: Target) -> str:
 def _summary(checked: Checked) -> str:
     counts = Counter(finding.severity for finding in checked.findings)
     counts[Severity.ERROR] += len(checked.problems)
-    told = ", ".join(f"{counts[s]} {s}{'s' * (counts[s] != 1)}" for s in Severity)
+    told = ", ".join(f"{count(counts[s], s)}" for s in Severity)
     return f"{checked.path}: {told}"
 
 
@@ -171,13 +173,13 @@ def _row(spec: CallSpec, total: int, *, is_resolved: bool) -> _Row:
             return _Row("sleep", None, f"{_any_of(milliseconds)} ms")
         case ReloadSpec(templates):
             told = [template for template in templates if template.parts]
-            return _Row("reload", None, _count(len(told), "template") if told else "no parameters")
+            return _Row("reload", None, count(len(told), "template") if told else "no parameters")
         case PlainSpec(kind):
             return _Row(kind.value, share, "")
         case ReadSpec(counts, positioned):
             return _Row("pread" if positioned else "read", share, f"{_any_of(counts)} bytes")
         case WriteSpec(templates, positioned):
-            parts = [_count(len(templates), "template")] if templates else []
+            parts = [count(len(templates), "template")] if templates else []
             parts += map(_record, spec.records)
             return _Row("pwrite" if positioned else "write", share, ", ".join(parts))
         case AnyIoctlSpec(sizes):
@@ -211,10 +213,6 @@ def _any_of(numbers: Sequence[int]) -> str:
     return ", ".join(shown if len(shown) <= 6 else [*shown[:5], "..."])
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def _cells(row: _Row) -> tuple[str, ...]:
     number = row.number
     return (
@@ -225,15 +223,3 @@ def _cells(row: _Row) -> tuple[str, ...]:
         row.argument,
         "" if row.size is None else str(row.size),
     )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-            for name, cell, width in zip(_COLUMNS, row, widths, strict=True)
-        ]
-        lines.append(f"  {'  '.join(cells)}".rstrip())
-    return lines

@@ -18,6 +18,7 @@ from fuzzer.program.text import format_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.target import Target
+from fuzzer.wording import count
 
 # Bytes shown of what a call read.
 _SHOWN = 32
@@ -36,9 +37,9 @@ def format_trace(trace: Trace, target: Target) -> str:
     """Return a trace as lines: what ran before, the calls, and what the kernel complained of."""
     lines = []
     if trace.before:
-        lines.append(f"({_count(trace.before, 'program')} before it)")
+        lines.append(f"({count(trace.before, 'program')} before it)")
     if trace.runs > 1:
-        lines.append(f"({_count(trace.runs - 1, 'run')} of it on this machine before)")
+        lines.append(f"({count(trace.runs - 1, 'run')} of it on this machine before)")
     layouts = struct_layouts(target)
     for each in trace.calls:
         call = trace.program[each.index]
@@ -53,7 +54,7 @@ def format_trace(trace: Trace, target: Target) -> str:
             lines.append(_UNKNOWN if trace.calls else _BEFORE)
         lines.append(trace.splat.title)
         if trace.later:
-            lines.append(f"({_count(trace.later, 'more call')} after that)")
+            lines.append(f"({count(trace.later, 'more call')} after that)")
     return "\n".join([*lines, ""])
 
 
@@ -101,7 +102,3 @@ def _member(value: Value) -> str:
 
 def _shortened(data: bytes) -> str:
     return quote(data) if len(data) <= _SHOWN else f"{quote(data[:_SHOWN])}..."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -9,6 +9,7 @@ from fuzzer.splat.splat import Splat
 from fuzzer.splat.stacks import Stack
 from fuzzer.splat.symbols import source_lines
 from fuzzer.splat.triage import Finding, Triage, same_bugs
+from fuzzer.wording import count
 
 _PLACES = 3
 _FRAMES = 12
@@ -53,16 +54,16 @@ def _details(record: Splat) -> Iterator[str]:
         yield f"  damaged: {record.corrupted}"
     if access := record.access:
         parts = [access.direction or "access"]
-        parts += [f"of {_bytes(access.size)}"] if access.size is not None else []
+        parts += [f"of {count(access.size, 'byte')}"] if access.size is not None else []
         parts += [f"at {access.address:#x} ({access.address_class})"] if access.address else []
         yield f"  access: {' '.join(parts)}"
     if obj := record.object:
         parts = [obj.cache or "an object"]
-        parts += [f"of {_bytes(obj.size)}"] if obj.size is not None else []
+        parts += [f"of {count(obj.size, 'byte')}"] if obj.size is not None else []
         parts += [f"({obj.state})"] if obj.state else []
         if obj.offset is not None and obj.where:
             beside = "into" if obj.where == "inside" else f"to the {obj.where} of"
-            parts.append(f", {_bytes(obj.offset)} {beside} it")
+            parts.append(f", {count(obj.offset, 'byte')} {beside} it")
         yield f"  object: {' '.join(parts)}".replace(" ,", ",")
     if record.task.name is not None:
         cpu = "" if record.task.cpu is None else f" on CPU {record.task.cpu}"
@@ -92,7 +93,3 @@ def _stacks(stacks: Sequence[Stack]) -> Iterator[str]:
                 yield from (f"      {line}" for line in source_lines(frame.file))
         if len(frames) > _FRAMES:
             yield f"    and {len(frames) - _FRAMES} more"
-
-
-def _bytes(count: int) -> str:
-    return f"{count} byte" + ("" if count == 1 else "s")

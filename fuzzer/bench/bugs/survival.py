@@ -15,6 +15,7 @@ from fuzzer.bench.bugs.result import Outcome, SuiteResult
 from fuzzer.bench.bugs.table import JSON_VERSION, engine_label, to_json
 from fuzzer.errors import BadInputError
 from fuzzer.program.mechanisms import Mechanisms
+from fuzzer.wording import count
 
 _WIDTH, _PLOT_HEIGHT = 820, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 64, 46, 62
@@ -218,7 +219,7 @@ def draw(many: Sequence[Series]) -> str:
     ):
         y = _TOP + _LEGEND_LINE * number
         body.append(_line(_LEFT, y - 4, _LEFT + 34, y - 4, _stroke(number)))
-        bugs = f"{series.bugs} bug{'s' * (series.bugs != 1)}"
+        bugs = count(series.bugs, "bug")
         text = f"{label}: {len(series.seconds)} of {series.runs} runs on {bugs}"
         body.append(_text(_LEFT + 44, y, text))
     body += _grid(axes)

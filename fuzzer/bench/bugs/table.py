@@ -22,14 +22,16 @@ from fuzzer.bench.bugs.result import (
 from fuzzer.flavour import Flavour
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.progress import clock
+from fuzzer.wording import count
+from fuzzer.wording import table as aligned
 
 JSON_VERSION = 1
 _COLUMNS = (
     *("bug", "found", "sighted", "programs", "verified", "reproduced"),
     *("calls", "minimal", "in", "title"),
 )
-# Columns of text; the others are figures.
-_LEFT = (0, 9)
+# Columns of figures, between name and title.
+_RIGHT = range(1, len(_COLUMNS) - 1)
 _TITLE_WIDTH = 100
 
 
@@ -108,8 +110,8 @@ def _note(result: BugResult) -> str | None:
     return None if result.counted else "not run to an end"
 
 
-def _times(count: int) -> str:
-    return f"in {count} run{'s' * (count != 1)}"
+def _times(runs: int) -> str:
+    return f"in {count(runs, 'run')}"
 
 
 def _below(result: BugResult) -> list[str]:
@@ -152,28 +154,18 @@ def _others(runs: Sequence[RunResult], expect: Container[str]) -> list[str]:
 def table(result: SuiteResult) -> str:
     """Return the table: a line for each bug, and below it what was not as expected."""
     limit = result.settings.seconds
-    rows = {each.bug.name: _row(each, limit) for each in result.bugs if _note(each) is None}
-    cells = [_COLUMNS, *rows.values()]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
-    widths[0] = max([widths[0], *(len(each.bug.name) for each in result.bugs)])
-    widths[-1] = 0
-    lines = [_line(_COLUMNS, widths)]
-    for each in result.bugs:
+    rows = [
+        (each.bug.name, *[""] * (len(_COLUMNS) - 1)) if _note(each) else _row(each, limit)
+        for each in result.bugs
+    ]
+    head, *shown = aligned([_COLUMNS, *rows], _RIGHT)
+    width = max(map(len, [_COLUMNS[0], *(each.bug.name for each in result.bugs)]))
+    lines = [head]
+    for each, line in zip(result.bugs, shown, strict=True):
         note = _note(each)
-        if note is None:
-            lines.append(_line(rows[each.bug.name], widths))
-        else:
-            lines.append(f"{each.bug.name:<{widths[0]}}  {note}")
+        lines.append(f"{line:<{width}}  {note}" if note else line)
         lines += [f"    {line}" for line in _below(each)]
     return "\n".join(lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    shown = (
-        f"{cell:<{width}}" if column in _LEFT else f"{cell:>{width}}"
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(shown).rstrip()
 
 
 def summary(result: SuiteResult) -> str:
