@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.engine.reserve import reserve_directory, reserve_names, tried_file
 from fuzzer.engine.statistics import read_statistics
@@ -95,9 +96,7 @@ class Corpus:
             self.workdir and (reserve_directory(self.workdir.root) / name).exists()
         ):
             return False
-        partial = self.directory / f".{name}"
-        partial.write_bytes(program)
-        partial.rename(path)
+        write_whole(path, program)
         return True
 
     @contextlib.contextmanager

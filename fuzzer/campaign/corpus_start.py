@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.cache import content_key
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.engine.reserve import reserve_directory, reserve_names, tried_file, tried_names
@@ -84,9 +85,7 @@ def _begin_record(root: Path, key: str, fresh: set[str]) -> None:
     if same and not fresh:
         return
     tried = sorted(tried_names(root) - fresh) if same else []
-    partial = record.with_suffix(".partial")
-    partial.write_text("".join(f"{line}\n" for line in (key, *tried)))
-    partial.replace(record)
+    write_whole(record, "".join(f"{line}\n" for line in (key, *tried)))
 
 
 class CorpusCount:

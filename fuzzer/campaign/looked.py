@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
+
 LEAKS = "lost memory"
 RACES = "races"
 FAULTS = "failing allocations"
@@ -29,11 +31,9 @@ class Looked:
 
 def write_looked(path: Path, looked: Looked) -> None:
     """Replace the file."""
-    partial = path.with_suffix(".partial")
     # On a full disk the campaign ends, and says so.
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps(asdict(looked)))
-        partial.replace(path)
+        write_whole(path, json.dumps(asdict(looked)))
 
 
 def read_looked(path: Path) -> Looked:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import BadInputError, InfrastructureError
@@ -132,6 +133,5 @@ class Workdir:
         """Add a program to the corpus, under the name that libFuzzer would give it."""
         path = self.corpus / hashlib.sha1(program, usedforsecurity=False).hexdigest()
         if not path.exists():
-            partial = self.root / f".{path.name}"
-            partial.write_bytes(program)
-            partial.rename(path)
+            # Workers read the corpus while it grows.
+            write_whole(path, program, through=self.root)

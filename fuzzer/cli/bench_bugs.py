@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzer import __version__
+from fuzzer.atomic import write_whole
 from fuzzer.bench.bugs.result import (
     Outcome,
     RunResult,
@@ -234,9 +235,7 @@ def _check_writable(name: str, path: Path | None) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text)
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise InfrastructureError(f"writing {path}: {error.strerror}") from error

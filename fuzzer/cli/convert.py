@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.cli.options import add_target
-from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import target_of
 from fuzzer.errors import BadInputError
 from fuzzer.program.csource.source import c_source

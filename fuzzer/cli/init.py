@@ -8,10 +8,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.campaign.description import SEEDS, Facts, describe, seeds
 from fuzzer.cli.drivers import Finder, choice_of, found_out
 from fuzzer.cli.options import add_driver, add_machine_options
-from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import accel_of
 from fuzzer.errors import BadInputError, ExitCode
 
@@ -59,9 +59,9 @@ def write_description(options: argparse.Namespace, find: Finder) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / "seeds").mkdir(exist_ok=True)
     why = _WHY.format(path=choice.path, name=path.name)
-    write_whole(path, describe(_relative(facts, path.parent), why).encode())
+    write_whole(path, describe(_relative(facts, path.parent), why))
     for place, text in programs.items():
-        write_whole(place, text.encode())
+        write_whole(place, text)
     made = f"{len(facts.devices)} files, {len(facts.ioctls)} ioctls"
     print(f"{path}: {made}; seeds in {path.parent}/seeds")
     print(f"next: edit it, then: pkvfuzz target check {path.name}; pkvfuzz run {path.name}")

@@ -6,10 +6,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.campaign.reducing import with_minimal
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_duration
-from fuzzer.cli.output import write_whole
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.minimize import Minimized, Minimizer
@@ -100,7 +100,7 @@ def _write(found: Minimized, crash: Crash | None, target: Target, output: Path |
         print(text, end="")
     elif output.suffix == ".prog":
         title = crash.title if crash else found.splat.title
-        write_whole(output, f"# {title}\n{text}".encode())
+        write_whole(output, f"# {title}\n{text}")
     else:
         write_whole(output, program)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.campaign.campaign import (
     Campaign,
     CampaignOptions,
@@ -31,7 +32,6 @@ from fuzzer.cli.options import (
     parse_duration,
     parse_positive,
 )
-from fuzzer.cli.output import write_whole
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import CrashStore
@@ -166,7 +166,7 @@ def _write_learned(workdir: Workdir, guest: Guest, facts: Facts) -> None:
     programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
-    write_whole(path, learned(facts, map(decode, programs), known).encode())
+    write_whole(path, learned(facts, map(decode, programs), known))
     print(f"what was learned of the device is in {path}, to be edited")
 
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fuzzer.atomic import write_whole
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.crash import Crash, Identity, plain_title
 from fuzzer.errors import BadInputError
@@ -185,9 +186,7 @@ class CrashStore:
                 if total > crash.sightings:
                     record = dataclasses.replace(crash, sightings=total)
                     path = self.path(crash.title) / _RECORD
-                    partial = path.with_suffix(".partial")
-                    partial.write_text(_to_json(record))
-                    partial.replace(path)
+                    write_whole(path, _to_json(record))
 
 
 def _described_from(directory: Path, identity: Identity) -> Identity:

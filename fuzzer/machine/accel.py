@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer import lifetime
+from fuzzer.atomic import write_whole
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import cache_dir, project_root
@@ -150,11 +151,8 @@ def choose_accel(wanted: str = "auto") -> AccelChoice:
 
 def _store(stored: Path, choice: AccelChoice) -> None:
     stored.parent.mkdir(parents=True, exist_ok=True)
-    partial = stored.with_suffix(f".{os.getpid()}")
-    partial.write_text(
-        json.dumps({"accel": choice.accel, "reason": choice.reason, "degraded": choice.degraded})
-    )
-    partial.replace(stored)
+    answer = {"accel": choice.accel, "reason": choice.reason, "degraded": choice.degraded}
+    write_whole(stored, json.dumps(answer))
     for old in stored.parent.glob("accel-*.json"):
         if old != stored:
             old.unlink(missing_ok=True)

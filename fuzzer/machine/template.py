@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fuzzer.atomic import write_whole
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Channel
@@ -113,9 +114,7 @@ def freeze(qemu: Qemu, channel: Channel, template: Template) -> None:
             "load_pcs": list(template.load_pcs),
             "load_log": template.load_log,
         }
-        partial = template.directory / f"{_META}.partial"
-        partial.write_text(json.dumps(meta))
-        partial.rename(template.directory / _META)
+        write_whole(template.directory / _META, json.dumps(meta))
     except OSError as error:
         raise InfrastructureError(
             f"writing the template {template.directory}: {error.strerror}"

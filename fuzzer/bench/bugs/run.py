@@ -17,6 +17,7 @@ from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.bench.bugs.result import (
     FoundTitle,
     Moment,
@@ -94,12 +95,6 @@ def read_result(directory: Path) -> RunResult | None:
     except (OSError, EOFError, pickle.UnpicklingError):
         return None
     return result if isinstance(result, RunResult) else None
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 class Recorder:
@@ -205,7 +200,7 @@ class _StateFile:
             snapshot.blocks,
             len(snapshot.crashes),
         )
-        _write(self._path, json.dumps(asdict(state)).encode())
+        write_whole(self._path, json.dumps(asdict(state)).encode())
 
 
 def _prepare_judging(task: RunTask) -> Setups:
@@ -286,7 +281,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def keep(result: RunResult) -> None:
-        _write(task.directory / _RESULT, pickle.dumps(result))
+        write_whole(task.directory / _RESULT, pickle.dumps(result))
 
     try:
         run(task, keep)
