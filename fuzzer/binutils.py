@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.tools import run_tool
 
 
 def output_of(command: Sequence[str], path: Path | str, timeout: float) -> str:
@@ -16,12 +16,8 @@ def output_of(command: Sequence[str], path: Path | str, timeout: float) -> str:
     Raises:
         InfrastructureError: it is missing, fails, or takes longer.
     """
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout, check=True
-        )
-    except FileNotFoundError as error:
-        raise InfrastructureError(f"{command[0]} is missing: apt-get install binutils") from error
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise InfrastructureError(f"{command[0]} failed on {path}: {error}") from error
+    done = run_tool(command, f"reading {path}", timeout=timeout)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
+        raise InfrastructureError(f"reading {path}: {command[0]}: {said[0]}")
     return done.stdout

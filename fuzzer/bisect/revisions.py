@@ -20,6 +20,7 @@ from fuzzer.cache import content_key
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.driver_tree import read_tree
 from fuzzer.target.target import SymbolSource, Target, load_target
+from fuzzer.tools import run_tool
 
 _TIMEOUT = 600.0
 _SHORT = 10
@@ -61,23 +62,12 @@ def run_git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str
     environment = {name: text for name, text in os.environ.items() if name not in _LOCAL}
     environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1"}
     settings = [part for setting in _CONFIG for part in ("-c", setting)]
-    try:
-        return subprocess.run(
-            ["git", *settings, "-C", str(directory), *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise InfrastructureError("git is not on PATH. Install it: apt-get install git") from error
-    except subprocess.TimeoutExpired as error:
-        raise InfrastructureError(
-            f"git {arguments[0]} in {directory} took longer than {_TIMEOUT:.0f} s"
-        ) from error
+    return run_tool(
+        ["git", *settings, "-C", str(directory), *arguments],
+        f"git {arguments[0]} in {directory}",
+        timeout=_TIMEOUT,
+        env=environment,
+    )
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:

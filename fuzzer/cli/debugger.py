@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import tempfile
 import time
@@ -17,21 +16,16 @@ from fuzzer import lifetime
 from fuzzer.crash.debugging import Session, debugged
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.setups import Place
-from fuzzer.errors import InfrastructureError
 from fuzzer.lifetime import unwinding_on_sigterm
-from fuzzer.packages import DEBUG_PACKAGES, install_command
 from fuzzer.progress import say
+from fuzzer.tools import find_tool
 
 _LOOK_SECONDS = 0.1
 
 
 def check_gdb() -> None:
     """Raise InfrastructureError if there is no gdb."""
-    if shutil.which("gdb") is None:
-        raise InfrastructureError(
-            f"gdb is not on PATH. Install it: {install_command(DEBUG_PACKAGES)}. "
-            "Or use --gdb-server and a gdb elsewhere"
-        )
+    find_tool("gdb", "--gdb (--gdb-server lets a gdb elsewhere do it)")
 
 
 def debug(

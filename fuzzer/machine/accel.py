@@ -25,6 +25,7 @@ from fuzzer.atomic import write_whole
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import cache_dir, project_root
+from fuzzer.tools import run_tool, tool_error
 
 PROBE_LOOPS = 20_000_000
 # Native: some 10 ms. Even a starved host with a working KVM is far below.
@@ -57,9 +58,7 @@ def _probe_image() -> Path:
             ["gcc", "-m32", "-c", f"-DPROBE_LOOPS={PROBE_LOOPS}", str(source), "-o", "probe.o"],
             ["objcopy", "-O", "binary", "-j", ".text", "probe.o", "probe.bin"],
         ):
-            done = subprocess.run(
-                command, cwd=directory, capture_output=True, text=True, timeout=60, check=False
-            )
+            done = run_tool(command, f"assembling {source.name}", timeout=60, cwd=directory)
             if done.returncode:
                 raise InfrastructureError(f"assembling {source.name}: {done.stderr.strip()}")
 
@@ -88,9 +87,7 @@ def _time_probe(accel: Accel) -> tuple[float | None, str]:
     except subprocess.TimeoutExpired:
         return None, f"{PROBE_LOOPS // 1_000_000} M loops did not end in {PROBE_DEADLINE:.0f} s"
     except OSError as error:
-        raise InfrastructureError(
-            f"starting QEMU: {error.strerror}. Install it: apt-get install qemu-system-x86"
-        ) from error
+        raise tool_error(command[0], "trying the accelerator", error) from error
     if done.returncode != _EXIT_STATUS:
         lines = done.stderr.strip().splitlines()
         return None, lines[-1] if lines else f"QEMU ended with status {done.returncode}"

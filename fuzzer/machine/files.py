@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
-import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.channel import BULK_SIZE
 from fuzzer.machine.machine import Execution, Machine
 from fuzzer.machine.qemu import Hardware
+from fuzzer.tools import find_tool
 
 GUEST_TMP = "/tmp"  # noqa: S108
 """The directory for files in a guest: nobody else is there."""
@@ -160,9 +160,4 @@ def part_size() -> int:
 
 @functools.cache
 def _shell() -> bytes:
-    found = shutil.which("busybox")
-    if found is None:
-        raise InfrastructureError(
-            "busybox is not on PATH. Install it: apt-get install busybox-static"
-        )
-    return Path(found).read_bytes()
+    return find_tool("busybox", "putting a file into the guest").read_bytes()

@@ -11,6 +11,7 @@ from fuzzer.cache import build_once, content_key, file_stamp
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.source import compiler_version
 from fuzzer.paths import project_root
+from fuzzer.tools import find_tool, tool_error
 
 # Commands for a shell, and for what tests and benchmarks run in a guest.
 APPLETS = (
@@ -36,12 +37,7 @@ def ensure_initrd() -> tuple[Path, str]:
     Raises:
         InfrastructureError: the executor does not compile, or a tool is missing.
     """
-    found = shutil.which("busybox")
-    if found is None:
-        raise InfrastructureError(
-            "busybox is not on PATH. Install it: apt-get install busybox-static"
-        )
-    busybox = Path(found).resolve()
+    busybox = find_tool("busybox", "building the guest's file system").resolve()
     sources = executor_sources()
     key = content_key(
         *(source.read_bytes() for source in sources),
@@ -76,9 +72,7 @@ def _run(command: list[str], stdin: bytes | None, cwd: Path | None = None) -> by
             command, input=stdin, cwd=cwd, capture_output=True, timeout=120, check=False
         )
     except OSError as error:
-        raise InfrastructureError(
-            f"running {command[0]}: {error.strerror}. Install it: apt-get install {command[0]}"
-        ) from error
+        raise tool_error(command[0], "building the guest's file system", error) from error
     if done.returncode:
         text = done.stderr.decode(errors="replace").strip()
         raise InfrastructureError(f"building the guest's file system: {command[0]}: {text}")

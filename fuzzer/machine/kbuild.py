@@ -21,8 +21,10 @@ from fuzzer.machine.kconfig import fit_requests, unknown_requests
 from fuzzer.machine.source import KernelSource, compiler_version
 from fuzzer.paths import cache_dir, project_root
 from fuzzer.progress import Progress, say
+from fuzzer.tools import run_tool
 
 _CONFIGURE_TIMEOUT_S = 300
+_PATCH_TIMEOUT_S = 60
 _ERROR = re.compile(r"\berror: |\*\*\* ", re.IGNORECASE)
 # Options of a kernel in its title.
 _TOLD = 3
@@ -172,14 +174,7 @@ def run_kconfig(
     """
     variables = (*_top_kconfig(directory), *variables)
     command = ["make", "-s", "-C", str(source), f"O={directory}", *variables, target]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_CONFIGURE_TIMEOUT_S,
-        check=False,
-    )
+    done = run_tool(command, "configuring the kernel", timeout=_CONFIGURE_TIMEOUT_S)
     if done.returncode:
         last = " / ".join(done.stderr.splitlines()[-3:])
         raise InfrastructureError(f"make {target} of the kernel failed: {last}")
@@ -252,7 +247,7 @@ def copy_build(built: Path, directory: Path) -> None:
     # Without the stamp of the cache: the copy is not a complete kernel for long.
     entries = sorted(str(path) for path in built.iterdir() if path.name != ".complete")
     command = ["cp", "-a", "--reflink=auto", "-t", str(directory), *entries]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = run_tool(command, "copying a built kernel", timeout=600)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise InfrastructureError(f"copying a built kernel failed: {last[0]}. Try: df -h")
@@ -330,14 +325,13 @@ def patch_copies(recipe: Recipe, source: Path, directory: Path) -> None:
     if not names:
         return
     command = ["patch", "-p1", "--batch", "--fuzz=0", "--no-backup-if-mismatch", "-r", "-"]
-    try:
-        done = subprocess.run(
-            command, cwd=directory, input=text, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise InfrastructureError(
-            f"running patch: {error.strerror}. Install it: apt-get install patch"
-        ) from error
+    done = run_tool(
+        command,
+        f"patching the {recipe.name} kernel",
+        timeout=_PATCH_TIMEOUT_S,
+        cwd=directory,
+        text=text,
+    )
     if done.returncode:
         for name in names:
             (directory / name).unlink(missing_ok=True)

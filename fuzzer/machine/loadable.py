@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from pathlib import Path
 
-from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.errors import BadInputError
 from fuzzer.machine.channel import BULK_SIZE
+from fuzzer.tools import run_tool
 
 _TIMEOUT_S = 120
 
@@ -30,24 +30,8 @@ def loadable(path: Path) -> bytes:
 def _stripped(path: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="pkvfuzz-strip-") as directory:
         small = Path(directory) / path.name
-        try:
-            done = subprocess.run(
-                ["objcopy", "--strip-debug", str(path.absolute()), str(small)],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-        except OSError as error:
-            raise InfrastructureError(
-                f"running objcopy: {error.strerror}. Install it: apt-get install binutils"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise InfrastructureError(
-                f"stripping {path} did not end in {_TIMEOUT_S} s. "
-                f"Try it by hand: objcopy --strip-debug {path}"
-            ) from error
+        command = ["objcopy", "--strip-debug", str(path.absolute()), str(small)]
+        done = run_tool(command, f"stripping {path}", timeout=_TIMEOUT_S)
         if done.returncode:
             raise BadInputError(
                 f"{path} has {path.stat().st_size} bytes, at most {BULK_SIZE} fit, and its debug "

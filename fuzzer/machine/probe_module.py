@@ -10,6 +10,7 @@ from pathlib import Path
 from fuzzer import lifetime
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.kbuild import BuiltKernel
+from fuzzer.tools import tool_error
 
 # Seconds; it takes two.
 _TIMEOUT = 300.0
@@ -37,9 +38,7 @@ def build_probe(kernel: BuiltKernel, directory: Path, source: str, product: str)
             timeout=_TIMEOUT,
         )
     except OSError as error:
-        raise InfrastructureError(
-            f"running make: {error.strerror}. Install it: apt-get install make"
-        ) from error
+        raise tool_error("make", f"building {product}", error) from error
     except subprocess.TimeoutExpired as error:
         raise InfrastructureError(
             f"building {product} for the {kernel.name} kernel did not end in {_TIMEOUT:.0f} s. "

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +25,7 @@ from fuzzer.lifetime import deferring_signals, start
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import SIZE as CHANNEL_SIZE
 from fuzzer.machine.channel import Channel
+from fuzzer.tools import run_tool, tool_error
 
 QEMU = "qemu-system-x86_64"
 QMP_TIMEOUT = 60.0
@@ -85,14 +85,7 @@ def qemu_version() -> str:
     Raises:
         InfrastructureError: QEMU is not installed.
     """
-    path = shutil.which(QEMU)
-    if path is None:
-        raise InfrastructureError(
-            f"{QEMU} is not on PATH. Install it: apt-get install qemu-system-x86"
-        )
-    done = subprocess.run(
-        [path, "--version"], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = run_tool([QEMU, "--version"], "starting a machine", timeout=20)
     return done.stdout.splitlines()[0] if done.stdout else f"unknown (exit {done.returncode})"
 
 
@@ -271,10 +264,7 @@ class Qemu:
                     )
             except OSError as error:
                 ours.close()
-                raise InfrastructureError(
-                    f"starting {QEMU}: {error.strerror}. "
-                    "Install it: apt-get install qemu-system-x86"
-                ) from error
+                raise tool_error(full[0], "starting a machine", error) from error
         try:
             self._run(resources.qmp.connect, ours)
         except (QMPError, OSError, TimeoutError) as error:

@@ -9,7 +9,6 @@ and the private copy of its sources; only that copy can be written to.
 from __future__ import annotations
 
 import functools
-import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from fuzzer import lifetime
 from fuzzer.errors import InfrastructureError
 from fuzzer.paths import project_root
+from fuzzer.tools import find_tool
 
 _TOOLS = Path("/pkvfuzz/bin")
 _PATH = f"{_TOOLS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -169,11 +169,8 @@ def ensure_sandbox() -> None:
     Raises:
         InfrastructureError: they cannot; the message says why, and what to do.
     """
-    if shutil.which("bwrap") is None:
-        raise InfrastructureError(
-            "bwrap is not on PATH, and drivers are built in a sandbox only, as a Makefile is a "
-            "program of its author's. Install it: apt-get install bubblewrap"
-        )
+    # A Makefile is a program of its author's.
+    find_tool("bwrap", "drivers are built in a sandbox only")
     argv = ["bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
     argv += ["--uid", _NOBODY, "--gid", _NOBODY, *_system(), "--proc", "/proc", "--dev", "/dev"]
     try:

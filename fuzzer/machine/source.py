@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.versions import ensure_source_package, find_tarball, is_preferred
 from fuzzer.paths import project_root
 from fuzzer.progress import Progress, say
+from fuzzer.tools import run_tool
 
 _PATCHES = Path("vm", "kernel", "patches")
 
@@ -61,12 +61,7 @@ def _patches_in(directory: Path) -> list[Patch]:
 
 
 def _run(command: list[str], what: str, timeout: float, cwd: Path | None = None) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except OSError as error:
-        raise InfrastructureError(f"{what}: {command[0]}: {error.strerror}") from error
+    done = run_tool(command, what, timeout=timeout, cwd=cwd)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise InfrastructureError(f"{what}: {' / '.join(lines[-3:])}")
@@ -173,9 +168,5 @@ def compiler_version() -> str:
     Raises:
         InfrastructureError: there is no gcc.
     """
-    if shutil.which("gcc") is None:
-        raise InfrastructureError("gcc is not on PATH. Install it: apt-get install gcc")
-    done = subprocess.run(
-        ["gcc", "--version"], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = run_tool(["gcc", "--version"], "compiling for the guest", timeout=20)
     return done.stdout.splitlines()[0] if done.stdout else "gcc"

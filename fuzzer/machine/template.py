@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.qemu import Hardware, Qemu
+from fuzzer.tools import run_tool
 
 _RAM, _STATE, _HEADER, _META = "ram", "state", "header", "template.json"
 
@@ -139,13 +139,8 @@ def thaw(qemu: Qemu, template: Template, *, paused: bool = False) -> None:
 
 def copy_memory(source: Path, target: Path) -> None:
     """Copy a guest memory file, leaving holes where it has them."""
-    done = subprocess.run(
-        ["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(target)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = ["cp", "--sparse=always", "--reflink=auto", "--", str(source), str(target)]
+    done = run_tool(command, "copying guest memory", timeout=120)
     if done.returncode:
         raise InfrastructureError(f"copying guest memory: {done.stderr.strip()}")
 

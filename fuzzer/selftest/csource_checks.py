@@ -15,10 +15,11 @@ from pathlib import Path
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.headers import Headers
 from fuzzer.machine.kbuild import kconfig_symbols
+from fuzzer.tools import find_tool
 
 _TIMEOUT_S = 300
 _JOBS = os.cpu_count() or 1
-_PACKAGES = {"make": "make", "sparse": "sparse", "perl": "perl", "patch": "patch"}
+_TOOLS = ("make", "sparse", "perl", "patch")
 _CHECKED = ("*.c", "*.h", "Kbuild", "Kconfig", "Makefile")
 
 
@@ -39,11 +40,8 @@ def check_module(
     Raises InfrastructureError when a tool is missing or does not end, and
     BadInputError when a directory is not what it should be.
     """
-    for tool, package in _PACKAGES.items():
-        if shutil.which(tool) is None:
-            raise InfrastructureError(
-                f"checking a module needs {tool}; install the Debian package {package}"
-            )
+    for tool in _TOOLS:
+        find_tool(tool, "checking a module")
     checkpatch = kernel_source / "scripts" / "checkpatch.pl"
     for path, what in (
         (source_dir / "Kbuild", "a module's source"),

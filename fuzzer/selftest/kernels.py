@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fuzzer.cache import build_once, content_key
-from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.errors import BadInputError
 from fuzzer.machine.kbuild import (
     BuiltKernel,
     Recipe,
@@ -26,6 +26,7 @@ from fuzzer.machine.kbuild import (
 )
 from fuzzer.machine.source import prepare_source
 from fuzzer.progress import Progress
+from fuzzer.tools import find_tool
 
 _SIGNED = Recipe("signed", ("base.config", "small.config", "signed.config"), steps=1310)
 _BUILTIN = Recipe("builtin", ("base.config", "small.config", "builtin.config"), steps=1250)
@@ -52,11 +53,7 @@ def ensure_signed_kernel(*, stream: TextIO | None = None) -> BuiltKernel:
     key = recipe_key(_SIGNED, source.key)
 
     def build(directory: Path) -> None:
-        if shutil.which("openssl") is None:
-            raise InfrastructureError(
-                "openssl makes the key that signs modules, and is not on PATH. "
-                "Install it: apt-get install openssl"
-            )
+        find_tool("openssl", "making the key that signs modules")
         build_kernel(_SIGNED, source, directory, stream=stream)
 
     directory = build_once("kernel-signed", key, build, keep=3)

@@ -26,6 +26,7 @@ from elftools.elf.sections import SymbolTableSection
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.target.dwarf import pointed_type, variables, whole_layout
 from fuzzer.target.layout import StructLayout
+from fuzzer.tools import missing_tool
 
 _COMPILE_SECONDS = 120
 _CONSTANT, _TYPE = "pkvfuzz_constant_", "pkvfuzz_type_"
@@ -110,11 +111,8 @@ class Compiler:
         command = [*self.arguments, *_PROBE_FLAGS, *options, str(scratch / _SOURCE)]
         try:
             return self.run(command, self.directory, scratch=scratch)
-        except FileNotFoundError:
-            raise InfrastructureError(
-                f"cannot read {self.subject}: there is no {command[0]}; "
-                "install it: apt-get install gcc libc6-dev"
-            ) from None
+        except FileNotFoundError as error:
+            raise missing_tool(command[0], f"reading {self.subject}") from error
         except (OSError, subprocess.TimeoutExpired) as error:
             raise InfrastructureError(
                 f"cannot read {self.subject}: {command[0]} does not work: {error}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.tools import run_tool
 from fuzzer.wording import ranges, table
 
 _TIMEOUT_S = 120
@@ -109,22 +109,12 @@ def read_coverage(data: Path, source: Path) -> list[FileCoverage]:
 def _run_gcov(notes: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Return gcov's JSON document of each object."""
     command = ["gcov", "--json-format", "--stdout", "--branch-probabilities"]
-    try:
-        done = subprocess.run(
-            [*command, *(str(note.absolute()) for note in notes)],
-            env={**os.environ, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except OSError as error:
-        raise InfrastructureError(
-            f"running gcov: {error.strerror}. It comes with the compiler: apt-get install gcc"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise InfrastructureError(f"gcov did not end within {_TIMEOUT_S} s") from error
+    done = run_tool(
+        [*command, *(str(note.absolute()) for note in notes)],
+        "reading coverage",
+        timeout=_TIMEOUT_S,
+        env={**os.environ, "LC_ALL": "C"},
+    )
     # Of data that it cannot use gcov only warns, and goes on with counts of zero.
     problems = [line for line in done.stderr.splitlines() if not line.endswith(_HARMLESS)]
     if problems:

@@ -195,7 +195,10 @@ def test_a_missing_tool_is_named(
     checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(InfrastructureError, match="needs perl; install the Debian package perl"):
+    with pytest.raises(
+        InfrastructureError,
+        match="checking a module: perl is not on PATH. Install it: apt-get install perl",
+    ):
         checked.problems()
 
 

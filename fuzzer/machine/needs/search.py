@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fuzzer.cache import build_once, content_key, file_stamp
 from fuzzer.errors import InfrastructureError
+from fuzzer.tools import run_tool
 
 _TIMEOUT_S = 300
 _NOT_SEARCHED = frozenset(
@@ -45,13 +45,8 @@ def grep(tree: Path, arguments: Sequence[str], places: Iterable[str]) -> list[st
     if not present:
         return []
     command = ["grep", "-r", "-E", *arguments, "--", *present]
-    try:
-        done = subprocess.run(
-            command, cwd=tree, capture_output=True, timeout=_TIMEOUT_S, check=False,
-            text=True, errors="replace", env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InfrastructureError(f"searching {tree} with grep: {error}") from error
+    environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+    done = run_tool(command, f"searching {tree}", timeout=_TIMEOUT_S, cwd=tree, env=environment)
     if done.returncode > 1:
         raise InfrastructureError(f"searching {tree}: {done.stderr.strip()[:300]}")
     return done.stdout.splitlines()
