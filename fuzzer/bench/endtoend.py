@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import resource
-import signal
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fuzzer.child import receive_task
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import Loop
 from fuzzer.engine.worker import WorkerTask
-from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.channel import BULK, NO_BATCH, PROGRAM_SIZE, Command
 from fuzzer.machine.machine import COMMAND_TIMEOUT, LostMachineError
 from fuzzer.program import batch
@@ -46,6 +43,11 @@ class EndToEndTask:
     worker: WorkerTask
     seconds: float
     result: Path
+
+    @property
+    def parent(self) -> int:
+        """The process that asks for it."""
+        return self.worker.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +216,7 @@ class MeteredLoop(Loop):
 
 def main() -> None:
     """Read the task and measure. Does not return."""
-    task: EndToEndTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    end_with_parent(task.worker.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    task: EndToEndTask = receive_task()
     fuzzer = LibFuzzer()
     loop = MeteredLoop(task, fuzzer)
     engine = EngineOptions(

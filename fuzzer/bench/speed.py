@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.bench.endtoend import EndToEndTask, Window
+from fuzzer.child import Child
 from fuzzer.crash.sighting import Spool
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.worker import WorkerTask
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.provision import Guest
-from fuzzer.paths import import_root, project_root
+from fuzzer.paths import project_root
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target
@@ -148,25 +147,15 @@ def _seeds(target: Target) -> list[bytes]:
 
 
 def _measure(task: EndToEndTask, log: Path) -> None:
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = str(import_root())
-    with log.open("wb") as output:
-        try:
-            code = subprocess.run(
-                [sys.executable, "-P", "-m", "fuzzer.bench.endtoend"],
-                input=pickle.dumps(task),
-                stdout=output,
-                stderr=output,
-                env=environment,
-                timeout=task.seconds + _GRACE,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise InfrastructureError(
-                f"the benchmark did not end within {error.timeout:.0f} s"
-            ) from error
-    if code or not task.result.exists():
-        lines = log.read_text(errors="replace").splitlines()
+    child = Child("fuzzer.bench.endtoend", task, log)
+    try:
+        code = child.wait(task.seconds + _GRACE)
+    except subprocess.TimeoutExpired as error:
         raise InfrastructureError(
-            f"the benchmark's process ended with status {code}: {' / '.join(lines[-3:])}"
+            f"the benchmark did not end within {error.timeout:.0f} s"
+        ) from error
+    child.finish()
+    if code or not task.result.exists():
+        raise InfrastructureError(
+            f"the benchmark's process ended with status {code}: {child.last_words()}"
         )

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from fuzzer.campaign.children import Child
 from fuzzer.campaign.clock import Clock
 from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.judging import NAME as JUDGE
@@ -22,6 +21,7 @@ from fuzzer.campaign.looked import Looked, read_looked
 from fuzzer.campaign.outlook import Outlook, Remark
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.child import Child
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import sighted
 from fuzzer.crash.judge import first_impression

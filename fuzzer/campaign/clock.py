@@ -13,20 +13,16 @@ Started by the campaign with a pickled :class:`ClockTask` on standard input.
 from __future__ import annotations
 
 import os
-import pickle
-import signal
-import sys
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from fuzzer.campaign.children import Child
 from fuzzer.campaign.outlook import Remark
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.child import Child, receive_task
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
-from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.kernel import Kernel
 
@@ -120,9 +116,7 @@ def virtual(subject: Subject) -> Subject:
 
 def main() -> None:
     """Make the templates that a worker needs."""
-    task: ClockTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    end_with_parent(task.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    task: ClockTask = receive_task()
     os.nice(_NICENESS)
     try:
         task.subject.guest(task.kernel)

@@ -7,8 +7,8 @@ each time.
 
 from __future__ import annotations
 
+import logging
 import random
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +25,8 @@ from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import split
 from fuzzer.target.target import Target
+
+_LOG = logging.getLogger(__name__)
 
 # A piece of work between two looks at the spool, in seconds.
 _SLICE = 0.5
@@ -96,7 +98,7 @@ class Scheduler:
             guest = self._setups_of(crash).exact
         except InfrastructureError as error:
             # Its kernel boots slowly; a crash without a schedule is a crash as well.
-            print(f"no exact machine: {error}", file=sys.stderr, flush=True)
+            _LOG.warning("no exact machine: %s", error)
             self._waiting.clear()
             self._gave_up = True
             return

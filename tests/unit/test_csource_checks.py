@@ -197,7 +197,7 @@ def test_a_missing_tool_is_named(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(
         InfrastructureError,
-        match="checking a module: perl is not on PATH. Install it: apt-get install perl",
+        match=r"a module: perl is not on PATH\. Install it: apt-get install perl$",
     ):
         checked.problems()
 

@@ -9,9 +9,8 @@ keeps its state in a file meanwhile, and leaves its result in another.
 from __future__ import annotations
 
 import json
+import logging
 import pickle
-import signal
-import sys
 import time
 from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from fuzzer.campaign.reducing import with_minimal
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.child import receive_task
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.minimize import Minimizer
 from fuzzer.crash.reproducer import Reproducer
@@ -38,10 +38,11 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import InfrastructureError, PkvfuzzError
-from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import ensure_kernel
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.wire import split
+
+_LOG = logging.getLogger(__name__)
 
 _STATE, _RESULT = "state.json", "result"
 # Seconds between two states left for the parent.
@@ -227,7 +228,7 @@ def _minimize(crash: Crash, setups: Setups, task: RunTask, store: CrashStore) ->
             store.put(crash, target)
     except InfrastructureError as error:
         # It was found all the same.
-        print(f"minimizing {crash.title}: {error}", file=sys.stderr, flush=True)
+        _LOG.warning("minimizing %s: %s", crash.title, error)
     return crash
 
 
@@ -275,10 +276,8 @@ def run(task: RunTask, keep: Callable[[RunResult], None]) -> None:
 
 def main() -> None:
     """Read the task, run it, and leave the result."""
-    task: RunTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    end_with_parent(task.parent)
-    # Ctrl-C reaches the whole process group; the parent says when to end, by SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent says when to end, by SIGTERM.
+    task: RunTask = receive_task()
 
     def keep(result: RunResult) -> None:
         write_whole(task.directory / _RESULT, pickle.dumps(result))

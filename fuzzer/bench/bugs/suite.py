@@ -26,8 +26,8 @@ from fuzzer.bench.bugs.result import (
     SuiteVersions,
 )
 from fuzzer.bench.bugs.run import RunState, RunTask, read_result, read_state
-from fuzzer.campaign.children import Child
 from fuzzer.campaign.subject import Subject
+from fuzzer.child import Child
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.machine.driver import Bug
 

@@ -1,22 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes of a campaign: started with a task, watched, ended."""
+"""Child processes that run one of our modules: given a task, watched, ended.
+
+The parent makes a :class:`Child`; the module's ``main()`` begins with :func:`receive_task`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from fuzzer.errors import InfrastructureError
+from fuzzer.lifetime import end_with_parent
 from fuzzer.paths import import_root
 
 _LOG_TAIL = 3
+_LOG_FORMAT = "%(asctime)s %(levelname)s: %(message)s"
+
+
+def receive_task() -> Any:
+    """Read the task from standard input, and tie this process to ``parent``, a field of it.
+
+    What is logged from then on goes to standard error, which is the parent's ``log``.
+    Ctrl-C reaches the whole process group, and is left to the parent.
+    """
+    task = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
+    end_with_parent(task.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format=_LOG_FORMAT)
+    return task
 
 
 class Child:
@@ -56,6 +77,18 @@ class Child:
         with contextlib.suppress(OSError):
             if self.process.stdin:
                 self.process.stdin.close()
+
+    def wait(self, timeout: float) -> int:
+        """Return the child's status once it has ended; end it after ``timeout`` seconds.
+
+        Raises:
+            subprocess.TimeoutExpired: it had to be ended.
+        """
+        try:
+            return self.process.wait(timeout)
+        except BaseException:
+            self.kill()
+            raise
 
     def last_words(self) -> str:
         """Return the last lines that the child printed."""
