@@ -230,23 +230,25 @@ def _run(
 
 def _watch(process: subprocess.Popen[bytes], label: str) -> int:
     """Wait for ``process`` with a progress line on stderr; return its exit code."""
+    import math
     import subprocess
 
-    live = sys.stderr.isatty()
+    from fuzzer.progress import LiveLine
+
+    # In a log the start and the end are enough.
+    line = LiveLine(log_every=math.inf)
     began = time.monotonic()
-    if not live:
-        print(f"pkvfuzz: {label} ...", file=sys.stderr, flush=True)
+    if not sys.stderr.isatty():
+        line.say(f"pkvfuzz: {label} ...")
     while (passed := time.monotonic() - began) < _STEP_TIMEOUT_S:
-        if live:
-            print(f"\r\x1b[Kpkvfuzz: {label}: {passed:.0f} s", end="", file=sys.stderr, flush=True)
+        if line.is_due():
+            line.show(f"pkvfuzz: {label}: {passed:.0f} s")
         try:
             code = process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             continue
         how = "done" if code == 0 else f"failed with exit code {code}"
-        start = "\r\x1b[K" if live else ""
-        passed = time.monotonic() - began
-        print(f"{start}pkvfuzz: {label}: {how} in {passed:.0f} s", file=sys.stderr, flush=True)
+        line.say(f"pkvfuzz: {label}: {how} in {time.monotonic() - began:.0f} s")
         return code
     raise InfrastructureError(
         f"{label} took over {_STEP_TIMEOUT_S / 60:.0f} minutes and was stopped; it ran\n"

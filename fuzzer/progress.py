@@ -7,9 +7,15 @@ take minutes, and someone is watching.
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 import time
 from typing import TextIO
+
+_CLEAR = "\r\x1b[K"
+# Seconds between two changes of a line that people watch.
+_LIVE_EVERY = 0.5
 
 
 def clock(seconds: float) -> str:
@@ -22,57 +28,82 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Progress:
-    """A piece of work with a known number of steps.
+class LiveLine:
+    """A line that is written anew on a terminal; elsewhere a new one every ``log_every`` seconds.
 
-    On a terminal the line is rewritten twice a second; elsewhere a new line
-    is written every 30 seconds, so that a CI log shows that work goes on.
+    The first one in a log comes after that time, or ``at_once``.
     """
 
-    def __init__(self, title: str, total: int = 0, stream: TextIO | None = None) -> None:
-        self.title = title
-        self.total = total
+    def __init__(
+        self, stream: TextIO | None = None, *, log_every: float = 10.0, at_once: bool = False
+    ) -> None:
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
-        self._start = time.monotonic()
-        self._shown = 0.0 if self._terminal else time.monotonic()
+        self._every = _LIVE_EVERY if self._terminal else log_every
+        self._shown = -math.inf if self._terminal or at_once else time.monotonic()
         self._open = False
 
-    def update(self, done: int, note: str = "") -> None:
-        """Say that ``done`` steps are done."""
-        now = time.monotonic()
-        if now - self._shown < (0.5 if self._terminal else 30.0):
-            return
-        self._shown = now
-        elapsed = now - self._start
-        text = f"{self.title}: {clock(elapsed)}"
-        if self.total and done:
-            share = min(done / self.total, 0.99)
-            left = elapsed / share - elapsed
-            text = f"{self.title}: {share:4.0%}, {clock(elapsed)} so far, about {clock(left)} left"
-        if note:
-            text += f" ({note})"
+    def is_due(self) -> bool:
+        """Tell whether it is time for the line to be shown."""
+        return time.monotonic() - self._shown >= self._every
+
+    def show(self, text: str) -> None:
+        """Replace the line, cut to the terminal's width."""
+        self._shown = time.monotonic()
         if self._terminal:
-            self._stream.write(f"\r\x1b[K{text}")
+            width = shutil.get_terminal_size((100, 24)).columns - 1
+            self._stream.write(f"{_CLEAR}{text[:width]}")
             self._open = True
         else:
             self._stream.write(f"{text}\n")
         self._stream.flush()
 
+    def say(self, text: str) -> None:
+        """Print a line that stays, in place of the one that is there."""
+        start = _CLEAR if self._open else ""
+        self._open = False
+        self._stream.write(f"{start}{text}\n")
+        self._stream.flush()
+
     def clear(self) -> None:
-        """Take the line away; what came of the work is told elsewhere."""
+        """Take the line away, so that something else can be printed."""
         if self._open:
-            self._stream.write("\r\x1b[K")
+            self._stream.write(_CLEAR)
             self._stream.flush()
         self._open = False
 
+
+class Progress:
+    """A piece of work with a known number of steps, in a live line.
+
+    In a CI log a new line every 30 seconds shows that work goes on.
+    """
+
+    def __init__(self, title: str, total: int = 0, stream: TextIO | None = None) -> None:
+        self.title = title
+        self.total = total
+        self._line = LiveLine(stream, log_every=30.0)
+        self._start = time.monotonic()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that ``done`` steps are done."""
+        if not self._line.is_due():
+            return
+        elapsed = time.monotonic() - self._start
+        text = f"{self.title}: {clock(elapsed)}"
+        if self.total and done:
+            share = min(done / self.total, 0.99)
+            left = elapsed / share - elapsed
+            text = f"{self.title}: {share:4.0%}, {clock(elapsed)} so far, about {clock(left)} left"
+        self._line.show(f"{text} ({note})" if note else text)
+
+    def clear(self) -> None:
+        """Take the line away; what came of the work is told elsewhere."""
+        self._line.clear()
+
     def finish(self, text: str) -> None:
         """Replace the line with what came of the work."""
-        start = "\r\x1b[K" if self._open else ""
-        elapsed = clock(time.monotonic() - self._start)
-        self._stream.write(f"{start}{self.title}: {text} ({elapsed})\n")
-        self._stream.flush()
-        self._open = False
+        self._line.say(f"{self.title}: {text} ({clock(time.monotonic() - self._start)})")
 
 
 def say(text: str) -> None:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TextIO
@@ -16,12 +14,9 @@ from fuzzer.crash.dedup import KnownCrashes, count_bugs, likely_causes
 from fuzzer.crash.meaning import meaning_of
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.aside import SLOW
-from fuzzer.progress import clock
+from fuzzer.progress import LiveLine, clock
 from fuzzer.wording import count
 
-# Seconds between two lines where the output is no terminal.
-_LOG_EVERY = 10.0
-# What no kernel but ``full`` reports.
 _AFTERMATH = (
     "it is in the kernel's own code, that bug damages memory, and nothing in it names the driver"
 )
@@ -86,15 +81,12 @@ class StatusView:
     ) -> None:
         self._store = store
         self._known = known or KnownCrashes()
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
+        self._line = LiveLine(stream, at_once=True)
         self._announced: dict[str, int] = {}
         self._remarked: set[str] = set()
         self._set_aside: set[str] = set()
         self._last: tuple[float, int, int] | None = None
         self._rates = (0.0, 0.0)
-        self._shown = 0.0
-        self._open = False
 
     def show(self, snapshot: Snapshot) -> None:
         """Update the line; at most twice a second."""
@@ -104,10 +96,9 @@ class StatusView:
             self._remark(remark)
         for title, sightings in snapshot.aside.sightings.items():
             self._announce_aside(title, sightings)
-        now = time.monotonic()
-        if now - self._shown < (0.5 if self._terminal else _LOG_EVERY):
+        if not self._line.is_due():
             return
-        self._shown = now
+        now = time.monotonic()
         counts = snapshot.counts
         if self._last and now > self._last[0]:
             gone = now - self._last[0]
@@ -123,15 +114,7 @@ class StatusView:
             text = start_line(snapshot)
         else:
             text = status_line(snapshot, *self._rates)
-        if self._terminal:
-            self._stream.write(f"\r\x1b[K{text[: self._width()]}")
-            self._open = True
-        else:
-            self._stream.write(f"{text}\n")
-        self._stream.flush()
-
-    def _width(self) -> int:
-        return shutil.get_terminal_size((100, 24)).columns - 1
+        self._line.show(text)
 
     def _announce(self, crash: Crash, cause: Crash | None) -> None:
         # One that does not reproduce is tried again and again, which is no news.
@@ -139,38 +122,30 @@ class StatusView:
         if self._announced.get(crash.title) == runs:
             return
         self._announced[crash.title] = runs
-        self.clear()
         path = self._store.path(crash.title)
         known = known_text(self._known, crash)
         if cause:
             known += f", likely a consequence of {cause.title}"
-        self._stream.write(f"crash: {crash.title} ({crash.verdict()}) in {path}{known}\n")
-        self._stream.flush()
+        self._line.say(f"crash: {crash.title} ({crash.verdict()}) in {path}{known}")
 
     def _remark(self, remark: Remark) -> None:
         """Say what is wrong with the campaign, each thing once."""
         if remark.about in self._remarked:
             return
         self._remarked.add(remark.about)
-        self.clear()
-        self._stream.write(f"note: {remark.text}\n")
-        self._stream.flush()
+        self._line.say(f"note: {remark.text}")
 
     def _announce_aside(self, title: str, sightings: int) -> None:
         if title in self._set_aside:
             return
         self._set_aside.add(title)
-        self.clear()
-        self._stream.write(
-            f"set aside: {aside_text(title, sightings)}; what leads there is now tried rarely\n"
+        self._line.say(
+            f"set aside: {aside_text(title, sightings)}; what leads there is now tried rarely"
         )
-        self._stream.flush()
 
     def clear(self) -> None:
         """Remove the line, so that something else can be printed."""
-        if self._open:
-            self._stream.write("\r\x1b[K")
-            self._open = False
+        self._line.clear()
 
 
 def aside_text(title: str, sightings: int) -> str:
