@@ -13,7 +13,7 @@ from fuzzer.bisect.revisions import Commit, Revisions
 from fuzzer.campaign.subject import Subject
 from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
-from fuzzer.crash.judge import Outcome
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.rate import runs_to_rule_out
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.scheduled import unscheduled

@@ -25,8 +25,8 @@ from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.campaign.looked import FAULTS, LEAKS, LOADS, RACES
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.executor import ObservingExecutor
-from fuzzer.crash.judge import Outcome
 from fuzzer.crash.leaks import LEAK
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.engine.parents import Parents

@@ -17,8 +17,8 @@ from fuzzer.campaign.subject import Subject
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_kernel, add_target_options
 from fuzzer.cli.setting import subject_of
-from fuzzer.crash.judge import log_lines
 from fuzzer.crash.leaks import LEAK
+from fuzzer.crash.outcome import log_lines
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.machine.channel import Command
 from fuzzer.machine.files import GUEST_TMP, HostFile, parse_file, put_bytes, put_files

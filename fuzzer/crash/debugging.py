@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import post_exact
-from fuzzer.crash.judge import Series, outcome_of, run_program
+from fuzzer.crash.observe import outcome_of, run_program
+from fuzzer.crash.series import Series
 from fuzzer.crash.setups import Place
 from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import read_functions

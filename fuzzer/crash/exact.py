@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.dedup import Wanted, titled
-from fuzzer.crash.judge import Outcome, finish_batch, run_started
+from fuzzer.crash.observe import run_started
+from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.series import finish_batch
 from fuzzer.machine.channel import FLAG_TSC, Channel
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.qemu import Hardware

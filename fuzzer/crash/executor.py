@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.judge import Outcome, run_program
+from fuzzer.crash.observe import run_program
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import Machine

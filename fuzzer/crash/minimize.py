@@ -14,8 +14,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from fuzzer.crash.judge import HANG, VERIFY_RUNS
+from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.leaks import LEAK
+from fuzzer.crash.outcome import HANG
 from fuzzer.crash.rare import RateTrials, measure, racing_sample, single_sample
 from fuzzer.crash.reduction import Reduction, minimal, shorter_history
 from fuzzer.crash.reproducer import Reproducer

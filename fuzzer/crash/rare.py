@@ -14,9 +14,10 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from fuzzer.crash.judge import Observer, Series, outcome_of, run_program
+from fuzzer.crash.observe import outcome_of, run_program
 from fuzzer.crash.rate import Comparison, Rate
 from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.series import Observer, Series
 from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
 from fuzzer.machine.executor import Testbed
 from fuzzer.program.settlement import shared_settlement

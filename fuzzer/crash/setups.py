@@ -9,7 +9,6 @@ from functools import partial
 
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import EXACT, run_exact
-from fuzzer.crash.judge import Observer, Outcome, Series, run_history, run_program
 from fuzzer.crash.leaks import (
     ARGUMENTS,
     HARDWARE,
@@ -18,6 +17,9 @@ from fuzzer.crash.leaks import (
     find_leak,
     forget_leaks,
 )
+from fuzzer.crash.observe import run_program
+from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.series import Observer, Series, run_history
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware

@@ -15,15 +15,10 @@ from dataclasses import dataclass, replace
 
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import post_exact
-from fuzzer.crash.judge import (
-    PROGRAM_TIMEOUT,
-    Outcome,
-    Series,
-    listener,
-    outcome_of,
-    run_program,
-)
 from fuzzer.crash.leaks import LEAK, find_leak, forget_leaks
+from fuzzer.crash.observe import PROGRAM_TIMEOUT, listener, outcome_of, run_program
+from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.series import Series
 from fuzzer.crash.setups import Place, Setups
 from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
 from fuzzer.machine.machine import Machine, Run

@@ -15,8 +15,9 @@ from typing import Protocol, TypeAlias
 
 from fuzzer.crash.dedup import Wanted, same_report
 from fuzzer.crash.executor import ObservingExecutor
-from fuzzer.crash.judge import Observer, Outcome, finish_batch
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.series import Observer, finish_batch
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.executor import Testbed

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from fuzzer.crash.executor import ObservingExecutor
-from fuzzer.crash.judge import Outcome
+from fuzzer.crash.outcome import Outcome
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import Op

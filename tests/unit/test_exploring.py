@@ -14,7 +14,7 @@ import pytest
 
 from fuzzer.campaign.exploring import Explorer, Times
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.judge import Outcome
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.paths import project_root

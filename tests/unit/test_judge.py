@@ -10,15 +10,10 @@ from typing import TypeAlias
 import pytest
 
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.judge import (
-    Judgement,
-    Observer,
-    Outcome,
-    judge,
-    listener,
-    run_history,
-    run_program,
-)
+from fuzzer.crash.judge import Judgement, judge
+from fuzzer.crash.observe import listener, run_program
+from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.series import Observer, run_history
 from fuzzer.crash.sighting import Sighting
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
@@ -288,7 +283,7 @@ def test_after_an_oops_nothing_counts() -> None:
 def test_a_program_that_reports_each_time_is_given_up_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fuzzer.crash.judge._MOST_PASSED", 5)
+    monkeypatch.setattr("fuzzer.crash.series._MOST_PASSED", 5)
     lengths: list[int] = []
 
     def warns(ran: list[bytes], _: int) -> bytes:

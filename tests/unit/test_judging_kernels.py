@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from fuzzer.campaign.kernels import JudgingKernels
-from fuzzer.crash.judge import Outcome
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.kernel import Flavour

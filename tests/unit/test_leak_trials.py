@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from fuzzer.crash.judge import Outcome
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.trials import LeakTrials, Shown, matches

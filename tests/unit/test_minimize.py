@@ -62,7 +62,7 @@ def guest_that(shows: Shows) -> FakeGuest:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nobody wait for late reports of a machine that has none."""
-    monkeypatch.setattr("fuzzer.crash.judge._LATE_REPORT", 0.0)
+    monkeypatch.setattr("fuzzer.crash.observe._LATE_REPORT", 0.0)
 
 
 def minimized(

@@ -15,8 +15,8 @@ from fuzzer.campaign import reducing
 from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.campaign.reducing import Reducer
 from fuzzer.crash.crash import Crash, Identity
-from fuzzer.crash.judge import Outcome
 from fuzzer.crash.minimize import Minimized
+from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import CrashStore

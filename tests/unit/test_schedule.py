@@ -42,7 +42,7 @@ TICKS = [100, 40_000, 10_000]
 
 @pytest.fixture(autouse=True)
 def _nothing_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzzer.crash.judge._LATE_REPORT", 0.0)
+    monkeypatch.setattr("fuzzer.crash.observe._LATE_REPORT", 0.0)
 
 
 def chosen(chunks: list[bytes], ticks: list[int], n: int, seed: int = 1) -> list[tuple[Wait, ...]]:

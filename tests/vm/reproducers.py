@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fuzzer.crash.judge import listener, silent_guest
 from fuzzer.crash.leaks import find_leak, forget_leaks
+from fuzzer.crash.observe import listener, silent_guest
 from fuzzer.machine.channel import Command
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.provision import Guest

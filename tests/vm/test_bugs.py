@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.judge import run_program
 from fuzzer.crash.leaks import ARGUMENTS, allocating_program, find_leak, forget_leaks
+from fuzzer.crash.observe import run_program
 from fuzzer.machine.driver import Bug, find_bug
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Run

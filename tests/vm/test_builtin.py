@@ -9,7 +9,7 @@ import pytest
 
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.campaign.subject import kernels_for
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.observe import run_program
 from fuzzer.errors import BadInputError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import build_driver

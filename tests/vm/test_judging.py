@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from fuzzer.crash import judge
+from fuzzer.crash import judge, observe
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.observe import run_program
 from fuzzer.crash.setups import HASTY, Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.crash.trace import Tracer
@@ -42,7 +42,7 @@ def test_a_program_is_named_by_what_it_does(
 def test_a_silent_guest_is_not_waited_for_once_its_hang_is_on_the_console(
     full_misbehaving: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "PROGRAM_TIMEOUT", 300.0)
+    monkeypatch.setattr(observe, "PROGRAM_TIMEOUT", 300.0)
     begin = time.monotonic()
     with full_misbehaving.restore() as machine:
         outcome = run_program(machine, wire("ioctl(f0, TD_SPIN)", full_misbehaving.target))

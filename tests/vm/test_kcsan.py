@@ -8,7 +8,7 @@ import random
 import pytest
 
 from fuzzer.campaign.seeds import load_seeds
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.observe import run_program
 from fuzzer.crash.setups import RACING
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.driver import build_driver, find_bug

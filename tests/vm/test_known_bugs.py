@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.observe import run_program
 from fuzzer.crash.sighting import Spool
 from fuzzer.engine.aside import read_aside
 from fuzzer.engine.loop import LoopOptions

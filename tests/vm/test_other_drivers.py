@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.observe import run_program
 from fuzzer.machine.driver import find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour
 from fuzzer.program.text import load_program

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.judge import run_history
 from fuzzer.crash.leaks import ARGUMENTS
+from fuzzer.crash.series import run_history
 from fuzzer.machine.driver import find_bug, list_bugs
 from fuzzer.machine.kernel import Flavour
 from fuzzer.paths import project_root

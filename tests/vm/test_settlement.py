@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuzzer.crash.judge import run_history
+from fuzzer.crash.series import run_history
 from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.machine.provision import Guest

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.judge import judge, run_history
+from fuzzer.crash.judge import judge
+from fuzzer.crash.series import run_history
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.channel import FLAG_WAITS, Status
 from fuzzer.machine.driver import find_bug

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Observation of a machine that runs a program: its outcome, late reports and hangs included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from fuzzer.crash.dedup import Wanted
+from fuzzer.crash.outcome import HANG, Heard, Outcome, hear, log_lines
+from fuzzer.machine.channel import Command, Status
+from fuzzer.machine.machine import LostMachineError, Machine, Run
+from fuzzer.splat.aftermath import leaves_usable
+from fuzzer.splat.find import splats_in
+from fuzzer.splat.kmsg import console_lines
+from fuzzer.splat.silence import Silence
+from fuzzer.splat.splat import Splat
+
+# Longest time from a call that hangs to the kernel's report of it: the hung task
+# timeout of 5 s, its check interval of as much, and some for a slow host.
+_HANG_REPORT = 15.0
+# Work that a program leaves behind (RCU callbacks, work items) may splat later.
+_LATE_REPORT = 0.05
+# Another CPU, or a kworker that has to wait for one, may be amid a report when a program ends.
+_REST_OF_REPORT = 3.0
+# The kernel takes up to 9 s to call a lockup one.
+PROGRAM_TIMEOUT = 12.0
+"""Seconds that a guest may be silent in a program."""
+# A report is over when nothing was added to it so many times.
+_QUIET_LOOKS = 2
+# What is said of a run that ended in such a way, if the kernel does not.
+_SILENCE = {
+    Status.STUCK: Silence.NO_RETURN,
+    Status.DIED: Silence.DIED,
+    Status.HELD: Silence.HELD,
+}
+
+
+def is_killed(machine: Machine) -> bool:
+    """Tell whether a machine is gone for no reason of its own."""
+    return not machine.qemu.is_running() and not machine.qemu.was_left()
+
+
+def silent_guest(machine: Machine, wanted: Wanted | None = None) -> Outcome:
+    """Return what is known of a guest that no longer answers, or ended its machine.
+
+    A kernel that panics says so on its console and nowhere else.
+    """
+    left = machine.qemu.was_left()
+    log = machine.console_text().encode()
+    heard = hear(log_lines(log), wanted)
+    silence = Silence.REBOOT if left else Silence.NO_ANSWER
+    return heard.silence(silence, log, wanted) or heard.outcome(log, lost=True)
+
+
+def _follow(
+    machine: Machine, log: bytes, patience: float, is_enough: Callable[[bytes], bool]
+) -> bytes:
+    """Collect the log until it is enough, or patience ends."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and not is_enough(log):
+        time.sleep(min(0.1, patience))
+        machine.command(Command.PING, timeout=5.0)
+        log += machine.channel.log()
+    return log
+
+
+def run_program(
+    machine: Machine,
+    program: bytes,
+    *,
+    late: bool = True,
+    hurried: bool = False,
+    wanted: Wanted | None = None,
+) -> Outcome:
+    """Run a program and return what the kernel said, waiting for a late report.
+
+    A machine that showed a splat or fell silent must not be used again, unless the
+    outcome says that it is usable. When ``hurried``, a program is not waited for once
+    there is a report on the console.
+    """
+    hears = listener(machine, hurried=hurried, wanted=wanted)
+    run = partial(machine.run, program, PROGRAM_TIMEOUT, hears)
+    return outcome_of(machine, run, late=late, wanted=wanted)
+
+
+def run_started(machine: Machine, *, late: bool = True, wanted: Wanted | None = None) -> Outcome:
+    """Return what came of the programs that a machine was started with."""
+    run = partial(machine.finish, PROGRAM_TIMEOUT, listener(machine))
+    return outcome_of(machine, run, late=late, wanted=wanted)
+
+
+def listener(
+    machine: Machine, *, hurried: bool = False, wanted: Wanted | None = None
+) -> Callable[[], bool]:
+    """Return a function that tells, when asked now and then, whether a silent guest hangs.
+
+    It does if a whole report of that is on its console, and nothing was added
+    the last few times. When ``hurried``, any report will do after which the guest
+    is not used further.
+    """
+    heard = quiet = 0
+
+    def has_hung() -> bool:
+        nonlocal heard, quiet
+        text = machine.console_text()
+        quiet = quiet + 1 if len(text) == heard else 0
+        heard = len(text)
+        if quiet < _QUIET_LOOKS or not text:
+            return False
+        return any(splat.complete and ends(splat) for splat in splats_in(text.splitlines()))
+
+    def ends(splat: Splat) -> bool:
+        if splat.kind == HANG:
+            # Else it may be slow, as everything is then.
+            return not machine.is_starved()
+        return hurried and (wanted is None or wanted(splat) or not leaves_usable(splat))
+
+    return has_hung
+
+
+def outcome_of(
+    machine: Machine,
+    await_run: Callable[[], Run],
+    *,
+    late: bool,
+    wanted: Wanted | None = None,
+) -> Outcome:
+    """Return what the kernel said of a program, waiting for a late report.
+
+    With ``wanted``, that bug is looked for among all that it said, and waited for.
+    """
+    try:
+        run = await_run()
+    except LostMachineError:
+        if is_killed(machine):
+            raise
+        return replace(silent_guest(machine, wanted), waited=machine.channel.waited())
+    return replace(_said(machine, run, wanted, late=late), waited=run.waited)
+
+
+def _said(machine: Machine, run: Run, wanted: Wanted | None, *, late: bool) -> Outcome:
+    def heard_in(log: bytes) -> Heard:
+        return hear(console_lines(log), wanted)
+
+    log = run.log
+    heard = heard_in(log)
+    try:
+        patience = _patience(run.status, heard, wanted, late=late)
+        if patience and not heard.says_all:
+            log = _follow(machine, log, patience, lambda log: heard_in(log).says_all)
+            heard = heard_in(log)
+        if not heard.is_whole:
+            log = _follow(machine, log, _REST_OF_REPORT, lambda log: heard_in(log).is_whole)
+            heard = heard_in(log)
+    except LostMachineError:
+        heard = heard_in(log)
+    if heard.splat and is_of_the_host(heard.splat, run.status, machine):
+        return Outcome(None, log)
+    silence = _SILENCE.get(run.status)
+    if silence and (silent := heard.silence(silence, log, wanted)):
+        return silent
+    usable = silence is None and heard.is_usable and heard.splat is not None
+    return heard.outcome(log, usable=usable)
+
+
+def _patience(status: Status, heard: Heard, wanted: Wanted | None, *, late: bool) -> float:
+    """Return how long to wait for a report that may come after a program."""
+    if status is Status.DIED:
+        return 1.0
+    if status is Status.STUCK:
+        # Of a task that is stuck after another bug's report, the kernel will say that it hangs.
+        hangs = heard.splat is None or (wanted is not None and wanted.bug.kind == HANG)
+        return _HANG_REPORT if hangs else 0.0
+    return _LATE_REPORT if late else 0.0
+
+
+def is_of_the_host(splat: Splat, status: Status, machine: Machine) -> bool:
+    """Tell whether the kernel reports a stall in a program that has ended, on a starved machine.
+
+    It goes by its clock, and the host had no time for it.
+    """
+    ended = status in {Status.OK, Status.TIMEOUT}
+    return splat.kind == HANG and ended and machine.is_starved()
