@@ -22,6 +22,7 @@ from fuzzer.campaign.description import (
     plain_calls,
 )
 from fuzzer.machine.channel import Status
+from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.provision import Guest
 from fuzzer.program.ops import Op
@@ -45,24 +46,20 @@ def known_ioctls(guest: Guest, programs: Iterable[bytes]) -> frozenset[int]:
     known: set[int] = set()
     with_ioctls = [p for p in programs if any(call.op is Op.IOCTL for call in decode(p))]
     end = time.monotonic() + _MOST_SECONDS
-    machine = guest.restore()
-    try:
+    with Executor(guest.restore) as executor:
         for program in with_ioctls:
             if time.monotonic() > end:
                 break
             try:
-                run = machine.run(program, _PROGRAM_SECONDS)
+                run = executor.machine.run(program, _PROGRAM_SECONDS)
             except LostMachineError:
                 run = None
             if run is None or run.status is not Status.OK:
-                machine.close()
-                machine = guest.restore()
+                executor.close()
                 continue
             for call, result in zip(decode(program), run.results, strict=False):
                 if call.op is Op.IOCTL and result.error not in _UNKNOWN:
                     known.add(call.cmd)
-    finally:
-        machine.close()
     return frozenset(known)
 
 

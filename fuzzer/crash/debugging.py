@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.exact import post_exact
-from fuzzer.crash.observe import outcome_of, run_program
-from fuzzer.crash.series import Series
+from fuzzer.crash.series import SeriesExecutor, post_programs
 from fuzzer.crash.setups import Place
 from fuzzer.errors import BadInputError
 from fuzzer.machine.blocks import read_functions
@@ -88,37 +86,34 @@ def _restored(
 ) -> Iterator[Machine]:
     if place.exact:
         with place.guest.start(
-            lambda channel: post_exact(channel, history, program), paused=True
+            lambda channel: post_programs(channel, history, program), paused=True
         ) as machine:
             yield machine
         return
     # Where a program's first calls load the module, gdb is to know where that is.
     settles = settlement_of(program)
-    with contextlib.ExitStack() as stack:
-        machine = stack.enter_context(place.guest.restore())
-        _run_before(machine, history, wanted)
-        if settles and not _settle(machine, settles):
-            stack.close()
-            machine = stack.enter_context(place.guest.restore())
-            _run_before(machine, history, wanted)
-        yield machine
+    with SeriesExecutor(place.guest.restore, wanted) as executor:
+        _run_before(executor, history)
+        if settles and not _loads(executor, settles):
+            executor.renew()
+            _run_before(executor, history)
+        yield executor.machine
 
 
-def _run_before(machine: Machine, history: Sequence[bytes], wanted: Wanted | None) -> None:
-    series = Series(wanted)
+def _run_before(executor: SeriesExecutor, history: Sequence[bytes]) -> None:
     for number, earlier in enumerate(history):
-        outcome = run_program(machine, earlier, late=False, wanted=wanted)
-        if series.note(outcome, number) and (splat := outcome.splat):
+        outcome = executor.run(earlier)
+        if executor.series.note(outcome, number) and (splat := outcome.splat):
             raise BadInputError(
                 f"program {number + 1} of the {len(history)} before it already has the "
                 f"kernel complain: {splat.title}. Give gdb that one, as a .prog file"
             )
 
 
-def _settle(machine: Machine, calls: bytes) -> bool:
+def _loads(executor: SeriesExecutor, calls: bytes) -> bool:
     """Have the module loaded as a program's first calls do; False where they are what crashes."""
-    outcome = outcome_of(machine, lambda: machine.settle(calls), late=False)
-    return outcome.splat is None and bool(machine.channel.header.settled)
+    outcome = executor.load(calls)
+    return outcome.splat is None and bool(executor.machine.channel.header.settled)
 
 
 def _post(machine: Machine, program: bytes, tries: int) -> None:

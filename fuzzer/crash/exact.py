@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fuzzer.crash.dedup import Wanted, titled
 from fuzzer.crash.observe import run_started
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.series import finish_batch
+from fuzzer.crash.series import finish_batch, post_programs
 from fuzzer.machine.channel import FLAG_TSC, Channel
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.qemu import Hardware
@@ -37,14 +37,6 @@ _USUAL = 20_000
 _FIRST_STEP, _STEPS = 32, 10
 
 
-def post_exact(channel: Channel, history: Sequence[bytes], program: bytes) -> None:
-    """Post programs to a machine that has not begun to run; the first splat ends them."""
-    if history:
-        channel.post_batch([*history, program])
-    else:
-        channel.post_program(program)
-
-
 def run_exact(
     guest: Testbed, history: Sequence[bytes], program: bytes, wanted: Wanted | None = None
 ) -> Outcome:
@@ -53,7 +45,7 @@ def run_exact(
     With ``wanted``, those after another bug's report run as well, but when they begin
     is no longer part of it.
     """
-    with guest.start(lambda channel: post_exact(channel, history, program)) as machine:
+    with guest.start(lambda channel: post_programs(channel, history, program)) as machine:
         if wanted is None:
             return run_started(machine)
         return finish_batch(machine, [*history, program], wanted=wanted)[0]

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.observe import run_program
+from fuzzer.crash.observe import outcome_of, run_program
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.sighting import Sighting
 from fuzzer.machine.executor import Executor
@@ -62,6 +63,12 @@ class ObservingExecutor(Executor):
             return super().renew()
         self.preloaded = calls
         return machine
+
+    def load(self, calls: bytes) -> Outcome:
+        """Have the module loaded by the calls that all the programs to come begin with."""
+        machine = self.machine
+        settle = partial(machine.settle, calls)
+        return outcome_of(machine, settle, late=False, wanted=self._wanted)
 
     def run(self, program: bytes, *, late: bool = False, hurried: bool = False) -> Outcome:
         """Run a program behind the preloaded calls; see :func:`run_program`.

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
 from typing import TypeAlias
 
-from fuzzer.crash.observe import outcome_of, run_program
 from fuzzer.crash.rate import Comparison, Rate
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.series import Observer, Series
+from fuzzer.crash.series import Observer, Series, SeriesExecutor
 from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
 from fuzzer.machine.executor import Testbed
-from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.wire import split
 from fuzzer.splat.splat import Splat
 
@@ -46,24 +43,18 @@ def racing_sample(guest: Testbed, match: Match) -> Sample:
     """
 
     def sample(reproducer: Reproducer) -> tuple[Splat | None, int]:
-        before = Series(match)
-        with guest.restore() as machine:
-            if calls := shared_settlement([*reproducer.history, reproducer.program]):
-                settle = partial(machine.settle, calls)
-                outcome = outcome_of(machine, settle, late=False, wanted=match)
-                if before.note(outcome, 0):
-                    return None, 1
-            for earlier in reproducer.history:
-                if before.note(run_program(machine, earlier, late=False, wanted=match), 0):
-                    return None, 1
+        with SeriesExecutor(guest.restore, match) as executor:
+            before, program = reproducer.history, reproducer.program
+            if executor.load_for([*before, program]) or executor.run_all(before):
+                return None, 1
             series = Series(match)
             number, end = 1, time.monotonic() + _RACE_SECONDS
             while number < _RACE_RUNS and time.monotonic() < end:
-                outcome = run_program(machine, reproducer.program, late=False, wanted=match)
+                outcome = executor.run(program)
                 if series.note(outcome, number):
                     return outcome.splat, number
                 number += 1
-            return run_program(machine, reproducer.program, wanted=match).splat, number
+            return executor.run(program, late=True).splat, number
 
     return sample
 

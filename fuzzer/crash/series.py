@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.observe import outcome_of, run_program, run_started
+from fuzzer.crash.executor import ObservingExecutor
+from fuzzer.crash.observe import run_started
 from fuzzer.crash.outcome import Outcome, Passed
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.executor import Testbed
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.program.settlement import shared_settlement
 from fuzzer.splat.splat import Splat
 
@@ -77,8 +79,44 @@ class Series:
         return outcome, number
 
 
+class SeriesExecutor(ObservingExecutor):
+    """Runs a series of programs on one machine, which is not replaced after a report.
+
+    ``series`` is what the kernel said. Once it has ended, nothing more is to run.
+    """
+
+    def __init__(self, restore: Callable[[], Machine], wanted: Wanted | None) -> None:
+        super().__init__(restore, wanted=wanted, goes_on=lambda outcome: True)
+        self.series = Series(wanted)
+
+    def renew(self) -> Machine:
+        """Replace the machine by a fresh one, for a series of its own."""
+        self.series = Series(self._wanted)
+        return super().renew()
+
+    def load_for(self, programs: Sequence[bytes]) -> bool:
+        """Have the module loaded, if all programs begin with that, as by the first of them.
+
+        Tells whether that ends the series.
+        """
+        if not (calls := shared_settlement(programs)):
+            return False
+        # With the first machine the series begins.
+        outcome = self.load(calls)
+        return self.series.note(outcome, 0)
+
+    def run_next(self, program: bytes, number: int, *, late: bool = False) -> bool:
+        """Run the program of a number; tell whether it ends the series."""
+        outcome = self.run(program, late=late)
+        return self.series.note(outcome, number)
+
+    def run_all(self, programs: Sequence[bytes]) -> bool:
+        """Run programs, numbered from 0; tell whether one of them ends the series."""
+        return any(self.run_next(program, number) for number, program in enumerate(programs))
+
+
 def run_history(
-    guest: Guest,
+    testbed: Testbed,
     history: Sequence[bytes],
     program: bytes,
     tries: int = 1,
@@ -92,18 +130,22 @@ def run_history(
     one was that they come from: they load it once and not each time. With
     ``wanted``, that bug is waited for, and if it does not come the first one counts.
     """
-    series = Series(wanted)
-    with guest.restore() as machine:
-        if (history or tries > 1) and (calls := shared_settlement([*history, program])):
-            outcome = outcome_of(machine, lambda: machine.settle(calls), late=False, wanted=wanted)
-            if series.note(outcome, 0):
-                return series.result()
+    with SeriesExecutor(testbed.restore, wanted) as executor:
+        if (history or tries > 1) and executor.load_for([*history, program]):
+            return executor.series.result()
         for number, earlier in enumerate([*history, *[program] * (tries - 1)]):
-            outcome = run_program(machine, earlier, late=False, wanted=wanted)
-            if series.note(outcome, min(number, len(history))):
-                return series.result()
-        series.note(run_program(machine, program, wanted=wanted), len(history))
-    return series.result()
+            if executor.run_next(earlier, min(number, len(history))):
+                return executor.series.result()
+        executor.run_next(program, len(history), late=True)
+    return executor.series.result()
+
+
+def post_programs(channel: Channel, history: Sequence[bytes], program: bytes) -> None:
+    """Post programs to a machine that has not begun to run; the first splat ends them."""
+    if history:
+        channel.post_batch([*history, program])
+    else:
+        channel.post_program(program)
 
 
 def finish_batch(

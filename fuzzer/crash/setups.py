@@ -17,9 +17,8 @@ from fuzzer.crash.leaks import (
     find_leak,
     forget_leaks,
 )
-from fuzzer.crash.observe import run_program
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.series import Observer, Series, run_history
+from fuzzer.crash.series import Observer, SeriesExecutor, run_history
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
@@ -154,15 +153,13 @@ class Setups:
         ``wanted``, other splats are passed over if nothing else keeps it from being seen.
         """
         first = forget_leaks(machine)
-        series = Series(wanted)
-        for number, program in enumerate(programs):
-            if series.note(run_program(machine, program, late=False, wanted=wanted), number):
-                return series.result()
+        executor = SeriesExecutor(lambda: machine, wanted)
+        if executor.run_all(programs):
+            return executor.series.result()
         leak = find_leak(machine, self.leaking.driver.frame_marks())
         if leak is None:
-            outcome, number = series.result()
+            outcome, number = executor.series.result()
             return (outcome, number) if outcome.splat else (Outcome(None, b""), None)
         at = (allocating_program(leak) or 0) - first
-        passed = series.passed
-        outcome = Outcome(leak, leak.text.encode(), passed=passed)
+        outcome = Outcome(leak, leak.text.encode(), passed=executor.series.passed)
         return outcome, at if 0 <= at < len(programs) else None

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.exact import post_exact
 from fuzzer.crash.leaks import LEAK, find_leak, forget_leaks
-from fuzzer.crash.observe import PROGRAM_TIMEOUT, listener, outcome_of, run_program
+from fuzzer.crash.observe import PROGRAM_TIMEOUT, listener, outcome_of
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.series import Series
+from fuzzer.crash.series import SeriesExecutor, post_programs
 from fuzzer.crash.setups import Place, Setups
 from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
 from fuzzer.machine.machine import Machine, Run
@@ -208,29 +207,27 @@ class Tracer:
         place = self._setups.place(self._kind, history, program)
         if place.exact:
             return self._run_exact(place, history, program)
-        with place.guest.restore() as machine:
+        with SeriesExecutor(place.guest.restore, self._wanted) as executor:
+            machine = executor.machine
             if self._kind == LEAK:
                 forget_leaks(machine)
-            series = Series(self._wanted)
-            for number, earlier in enumerate(history):
-                outcome = run_program(machine, earlier, late=False, wanted=self._wanted)
-                if series.note(outcome, number):
-                    return series.result()
+            if executor.run_all(history):
+                return executor.series.result()
             machine.channel.header.flags |= FLAG_TRACE
             for run in range(1, place.tries + 1):
                 machine.channel.forget_results()
                 machine.channel.post_program(program)
                 late = run == place.tries and self._kind != LEAK
                 seen = _watch(machine, self._wanted, late=late)
-                if ended := series.note(seen.outcome, len(history)):
+                if ended := executor.series.note(seen.outcome, len(history)):
                     break
             if self._kind == LEAK and not ended:
                 leak = find_leak(machine, place.guest.driver.frame_marks())
                 if leak or seen.outcome.splat is None:
                     seen = replace(seen, outcome=Outcome(leak, b""))
-                series.note(seen.outcome, len(history))
+                executor.series.note(seen.outcome, len(history))
         self._keep(history, program, seen, run)
-        return series.result()
+        return executor.series.result()
 
     def _run_exact(
         self, place: Place, history: Sequence[bytes], program: bytes
@@ -241,7 +238,7 @@ class Tracer:
             nonlocal begun
             begun = channel.header.programs
             channel.forget_results()
-            post_exact(channel, history, program)
+            post_programs(channel, history, program)
 
         with place.guest.start(post) as machine:
             seen = _watch(machine, self._wanted, late=True)

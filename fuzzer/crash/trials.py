@@ -11,13 +11,14 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from fuzzer.crash.dedup import Wanted, same_report
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.series import Observer, finish_batch
+from fuzzer.crash.series import Observer, finish_batch, post_programs
 from fuzzer.crash.setups import Setups
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.executor import Testbed
@@ -264,14 +265,7 @@ class LeakTrials:
 
 def _posting(reproducer: Reproducer) -> Callable[[Channel], None]:
     """Return a function that has a machine run a reproducer, its history first."""
-
-    def post(channel: Channel) -> None:
-        if reproducer.history:
-            channel.post_batch([*reproducer.history, reproducer.program])
-        else:
-            channel.post_program(reproducer.program)
-
-    return post
+    return partial(post_programs, history=reproducer.history, program=reproducer.program)
 
 
 def observed(observe: Observer, reproducer: Reproducer) -> Outcome:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.machine import Machine
@@ -33,6 +34,19 @@ class Executor:
         self._machine: Machine | None = None
         self.history: list[bytes] = []
         self.preloaded = b""
+
+    def __enter__(self) -> Self:
+        """Return the executor."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the machine."""
+        self.close()
 
     @property
     def machine(self) -> Machine:

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import pytest
 
+from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.series import SeriesExecutor
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
+from fuzzer.splat.find import find_splat
+from fuzzer.splat.kmsg import console_lines
 from tests.fakes import Answer, FakeGuest
-from tests.unit.test_judge import SPLAT, TITLE
+from tests.unit.test_judge import OTHER, SPLAT, TITLE
 
 READ, WRITE, BAD = (encode((Call(op),)) for op in (Op.READ, Op.WRITE, Op.LSEEK))
 LOAD = encode((Call(Op.UNLOAD), Call(Op.LOAD, data=b"lock=rcu")))
@@ -113,3 +117,36 @@ def test_a_machine_that_is_lost_is_replaced() -> None:
         executor.run(BAD)
     executor.run(READ)
     assert len(guest.made) == 2
+
+
+def test_a_series_goes_on_after_another_bug_and_ends_with_the_one_looked_for() -> None:
+    guest = FakeGuest(lambda ran: {b"odd": OTHER, b"bad": SPLAT}.get(ran[-1]))
+    bug = find_splat(console_lines(SPLAT))
+    assert bug
+    with SeriesExecutor(guest.restore, Wanted(bug)) as executor:
+        assert executor.run_all([b"odd", b"bad", b"never"])
+        outcome, number = executor.series.result()
+        assert (outcome.splat, number, len(guest.made)) == (bug, 1, 1)
+        assert [each.splat.title for each in outcome.passed] == ["WARNING in drv_open"]
+        assert guest.ran == [b"odd", b"bad"]
+        executor.renew()
+        assert not executor.run_all([b"good"])
+        assert executor.series.result()[0].splat is None
+        assert guest.running == 1
+    assert guest.running == 0
+
+
+def test_the_module_is_loaded_once_for_a_series_whose_programs_all_begin_with_it() -> None:
+    guest = FakeGuest(lambda ran: None)
+    load = LOAD + encode((Call(Op.OPEN),))
+    with SeriesExecutor(guest.restore, None) as executor:
+        assert not executor.load_for([load + READ, READ])
+        assert not guest.made
+        assert not executor.load_for([load + READ, load + WRITE])
+        assert guest.made[0].preloaded == load
+    refused = FakeGuest(lambda ran: None, loading=Answer(SPLAT))
+    with SeriesExecutor(refused.restore, None) as executor:
+        assert executor.load_for([load + READ])
+        outcome, number = executor.series.result()
+        assert outcome.splat
+        assert (outcome.splat.title, number) == (TITLE, 0)
