@@ -6,12 +6,18 @@ A :class:`FakeGuest` has real channels, and real machines on top. It answers at 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, TypeAlias, cast
+from pathlib import Path
+from typing import TypeAlias, cast
 
+from fuzzer.crash.dedup import Wanted
+from fuzzer.crash.exact import EXACT
+from fuzzer.crash.leaks import HARDWARE as LEAKING
+from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.setups import RACING, Setups
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import (
     BULK,
@@ -25,12 +31,15 @@ from fuzzer.machine.channel import (
     RawResult,
     Status,
 )
+from fuzzer.machine.driver import Driver
+from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware, Qemu
+from fuzzer.machine.template import Template
 from fuzzer.program.batch import unpack
 from fuzzer.program.wire import split
-from fuzzer.target.target import Target
+from fuzzer.target.target import Target, load_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ class Answer:
 
 
 NOTHING = Answer()
+# Of a guest that does not exist.
+_NOWHERE = Path("/nowhere")
 
 Behaviour: TypeAlias = Callable[[list[bytes]], Answer | bytes | None]
 """What a guest does with the last of the programs that it was given: an answer, or the log only."""
@@ -130,6 +141,15 @@ class FakeMachine(Machine):
         """The calls by which the module was loaded for all programs."""
         self.late: list[bytes] = []
         """What the kernel prints later, each time that somebody asks."""
+        self._rested = 0.0
+
+    def now(self) -> float:
+        """Return the time by QEMU's clock, and all that was rested."""
+        return self.fake_qemu.now() + self._rested
+
+    def rest(self, seconds: float) -> None:
+        """Have so much time gone by."""
+        self._rested += seconds
 
     def work(self) -> None:
         """Do what was posted, unless it has fallen silent."""
@@ -195,11 +215,14 @@ class FakeMachine(Machine):
             raw.tsc = answer.ticks[index] if index < len(answer.ticks) else 0
 
 
-class FakeGuest:
+class FakeGuest(Guest):
     """A testbed of such machines; ``made`` are all of them.
 
     ``loading`` is what calls that are to load the module come to, None if it does not load.
     """
+
+    # That of a frozen class with slots fails for classes derived from it.
+    __setattr__ = object.__setattr__
 
     def __init__(
         self,
@@ -210,11 +233,20 @@ class FakeGuest:
         contexts: tuple[int, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(
+            template=Template(_NOWHERE, Hardware(), Accel.TCG),
+            target=target or demo_target(),
+            kernel=Kernel("full", _NOWHERE, _NOWHERE, "kernel"),
+            driver=Driver("demo", _NOWHERE / "demo.ko", "driver"),
+            blocks=(),
+            load_blocks=frozenset(),
+            table_base=0,
+            table=b"",
+            reset=b"",
+            contexts=contexts,
+        )
         self.clock = clock
         self.behaviour = behaviour
-        self.target = target
-        self.contexts = contexts
-        self.template = SimpleNamespace(hardware=Hardware())
         self.loading = loading
         self.made: list[FakeMachine] = []
 
@@ -246,6 +278,41 @@ class FakeGuest:
         return sum(machine.fake_qemu.running for machine in self.made)
 
 
-def as_guest(fake: Any) -> Guest:
-    """Return a fake as the guest that it stands for."""
-    return cast(Guest, fake)
+@functools.cache
+def demo_target() -> Target:
+    """Return the description of a driver that exists only in tests."""
+    return load_target(Path(__file__).parent / "unit" / "data" / "demo" / "demo.yaml")
+
+
+Leaks: TypeAlias = Callable[[Sequence[bytes]], tuple[Outcome, int | None]]
+"""What programs lost, and which of them if that is known."""
+
+
+class FakeSetups(Setups):
+    """Setups of fake guests; those that are not given run nothing.
+
+    ``leaks`` tells what kmemleak finds after programs, which no fake machine can.
+    """
+
+    def __init__(
+        self,
+        plain: FakeGuest,
+        *,
+        racing: FakeGuest | None = None,
+        leaking: FakeGuest | None = None,
+        exact: FakeGuest | None = None,
+        leaks: Leaks = lambda programs: (Outcome(None, b""), None),
+    ) -> None:
+        given = {RACING: racing, LEAKING: leaking, EXACT: exact}
+
+        def make(hardware: Hardware, _arguments: str) -> FakeGuest:
+            return given.get(hardware) or FakeGuest(lambda ran: None)
+
+        super().__init__(plain, make)
+        self._leaks = leaks
+
+    def leak_of(
+        self, machine: Machine, programs: Sequence[bytes], wanted: Wanted | None = None
+    ) -> tuple[Outcome, int | None]:
+        """Return what programs lost, as they are said to."""
+        return self._leaks(programs)

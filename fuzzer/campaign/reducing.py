@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.crash.crash import Crash
@@ -24,16 +24,25 @@ from fuzzer.errors import InfrastructureError
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.target.target import Target
 
-# A piece of work between two looks at the spool, in seconds.
-_SLICE = 0.5
-# Seconds for one crash: races that happen seldom take as long as they may.
-_LIMIT = 120.0
-_RETRIES, _RETRY_PAUSE = 3, 10.0
-# Seconds that the programs before a sighted one may take, and how many times as long as such
-# a retry took there is none.
-_PATIENCE, _REST = 60.0, 2.0
+_RETRIES = 3
 _MOST_LOST = 3
 _ORIGIN = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The reducer's times, in seconds: ``slice_seconds`` of work between two looks at the spool.
+
+    One crash has ``limit`` to be made minimal, as races that happen seldom take as long
+    as they may. A retry, in which what ran before a sighted program may take
+    ``patience``, comes after ``retry_pause``, or ``retry_rest`` times what the last one took.
+    """
+
+    slice_seconds: float = 0.5
+    limit: float = 120.0
+    patience: float = 60.0
+    retry_pause: float = 10.0
+    retry_rest: float = 2.0
 
 
 def with_minimal(crash: Crash, found: Minimized) -> Crash:
@@ -70,7 +79,12 @@ class Reducer:
         target: Target,
         seed: int,
         is_awaited: Callable[[str], bool],
+        *,
+        times: Times = Times(),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._times = times
+        self._clock = clock
         self._kernels = kernels
         self._store = store
         self._target = target
@@ -89,7 +103,7 @@ class Reducer:
         """Take note of a stored crash that may need work."""
         queue = self._waiting if crash.reproduced else self._failed
         if not crash.reproduced:
-            self._retry_at = time.monotonic() + _RETRY_PAUSE
+            self._retry_at = self._clock() + self._times.retry_pause
         if crash.runs and not crash.minimized and crash.title not in queue:
             queue.append(crash.title)
 
@@ -148,11 +162,11 @@ class Reducer:
                 Reproducer(crash.program, crash.history),
                 crash.splat,
                 seed=self._seed,
-                limit=_LIMIT,
+                limit=self._times.limit,
             )
-        end = time.monotonic() + _SLICE
+        end = self._clock() + self._times.slice_seconds
         while self._minimizer.step():
-            if time.monotonic() > end:
+            if self._clock() > end:
                 return True
         result = self._minimizer.result
         self.close()
@@ -163,13 +177,13 @@ class Reducer:
 
     def _retry(self) -> bool:
         """Try a crash again that did not reproduce."""
-        if not self._failed or time.monotonic() < self._retry_at:
+        if not self._failed or self._clock() < self._retry_at:
             return False
         self._title = self._failed.popleft()
         crash = self._store.get(self._title)
         if crash is None or crash.reproduced or crash.retries >= _RETRIES:
             return True
-        begun = time.monotonic()
+        begun = self._clock()
         programs = crash.first_run or (*crash.history, crash.program)
         sighting = Sighting(
             crash.report_title,
@@ -179,16 +193,17 @@ class Reducer:
             crash.first_log.encode(),
             _ORIGIN,
         )
-        verdict = self._kernels.judge(sighting, patience=_PATIENCE)
+        verdict = self._kernels.judge(sighting, patience=self._times.patience)
         judgement = verdict.judgement
-        took = time.monotonic() - begun
+        took = self._clock() - begun
         tried = replace(crash, retries=crash.retries + 1)
         if not judgement.reproduced:
             instead = verdict.instead or crash.instead
             tried = replace(tried, runs=crash.runs + judgement.runs, instead=instead)
             self._store.put(tried, self._target)
             self.note(tried)
-            self._retry_at = time.monotonic() + max(_RETRY_PAUSE, _REST * took)
+            rest = max(self._times.retry_pause, self._times.retry_rest * took)
+            self._retry_at = self._clock() + rest
             return True
         splat = judgement.splat
         shown = replace(

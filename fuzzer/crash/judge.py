@@ -108,6 +108,7 @@ def judge(
     verify_runs: int = VERIFY_RUNS,
     *,
     patience: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Judgement:
     """Run a sighting again, each time on a fresh machine.
 
@@ -131,10 +132,10 @@ def judge(
         if took * len(before) > patience or strayed >= _OTHERS:
             break
         tried += 1
-        begun = time.monotonic()
+        begun = clock()
         outcome, number = observe(before, sighting.program)
         if before and outcome.splat is None:
-            took = (time.monotonic() - begun) / len(before)
+            took = (clock() - begun) / len(before)
         splat = outcome.splat
         if splat is None:
             silent = True

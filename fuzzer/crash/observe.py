@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -59,9 +58,9 @@ def _follow(
     machine: Machine, log: bytes, patience: float, is_enough: Callable[[bytes], bool]
 ) -> bytes:
     """Collect the log until it is enough, or patience ends."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and not is_enough(log):
-        time.sleep(min(0.1, patience))
+    deadline = machine.now() + patience
+    while machine.now() < deadline and not is_enough(log):
+        machine.rest(min(0.1, patience))
         machine.command(Command.PING, timeout=5.0)
         log += machine.channel.log()
     return log
@@ -74,6 +73,7 @@ def run_program(
     late: bool = True,
     hurried: bool = False,
     wanted: Wanted | None = None,
+    timeout: float = PROGRAM_TIMEOUT,
 ) -> Outcome:
     """Run a program and return what the kernel said, waiting for a late report.
 
@@ -82,7 +82,7 @@ def run_program(
     there is a report on the console.
     """
     hears = listener(machine, hurried=hurried, wanted=wanted)
-    run = partial(machine.run, program, PROGRAM_TIMEOUT, hears)
+    run = partial(machine.run, program, timeout, hears)
     return outcome_of(machine, run, late=late, wanted=wanted)
 
 

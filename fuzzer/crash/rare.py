@@ -9,7 +9,6 @@ as there are more of its runs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeAlias
 
@@ -48,8 +47,9 @@ def racing_sample(guest: Testbed, match: Match) -> Sample:
             if executor.load_for([*before, program]) or executor.run_all(before):
                 return None, 1
             series = Series(match)
-            number, end = 1, time.monotonic() + _RACE_SECONDS
-            while number < _RACE_RUNS and time.monotonic() < end:
+            machine = executor.machine
+            number, end = 1, machine.now() + _RACE_SECONDS
+            while number < _RACE_RUNS and machine.now() < end:
                 outcome = executor.run(program)
                 if series.note(outcome, number):
                     return outcome.splat, number

@@ -31,11 +31,12 @@ class Series:
     """Programs that run one after the other on a machine, and what the kernel said of them.
 
     Reports of other bugs than the ``wanted`` one end it only where they leave the
-    machine unusable, or there are many.
+    machine unusable, or there are ``most`` of them.
     """
 
-    def __init__(self, wanted: Wanted | None) -> None:
+    def __init__(self, wanted: Wanted | None, *, most: int = _MOST_PASSED) -> None:
         self._wanted = wanted
+        self._most = most
         self._before = b""
         self._passed: dict[str, Passed] = {}
         self._times = 0
@@ -56,7 +57,7 @@ class Series:
             return True
         self._keep([outcome.splat, *others], number, outcome.log)
         self._times += 1
-        return not outcome.usable or self._times >= _MOST_PASSED
+        return not outcome.usable or self._times >= self._most
 
     def _keep(self, splats: Sequence[Splat], number: int, log: bytes) -> None:
         for splat in splats:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -315,6 +316,14 @@ class Machine:
                 raise LostMachineError(
                     f"the guest did not answer within {timeout:.1f} s{self._last_words()}"
                 )
+
+    def now(self) -> float:
+        """Return the time by which whoever waits for the guest goes, in seconds."""
+        return time.monotonic()
+
+    def rest(self, seconds: float) -> None:
+        """Wait while the guest goes on."""
+        time.sleep(seconds)
 
     def console_text(self) -> str:
         """Return what the guest printed on its console since it was restored.

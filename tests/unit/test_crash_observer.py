@@ -22,7 +22,7 @@ from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split
 from fuzzer.splat.silence import Silence
 from fuzzer.target.target import load_target
-from tests.fakes import Answer, Behaviour, FakeChannel, FakeGuest, as_guest
+from tests.fakes import Answer, Behaviour, FakeChannel, FakeGuest
 from tests.unit.test_judge import FAULT, SPLAT, TITLE
 from tests.unit.test_worker_executor import Clock, WatchedChannel
 
@@ -41,9 +41,7 @@ class Worker:
         channel = WatchedChannel(clock) if clock else FakeChannel()
         if clock:
             self.guest.clock = clock
-        self.executor = WorkerExecutor(
-            as_guest(self.guest), channel=channel, clock=clock or time.monotonic
-        )
+        self.executor = WorkerExecutor(self.guest, channel=channel, clock=clock or time.monotonic)
         self.aside, self.counts = Aside(), WorkerCounts()
         self.parents = Parents(random.Random(1))
         self.spool = Spool(workdir)

@@ -8,14 +8,12 @@ import functools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from fuzzer.campaign.exploring import Explorer, Times
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.paths import project_root
 from fuzzer.program.mechanisms import Mechanisms
@@ -24,7 +22,7 @@ from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
 from fuzzer.splat.find import bare_splat
 from fuzzer.target.target import load_target
-from tests.fakes import Answer, FakeGuest, FakeMachine
+from tests.fakes import Answer, FakeGuest, FakeMachine, FakeSetups
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 WRITE, READ, LOAD = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4), Call(Op.LOAD)
@@ -35,7 +33,7 @@ LOADED = Answer(b"6,1,1000,-;demo: loaded\n")
 SHORT = Times(slice_seconds=0.02, leak_pause=0.0)
 
 
-class FakeSetups:
+class CountedSetups(FakeSetups):
     """Guests whose calls have ``allocations`` each; those with ``leaky`` calls lose memory.
 
     ``ran`` and ``raced`` are the programs of the serial guest and of the one with several vCPUs.
@@ -56,11 +54,11 @@ class FakeSetups:
         self.looks = 0
         self.ran: list[Program] = []
         self.raced: list[Program] = []
-        self.plain = FakeGuest(functools.partial(self._run, self.ran), loading=loading)
-        self.racing = FakeGuest(functools.partial(self._run, self.raced), loading=loading)
-        self.leaking = FakeGuest(lambda ran: None)
+        self.serial = FakeGuest(functools.partial(self._follow, self.ran), loading=loading)
+        self.threaded = FakeGuest(functools.partial(self._follow, self.raced), loading=loading)
+        super().__init__(self.serial, racing=self.threaded, leaks=self._lost)
 
-    def _run(self, ran: list[Program], programs: list[bytes]) -> Answer:
+    def _follow(self, ran: list[Program], programs: list[bytes]) -> Answer:
         calls = decode(programs[-1])
         ran.append(calls)
         most = {Op.LOAD: self._in_load}
@@ -70,11 +68,9 @@ class FakeSetups:
     @property
     def made(self) -> list[FakeMachine]:
         """The machines, serial ones first."""
-        return [*self.plain.made, *self.racing.made]
+        return [*self.serial.made, *self.threaded.made]
 
-    def leak_of(
-        self, machine: FakeMachine, programs: Sequence[bytes], unknown: object
-    ) -> tuple[Outcome, int | None]:
+    def _lost(self, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
         self.looks += 1
         lost = [n for n, program in enumerate(programs) if self.leaky in decode(program)]
         leak = bare_splat("memory leak in f", "leak", "f", "unreferenced object")
@@ -82,16 +78,16 @@ class FakeSetups:
         return Outcome(leak if lost else None, b""), at
 
 
-def explorer(setups: FakeSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
-    return Explorer(cast(Setups, setups), TARGET, mechanisms, 1, sighted.append, times=SHORT)
+def explorer(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
+    return Explorer(setups, TARGET, mechanisms, 1, sighted.append, times=SHORT)
 
 
 def test_without_a_corpus_there_is_nothing_to_do() -> None:
-    assert not explorer(FakeSetups(), Mechanisms(), []).step()
+    assert not explorer(CountedSetups(), Mechanisms(), []).step()
 
 
 def test_every_allocation_of_every_call_fails_until_there_are_no_more() -> None:
-    setups = FakeSetups()
+    setups = CountedSetups()
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
     work.note(encode((WRITE, READ)))
     for _ in range(4):
@@ -105,7 +101,7 @@ def test_every_allocation_of_every_call_fails_until_there_are_no_more() -> None:
 
 
 def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() -> None:
-    setups = FakeSetups()
+    setups = CountedSetups()
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
     for number in range(200):
         work.note(encode((Call(Op.WRITE, data=str(number).encode()), READ)))
@@ -131,7 +127,7 @@ def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() ->
 
 def test_what_splats_is_told_with_the_programs_before_it() -> None:
     sighted: list[Sighting] = []
-    setups = FakeSetups(lambda program: any(call.fault == 3 for call in program))
+    setups = CountedSetups(lambda program: any(call.fault == 3 for call in program))
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), sighted)
     work.note(encode((WRITE,)))
     for _ in range(4):
@@ -144,7 +140,7 @@ def test_what_splats_is_told_with_the_programs_before_it() -> None:
 
 
 def test_races_run_on_several_vcpus_and_a_few_times() -> None:
-    setups = FakeSetups()
+    setups = CountedSetups()
     work = explorer(setups, dataclasses.replace(NOTHING, races=True), [])
     work.note(encode((WRITE, READ)))
     for _ in range(2):
@@ -156,7 +152,7 @@ def test_races_run_on_several_vcpus_and_a_few_times() -> None:
 
 
 def test_loads_with_other_parameters_fail_where_none_did_yet() -> None:
-    setups = FakeSetups(in_load=64)
+    setups = CountedSetups(in_load=64)
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
     for number in range(4):
         work.note(encode((Call(Op.UNLOAD), Call(Op.LOAD, data=f"n={number}".encode()))))
@@ -170,7 +166,7 @@ def test_loads_with_other_parameters_fail_where_none_did_yet() -> None:
     assert min(abs(a - b) for a, b in pairwise(faults[:12])) > 3
 
 
-def _failed(setups: FakeSetups) -> list[tuple[int, int]]:
+def _failed(setups: CountedSetups) -> list[tuple[int, int]]:
     """Return the parameter and the number of the allocation of each load that failed."""
     return [
         (int(call.data[2:]), call.fault)
@@ -182,7 +178,7 @@ def _failed(setups: FakeSetups) -> list[tuple[int, int]]:
 
 def test_the_module_is_loaded_anew_unless_that_is_turned_off() -> None:
     for on in (False, True):
-        setups = FakeSetups()
+        setups = CountedSetups()
         work = explorer(setups, dataclasses.replace(NOTHING, lifecycle=on), [])
         work.note(encode((WRITE, READ)))
         for _ in range(4):
@@ -192,7 +188,7 @@ def test_the_module_is_loaded_anew_unless_that_is_turned_off() -> None:
 
 def test_a_leak_is_pinned_to_the_program_that_has_it() -> None:
     sighted: list[Sighting] = []
-    setups = FakeSetups()
+    setups = CountedSetups()
     setups.leaky = Call(Op.WRITE, data=b"7")
     work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
     for number in range(20):
@@ -206,7 +202,7 @@ def test_a_leak_is_pinned_to_the_program_that_has_it() -> None:
 
 def test_a_leak_is_pinned_at_once_to_the_program_that_allocated_what_is_lost() -> None:
     sighted: list[Sighting] = []
-    setups = FakeSetups()
+    setups = CountedSetups()
     setups.leaky = Call(Op.WRITE, data=b"7")
     setups.tells_which = True
     work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
@@ -220,7 +216,7 @@ def test_a_leak_is_pinned_at_once_to_the_program_that_allocated_what_is_lost() -
 
 def test_a_leak_that_is_not_pinned_down_at_the_end_is_told_as_far_as_it_is() -> None:
     sighted: list[Sighting] = []
-    setups = FakeSetups()
+    setups = CountedSetups()
     setups.leaky = Call(Op.WRITE, data=b"7")
     work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
     programs = [encode((Call(Op.WRITE, data=str(n).encode()),)) for n in range(20)]
@@ -238,15 +234,13 @@ def test_a_leak_that_is_not_pinned_down_at_the_end_is_told_as_far_as_it_is() -> 
 def test_leaks_are_looked_for_in_a_share_of_the_time() -> None:
     now = 0.0
 
-    class Slow(FakeSetups):
+    class Slow(CountedSetups):
         """Guests on which a look for leaks takes a second."""
 
-        def leak_of(
-            self, machine: FakeMachine, programs: Sequence[bytes], unknown: object
-        ) -> tuple[Outcome, int | None]:
+        def _lost(self, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
             nonlocal now
             now += 1.0
-            return super().leak_of(machine, programs, unknown)
+            return super()._lost(programs)
 
     def clock() -> float:
         nonlocal now
@@ -256,9 +250,7 @@ def test_leaks_are_looked_for_in_a_share_of_the_time() -> None:
     setups, sighted = Slow(), list[Sighting]()
     times = Times(slice_seconds=0.02, leak_pause=0.0, leak_credit=0.0)
     mechanisms = dataclasses.replace(NOTHING, leaks=True)
-    work = Explorer(
-        cast(Setups, setups), TARGET, mechanisms, 1, sighted.append, times=times, clock=clock
-    )
+    work = Explorer(setups, TARGET, mechanisms, 1, sighted.append, times=times, clock=clock)
     work.note(encode((WRITE,)))
     while now < 30:
         work.step()
@@ -267,7 +259,7 @@ def test_leaks_are_looked_for_in_a_share_of_the_time() -> None:
 
 
 def test_what_did_not_reproduce_is_tried_with_other_faults_the_nearest_first() -> None:
-    setups = FakeSetups(lambda program: any(call.fault == 1 for call in program))
+    setups = CountedSetups(lambda program: any(call.fault == 1 for call in program))
     sighted: list[Sighting] = []
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), sighted)
     work.retune(encode((WRITE, dataclasses.replace(READ, fault=2))))
@@ -287,10 +279,10 @@ def test_what_did_not_reproduce_is_tried_with_other_faults_the_nearest_first() -
 
 def test_what_did_not_reproduce_is_tried_with_the_module_loaded_with_other_parameters() -> None:
     unload, load = Call(Op.UNLOAD), Call(Op.LOAD, data=b"ttl_ms=20")
-    setups = FakeSetups(lambda program: any(call.data == b"ttl_ms=1000" for call in program))
+    setups = CountedSetups(lambda program: any(call.data == b"ttl_ms=1000" for call in program))
     sighted: list[Sighting] = []
     mechanisms = dataclasses.replace(NOTHING, lifecycle=True)
-    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append, times=SHORT)
+    work = Explorer(setups, PKV, mechanisms, 1, sighted.append, times=SHORT)
     leaves = encode((unload, load, WRITE, unload))
     # What goes off was left behind by a program before the one that it hits.
     work.retune(encode((WRITE, READ)), [encode((READ,)), leaves, encode((READ, READ))])
@@ -307,7 +299,7 @@ def test_what_did_not_reproduce_is_tried_with_the_module_loaded_with_other_param
 
 
 def test_what_has_no_fault_is_not_tried_with_any() -> None:
-    setups = FakeSetups()
+    setups = CountedSetups()
     work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
     work.retune(encode((WRITE, READ)))
     assert not work.step()
@@ -320,14 +312,14 @@ PKV = load_target(project_root() / "module" / "pkv.yaml")
 LIFECYCLE = dataclasses.replace(NOTHING, lifecycle=True)
 
 
-def settling(setups: FakeSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
-    work = Explorer(cast(Setups, setups), PKV, mechanisms, 1, sighted.append, times=SHORT)
+def settling(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
+    work = Explorer(setups, PKV, mechanisms, 1, sighted.append, times=SHORT)
     work.note(encode((WRITE, READ)))
     return work
 
 
 def test_some_machines_are_settled_and_all_of_their_programs_begin_so() -> None:
-    setups = FakeSetups()
+    setups = CountedSetups()
     work = settling(setups, LIFECYCLE, [])
     for _ in range(6):
         assert work.step()
@@ -339,7 +331,10 @@ def test_some_machines_are_settled_and_all_of_their_programs_begin_so() -> None:
 
 
 def test_what_splats_on_a_settled_machine_is_a_whole_program() -> None:
-    setups = FakeSetups(lambda program: program[:3] == decode(setups.made[-1].preloaded)[:3] != ())
+    def splats(program: Program) -> bool:
+        return program[:3] == decode(setups.made[-1].preloaded)[:3] != ()
+
+    setups = CountedSetups(splats)
     sighted: list[Sighting] = []
     work = settling(setups, LIFECYCLE, sighted)
     for _ in range(6):
@@ -349,7 +344,7 @@ def test_what_splats_on_a_settled_machine_is_a_whole_program() -> None:
 
 
 def test_parameters_that_do_not_load_settle_nothing() -> None:
-    setups = FakeSetups(loading=None)
+    setups = CountedSetups(loading=None)
     work = settling(setups, dataclasses.replace(LIFECYCLE, races=True), [])
     for _ in range(8):
         work.step()
@@ -362,7 +357,7 @@ def test_parameters_that_do_not_load_settle_nothing() -> None:
 
 
 def test_races_are_on_settled_machines_as_well() -> None:
-    setups = FakeSetups()
+    setups = CountedSetups()
     work = settling(setups, dataclasses.replace(NOTHING, races=True, lifecycle=True), [])
     for _ in range(60):
         work.step()
@@ -377,10 +372,10 @@ def test_a_known_bug_that_comes_each_time_is_passed_over(kind: str, machines: in
     """A kernel warns once only at some places, so it is not used further."""
     sleep = b"3,1,1000,-;BUG: sleeping function called from invalid context at drv.c:1\n"
     first = SPLAT.split(b"\n", 1)[0] + b"\n" if kind == "warning" else sleep
-    setups = FakeSetups(lambda program: True, splat=first + SPLAT.split(b"\n", 1)[1])
+    setups = CountedSetups(lambda program: True, splat=first + SPLAT.split(b"\n", 1)[1])
     sighted: list[Sighting] = []
     known = Wanted(bare_splat("", ""), lambda _, shown: False)
-    work = Explorer(cast(Setups, setups), TARGET, NOTHING, 1, sighted.append, unknown=known)
+    work = Explorer(setups, TARGET, NOTHING, 1, sighted.append, unknown=known)
     for _ in range(4):
         work._run(work._plain, encode((READ,)))
     assert len(setups.made) == machines

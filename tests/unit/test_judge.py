@@ -7,20 +7,18 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-import pytest
-
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.judge import Judgement, judge
 from fuzzer.crash.observe import listener, run_program
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.series import Observer, run_history
+from fuzzer.crash.series import Observer, Series, run_history
 from fuzzer.crash.sighting import Sighting
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
-from tests.fakes import FakeGuest, FakeMachine, as_guest
+from tests.fakes import FakeGuest, FakeMachine
 
 SPLAT = b"""\
 3,1,1000,-;BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
@@ -65,7 +63,7 @@ def judged(shows: Shows, found: Sighting) -> tuple[Judgement, FakeGuest]:
     guest = guest_that(shows)
 
     def watch(wanted: Wanted) -> Observer:
-        return functools.partial(run_history, as_guest(guest), wanted=wanted)
+        return functools.partial(run_history, guest, wanted=wanted)
 
     return judge(watch, found), guest
 
@@ -97,7 +95,7 @@ def test_the_latest_of_a_long_history_is_run_first() -> None:
     assert judgement.history == tuple(history)
 
 
-def test_a_history_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_that_takes_too_long_is_not_run() -> None:
     now, lengths = 0.0, []
 
     def observe(before: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
@@ -106,9 +104,8 @@ def test_a_history_that_takes_too_long_is_not_run(monkeypatch: pytest.MonkeyPatc
         now += 0.1 * len(before)
         return Outcome(None, b""), len(before)
 
-    monkeypatch.setattr("fuzzer.crash.judge.time.monotonic", lambda: now)
     found = sighting(b"bad", *[b"x"] * 1000)
-    judgement = judge(lambda _: observe, found, patience=20.0)
+    judgement = judge(lambda _: observe, found, patience=20.0, clock=lambda: now)
     assert lengths == [0, 16, 64]
     assert (judgement.reproduced, judgement.runs) == (0, 3)
     assert judgement.history == found.history
@@ -280,21 +277,15 @@ def test_after_an_oops_nothing_counts() -> None:
     assert ran == [b"bad", b"one"]
 
 
-def test_a_program_that_reports_each_time_is_given_up_in_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("fuzzer.crash.series._MOST_PASSED", 5)
-    lengths: list[int] = []
-
-    def warns(ran: list[bytes], _: int) -> bytes:
-        lengths.append(len(ran))
-        return OTHER
-
-    guest = guest_that(warns)
+def test_a_program_that_reports_each_time_is_given_up_in_the_end() -> None:
     bug = find_splat(console_lines(SPLAT))
     assert bug
-    outcome, number = run_history(as_guest(guest), [b"x"] * 100, b"bad", wanted=Wanted(bug))
-    assert lengths[-1] == 5
+    series = Series(Wanted(bug), most=5)
+    machine = FakeMachine(lambda ran: OTHER)
+    while not series.note(run_program(machine, b"x", wanted=Wanted(bug)), len(machine.ran) - 1):
+        assert len(machine.ran) < 5
+    assert len(machine.ran) == 5
+    outcome, number = series.result()
     assert outcome.splat
     assert (outcome.splat.title, number) == ("WARNING in drv_open", 0)
 

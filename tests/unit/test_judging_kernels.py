@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
+from tests.fakes import FakeGuest, FakeSetups
 from tests.unit.test_dedup import crash
 from tests.unit.test_judge import OTHER, SPLAT, TITLE
 from tests.unit.test_triage import KASAN
@@ -26,37 +26,26 @@ from tests.unit.test_triage import KASAN
 _SIGHTING = Sighting(TITLE, "kasan", b"bad", (), SPLAT, "worker-0")
 
 
-class Showing:
-    """Guests on which each program shows one thing; counts the runs."""
-
-    def __init__(self, log: bytes) -> None:
-        self._log = log
-        self.runs = 0
-
-    def observe(self, kind: str, wanted: object) -> Any:
-        def observer(history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
-            self.runs += 1
-            return Outcome(find_splat(console_lines(self._log)), self._log), len(history)
-
-        return observer
+def showing(log: bytes) -> tuple[Setups, FakeGuest]:
+    """Return setups, and their guest, on which each program shows one thing."""
+    guest = FakeGuest(lambda ran: log)
+    outcome = Outcome(find_splat(console_lines(log)), log)
+    return FakeSetups(guest, leaks=lambda programs: (outcome, None)), guest
 
 
-def kernels(own: Showing, fuzzed: Showing) -> JudgingKernels:
-    def make() -> Setups:
-        return cast(Setups, fuzzed)
-
-    return JudgingKernels(cast(Setups, own), Flavour.FULL, Flavour.FAST, make)
+def kernels(own: Setups, fuzzed: Setups) -> JudgingKernels:
+    return JudgingKernels(own, Flavour.FULL, Flavour.FAST, lambda: fuzzed)
 
 
 def test_what_the_judges_kernel_shows_is_judged_there_alone() -> None:
-    fuzzed = Showing(SPLAT)
-    verdict = kernels(Showing(SPLAT), fuzzed).judge(_SIGHTING, patience=1.0)
+    fuzzed, guest = showing(SPLAT)
+    verdict = kernels(showing(SPLAT)[0], fuzzed).judge(_SIGHTING, patience=1.0)
     assert (verdict.judged_on, verdict.judgement.reproduced) == (Flavour.FULL, 3)
-    assert (verdict.unseen_on, verdict.instead, fuzzed.runs) == ("", (), 0)
+    assert (verdict.unseen_on, verdict.instead, guest.ran) == ("", (), [])
 
 
 def test_what_it_does_not_show_is_judged_on_the_kernel_that_did() -> None:
-    verdict = kernels(Showing(OTHER), Showing(SPLAT)).judge(_SIGHTING, patience=1.0)
+    verdict = kernels(showing(OTHER)[0], showing(SPLAT)[0]).judge(_SIGHTING, patience=1.0)
     assert (verdict.judged_on, verdict.judgement.reproduced) == (Flavour.FAST, 3)
     assert (verdict.unseen_on, verdict.instead) == ("full", ("WARNING in drv_open",))
 
@@ -67,21 +56,21 @@ def test_what_it_does_not_show_is_judged_on_the_kernel_that_did() -> None:
 def test_what_was_found_on_the_judges_kernel_is_not_looked_for_elsewhere(
     kind: str, elsewhere: bool
 ) -> None:
-    fuzzed = Showing(SPLAT)
+    fuzzed, guest = showing(SPLAT)
     sighting = replace(_SIGHTING, kind=kind)
-    judging = kernels(Showing(OTHER), fuzzed)
+    judging = kernels(showing(OTHER)[0], fuzzed)
     verdict = judging.judge(sighting, patience=1.0, elsewhere=elsewhere)
     assert (verdict.judged_on, verdict.judgement.reproduced) == (Flavour.FULL, 0)
-    assert (verdict.instead, fuzzed.runs) == (("WARNING in drv_open",), 0)
+    assert (verdict.instead, guest.ran) == (("WARNING in drv_open",), [])
 
 
 def test_a_crash_is_worked_on_where_it_was_shown() -> None:
-    own, fuzzed = Showing(OTHER), Showing(SPLAT)
+    (own, _), (fuzzed, _) = showing(OTHER), showing(SPLAT)
     judging = kernels(own, fuzzed)
-    assert judging.setups_of(crash(KASAN)) is cast(Setups, own)
-    assert judging.setups_of(crash(KASAN, judged_on="fast")) is cast(Setups, fuzzed)
+    assert judging.setups_of(crash(KASAN)) is own
+    assert judging.setups_of(crash(KASAN, judged_on="fast")) is fuzzed
     unshown = crash(KASAN, judged_on="fast", reproduced=0)
-    assert judging.setups_of(unshown) is cast(Setups, own)
+    assert judging.setups_of(unshown) is own
 
 
 def test_a_verdict_says_which_kernel_showed_it_and_what_the_other_one_did() -> None:

@@ -3,38 +3,31 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from typing import Any, cast
 
 import pytest
 
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.trials import LeakTrials, Shown, matches
 from fuzzer.splat.find import bare_splat
+from tests.fakes import FakeGuest, FakeSetups
 
 LEAK = bare_splat("memory leak in drv_write", "leak", "drv_write")
 OTHER = bare_splat("memory leak in drv_open", "leak", "drv_open")
 
 
-class FakeSetups:
+class LetterSetups(FakeSetups):
     """Runs programs of one letter: L loses memory, O some of its own.
 
     K gets memory that only a V after it loses, W has a worker get what it loses.
     """
 
     def __init__(self) -> None:
+        super().__init__(FakeGuest(lambda ran: None), leaks=self._lost)
         self.batches: list[bytes] = []
-        self.leaking = self
 
-    def restore(self) -> Any:
-        return contextlib.nullcontext()
-
-    def leak_of(
-        self, _machine: None, programs: Sequence[bytes], wanted: object
-    ) -> tuple[Outcome, int | None]:
+    def _lost(self, programs: Sequence[bytes]) -> tuple[Outcome, int | None]:
         ran = b"".join(programs)
         self.batches.append(ran)
         if b"W" in ran:
@@ -46,8 +39,8 @@ class FakeSetups:
 
 
 def first(programs: bytes, *, careful: bool) -> tuple[Shown | None, list[bytes]]:
-    setups = FakeSetups()
-    trials = LeakTrials(cast(Setups, setups), matches(LEAK), careful=careful)
+    setups = LetterSetups()
+    trials = LeakTrials(setups, matches(LEAK), careful=careful)
     search = trials.first([Reproducer(bytes([letter])) for letter in programs])
     try:
         while True:

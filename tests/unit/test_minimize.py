@@ -24,7 +24,7 @@ from fuzzer.splat.find import bare_splat
 from fuzzer.splat.splat import Splat
 from fuzzer.target.calls import SleepSpec
 from fuzzer.target.target import Target, load_target
-from tests.fakes import FakeGuest, as_guest
+from tests.fakes import FakeGuest
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 BUG = bare_splat("KASAN: slab-use-after-free Read in drv_read", "kasan", "drv_read")
@@ -59,18 +59,12 @@ def guest_that(shows: Shows) -> FakeGuest:
     return FakeGuest(behaviour)
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have nobody wait for late reports of a machine that has none."""
-    monkeypatch.setattr("fuzzer.crash.observe._LATE_REPORT", 0.0)
-
-
 def minimized(
     shows: Shows, *programs: Program, racing: Shows | None = None, target: Target = TARGET
 ) -> tuple[Minimized | None, FakeGuest]:
     guest = guest_that(shows)
     beside = guest_that(racing or shows)
-    setups = Setups(as_guest(guest), lambda hardware, arguments: as_guest(beside))
+    setups = Setups(guest, lambda hardware, arguments: beside)
     *history, program = map(encode, programs)
     start = Reproducer(program, tuple(history))
     found = Minimizer(setups, target, start, BUG, cores=2).run()
@@ -138,7 +132,7 @@ def test_what_does_not_reproduce_has_no_result() -> None:
 
 def test_time_that_is_over_leaves_what_was_achieved() -> None:
     guest = guest_that(lambda ran: BUG if in_order(ran[-1], Op.READ) else None)
-    setups = Setups(as_guest(guest), lambda hardware, arguments: as_guest(guest))
+    setups = Setups(guest, lambda hardware, arguments: guest)
     start = Reproducer(encode((SEEK,) * 30 + (READ,)))
     minimizer = Minimizer(setups, TARGET, start, BUG)
     while minimizer.best == start:
@@ -298,7 +292,7 @@ def test_time_that_is_over_ends_what_is_left_to_verify() -> None:
         lambda calls: 0.2 if in_order(calls, Op.WRITE, Op.READ) else 0.0, random.Random(1)
     )
     guest = guest_that(shows)
-    setups = Setups(as_guest(guest), lambda hardware, arguments: as_guest(guest))
+    setups = Setups(guest, lambda hardware, arguments: guest)
     start = Reproducer(encode((SEEK, WRITE, SEEK, READ)))
     work = Minimizer(setups, TARGET, start, BUG, cores=2, limit=0.0)
     assert work.run() is None

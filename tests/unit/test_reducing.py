@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from fuzzer.campaign import reducing
 from fuzzer.campaign.kernels import JudgingKernels
-from fuzzer.campaign.reducing import Reducer
+from fuzzer.campaign.reducing import Reducer, Times
 from fuzzer.crash.crash import Crash, Identity
 from fuzzer.crash.minimize import Minimized
-from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import CrashStore
 from fuzzer.crash.trials import Effort
 from fuzzer.machine.kernel import Flavour
@@ -28,11 +26,15 @@ from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import bare_splat
 from fuzzer.target.target import Target
+from tests.fakes import FakeGuest, FakeSetups
+from tests.unit.test_judge import FAULT
+from tests.unit.test_judge import SPLAT as USE_AFTER_FREE
 
 TITLE = "KASAN: slab-use-after-free Read in drv_read"
 SPLAT = bare_splat(TITLE, "kasan", "drv_read", "BUG: KASAN\n")
 WRITE, READ = Call(Op.WRITE, data=b"a\n"), Call(Op.READ)
 LONG, SHORT = encode((WRITE,) * 9 + (READ,)), encode((WRITE, READ))
+AT_ONCE = Times(retry_pause=0.0, retry_rest=0.0)
 FIRST_LOG = """\
 BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
 Read of size 8 at addr ffff888000000000 by task init/1
@@ -90,8 +92,6 @@ class FakeMinimizer:
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrashStore:
     """Return an empty store; nothing is waited for, and nothing really minimised."""
     monkeypatch.setattr(reducing, "Minimizer", FakeMinimizer)
-    monkeypatch.setattr(reducing, "_RETRY_PAUSE", 0.0)
-    monkeypatch.setattr(reducing, "_REST", 0.0)
     FakeMinimizer.lose, FakeMinimizer.hurried = 0, False
     return CrashStore(tmp_path)
 
@@ -99,19 +99,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrashStore:
 def reducer(
     store: CrashStore,
     target: Target,
-    outcome: Outcome | None = None,
+    log: bytes = b"",
     is_awaited: Callable[[str], bool] = lambda title: False,
 ) -> Reducer:
-    def observe(history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
-        return outcome or Outcome(None, b""), len(history)
-
-    class FakeSetups:
-        def observe(self, kind: str, wanted: object) -> Any:
-            return observe
-
-    setups = cast(Setups, FakeSetups())
+    """Return a reducer on whose machines each program has the kernel print ``log``."""
+    setups = FakeSetups(FakeGuest(lambda ran: log))
     kernels = JudgingKernels(setups, Flavour.FULL, Flavour.FULL, lambda: setups)
-    return Reducer(kernels, store, target, 1, is_awaited)
+    return Reducer(kernels, store, target, 1, is_awaited, times=AT_ONCE)
 
 
 def stored(store: CrashStore) -> Crash:
@@ -186,7 +180,7 @@ def test_what_reproduces_after_all_is_judged_anew_and_minimized(
     store: CrashStore, pkv_target: Target
 ) -> None:
     store.put(crash(reproduced=0, runs=2), pkv_target)
-    work = reducer(store, pkv_target, Outcome(SPLAT, b""))
+    work = reducer(store, pkv_target, USE_AFTER_FREE)
     while work.step():
         pass
     found = stored(store)
@@ -198,10 +192,9 @@ def test_what_reproduces_under_another_title_takes_its_place(
     store: CrashStore, pkv_target: Target
 ) -> None:
     store.put(crash(reproduced=0, runs=2), pkv_target)
-    other = dataclasses.replace(SPLAT, title="BUG: NULL pointer dereference in drv_read")
-    work = reducer(store, pkv_target, Outcome(other, b""))
+    work = reducer(store, pkv_target, FAULT)
     assert work.step()
-    assert stored(store).title == other.title
+    assert stored(store).title == "BUG: unable to handle page fault in drv_read"
 
 
 def test_at_the_end_only_the_crash_that_was_begun_is_finished(

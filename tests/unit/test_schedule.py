@@ -7,14 +7,11 @@ import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from fuzzer.campaign.exact_races import ExactRaces
 from fuzzer.crash.exact import find_schedule, run_batch, run_exact
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.ops import Op
@@ -30,7 +27,7 @@ from fuzzer.program.schedule import (
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import load_target
-from tests.fakes import Answer, FakeGuest
+from tests.fakes import Answer, FakeGuest, FakeSetups
 from tests.unit.test_judge import SPLAT, TITLE
 
 DEMO = Path(__file__).parent / "data" / "demo" / "demo.yaml"
@@ -38,11 +35,6 @@ OPEN, FIRST, SECOND = Call(Op.OPEN, 1), Call(Op.READ, thread=1), Call(Op.WRITE, 
 RACE = encode((OPEN, FIRST, SECOND))
 CHUNKS = split(RACE)
 TICKS = [100, 40_000, 10_000]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzzer.crash.observe._LATE_REPORT", 0.0)
 
 
 def chosen(chunks: list[bytes], ticks: list[int], n: int, seed: int = 1) -> list[tuple[Wait, ...]]:
@@ -171,7 +163,7 @@ def test_corpus_programs_race_as_schedules_say() -> None:
             ran.append(list(programs))
         return len(ran) > 100 and is_scheduled(split(programs[-1]))
 
-    setups = cast(Setups, SimpleNamespace(exact=guest_that(shows)))
+    setups = FakeSetups(guest_that(shows), exact=guest_that(shows))
     rng = random.Random(1)
     mutator = Mutator(load_target(DEMO), rng, lambda data, size: data[:size], max_calls=40)
     sighted: list[Sighting] = []

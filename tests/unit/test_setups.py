@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from fuzzer.crash.setups import Setups
-from fuzzer.machine.provision import Guest
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
+from tests.fakes import FakeGuest
 
 
 def test_short_programs_with_threads_are_run_more_often_than_long_ones() -> None:
-    guest = cast(Guest, object())
+    guest = FakeGuest(lambda ran: None)
     setups = Setups(guest, lambda hardware, arguments: guest, race_calls=1000)
 
     def tries(calls: int) -> int:

@@ -13,7 +13,7 @@ from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.target.target import load_target
-from tests.fakes import Answer, FakeChannel, FakeGuest, as_guest
+from tests.fakes import Answer, FakeChannel, FakeGuest
 from tests.unit.test_judge import SPLAT
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
@@ -50,9 +50,9 @@ def executor_of(
 ) -> tuple[WorkerExecutor, WatchedChannel, Clock]:
     clock = Clock()
     channel = WatchedChannel(clock)
-    beside = as_guest(racing) if racing else None
+    beside = racing if racing else None
     guest.clock = clock
-    executor = WorkerExecutor(as_guest(guest), beside, channel=channel, clock=clock)
+    executor = WorkerExecutor(guest, beside, channel=channel, clock=clock)
     return executor, channel, clock
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from fuzzer.crash import judge, observe
+from fuzzer.crash import judge
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.observe import run_program
 from fuzzer.crash.setups import HASTY, Setups
@@ -40,12 +40,12 @@ def test_a_program_is_named_by_what_it_does(
 
 
 def test_a_silent_guest_is_not_waited_for_once_its_hang_is_on_the_console(
-    full_misbehaving: Guest, monkeypatch: pytest.MonkeyPatch
+    full_misbehaving: Guest,
 ) -> None:
-    monkeypatch.setattr(observe, "PROGRAM_TIMEOUT", 300.0)
+    spin = wire("ioctl(f0, TD_SPIN)", full_misbehaving.target)
     begin = time.monotonic()
     with full_misbehaving.restore() as machine:
-        outcome = run_program(machine, wire("ioctl(f0, TD_SPIN)", full_misbehaving.target))
+        outcome = run_program(machine, spin, timeout=300.0)
     assert time.monotonic() < begin + 150.0
     assert outcome.lost
     assert outcome.splat is not None
