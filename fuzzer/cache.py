@@ -48,8 +48,13 @@ def file_stamp(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(name: str, tell: Callable[[str], None] = say) -> Iterator[None]:
-    """Hold the cache's lock of that name; other processes wait, and ``tell`` for what."""
+def locked(
+    name: str, tell: Callable[[str], None] = say, *, silence: float = _SILENT_WAIT
+) -> Iterator[None]:
+    """Hold the cache's lock of that name; other processes wait.
+
+    After so many seconds of ``silence`` they ``tell`` for what.
+    """
     directory = cache_dir()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -60,7 +65,7 @@ def locked(name: str, tell: Callable[[str], None] = say) -> Iterator[None]:
             "Set PKVFUZZ_CACHE to a directory that can."
         ) from error
     try:
-        _await_lock(fd, name, tell)
+        _await_lock(fd, name, tell, silence)
         with contextlib.suppress(OSError):
             # For those who wait; on a full disk they are told less.
             os.ftruncate(fd, 0)
@@ -70,9 +75,9 @@ def locked(name: str, tell: Callable[[str], None] = say) -> Iterator[None]:
         os.close(fd)
 
 
-def _await_lock(fd: int, name: str, tell: Callable[[str], None]) -> None:
+def _await_lock(fd: int, name: str, tell: Callable[[str], None], silence: float) -> None:
     """Take a lock; whoever has it for long is named."""
-    end = time.monotonic() + _SILENT_WAIT
+    end = time.monotonic() + silence
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,11 +31,18 @@ def coverage_key(guest: Guest) -> str:
     return content_key(guest.driver.key, target.module.params, repr(target.devices))
 
 
-def set_aside(workdir: Workdir, key: str) -> int:
+def set_aside(
+    workdir: Workdir,
+    key: str,
+    *,
+    programs: int = START_PROGRAMS,
+    cost: float = START_COST,
+) -> int:
     """Move what is too much to start with into the reserve; returns how much is to be tried.
 
-    Names are hashes, so which programs stay is left to chance, and always the
-    same. ``key`` is that of the guest: what was tried on another counts no more.
+    What stays are so many ``programs``, of such a ``cost``, at most. Names are
+    hashes, so which ones they are is left to chance, and always the same. ``key``
+    is that of the guest: what was tried on another counts no more.
 
     Raises:
         InfrastructureError: the directory cannot be written.
@@ -44,7 +51,7 @@ def set_aside(workdir: Workdir, key: str) -> int:
     try:
         with os.scandir(workdir.corpus) as entries:
             names = sorted(entry.name for entry in entries)
-        first = _start_of(workdir.corpus, names)
+        first = _start_of(workdir.corpus, names[:programs], cost)
         rest = names[len(first) :]
         if rest and not reserve.exists():
             # Many times faster than to move what may be nearly all.
@@ -60,13 +67,14 @@ def set_aside(workdir: Workdir, key: str) -> int:
     return len(reserve_names(workdir.root) - tried_names(workdir.root))
 
 
-def _start_of(directory: Path, names: list[str]) -> list[str]:
+def _start_of(directory: Path, names: list[str], most_cost: float) -> list[str]:
+    """Return the first names, of programs that cost no more together."""
     cost = 0.0
-    for number, name in enumerate(names[:START_PROGRAMS]):
+    for number, name in enumerate(names):
         cost += cost_of(split((directory / name).read_bytes()))
-        if cost > START_COST:
+        if cost > most_cost:
             return names[:number]
-    return names[:START_PROGRAMS]
+    return names
 
 
 def _move(names: list[str], source: Path, to: Path) -> None:

@@ -65,7 +65,7 @@ def _probe_image() -> Path:
     return build_once("probe", key, build) / "probe.bin"
 
 
-def _time_probe(accel: Accel) -> tuple[float | None, str]:
+def _time_probe(accel: Accel, deadline: float) -> tuple[float | None, str]:
     """Return the seconds the loop took (None: it failed) and what went wrong."""
     command = [
         "qemu-system-x86_64",
@@ -82,10 +82,10 @@ def _time_probe(accel: Accel) -> tuple[float | None, str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=PROBE_DEADLINE,
+            timeout=deadline,
         )
     except subprocess.TimeoutExpired:
-        return None, f"{PROBE_LOOPS // 1_000_000} M loops did not end in {PROBE_DEADLINE:.0f} s"
+        return None, f"{PROBE_LOOPS // 1_000_000} M loops did not end in {deadline:.0f} s"
     except OSError as error:
         raise tool_error(command[0], "trying the accelerator", error) from error
     if done.returncode != _EXIT_STATUS:
@@ -94,8 +94,8 @@ def _time_probe(accel: Accel) -> tuple[float | None, str]:
     return time.monotonic() - start, ""
 
 
-def probe_kvm(device: Path = Path("/dev/kvm")) -> AccelChoice:
-    """Try KVM on this host, now."""
+def probe_kvm(device: Path = Path("/dev/kvm"), *, deadline: float = PROBE_DEADLINE) -> AccelChoice:
+    """Try KVM on this host, now, for so many seconds at most."""
     cost = "Fuzzing works, several times slower than with a working KVM."
     if not device.exists():
         return AccelChoice(Accel.TCG, f"{device} does not exist. {cost}")
@@ -105,7 +105,7 @@ def probe_kvm(device: Path = Path("/dev/kvm")) -> AccelChoice:
             f"{device} cannot be opened by this user: usermod -aG kvm $USER. {cost}",
             degraded=True,
         )
-    took, problem = _time_probe(Accel.KVM)
+    took, problem = _time_probe(Accel.KVM, deadline)
     if took is None:
         return AccelChoice(
             Accel.TCG, f"{device} exists, but KVM is unusable: {problem}. {cost}", degraded=True

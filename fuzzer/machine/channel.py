@@ -306,6 +306,8 @@ class Channel:
         self._over = words[_BATCHES : _BATCHES + 1]
         self._least_wait = 0.0
         self._crowded = 0
+        self.without_bell = _WITHOUT_BELL
+        """Seconds between two looks at a guest that rings."""
         self._results = (RawResult * MAX_CALLS).from_buffer(self.map, RESULTS)
         errors = RESULTS + RawResult.error.offset
         self._errors = self.memory[errors : errors + 4 * _RESULT_WORDS * MAX_CALLS].cast("i")
@@ -530,7 +532,7 @@ class Channel:
             if left <= 0:
                 return False
             # It is not rung for a program that was given up.
-            if self._await_bell.poll(min(left, _WITHOUT_BELL) * 1000):
+            if self._await_bell.poll(min(left, self.without_bell) * 1000):
                 os.read(self._rung, _RINGS_AT_ONCE)
         return True
 

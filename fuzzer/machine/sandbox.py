@@ -163,7 +163,7 @@ def _system() -> list[str]:
 
 
 @functools.cache
-def ensure_sandbox() -> None:
+def ensure_sandbox(seconds: float = _PROBE_SECONDS) -> None:
     """Find out whether commands can be run in a sandbox on this host.
 
     Raises:
@@ -179,7 +179,7 @@ def ensure_sandbox() -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_PROBE_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

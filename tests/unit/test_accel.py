@@ -87,9 +87,8 @@ def test_a_probe_that_ends_well_is_kvm(
 def test_a_probe_that_crawls_is_ended_and_is_tcg(
     device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accel, "PROBE_DEADLINE", 0.5)
     _fake_qemu(tmp_path, monkeypatch, "exec sleep 600")
-    choice = probe_kvm(device)
+    choice = probe_kvm(device, deadline=0.5)
     assert choice.accel is Accel.TCG
     assert choice.degraded
     assert "did not end in" in choice.reason

@@ -140,8 +140,7 @@ def test_the_lock_is_released_when_its_holder_fails() -> None:
         pass
 
 
-def test_who_waits_is_told_for_whom_and_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzzer.cache._SILENT_WAIT", 0.0)
+def test_who_waits_is_told_for_whom_and_since_when() -> None:
     said: list[str] = []
     asked = threading.Event()
 
@@ -150,7 +149,7 @@ def test_who_waits_is_told_for_whom_and_since_when(monkeypatch: pytest.MonkeyPat
         asked.set()
 
     def wait() -> None:
-        with locked("kernel-full-1", tell):
+        with locked("kernel-full-1", tell, silence=0.0):
             pass
 
     waiting = threading.Thread(target=wait)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign import corpus_start
-from fuzzer.campaign.corpus_start import CorpusCount, set_aside
+from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.engine.reserve import Reserve, reserve_directory, reserve_names, tried_names
 from fuzzer.program.ops import Op
@@ -24,14 +24,18 @@ def program(number: int) -> bytes:
 
 
 @pytest.fixture
-def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workdir:
+def workdir(tmp_path: Path) -> Workdir:
     """Return a working directory whose corpus is too large by 10 programs."""
-    monkeypatch.setattr(corpus_start, "START_PROGRAMS", 20)
     workdir = Workdir(tmp_path)
     workdir.corpus.mkdir()
     for number in range(N_PROGRAMS):
         workdir.add_program(program(number))
     return workdir
+
+
+def set_aside(workdir: Workdir, key: str) -> int:
+    """Have a corpus begin with 20 programs."""
+    return corpus_start.set_aside(workdir, key, programs=20)
 
 
 def in_corpus(workdir: Workdir) -> set[str]:
@@ -66,10 +70,9 @@ def test_a_large_corpus_is_divided_and_nothing_is_lost(workdir: Workdir) -> None
     assert len(in_corpus(workdir)) == 20
 
 
-def test_what_takes_long_counts_for_more(workdir: Workdir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_start, "START_COST", 10.0)
+def test_what_takes_long_counts_for_more(workdir: Workdir) -> None:
     # A program of one small call costs 2: those of the call and of itself.
-    assert set_aside(workdir, "key") == N_PROGRAMS - 5
+    assert corpus_start.set_aside(workdir, "key", programs=20, cost=10.0) == N_PROGRAMS - 5
 
 
 def test_what_was_tried_is_not_tried_again_on_the_same_driver(workdir: Workdir) -> None:

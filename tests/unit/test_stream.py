@@ -102,10 +102,8 @@ def test_waiting_ends_with_a_batch_or_with_the_answer(link: Channel) -> None:
     assert link.wait(0.01)
 
 
-def test_a_host_that_hears_the_bell_does_not_look_before_it_rings(
-    link: Channel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channel, "_WITHOUT_BELL", 60.0)
+def test_a_host_that_hears_the_bell_does_not_look_before_it_rings(link: Channel) -> None:
+    link.without_bell = 60.0
     link.post_batch([b"a", b"b"])
     link.header.rings = 1
     # Rung before, and heard once it is waited for.

@@ -211,16 +211,12 @@ class Runner:
             skipped=[bug("not-run", "wrong answer")],
             keep=keep,
             launch=lambda task: FakeProcess(task, self.plan),
+            tick=0.0,
         )
 
     def _show(self, state: SuiteState) -> None:
         self.states.append(state)
         self.on_show()
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzzer.bench.bugs.suite._TICK", 0.0)
 
 
 def test_each_bug_has_its_first_run_before_any_has_its_second(

@@ -9,7 +9,6 @@ import pytest
 
 from fuzzer.bench.instructions import counting_guest
 from fuzzer.engine.buckets import features_of
-from fuzzer.machine import channel as channel_module
 from fuzzer.machine.channel import BULK, PATH_COUNTERS, Command, Status
 from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Machine, Run
@@ -169,15 +168,13 @@ def test_the_next_batch_begins_without_the_host(misbehaving: Guest) -> None:
         assert bytes(channel.counters(n)) == alone
 
 
-def test_the_bell_is_rung_for_each_batch(
-    misbehaving: Guest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bell_is_rung_for_each_batch(misbehaving: Guest) -> None:
     target = misbehaving.target
     get, sleep = wire("ioctl(f0, TD_GET)", target), wire("sleep(300)", target)
-    # Who waits would look for the first time when the test has failed.
-    monkeypatch.setattr(channel_module, "_WITHOUT_BELL", 60.0)
     with misbehaving.restore() as machine:
         channel = machine.channel
+        # Who waits would look for the first time when the test has failed.
+        channel.without_bell = 60.0
         for _ in range(2):
             channel.post_batch([sleep, get])
             channel.post_next([sleep, sleep, sleep, get], 1)

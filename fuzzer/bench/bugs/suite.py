@@ -34,6 +34,7 @@ from fuzzer.machine.driver import Bug
 WRONG_ANSWER = "wrong answer"
 """What a bug expects that no kernel report tells: no run can find it."""
 
+# Seconds between two looks at the runs.
 _TICK = 0.2
 # Seconds for a run to end its machines once it was told to.
 _ENDING = 20.0
@@ -148,7 +149,9 @@ class Suite:
         skipped: Sequence[Bug] = (),
         keep: bool = False,
         launch: Callable[[RunTask], Process] = _RunChild,
+        tick: float = _TICK,
     ) -> None:
+        self._tick = tick
         self._settings = settings
         self._versions = versions
         self._directory = directory
@@ -180,7 +183,7 @@ class Suite:
             while (self._waiting or self._slots) and not self._interrupted:
                 while self._waiting and len(self._slots) < self._settings.jobs:
                     self._start(*self._waiting.pop(0))
-                time.sleep(_TICK)
+                time.sleep(self._tick)
                 self._collect()
                 self._show(self.state())
             if self._interrupted:
@@ -247,7 +250,7 @@ class Suite:
             slot.process.terminate()
         deadline = time.monotonic() + _ENDING
         while self._slots and time.monotonic() < deadline:
-            time.sleep(_TICK)
+            time.sleep(self._tick)
             self._collect()
             self._show(self.state())
         for slot in self._slots:
