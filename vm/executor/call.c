@@ -19,7 +19,6 @@
 
 #define OPEN_FLAGS	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
 
-struct thread threads[N_THREADS];
 uint32_t output_used;
 
 static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
@@ -33,15 +32,11 @@ static void leave_mapping(int signal)
 	siglongjmp(past_mapping, signal);
 }
 
-/* Give the calling thread what it needs to make calls. */
-void thread_open(struct thread *thread, size_t cover_entries)
+void call_open(void)
 {
 	struct sigaction action = { .sa_handler = leave_mapping };
 
 	sigaction(SIGBUS, &action, NULL);
-	thread->scratch_end = buffer_open();
-	thread->fail_nth = fault_open();
-	thread->cover = coverage_open(cover_entries);
 }
 
 static bool touch(volatile uint8_t *map, uint64_t pages)

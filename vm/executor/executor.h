@@ -12,9 +12,11 @@
 
 #define PAGE	4096
 
-/* main.c */
+/* util.c */
 void pause_ms(long ms);
 void write_file(const char *path, const char *text);
+void futex_wait(uint32_t *word, uint32_t value, long ms);
+void futex_wake(uint32_t *word);
 
 /* channel.c: CH_SIZE bytes, shared with the host */
 extern uint8_t *channel;
@@ -135,7 +137,7 @@ void devices_make_nodes(void);
 void compat_probe(void);
 int64_t compat_ioctl(int fd, uint32_t cmd, uint32_t arg);
 
-/* call.c: single calls */
+/* thread.c: what each thread needs to make calls */
 struct thread {
 	uint8_t *scratch_end;	/* buffers end here, at an unmapped page */
 	uint64_t *cover;
@@ -143,16 +145,23 @@ struct thread {
 	bool spared;		/* the fault was taken back before it took place */
 };
 
-/* A call of a program: numbers in range, counts cut to what is there. */
+extern struct thread threads[N_THREADS];
+void thread_open(uint32_t number);
+int thread_make(uint32_t number, void *(*work)(void *));
+
+/* decode.c: a call of a program, numbers in range, counts cut to what is there */
 struct step {
 	struct w_call call;
 	const uint8_t *fixups;
 	const uint8_t *payload;
 };
 
-extern struct thread threads[N_THREADS];
+bool step_decode(const uint8_t *program, size_t length, size_t *at,
+		 struct step *step);
+
+/* call.c: single calls */
 extern uint32_t output_used;
-void thread_open(struct thread *thread, size_t cover_entries);
+void call_open(void);
 void open_first_file(void);
 void close_files(void);
 void call_make(struct thread *thread, const struct step *step,
@@ -176,9 +185,6 @@ void datarace_look(bool on);
 int part_run(const struct step *steps, uint32_t first, uint32_t end,
 	     struct ch_result *results);
 
-void futex_wait(uint32_t *word, uint32_t value, long ms);
-void futex_wake(uint32_t *word);
-
 /* waits.c: calls that wait while the program goes on */
 void waits_prepare(void);
 void waits_begin(uint32_t number, uint32_t index, const struct w_call *call);
@@ -188,13 +194,15 @@ void waits_end(bool last);
 void waits_over(void);
 bool waits_rest(uint32_t number);
 
-/* program.c: wire programs */
+/* program.c: programs, one at a time */
 void program_open(void);
 bool program_go_on(uint32_t number);
 void program_run(const uint8_t *program, size_t length);
 int program_settle(const uint8_t *program, size_t length);
-int program_batches(size_t length);
-int program_loop(const uint8_t *batch, size_t length, uint32_t count);
+
+/* batch.c: programs that the host hands over at once */
+int batch_run_all(size_t length);
+int batch_loop(const uint8_t *batch, size_t length, uint32_t count);
 
 /* execute.c: other programs */
 int execute(void);

@@ -19,24 +19,6 @@
 #define IDLE_REST_US	40000	/* a machine that waits must not take a core */
 #define KLOG_CONSOLE_LEVEL 8
 
-void pause_ms(long ms)
-{
-	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
-
-	nanosleep(&time, NULL);
-}
-
-void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (write(fd, text, strlen(text)) < 0)
-		fprintf(stderr, "pkvfuzz: %s: %s\n", path, strerror(errno));
-	close(fd);
-}
-
 /*
  * The kernel measures the TSC for a second after boot and then switches to it.
  * A template frozen before that would do so in each of its machines.
@@ -127,12 +109,12 @@ static int obey(void)
 		compare_end();
 		return 0;
 	case CH_LOOP:
-		return program_loop(channel + CH_BULK, header->length,
-				    header->loop_count);
+		return batch_loop(channel + CH_BULK, header->length,
+				  header->loop_count);
 	case CH_BATCH:
 		log_heard(header->flags & CH_F_HEARD);
 		bell_open();
-		return program_batches(header->length);
+		return batch_run_all(header->length);
 	case CH_SETTLE:
 		return program_settle(channel + CH_PROGRAM, header->length);
 	case CH_SHELL:

@@ -4,22 +4,14 @@
  * and wait for the next part then: a program without threads pays nothing.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
-#include <pthread.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "executor.h"
 
 /* Looks at the others before giving up the CPU: they may need the same one. */
 #define SPINS		64
-/* For one part each; the kernel takes its time to make these buffers. */
-#define COVER_ENTRIES	(16 << 10)
 
 static struct {
 	const struct step *steps;
@@ -35,19 +27,6 @@ static struct {
 /* Set when a thread is to work on the part; by the thread itself cleared. */
 static uint32_t wanted[W_N_THREADS + 1];
 static uint32_t n_cpus;
-
-/* Wait while the word has this value, for so many milliseconds at most; 0: any. */
-void futex_wait(uint32_t *word, uint32_t value, long ms)
-{
-	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
-
-	syscall(SYS_futex, word, FUTEX_WAIT, value, ms ? &time : NULL, NULL, 0);
-}
-
-void futex_wake(uint32_t *word)
-{
-	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-}
 
 /* Choose a vCPU for each thread of the part; those that wait have the lowest. */
 static void place(uint32_t running)
@@ -134,12 +113,9 @@ static void *work(void *argument)
 {
 	uint32_t number = (uintptr_t)argument;
 	uint32_t cpu = (number - 1) % n_cpus;
-	pid_t *tid = &watched->thread[number].tid;
 
 	pin(cpu);
-	thread_open(&threads[number], COVER_ENTRIES);
-	__atomic_store_n(tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
-	futex_wake((uint32_t *)tid);
+	thread_open(number);
 	for (;;) {
 		while (!__atomic_load_n(&wanted[number], __ATOMIC_ACQUIRE))
 			futex_wait(&wanted[number], 0, 0);
@@ -160,17 +136,13 @@ static void *work(void *argument)
 /* Make a thread, if it is not there yet, and wait until it is ready. */
 static int make_thread(uint32_t number)
 {
-	pid_t *tid = &watched->thread[number].tid;
-	pthread_t handle;
 	int error;
 
-	if (*tid)
+	if (watched->thread[number].tid)
 		return 0;
 	slow_begin();
 	n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	error = pthread_create(&handle, NULL, work, (void *)(uintptr_t)number);
-	while (!error && !__atomic_load_n(tid, __ATOMIC_ACQUIRE))
-		futex_wait((uint32_t *)tid, 0, 0);
+	error = thread_make(number, work);
 	slow_end();
 	return error ? fail(error, "making thread %u: %s", number,
 			    strerror(error)) : 0;

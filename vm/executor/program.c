@@ -4,11 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 #include "executor.h"
-
-#define COVER_ENTRIES	(64 << 10)
 
 /* The calls by which the machine was settled, and whether it is being so. */
 static uint8_t settled[CH_SETTLED_SIZE];
@@ -19,35 +16,9 @@ void program_open(void)
 {
 	compat_probe();
 	schedule_open();
-	thread_open(&threads[0], COVER_ENTRIES);
+	call_open();
+	thread_open(0);
 	handed_begin();
-}
-
-/* Decode the call at *at and go past it; false at the end. */
-static bool decode(const uint8_t *program, size_t length, size_t *at,
-		   struct step *step)
-{
-	struct w_call *call = &step->call;
-	size_t left = length - *at;
-
-	if (left < sizeof(*call))
-		return false;
-	memcpy(call, program + *at, sizeof(*call));
-	left -= sizeof(*call);
-	call->op %= W_N_OPS;
-	call->file %= W_N_FILES;
-	call->thread %= W_N_THREADS + 1;
-	if (call->n_fixups > W_MAX_FIXUPS)
-		call->n_fixups = W_MAX_FIXUPS;
-	if (call->n_fixups > left / sizeof(struct w_fixup))
-		call->n_fixups = left / sizeof(struct w_fixup);
-	left -= call->n_fixups * sizeof(struct w_fixup);
-	if (call->length > left)
-		call->length = left;
-	step->fixups = program + *at + sizeof(*call);
-	step->payload = step->fixups + call->n_fixups * sizeof(struct w_fixup);
-	*at = step->payload + call->length - program;
-	return true;
 }
 
 /* The bytes of a program's calls that were made when the machine was settled. */
@@ -114,8 +85,8 @@ static bool go_serial(uint32_t number, uint32_t index)
 bool program_go_on(uint32_t number)
 {
 	while (!going.error && going.n < CH_MAX_CALLS &&
-	       decode(going.program, going.length, &going.at,
-		      &going.steps[going.n])) {
+	       step_decode(going.program, going.length, &going.at,
+			   &going.steps[going.n])) {
 		uint32_t index = going.n++;
 
 		if (going.at <= going.skipped) {
@@ -258,107 +229,4 @@ int program_settle(const uint8_t *program, size_t length)
 		settled_length = length;
 	}
 	return 0;
-}
-
-/*
- * Run a batch (for each program its length as uint32_t, then its bytes) count
- * times without the host: the ceiling that the host's loop is measured by.
- */
-int program_loop(const uint8_t *batch, size_t length, uint32_t count)
-{
-	struct timespec start, end;
-	uint64_t calls = 0;
-
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (uint32_t i = 0; i < count; i++) {
-		for (size_t at = 0; at + 4 <= length;) {
-			uint32_t size;
-
-			memcpy(&size, batch + at, 4);
-			at += 4;
-			if (size > length - at)
-				return fail(EINVAL, "the batch is cut short");
-			program_run(batch + at, size);
-			calls += header->n_results;
-			at += size;
-		}
-	}
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	header->loop_ns = (end.tv_sec - start.tv_sec) * 1000000000ull +
-			  end.tv_nsec - start.tv_nsec;
-	header->loop_calls = calls;
-	return 0;
-}
-
-/*
- * Run a batch's programs one after the other, up to the first after which
- * there is something to look at: the kernel said something, a call waited or did
- * not end by itself, or with CH_F_NEW the counters show what the host has not seen.
- * They are those of the last program that ran.
- */
-static int run_batch(const uint8_t *batch, size_t length, uint32_t turn,
-		     bool *stopped)
-{
-	uint32_t n = 0;
-
-	header->batch_at = 0;
-	header->batch_new = 0;
-	header->slowest_tsc[turn] = 0;
-	for (size_t at = 0; at + 4 <= length; n++) {
-		uint64_t start = ticks(), took;
-		uint32_t size;
-
-		memcpy(&size, batch + at, 4);
-		at += 4;
-		if (size > length - at)
-			return fail(EINVAL, "the batch is cut short");
-		if (n)
-			coverage_clear();
-		header->batch_at = n;
-		program_run(batch + at, size);
-		took = ticks() - start;
-		if (took > header->slowest_tsc[turn]) {
-			header->slowest_tsc[turn] = took;
-			header->slowest[turn] = n;
-		}
-		header->loop_calls += header->n_results;
-		at += size;
-		header->batch_new = header->flags & CH_F_NEW && coverage_is_new();
-		if (header->log_length && !header->status && log_is_known())
-			header->log_length = 0;
-		*stopped = header->batch_new || header->log_length ||
-			   header->status || header->waited;
-		if (*stopped)
-			break;
-	}
-	return 0;
-}
-
-/*
- * Run a batch, and the next ones as long as they are there in time. The
- * counters must be 0 before.
- */
-int program_batches(size_t length)
-{
-	uint32_t done = 0;
-	bool stopped = false;
-
-	header->loop_calls = 0;
-	header->batches = 0;
-	for (;;) {
-		uint32_t turn = done % 2;
-		const uint8_t *half = channel + CH_BULK + turn * CH_BATCH_SIZE;
-		int error = run_batch(half, length, turn, &stopped);
-
-		if (error || stopped)
-			return error;
-		length = __atomic_exchange_n(&header->next_length, 0,
-					     __ATOMIC_ACQ_REL);
-		if (!length)
-			return 0;
-		coverage_keep();
-		coverage_clear();
-		__atomic_store_n(&header->batches, ++done, __ATOMIC_RELEASE);
-		bell_ring();
-	}
 }

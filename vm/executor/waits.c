@@ -15,7 +15,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +23,6 @@
 
 #include "executor.h"
 
-#define COVER_ENTRIES	(16 << 10)
 /* A signal that comes before the call sleeps is lost: it is sent again. */
 #define SIGNAL_MS	2
 /* Files are closed when so many signals did nothing: some drivers wake their waiters then. */
@@ -44,11 +42,8 @@ static bool over;
 static void *work(void *argument)
 {
 	uint32_t number = (uintptr_t)argument;
-	pid_t *tid = &watched->thread[number].tid;
 
-	thread_open(&threads[number], COVER_ENTRIES);
-	__atomic_store_n(tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
-	futex_wake((uint32_t *)tid);
+	thread_open(number);
 	for (;;) {
 		waits_rest(number);
 		if (program_go_on(number))
@@ -61,16 +56,11 @@ static void make_threads(void)
 {
 	slow_begin();
 	for (uint32_t number = FIRST_SPARE; number < N_THREADS; number++) {
-		pid_t *tid = &watched->thread[number].tid;
-		pthread_t handle;
-		int error = pthread_create(&handle, NULL, work,
-					   (void *)(uintptr_t)number);
+		int error = thread_make(number, work);
 
 		if (error)
 			fprintf(stderr, "pkvfuzz: making thread %u: %s\n", number,
 				strerror(error));
-		while (!error && !__atomic_load_n(tid, __ATOMIC_ACQUIRE))
-			futex_wait((uint32_t *)tid, 0, 0);
 	}
 	slow_end();
 }
