@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	13
+#define CH_VERSION	14
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -211,7 +211,8 @@ struct ch_result {
 	uint32_t tsc;		/* ticks, with CH_F_TSC */
 	uint32_t faulted;	/* 1: the fault that was asked for took place,
 				 * 0: it did not; before, what the host wrote */
-	uint32_t waited;	/* 1: the next calls were made while it waited */
+	uint16_t waited;	/* 1: the next calls were made while it waited */
+	uint16_t handed;	/* 1: it returned a descriptor that no file has yet */
 };
 
 /*
@@ -268,6 +269,7 @@ struct ch_comparisons {
 #define CH_MAX_CALLS	128
 #define W_N_FILES	8
 #define W_MAX_FIXUPS	8
+#define W_N_HANDLES	8
 #define W_N_THREADS	3
 #define W_MAX_SLEEP	2000	/* milliseconds */
 #define W_MAX_WAIT	10000000 /* ticks of the TSC */
@@ -289,6 +291,7 @@ enum w_op {
 	W_LOAD,		/* load it again; payload: its parameters */
 	W_DUP,		/* file = dup of file cmd % W_N_FILES; replaces it */
 	W_WAIT,		/* arg: ticks of the TSC since the parallel part began */
+	W_ADOPT,	/* file = descriptor arg, which a call handed out; replaces it */
 	W_N_OPS,
 };
 
@@ -326,10 +329,33 @@ struct w_call {
 	uint8_t pad;
 } __attribute__((packed));
 
-/* The 8 bytes at payload[at] are made the address of payload[to]. */
+/*
+ * The 8 bytes at payload[at] are made the address of payload[to].
+ *
+ * With to >= W_LINK it is a link instead, between calls: to is W_LINK | kind << 8 |
+ * W_LINK_WIDE | W_LINK_FILE | number, other bits are ignored. Handles are numbers of 64
+ * bits, 0 before the first call, that calls give and later calls take. Given is what is at
+ * buffer[at] after a call that succeeded, taken what is put at payload[at] before a call:
+ * 4 bytes, with W_LINK_WIDE 8. With at == W_LINK_CALL what the call returned is given, and
+ * its arg is taken: of W_MMAP the offset, in bytes. With W_LINK_FILE the descriptor
+ * of file number is taken, and not a handle.
+ */
 struct w_fixup {
 	uint16_t at;
 	uint16_t to;
+};
+
+#define W_LINK		0xf000
+#define W_LINK_WIDE	0x080
+#define W_LINK_FILE	0x040
+#define W_LINK_CALL	0xffff
+
+enum w_link {
+	W_GIVE,
+	W_TAKE,
+	W_TAKE_NEXT,	/* a number that is wrong: one more */
+	W_TAKE_LAST,	/* or one less */
+	W_N_LINKS,
 };
 
 #endif

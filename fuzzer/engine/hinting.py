@@ -6,13 +6,15 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import LONG, Parents
-from fuzzer.machine.channel import PROGRAM_SIZE, Comparisons
+from fuzzer.machine.channel import PROGRAM_SIZE, CallResult, Comparisons
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.hints import Hints
+from fuzzer.program.linking import Result, linked
 from fuzzer.program.ops import Op
 from fuzzer.program.stress import fitted
 from fuzzer.program.wire import split
@@ -25,6 +27,8 @@ _READY = 50_000
 # hundreds for each slow program of the corpus, and mutants of it are to have time as well.
 _SLOW_TURNS = 3
 _LONGEST = PROGRAM_SIZE // 8
+# Programs with links that are as promising as the first of those with another number.
+_LINKS_FIRST = 8
 
 _Heap: TypeAlias = list[tuple[int, int, bytes]]
 
@@ -41,7 +45,7 @@ class Hinting:
         self._turn = False
         self._slow_turns = itertools.cycle(range(_SLOW_TURNS))
         self._able = True
-        self._unread: deque[tuple[bytes, Comparisons]] = deque()
+        self._unread: deque[tuple[bytes, Comparisons, list[Result]]] = deque()
 
     def want(self, program: bytes) -> None:
         """Have a program looked into."""
@@ -52,10 +56,13 @@ class Hinting:
         """Return a program to run with :meth:`Channel.post_comparing`, or None."""
         return self._wanted.popleft() if self._wanted else None
 
-    def note(self, program: bytes, comparisons: Comparisons) -> None:
-        """Keep what was compared when a program ran, for :meth:`learn`."""
+    def note(
+        self, program: bytes, comparisons: Comparisons, results: Sequence[CallResult] = ()
+    ) -> None:
+        """Keep what was compared when a program ran, and what it returned, for :meth:`learn`."""
         if comparisons.able:
-            self._unread.append((program, comparisons))
+            returned = [Result(each.ret, each.output, each.handed) for each in results]
+            self._unread.append((program, comparisons, returned))
         else:
             self._able = False
             self._wanted.clear()
@@ -68,8 +75,10 @@ class Hinting:
         """
         found: set[int] = set()
         while self._unread:
-            program, comparisons = self._unread.popleft()
+            program, comparisons, results = self._unread.popleft()
             self._make(program, comparisons)
+            for rank, chunks in enumerate(linked(split(program), results, comparisons.found)):
+                self._add(rank // _LINKS_FIRST, chunks)
             found |= _numbers(program, comparisons)
         return found
 

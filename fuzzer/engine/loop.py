@@ -439,7 +439,7 @@ class Loop:
         assert self._hinting is not None
         self._channel.post_comparing(program)
         if self._crashes.has_passed(program):
-            self._hinting.note(program, self._channel.comparisons())
+            self._hinting.note(program, self._channel.comparisons(), self._channel.results())
 
     def _learn(self) -> None:
         """Make hints of what the driver compared, while the guest works."""

@@ -23,7 +23,7 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 13
+VERSION = 14
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -181,7 +181,8 @@ class RawResult(ctypes.Structure):
         ("out_length", ctypes.c_uint32),
         ("tsc", ctypes.c_uint32),
         ("faulted", ctypes.c_uint32),
-        ("waited", ctypes.c_uint32),
+        ("waited", ctypes.c_uint16),
+        ("handed", ctypes.c_uint16),
     ]
 
 
@@ -252,7 +253,8 @@ class CallResult:
     ``error`` is an errno or 0, ``output`` the bytes read (or an ioctl's buffer
     afterwards), ``tsc`` the TSC ticks it took if the program was timed.
     ``faulted`` tells that the fault the call asked for took place, ``waited``
-    that the next calls were made while it waited.
+    that the next calls were made while it waited, ``handed`` that it returned a
+    descriptor that no file of the program has.
     """
 
     ret: int
@@ -261,6 +263,7 @@ class CallResult:
     tsc: int
     faulted: bool = False
     waited: bool = False
+    handed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,7 +596,13 @@ class Channel:
         start, length = OUTPUT + offset, min(raw.out_length, OUTPUT_SIZE - offset)
         output = bytes(self.memory[start : start + length])
         return CallResult(
-            raw.ret, raw.error, output, raw.tsc, bool(raw.faulted), waited=bool(raw.waited)
+            raw.ret,
+            raw.error,
+            output,
+            raw.tsc,
+            bool(raw.faulted),
+            waited=bool(raw.waited),
+            handed=bool(raw.handed),
         )
 
     def last_counters(self, count: int) -> bytes:

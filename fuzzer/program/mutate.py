@@ -15,6 +15,7 @@ from collections.abc import Callable
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
 from fuzzer.program.cost import is_slow
 from fuzzer.program.generate import Generator
+from fuzzer.program.linking import Relinker
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.meetings import Meetings
 from fuzzer.program.ops import (
@@ -139,6 +140,7 @@ class Mutator:
         self._stresser = Stresser(rng)
         self._meetings = Meetings(rng)
         self._stretcher = Stretcher(rng)
+        self._relinker = Relinker(rng)
         self._lifecycle = mechanisms.lifecycle
         self._reloads = not target.module.builtin
         self.slowed = False
@@ -162,6 +164,7 @@ class Mutator:
             (self._stretch, 2),
             (self._reform, 1),
             (self._dup, 1 if self._uses_files else 0),
+            (self._relink, 1),
             (self._change_device, 3 if self._has_devices else 0),
             (self._fail, 2 if mechanisms.faults else 0),
             (self._cut, 2 if mechanisms.faults else 0),
@@ -327,7 +330,10 @@ class Mutator:
             return
         rand = self._random
         seen = self._seen(chunks) if rand() < 0.5 else NOTHING_SEEN
-        chunks.insert(int(rand() * (len(chunks) + 1)), self._generate(seen))
+        at = int(rand() * (len(chunks) + 1))
+        chunk = self._generate(seen)
+        chunk = self._relinker.on_adopted(chunk, chunks[:at])
+        chunks.insert(at, chunk)
 
     def _replace(self, chunks: list[bytes], room: int) -> None:
         chunks[int(self._random() * len(chunks))] = self._generate()
@@ -408,6 +414,10 @@ class Mutator:
             self._replace(chunks, room)
             return
         chunks.insert(int(self._random() * (len(chunks) + 1)), self._generator.dup())
+
+    def _relink(self, chunks: list[bytes], room: int) -> None:
+        if not self._relinker.relink(chunks, room):
+            self._change_field(chunks, room)
 
     def _change_device(self, chunks: list[bytes], room: int) -> None:
         """Have the program begin with another of the driver's files, or open another."""

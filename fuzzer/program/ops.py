@@ -59,6 +59,7 @@ class Op(enum.IntEnum):
     LOAD = 12
     DUP = 13
     WAIT = 14
+    ADOPT = 15
 
 
 class Number(enum.Enum):
@@ -77,12 +78,14 @@ class Number(enum.Enum):
     COMMAND = "an ioctl number"
     VALUE = "a value"  # signed, and with FLAG_VALUE only
     EVENTS = "events"
+    DESCRIPTOR = "a descriptor"
     MILLISECONDS = "milliseconds"
     TICKS = "ticks"
 
 
 SEEN = frozenset(Number) - {
-    *(Number.NONE, Number.DEVICE, Number.FILE, Number.MILLISECONDS, Number.TICKS)
+    *(Number.NONE, Number.DEVICE, Number.FILE, Number.DESCRIPTOR),
+    *(Number.MILLISECONDS, Number.TICKS),
 }
 """Numbers that come to the driver; the others are for the executor."""
 
@@ -269,6 +272,7 @@ OPERATIONS: Mapping[int, Operation] = {
         syscalls=(32, 33, 292),
     ),
     Op.WAIT: Operation("wait", arg=Number.TICKS),
+    Op.ADOPT: Operation("adopt", file=File.OPENED, arg=Number.DESCRIPTOR),
 }
 """The record of each operation; an operation's number is as good a key."""
 

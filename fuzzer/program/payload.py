@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from fuzzer.program.links import LINK, Link, addresses, links
 from fuzzer.program.program import Fixup
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
@@ -24,7 +25,10 @@ class Buffer:
     data: bytes
 
 
-Value: TypeAlias = int | bytes | Buffer
+Value: TypeAlias = int | bytes | Buffer | Link
+"""A link's place is that of its member, and so is its size."""
+
+_SIZES = (4, 8)
 
 
 def pack_struct(
@@ -44,6 +48,7 @@ def pack_struct(
             )
     data = bytearray(layout.size)
     fixups: list[Fixup] = []
+    linked: list[Fixup] = []
     buffers: list[tuple[Member, bytes]] = []
     for member in layout.members:
         value = values.get(member.name)
@@ -53,6 +58,8 @@ def pack_struct(
             if not member.holds_address:
                 raise ValueError(f"{member.name} is not 64 bits wide: an address does not fit")
             buffers.append((member, value.data))
+        elif isinstance(value, Link):
+            linked.append(_placed(member, value))
         elif _is_flexible(layout, member) and isinstance(value, bytes):
             data += value
         else:
@@ -61,7 +68,13 @@ def pack_struct(
     for member, content in buffers:
         fixups.append(Fixup(member.offset, len(data)))
         data += content
-    return bytes(data), tuple(fixups)
+    return bytes(data), (*fixups, *linked)
+
+
+def _placed(member: Member, link: Link) -> Fixup:
+    if member.size not in _SIZES or member.kind is MemberKind.BYTES:
+        raise ValueError(f"{member.name} is no number of 4 or 8 bytes: no handle fits")
+    return replace(link, at=member.offset, is_wide=member.size == _SIZES[1]).fixup()
 
 
 def unpack_struct(
@@ -72,6 +85,8 @@ def unpack_struct(
     Zero members are left out. None when there is no such thing: the payload
     is too short, has bytes in its padding, or fixups elsewhere.
     """
+    linked = {link.at: link for link in links(fixups)}
+    whole, fixups = fixups, addresses(fixups)
     starts = [fixup.to for fixup in fixups]
     if len(data) < layout.size or starts != sorted(starts):
         return None
@@ -85,6 +100,8 @@ def unpack_struct(
             content = data[member.offset : member.offset + member.size]
         if member.offset in buffers and member.holds_address:
             values[member.name] = Buffer(buffers[member.offset])
+        elif member.offset in linked and not any(content):
+            values[member.name] = linked[member.offset]
         elif not any(content):
             if content and _is_flexible(layout, member):
                 values[member.name] = content
@@ -93,7 +110,10 @@ def unpack_struct(
             values[member.name] = content if flexible else content.rstrip(b"\0")
         else:
             values[member.name] = int.from_bytes(content, "little", signed=member.signed)
-    return values if pack_struct(layout, values) == (data, fixups) else None
+    try:
+        return values if pack_struct(layout, values) == (data, whole) else None
+    except ValueError:  # A link where there is no member for it.
+        return None
 
 
 def pack_records(
@@ -111,7 +131,9 @@ def pack_records(
     fixups: list[Fixup] = []
     for (data, own), end in zip(made, ends, strict=True):
         at, to = len(written), count + len(pointed) - end
-        fixups += [Fixup(at + fixup.at, to + fixup.to) for fixup in own]
+        fixups += [
+            Fixup(at + fixup.at, fixup.to if fixup.to >= LINK else to + fixup.to) for fixup in own
+        ]
         written += data[:end]
         pointed += data[end:]
     return written + pointed, tuple(fixups), count
@@ -127,6 +149,8 @@ def unpack_records(
     """
     size = layout.size
     is_one = any(_is_flexible(layout, member) for member in layout.members)
+    if links(fixups):
+        return None
     if not size or count < size or (count % size and not is_one):
         return None
     records: list[dict[str, Value]] = []

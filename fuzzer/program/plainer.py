@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fuzzer.program.lines import MANY, WORD, has_many_lines, uniform
+from fuzzer.program.links import Link, in_buffer, of_call
 from fuzzer.program.ops import Op
 from fuzzer.program.payload import Buffer, Value, pack_struct, unpack_struct
 from fuzzer.program.program import MAX_PAYLOAD, Call
@@ -29,7 +30,7 @@ _FORMS = 128
 
 def is_text(call: Call, layouts: Layouts) -> bool:
     """Whether a call has a payload of which bytes can be left out."""
-    if not has_payload(call) or call.fixups:
+    if not has_payload(call) or in_buffer(call.fixups):
         return False
     return call.op is not Op.IOCTL or members(call, layouts) is None
 
@@ -37,7 +38,7 @@ def is_text(call: Call, layouts: Layouts) -> bool:
 def members(call: Call, layouts: Layouts) -> dict[str, Value] | None:
     """Return the members of an ioctl's struct, None if its payload is none."""
     layout = layouts.get(call.cmd) if call.op is Op.IOCTL and has_payload(call) else None
-    return unpack_struct(layout, call.data, call.fixups) if layout else None
+    return unpack_struct(layout, call.data, in_buffer(call.fixups)) if layout else None
 
 
 def _packed(call: Call, layouts: Layouts, values: Mapping[str, Value]) -> Call | None:
@@ -45,6 +46,7 @@ def _packed(call: Call, layouts: Layouts, values: Mapping[str, Value]) -> Call |
         data, fixups = pack_struct(layouts[call.cmd], values)
     except ValueError:
         return None
+    fixups += of_call(call.fixups)
     return replace(call, data=data, fixups=fixups) if len(data) <= MAX_PAYLOAD else None
 
 
@@ -90,7 +92,7 @@ def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
 
     def forms() -> Iterator[Mapping[str, Value]]:
         for name, value in values.items():
-            if isinstance(value, int):
+            if isinstance(value, int | Link):
                 continue
             content = value.data if isinstance(value, Buffer) else value
             for length in smaller(len(content)):

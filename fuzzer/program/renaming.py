@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fuzzer.program.lines import MANY, WORD
+from fuzzer.program.links import of_call
 from fuzzer.program.payload import Value, pack_struct
 from fuzzer.program.plainer import Layouts, is_text, members
 from fuzzer.program.program import Call, Program
@@ -60,4 +61,4 @@ def _with(call: Call, layouts: Layouts, word: bytes, new: bytes) -> Call:
         else:
             changed[name] = value
     data, fixups = pack_struct(layouts[call.cmd], changed)
-    return replace(call, data=data, fixups=fixups)
+    return replace(call, data=data, fixups=fixups + of_call(call.fixups))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fuzzer.program.links import of_call
 from fuzzer.program.ops import (
     CONDITIONS,
     FLAG_COUNT,
@@ -60,20 +61,23 @@ def normalized(call: Call) -> Call:
         cmd=cmd % N_FILES if operation.cmd is Number.FILE else cmd,
         arg=call.arg if uses_arg(call.op, flags) else 0,
         data=call.data if has_payload(call) else b"",
-        fixups=call.fixups if has_payload(call) else (),
+        fixups=call.fixups if has_payload(call) else of_call(call.fixups),
     )
 
 
 def without_conditions(call: Call) -> list[Call]:
     """Return the call as it usually is, and without each of its conditions.
 
-    That it is made at a place in the file is one.
+    That it is made at a place in the file is one, and so is a handle that its result gives
+    or its argument takes.
     """
     used = call.flags & flags_used(call.op, call.flags)
     kept, conditions = used & ~CONDITIONS, used & CONDITIONS
     single = [_without_flag(call, bit) for bit in _bits(conditions)]
     if call.fault:
         single.append(replace(call, fault=0))
+    for link in of_call(call.fixups):
+        single.append(replace(call, fixups=tuple(each for each in call.fixups if each != link)))
     if call.cut:
         single.append(replace(call, cut=0))
     if (op := OPERATIONS[call.op].plainer) is not None:

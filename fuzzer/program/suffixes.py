@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from fuzzer.program.links import CALL, N_HANDLES, Kind, Link, link_of
 from fuzzer.program.ops import (
     FLAG_COMPAT,
     FLAG_COUNT,
@@ -18,6 +19,15 @@ from fuzzer.program.ops import (
 )
 from fuzzer.program.program import HALF, N_FILES, Call, Fixup
 from fuzzer.program.syntax import Line, TextError, quote, show_integer
+
+HANDLES = {f"h{number}": number for number in range(N_HANDLES)}
+"""The handles by their names."""
+
+_FILES = {f"f{number}": number for number in range(N_FILES)}
+_BESIDE = {Kind.TAKE_NEXT: "next", Kind.TAKE_LAST: "last"}
+_WIDE = 8
+TAKEN = frozenset({*HANDLES, *_FILES, *_BESIDE.values()})
+"""Words with which what a call takes begins."""
 
 _FORMS = {
     "split": FLAG_VECTOR,
@@ -55,7 +65,7 @@ def format_suffixes(call: Call, told: Call) -> str:
         parts.append(f"fail={call.fault}")
     if call.cut:
         parts.append(f"cut={call.cut}")
-    parts += [f"@{fixup.at}->{fixup.to}" for fixup in call.fixups[len(told.fixups) :]]
+    parts += [_format_fixup(fixup) for fixup in call.fixups[len(told.fixups) :]]
     for field in _HIDDEN_BITS:
         value = getattr(call, field)
         if value != getattr(told, field):
@@ -74,12 +84,14 @@ def parse_suffixes(line: Line, call: Call) -> Call:
     allowed = _allowed(call)
     while not line.at_end():
         if line.accept("@"):
-            at = line.integer("a fixup's place", 16)
-            line.expect("->")
-            fixups.append(Fixup(at, line.integer("a fixup's target", 16)))
+            fixups.append(_parse_fixup(line))
             continue
         hidden = line.accept("!")
         name = f"!{line.name('a field')}" if hidden else line.take().text
+        if name in HANDLES:
+            line.expect("=")
+            fixups.append(_parse_given(line, HANDLES[name]))
+            continue
         if name not in allowed:
             raise TextError(
                 f"{name!r} after the call; allowed there: {', '.join(allowed.values())}"
@@ -99,6 +111,65 @@ def parse_suffixes(line: Line, call: Call) -> Call:
     changes.setdefault("flags", flags)
     # mypy cannot see which field each of these values belongs to.
     return dataclasses.replace(call, fixups=tuple(fixups), **changes)  # type: ignore[arg-type]
+
+
+def _format_fixup(fixup: Fixup) -> str:
+    link = link_of(fixup)
+    if link is None or link.fixup() != fixup:
+        return f"@{fixup.at}->{fixup.to}"
+    width = ":8" if link.is_wide else ""
+    if link.kind is Kind.GIVE:
+        given = "ret" if link.at == CALL else f"@{link.at}{width}"
+        return f"h{link.number}={given}"
+    at = "arg" if link.at == CALL else link.at
+    return f"@{at}={show_taken(link)}{width}"
+
+
+def show_taken(link: Link) -> str:
+    """Return what a link takes: a handle or a file, as it is or a number beside it."""
+    taken = f"{'f' if link.is_file else 'h'}{link.number}"
+    return taken if link.kind is Kind.TAKE else f"{_BESIDE[link.kind]}({taken})"
+
+
+def parse_taken(line: Line, at: int) -> Link:
+    """Read what is taken, of 4 bytes."""
+    name = line.name("a handle, h0 to h7, or a file")
+    kind = next((kind for kind, beside in _BESIDE.items() if beside == name), Kind.TAKE)
+    if kind is not Kind.TAKE:
+        line.expect("(")
+        name = line.name("a handle, h0 to h7, or a file")
+        line.expect(")")
+    if name in HANDLES:
+        return Link(kind, at, HANDLES[name])
+    if name in _FILES:
+        return Link(kind, at, _FILES[name], is_file=True)
+    raise TextError(f"{name!r} where a handle, h0 to h7, or a file is expected")
+
+
+def _parse_fixup(line: Line) -> Fixup:
+    at = CALL
+    if line.peek().text == "arg":
+        line.take()
+    else:
+        at = line.integer("a fixup's place", 16)
+        if line.accept("->"):
+            return Fixup(at, line.integer("a fixup's target", 16))
+    line.expect("=")
+    link = parse_taken(line, at)
+    return dataclasses.replace(link, is_wide=at != CALL and _is_wide(line)).fixup()
+
+
+def _parse_given(line: Line, handle: int) -> Fixup:
+    if line.accept("@"):
+        link = Link(Kind.GIVE, line.counted("a handle's place", 0, CALL - 1), handle)
+        return dataclasses.replace(link, is_wide=_is_wide(line)).fixup()
+    if line.name("ret, or @ and a place,") != "ret":
+        raise TextError("a handle is given by what a call returned, ret, or by its buffer, @at")
+    return Link(Kind.GIVE, CALL, handle).fixup()
+
+
+def _is_wide(line: Line) -> bool:
+    return line.accept(":") and line.counted("the bytes of a handle", 4, 8) == _WIDE
 
 
 def _forms(call: Call, told: Call) -> list[str]:
@@ -123,7 +194,11 @@ def _allowed(call: Call) -> dict[str, str]:
     names += ["fail", "cut", *(f"!{field}" for field in _HIDDEN_BITS), "!data"]
     if OPERATIONS[call.op].uses_file:
         names.remove("!file")
-    return {name: f"{name}=" if name in _FIELDS else name for name in names} | {"@": "@at->to"}
+    return {name: f"{name}=" if name in _FIELDS else name for name in names} | {
+        "@": "@at->to",
+        "@=": "@at=h0",
+        "h": "h0=ret",
+    }
 
 
 def _value(line: Line, name: str) -> int | bytes:

@@ -21,6 +21,12 @@ r"""Programs as readable text, one call a line, without loss.
     ioctl(f0, PKV_IOC_LIST, {buf: &[64], room: 1})
     write(f0, pkv_entry {size: 8, buf: &[8]})
     write(f0, [pkv_entry {size: 8}, pkv_entry {}])      one after the other
+    ioctl(f0, HND_MAKE, {id: ->h0})   the handle h0 is what is there after the call
+    ioctl(f0, HND_USE, {id: h0})      and here it is put in; 0 if no call has given it
+    ioctl(f0, HND_FREE, next(h0))     a number beside it; last(h0)
+    h1 = ioctl(f0, HND_EXPORT)        h1 is what the call returned
+    adopt(f1, h1)                     f1 becomes the descriptor that a call handed out
+    ioctl(f0, HND_IMPORT, {fd: f1})   the descriptor of a file
     ioctl(f0, 0x4008b001, "\x00\x00\x00\x00\x00\x00\x00\x00raw") @0->8
     sleep(100)                        milliseconds, at most 2000
     unload()                          the target's module; its files must be closed
@@ -39,7 +45,8 @@ r"""Programs as readable text, one call a line, without loss.
 
 A struct's members that are left out are zero; ``&[64]`` is the address of 64
 zero bytes, ``&"..."`` of these bytes. What structs that are written point to is
-not written. ``@at->to`` is a fixup. A run of calls
+not written. ``@at->to`` is a fixup, ``@at=h0`` one that takes 4 bytes, ``@at=h0:8`` 8,
+``@arg=h0`` the argument; ``h0=@at``, ``h0=@at:8`` and ``h0=ret`` give. A run of calls
 with threads, 1 to 3, is made in parallel, those of one thread in order. Waits in
 it are its schedule; on an exact machine a tick is one instruction of the others.
 
@@ -57,12 +64,14 @@ is shown, ``!file=``.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
+from fuzzer.program.links import CALL, Kind, Link, link_of
 from fuzzer.program.ops import (
     FLAG_COUNT,
     FLAG_VALUE,
@@ -74,8 +83,16 @@ from fuzzer.program.ops import (
     Payload,
 )
 from fuzzer.program.payload import Value, unpack_records, unpack_struct
-from fuzzer.program.program import HALF, N_FILES, Call, Program, at_position, count, position
-from fuzzer.program.suffixes import format_suffixes
+from fuzzer.program.program import (
+    HALF,
+    N_FILES,
+    Call,
+    Program,
+    at_position,
+    count,
+    position,
+)
+from fuzzer.program.suffixes import format_suffixes, show_taken
 from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
 from fuzzer.program.text_parser import (
     LineParser,
@@ -155,6 +172,7 @@ def _format_call(
     operation = OPERATIONS[call.op]
     file = call.file if operation.uses_file else 0
     told = Call(call.op, file)
+    given, call = _given(call)
     match call.op:
         case Op.OPEN:
             told, arguments = _open(call, told, devices)
@@ -172,22 +190,43 @@ def _format_call(
     if operation.uses_file:
         arguments = [f"f{file}", *arguments]
     thread = f"[{call.thread}] " if call.thread else ""
-    return f"{thread}{operation.name}({', '.join(arguments)}){format_suffixes(call, told)}"
+    suffixes = format_suffixes(call, told)
+    return f"{thread}{given}{operation.name}({', '.join(arguments)}){suffixes}"
+
+
+def _given(call: Call) -> tuple[str, Call]:
+    """Return the handle that is given what a call returns, and the call without that."""
+    link = link_of(call.fixups[-1]) if call.fixups else None
+    if link is None or link.kind is not Kind.GIVE or link.at != CALL:
+        return "", call
+    if link.fixup() != call.fixups[-1]:
+        return "", call
+    return f"h{link.number} = ", replace(call, fixups=call.fixups[:-1])
+
+
+def _taken(call: Call, number: int) -> str:
+    """Return what a call's first link has for its argument, empty if that is a ``number``."""
+    link = link_of(call.fixups[0]) if call.fixups and not number else None
+    if link is None or link.kind is Kind.GIVE or link.at != CALL:
+        return ""
+    return show_taken(link) if link.fixup() == call.fixups[0] else ""
 
 
 def _plain(call: Call, told: Call, operation: Operation) -> tuple[Call, list[str]]:
     """Return what the arguments tell of a call, and these: its numbers, and its payload."""
     arguments: list[str] = []
     if operation.arg is not Number.NONE:
-        told = replace(told, arg=call.arg)
-        arguments.append(_number(operation.arg, call.arg))
+        taken = "" if call.op is Op.MMAP else _taken(call, call.arg)
+        told = replace(told, arg=call.arg, fixups=call.fixups[:1] if taken else ())
+        arguments.append(taken or _number(operation.arg, call.arg))
     if operation.payload is not Payload.NONE:
         told = replace(told, data=call.data)
         arguments.append(quote(call.data))
     if operation.cmd is not Number.NONE:
         cmd = call.cmd % N_FILES if operation.cmd is Number.FILE else call.cmd
-        told = replace(told, cmd=cmd)
-        arguments.append(_number(operation.cmd, cmd))
+        taken = _taken(call, cmd) if call.op is Op.MMAP else ""
+        told = replace(told, cmd=cmd, fixups=call.fixups[:1] if taken else told.fixups)
+        arguments.append(taken or _number(operation.cmd, cmd))
     return told, arguments
 
 
@@ -242,14 +281,19 @@ def _ioctl(
     told = replace(told, cmd=call.cmd)
     arguments = [names.get(call.cmd, f"{call.cmd:#x}")]
     if call.flags & FLAG_VALUE:
-        told = replace(told, flags=FLAG_VALUE, arg=call.arg)
-        return told, [*arguments, *([show_integer(call.arg)] if call.arg else [])]
+        taken = _taken(call, call.arg)
+        fixups = call.fixups[:1] if taken else ()
+        told = replace(told, flags=FLAG_VALUE, arg=call.arg, fixups=fixups)
+        value = taken or (show_integer(call.arg) if call.arg else "")
+        return told, [*arguments, *([value] if value else [])]
     told = replace(told, data=call.data)
     layout = layouts.get(call.cmd)
-    values = unpack_struct(layout, call.data, call.fixups) if layout else None
+    # Those of the call itself are behind them.
+    fixups = tuple(itertools.takewhile(lambda fixup: fixup.at != CALL, call.fixups))
+    values = unpack_struct(layout, call.data, fixups) if layout else None
     if values is None:
         return told, [*arguments, quote(call.data)]
-    return replace(told, fixups=call.fixups), [*arguments, _struct(values)]
+    return replace(told, fixups=fixups), [*arguments, _struct(values)]
 
 
 def _records(call: Call, layouts: Mapping[Op, Sequence[StructLayout]]) -> str:
@@ -293,6 +337,8 @@ def _shown(value: Value) -> str:
         return quote(value)
     if isinstance(value, int):
         return show_integer(value)
+    if isinstance(value, Link):
+        return f"->h{value.number}" if value.kind is Kind.GIVE else show_taken(value)
     if any(value.data):
         return "&" + quote(value.data)
     return f"&[{len(value.data)}]"

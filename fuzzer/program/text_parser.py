@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 
 from fuzzer.errors import BadInputError
+from fuzzer.program.links import CALL, Kind, Link
 from fuzzer.program.ops import FLAG_COUNT, FLAG_VALUE, OP_NAMES, OPERATIONS, Number, Op, Payload
 from fuzzer.program.payload import Buffer, Value, pack_records, pack_struct
 from fuzzer.program.program import (
@@ -22,7 +23,7 @@ from fuzzer.program.program import (
     Program,
     at_position,
 )
-from fuzzer.program.suffixes import parse_suffixes
+from fuzzer.program.suffixes import HANDLES, TAKEN, parse_suffixes, parse_taken
 from fuzzer.program.syntax import ACCESS, Line, TextError
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
 from fuzzer.target.calls import IoctlSpec, WriteSpec
@@ -72,6 +73,11 @@ class LineParser:
             return None
         thread = _thread(line)
         name = line.name("a call")
+        given: tuple[Fixup, ...] = ()
+        if name in HANDLES:
+            line.expect("=")
+            given = (Link(Kind.GIVE, CALL, HANDLES[name]).fixup(),)
+            name = line.name("a call")
         if name not in OP_NAMES:
             close = difflib.get_close_matches(name, OP_NAMES, n=1)
             guess = f"did you mean {close[0]}? " if close else ""
@@ -82,6 +88,7 @@ class LineParser:
         call = self._arguments(line, Call(op, file, thread=thread))
         line.expect(")")
         call = parse_suffixes(line, call)
+        call = dataclasses.replace(call, fixups=call.fixups + given)
         if len(call.data) > MAX_PAYLOAD:
             raise TextError(f"a payload of {len(call.data)} bytes; {MAX_PAYLOAD} is allowed")
         if len(call.fixups) > MAX_FIXUPS:
@@ -180,6 +187,8 @@ class LineParser:
                     data, fixups = pack_struct(layout, _members(line))
                 except ValueError as error:
                     raise TextError(str(error)) from None
+            elif taken := _taken(line):
+                fixups = taken
             else:
                 arg = line.integer("a value", 64)
         return dataclasses.replace(call, flags=flags, cmd=number, arg=arg, data=data, fixups=fixups)
@@ -198,16 +207,27 @@ def _plain(line: Line, call: Call) -> Call:
 
     if operation.arg is not Number.NONE:
         expect_next()
-        call = dataclasses.replace(call, arg=line.integer(operation.arg.value, 64))
+        taken = () if call.op is Op.MMAP else _taken(line)
+        arg = 0 if taken else line.integer(operation.arg.value, 64)
+        call = dataclasses.replace(call, arg=arg, fixups=taken)
     if operation.payload is not Payload.NONE:
         expect_next()
         call = dataclasses.replace(call, data=line.string(operation.payload.value))
     if operation.cmd is not Number.NONE:
         expect_next()
         is_file = operation.cmd is Number.FILE
+        if taken := _taken(line) if call.op is Op.MMAP else ():
+            return dataclasses.replace(call, fixups=taken)
         cmd = _file(line) if is_file else line.integer(operation.cmd.value, 32)
         call = dataclasses.replace(call, cmd=cmd)
     return call
+
+
+def _taken(line: Line) -> tuple[Fixup, ...]:
+    """Return what a call takes as its argument, if the next word is one for that."""
+    if line.peek().kind != "name" or line.peek().text not in TAKEN:
+        return ()
+    return (parse_taken(line, CALL).fixup(),)
 
 
 def _thread(line: Line) -> int:
@@ -257,9 +277,20 @@ def _members(line: Line) -> dict[str, Value]:
     return values
 
 
+def _handle(line: Line) -> int:
+    name = line.name("a handle, h0 to h7,")
+    if name not in HANDLES:
+        raise TextError(f"no handle {name!r}; allowed: h0 to h7")
+    return HANDLES[name]
+
+
 def _value(line: Line, name: str) -> Value:
     if line.peek().kind == "string":
         return line.string(name)
+    if line.accept("->"):
+        return Link(Kind.GIVE, 0, _handle(line))
+    if line.peek().kind == "name" and line.peek().text in TAKEN:
+        return parse_taken(line, 0)
     if not line.accept("&"):
         return line.plain_integer(name)
     if not line.accept("["):

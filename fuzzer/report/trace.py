@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from fuzzer.crash.trace import Trace
 from fuzzer.machine.channel import CallResult
+from fuzzer.program.links import Link, addresses
 from fuzzer.program.ops import OPERATIONS, Number, Payload
 from fuzzer.program.payload import Buffer, Value, unpack_struct
 from fuzzer.program.program import Call
@@ -78,14 +79,15 @@ def show_result(call: Call, result: CallResult, layouts: Mapping[int, StructLayo
 def _changes(call: Call, output: bytes, layout: StructLayout | None) -> str:
     """Return what an ioctl wrote to its buffer: the members of a struct, or the bytes."""
     after = bytearray(output)
-    for fixup in call.fixups:
+    for fixup in addresses(call.fixups):
         # The guest has an address there, which says nothing.
         span = slice(fixup.at, fixup.at + _ADDRESS_SIZE)
         after[span] = call.data[span]
     if after == call.data[: len(after)]:
         return ""
-    old = unpack_struct(layout, call.data, call.fixups) if layout else None
-    new = unpack_struct(layout, bytes(after), call.fixups) if layout else None
+    fixups = addresses(call.fixups)
+    old = unpack_struct(layout, call.data, fixups) if layout else None
+    new = unpack_struct(layout, bytes(after), fixups) if layout else None
     if old is None or new is None:
         return f" {_shortened(bytes(after))}"
     zero: Mapping[str, Value] = dict.fromkeys(old, 0)
@@ -97,6 +99,8 @@ def _changes(call: Call, output: bytes, layout: StructLayout | None) -> str:
 def _member(value: Value) -> str:
     if isinstance(value, int):
         return show_integer(value)
+    if isinstance(value, Link):
+        return f"h{value.number}"
     return f"&{_shortened(value.data)}" if isinstance(value, Buffer) else _shortened(value)
 
 

@@ -12,7 +12,7 @@ import pytest
 from fuzzer.errors import BadInputError
 from fuzzer.machine import channel
 from fuzzer.paths import project_root
-from fuzzer.program import ops, program, wire
+from fuzzer.program import links, ops, program, wire
 from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 from fuzzer.target.header import read_headers
@@ -37,6 +37,11 @@ _PROGRAM = {
     "W_COUNT": ops.FLAG_COUNT,
     "W_WAITS": ops.FLAG_WAITS,
     "W_MAX_WAIT": program.MAX_WAIT,
+    "W_N_HANDLES": links.N_HANDLES,
+    "W_LINK": links.LINK,
+    "W_LINK_WIDE": links.WIDE,
+    "W_LINK_FILE": links.FILE,
+    "W_LINK_CALL": links.CALL,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,
     "CH_SETTLED_SIZE": program.MAX_SETTLEMENT,
@@ -74,13 +79,14 @@ def test_each_constant_of_programs_is_the_headers() -> None:
         ("ch_status", "CH_", channel.Status),
         ("ch_node", "CH_NODE_", channel.Node),
         ("w_op", "W_", ops.Op),
+        ("w_link", "W_", links.Kind),
     ],
 )
 def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enum.IntEnum]) -> None:
     body = re.search(rf"enum {c_enum} {{(.*?)}};", HEADER.read_text(), re.DOTALL)
     assert body
     names = re.findall(rf"^\s*({prefix}\w+)", body[1], re.MULTILINE)
-    names = [name for name in names if name != "W_N_OPS"]
+    names = [name for name in names if name not in {"W_N_OPS", "W_N_LINKS"}]
     assert {name.removeprefix(prefix) for name in names} == {member.name for member in here}
     assert _values(*names) == {f"{prefix}{member.name}": member.value for member in here}
 

@@ -48,7 +48,10 @@ uint8_t *buffer_fill(const struct step *step, uint8_t *end)
 		struct w_fixup fixup;
 		uint64_t address;
 
-		memcpy(&fixup, step->fixups + i * sizeof(fixup), sizeof(fixup));
+		if (fixup_at(step, i, &fixup)) {
+			link_take(&fixup, to, mapped);
+			continue;
+		}
 		if (fixup.at + 8 > call->length || fixup.at >= mapped)
 			continue;
 		if (fixup.to > call->length)

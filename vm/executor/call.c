@@ -16,6 +16,7 @@
 
 #define MMAP_MAX_PAGES	16
 #define SLEEP_SLICE_NS	5000000
+#define NO_DEVICE	UINT32_MAX
 
 #define OPEN_FLAGS	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
 
@@ -124,6 +125,35 @@ static int64_t dup_file(int *file, uint32_t number)
 	if (fd >= 0)
 		close(fd);
 	return 0;
+}
+
+/* Of a descriptor that a driver made the program knows no device. */
+static int64_t adopt_file(int *file, uint64_t number)
+{
+	int fd = number;
+
+	if (number > INT32_MAX || !handed_is(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	devices[file - files] = NO_DEVICE;
+	fd = replace_file(file, fd);
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
+int file_descriptor(uint32_t number)
+{
+	return __atomic_load_n(&files[number % W_N_FILES], __ATOMIC_RELAXED);
+}
+
+bool is_file(int64_t fd)
+{
+	for (int i = 0; i < W_N_FILES; i++)
+		if (file_descriptor(i) == fd)
+			return true;
+	return false;
 }
 
 static int64_t clock_ns(void)
@@ -282,6 +312,8 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return dup_file(file, call->cmd);
 	case W_WAIT:
 		return 0;	/* parallel.c has seen to it */
+	case W_ADOPT:
+		return adopt_file(file, call->arg);
 	}
 	return 0;
 }
@@ -321,6 +353,7 @@ void call_make(struct thread *thread, const struct step *step,
 	bool faulted = false;
 	const uint8_t *out = NULL;
 	int64_t ret, out_length = 0;
+	struct step linked;
 	uint32_t took = 0, context = 0;
 	size_t covered = 0;
 	int error;
@@ -340,6 +373,11 @@ void call_make(struct thread *thread, const struct step *step,
 		fault_arm(thread->fail_nth, call->fault);
 	if (timed)
 		took = ticks();
+	if (call->n_fixups) {
+		linked = *step;
+		links_take_argument(&linked);
+		step = &linked;
+	}
 	errno = 0;
 	ret = run_call(thread, step, &out, &out_length);
 	error = errno;
@@ -347,6 +385,8 @@ void call_make(struct thread *thread, const struct step *step,
 		took = (uint32_t)ticks() - took;
 	if (call->fault)
 		faulted = fault_disarm(thread->fail_nth) && !thread->spared;
+	if (call->n_fixups)
+		links_give(step, ret, out, out_length);
 	if (context)
 		coverage_fold_context(thread->cover, covered, context);
 	if (call->op == W_LOAD && ret)
@@ -359,6 +399,7 @@ void call_make(struct thread *thread, const struct step *step,
 	result->error = ret == -1 ? error : 0;
 	result->tsc = took;
 	result->faulted = faulted;
+	result->handed = call->op == W_IOCTL && handed_is(ret);
 	store_output(result, out, out_length);
 }
 

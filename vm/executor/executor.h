@@ -125,6 +125,7 @@ void module_list_sections(void);
 int descriptor_of_ours(int fd);
 void handed_begin(void);
 void handed_close(bool all);
+bool handed_is(int64_t fd);
 
 /* device.c: the driver's files */
 uint32_t device_number(uint64_t number);
@@ -159,11 +160,21 @@ struct step {
 bool step_decode(const uint8_t *program, size_t length, size_t *at,
 		 struct step *step);
 
+/* link.c: what calls give and take */
+void links_begin(void);
+bool fixup_at(const struct step *step, int index, struct w_fixup *fixup);
+void link_take(const struct w_fixup *link, uint8_t *data, uint64_t mapped);
+void links_take_argument(struct step *step);
+void links_give(const struct step *step, int64_t ret, const uint8_t *out,
+		int64_t length);
+
 /* call.c: single calls */
 extern uint32_t output_used;
 void call_open(void);
 void open_first_file(void);
 void close_files(void);
+int file_descriptor(uint32_t number);
+bool is_file(int64_t fd);
 void call_make(struct thread *thread, const struct step *step,
 	       struct ch_result *result);
 

@@ -15,7 +15,10 @@
 
 /* The first of ours: a program has few, and the kernel's table grows with the highest. */
 #define OURS	200
-/* The lowest free number is always taken: so many are looked at after each program. */
+/*
+ * The lowest free number is always taken: so many are looked at after each program, and
+ * all if the next one is taken as well.
+ */
 #define NEAR	16
 
 #ifndef SYS_close_range
@@ -55,7 +58,16 @@ void handed_begin(void)
 /* Close those that a program left; with all, also those beyond the usual number. */
 void handed_close(bool all)
 {
-	unsigned int last = all ? OURS - 1 : lowest + NEAR - 1;
+	unsigned int next = lowest + NEAR;
 
-	syscall(SYS_close_range, lowest, last, 0);
+	all |= fcntl(next, F_GETFD) >= 0;
+	syscall(SYS_close_range, lowest, all ? OURS - 1 : next - 1, 0);
+}
+
+/* Whether a call may have handed it out, and no file of the program has it. */
+bool handed_is(int64_t fd)
+{
+	if (fd < lowest || fd >= OURS || is_file(fd))
+		return false;
+	return fcntl(fd, F_GETFD) >= 0;
 }

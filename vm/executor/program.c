@@ -176,6 +176,7 @@ void program_run(const uint8_t *program, size_t length)
 	header->n_pcs = 0;
 	header->waited = 0;
 	output_used = 0;
+	links_begin();
 	waits_prepare();
 	coverage_begin();
 	trace_begin();

@@ -21,7 +21,9 @@ from fuzzer.program.csource.memory import (
     mapped_size,
     placed,
     struct_memory,
+    taken,
 )
+from fuzzer.program.links import CALL, Kind, links, of_call
 from fuzzer.program.ops import (
     FLAG_COMPAT,
     FLAG_NULL,
@@ -35,6 +37,7 @@ from fuzzer.program.program import MAX_PARTS, N_FILES, Call, count, position
 from fuzzer.target.device import Device
 from fuzzer.target.layout import StructLayout
 
+_GIVING = frozenset({Op.IOCTL, Op.READ, Op.PREAD, Op.WRITE, Op.PWRITE, Op.LSEEK})
 _MAX_SLEEP = 2000
 _MMAP_MAX_PAGES = 16
 _PAGE = 4096
@@ -44,12 +47,13 @@ _PAGE = 4096
 class Needs:
     """What the calls written so far need.
 
-    Helpers, headers, files, devices by number, bytes of ``buffer``.
+    Helpers, headers, files, handles, devices by number, bytes of ``buffer``.
     """
 
     helpers: set[str] = field(default_factory=set)
     includes: set[str] = field(default_factory=set)
     files: set[int] = field(default_factory=set)
+    handles: set[int] = field(default_factory=set)
     devices: set[int] = field(default_factory=set)
     buffer: int = 0
 
@@ -100,6 +104,9 @@ class CallWriter:
             return []
         if memory:
             needs.take(memory)
+        for link in links(call.fixups):
+            (needs.files if link.is_file else needs.handles).add(link.number)
+        statement = self._giving(call, statement, memory)
         before = after = []
         if call.fault:
             needs.helpers.add("fail_nth")
@@ -120,6 +127,43 @@ class CallWriter:
         gap = [] if "" in setup else [""]
         inside = [*setup, *gap, *before, *statement, *after, *cleanup]
         return ["{", *(f"\t{line}" if line else "" for line in inside), "}"]
+
+    def _giving(self, call: Call, statement: list[str], memory: Memory | None) -> list[str]:
+        """Return the statement that makes a call, with the handles that it gives."""
+        given = [link for link in links(call.fixups) if link.kind is Kind.GIVE]
+        if call.op not in _GIVING or not given:
+            return statement
+        needs = self.needs.helpers
+        lines: list[str] = []
+        for link in given:
+            if link.at == CALL:
+                needs.add("give")
+                statement = [f"give(&h{link.number}, {statement[0]}", *statement[1:]]
+                statement[-1] = f"{statement[-1][:-1]});"
+            elif memory and memory.base and link.at + link.size <= _output_size(call):
+                value = memory.members.get(link.at)
+                if value is None:
+                    needs.add("number_at")
+                    value = f"number_at({memory.base} + {link.at}, {link.size})"
+                lines.append(f"h{link.number} = {value};")
+        if not lines:
+            return statement
+        condition = [f"if ({statement[0]}", *statement[1:]]
+        condition[-1] = f"{condition[-1][:-1]} != -1)"
+        if len(lines) > 1:
+            condition[-1] += " {"
+        return [*condition, *(f"\t{line}" for line in lines), *(["}"] if len(lines) > 1 else [])]
+
+    def _argument(self, call: Call, number: str) -> str:
+        """Return the argument of a call: the handle that it takes, or else a number."""
+        found = [link for link in links(of_call(call.fixups)) if link.kind is not Kind.GIVE]
+        return taken(found[-1]) if found else number
+
+    def _adopt(self, call: Call) -> list[str]:
+        file = self._file(call.file)
+        self.needs.helpers.add("adopt")
+        self.open_files[call.file] = -1
+        return [f"adopt(&{file}, {self._argument(call, c_integer(call.arg))});"]
 
     def _file(self, number: int) -> str:
         self.needs.files.add(number)
@@ -142,7 +186,8 @@ class CallWriter:
                 return self._ioctl(call)
             case Op.LSEEK:
                 file, signed = self._file(call.file), _signed(call.arg)
-                return [f"lseek({file}, {c_integer(signed)}, {whence(call.cmd)});"], None
+                offset = self._argument(call, c_integer(signed))
+                return [f"lseek({file}, {offset}, {whence(call.cmd)});"], None
             case Op.POLL:
                 events = poll_events(call.cmd)
                 pollfd = f"&(struct pollfd){{ .fd = {self._file(call.file)}, .events = {events} }}"
@@ -151,8 +196,11 @@ class CallWriter:
                 touch = "touch_failing" if call.fault else "touch"
                 self.needs.helpers.add(touch)
                 pages = min(-(-call.arg // _PAGE), _MMAP_MAX_PAGES)
-                offset = call.cmd * _PAGE
-                return [f"{touch}({self._file(call.file)}, {pages}, {c_integer(offset)});"], None
+                number = c_integer(call.cmd * _PAGE)
+                offset = self._argument(call, number)
+                if offset != number:
+                    offset = f"({offset}) / {_PAGE} * {_PAGE}"
+                return [f"{touch}({self._file(call.file)}, {pages}, {offset});"], None
             case Op.SLEEP:
                 return [f"usleep({min(call.arg, _MAX_SLEEP)} * 1000);"], None
             case Op.UNLOAD:
@@ -162,6 +210,8 @@ class CallWriter:
                 self.needs.helpers.add("load")
                 literal = c_string(call.data.split(b"\0")[0])
                 return _arguments("load(", "", literal, ");"), None
+            case Op.ADOPT:
+                return self._adopt(call), None
             case Op.WAIT if call.thread:
                 self.needs.helpers.add("hold")
                 return [f"hold({call.arg});"], None
@@ -208,10 +258,10 @@ class CallWriter:
             size = 0
         elif call.cut or call.flags & FLAG_READONLY or asked > ROOM:
             memory = placed(call, size, [], "char *data")
-            if not vector and not memory.cleanup:
+            if not vector and not memory.cleanup and not call.fixups:
                 memory = Memory([f"before_gap({size})"], needs=memory.needs)
         else:
-            memory = Memory(["buffer"])
+            memory = Memory(["buffer"], base="buffer")
             self.needs.buffer = max(self.needs.buffer, asked, 1)
         if vector:
             return self._vector("readv", call, length=asked, size=size, memory=memory)
@@ -281,6 +331,7 @@ class CallWriter:
             start = "compat_ioctl("
         if call.flags & FLAG_VALUE:
             value = c_integer(call.arg & 0xFFFFFFFF if compat else call.arg)
+            value = self._argument(call, value)
             return [f"{start}{file}, {number}, {value});"], None
         plain = call
         if compat and not call.flags & FLAG_NULL:
@@ -298,6 +349,12 @@ class CallWriter:
         if "before_gap" in memory.needs:
             return memory
         return bytes_memory(call)
+
+
+def _output_size(call: Call) -> int:
+    """Return the bytes of a call's buffer of which it may give some."""
+    asked = count(call) if call.op in {Op.READ, Op.PREAD} else len(call.data)
+    return mapped_size(call, asked)
 
 
 def _offset(call: Call) -> str:

@@ -50,6 +50,42 @@ static void replace(int *file, int fd)
 """,
         ("unistd.h",),
     ),
+    "adopt": Helper(
+        """\
+/* Take a descriptor that a call handed out as a file; one that was there is closed. */
+static void adopt(int *file, uint64_t fd)
+{
+	if (fd > 2 && fcntl(fd, F_GETFD) >= 0)
+		replace(file, fd);
+}
+""",
+        ("fcntl.h",),
+        ("replace",),
+    ),
+    "give": Helper(
+        """\
+/* Keep what a call returned, if it succeeded, for later calls. */
+static long give(uint64_t *handle, long ret)
+{
+	if (ret != -1)
+		*handle = ret;
+	return ret;
+}
+"""
+    ),
+    "number_at": Helper(
+        """\
+/* Read a number out of a buffer. */
+static uint64_t number_at(const void *at, size_t size)
+{
+	uint64_t number = 0;
+
+	memcpy(&number, at, size);
+	return number;
+}
+""",
+        ("string.h",),
+    ),
     "before_gap": Helper(
         """\
 #define ROOM	0x10000

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fuzzer.program.csource.literals import c_integer, c_string
+from fuzzer.program.links import Kind, Link, addresses, in_buffer, links
 from fuzzer.program.ops import FLAG_NULL, FLAG_READONLY
 from fuzzer.program.payload import Buffer, Value, unpack_struct
-from fuzzer.program.program import Call
+from fuzzer.program.program import Call, Fixup
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
 ROOM = 0x10000
@@ -21,7 +22,8 @@ class Memory:
     """A buffer: ``expression`` is its address once ``setup`` was run.
 
     ``setup`` are lines with a declaration first. ``cleanup`` are those for
-    after the call; ``needs`` are helpers, ``includes`` headers.
+    after the call; ``needs`` are helpers, ``includes`` headers. ``base`` is the address
+    of its first byte by a name, empty if it has none, ``members`` what is at some offsets.
     """
 
     expression: list[str]
@@ -29,11 +31,20 @@ class Memory:
     cleanup: list[str] = field(default_factory=list)
     needs: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
+    base: str = ""
+    members: Mapping[int, str] = field(default_factory=dict)
+
+
+def taken(link: Link) -> str:
+    """Return what a link takes: a handle or a file, or a number beside it."""
+    name = f"{'f' if link.is_file else 'h'}{link.number}"
+    beside = {Kind.TAKE_NEXT: " + 1", Kind.TAKE_LAST: " - 1"}
+    return name + beside.get(link.kind, "")
 
 
 def is_special(call: Call) -> bool:
-    """Whether a call's buffer has to be placed: cut off, or not to be written to."""
-    return bool(call.cut or call.flags & FLAG_READONLY or call.fixups)
+    """Whether a call's buffer has to be placed: cut off, not to be written to, with fixups."""
+    return bool(call.cut or call.flags & FLAG_READONLY or in_buffer(call.fixups))
 
 
 def mapped_size(call: Call, length: int) -> int:
@@ -56,7 +67,7 @@ def placed(call: Call, size: int, content: list[str], declaration: str) -> Memor
         needs = (*needs, "read_only")
         setup += [*([] if content else [""]), "read_only(1);"]
         cleanup = ["read_only(0);"]
-    return Memory([name], setup, cleanup, needs, ("string.h",))
+    return Memory([name], setup, cleanup, needs, ("string.h",), base=name)
 
 
 def bytes_memory(call: Call) -> Memory:
@@ -65,12 +76,17 @@ def bytes_memory(call: Call) -> Memory:
     lines = []
     if any(call.data[:size]):
         lines = _copy("data", call.data[:size])
-    for fixup in call.fixups:
+    fixups = in_buffer(call.fixups)
+    for link in links(fixups):
+        width = min(link.size, size - link.at)
+        if link.kind is not Kind.GIVE and width > 0:
+            lines.append(f"memcpy(data + {link.at}, &(uint64_t){{ {taken(link)} }}, {width});")
+    for fixup in addresses(fixups):
         if fixup.at + 8 > len(call.data) or fixup.at >= size:
             continue
         to, width = min(fixup.to, len(call.data)), min(8, size - fixup.at)
         lines.append(f"memcpy(data + {fixup.at}, &(char *){{ data + {to} }}, {width});")
-    if not lines and not call.flags & FLAG_READONLY:
+    if not lines and not fixups and not call.flags & FLAG_READONLY:
         return Memory([f"before_gap({size})"], needs=("before_gap",))
     return placed(call, size, lines, "char *data")
 
@@ -79,25 +95,38 @@ def struct_memory(call: Call, layout: StructLayout | None) -> Memory:
     """Return an ioctl's payload: a struct if it is one, else bytes."""
     if call.flags & FLAG_NULL:
         return Memory(["NULL"], includes=("stddef.h",))
-    values = unpack_struct(layout, call.data, call.fixups) if layout else None
+    fixups = in_buffer(call.fixups)
+    values = unpack_struct(layout, call.data, fixups) if layout else None
     if layout is None or values is None or mapped_size(call, len(call.data)) < layout.size:
         return bytes_memory(call)
-    if is_special(call) or len(call.data) > layout.size:
+    placed = call.cut or call.flags & FLAG_READONLY or addresses(fixups)
+    if placed or len(call.data) > layout.size:
         return _placed_struct(call, layout, values)
     first, later = _members(layout, values, "arg.")
     initialiser = _initialiser(first)
-    if not later:
+    given = _given(fixups, layout, "arg.")
+    if not later and not given:
         if len(initialiser) == 1:
             return Memory([f"&({layout.c_type}){initialiser[0]}"])
         return Memory([f"&({layout.c_type}){initialiser[0]}", *initialiser[1:]])
     setup = [f"{layout.c_type} arg = {initialiser[0]}", *initialiser[1:]]
     setup[-1] += ";"
-    return Memory(["&arg"], [*setup, "", *later], includes=("string.h",))
+    if later:
+        setup += ["", *later]
+    includes = ("string.h",) if later else ()
+    return Memory(["&arg"], setup, includes=includes, base="(char *)&arg", members=given)
+
+
+def _given(fixups: tuple[Fixup, ...], layout: StructLayout, access: str) -> dict[int, str]:
+    """Return the members of a struct that give handles, by their offsets."""
+    names = {member.offset: member.name for member in layout.members}
+    places = [link.at for link in links(fixups) if link.kind is Kind.GIVE]
+    return {at: f"{access}{names[at]}" for at in places if at in names}
 
 
 def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]) -> Memory:
     size = mapped_size(call, len(call.data))
-    starts = {fixup.at: fixup.to for fixup in call.fixups}
+    starts = {fixup.at: fixup.to for fixup in addresses(call.fixups)}
     first, later = _members(layout, values, "arg->", starts)
     initialiser = _initialiser(first)
     content = [f"*arg = ({layout.c_type}){initialiser[0]}", *initialiser[1:]]
@@ -106,6 +135,9 @@ def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]
     if any(rest):
         later += _copy("arg + 1", rest)
     memory = placed(call, size, [*content, *later], f"{layout.c_type} *arg")
+    memory = replace(
+        memory, base="(char *)arg", members=_given(in_buffer(call.fixups), layout, "arg->")
+    )
     if size == layout.size:
         return memory
     memory.setup[0] = f"{layout.c_type} *arg = before_gap(sizeof(*arg) + {size - layout.size});"
@@ -131,6 +163,10 @@ def _members(
         if isinstance(value, Buffer):
             assert starts is not None
             first.append(f".{name} = {_address(member, starts[member.offset], layout.size)}")
+        elif isinstance(value, Link):
+            if value.kind is not Kind.GIVE:
+                number = taken(value)
+                first.append(f".{name} = {_pointer(number) if member.is_pointer else number}")
         elif isinstance(value, int):
             number = c_integer(value)
             first.append(f".{name} = {_pointer(number) if member.is_pointer else number}")
@@ -147,7 +183,8 @@ def _members(
 
 
 def _pointer(number: str) -> str:
-    return f"(void *){number}" if not number.startswith("-") else f"(void *)({number})"
+    plain = number.isalnum()
+    return f"(void *){number}" if plain else f"(void *)({number})"
 
 
 def _address(member: Member, start: int, size: int) -> str:

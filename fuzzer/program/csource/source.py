@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from fuzzer.program.csource.calls import CallWriter
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
+from fuzzer.program.links import links
 from fuzzer.program.ops import FLAG_WAITS, Op, flags_used
 from fuzzer.program.program import Call, Program
 from fuzzer.program.settlement import shared_settlement
@@ -114,6 +115,10 @@ def _add_function(
     """
     writer.open_files = {}
     body = writer.first_file()
+    if again:
+        found = links(fixup for call in program for fixup in call.fixups)
+        handles = {link.number for link in found if not link.is_file}
+        body += [f"h{number} = 0;" for number in sorted(handles)]
     body += _calls(program, writer, functions)
     body += _ending(program, target, writer, params=params, again=again)
     functions.append(f"static void {name}(void)\n{{\n{_indent(body)}}}\n")
@@ -246,6 +251,8 @@ def _file(
     if "unload" in helpers:
         text += f'#define MODULE\t"{module_name(target.module.name)}"\n'
     text += f"\nstatic int {', '.join(f'f{file} = -1' for file in sorted(needs.files))};\n"
+    if needs.handles:
+        text += f"static uint64_t {', '.join(f'h{number}' for number in sorted(needs.handles))};\n"
     if needs.buffer:
         text += f"static char buffer[{needs.buffer}];\n"
     parts = [HELPERS[name].text for name in helpers] + nodes + functions

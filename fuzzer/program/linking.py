@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs with links, made of what calls gave and of what the driver compared it with.
+
+A number that a call handed out and that the driver looks for in a later call is a
+handle. A descriptor that it handed out is a file, on which the program's calls can be made.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from fuzzer.program.comparison import Comparison
+from fuzzer.program.links import CALL, LINK, N_HANDLES, Kind, Link, link_of, links
+from fuzzer.program.ops import FLAG_VALUE, Op
+from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, N_FILES, Fixup
+from fuzzer.program.wire import FIXUP, FIXUP_SIZE, HEADER_SIZE, PLAIN_HEADER
+
+MOST = 60
+"""Programs made of one, at most."""
+
+# Numbers below it are found without being looked for, and are in most programs.
+_LEAST = 16
+# Words of a buffer that are looked at, places that take the same number, and calls that get a
+# number of which nobody knows what it is.
+_WORDS, _PLACES, _BLIND = 32, 3, 24
+# Calls that are made on a descriptor.
+_CALLS_ON_FILE = 12
+_ON_FILE = frozenset({Op.READ, Op.WRITE, Op.IOCTL, Op.MMAP, Op.POLL, Op.LSEEK})
+_READ_SIZE, _PAGE = 64, 4096
+# How often a call takes a number beside, up to there another handle, and of these a file's.
+_BESIDE, _OTHER, _A_FILE = 0.3, 0.5, 0.2
+# How often a new call is made on a descriptor that a driver handed out.
+_ON_ADOPTED = 0.5
+_TAKEN = (Kind.TAKE, Kind.TAKE_NEXT, Kind.TAKE_LAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What call number ``call`` gave: ``value``, at ``at`` of its buffer or, CALL, returned."""
+
+    call: int
+    at: int
+    value: int
+    size: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a call returned, -1 if it failed, and the bytes that were in its buffer then.
+
+    ``handed`` tells that it is a descriptor.
+    """
+
+    ret: int
+    output: bytes
+    handed: bool = False
+
+
+def linked(
+    chunks: Sequence[bytes], results: Sequence[Result], comparisons: Iterable[Comparison]
+) -> list[list[bytes]]:
+    """Return programs with a link each, the most promising first.
+
+    ``chunks`` are the calls of a program, in wire form, that ran with these results;
+    meanwhile the driver compared so much.
+    """
+    made: dict[tuple[bytes, ...], None] = {}
+    found = given(chunks, results)
+    for program in islice(_on_files(chunks, results), MOST // 4):
+        made[tuple(program)] = None
+    for program in islice(_compared(chunks, found, comparisons), MOST):
+        made[tuple(program)] = None
+    for program in islice(_blind(chunks, found), _BLIND):
+        made[tuple(program)] = None
+    made.pop(tuple(chunks), None)
+    return [list(program) for program in islice(made, MOST)]
+
+
+def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[Given]:
+    """Return the numbers that calls gave: those they returned, and changed in their buffers."""
+    found: list[Given] = []
+    for call, (chunk, result) in enumerate(zip(chunks, results, strict=False)):
+        if result.ret == -1 or chunk[0] not in _ON_FILE:
+            continue
+        if chunk[0] == Op.IOCTL and result.ret >= _LEAST:
+            found.append(Given(call, CALL, result.ret & (1 << 64) - 1))
+        body = chunk[HEADER_SIZE + FIXUP_SIZE * chunk[3] :] if chunk[0] == Op.IOCTL else b""
+        addresses = _addresses(chunk)
+        output = result.output[: 4 * _WORDS]
+        for at in range(0, len(output) - 3, 4):
+            if at in addresses or at - 4 in addresses:
+                continue
+            for size in (8, 4) if at % 8 == 0 and at + 8 <= len(output) else (4,):
+                word = output[at : at + size]
+                value = int.from_bytes(word, "little")
+                is_wide = value >> 32 > 0
+                if word != body[at : at + size] and value >= _LEAST and is_wide == (size == 8):
+                    found.append(Given(call, at, value, size))
+    return found
+
+
+def _addresses(chunk: bytes) -> frozenset[int]:
+    fixups = _fixups(chunk)
+    return frozenset(fixup.at for fixup in fixups if fixup.to < LINK)
+
+
+def links_of(chunk: bytes) -> list[Link]:
+    """Return the links of a call in wire form."""
+    return links(_fixups(chunk)) if chunk[3] else []
+
+
+def _fixups(chunk: bytes) -> list[Fixup]:
+    body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+    return [Fixup(at, to) for at, to in FIXUP.iter_unpack(chunk[HEADER_SIZE:body])]
+
+
+def _compared(
+    chunks: Sequence[bytes], found: Sequence[Given], comparisons: Iterable[Comparison]
+) -> Iterator[list[bytes]]:
+    """Yield programs in which a call takes the number that it was compared with."""
+    by_value: dict[int, list[Given]] = {}
+    for each in found:
+        by_value.setdefault(each.value, []).append(each)
+        by_value.setdefault(each.value & 0xFFFFFFFF, []).append(each)
+    for comparison in comparisons:
+        a, b, call, size, constant = comparison
+        if constant or size < 4 or call >= len(chunks):
+            continue
+        for own, wanted in ((a, b), (b, a)):
+            for each in by_value.get(wanted, ()):
+                if each.call >= call:
+                    continue
+                places = _places(chunks[call], own, each.size)
+                for place in islice(places, _PLACES):
+                    if program := _link(chunks, each, call, place):
+                        yield program
+
+
+def _blind(chunks: Sequence[bytes], found: Sequence[Given]) -> Iterator[list[bytes]]:
+    """Yield programs in which a later call takes a number at the first places that it has."""
+    for each in found:
+        for call in range(each.call + 1, len(chunks)):
+            chunk = chunks[call]
+            if chunk[0] != Op.IOCTL or chunk[4:8] == chunks[each.call][4:8]:
+                continue
+            place = CALL if chunk[2] & FLAG_VALUE else each.at if each.at != CALL else 0
+            if program := _link(chunks, each, call, place):
+                yield program
+
+
+def _places(chunk: bytes, value: int, size: int) -> Iterator[int]:
+    """Yield where a call has a number: in its argument or at places of its payload."""
+    if chunk[0] == Op.IOCTL and chunk[2] & FLAG_VALUE:
+        if int.from_bytes(chunk[8 : 8 + size], "little") == value:
+            yield CALL
+        return
+    body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+    data = chunk[body : body + 4 * _WORDS]
+    word = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+    yield from (at for at in range(0, len(data) - size + 1, 4) if data[at : at + size] == word)
+
+
+def _link(chunks: Sequence[bytes], each: Given, call: int, place: int) -> list[bytes] | None:
+    """Return a program in which a call takes at a place what an earlier one gives."""
+    made = list(chunks)
+    wide = each.size == 8
+    handle = None
+    for known in map(link_of, _fixups(made[each.call])):
+        if known and known.kind is Kind.GIVE and known.at == each.at:
+            handle = known.number
+    if handle is None:
+        handle = _free_handle(chunks)
+        link = Link(Kind.GIVE, each.at, handle, wide and each.at != CALL)
+        made[each.call] = with_link(made[each.call], link)
+    made[call] = with_link(made[call], Link(Kind.TAKE, place, handle, wide and place != CALL))
+    return made if len(b"".join(made)) > len(b"".join(chunks)) else None
+
+
+def _free_handle(chunks: Sequence[bytes]) -> int:
+    used = {
+        link.number
+        for chunk in chunks
+        for link in map(link_of, _fixups(chunk))
+        if link and not link.is_file
+    }
+    return next((number for number in range(N_HANDLES) if number not in used), 0)
+
+
+def with_link(chunk: bytes, link: Link) -> bytes:
+    """Return a call with one more link, in place of one of the same kind at the same place.
+
+    What is there in its buffer is zero then. A call that is full stays as it is.
+    """
+    kept = [
+        fixup
+        for fixup in _fixups(chunk)
+        if not ((old := link_of(fixup)) and old.at == link.at and _gives(old) == _gives(link))
+    ]
+    if len(kept) >= MAX_FIXUPS:
+        return chunk
+    data = bytearray(chunk[HEADER_SIZE + FIXUP_SIZE * chunk[3] :])
+    if link.at == CALL and not _gives(link):
+        chunk = chunk[:8] + bytes(8) + chunk[16:]
+    elif not _gives(link):
+        end = min(len(data), link.at + link.size)
+        data[link.at : end] = bytes(max(0, end - link.at))
+    added = link.fixup()
+    # Those of the buffer come first.
+    before = [each for each in kept if each.at != CALL]
+    behind = [each for each in kept if each.at == CALL]
+    fixups = [*before, *behind, added] if link.at == CALL else [*before, added, *behind]
+    packed = b"".join([FIXUP.pack(each.at, each.to) for each in fixups])
+    return chunk[:3] + bytes((len(fixups),)) + chunk[4:HEADER_SIZE] + packed + data
+
+
+def _gives(link: Link) -> bool:
+    return link.kind is Kind.GIVE
+
+
+def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[list[bytes]]:
+    """Yield programs that make their calls on a descriptor that one handed out."""
+    used = {chunk[1] for chunk in chunks}
+    file = next((number for number in reversed(range(N_FILES)) if number not in used), None)
+    for call, (chunk, result) in enumerate(zip(chunks, results, strict=False)):
+        if not result.handed or chunk[0] != Op.IOCTL or file is None:
+            continue
+        if len(chunks) + 1 + _CALLS_ON_FILE > MAX_CALLS:
+            return
+        if any((link := link_of(each)) and _gives(link) for each in _fixups(chunk)):
+            continue
+        handle = _free_handle(chunks)
+        giving = with_link(chunk, Link(Kind.GIVE, CALL, handle))
+        adopt = with_link(
+            PLAIN_HEADER.pack(int(Op.ADOPT), file, 0, 0, 0, 0, 0), Link(Kind.TAKE, CALL, handle)
+        )
+        begun = [*chunks[:call], giving, adopt]
+        others = [each for each in chunks if each[0] in _ON_FILE and each != chunk]
+        on_file = [each[:1] + bytes((file,)) + each[2:] for each in dict.fromkeys(others)]
+        plain = [
+            PLAIN_HEADER.pack(int(Op.READ), file, 0, 0, 0, _READ_SIZE, 0),
+            PLAIN_HEADER.pack(int(Op.WRITE), file, 0, 0, 0, 0, 8) + bytes(8),
+            PLAIN_HEADER.pack(int(Op.POLL), file, 0, 0, 1, 0, 0),
+            PLAIN_HEADER.pack(int(Op.MMAP), file, 0, 0, 0, _PAGE, 0),
+        ]
+        yield [*begun, *on_file[:_CALLS_ON_FILE], *chunks[call + 1 :]]
+        yield [*begun, *plain, *chunks[call + 1 :]]
+        yield [*begun, *chunks[call + 1 :]]
+
+
+class Relinker:
+    """Changes the links of programs."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+
+    def relink(self, chunks: list[bytes], room: int) -> bool:
+        """Have a call take another number, or what another call takes; False if none does.
+
+        A program grows by ``room`` bytes at most.
+        """
+        rand = self._random
+        taken = [
+            (at, link)
+            for at, chunk in enumerate(chunks)
+            for link in links_of(chunk)
+            if not _gives(link)
+        ]
+        if not taken:
+            return False
+        at, link = taken[int(rand() * len(taken))]
+        kind = rand()
+        if kind < _BESIDE:
+            link = replace(link, kind=_TAKEN[int(rand() * len(_TAKEN))])
+        elif kind < _OTHER:
+            is_file = rand() < _A_FILE
+            link = replace(link, number=int(rand() * N_HANDLES), is_file=is_file)
+        else:
+            others = [index for index, chunk in enumerate(chunks) if chunk[0] == Op.IOCTL]
+            at = others[int(rand() * len(others))] if others else at
+        changed = with_link(chunks[at], link)
+        if len(changed) - len(chunks[at]) <= room:
+            chunks[at] = changed
+        return True
+
+    def on_adopted(self, chunk: bytes, before: Sequence[bytes]) -> bytes:
+        """Return a new call, often on the descriptor that a call before it took, if one did."""
+        adopted = [each[1] for each in before if each[0] == Op.ADOPT]
+        if not adopted or chunk[0] not in _ON_FILE or self._random() > _ON_ADOPTED:
+            return chunk
+        return chunk[:1] + bytes((adopted[-1],)) + chunk[2:]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Links between the calls of a program: what one call gives, a later one takes.
+
+In the wire form they are among the fixups; vm/channel.h has the rules.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fuzzer.program.program import Fixup
+
+N_HANDLES = 8
+"""Numbers that calls can give and take at a time (W_N_HANDLES)."""
+
+LINK = 0xF000
+"""Least ``to`` of a fixup that is a link (W_LINK)."""
+
+CALL = 0xFFFF
+"""``at`` of a link with the call's result or argument (W_LINK_CALL)."""
+
+WIDE = 0x80
+"""Bit of ``to``: a place of 8 bytes (W_LINK_WIDE)."""
+
+FILE = 0x40
+"""Bit of ``to``: the descriptor of a file (W_LINK_FILE)."""
+
+_KIND_SHIFT = 8
+
+
+class Kind(enum.IntEnum):
+    """Kinds of links (``enum w_link``)."""
+
+    GIVE = 0
+    TAKE = 1
+    TAKE_NEXT = 2
+    TAKE_LAST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of a call: to a handle, or with ``is_file`` to the descriptor of a file.
+
+    ``at`` is a place in its buffer, of 4 bytes or if ``is_wide`` of 8, or CALL: the
+    result is given, the argument taken.
+    """
+
+    kind: Kind
+    at: int
+    number: int
+    is_wide: bool = False
+    is_file: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the buffer."""
+        return 8 if self.is_wide else 4
+
+    def fixup(self) -> Fixup:
+        """Return the link as a call has it."""
+        flags = WIDE * self.is_wide | FILE * self.is_file
+        return Fixup(self.at, LINK | self.kind << _KIND_SHIFT | flags | self.number)
+
+
+def link_of(fixup: Fixup) -> Link | None:
+    """Return the link that a fixup is; None if it is an address."""
+    if fixup.to < LINK:
+        return None
+    kind = Kind((fixup.to >> _KIND_SHIFT) % 16 % len(Kind))
+    is_file = bool(fixup.to & FILE) and kind is not Kind.GIVE
+    is_wide = bool(fixup.to & WIDE) and fixup.at != CALL
+    return Link(kind, fixup.at, fixup.to % N_HANDLES, is_wide, is_file)
+
+
+def addresses(fixups: Iterable[Fixup]) -> tuple[Fixup, ...]:
+    """Return the fixups that are addresses."""
+    return tuple(fixup for fixup in fixups if fixup.to < LINK)
+
+
+def links(fixups: Iterable[Fixup]) -> list[Link]:
+    """Return the fixups that are links."""
+    return [link for fixup in fixups if (link := link_of(fixup))]
+
+
+def in_buffer(fixups: Iterable[Fixup]) -> tuple[Fixup, ...]:
+    """Return the fixups, links and addresses, that are in a call's buffer."""
+    return tuple(fixup for fixup in fixups if fixup.at != CALL or fixup.to < LINK)
+
+
+def of_call(fixups: Iterable[Fixup]) -> tuple[Fixup, ...]:
+    """Return the links with a call's result and argument."""
+    return tuple(fixup for fixup in fixups if fixup.at == CALL and fixup.to >= LINK)
