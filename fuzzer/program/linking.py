@@ -96,8 +96,9 @@ def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[Given]:
             for size in (8, 4) if at % 8 == 0 and at + 8 <= len(output) else (4,):
                 word = output[at : at + size]
                 value = int.from_bytes(word, "little")
-                is_wide = value >> 32 > 0
-                if word != body[at : at + size] and value >= _LEAST and is_wide == (size == 8):
+                is_wide = value >> 32 > 0 < value & 0xFFFFFFFF
+                changed = word != body[at : at + size]
+                if changed and value >= _LEAST and (is_wide or size == 4):
                     found.append(Given(call, at, value, size))
     return found
 
@@ -124,7 +125,6 @@ def _compared(
     by_value: dict[int, list[Given]] = {}
     for each in found:
         by_value.setdefault(each.value, []).append(each)
-        by_value.setdefault(each.value & 0xFFFFFFFF, []).append(each)
     for comparison in comparisons:
         a, b, call, size, constant = comparison
         if constant or size < 4 or call >= len(chunks):
