@@ -181,7 +181,7 @@ def test_a_member_of_a_written_struct_is_changed(target: Target) -> None:
     text = 'write(f0, [rec {key_len: 1, key: "a"}, rec {buf: &"there", size: 5}])'
     start = encode(parse_program(text, target, "x"))
     shown = set()
-    for _ in range(600):
+    for _ in range(1500):
         made = mutator.mutate(start, 4096)
         shown.add(format_program(decode(made), target))
     # One call, and one record changed while the other and the buffer stay.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.judge import run_program
+from fuzzer.crash.observe import run_program
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Status
 from fuzzer.machine.driver import build_driver
