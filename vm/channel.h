@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	14
+#define CH_VERSION	15
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -292,7 +292,21 @@ enum w_op {
 	W_DUP,		/* file = dup of file cmd % W_N_FILES; replaces it */
 	W_WAIT,		/* arg: ticks of the TSC since the parallel part began */
 	W_ADOPT,	/* file = descriptor arg, which a call handed out; replaces it */
+	W_MAP,		/* arg: bytes, cmd: page offset; untouched, it stays as the
+			 * file number's one mapping, of 8 pages, also when closed */
+	W_UNMAP,	/* of file's mapping, arg: bytes, cmd: first page */
+	W_STORE,	/* read, and write arg, at the start of its page cmd */
+	W_FORK,		/* a process with all files and mappings, which ends at once */
+	W_EPOLL,	/* of the program's epoll instance, arg: enum w_epoll, cmd: events */
 	W_N_OPS,
+};
+
+enum w_epoll {
+	W_EPOLL_ADD,
+	W_EPOLL_MODIFY,
+	W_EPOLL_DELETE,
+	W_EPOLL_WAIT,	/* never waits */
+	W_N_EPOLL,
 };
 
 /*

@@ -58,6 +58,8 @@ _LSEEK_OFFSETS = (0, 0, 1, 16, 4096, *_FAR_OFFSETS)
 _EVENTS = (0x1, 0x4, 0x5, 0x1F)
 _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
+# Of a mapping that stays; what is stored there; what is done with epoll.
+_PART_PAGES, _STORED, _EPOLL = (0, 0, 0, 1, 1, 2), (0, 1, (1 << 64) - 1), (0, 0, 1, 2, 3)
 _O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
 # Of a file that can often be either read or written.
 _ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
@@ -67,6 +69,10 @@ _OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR |
 
 _PACK = PLAIN_HEADER.pack
 _Maker = Callable[[Seen, bool], bytes]
+
+
+def _no_file(broken: bool) -> int:
+    return 0
 
 
 class Generator:
@@ -369,9 +375,27 @@ class Generator:
             case PlainKind.LSEEK:
                 return self._fields(Op.LSEEK, any_file, (0, 0, 1, 2), _LSEEK_OFFSETS, integer)
             case PlainKind.POLL:
-                return self._fields(Op.POLL, any_file, _EVENTS, (0,))
+                return self._one_of(
+                    (self._fields(Op.POLL, any_file, _EVENTS, (0,)), 3),
+                    (self._fields(Op.EPOLL, any_file, _EVENTS, _EPOLL), 2),
+                )
             case PlainKind.MMAP:
-                return self._fields(Op.MMAP, any_file, _MAP_PAGES, _MAP_SIZES, integer)
+                return self._one_of(
+                    (self._fields(Op.MMAP, any_file, _MAP_PAGES, _MAP_SIZES, integer), 8),
+                    (self._fields(Op.MAP, any_file, _MAP_PAGES, _MAP_SIZES, integer), 5),
+                    (self._fields(Op.UNMAP, any_file, _PART_PAGES, _MAP_SIZES), 3),
+                    (self._fields(Op.STORE, any_file, _PART_PAGES, _STORED, integer), 3),
+                    (self._fields(Op.FORK, _no_file, (0,), (0,)), 1),
+                )
+
+    def _one_of(self, *weighted: tuple[_Maker, int]) -> _Maker:
+        rand = self._random
+        table = [maker for maker, weight in weighted for _ in range(weight)]
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            return table[int(rand() * len(table))](seen, broken)
+
+        return make
 
     def _open_any(self, file: Callable[[bool], int]) -> _Maker:
         integer = self._integer

@@ -28,7 +28,7 @@ _LEAST = 16
 _WORDS, _PLACES, _BLIND = 32, 3, 24
 # Calls that are made on a descriptor.
 _CALLS_ON_FILE = 12
-_ON_FILE = frozenset({Op.READ, Op.WRITE, Op.IOCTL, Op.MMAP, Op.POLL, Op.LSEEK})
+_ON_FILE = frozenset({Op.READ, Op.WRITE, Op.IOCTL, Op.MMAP, Op.POLL, Op.LSEEK, Op.MAP, Op.EPOLL})
 _READ_SIZE, _PAGE = 64, 4096
 # How often a call takes a number beside, up to there another handle, and of these a file's.
 _BESIDE, _OTHER, _A_FILE = 0.3, 0.5, 0.2

@@ -60,6 +60,11 @@ class Op(enum.IntEnum):
     DUP = 13
     WAIT = 14
     ADOPT = 15
+    MAP = 16
+    UNMAP = 17
+    STORE = 18
+    FORK = 19
+    EPOLL = 20
 
 
 class Number(enum.Enum):
@@ -78,6 +83,8 @@ class Number(enum.Enum):
     COMMAND = "an ioctl number"
     VALUE = "a value"  # signed, and with FLAG_VALUE only
     EVENTS = "events"
+    CONTROL = "an operation of epoll"
+    WORD = "what to store"
     DESCRIPTOR = "a descriptor"
     MILLISECONDS = "milliseconds"
     TICKS = "ticks"
@@ -88,6 +95,9 @@ SEEN = frozenset(Number) - {
     *(Number.MILLISECONDS, Number.TICKS),
 }
 """Numbers that come to the driver; the others are for the executor."""
+
+MAPPING = frozenset({Op.MMAP, Op.MAP})
+"""Operations that map a file: what they take is the offset (W_LINK_CALL)."""
 
 TIMES = frozenset({Number.MILLISECONDS, Number.TICKS})
 """Numbers that are times."""
@@ -148,7 +158,7 @@ class Operation:
 
 # A module takes some 10 ms to be unloaded or loaded, and once more to be put back after the
 # program; a call takes some 20 µs.
-_MODULE_COST, _MILLISECOND_COST = 500.0, 50.0
+_MODULE_COST, _MILLISECOND_COST, _FORK_COST = 500.0, 50.0, 60.0
 
 OPERATIONS: Mapping[int, Operation] = {
     Op.OPEN: Operation(
@@ -273,6 +283,40 @@ OPERATIONS: Mapping[int, Operation] = {
     ),
     Op.WAIT: Operation("wait", arg=Number.TICKS),
     Op.ADOPT: Operation("adopt", file=File.OPENED, arg=Number.DESCRIPTOR),
+    Op.MAP: Operation(
+        "map",
+        file=File.USED,
+        cmd=Number.PAGES,
+        arg=Number.SIZE,
+        reaches_driver=True,
+        can_fail=True,
+    ),
+    Op.UNMAP: Operation(
+        "unmap",
+        file=File.USED,
+        cmd=Number.PAGES,
+        arg=Number.SIZE,
+        reaches_driver=True,
+        syscalls=(11,),
+    ),
+    Op.STORE: Operation(
+        "store",
+        file=File.USED,
+        cmd=Number.PAGES,
+        arg=Number.WORD,
+        reaches_driver=True,
+        can_fail=True,
+    ),
+    Op.FORK: Operation("fork", reaches_driver=True, cost=_FORK_COST, syscalls=(56, 57)),
+    Op.EPOLL: Operation(
+        "epoll",
+        file=File.USED,
+        cmd=Number.EVENTS,
+        arg=Number.CONTROL,
+        reaches_driver=True,
+        can_fail=True,
+        syscalls=(233,),
+    ),
 }
 """The record of each operation; an operation's number is as good a key."""
 

@@ -41,8 +41,11 @@ OPEN_FLAGS = {
 }
 """Names of open's other flags on x86-64; each is one bit."""
 
+EPOLL = {"EPOLL_ADD": 0, "EPOLL_MODIFY": 1, "EPOLL_DELETE": 2, "EPOLL_WAIT": 3}
+"""Names of what is done with a program's epoll instance (``enum w_epoll``)."""
+
 _POLL = {"POLLIN": 0x1, "POLLPRI": 0x2, "POLLOUT": 0x4, "POLLERR": 0x8, "POLLHUP": 0x10}
-_NAMES = {**WHENCE, **ACCESS, **OPEN_FLAGS, **_POLL}
+_NAMES = {**WHENCE, **ACCESS, **OPEN_FLAGS, **_POLL, **EPOLL}
 
 
 class TextError(Exception):

@@ -14,7 +14,12 @@ r"""Programs as readable text, one call a line, without loss.
     dup(f1, f0)                       f1 becomes a dup of f0
     lseek(f0, -1, SEEK_END)
     poll(f0, 0x5)                     events
-    mmap(f0, 4096, 0)                 bytes, page offset
+    mmap(f0, 4096, 0)                 bytes, page offset: mapped, touched and unmapped
+    map(f0, 8192, 0)                  the same, untouched: f0's mapping, which stays
+    unmap(f0, 4096, 1)                of it, bytes and first page
+    store(f0, 7, 0)                   read 8 bytes and write 7, at the start of its page 0
+    fork()                            a process with all of these, which ends at once
+    epoll(f0, EPOLL_ADD, 0x1)         events; EPOLL_MODIFY, EPOLL_DELETE, EPOLL_WAIT
     ioctl(f0, PKV_IOC_CLEAR)          the value 0
     ioctl(f0, PKV_IOC_CLEAR, 7)       a value
     ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})
@@ -76,6 +81,7 @@ from fuzzer.program.ops import (
     FLAG_COUNT,
     FLAG_VALUE,
     FLAG_WIDE,
+    MAPPING,
     OPERATIONS,
     Number,
     Op,
@@ -93,7 +99,7 @@ from fuzzer.program.program import (
     position,
 )
 from fuzzer.program.suffixes import format_suffixes, show_taken
-from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
+from fuzzer.program.syntax import ACCESS, EPOLL, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
 from fuzzer.program.text_parser import (
     LineParser,
     parse_program,
@@ -109,6 +115,7 @@ __all__ = ["format_program", "load_program", "parse_program", "reset_program"]
 
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*")
 _WHENCE_NAMES = {number: name for name, number in WHENCE.items()}
+_EPOLL_NAMES = {number: name for name, number in EPOLL.items()}
 _ACCESS_NAMES = {number: name for name, number in ACCESS.items()}
 
 
@@ -216,7 +223,7 @@ def _plain(call: Call, told: Call, operation: Operation) -> tuple[Call, list[str
     """Return what the arguments tell of a call, and these: its numbers, and its payload."""
     arguments: list[str] = []
     if operation.arg is not Number.NONE:
-        taken = "" if call.op is Op.MMAP else _taken(call, call.arg)
+        taken = "" if call.op in MAPPING else _taken(call, call.arg)
         told = replace(told, arg=call.arg, fixups=call.fixups[:1] if taken else ())
         arguments.append(taken or _number(operation.arg, call.arg))
     if operation.payload is not Payload.NONE:
@@ -224,7 +231,7 @@ def _plain(call: Call, told: Call, operation: Operation) -> tuple[Call, list[str
         arguments.append(quote(call.data))
     if operation.cmd is not Number.NONE:
         cmd = call.cmd % N_FILES if operation.cmd is Number.FILE else call.cmd
-        taken = _taken(call, cmd) if call.op is Op.MMAP else ""
+        taken = _taken(call, cmd) if call.op in MAPPING else ""
         told = replace(told, cmd=cmd, fixups=call.fixups[:1] if taken else told.fixups)
         arguments.append(taken or _number(operation.cmd, cmd))
     return told, arguments
@@ -238,6 +245,8 @@ def _number(kind: Number, value: int) -> str:
             return str(_signed(value))
         case Number.WHENCE:
             return _WHENCE_NAMES.get(value, show_integer(value))
+        case Number.CONTROL:
+            return _EPOLL_NAMES.get(value, show_integer(value))
         case Number.EVENTS:
             return f"{value:#x}"
         case Number.TICKS:

@@ -8,7 +8,16 @@ import difflib
 
 from fuzzer.errors import BadInputError
 from fuzzer.program.links import CALL, Kind, Link
-from fuzzer.program.ops import FLAG_COUNT, FLAG_VALUE, OP_NAMES, OPERATIONS, Number, Op, Payload
+from fuzzer.program.ops import (
+    FLAG_COUNT,
+    FLAG_VALUE,
+    MAPPING,
+    OP_NAMES,
+    OPERATIONS,
+    Number,
+    Op,
+    Payload,
+)
 from fuzzer.program.payload import Buffer, Value, pack_records, pack_struct
 from fuzzer.program.program import (
     HALF,
@@ -207,7 +216,7 @@ def _plain(line: Line, call: Call) -> Call:
 
     if operation.arg is not Number.NONE:
         expect_next()
-        taken = () if call.op is Op.MMAP else _taken(line)
+        taken = () if call.op in MAPPING else _taken(line)
         arg = 0 if taken else line.integer(operation.arg.value, 64)
         call = dataclasses.replace(call, arg=arg, fixups=taken)
     if operation.payload is not Payload.NONE:
@@ -216,7 +225,7 @@ def _plain(line: Line, call: Call) -> Call:
     if operation.cmd is not Number.NONE:
         expect_next()
         is_file = operation.cmd is Number.FILE
-        if taken := _taken(line) if call.op is Op.MMAP else ():
+        if taken := _taken(line) if call.op in MAPPING else ():
             return dataclasses.replace(call, fixups=taken)
         cmd = _file(line) if is_file else line.integer(operation.cmd.value, 32)
         call = dataclasses.replace(call, cmd=cmd)

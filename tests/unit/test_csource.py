@@ -47,6 +47,18 @@ dup(f2, f0)
 poll(f0, 0xffff)
 mmap(f0, 8192, 1)
 mmap(f0, 8192, 1) fail=3
+map(f0, 8192, 1)
+fork()
+unmap(f0, 4096, 1)
+store(f0, 7, 0)
+epoll(f0, EPOLL_ADD, 0x1)
+epoll(f0, EPOLL_WAIT, 0x1) fail=3
+h0 = ioctl(f0, 0x1234)
+adopt(f2, h0)
+ioctl(f0, 0x1234, next(h0))
+read(f0, 16) h1=@8:8
+write(f0, "abcd") @0=h1
+map(f2, 4096, h1)
 ioctl(f0, PKV_IOC_DELETE, {key_len: 32, key: "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"})
 ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"}) compat readonly
 ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) cut=1

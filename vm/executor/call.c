@@ -3,18 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "buffer.h"
 #include "executor.h"
 
-#define MMAP_MAX_PAGES	16
 #define SLEEP_SLICE_NS	5000000
 #define NO_DEVICE	UINT32_MAX
 
@@ -25,66 +21,6 @@ uint32_t output_used;
 static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
 /* The device of each, from the last time that it was opened. */
 static uint32_t devices[W_N_FILES];
-static __thread sigjmp_buf past_mapping;
-
-/* A page that a driver maps may not be there to touch: that is an error. */
-static void leave_mapping(int signal)
-{
-	siglongjmp(past_mapping, signal);
-}
-
-void call_open(void)
-{
-	struct sigaction action = { .sa_handler = leave_mapping };
-
-	sigaction(SIGBUS, &action, NULL);
-}
-
-static bool touch(volatile uint8_t *map, uint64_t pages)
-{
-	uint8_t sum = 0;
-
-	if (sigsetjmp(past_mapping, 1))
-		return false;
-	for (uint64_t i = 0; i < pages; i++) {
-		sum += map[i * PAGE];
-		map[i * PAGE] = sum;
-	}
-	return true;
-}
-
-/*
- * Have the kernel touch the pages that the fault is for, and take it back: touching
- * them may end with a signal, whose frame must not be what it hits.
- */
-static void touch_with_fault(struct thread *thread, void *map, size_t size)
-{
-	madvise(map, size, MADV_POPULATE_READ);
-	madvise(map, size, MADV_POPULATE_WRITE);
-	thread->spared |= !fault_disarm(thread->fail_nth);
-}
-
-static int64_t touch_pages(struct thread *thread, int fd,
-			   const struct w_call *call)
-{
-	uint64_t pages = call->arg / PAGE + !!(call->arg % PAGE);
-	uint8_t *map;
-	bool touched;
-
-	if (pages > MMAP_MAX_PAGES)
-		pages = MMAP_MAX_PAGES;
-	map = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   (off_t)call->cmd * PAGE);
-	if (map == MAP_FAILED)
-		return -1;
-	if (call->fault)
-		touch_with_fault(thread, map, pages * PAGE);
-	touched = touch(map, pages);
-	munmap(map, pages * PAGE);
-	if (!touched)
-		errno = EFAULT;
-	return touched ? 0 : -1;
-}
 
 /*
  * Threads may use a file while another one closes it, which is for the driver
@@ -301,7 +237,7 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		ret = poll(&pollfd, 1, 0);
 		return ret < 0 ? ret : pollfd.revents;
 	case W_MMAP:
-		return touch_pages(thread, fd, call);
+		return mapping_touch(thread, fd, call);
 	case W_SLEEP:
 		return sleep_ms(call->arg);
 	case W_UNLOAD:
@@ -314,6 +250,16 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return 0;	/* parallel.c has seen to it */
 	case W_ADOPT:
 		return adopt_file(file, call->arg);
+	case W_MAP:
+		return mapping_keep(fd, call);
+	case W_UNMAP:
+		return mapping_unmap(call);
+	case W_STORE:
+		return mapping_store(call);
+	case W_FORK:
+		return fork_once();
+	case W_EPOLL:
+		return epoll_do(fd, call);
 	}
 	return 0;
 }
@@ -414,6 +360,7 @@ void open_first_file(void)
 	files[0] = device_open_usual(0);
 }
 
+/* Waiters and mappings keep a file: they go last. */
 void close_files(void)
 {
 	for (int i = 0; i < W_N_FILES; i++) {
@@ -421,4 +368,6 @@ void close_files(void)
 			close(files[i]);
 		files[i] = -1;
 	}
+	epoll_end();
+	mappings_end();
 }

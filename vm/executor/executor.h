@@ -168,9 +168,21 @@ void links_take_argument(struct step *step);
 void links_give(const struct step *step, int64_t ret, const uint8_t *out,
 		int64_t length);
 
+/* mapping.c: mappings of the driver's files */
+void mapping_open(void);
+int64_t mapping_touch(struct thread *thread, int fd, const struct w_call *call);
+int64_t mapping_keep(int fd, const struct w_call *call);
+int64_t mapping_unmap(const struct w_call *call);
+int64_t mapping_store(const struct w_call *call);
+int64_t fork_once(void);
+void mappings_end(void);
+
+/* epoll.c */
+int64_t epoll_do(int fd, const struct w_call *call);
+void epoll_end(void);
+
 /* call.c: single calls */
 extern uint32_t output_used;
-void call_open(void);
 void open_first_file(void);
 void close_files(void);
 int file_descriptor(uint32_t number);

@@ -69,7 +69,7 @@ void links_take_argument(struct step *step)
 		if (!fixup_at(step, i, &link) || link.at != W_LINK_CALL ||
 		    kind_of(&link) == W_GIVE)
 			continue;
-		if (call->op == W_MMAP)
+		if (call->op == W_MMAP || call->op == W_MAP)
 			call->cmd = taken(&link) / PAGE;
 		else
 			call->arg = taken(&link);

@@ -16,7 +16,7 @@ void program_open(void)
 {
 	compat_probe();
 	schedule_open();
-	call_open();
+	mapping_open();
 	thread_open(0);
 	handed_begin();
 }

@@ -38,8 +38,14 @@ from fuzzer.target.device import Device
 from fuzzer.target.layout import StructLayout
 
 _GIVING = frozenset({Op.IOCTL, Op.READ, Op.PREAD, Op.WRITE, Op.PWRITE, Op.LSEEK})
+_EPOLL = ("EPOLL_CTL_ADD", "EPOLL_CTL_MOD", "EPOLL_CTL_DEL", "0")
 _MAX_SLEEP = 2000
-_MMAP_MAX_PAGES = 16
+MAX_PAGES = 16
+"""Pages of a mapping."""
+
+KEPT_PAGES = 8
+"""Pages of one that stays."""
+
 _PAGE = 4096
 
 
@@ -67,7 +73,7 @@ class CallWriter:
     """Writes calls with the names of a target's ioctls and structs.
 
     ``open_files`` are those that may be open where the next call stands, each with
-    the number of its device.
+    the number of its device; ``mapped`` are those that may have a mapping.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class CallWriter:
         self._makes_nodes = any(device.major is not None for device in devices)
         self.needs = Needs()
         self.open_files: dict[int, int] = {}
+        self.mapped: set[int] = set()
 
     def first_file(self) -> list[str]:
         """Return the lines that open file 0 before the first call, in place of any other."""
@@ -159,6 +166,25 @@ class CallWriter:
         found = [link for link in links(of_call(call.fixups)) if link.kind is not Kind.GIVE]
         return taken(found[-1]) if found else number
 
+    def _mapping(self, call: Call) -> list[str]:
+        """Return what is done with the mapping of a file number."""
+        if call.op is Op.STORE:
+            self.needs.helpers.add("store")
+            return [f"store({call.file}, {call.cmd}, {c_integer(call.arg)});"]
+        pages = min(-(-call.arg // _PAGE), KEPT_PAGES)
+        if call.op is Op.UNMAP:
+            self.needs.helpers.add("unmap")
+            return [f"unmap({call.file}, {call.cmd}, {pages});"]
+        self.needs.helpers.add("map")
+        self.mapped.add(call.file)
+        return [f"map({call.file}, {self._file(call.file)}, {pages}, {self._offset_of(call)});"]
+
+    def _offset_of(self, call: Call) -> str:
+        """Return the offset of a mapping, in bytes."""
+        number = c_integer(call.cmd * _PAGE)
+        taken = self._argument(call, number)
+        return number if taken == number else f"({taken}) / {_PAGE} * {_PAGE}"
+
     def _adopt(self, call: Call) -> list[str]:
         file = self._file(call.file)
         self.needs.helpers.add("adopt")
@@ -195,12 +221,19 @@ class CallWriter:
             case Op.MMAP:
                 touch = "touch_failing" if call.fault else "touch"
                 self.needs.helpers.add(touch)
-                pages = min(-(-call.arg // _PAGE), _MMAP_MAX_PAGES)
-                number = c_integer(call.cmd * _PAGE)
-                offset = self._argument(call, number)
-                if offset != number:
-                    offset = f"({offset}) / {_PAGE} * {_PAGE}"
+                pages = min(-(-call.arg // _PAGE), MAX_PAGES)
+                offset = self._offset_of(call)
                 return [f"{touch}({self._file(call.file)}, {pages}, {offset});"], None
+            case Op.MAP | Op.UNMAP | Op.STORE:
+                return self._mapping(call), None
+            case Op.FORK:
+                self.needs.helpers.add("fork_once")
+                return ["fork_once();"], None
+            case Op.EPOLL:
+                self.needs.helpers.add("control_epoll")
+                control = _EPOLL[call.arg % len(_EPOLL)]
+                events = poll_events(call.cmd).replace("POLL", "EPOLL")
+                return [f"control_epoll({self._file(call.file)}, {control}, {events});"], None
             case Op.SLEEP:
                 return [f"usleep({min(call.arg, _MAX_SLEEP)} * 1000);"], None
             case Op.UNLOAD:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from fuzzer.program.csource.calls import CallWriter
+from fuzzer.program.csource.calls import KEPT_PAGES, CallWriter
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
 from fuzzer.program.links import links
@@ -203,9 +203,12 @@ def _ending(
 
 
 def _close_all(writer: CallWriter) -> list[str]:
-    return [
+    lines = [
         line for file in sorted(writer.open_files) for line in writer.lines(Call(Op.CLOSE, file))
     ]
+    if "control_epoll" in writer.needs.helpers:
+        lines += ["close(epoll);", "epoll = -1;"]
+    return lines + [f"unmap({number}, 0, {KEPT_PAGES});" for number in sorted(writer.mapped)]
 
 
 def _file(
