@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.engine.aside import Aside
+from fuzzer.engine.batcher import Batcher
 from fuzzer.engine.buckets import features_of
+from fuzzer.engine.candidate import ALONE, Candidate
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.hinting import Hinting
@@ -23,7 +25,6 @@ from fuzzer.engine.phases import Phases
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.stream import Stream
-from fuzzer.engine.supply import Made, Supply
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.turns import Turns
 from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE
@@ -36,8 +37,6 @@ from fuzzer.target.target import ResetKind
 # How many programs run on a machine before it is replaced by a fresh one, more if they
 # are small. It bounds the history of a crash, and says how often there are races.
 RESTORE_EVERY = 10_000
-# The cost of a program that did not come from a supply.
-_ALONE = -1.0
 _LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
 # Times that another program is made where nothing is left of one.
@@ -144,10 +143,10 @@ class Loop:
             publish=self._publish,
         )
         self._asked: bytes | None = None
-        self._supply = Supply(self._make)
-        self._races = Supply(self._make_race)
+        self._batcher = Batcher(self._make)
+        self._race_batcher = Batcher(self._make_race)
         # What libFuzzer is about to run: the end of a batch, or a program of its own.
-        self._batch: list[Made] = []
+        self._batch: list[Candidate] = []
         # Whether the guest has begun with that batch by itself.
         self._begun = False
         # Batches until contexts that were found count.
@@ -169,22 +168,22 @@ class Loop:
         if self._stream.next:
             self._batch = self._stream.advance()
             self._begun = True
-            return self._batch[-1][0][:max_size]
+            return self._batch[-1].program[:max_size]
         if not self._phases.racing:
             chosen = self._found.popleft() if self._found else self._intake.take()
             if chosen:
                 self._spend(split(chosen.removeprefix(self.executor.preloaded)))
                 return chosen[:max_size]
-        self._batch = self._source.take(data, max(1, self.room()))
-        return self._batch[-1][0][:max_size]
+        self._batch = self._ready.take(data, max(1, self.room()))
+        return self._batch[-1].program[:max_size]
 
     def _begin(self) -> None:
         """All programs to start from have run, or were put off."""
         self._fuzzing = True
         self.statistics.counts.fuzzing = 1
         self._publish()
-        for supply in (self._supply, self._races):
-            supply.slow_down(self._beginning.call_seconds)
+        for batcher in (self._batcher, self._race_batcher):
+            batcher.slow_down(self._beginning.call_seconds)
         self._shortens &= not self._beginning.is_slow
 
     def _publish(self) -> None:
@@ -198,8 +197,8 @@ class Loop:
         self._crashes.publish()
 
     @property
-    def _source(self) -> Supply:
-        return self._races if self._phases.racing else self._supply
+    def _ready(self) -> Batcher:
+        return self._race_batcher if self._phases.racing else self._batcher
 
     def room(self) -> int:
         """Return how many programs may run before there is something else to do."""
@@ -209,7 +208,7 @@ class Loop:
             return sys.maxsize
         return self.options.runs - self.statistics.counts.programs
 
-    def _make(self, asked: bytes) -> Made:
+    def _make(self, asked: bytes) -> Candidate:
         """Return a program to run and its cost, made of the one libFuzzer asks for or another."""
         mutator, settled = self._mutator, self.executor.preloaded
         longest = _LONGEST - len(settled)
@@ -221,7 +220,7 @@ class Loop:
             if made is not None and len(made) <= longest:
                 chunks = self._aside.screen(split(made.removeprefix(settled)), self._parents.total)
                 if chunks:
-                    return settled + b"".join(chunks), self._spend(chunks)
+                    return Candidate(settled + b"".join(chunks), self._spend(chunks))
             parent = self._parents.choose(asked)
             program, slow = parent.program.removeprefix(settled), parent.slow
         else:
@@ -237,7 +236,7 @@ class Loop:
                 break
             made = mutator.mutate(b"", longest)
             chunks = mutator.chunks
-        return settled + made, self._spend(chunks)
+        return Candidate(settled + made, self._spend(chunks))
 
     def _spend(self, chunks: list[bytes]) -> float:
         """Take note that a program is to run and return its cost."""
@@ -245,7 +244,7 @@ class Loop:
         self._parents.spend(cost, slow=is_slow(chunks))
         return cost
 
-    def _make_race(self, asked: bytes) -> Made:
+    def _make_race(self, asked: bytes) -> Candidate:
         settled = self.executor.preloaded
         program = self._parents.any().removeprefix(settled)
         made = self._mutator.race(program, _LONGEST - len(settled), settled)
@@ -253,7 +252,7 @@ class Loop:
         screened = self._aside.screen(chunks, self._parents.total)
         if screened and screened is not chunks:
             chunks, made = screened, b"".join(screened)
-        return settled + made, cost_of(chunks)
+        return Candidate(settled + made, cost_of(chunks))
 
     def run_one(self, data: bytes) -> None:
         """libFuzzer's callback: run a program, or the batch that it is the last of."""
@@ -275,7 +274,7 @@ class Loop:
             if self._hinting and not self._phases.racing:
                 while (program := self._hinting.wanted()) is not None:
                     self._compare(program)
-            batch = batch or [(data[:PROGRAM_SIZE], _ALONE)]
+            batch = batch or [Candidate(data[:PROGRAM_SIZE])]
             self._channel.clear_counters(self._n_counters)
             self._stream.begin(batch, until_new=not self._phases.racing)
         if asked is not None:
@@ -284,15 +283,15 @@ class Loop:
         if counts.programs - self._published >= _PUBLISH_EVERY or self._beginning.is_time():
             self._publish()
 
-    def _go_on(self, batch: list[Made], asked: bytes) -> None:
+    def _go_on(self, batch: list[Candidate], asked: bytes) -> None:
         """Leave the guest what to do when it is done with a batch, and make more."""
         self.prepare(asked)
         room = self.room() - len(batch)
         more = room > 0 and not self._phases.ends_after(batch)
         rests = self._equip_after == 1 or self._tally.is_due()
-        if more and batch[0][1] != _ALONE and not rests:
-            self._stream.follow(self._source.take(asked, room))
-        if batch[0][1] != _ALONE:
+        if more and batch[0].cost != ALONE and not rests:
+            self._stream.follow(self._ready.take(asked, room))
+        if batch[0].cost != ALONE:
             self._learn()
             self.prepare(asked)
 
@@ -301,7 +300,7 @@ class Loop:
         while self._stream.next:
             self._finish_batch(self._stream.advance(), known=False, mutant=True)
 
-    def _finish_batch(self, batch: list[Made], *, known: bool, mutant: bool) -> None:
+    def _finish_batch(self, batch: list[Candidate], *, known: bool, mutant: bool) -> None:
         """Await the programs that run, and look at what there is to look at.
 
         ``known``: libFuzzer knows of the last one, which may be a ``mutant``.
@@ -314,7 +313,7 @@ class Loop:
             self._equip_after -= 1
             if not self._equip_after:
                 self.executor.equip()
-        programs = [program for program, _ in batch[: at + 1]]
+        programs = [each.program for each in batch[: at + 1]]
         last = programs[-1]
         racing = self._phases.racing
         self.executor.history.extend(programs[:-1])
@@ -324,7 +323,7 @@ class Loop:
         if not quiet:
             left = [*batch[at + 1 :], *self._stream.take_back()]
             if not racing:
-                self._supply.put_back(left)
+                self._batcher.put_back(left)
         if not answered and not quiet:
             self._crashes.lose(last)
             return
@@ -415,7 +414,7 @@ class Loop:
         """Go on with a fresh machine, of several vCPUs if it is time for races."""
         may_race = self.executor.can_race and self._fuzzing and not self._restore_each
         self._phases.change(may_race=may_race)
-        self._races.drop()
+        self._race_batcher.drop()
         if self._settles and self._fuzzing and not self._restore_each:
             # What waits to be run was not made for another one.
             free = not self._found and not self._intake.waiting
@@ -424,9 +423,9 @@ class Loop:
 
     def _preload_with(self, calls: bytes) -> None:
         if calls != self.executor.preloaded:
-            self._supply.change_start(self.executor.preloaded, calls)
+            self._batcher.change_start(self.executor.preloaded, calls)
             self.executor.preloaded = calls
-            self._races.drop()
+            self._race_batcher.drop()
             self._parents.settle(calls)
 
     def race_from_now_on(self) -> None:
@@ -451,7 +450,7 @@ class Loop:
 
     def prepare(self, asked: bytes) -> None:
         """Make programs while others run, to have them ready."""
-        self._source.fill(asked)
+        self._ready.fill(asked)
 
     def restore(self) -> None:
         """Replace the machine by a fresh one."""

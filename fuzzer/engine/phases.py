@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from fuzzer.engine.supply import Made
+from fuzzer.engine.candidate import ALONE, Candidate
 from fuzzer.engine.turns import Turns
 
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
@@ -63,18 +63,18 @@ class Phases:
         """Whether it is time for the next one."""
         return self.ends_after(())
 
-    def spend(self, programs: Sequence[Made]) -> None:
+    def spend(self, candidates: Sequence[Candidate]) -> None:
         """Take note that programs ran."""
-        self._programs -= len(programs)
-        self._cost -= _cost_of(programs)
-        self._most -= len(programs)
+        self._programs -= len(candidates)
+        self._cost -= _cost_of(candidates)
+        self._most -= len(candidates)
 
-    def ends_after(self, programs: Sequence[Made]) -> bool:
+    def ends_after(self, candidates: Sequence[Candidate]) -> bool:
         """Tell whether the phase is over once these programs ran as well."""
-        n = len(programs)
+        n = len(candidates)
         if self._programs > n:
             return False
-        return self._cost <= _cost_of(programs) or self._most <= n
+        return self._cost <= _cost_of(candidates) or self._most <= n
 
     def race_from_now_on(self) -> None:
         """Begin a phase of races that does not end."""
@@ -95,5 +95,5 @@ class Phases:
         return choose(self._used[self.racing]) if self._random() < share else b""
 
 
-def _cost_of(programs: Sequence[Made]) -> float:
-    return sum(cost if cost >= 0 else _COST for _, cost in programs)
+def _cost_of(candidates: Sequence[Candidate]) -> float:
+    return sum(each.cost if each.cost != ALONE else _COST for each in candidates)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fuzzer.engine.supply import Made
+from fuzzer.engine.candidate import Candidate
 from fuzzer.machine.channel import MAX_CALLS, Channel
 
 
@@ -14,22 +14,22 @@ class Stream:
         self._channel = channel
         self.number = 0
         """Which of the request's batches is looked at."""
-        self.next: list[Made] = []
+        self.next: list[Candidate] = []
         """What the guest goes on with, if there is nothing to look at."""
         self._calls = 0
 
-    def begin(self, batch: list[Made], *, until_new: bool) -> None:
+    def begin(self, batch: list[Candidate], *, until_new: bool) -> None:
         """Have the guest, which is at rest, run a batch; the counters are to be 0."""
         self.number = 0
         self._calls = 0
-        self._channel.post_batch([program for program, _ in batch], until_new=until_new)
+        self._channel.post_batch([each.program for each in batch], until_new=until_new)
 
-    def follow(self, batch: list[Made]) -> None:
+    def follow(self, batch: list[Candidate]) -> None:
         """Leave the guest what to do after the batch that is looked at."""
         self.next = batch
-        self._channel.post_next([program for program, _ in batch], self.number + 1)
+        self._channel.post_next([each.program for each in batch], self.number + 1)
 
-    def advance(self) -> list[Made]:
+    def advance(self) -> list[Candidate]:
         """Look at the next batch, which the guest has begun, and return it."""
         batch, self.next = self.next, []
         self.number += 1
@@ -42,7 +42,7 @@ class Stream:
         """
         return self._channel.is_over(self.number)
 
-    def take_back(self) -> list[Made]:
+    def take_back(self) -> list[Candidate]:
         """Return the batch that follows, which the guest did not begin."""
         batch, self.next = self.next, []
         return batch

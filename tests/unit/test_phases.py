@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.turns import Turns
 
@@ -21,8 +22,8 @@ def length_of(ours: Phases, cost: float = 500.0) -> int:
     """Return after how many programs of that cost a phase is over."""
     n = 0
     while not ours.is_over:
-        assert ours.ends_after([(b"", cost)]) or not ours.ends_after([(b"", 0.0)])
-        ours.spend([(b"", cost)])
+        assert ours.ends_after([Candidate(b"", cost)]) or not ours.ends_after([Candidate(b"", 0.0)])
+        ours.spend([Candidate(b"", cost)])
         n += 1
     return n
 
@@ -75,7 +76,7 @@ def test_a_turn_is_kept_until_the_phase_is_another_one(tmp_path: Path) -> None:
 def test_races_may_go_on_without_end(tmp_path: Path) -> None:
     ours = phases(tmp_path)
     ours.race_from_now_on()
-    ours.spend([(b"", 1e9)] * 10**6)
+    ours.spend([Candidate(b"", 1e9)] * 10**6)
     assert ours.racing
     assert not ours.is_over
 
@@ -93,7 +94,7 @@ def test_a_phase_of_small_programs_has_more_of_them(
 
 def test_a_few_large_programs_make_up_for_small_ones(tmp_path: Path) -> None:
     ours = phases(tmp_path)
-    ours.spend([(b"", 1000.0)] * 3)
+    ours.spend([Candidate(b"", 1000.0)] * 3)
     assert length_of(ours, 1.0) == 97
 
 

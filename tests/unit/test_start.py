@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.campaign import Snapshot
+from fuzzer.engine.batcher import Batcher
+from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.start import Start
 from fuzzer.engine.statistics import WorkerCounts
-from fuzzer.engine.supply import Supply
 from fuzzer.machine.refusal import refusal
 from fuzzer.report.status import start_line, status_line
 
@@ -57,14 +58,14 @@ def test_what_was_put_off_has_its_turn_among_the_mutants(tmp_path: Path) -> None
 
 
 def test_batches_of_slow_calls_are_small() -> None:
-    supply = Supply(lambda asked: (asked, 6.0))
-    assert len(supply.take(b"a", 100)) > 10
-    supply.drop()
-    supply.slow_down(0.0001)
-    assert len(supply.take(b"a", 100)) > 10
-    supply.drop()
-    supply.slow_down(1.0)
-    assert len(supply.take(b"a", 100)) == 1
+    batcher = Batcher(lambda asked: Candidate(asked, 6.0))
+    assert len(batcher.take(b"a", 100)) > 10
+    batcher.drop()
+    batcher.slow_down(0.0001)
+    assert len(batcher.take(b"a", 100)) > 10
+    batcher.drop()
+    batcher.slow_down(1.0)
+    assert len(batcher.take(b"a", 100)) == 1
 
 
 def test_a_slow_start_is_told_as_such() -> None:

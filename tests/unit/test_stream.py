@@ -9,13 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.stream import Stream
 from fuzzer.errors import BadInputError
 from fuzzer.machine import channel
 from fuzzer.machine.channel import Channel
 from fuzzer.program.batch import pack
 
-FIRST, SECOND, THIRD = [(b"a", 1.0), (b"bb", 1.0)], [(b"ccc", 1.0)], [(b"d", 1.0)]
+FIRST, SECOND, THIRD = (
+    [Candidate(b"a", 1.0), Candidate(b"bb", 1.0)],
+    [Candidate(b"ccc", 1.0)],
+    [Candidate(b"d", 1.0)],
+)
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that are made while the guest works, and handed over several at a time."""
+"""Batcher of candidates: they are made while the guest works, and handed over several at a time."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+
+from fuzzer.engine.candidate import Candidate
 
 # A batch ends with the program that brings it to this cost, in small calls. That is
 # some milliseconds: long beside what it takes to hand it over, short for a person.
@@ -15,20 +16,16 @@ _MOST = 64
 _SLOW_CALL, _BATCH_SECONDS = 0.01, 1.0
 
 
-Made: TypeAlias = tuple[bytes, float]
-"""A program and its cost, in small calls."""
+class Batcher:
+    """Candidates to run, in order.
 
-
-class Supply:
-    """Programs to run, in order.
-
-    ``make(asked)`` makes one of what libFuzzer asks for, and returns it with its cost.
+    ``make(asked)`` makes one of the program that libFuzzer asks to have mutated.
     """
 
-    def __init__(self, make: Callable[[bytes], Made]) -> None:
+    def __init__(self, make: Callable[[bytes], Candidate]) -> None:
         self._make = make
         self._most_cost = BATCH_COST
-        self._ready: deque[Made] = deque()
+        self._ready: deque[Candidate] = deque()
         self._cost = 0.0
 
     def slow_down(self, call_seconds: float) -> None:
@@ -39,36 +36,38 @@ class Supply:
     def fill(self, asked: bytes) -> None:
         """Make programs until there is a batch of them."""
         while not self.is_full:
-            made = self._make(asked)
-            self._ready.append(made)
-            self._cost += made[1]
+            candidate = self._make(asked)
+            self._ready.append(candidate)
+            self._cost += candidate.cost
 
     @property
     def is_full(self) -> bool:
         """Whether there is a batch of programs already."""
         return self._cost >= self._most_cost or len(self._ready) >= _MOST
 
-    def take(self, asked: bytes, most: int) -> list[Made]:
+    def take(self, asked: bytes, most: int) -> list[Candidate]:
         """Return the next batch: at least one program, ``most`` at most."""
         self.fill(asked)
-        batch: list[Made] = []
+        batch: list[Candidate] = []
         cost = 0.0
         while self._ready and cost < self._most_cost and len(batch) < most:
-            made = self._ready.popleft()
-            batch.append(made)
-            cost += made[1]
+            candidate = self._ready.popleft()
+            batch.append(candidate)
+            cost += candidate.cost
         self._cost -= cost
         return batch
 
-    def put_back(self, batch: list[Made]) -> None:
+    def put_back(self, batch: list[Candidate]) -> None:
         """Take back the end of a batch, which did not run."""
-        for made in reversed(batch):
-            self._ready.appendleft(made)
-            self._cost += made[1]
+        for candidate in reversed(batch):
+            self._ready.appendleft(candidate)
+            self._cost += candidate.cost
 
     def change_start(self, old: bytes, new: bytes) -> None:
         """Have the programs that were made begin with ``new`` where they do with ``old``."""
-        self._ready = deque((new + each.removeprefix(old), cost) for each, cost in self._ready)
+        self._ready = deque(
+            Candidate(new + program.removeprefix(old), cost) for program, cost in self._ready
+        )
 
     def drop(self) -> None:
         """Forget what was made."""
