@@ -22,9 +22,9 @@ from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
+from fuzzer.engine.pipeline import Pipeline
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
-from fuzzer.engine.stream import Stream
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.turns import Turns
 from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE
@@ -151,7 +151,7 @@ class Loop:
         self._begun = False
         # Batches until contexts that were found count.
         self._equip_after = 0
-        self._stream = Stream(self._channel)
+        self._pipeline = Pipeline(self._channel)
         self._found: deque[bytes] = deque()
         self._published = 0
         self._fuzzing = False
@@ -165,8 +165,8 @@ class Loop:
         if not self._fuzzing:
             self._begin()
         self._asked = data
-        if self._stream.next:
-            self._batch = self._stream.advance()
+        if self._pipeline.next:
+            self._batch = self._pipeline.advance()
             self._begun = True
             return self._batch[-1].program[:max_size]
         if not self._phases.racing:
@@ -276,7 +276,7 @@ class Loop:
                     self._compare(program)
             batch = batch or [Candidate(data[:PROGRAM_SIZE])]
             self._channel.clear_counters(self._n_counters)
-            self._stream.begin(batch, until_new=not self._phases.racing)
+            self._pipeline.begin(batch, until_new=not self._phases.racing)
         if asked is not None:
             self._go_on(batch, asked)
         self._finish_batch(batch, known=True, mutant=asked is not None)
@@ -290,15 +290,15 @@ class Loop:
         more = room > 0 and not self._phases.ends_after(batch)
         rests = self._equip_after == 1 or self._tally.is_due()
         if more and batch[0].cost != ALONE and not rests:
-            self._stream.follow(self._ready.take(asked, room))
+            self._pipeline.follow(self._ready.take(asked, room))
         if batch[0].cost != ALONE:
             self._learn()
             self.prepare(asked)
 
     def _drain(self) -> None:
         """Let the guest end what it was given, if libFuzzer wants something else to run."""
-        while self._stream.next:
-            self._finish_batch(self._stream.advance(), known=False, mutant=True)
+        while self._pipeline.next:
+            self._finish_batch(self._pipeline.advance(), known=False, mutant=True)
 
     def _finish_batch(self, batch: list[Candidate], *, known: bool, mutant: bool) -> None:
         """Await the programs that run, and look at what there is to look at.
@@ -306,8 +306,8 @@ class Loop:
         ``known``: libFuzzer knows of the last one, which may be a ``mutant``.
         """
         counts, header = self.statistics.counts, self._channel.header
-        answered = self.executor.await_answer(self._stream.number)
-        quiet = self._stream.is_over()
+        answered = self.executor.await_answer(self._pipeline.number)
+        quiet = self._pipeline.is_over()
         at = len(batch) - 1 if quiet else min(header.batch_at, len(batch) - 1)
         if self._equip_after:
             self._equip_after -= 1
@@ -321,17 +321,17 @@ class Loop:
         # raced as well, and races end.
         self._phases.spend(batch[: at + 1])
         if not quiet:
-            left = [*batch[at + 1 :], *self._stream.take_back()]
+            left = [*batch[at + 1 :], *self._pipeline.take_back()]
             if not racing:
                 self._batcher.put_back(left)
         if not answered and not quiet:
             self._crashes.lose(last)
             return
-        slowest, ticks = self._channel.slowest(self._stream.number)
+        slowest, ticks = self._channel.slowest(self._pipeline.number)
         if ticks > self._crashes.slow_ticks and slowest <= at:
             self._crashes.note_ticks(programs[slowest], ticks)
         counts.programs += at + 1
-        counts.calls += self._stream.calls(len(batch) + len(self._stream.next))
+        counts.calls += self._pipeline.calls(len(batch) + len(self._pipeline.next))
         self.account(programs)
         if quiet:
             self._aside.passed(programs, self.executor.history)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches that the guest runs one after the other, each there before the one before it is done."""
+"""Pipeline of batches: each is there before the guest is done with the one before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fuzzer.engine.candidate import Candidate
 from fuzzer.machine.channel import MAX_CALLS, Channel
 
 
-class Stream:
+class Pipeline:
     """One request's batches: the one that is looked at, and the one that follows it."""
 
     def __init__(self, channel: Channel) -> None:

@@ -10,17 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from fuzzer.engine.candidate import Candidate
-from fuzzer.engine.stream import Stream
+from fuzzer.engine.pipeline import Pipeline
 from fuzzer.errors import BadInputError
 from fuzzer.machine import channel
 from fuzzer.machine.channel import Channel
 from fuzzer.program.batch import pack
 
-FIRST, SECOND, THIRD = (
-    [Candidate(b"a", 1.0), Candidate(b"bb", 1.0)],
-    [Candidate(b"ccc", 1.0)],
-    [Candidate(b"d", 1.0)],
-)
+FIRST = [Candidate(b"a", 1.0), Candidate(b"bb", 1.0)]
+SECOND, THIRD = [Candidate(b"ccc", 1.0)], [Candidate(b"d", 1.0)]
 
 
 @pytest.fixture
@@ -48,55 +45,55 @@ def begin_next(link: Channel) -> None:
 
 
 def test_the_next_batch_is_left_in_the_other_half(link: Channel) -> None:
-    stream = Stream(link)
-    stream.begin(FIRST, until_new=True)
+    pipeline = Pipeline(link)
+    pipeline.begin(FIRST, until_new=True)
     assert link.header.flags & channel.FLAG_NEW
     first, second, third = (pack([p for p, _ in each]) for each in (FIRST, SECOND, THIRD))
     assert (link.header.command, link.header.length) == (channel.Command.BATCH, len(first))
-    stream.follow(SECOND)
+    pipeline.follow(SECOND)
     assert at(link, 0, len(first)) == first
     assert at(link, 1, len(second)) == second
     assert link.header.next_length == len(second)
     take_next(link)
-    assert stream.is_over()
-    assert stream.advance() == SECOND
-    assert not stream.is_over()
-    stream.follow(THIRD)
+    assert pipeline.is_over()
+    assert pipeline.advance() == SECOND
+    assert not pipeline.is_over()
+    pipeline.follow(THIRD)
     assert at(link, 0, len(third)) == third
 
 
 def test_what_the_guest_did_not_begin_is_taken_back(link: Channel) -> None:
-    stream = Stream(link)
-    stream.begin(FIRST, until_new=False)
-    stream.follow(SECOND)
+    pipeline = Pipeline(link)
+    pipeline.begin(FIRST, until_new=False)
+    pipeline.follow(SECOND)
     link.header.done_seq = link.header.req_seq
-    assert not stream.is_over()
-    assert stream.take_back() == SECOND
-    assert stream.take_back() == []
+    assert not pipeline.is_over()
+    assert pipeline.take_back() == SECOND
+    assert pipeline.take_back() == []
     # The next request does not begin with it, nor with numbers of the one before.
     link.header.batches = 7
-    stream.begin(THIRD, until_new=False)
+    pipeline.begin(THIRD, until_new=False)
     assert (link.header.next_length, link.header.batches) == (0, 0)
-    assert not stream.is_over()
+    assert not pipeline.is_over()
 
 
 def test_calls_are_those_since_the_last_look_and_not_what_a_bug_wrote(link: Channel) -> None:
-    stream = Stream(link)
-    stream.begin(FIRST, until_new=False)
+    pipeline = Pipeline(link)
+    pipeline.begin(FIRST, until_new=False)
     link.header.loop_calls = 5
-    assert stream.calls(2) == 5
+    assert pipeline.calls(2) == 5
     link.header.loop_calls = 9
-    assert stream.calls(2) == 4
+    assert pipeline.calls(2) == 4
     link.header.loop_calls = 1 << 60
-    assert stream.calls(2) == 2 * channel.MAX_CALLS
+    assert pipeline.calls(2) == 2 * channel.MAX_CALLS
     link.header.loop_calls = 0
-    assert stream.calls(2) == 0
+    assert pipeline.calls(2) == 0
 
 
 def test_waiting_ends_with_a_batch_or_with_the_answer(link: Channel) -> None:
-    stream = Stream(link)
-    stream.begin(FIRST, until_new=False)
-    stream.follow(SECOND)
+    pipeline = Pipeline(link)
+    pipeline.begin(FIRST, until_new=False)
+    pipeline.follow(SECOND)
     assert not link.wait(0.01, batch=0)
     take_next(link)
     assert link.wait(0.01, batch=0)
