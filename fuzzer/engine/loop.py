@@ -18,7 +18,6 @@ from fuzzer.engine.candidate import ALONE, Candidate
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.hinting import Hinting
-from fuzzer.engine.intake import Intake
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
@@ -26,6 +25,7 @@ from fuzzer.engine.pipeline import Pipeline
 from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
+from fuzzer.engine.triage import Triage
 from fuzzer.engine.turns import Turns
 from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE
 from fuzzer.program.cost import cost_of, is_slow
@@ -111,7 +111,7 @@ class Loop:
         self._aside = Aside()
         self._covered = 0
         self._random_seen = 0
-        self._intake = Intake(self._run_again, self._n_blocks)
+        self._triage = Triage(self._run_again, self._n_blocks)
         self._reserve = Reserve(options.workdir, options.number, options.workers)
         self._n_counters = self._n_blocks + PATH_COUNTERS
         self._guest_counters = self._channel.counters(self._n_counters)
@@ -170,7 +170,7 @@ class Loop:
             self._begun = True
             return self._batch[-1].program[:max_size]
         if not self._phases.racing:
-            chosen = self._found.popleft() if self._found else self._intake.take()
+            chosen = self._found.popleft() if self._found else self._triage.take()
             if chosen:
                 self._spend(split(chosen.removeprefix(self.executor.preloaded)))
                 return chosen[:max_size]
@@ -261,7 +261,7 @@ class Loop:
             self.finish()
         if not self._fuzzing:
             self.executor.look()
-        if not self._fuzzing and self._beginning.is_too_long and self._intake.seen:
+        if not self._fuzzing and self._beginning.is_too_long and self._triage.seen:
             # libFuzzer forgets what covers nothing.
             self._reserve.put_off(data)
             return
@@ -373,7 +373,7 @@ class Loop:
             self._covered |= int.from_bytes(self._guest_counters[:n_blocks], "little")
             self._random_seen |= features_of(self._guest_counters, n_blocks)
             self._channel.write_seen(self._random_seen, self._n_counters)
-        elif self._intake.is_new(self._guest_counters):
+        elif self._triage.is_new(self._guest_counters):
             self._consider(data, mutant)
         else:
             self.counters[:] = self._guest_counters
@@ -384,7 +384,7 @@ class Loop:
         # What others or an earlier campaign stored is as short as it was then.
         settled = self.executor.preloaded
         shortened = mutant and self._shortens and not is_slow(split(data.removeprefix(settled)))
-        verdict = self._intake.consider(
+        verdict = self._triage.consider(
             data,
             bytes(self._guest_counters),
             shortened=shortened,
@@ -394,8 +394,8 @@ class Loop:
         self.counters[:] = verdict.counters
         self.statistics.counts.flaky += verdict.flaky
         if verdict.kept:
-            self._covered = self._intake.covered
-            self._channel.write_seen(self._intake.seen, self._n_counters)
+            self._covered = self._triage.covered
+            self._channel.write_seen(self._triage.seen, self._n_counters)
             self._mutator.note(data)
             self._parents.note(data)
             if self._hinting:
@@ -417,7 +417,7 @@ class Loop:
         self._race_batcher.drop()
         if self._settles and self._fuzzing and not self._restore_each:
             # What waits to be run was not made for another one.
-            free = not self._found and not self._intake.waiting
+            free = not self._found and not self._triage.waiting
             self._preload_with(self._phases.settlement(self._mutator.settlement) if free else b"")
         self.restore()
 

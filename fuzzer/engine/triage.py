@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What enters the corpus: coverage that repeats, shown by no more calls than it takes.
+"""Triage of programs: coverage has to repeat, and is shown by no more calls than it takes.
 
 libFuzzer owns the corpus and keeps an input as soon as its counters show
 something new. So a program that does is run again before libFuzzer looks, and
@@ -35,7 +35,7 @@ class Verdict:
     flaky: bool = False
 
 
-class Intake:
+class Triage:
     """Decides what libFuzzer gets to see.
 
     ``run`` runs a program under the same conditions as the fuzzing loop does,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What enters the corpus: only what repeats, and no longer than it must be."""
+"""Triage of programs: only what repeats enters the corpus, and no longer than it must be."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzer.engine.buckets import blocks_of, features_of, repeated, without
-from fuzzer.engine.intake import Intake, Verdict
 from fuzzer.engine.shorten import shorten
+from fuzzer.engine.triage import Triage, Verdict
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode
@@ -46,174 +46,174 @@ class Machine:
         return self._change(len(self.ran), counting(data))
 
 
-def consider(intake: Intake, data: bytes, *, shortened: bool = False) -> Verdict:
+def consider(triage: Triage, data: bytes, *, shortened: bool = False) -> Verdict:
     counters = counting(data)
-    assert intake.is_new(counters)
-    return intake.consider(data, counters, shortened=shortened)
+    assert triage.is_new(counters)
+    return triage.consider(data, counters, shortened=shortened)
 
 
 def test_where_runs_take_too_long_none_is_repeated() -> None:
     machine = Machine()
     data = program(1, 1, 2)
-    intake = Intake(machine.run, N_BLOCKS)
-    verdict = intake.consider(data, counting(data), shortened=False, repeated_already=True)
+    triage = Triage(machine.run, N_BLOCKS)
+    verdict = triage.consider(data, counting(data), shortened=False, repeated_already=True)
     assert verdict == Verdict(counting(data), kept=True)
     assert not machine.ran
-    assert not intake.is_new(counting(data))
+    assert not triage.is_new(counting(data))
 
 
 def test_what_repeats_is_kept_and_no_longer_new() -> None:
     machine = Machine()
-    intake = Intake(machine.run, N_BLOCKS)
+    triage = Triage(machine.run, N_BLOCKS)
     data = program(1, 1, 2)
-    assert consider(intake, data) == Verdict(counting(data), kept=True)
+    assert consider(triage, data) == Verdict(counting(data), kept=True)
     assert machine.ran == [data]
-    assert not intake.is_new(counting(data))
+    assert not triage.is_new(counting(data))
 
 
 def test_only_a_new_bucket_is_new() -> None:
-    intake = Intake(Machine().run, N_BLOCKS)
-    consider(intake, program(1, 1, 1, 1))
-    assert not intake.is_new(counting(program(*[1] * 7)))
-    assert intake.is_new(counting(program(*[1] * 8)))
-    assert intake.is_new(counting(program(1, 1, 1)))
+    triage = Triage(Machine().run, N_BLOCKS)
+    consider(triage, program(1, 1, 1, 1))
+    assert not triage.is_new(counting(program(*[1] * 7)))
+    assert triage.is_new(counting(program(*[1] * 8)))
+    assert triage.is_new(counting(program(1, 1, 1)))
 
 
 def test_what_does_not_repeat_is_taken_out_and_not_remembered() -> None:
-    intake = Intake(Machine(lambda number, counters: bytes(N_BLOCKS)).run, N_BLOCKS)
+    triage = Triage(Machine(lambda number, counters: bytes(N_BLOCKS)).run, N_BLOCKS)
     data = program(3)
-    assert consider(intake, data) == Verdict(bytes(N_BLOCKS), flaky=True)
-    assert intake.is_new(counting(data))
+    assert consider(triage, data) == Verdict(bytes(N_BLOCKS), flaky=True)
+    assert triage.is_new(counting(data))
 
 
 def test_of_what_is_new_the_part_that_repeats_is_kept() -> None:
     # Block 2 ran in the first run only, block 1 four times and then twice.
-    intake = Intake(lambda data: bytes((0, 2, 0, 0, 0, 0, 0, 0)), N_BLOCKS)
-    verdict = consider(intake, program(1, 1, 1, 1, 2))
+    triage = Triage(lambda data: bytes((0, 2, 0, 0, 0, 0, 0, 0)), N_BLOCKS)
+    verdict = consider(triage, program(1, 1, 1, 1, 2))
     assert verdict == Verdict(bytes((0, 2, 0, 0, 0, 0, 0, 0)), kept=True)
-    assert intake.is_new(counting(program(2)))
+    assert triage.is_new(counting(program(2)))
 
 
 def test_of_a_program_that_can_be_shorter_nothing_new_is_shown() -> None:
     machine = Machine()
-    intake = Intake(machine.run, N_BLOCKS)
-    consider(intake, program(1))
-    verdict = consider(intake, program(1, 2, 3, 3), shortened=True)
+    triage = Triage(machine.run, N_BLOCKS)
+    consider(triage, program(1))
+    verdict = consider(triage, program(1, 2, 3, 3), shortened=True)
     assert verdict == Verdict(counting(program(1)))
-    assert intake.is_new(counting(program(2)))
+    assert triage.is_new(counting(program(2)))
 
 
 def test_the_shorter_program_has_its_turn_and_is_kept_as_it_is() -> None:
     machine = Machine()
-    intake = Intake(machine.run, N_BLOCKS)
-    consider(intake, program(1))
-    consider(intake, program(1, 2, 3, 3), shortened=True)
-    short = intake.take()
+    triage = Triage(machine.run, N_BLOCKS)
+    consider(triage, program(1))
+    consider(triage, program(1, 2, 3, 3), shortened=True)
+    short = triage.take()
     assert short == program(2, 3, 3)
     before = len(machine.ran)
-    assert consider(intake, short, shortened=True) == Verdict(counting(short), kept=True)
+    assert consider(triage, short, shortened=True) == Verdict(counting(short), kept=True)
     assert machine.ran[before:] == [short]
     # The whole one comes next, and is nothing new any more.
-    whole = intake.take()
+    whole = triage.take()
     assert whole == program(1, 2, 3, 3)
-    assert not intake.is_new(counting(whole))
-    assert intake.take() is None
+    assert not triage.is_new(counting(whole))
+    assert triage.take() is None
 
 
 def test_if_the_shorter_program_does_not_do_after_all_the_whole_one_is_kept() -> None:
-    intake = Intake(Machine().run, N_BLOCKS)
-    consider(intake, program(1))
-    consider(intake, program(1, 2), shortened=True)
-    intake.take()
-    whole = intake.take()
+    triage = Triage(Machine().run, N_BLOCKS)
+    consider(triage, program(1))
+    consider(triage, program(1, 2), shortened=True)
+    triage.take()
+    whole = triage.take()
     assert whole == program(1, 2)
-    assert consider(intake, whole, shortened=True).kept
+    assert consider(triage, whole, shortened=True).kept
 
 
 def test_a_program_that_needs_all_its_calls_is_kept_at_once() -> None:
     machine = Machine()
-    intake = Intake(machine.run, N_BLOCKS)
+    triage = Triage(machine.run, N_BLOCKS)
     data = program(1, 2)
-    assert consider(intake, data, shortened=True) == Verdict(counting(data), kept=True)
-    assert intake.take() is None
+    assert consider(triage, data, shortened=True) == Verdict(counting(data), kept=True)
+    assert triage.take() is None
 
 
 def test_counters_beside_those_of_blocks_can_be_new_and_are_not_blocks() -> None:
     def run(data: bytes) -> bytes:
         return counting(data) + bytes((0, 1))
 
-    intake = Intake(run, N_BLOCKS)
-    assert intake.is_new(run(program(1)))
-    assert intake.consider(program(1), run(program(1)), shortened=False).kept
-    assert intake.covered == features_of(counting(program(1)))
-    assert not intake.is_new(run(program(1)))
-    assert intake.is_new(counting(program(1)) + bytes((1, 1)))
+    triage = Triage(run, N_BLOCKS)
+    assert triage.is_new(run(program(1)))
+    assert triage.consider(program(1), run(program(1)), shortened=False).kept
+    assert triage.covered == features_of(counting(program(1)))
+    assert not triage.is_new(run(program(1)))
+    assert triage.is_new(counting(program(1)) + bytes((1, 1)))
 
 
 def test_one_that_crashes_when_run_again_shows_nothing() -> None:
-    intake = Intake(Machine(lambda number, counters: None).run, N_BLOCKS)
-    assert consider(intake, program(1)) == Verdict(bytes(N_BLOCKS))
-    assert intake.is_new(counting(program(1)))
+    triage = Triage(Machine(lambda number, counters: None).run, N_BLOCKS)
+    assert consider(triage, program(1)) == Verdict(bytes(N_BLOCKS))
+    assert triage.is_new(counting(program(1)))
 
 
 def test_a_crash_ends_the_shortening_and_what_was_reached_counts() -> None:
     # The second candidate crashes: after one call could go, and before another could.
     machine = Machine(lambda number, counters: None if number == 4 else counters)
-    intake = Intake(machine.run, N_BLOCKS)
-    consider(intake, program(0, 1))
-    consider(intake, program(1, 2, 0), shortened=True)
+    triage = Triage(machine.run, N_BLOCKS)
+    consider(triage, program(0, 1))
+    consider(triage, program(1, 2, 0), shortened=True)
     assert len(machine.ran) == 4
-    assert intake.take() == program(1, 2)
+    assert triage.take() == program(1, 2)
 
 
 def test_shortening_takes_at_most_two_runs_a_call() -> None:
     machine = Machine()
-    intake = Intake(machine.run, N_BLOCKS)
-    consider(intake, program(1))
+    triage = Triage(machine.run, N_BLOCKS)
+    consider(triage, program(1))
     data = program(*[1, 2] * 3, 4, *[0] * 20)
     before = len(machine.ran)
-    consider(intake, data, shortened=True)
+    consider(triage, data, shortened=True)
     assert len(machine.ran) - before <= 1 + 2 * len(decode(data))
 
 
 def test_the_empty_program_that_libfuzzer_begins_with_does_not_count() -> None:
     machine = Machine()
-    intake = Intake(machine.run, N_BLOCKS)
+    triage = Triage(machine.run, N_BLOCKS)
     counters = bytes([1] * N_BLOCKS)
-    assert intake.consider(b"", counters, shortened=True) == Verdict(counters)
-    assert intake.is_new(counters)
+    assert triage.consider(b"", counters, shortened=True) == Verdict(counters)
+    assert triage.is_new(counters)
     assert machine.ran == []
 
 
-def simulate(programs: Iterable[bytes]) -> tuple[Intake, list[bytes]]:
-    """Do as the loop and libFuzzer do; return the intake and the corpus."""
-    intake = Intake(counting, N_BLOCKS)
+def simulate(programs: Iterable[bytes]) -> tuple[Triage, list[bytes]]:
+    """Do as the loop and libFuzzer do; return the triage and the corpus."""
+    triage = Triage(counting, N_BLOCKS)
     corpus, known = [], 0
     todo = list(programs)[::-1]
     while todo:
         data = todo.pop()
         counters = counting(data)
-        if intake.is_new(counters):
-            counters = intake.consider(data, counters, shortened=True).counters
+        if triage.is_new(counters):
+            counters = triage.consider(data, counters, shortened=True).counters
         if features_of(counters) & ~known:
             known |= features_of(counters)
             corpus.append(data)
-        while (queued := intake.take()) is not None:
+        while (queued := triage.take()) is not None:
             todo.append(queued)
-    assert known == intake.seen
-    return intake, corpus
+    assert known == triage.seen
+    return triage, corpus
 
 
 @given(st.lists(st.lists(st.integers(0, N_BLOCKS - 1), min_size=1, max_size=12), max_size=8))
-def test_libfuzzer_and_intake_agree_on_what_was_seen(files: list[list[int]]) -> None:
+def test_libfuzzer_and_triage_agree_on_what_was_seen(files: list[list[int]]) -> None:
     programs = [program(*each) for each in files]
-    intake, corpus = simulate(programs)
+    triage, corpus = simulate(programs)
     for data in programs:
         # Shorter programs show all blocks; counts may have lost a bucket in between.
         assert not features_of(bytes(map(bool, counting(data)))) & ~features_of(
-            bytes(map(bool, intake.seen.to_bytes(N_BLOCKS, "little")))
+            bytes(map(bool, triage.seen.to_bytes(N_BLOCKS, "little")))
         )
-    assert all(not intake.is_new(counting(data)) for data in corpus)
+    assert all(not triage.is_new(counting(data)) for data in corpus)
 
 
 def test_shorten_drops_from_the_end_and_keeps_at_least_a_call() -> None:
