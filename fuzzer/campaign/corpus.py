@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fuzzer.atomic import write_whole
 from fuzzer.campaign.workdir import Workdir
-from fuzzer.engine.reserve import reserve_directory, reserve_names, tried_file
+from fuzzer.engine.import_queue import import_directory, queued_names, tried_file
 from fuzzer.engine.statistics import read_statistics
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.channel import PROGRAM_SIZE
@@ -46,25 +46,25 @@ class Corpus:
     workdir: Workdir | None = None
 
     def names(self) -> set[str]:
-        """Return the names of all programs, those in the reserve as well."""
+        """Return the names of all programs, those in the import queue as well."""
         found = {
             entry.name
             for entry in os.scandir(self.directory)
             if entry.is_file() and not entry.name.startswith(".")
         }
-        return found | reserve_names(self.workdir.root) if self.workdir else found
+        return found | queued_names(self.workdir.root) if self.workdir else found
 
-    def reserve(self) -> int:
-        """Return how many programs are in the reserve only."""
+    def queued(self) -> int:
+        """Return how many programs are in the import queue only."""
         if self.workdir is None:
             return 0
-        return len(reserve_names(self.workdir.root) - set(os.listdir(self.directory)))  # noqa: PTH208
+        return len(queued_names(self.workdir.root) - set(os.listdir(self.directory)))  # noqa: PTH208
 
     def read(self, name: str) -> bytes | None:
         """Return a program, or None if it has just gone."""
         places = [self.directory]
         if self.workdir:
-            places.append(reserve_directory(self.workdir.root))
+            places.append(import_directory(self.workdir.root))
         for place in places:
             with contextlib.suppress(FileNotFoundError):
                 return (place / name).read_bytes()
@@ -93,7 +93,7 @@ class Corpus:
         name = program_name(program)
         path = self.directory / name
         if path.exists() or (
-            self.workdir and (reserve_directory(self.workdir.root) / name).exists()
+            self.workdir and (import_directory(self.workdir.root) / name).exists()
         ):
             return False
         write_whole(path, program)
@@ -150,7 +150,7 @@ class Corpus:
                 (new / program_name(program)).write_bytes(program)
             if self.workdir:
                 # They are part of the corpus that becomes the old one.
-                self._take_reserve_back()
+                self._empty_queue()
             shutil.rmtree(old, ignore_errors=True)
             # Under its later name already, so that the last step is the only one that counts.
             new.rename(old)
@@ -159,13 +159,13 @@ class Corpus:
             shutil.rmtree(new, ignore_errors=True)
         return old
 
-    def _take_reserve_back(self) -> None:
+    def _empty_queue(self) -> None:
         assert self.workdir
-        reserve = reserve_directory(self.workdir.root)
-        for name in reserve_names(self.workdir.root):
-            (reserve / name).rename(self.directory / name)
-        if reserve.exists():
-            reserve.rmdir()
+        queue = import_directory(self.workdir.root)
+        for name in queued_names(self.workdir.root):
+            (queue / name).rename(self.directory / name)
+        if queue.exists():
+            queue.rmdir()
         tried_file(self.workdir.root).unlink(missing_ok=True)
 
     def note(self, coverage: Coverage) -> None:

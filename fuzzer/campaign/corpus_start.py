@@ -11,7 +11,7 @@ from pathlib import Path
 from fuzzer.atomic import write_whole
 from fuzzer.cache import content_key
 from fuzzer.campaign.workdir import Workdir
-from fuzzer.engine.reserve import reserve_directory, reserve_names, tried_file, tried_names
+from fuzzer.engine.import_queue import import_directory, queued_names, tried_file, tried_names
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.provision import Guest
 from fuzzer.program.cost import cost_of
@@ -38,7 +38,7 @@ def set_aside(
     programs: int = START_PROGRAMS,
     cost: float = START_COST,
 ) -> int:
-    """Move what is too much to start with into the reserve; returns how much is to be tried.
+    """Move what is too much to start with into the import queue; returns how much is to be tried.
 
     What stays are so many ``programs``, of such a ``cost``, at most. Names are
     hashes, so which ones they are is left to chance, and always the same. ``key``
@@ -47,24 +47,24 @@ def set_aside(
     Raises:
         InfrastructureError: the directory cannot be written.
     """
-    reserve = reserve_directory(workdir.root)
+    queue = import_directory(workdir.root)
     try:
         with os.scandir(workdir.corpus) as entries:
             names = sorted(entry.name for entry in entries)
         first = _start_of(workdir.corpus, names[:programs], cost)
         rest = names[len(first) :]
-        if rest and not reserve.exists():
+        if rest and not queue.exists():
             # Many times faster than to move what may be nearly all.
-            workdir.corpus.rename(reserve)
+            workdir.corpus.rename(queue)
             workdir.corpus.mkdir()
-            _move(first, reserve, workdir.corpus)
+            _move(first, queue, workdir.corpus)
         else:
-            _move(rest, workdir.corpus, reserve)
-        if reserve.exists():
+            _move(rest, workdir.corpus, queue)
+        if queue.exists():
             _begin_record(workdir.root, key, set(rest))
     except OSError as error:
         raise InfrastructureError(f"{workdir.root}: {error.strerror}") from error
-    return len(reserve_names(workdir.root) - tried_names(workdir.root))
+    return len(queued_names(workdir.root) - tried_names(workdir.root))
 
 
 def _start_of(directory: Path, names: list[str], most_cost: float) -> list[str]:

@@ -133,9 +133,9 @@ def _show(corpus: Corpus, options: argparse.Namespace) -> int:
     print(f"{corpus.directory}: {_size(programs)}")
     if options.functions:
         return _functions(corpus, programs, options)
-    reserve = corpus.reserve()
-    if reserve:
-        print(f"{reserve:,} of them in reserve, for campaigns to try while they fuzz")
+    queued = corpus.queued()
+    if queued:
+        print(f"{queued:,} of them in reserve, for campaigns to try while they fuzz")
     coverage, now = corpus.coverage(), corpus.covered_now()
     if now:
         print(f"{now} blocks covered by the campaign that runs")

@@ -18,11 +18,11 @@ from fuzzer.engine.candidate import ALONE, Candidate
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.hinting import Hinting
+from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.pipeline import Pipeline
-from fuzzer.engine.reserve import Reserve
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.triage import Triage
@@ -112,7 +112,7 @@ class Loop:
         self._covered = 0
         self._random_seen = 0
         self._triage = Triage(self._run_again, self._n_blocks)
-        self._reserve = Reserve(options.workdir, options.number, options.workers)
+        self._imports = ImportQueue(options.workdir, options.number, options.workers)
         self._n_counters = self._n_blocks + PATH_COUNTERS
         self._guest_counters = self._channel.counters(self._n_counters)
         # What libFuzzer sees: the guest may be counting for the next batch already.
@@ -213,8 +213,8 @@ class Loop:
         mutator, settled = self._mutator, self.executor.preloaded
         longest = _LONGEST - len(settled)
         if self._by_coverage:
-            # What the reserve has is to run as it is.
-            made = None if settled else self._reserve.take(self._parents.total)
+            # What the import queue has is to run as it is.
+            made = None if settled else self._imports.take(self._parents.total)
             if made is None and self._hinting:
                 made = self._hinting.take(self._parents)
             if made is not None and len(made) <= longest:
@@ -263,7 +263,7 @@ class Loop:
             self.executor.look()
         if not self._fuzzing and self._beginning.is_too_long and self._triage.seen:
             # libFuzzer forgets what covers nothing.
-            self._reserve.put_off(data)
+            self._imports.put_off(data)
             return
         batch, self._batch = self._batch, []
         asked, self._asked = self._asked, None
@@ -380,7 +380,7 @@ class Loop:
 
     def _consider(self, data: bytes, mutant: bool) -> None:
         """Let libFuzzer see of a program with new coverage what it should."""
-        self._reserve.note(data)
+        self._imports.note(data)
         # What others or an earlier campaign stored is as short as it was then.
         settled = self.executor.preloaded
         shortened = mutant and self._shortens and not is_slow(split(data.removeprefix(settled)))
@@ -479,6 +479,6 @@ class Loop:
         """End the worker after the programs asked for."""
         self._publish()
         self._tally.write(now=True)
-        self._reserve.write()
+        self._imports.write()
         self.executor.close()
         os._exit(0)

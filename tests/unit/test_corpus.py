@@ -20,7 +20,7 @@ from fuzzer.campaign.corpus import (
 )
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.main import main
-from fuzzer.engine.reserve import reserve_directory, tried_file
+from fuzzer.engine.import_queue import import_directory, tried_file
 from fuzzer.errors import BadInputError
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
@@ -66,13 +66,13 @@ def test_a_directory_of_text_is_not_taken_for_wire_form(tmp_path: Path) -> None:
         open_corpus(tmp_path / "none")
 
 
-def test_the_reserve_belongs_to_the_corpus(workdir: Workdir) -> None:
+def test_the_import_queue_belongs_to_the_corpus(workdir: Workdir) -> None:
     name = program_name(READ)
-    reserve_directory(workdir.root).mkdir()
-    (workdir.corpus / name).rename(reserve_directory(workdir.root) / name)
+    import_directory(workdir.root).mkdir()
+    (workdir.corpus / name).rename(import_directory(workdir.root) / name)
     corpus = open_corpus(workdir.root)
     assert set(corpus.programs().values()) == {READ, WRITE}
-    assert corpus.reserve() == 1
+    assert corpus.queued() == 1
     assert not corpus.add(READ)
 
 
@@ -105,15 +105,15 @@ def test_a_corpus_is_replaced_and_the_old_one_stays_beside(
 ) -> None:
     if not atomic:
         monkeypatch.setattr(corpus_module, "_RENAME_EXCHANGE", -1)
-    reserve = reserve_directory(workdir.root)
-    reserve.mkdir()
-    (reserve / "spare").write_bytes(READ + READ)
+    queue = import_directory(workdir.root)
+    queue.mkdir()
+    (queue / "spare").write_bytes(READ + READ)
     tried_file(workdir.root).write_text("key\nspare\n")
     corpus = open_corpus(workdir.root)
     old = corpus.replace([READ])
     assert set(corpus.programs().values()) == {READ}
     assert {path.read_bytes() for path in old.iterdir()} == {READ, WRITE, READ + READ}
-    assert not reserve.exists()
+    assert not queue.exists()
     assert sorted(path.name for path in workdir.root.glob("corpus*")) == ["corpus", "corpus.old"]
     # Once more: the last old one gives way.
     corpus.replace([WRITE])

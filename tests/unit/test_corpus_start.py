@@ -11,7 +11,7 @@ import pytest
 from fuzzer.campaign import corpus_start
 from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.workdir import Workdir
-from fuzzer.engine.reserve import Reserve, reserve_directory, reserve_names, tried_names
+from fuzzer.engine.import_queue import ImportQueue, import_directory, queued_names, tried_names
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
@@ -42,9 +42,9 @@ def in_corpus(workdir: Workdir) -> set[str]:
     return {path.name for path in workdir.corpus.iterdir()}
 
 
-def take_all(reserve: Reserve) -> list[bytes]:
+def take_all(queue: ImportQueue) -> list[bytes]:
     taken = []
-    while (data := reserve.take(1e9)) is not None:
+    while (data := queue.take(1e9)) is not None:
         taken.append(data)
     return taken
 
@@ -55,16 +55,16 @@ def test_a_small_corpus_stays_as_it_is(tmp_path: Path) -> None:
     workdir.add_program(program(1))
     assert set_aside(workdir, "key") == 0
     assert len(in_corpus(workdir)) == 1
-    assert not reserve_directory(tmp_path).exists()
-    assert Reserve(tmp_path).take(1e9) is None
+    assert not import_directory(tmp_path).exists()
+    assert ImportQueue(tmp_path).take(1e9) is None
 
 
 def test_a_large_corpus_is_divided_and_nothing_is_lost(workdir: Workdir) -> None:
     everything = in_corpus(workdir)
     assert set_aside(workdir, "key") == N_PROGRAMS - 20
     assert len(in_corpus(workdir)) == 20
-    assert in_corpus(workdir) | reserve_names(workdir.root) == everything
-    # Once more, with a reserve that exists.
+    assert in_corpus(workdir) | queued_names(workdir.root) == everything
+    # Once more, with an import queue that exists.
     workdir.add_program(program(N_PROGRAMS))
     assert set_aside(workdir, "key") == N_PROGRAMS - 20 + 1
     assert len(in_corpus(workdir)) == 20
@@ -77,40 +77,40 @@ def test_what_takes_long_counts_for_more(workdir: Workdir) -> None:
 
 def test_what_was_tried_is_not_tried_again_on_the_same_driver(workdir: Workdir) -> None:
     set_aside(workdir, "key")
-    assert len(take_all(Reserve(workdir.root))) == 10
+    assert len(take_all(ImportQueue(workdir.root))) == 10
     assert set_aside(workdir, "key") == 0
-    assert take_all(Reserve(workdir.root)) == []
+    assert take_all(ImportQueue(workdir.root)) == []
     assert set_aside(workdir, "another") == 10
-    assert len(take_all(Reserve(workdir.root))) == 10
+    assert len(take_all(ImportQueue(workdir.root))) == 10
 
 
 def test_what_leaves_the_corpus_later_has_its_turn_again(workdir: Workdir) -> None:
     set_aside(workdir, "key")
-    take_all(Reserve(workdir.root))
+    take_all(ImportQueue(workdir.root))
     # libFuzzer keeps one of them, so it is in the corpus again, which is too large once more.
-    name = min(reserve_names(workdir.root))
-    (workdir.corpus / f"0{name}").write_bytes((reserve_directory(workdir.root) / name).read_bytes())
+    name = min(queued_names(workdir.root))
+    (workdir.corpus / f"0{name}").write_bytes((import_directory(workdir.root) / name).read_bytes())
     last = max(in_corpus(workdir))
     set_aside(workdir, "key")
-    assert last in reserve_names(workdir.root) - tried_names(workdir.root)
-    assert len(take_all(Reserve(workdir.root))) == 1
+    assert last in queued_names(workdir.root) - tried_names(workdir.root)
+    assert len(take_all(ImportQueue(workdir.root))) == 1
 
 
-def test_each_worker_has_its_part_of_the_reserve(workdir: Workdir) -> None:
+def test_each_worker_has_its_part_of_the_import_queue(workdir: Workdir) -> None:
     set_aside(workdir, "key")
-    parts = [take_all(Reserve(workdir.root, number, 3)) for number in range(3)]
+    parts = [take_all(ImportQueue(workdir.root, number, 3)) for number in range(3)]
     assert sorted(map(len, parts)) == [3, 3, 4]
     assert len(set().union(*parts)) == 10
 
 
-def test_a_reserve_takes_half_of_all_until_it_brings_nothing_and_then_little(
+def test_an_import_queue_takes_half_of_all_until_it_brings_nothing_and_then_little(
     tmp_path: Path,
 ) -> None:
-    directory = reserve_directory(tmp_path)
+    directory = import_directory(tmp_path)
     directory.mkdir()
     for number in range(1500):
         (directory / f"{number:04}").write_bytes(program(number))
-    reserve = Reserve(tmp_path)
+    queue = ImportQueue(tmp_path)
     total, taken = 1.0, 0
 
     def run(rounds: int, *, gainful: bool = False) -> int:
@@ -118,10 +118,10 @@ def test_a_reserve_takes_half_of_all_until_it_brings_nothing_and_then_little(
         before = taken
         for _ in range(rounds):
             total += 2.0
-            data = reserve.take(total)
+            data = queue.take(total)
             taken += data is not None
             if data and gainful:
-                reserve.note(data)
+                queue.note(data)
         return taken - before
 
     assert 990 <= run(2000, gainful=True) <= 1010
@@ -134,11 +134,11 @@ def test_a_reserve_takes_half_of_all_until_it_brings_nothing_and_then_little(
 
 def test_a_program_that_went_is_passed_over(workdir: Workdir) -> None:
     set_aside(workdir, "key")
-    first, *rest = sorted(reserve_names(workdir.root))
-    (reserve_directory(workdir.root) / first).unlink()
-    reserve = Reserve(workdir.root)
-    (reserve_directory(workdir.root) / rest[0]).unlink()
-    assert len(take_all(reserve)) == 8
+    first, *rest = sorted(queued_names(workdir.root))
+    (import_directory(workdir.root) / first).unlink()
+    queue = ImportQueue(workdir.root)
+    (import_directory(workdir.root) / rest[0]).unlink()
+    assert len(take_all(queue)) == 8
 
 
 def test_the_corpus_is_counted_only_when_it_has_changed(

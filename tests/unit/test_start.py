@@ -10,7 +10,7 @@ import pytest
 from fuzzer.campaign.campaign import Snapshot
 from fuzzer.engine.batcher import Batcher
 from fuzzer.engine.candidate import Candidate
-from fuzzer.engine.reserve import Reserve
+from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.start import Start
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.machine.refusal import refusal
@@ -51,10 +51,10 @@ def test_many_fast_seeds_are_never_too_long(clock: list[float]) -> None:
 
 
 def test_what_was_put_off_has_its_turn_among_the_mutants(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path)
-    reserve.put_off(b"x" * 24)
-    assert reserve.take(1.0) == b"x" * 24
-    assert reserve.take(1.0) is None
+    queue = ImportQueue(tmp_path)
+    queue.put_off(b"x" * 24)
+    assert queue.take(1.0) == b"x" * 24
+    assert queue.take(1.0) is None
 
 
 def test_batches_of_slow_calls_are_small() -> None:

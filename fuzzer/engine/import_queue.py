@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reserve: programs of a large corpus that fuzzing does not wait for.
+"""Import queue: programs of a large corpus that fuzzing does not wait for.
 
 libFuzzer runs the whole corpus before it fuzzes, and keeps of it what covers
 something that the rest does not. Of a large corpus it is given a part, and the
-others have their turn among the mutants: often as long as they bring something
+others are tried among the mutants: often as long as they bring something
 new, later rarely. What was tried is noted in ``reserve.tried``, whose first
 line names what it was tried on.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from fuzzer.program.cost import cost_of
 from fuzzer.program.wire import split
 
-# The part of all cost that goes into the reserve: while it brings something, and after
+# The part of all cost that goes into the queue: while it brings something, and after
 # so many programs in a row that did not.
 _EAGER, _LAZY = 0.5, 0.04
 _PATIENCE = 500
@@ -26,18 +26,18 @@ _WRITE_EVERY = 256
 _RECENT = 256
 
 
-class Reserve:
-    """The programs of the reserve that a worker is to try.
+class ImportQueue:
+    """The programs of a working directory's queue that a worker is to try.
 
     Of ``workers`` workers the one of this ``number`` has its part of them.
     """
 
     def __init__(self, workdir: Path, number: int = 0, workers: int = 1) -> None:
-        self._directory = reserve_directory(workdir)
+        self._directory = import_directory(workdir)
         self._record = tried_file(workdir)
         tried = tried_names(workdir)
         # Divided before what others have tried by now is left out.
-        part = sorted(reserve_names(workdir))[number::workers]
+        part = sorted(queued_names(workdir))[number::workers]
         self._put_off: deque[bytes] = deque()
         self._names = deque(name for name in part if name not in tried)
         self._tried: list[str] = []
@@ -75,7 +75,7 @@ class Reserve:
         self._put_off.append(program)
 
     def note(self, program: bytes) -> None:
-        """Take note that a program, of the reserve or not, covers something new."""
+        """Take note that a program, of the queue or not, covers something new."""
         if program in self._recent:
             self._barren = 0
 
@@ -86,8 +86,8 @@ class Reserve:
         self._tried.clear()
 
 
-def reserve_directory(workdir: Path) -> Path:
-    """Return where a working directory's reserve is."""
+def import_directory(workdir: Path) -> Path:
+    """Return where a working directory has the programs of the queue."""
     return workdir / "reserve"
 
 
@@ -96,10 +96,10 @@ def tried_file(workdir: Path) -> Path:
     return workdir / "reserve.tried"
 
 
-def reserve_names(workdir: Path) -> set[str]:
-    """Return the names of all programs in the reserve."""
+def queued_names(workdir: Path) -> set[str]:
+    """Return the names of all programs in the queue, those that were tried as well."""
     try:
-        return {path.name for path in reserve_directory(workdir).iterdir()}
+        return {path.name for path in import_directory(workdir).iterdir()}
     except FileNotFoundError:
         return set()
 
