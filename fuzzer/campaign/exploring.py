@@ -29,7 +29,7 @@ from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.engine.parents import Parents
+from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.machine.machine import Machine
 from fuzzer.program.cost import is_slow
 from fuzzer.program.mechanisms import Mechanisms
@@ -126,7 +126,7 @@ class Explorer:
         self._leaks_at = self._begun + 3 * self._times.leak_pause
         self._leaks_took = 0.0
         self._pinning: Iterator[None] | None = None
-        self._parents = Parents(rng)
+        self._scheduler = SeedScheduler(rng)
         self._settlements: Counter[bytes] = Counter()
         self._raced_settlements: Counter[bytes] = Counter()
         executor = partial(ObservingExecutor, most=_RESTORE_EVERY, wanted=unknown)
@@ -166,7 +166,7 @@ class Explorer:
     def note(self, program: bytes) -> None:
         """Take note of a program of the corpus."""
         self._mutator.note(program)
-        self._parents.note(program)
+        self._scheduler.note(program)
         self._corpus.append(program)
         chunks = split(program)
         slow = is_slow(chunks)
@@ -383,10 +383,10 @@ class Explorer:
         executor.prepare()
         self._note_looked(RACES)
         settled = executor.preloaded
-        self._parents.settle(settled)
+        self._scheduler.settle(settled)
         end = self._clock() + self._times.slice_seconds
         while self._clock() < end:
-            parent = self._parents.any().removeprefix(settled)
+            parent = self._scheduler.any().removeprefix(settled)
             program = self._mutator.race(parent, MAX_PROGRAM_SIZE // 8, settled)
             for _ in range(_RACE_REPEATS):
                 if self._run(executor, program).splat:

@@ -21,8 +21,8 @@ from fuzzer.engine.aside import (
 )
 from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.executor import WorkerExecutor
-from fuzzer.engine.parents import Parents
 from fuzzer.engine.probing import Programs, Trials, what_leads_to
+from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import Status
@@ -70,7 +70,7 @@ class CrashObserver:
         self,
         executor: WorkerExecutor,
         aside: Aside,
-        parents: Parents,
+        scheduler: SeedScheduler,
         *,
         counts: WorkerCounts,
         workdir: Path,
@@ -81,7 +81,7 @@ class CrashObserver:
         self._executor = executor
         self._channel = executor.channel
         self._aside = aside
-        self._parents = parents
+        self._scheduler = scheduler
         self._counts = counts
         self._workdir = workdir
         self._name = name
@@ -130,7 +130,7 @@ class CrashObserver:
         if self._slow_ones <= _BY_CHANCE:
             return
         cost = cost_of_wait(milliseconds)
-        self._parents.blocked(program, cost)
+        self._scheduler.blocked(program, cost)
         self._count(program, SLOW, cost, None, [])
         if self._aside.is_known(SLOW):
             self._executor.expect_slowness()
@@ -156,7 +156,7 @@ class CrashObserver:
                 # From now on: in a driver whose calls do not wait each costs a bit less without.
                 self._executor.let_wait()
             if status is Status.TIMEOUT or self._channel.header.waited:
-                self._parents.blocked(data)
+                self._scheduler.blocked(data)
             return False
         if silence is None and all(map(self._is_survived, splats)):
             self._go_on_after(data, splats, lines)
@@ -185,7 +185,7 @@ class CrashObserver:
 
     def _go_on_after(self, data: bytes, splats: list[Splat], lines: list[str]) -> None:
         """Count known bugs, and go on with the machine that has shown them."""
-        total = self._parents.total
+        total = self._scheduler.total
         for splat in splats:
             self._counts.splats += 1
             self._executor.shown[splat.title] = None
@@ -233,7 +233,7 @@ class CrashObserver:
             return
         self._counts.splats += 1
         self._record(sighting, call, waited)
-        self._parents.avoid(sighting.program)
+        self._scheduler.avoid(sighting.program)
         self._clear()
 
     def _confirm(self, data: bytes) -> bool:
@@ -278,7 +278,7 @@ class CrashObserver:
         if call is not None:
             call -= len(split(data)) - len(split(program))
         sample = sample_of(program, self._executor.history, call, culprit_of(lines))
-        if self._aside.sight(title, sample, cost, self._parents.total):
+        if self._aside.sight(title, sample, cost, self._scheduler.total):
             # A bug that takes seconds to show, or two threads, is no matter for many trials.
             quick = (cost <= RESTORE_COST or title in _ENDLESS) and not self._executor.races
             before = self._executor.history[-_PREPARING:] if quick else []

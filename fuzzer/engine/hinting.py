@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from fuzzer.engine.libfuzzer import LibFuzzer
-from fuzzer.engine.parents import LONG, Parents
+from fuzzer.engine.seed_scheduler import LONG, SeedScheduler
 from fuzzer.machine.channel import PROGRAM_SIZE, CallResult, Comparisons
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.hints import Hints
@@ -105,18 +105,18 @@ class Hinting:
             self._seen.add(key)
             heapq.heappush(ready, (rank, len(self._seen), made))
 
-    def take(self, parents: Parents) -> bytes | None:
+    def take(self, scheduler: SeedScheduler) -> bytes | None:
         """Return a program made of hints, every other time that there is one.
 
-        Long and slow ones come when ``parents`` has time for them.
+        Long and slow ones come when ``scheduler`` has time for them.
         """
         self._turn = not self._turn
         if not self._turn:
             return None
         short, long, slow = self._ready
-        if slow and parents.may_be_slow and next(self._slow_turns) == 0:
+        if slow and scheduler.may_be_slow and next(self._slow_turns) == 0:
             ready = slow
-        elif long and parents.may_be_long:
+        elif long and scheduler.may_be_long:
             ready = long
         else:
             ready = short

@@ -20,9 +20,9 @@ from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.libfuzzer import LibFuzzer
-from fuzzer.engine.parents import Parents, slow_weight
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.pipeline import Pipeline
+from fuzzer.engine.seed_scheduler import SeedScheduler, slow_weight
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.triage import Triage
@@ -131,11 +131,11 @@ class Loop:
         self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
         waits = not guest.template.hardware.is_virtual
         weight = slow_weight(guest.template.accel, executor.load_seconds if waits else 0.0)
-        self._parents = Parents(random.Random(options.seed + 1), weight)
+        self._scheduler = SeedScheduler(random.Random(options.seed + 1), weight)
         self._crashes = CrashObserver(
             executor,
             self._aside,
-            self._parents,
+            self._scheduler,
             counts=self.statistics.counts,
             workdir=options.workdir,
             name=options.name,
@@ -214,21 +214,22 @@ class Loop:
         longest = _LONGEST - len(settled)
         if self._by_coverage:
             # What the import queue has is to run as it is.
-            made = None if settled else self._imports.take(self._parents.total)
+            made = None if settled else self._imports.take(self._scheduler.total)
             if made is None and self._hinting:
-                made = self._hinting.take(self._parents)
+                made = self._hinting.take(self._scheduler)
             if made is not None and len(made) <= longest:
-                chunks = self._aside.screen(split(made.removeprefix(settled)), self._parents.total)
+                chunks = split(made.removeprefix(settled))
+                chunks = self._aside.screen(chunks, self._scheduler.total)
                 if chunks:
                     return Candidate(settled + b"".join(chunks), self._spend(chunks))
-            parent = self._parents.choose(asked)
+            parent = self._scheduler.choose(asked)
             program, slow = parent.program.removeprefix(settled), parent.slow
         else:
-            program, slow = mutator.fresh(), self._parents.may_be_slow
+            program, slow = mutator.fresh(), self._scheduler.may_be_slow
         made = mutator.mutate(program, longest, slow=slow)
         chunks = mutator.chunks
         for _ in range(_MORE_TRIES):
-            screened = self._aside.screen(chunks, self._parents.total)
+            screened = self._aside.screen(chunks, self._scheduler.total)
             if screened is chunks:
                 break
             if screened:
@@ -241,15 +242,15 @@ class Loop:
     def _spend(self, chunks: list[bytes]) -> float:
         """Take note that a program is to run and return its cost."""
         cost = cost_of(chunks)
-        self._parents.spend(cost, slow=is_slow(chunks))
+        self._scheduler.spend(cost, slow=is_slow(chunks))
         return cost
 
     def _make_race(self, asked: bytes) -> Candidate:
         settled = self.executor.preloaded
-        program = self._parents.any().removeprefix(settled)
+        program = self._scheduler.any().removeprefix(settled)
         made = self._mutator.race(program, _LONGEST - len(settled), settled)
         chunks = split(made)
-        screened = self._aside.screen(chunks, self._parents.total)
+        screened = self._aside.screen(chunks, self._scheduler.total)
         if screened and screened is not chunks:
             chunks, made = screened, b"".join(screened)
         return Candidate(settled + made, cost_of(chunks))
@@ -397,7 +398,7 @@ class Loop:
             self._covered = self._triage.covered
             self._channel.write_seen(self._triage.seen, self._n_counters)
             self._mutator.note(data)
-            self._parents.note(data)
+            self._scheduler.note(data)
             if self._hinting:
                 self._hinting.want(data)
 
@@ -426,7 +427,7 @@ class Loop:
             self._batcher.change_start(self.executor.preloaded, calls)
             self.executor.preloaded = calls
             self._race_batcher.drop()
-            self._parents.settle(calls)
+            self._scheduler.settle(calls)
 
     def race_from_now_on(self) -> None:
         """Have all further programs make calls on several threads, to measure how fast that is."""

@@ -13,7 +13,7 @@ from fuzzer.crash.sighting import Sighting, Spool, read_sighting
 from fuzzer.engine.aside import KNOWN, SLOW, Aside, read_aside
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
-from fuzzer.engine.parents import Parents
+from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import FLAG_WAITS, Status
@@ -43,14 +43,14 @@ class Worker:
             self.guest.clock = clock
         self.executor = WorkerExecutor(self.guest, channel=channel, clock=clock or time.monotonic)
         self.aside, self.counts = Aside(), WorkerCounts()
-        self.parents = Parents(random.Random(1))
+        self.scheduler = SeedScheduler(random.Random(1))
         self.spool = Spool(workdir)
         self.spool.create()
         self.published = 0
         self.crashes = CrashObserver(
             self.executor,
             self.aside,
-            self.parents,
+            self.scheduler,
             counts=self.counts,
             workdir=workdir,
             name="worker-0",

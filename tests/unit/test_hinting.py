@@ -8,7 +8,7 @@ from typing import cast
 
 from fuzzer.engine.hinting import Hinting
 from fuzzer.engine.libfuzzer import LibFuzzer
-from fuzzer.engine.parents import Parents
+from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.machine.channel import Comparisons
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.ops import Op
@@ -33,14 +33,14 @@ def hinting(heard: Heard) -> Hinting:
     return Hinting(cast(LibFuzzer, heard), 40)
 
 
-def parents() -> Parents:
-    made = Parents(random.Random(1))
+def scheduler() -> SeedScheduler:
+    made = SeedScheduler(random.Random(1))
     made.spend(1e6, slow=False)
     return made
 
 
 def taken(hints: Hinting) -> list[bytes]:
-    having = parents()
+    having = scheduler()
     return [each for each in (hints.take(having) for _ in range(200)) if each is not None]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which program is mutated next: libFuzzer's choice, unless it costs too much or too little.
+"""Seed scheduler: mutates libFuzzer's choice next, unless that costs too much or too little.
 
 What a driver does when it is full, or some time after it was loaded, takes programs that
 cost a lot. There are few of them, and libFuzzer would seldom choose one.
@@ -45,8 +45,8 @@ class Parent:
     slow: bool
 
 
-class Parents:
-    """Keeps account of what programs cost, and chooses among them.
+class SeedScheduler:
+    """Keeps account of what programs cost, and chooses among those of the corpus.
 
     What slow programs cost counts ``slow_weight`` times.
     """

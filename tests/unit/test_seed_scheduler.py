@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which program is mutated next, and what share of the time the costly ones have."""
+"""Seed scheduler: the program that is mutated next, and the share of time of costly ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fuzzer.engine.parents import LONG, SLOW_WEIGHT, Parents
+from fuzzer.engine.seed_scheduler import LONG, SLOW_WEIGHT, SeedScheduler
 from fuzzer.machine.accel import Accel
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.ops import Op
@@ -25,17 +25,17 @@ def cost(program: bytes) -> float:
 
 
 def test_what_is_asked_for_is_chosen_while_it_is_cheap() -> None:
-    parents = Parents(random.Random(1))
-    parents.note(OTHER)
-    assert parents.choose(SHORT).program == SHORT
+    scheduler = SeedScheduler(random.Random(1))
+    scheduler.note(OTHER)
+    assert scheduler.choose(SHORT).program == SHORT
 
 
 def test_a_program_that_crashed_gives_way_to_another() -> None:
-    parents = Parents(random.Random(1))
-    parents.avoid(SHORT)
-    assert parents.choose(SHORT).program == SHORT  # there is no other one
-    parents.note(OTHER)
-    assert parents.choose(SHORT).program == OTHER
+    scheduler = SeedScheduler(random.Random(1))
+    scheduler.avoid(SHORT)
+    assert scheduler.choose(SHORT).program == SHORT  # there is no other one
+    scheduler.note(OTHER)
+    assert scheduler.choose(SHORT).program == OTHER
 
 
 @pytest.mark.parametrize("asked", [(SHORT, LONGER, RELOAD), (SHORT,)])
@@ -43,13 +43,13 @@ def test_long_and_slow_programs_have_their_shares_whatever_is_asked_for(
     asked: tuple[bytes, ...],
 ) -> None:
     assert cost(SHORT) < LONG < cost(LONGER)
-    parents = Parents(random.Random(1))
+    scheduler = SeedScheduler(random.Random(1))
     for program in (SHORT, LONGER, RELOAD):
-        parents.note(program)
+        scheduler.note(program)
     spent = {SHORT: 0.0, LONGER: 0.0, RELOAD: 0.0}
     for number in range(30_000):
-        chosen = parents.choose(asked[number % len(asked)]).program
-        parents.spend(cost(chosen), slow=chosen == RELOAD)
+        chosen = scheduler.choose(asked[number % len(asked)]).program
+        scheduler.spend(cost(chosen), slow=chosen == RELOAD)
         spent[chosen] += cost(chosen)
     total = sum(spent.values())
     assert 0.25 < spent[LONGER] / total < 0.35
@@ -57,87 +57,87 @@ def test_long_and_slow_programs_have_their_shares_whatever_is_asked_for(
 
 
 def test_what_is_very_long_does_not_take_the_share_of_what_waits() -> None:
-    parents = Parents(random.Random(1))
+    scheduler = SeedScheduler(random.Random(1))
     longest = encode((Call(Op.WRITE, data=bytes(4000)),) * 8)
     assert cost(longest) > cost(RELOAD)
     for program in (SHORT, longest):
-        parents.note(program)
+        scheduler.note(program)
     for _ in range(100):
-        parents.spend(cost(SHORT), slow=False)
-        parents.spend(cost(longest), slow=is_slow(split(longest)))
-    assert parents.may_be_slow
-    assert not parents.may_be_long
+        scheduler.spend(cost(SHORT), slow=False)
+        scheduler.spend(cost(longest), slow=is_slow(split(longest)))
+    assert scheduler.may_be_slow
+    assert not scheduler.may_be_long
 
 
 def test_a_wait_counts_for_more_where_calls_take_less() -> None:
     took = {}
     for accel, weight in SLOW_WEIGHT.items():
-        parents = Parents(random.Random(1), weight)
-        parents.note(SHORT)
-        parents.note(RELOAD)
+        scheduler = SeedScheduler(random.Random(1), weight)
+        scheduler.note(SHORT)
+        scheduler.note(RELOAD)
         chosen = []
         for _ in range(30_000):
-            chosen.append(parents.choose(SHORT).program)
-            parents.spend(cost(chosen[-1]), slow=chosen[-1] == RELOAD)
+            chosen.append(scheduler.choose(SHORT).program)
+            scheduler.spend(cost(chosen[-1]), slow=chosen[-1] == RELOAD)
         took[accel] = chosen.count(RELOAD)
     assert 8 < took[Accel.TCG] / took[Accel.KVM] < 18
 
 
 def test_a_program_that_blocked_is_a_slow_one() -> None:
-    parents = Parents(random.Random(1))
-    parents.note(SHORT)
-    parents.blocked(OTHER)
-    parents.note(OTHER)
-    assert parents.choose(OTHER).program == SHORT
-    chosen = [parents.any() for _ in range(2000)]
+    scheduler = SeedScheduler(random.Random(1))
+    scheduler.note(SHORT)
+    scheduler.blocked(OTHER)
+    scheduler.note(OTHER)
+    assert scheduler.choose(OTHER).program == SHORT
+    chosen = [scheduler.any() for _ in range(2000)]
     assert chosen.count(OTHER) < 100
 
 
 def test_any_is_a_program_of_the_corpus_and_seldom_a_slow_one() -> None:
-    parents = Parents(random.Random(1))
-    assert parents.any() == b""
-    parents.note(RELOAD)
-    parents.note(SHORT)
-    chosen = [parents.any() for _ in range(2000)]
+    scheduler = SeedScheduler(random.Random(1))
+    assert scheduler.any() == b""
+    scheduler.note(RELOAD)
+    scheduler.note(SHORT)
+    chosen = [scheduler.any() for _ in range(2000)]
     assert 0 < chosen.count(RELOAD) < 20
 
 
 def test_any_is_seldom_a_long_one_for_such_take_most_of_the_time() -> None:
-    parents = Parents(random.Random(1))
+    scheduler = SeedScheduler(random.Random(1))
     for program in (LONGER, SHORT):
-        parents.note(program)
-    chosen = [parents.any() for _ in range(2000)]
+        scheduler.note(program)
+    chosen = [scheduler.any() for _ in range(2000)]
     assert 50 < chosen.count(LONGER) < 400
 
 
 def test_where_the_machine_is_settled_what_was_found_on_such_a_one_is_quick() -> None:
-    parents = Parents(random.Random(1))
+    scheduler = SeedScheduler(random.Random(1))
     settled = RELOAD + SHORT
     for program in (OTHER, settled):
-        parents.note(program)
+        scheduler.note(program)
     # It loads the module, for which there is no time yet.
-    assert parents.choose(settled).program == OTHER
-    parents.settle(RELOAD)
-    chosen = [parents.choose(OTHER).program for _ in range(1000)]
+    assert scheduler.choose(settled).program == OTHER
+    scheduler.settle(RELOAD)
+    chosen = [scheduler.choose(OTHER).program for _ in range(1000)]
     assert 200 < chosen.count(settled) < 400
     later = RELOAD + OTHER
-    parents.note(later)
-    assert later in {parents.choose(OTHER).program for _ in range(100)}
-    assert later in {parents.any() for _ in range(100)}
-    parents.settle(b"")
-    assert parents.choose(settled).program == OTHER
+    scheduler.note(later)
+    assert later in {scheduler.choose(OTHER).program for _ in range(100)}
+    assert later in {scheduler.any() for _ in range(100)}
+    scheduler.settle(b"")
+    assert scheduler.choose(settled).program == OTHER
 
 
 def test_what_waits_on_a_settled_machine_has_no_more_than_its_share_either() -> None:
-    parents = Parents(random.Random(1))
+    scheduler = SeedScheduler(random.Random(1))
     waiting = RELOAD + encode((Call(Op.SLEEP, arg=100),))
     for program in (OTHER, waiting):
-        parents.note(program)
-    parents.settle(RELOAD)
+        scheduler.note(program)
+    scheduler.settle(RELOAD)
     spent = {True: 0.0, False: 0.0}
     for _ in range(20_000):
-        chosen = parents.choose(SHORT).program.removeprefix(RELOAD)
+        chosen = scheduler.choose(SHORT).program.removeprefix(RELOAD)
         slow = is_slow(split(chosen))
-        parents.spend(cost(chosen), slow=slow)
+        scheduler.spend(cost(chosen), slow=slow)
         spent[slow] += cost(chosen)
     assert 0.05 < spent[True] / sum(spent.values()) < 0.25
