@@ -22,11 +22,11 @@ from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.pipeline import Pipeline
+from fuzzer.engine.race_slots import RaceSlots
 from fuzzer.engine.seed_scheduler import SeedScheduler, slow_weight
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.triage import Triage
-from fuzzer.engine.turns import Turns
 from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.mechanisms import ALL, Mechanisms
@@ -97,7 +97,7 @@ class Loop:
         self._phases = Phases(
             options.restore_every,
             random.Random(options.seed + 2).random,
-            Turns(options.workdir),
+            RaceSlots(options.workdir),
         )
         mechanisms = options.mechanisms
         self.options = options
@@ -457,7 +457,7 @@ class Loop:
         """Replace the machine by a fresh one."""
         # Others may race once the last machine that did is gone.
         self.executor.close()
-        self._phases.give_back()
+        self._phases.release_slot()
         self.executor.races = self._phases.racing
         self.executor.renew()
         self.statistics.counts.restores += 1

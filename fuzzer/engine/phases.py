@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fuzzer.engine.candidate import ALONE, Candidate
-from fuzzer.engine.turns import Turns
+from fuzzer.engine.race_slots import RaceSlots
 
 # Programs of a phase on several vCPUs, in which calls run at the same time. There
 # is one before each replacement of the machine.
 _RACES = 2000
-# Where it is not a worker's turn to race, it asks again after that part of a phase.
+# Where no race slot is free, a worker asks again after that part of a phase.
 _AGAIN = 4
 # So many of the machines for serial programs and for races have the module loaded with other
 # parameters of the description from the start; a program that did it alone would be a slow one.
@@ -29,13 +29,13 @@ class Phases:
 
     One lasts longer if all of its programs are small.
 
-    ``random`` returns numbers from 0 to below 1. ``turns``: whose turn it is to race.
+    ``random`` returns numbers from 0 to below 1. ``slots`` tell when it may race.
     """
 
-    def __init__(self, length: int, random: Callable[[], float], turns: Turns) -> None:
+    def __init__(self, length: int, random: Callable[[], float], slots: RaceSlots) -> None:
         self._length = length
         self._random = random
-        self._turns = turns
+        self._slots = slots
         # For serial programs, and for races.
         self._used: tuple[Counter[bytes], Counter[bytes]] = (Counter(), Counter())
         self._begin(length)
@@ -47,7 +47,7 @@ class Phases:
         raced, self.racing = self.racing, False
         self._begin(self._length)
         if may_race and not raced:
-            if self._turns.take():
+            if self._slots.acquire():
                 self.racing = True
                 self._begin(_RACES)
             else:
@@ -81,10 +81,10 @@ class Phases:
         self.racing = True
         self._begin(math.inf)
 
-    def give_back(self) -> None:
+    def release_slot(self) -> None:
         """Let others race, once this phase is another one and its last machine gone."""
         if not self.racing:
-            self._turns.give_back()
+            self._slots.release()
 
     def settlement(self, choose: Callable[[Counter[bytes]], bytes]) -> bytes:
         """Return the calls that settle the machine of this phase; empty: it is as it is.

@@ -11,11 +11,11 @@ import pytest
 
 from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.phases import Phases
-from fuzzer.engine.turns import Turns
+from fuzzer.engine.race_slots import RaceSlots
 
 
 def phases(workdir: Path, length: int = 100) -> Phases:
-    return Phases(length, random.Random(1).random, Turns(workdir))
+    return Phases(length, random.Random(1).random, RaceSlots(workdir))
 
 
 def length_of(ours: Phases, cost: float = 500.0) -> int:
@@ -35,7 +35,7 @@ def test_races_come_between_serial_phases(tmp_path: Path) -> None:
         kinds.append(ours.racing)
         assert ours.racing or length_of(ours) == 100
         ours.change(may_race=True)
-        ours.give_back()
+        ours.release_slot()
     assert kinds == [False, True, False, True, False]
 
 
@@ -45,31 +45,31 @@ def test_who_may_not_race_goes_on_with_serial_programs(tmp_path: Path) -> None:
     assert (ours.racing, length_of(ours)) == (False, 100)
 
 
-def test_whose_turn_it_is_not_asks_again_soon(tmp_path: Path) -> None:
-    turns = Turns(tmp_path)
-    held = [Turns(tmp_path) for _ in range(64)]
-    assert any(each.take() for each in held)
+def test_a_worker_without_a_slot_asks_again_soon(tmp_path: Path) -> None:
+    slots = RaceSlots(tmp_path)
+    held = [RaceSlots(tmp_path) for _ in range(64)]
+    assert any(each.acquire() for each in held)
     for each in held:
-        each.take()
-    ours = Phases(100, random.Random(1).random, turns)
+        each.acquire()
+    ours = Phases(100, random.Random(1).random, slots)
     ours.change(may_race=True)
     assert (ours.racing, length_of(ours)) == (False, 25)
     for each in held:
-        each.give_back()
+        each.release()
     ours.change(may_race=True)
     assert ours.racing
 
 
-def test_a_turn_is_kept_until_the_phase_is_another_one(tmp_path: Path) -> None:
+def test_a_slot_is_kept_until_the_phase_is_another_one(tmp_path: Path) -> None:
     ours = phases(tmp_path)
     ours.change(may_race=True)
-    others = [Turns(tmp_path) for _ in range(64)]
-    taken = sum(each.take() for each in others)
-    ours.give_back()
-    assert not Turns(tmp_path).take()
+    others = [RaceSlots(tmp_path) for _ in range(64)]
+    taken = sum(each.acquire() for each in others)
+    ours.release_slot()
+    assert not RaceSlots(tmp_path).acquire()
     ours.change(may_race=True)
-    ours.give_back()
-    assert Turns(tmp_path).take()
+    ours.release_slot()
+    assert RaceSlots(tmp_path).acquire()
     assert taken < len(others)
 
 
@@ -112,7 +112,7 @@ def test_machines_of_each_kind_are_settled_by_what_that_kind_used_least(tmp_path
     for _ in range(2 * n):
         assert ours.settlement(choose) in {b"load", b""}
         ours.change(may_race=True)
-        ours.give_back()
+        ours.release_slot()
     # More of those that race.
     assert 0.2 * n < settled[False] < 0.4 * n
     assert 0.5 * n < settled[True] < 0.7 * n

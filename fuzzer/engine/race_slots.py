@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose turn it is to race, among the workers of a campaign.
+"""Race slots: the workers of a campaign race as the host has CPUs for it.
 
 The threads of a race meet in the driver while each of their vCPUs has a CPU of
 the host. Where there are more vCPUs than CPUs they mostly wait for each other.
@@ -14,10 +14,10 @@ from pathlib import Path
 from fuzzer.crash.setups import RACING
 
 
-class Turns:
-    """Turns that processes which share a ``workdir`` take: as many as the host has CPUs for.
+class RaceSlots:
+    """Slots of the processes that share a ``workdir``: as many as the host has CPUs for.
 
-    A process that ends gives its turn back by that.
+    A process that ends releases its slot by that.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -25,8 +25,8 @@ class Turns:
         self._paths = [workdir / f"race-{number}.lock" for number in range(n)]
         self._held: int | None = None
 
-    def take(self) -> bool:
-        """Take a turn, if one is free; tells whether this process has one now."""
+    def acquire(self) -> bool:
+        """Acquire a slot, if one is free; tell whether this process has one now."""
         for path in self._paths:
             if self._held is not None:
                 break
@@ -38,8 +38,8 @@ class Turns:
                 os.close(fd)
         return self._held is not None
 
-    def give_back(self) -> None:
-        """Let others have the turn, if there is one."""
+    def release(self) -> None:
+        """Let others have the slot, if there is one."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
