@@ -17,7 +17,7 @@ from fuzzer.engine.buckets import features_of
 from fuzzer.engine.candidate import ALONE, Candidate
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
-from fuzzer.engine.hinting import Hinting
+from fuzzer.engine.hint_stage import HintStage
 from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.phases import Phases
@@ -128,7 +128,7 @@ class Loop:
             mechanisms=mechanisms,
         )
         self._by_coverage = mechanisms.coverage
-        self._hinting = Hinting(fuzzer, options.max_calls) if mechanisms.hints else None
+        self._hints = HintStage(fuzzer, options.max_calls) if mechanisms.hints else None
         waits = not guest.template.hardware.is_virtual
         weight = slow_weight(guest.template.accel, executor.load_seconds if waits else 0.0)
         self._scheduler = SeedScheduler(random.Random(options.seed + 1), weight)
@@ -215,8 +215,8 @@ class Loop:
         if self._by_coverage:
             # What the import queue has is to run as it is.
             made = None if settled else self._imports.take(self._scheduler.total)
-            if made is None and self._hinting:
-                made = self._hinting.take(self._scheduler)
+            if made is None and self._hints:
+                made = self._hints.take(self._scheduler)
             if made is not None and len(made) <= longest:
                 chunks = split(made.removeprefix(settled))
                 chunks = self._aside.screen(chunks, self._scheduler.total)
@@ -272,8 +272,8 @@ class Loop:
         if not begun:
             self._drain()
             self._crashes.find_causes()
-            if self._hinting and not self._phases.racing:
-                while (program := self._hinting.wanted()) is not None:
+            if self._hints and not self._phases.racing:
+                while (program := self._hints.wanted()) is not None:
                     self._compare(program)
             batch = batch or [Candidate(data[:PROGRAM_SIZE])]
             self._channel.clear_counters(self._n_counters)
@@ -399,8 +399,8 @@ class Loop:
             self._channel.write_seen(self._triage.seen, self._n_counters)
             self._mutator.note(data)
             self._scheduler.note(data)
-            if self._hinting:
-                self._hinting.want(data)
+            if self._hints:
+                self._hints.want(data)
 
     def _run_again(self, program: bytes) -> bytes | None:
         """Run a program that does not count, for libFuzzer did not ask for it; None: it crashed."""
@@ -436,16 +436,16 @@ class Loop:
 
     def _compare(self, program: bytes) -> None:
         """Run a program again to see what the driver compares with what."""
-        assert self._hinting is not None
+        assert self._hints is not None
         self._channel.post_comparing(program)
         if self._crashes.has_passed(program):
-            self._hinting.note(program, self._channel.comparisons(), self._channel.results())
+            self._hints.note(program, self._channel.comparisons(), self._channel.results())
 
     def _learn(self) -> None:
         """Make hints of what the driver compared, while the guest works."""
-        if self._hinting is None:
+        if self._hints is None:
             return
-        if self.executor.learn_contexts(sorted(self._hinting.learn())):
+        if self.executor.learn_contexts(sorted(self._hints.learn())):
             # The next batch may have begun or not: what it covers must not depend on that.
             self._equip_after = 2
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare hints in the fuzzing loop: programs to look into, programs made of what was seen."""
+"""Hint stage: candidates made of what the driver compares the corpus with."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _LINKS_FIRST = 8
 _Heap: TypeAlias = list[tuple[int, int, bytes]]
 
 
-class Hinting:
-    """The queues between a loop and :class:`Hints`."""
+class HintStage:
+    """Queues of programs whose comparisons are wanted, and of programs made of these."""
 
     def __init__(self, fuzzer: LibFuzzer, max_calls: int) -> None:
         self._fuzzer = fuzzer

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from typing import cast
 
-from fuzzer.engine.hinting import Hinting
+from fuzzer.engine.hint_stage import HintStage
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.machine.channel import Comparisons
@@ -29,8 +29,8 @@ class Heard:
         self.noted.append((a, b, size))
 
 
-def hinting(heard: Heard) -> Hinting:
-    return Hinting(cast(LibFuzzer, heard), 40)
+def hint_stage(heard: Heard) -> HintStage:
+    return HintStage(cast(LibFuzzer, heard), 40)
 
 
 def scheduler() -> SeedScheduler:
@@ -39,14 +39,14 @@ def scheduler() -> SeedScheduler:
     return made
 
 
-def taken(hints: Hinting) -> list[bytes]:
+def taken(hints: HintStage) -> list[bytes]:
     having = scheduler()
     return [each for each in (hints.take(having) for _ in range(200)) if each is not None]
 
 
 def test_what_was_compared_is_made_use_of_when_there_is_time() -> None:
     heard = Heard()
-    hints = hinting(heard)
+    hints = hint_stage(heard)
     hints.note(IOCTL, Comparisons(True, (NUMBER,), 0))
     assert taken(hints) == []
     assert heard.noted == []
@@ -57,7 +57,7 @@ def test_what_was_compared_is_made_use_of_when_there_is_time() -> None:
 
 
 def test_a_kernel_that_cannot_compare_is_not_asked_again() -> None:
-    hints = hinting(Heard())
+    hints = hint_stage(Heard())
     hints.want(IOCTL)
     hints.want(IOCTL)
     assert hints.wanted() == IOCTL
