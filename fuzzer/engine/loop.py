@@ -7,7 +7,6 @@ import ctypes
 import os
 import random
 import sys
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +23,24 @@ from fuzzer.engine.phases import Phases
 from fuzzer.engine.pipeline import Pipeline
 from fuzzer.engine.race_slots import RaceSlots
 from fuzzer.engine.seed_scheduler import SeedScheduler, slow_weight
+from fuzzer.engine.sources import (
+    CandidateMaker,
+    Generation,
+    Hints,
+    Imports,
+    Mutation,
+    News,
+    Races,
+    Source,
+    Triaged,
+    WaitingSource,
+    in_order,
+)
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import OPEN_FIRST, TallyFile, tally_file
 from fuzzer.engine.triage import Triage
 from fuzzer.machine.channel import PATH_COUNTERS, PROGRAM_SIZE
-from fuzzer.program.cost import cost_of, is_slow
+from fuzzer.program.cost import is_slow
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
@@ -37,10 +49,7 @@ from fuzzer.target.target import ResetKind
 # How many programs run on a machine before it is replaced by a fresh one, more if they
 # are small. It bounds the history of a crash, and says how often there are races.
 RESTORE_EVERY = 10_000
-_LONGEST = PROGRAM_SIZE // 8
 _PUBLISH_EVERY = 256
-# Times that another program is made where nothing is left of one.
-_MORE_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +152,19 @@ class Loop:
             publish=self._publish,
         )
         self._asked: bytes | None = None
-        self._batcher = Batcher(self._make)
-        self._race_batcher = Batcher(self._make_race)
+        maker = CandidateMaker(executor, self._aside, self._scheduler)
+        self._found = News(maker)
+        self._alone: tuple[WaitingSource, ...] = (self._found, Triaged(self._triage, maker))
+        batched: list[Source] = []
+        if self._by_coverage:
+            batched.append(Imports(self._imports, self._scheduler, maker))
+            if self._hints:
+                batched.append(Hints(self._hints, self._scheduler, maker))
+            batched.append(Mutation(self._mutator, self._scheduler, maker))
+        else:
+            batched.append(Generation(self._mutator, self._scheduler, maker))
+        self._batcher = Batcher(in_order(*batched))
+        self._race_batcher = Batcher(in_order(Races(self._mutator, self._scheduler, maker)))
         # What libFuzzer is about to run: the end of a batch, or a program of its own.
         self._batch: list[Candidate] = []
         # Whether the guest has begun with that batch by itself.
@@ -152,7 +172,6 @@ class Loop:
         # Batches until contexts that were found count.
         self._equip_after = 0
         self._pipeline = Pipeline(self._channel)
-        self._found: deque[bytes] = deque()
         self._published = 0
         self._fuzzing = False
         self._settles = options.settles and mechanisms.lifecycle
@@ -170,10 +189,9 @@ class Loop:
             self._begun = True
             return self._batch[-1].program[:max_size]
         if not self._phases.racing:
-            chosen = self._found.popleft() if self._found else self._triage.take()
-            if chosen:
-                self._spend(split(chosen.removeprefix(self.executor.preloaded)))
-                return chosen[:max_size]
+            for source in self._alone:
+                if (candidate := source.next(data)) is not None:
+                    return candidate.program[:max_size]
         self._batch = self._ready.take(data, max(1, self.room()))
         return self._batch[-1].program[:max_size]
 
@@ -207,53 +225,6 @@ class Loop:
         if self.options.runs is None:
             return sys.maxsize
         return self.options.runs - self.statistics.counts.programs
-
-    def _make(self, asked: bytes) -> Candidate:
-        """Return a program to run and its cost, made of the one libFuzzer asks for or another."""
-        mutator, settled = self._mutator, self.executor.preloaded
-        longest = _LONGEST - len(settled)
-        if self._by_coverage:
-            # What the import queue has is to run as it is.
-            made = None if settled else self._imports.take(self._scheduler.total)
-            if made is None and self._hints:
-                made = self._hints.take(self._scheduler)
-            if made is not None and len(made) <= longest:
-                chunks = split(made.removeprefix(settled))
-                chunks = self._aside.screen(chunks, self._scheduler.total)
-                if chunks:
-                    return Candidate(settled + b"".join(chunks), self._spend(chunks))
-            parent = self._scheduler.choose(asked)
-            program, slow = parent.program.removeprefix(settled), parent.slow
-        else:
-            program, slow = mutator.fresh(), self._scheduler.may_be_slow
-        made = mutator.mutate(program, longest, slow=slow)
-        chunks = mutator.chunks
-        for _ in range(_MORE_TRIES):
-            screened = self._aside.screen(chunks, self._scheduler.total)
-            if screened is chunks:
-                break
-            if screened:
-                chunks, made = screened, b"".join(screened)
-                break
-            made = mutator.mutate(b"", longest)
-            chunks = mutator.chunks
-        return Candidate(settled + made, self._spend(chunks))
-
-    def _spend(self, chunks: list[bytes]) -> float:
-        """Take note that a program is to run and return its cost."""
-        cost = cost_of(chunks)
-        self._scheduler.spend(cost, slow=is_slow(chunks))
-        return cost
-
-    def _make_race(self, asked: bytes) -> Candidate:
-        settled = self.executor.preloaded
-        program = self._scheduler.any().removeprefix(settled)
-        made = self._mutator.race(program, _LONGEST - len(settled), settled)
-        chunks = split(made)
-        screened = self._aside.screen(chunks, self._scheduler.total)
-        if screened and screened is not chunks:
-            chunks, made = screened, b"".join(screened)
-        return Candidate(settled + made, cost_of(chunks))
 
     def run_one(self, data: bytes) -> None:
         """libFuzzer's callback: run a program, or the batch that it is the last of."""
@@ -366,7 +337,7 @@ class Loop:
             self._note_coverage(program, mutant=True)
             return
         if new:
-            self._found.append(program)
+            self._found.enqueue(program)
 
     def _note_coverage(self, data: bytes, mutant: bool) -> None:
         if not self._by_coverage:
@@ -418,7 +389,7 @@ class Loop:
         self._race_batcher.drop()
         if self._settles and self._fuzzing and not self._restore_each:
             # What waits to be run was not made for another one.
-            free = not self._found and not self._triage.waiting
+            free = not any(source.is_waiting for source in self._alone)
             self._preload_with(self._phases.settlement(self._mutator.settlement) if free else b"")
         self.restore()
 

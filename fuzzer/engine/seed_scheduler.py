@@ -142,6 +142,12 @@ class SeedScheduler:
                 return program
         return self._random.choice(self._cheap) if self._cheap else b""
 
+    def spend_on(self, chunks: list[bytes]) -> float:
+        """Take note that a program of these calls runs, and return its cost."""
+        cost = cost_of(chunks)
+        self.spend(cost, slow=is_slow(chunks))
+        return cost
+
     def spend(self, cost: float, *, slow: bool) -> None:
         """Take note that a program of such a cost runs."""
         if slow:

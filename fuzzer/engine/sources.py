@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources of candidates, each of which is asked for its next one.
+
+Their order is said in :mod:`fuzzer.engine.engines`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from fuzzer.engine.aside import Aside
+from fuzzer.engine.candidate import Candidate
+from fuzzer.engine.hint_stage import HintStage
+from fuzzer.engine.import_queue import ImportQueue
+from fuzzer.engine.seed_scheduler import Parent, SeedScheduler
+from fuzzer.engine.triage import Triage
+from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.machine.executor import Executor
+from fuzzer.program.cost import cost_of
+from fuzzer.program.mutate import Mutator
+from fuzzer.program.wire import split
+
+_LONGEST = PROGRAM_SIZE // 8
+# Times that another program is made where nothing is left of one.
+_MORE_TRIES = 3
+
+
+class Source(Protocol):
+    """A source of candidates."""
+
+    def next(self, asked: bytes) -> Candidate | None:
+        """Return the next candidate, if there is one.
+
+        ``asked`` is the program of the corpus that libFuzzer asks to have mutated.
+        """
+
+
+class WaitingSource(Source, Protocol):
+    """A source whose programs exist already, and were made for the machine at hand."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is one."""
+
+
+def in_order(*sources: Source) -> Callable[[bytes], Candidate]:
+    """Return a function that takes the first candidate which sources have, in this order.
+
+    The last one has to have one each time.
+    """
+
+    def make(asked: bytes) -> Candidate:
+        for source in sources:
+            if (candidate := source.next(asked)) is not None:
+                return candidate
+        raise ValueError(f"none of {len(sources)} sources has a candidate")
+
+    return make
+
+
+class CandidateMaker:
+    """Makes candidates for the machine at hand: they begin with its preloaded calls.
+
+    What leads to bugs in ``aside`` is screened out, and ``scheduler`` learns what they cost.
+    """
+
+    def __init__(self, executor: Executor, aside: Aside, scheduler: SeedScheduler) -> None:
+        self._executor = executor
+        self._aside = aside
+        self._scheduler = scheduler
+
+    @property
+    def preloaded(self) -> bytes:
+        """The calls that this machine skips."""
+        return self._executor.preloaded
+
+    @property
+    def room(self) -> int:
+        """The bytes that a candidate may have beside the preloaded calls."""
+        return _LONGEST - len(self._executor.preloaded)
+
+    def own(self, program: bytes) -> bytes:
+        """Return a program without the preloaded calls."""
+        return program.removeprefix(self._executor.preloaded)
+
+    def screen(self, chunks: list[bytes]) -> list[bytes]:
+        """Return calls without those that lead to bugs set aside; the same list if all stay."""
+        return self._aside.screen(chunks, self._scheduler.total)
+
+    def make(self, program: bytes, chunks: list[bytes]) -> Candidate:
+        """Return the candidate of a program of its own, given its calls as well."""
+        return Candidate(self._executor.preloaded + program, self._scheduler.spend_on(chunks))
+
+    def screened(self, program: bytes) -> Candidate | None:
+        """Return the candidate of a whole program, None if too much or nothing is left of it."""
+        if len(program) > self.room:
+            return None
+        chunks = self.screen(split(self.own(program)))
+        return self.make(b"".join(chunks), chunks) if chunks else None
+
+    def whole(self, program: bytes) -> Candidate:
+        """Return the candidate of a whole program, which is to run as it is."""
+        return Candidate(program, self._scheduler.spend_on(split(self.own(program))))
+
+
+class News:
+    """Programs that covered something new in the middle of a batch: libFuzzer is to see them."""
+
+    def __init__(self, maker: CandidateMaker) -> None:
+        self._maker = maker
+        self._queue: deque[bytes] = deque()
+
+    def enqueue(self, program: bytes) -> None:
+        """Have a program run once more."""
+        self._queue.append(program)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is one."""
+        return bool(self._queue)
+
+    def next(self, asked: bytes) -> Candidate | None:
+        """Return the one that has waited longest."""
+        return self._maker.whole(self._queue.popleft()) if self._queue else None
+
+
+class Triaged:
+    """Shorter forms of programs that covered something new, and then the whole ones."""
+
+    def __init__(self, triage: Triage, maker: CandidateMaker) -> None:
+        self._triage = triage
+        self._maker = maker
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is one."""
+        return self._triage.waiting
+
+    def next(self, asked: bytes) -> Candidate | None:
+        """Return the one that has waited longest."""
+        program = self._triage.take()
+        return self._maker.whole(program) if program else None
+
+
+class Imports:
+    """Programs of a large corpus that fuzzing did not wait for."""
+
+    def __init__(self, queue: ImportQueue, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
+        self._queue = queue
+        self._scheduler = scheduler
+        self._maker = maker
+
+    def next(self, asked: bytes) -> Candidate | None:
+        """Return one, where it runs as it is."""
+        if self._maker.preloaded:
+            return None
+        program = self._queue.take(self._scheduler.total)
+        return None if program is None else self._maker.screened(program)
+
+
+class Hints:
+    """Programs that compare hints suggest."""
+
+    def __init__(self, stage: HintStage, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
+        self._stage = stage
+        self._scheduler = scheduler
+        self._maker = maker
+
+    def next(self, asked: bytes) -> Candidate | None:
+        """Return one every other time that there is one."""
+        program = self._stage.take(self._scheduler)
+        return None if program is None else self._maker.screened(program)
+
+
+class Mutation:
+    """Mutants of a corpus program: of the one that libFuzzer chose, mostly."""
+
+    def __init__(self, mutator: Mutator, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
+        self._mutator = mutator
+        self._scheduler = scheduler
+        self._maker = maker
+
+    def next(self, asked: bytes) -> Candidate:
+        """Return one; another one if it would lead to nothing but bugs set aside."""
+        mutator, maker = self._mutator, self._maker
+        parent, room = self._parent(asked), maker.room
+        made = mutator.mutate(parent.program, room, slow=parent.slow)
+        chunks = mutator.chunks
+        for _ in range(_MORE_TRIES):
+            screened = maker.screen(chunks)
+            if screened is chunks:
+                break
+            if screened:
+                chunks, made = screened, b"".join(screened)
+                break
+            made = mutator.mutate(b"", room)
+            chunks = mutator.chunks
+        return maker.make(made, chunks)
+
+    def _parent(self, asked: bytes) -> Parent:
+        parent = self._scheduler.choose(asked)
+        return Parent(self._maker.own(parent.program), parent.slow)
+
+
+class Generation(Mutation):
+    """Programs made anew from the description."""
+
+    def _parent(self, asked: bytes) -> Parent:
+        return Parent(self._mutator.fresh(), self._scheduler.may_be_slow)
+
+
+class Races:
+    """Programs of which a part runs on several threads, made of any corpus programs."""
+
+    def __init__(self, mutator: Mutator, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
+        self._mutator = mutator
+        self._scheduler = scheduler
+        self._maker = maker
+
+    def next(self, asked: bytes) -> Candidate:
+        """Return one; its cost is none of the scheduler's."""
+        maker, preloaded = self._maker, self._maker.preloaded
+        program = maker.own(self._scheduler.any())
+        made = self._mutator.race(program, maker.room, preloaded)
+        chunks = split(made)
+        screened = maker.screen(chunks)
+        if screened and screened is not chunks:
+            chunks, made = screened, b"".join(screened)
+        return Candidate(preloaded + made, cost_of(chunks))
