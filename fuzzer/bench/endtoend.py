@@ -15,13 +15,17 @@ import json
 import os
 import resource
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fuzzer.child import receive_task
+from fuzzer.engine.adapter import LibFuzzerAdapter
+from fuzzer.engine.assembly import assemble
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
-from fuzzer.engine.loop import Loop
+from fuzzer.engine.observer import Observer
 from fuzzer.engine.worker import WorkerTask
 from fuzzer.machine.channel import BULK, NO_BATCH, PROGRAM_SIZE, Command
 from fuzzer.machine.machine import COMMAND_TIMEOUT, LostMachineError
@@ -79,13 +83,6 @@ class Window:
         return self.wall - self.waiting - self.ahead - self.mutating - self.looping
 
 
-@dataclass(slots=True)
-class _Clocks:
-    ahead: float = 0.0
-    mutating: float = 0.0
-    callback: float = 0.0
-
-
 class _MeteredExecutor(WorkerExecutor):
     """A worker's executor that takes the time in which the host waits for the guest."""
 
@@ -100,8 +97,33 @@ class _MeteredExecutor(WorkerExecutor):
         return answered
 
 
-class MeteredLoop(Loop):
-    """The fuzzing loop, stopped after each window to let the guest run alone.
+class _Meter(Observer):
+    """Keeps the programs of a window, and takes the time of making others ahead."""
+
+    def __init__(self) -> None:
+        self.programs: list[bytes] = []
+        self.again = 0
+        """How many ran besides, to be sure of something."""
+        self.ahead_seconds = 0.0
+
+    def ran(self, programs: Sequence[bytes]) -> None:
+        """Keep programs for the guest to run alone."""
+        self.programs += programs
+
+    def ran_again(self, program: bytes) -> None:
+        """Count one that is none of the programs."""
+        self.again += 1
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Take the time of mutating while the guest works."""
+        start = time.perf_counter()
+        yield
+        self.ahead_seconds += time.perf_counter() - start
+
+
+class MeteredWorker:
+    """A fuzzing loop, stopped after each window to let the guest run alone.
 
     Where the worker has a racing guest, all programs after the warm-up have
     calls on several threads.
@@ -110,11 +132,12 @@ class MeteredLoop(Loop):
     def __init__(self, task: EndToEndTask, fuzzer: LibFuzzer) -> None:
         worker = task.worker
         loads = worker.loop.mechanisms.lifecycle
-        self._metered = _MeteredExecutor(worker.guest, worker.racing, loads=loads)
-        super().__init__(self._metered, fuzzer, worker.loop)
+        self._executor = _MeteredExecutor(worker.guest, worker.racing, loads=loads)
+        self._meter = _Meter()
+        self._loop = assemble(self._executor, fuzzer, worker.loop, self._meter)
+        self._adapter = LibFuzzerAdapter(self._loop)
+        self._counts = self._loop.counts
         self._task = task
-        self._clocks = _Clocks()
-        self._programs: list[bytes] = []
         self._size = WARM_UP
         self._windows: list[Window] = []
         self._left = task.seconds
@@ -123,71 +146,51 @@ class MeteredLoop(Loop):
     def run_one(self, data: bytes) -> None:
         """Run a program, and measure when it is the last of a window."""
         start = time.perf_counter()
-        super().run_one(data)
-        self._clocks.callback += time.perf_counter() - start
-        if len(self._programs) >= self._size:
+        self._adapter.run_one(data)
+        self._callback += time.perf_counter() - start
+        if len(self._meter.programs) >= self._size:
             self._end()
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """Mutate, on the clock."""
         start = time.perf_counter()
-        mutated = super().mutate(data, max_size, seed)
-        self._clocks.mutating += time.perf_counter() - start
+        mutated = self._adapter.mutate(data, max_size, seed)
+        self._mutating += time.perf_counter() - start
         return mutated
 
-    def account(self, programs: list[bytes]) -> None:
-        """Keep the programs for the guest to run alone."""
-        self._programs += programs
-
-    def _run_again(self, program: bytes) -> bytes | None:
-        """Count what is not one of the programs."""
-        self._again += 1
-        return super()._run_again(program)
-
-    def prepare(self, asked: bytes) -> None:
-        """Mutate while the guest works, on the clock."""
-        start = time.perf_counter()
-        super().prepare(asked)
-        self._clocks.ahead += time.perf_counter() - start
-
-    def room(self) -> int:
-        """Have the guest at rest when a window ends: it is to run its programs alone."""
-        return min(super().room(), self._size - len(self._programs))
-
     def _begin(self) -> None:
-        self._programs = []
-        self._again = 0
-        self._clocks = _Clocks()
-        self._metered.waited = 0.0
-        self._splats = self.statistics.counts.splats
-        self._calls = self.statistics.counts.calls
+        self._meter.programs, self._meter.again, self._meter.ahead_seconds = [], 0, 0.0
+        self._executor.waited = self._mutating = self._callback = 0.0
+        self._splats, self._calls = self._counts.splats, self._counts.calls
+        # The guest is to run them alone.
+        self._loop.rest_after(self._size)
         self._usage = resource.getrusage(resource.RUSAGE_SELF)
         self._start = time.perf_counter()
 
     def _end(self) -> None:
         wall = time.perf_counter() - self._start
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        clocks, programs, waiting = self._clocks, self._programs, self._metered.waited
+        meter, waiting = self._meter, self._executor.waited
         # A splat costs a restore and would end the guest's run alone.
-        if self._size == WINDOW and self.statistics.counts.splats == self._splats:
+        if self._size == WINDOW and self._counts.splats == self._splats:
             self._windows.append(
                 Window(
-                    programs=len(programs),
-                    calls=self.statistics.counts.calls - self._calls,
+                    programs=len(meter.programs),
+                    calls=self._counts.calls - self._calls,
                     wall=wall,
-                    ceiling=self._run_alone(programs),
+                    ceiling=self._run_alone(meter.programs),
                     user=usage.ru_utime - self._usage.ru_utime,
                     system=usage.ru_stime - self._usage.ru_stime,
                     waiting=waiting,
-                    ahead=clocks.ahead,
-                    mutating=clocks.mutating,
-                    looping=clocks.callback - waiting - clocks.ahead,
-                    again=self._again,
+                    ahead=meter.ahead_seconds,
+                    mutating=self._mutating,
+                    looping=self._callback - waiting - meter.ahead_seconds,
+                    again=meter.again,
                 )
             )
             self._left -= wall + self._windows[-1].ceiling
         if self._size == WARM_UP and self._task.worker.racing:
-            self.race_from_now_on()
+            self._loop.race_from_now_on()
         self._size = WINDOW
         if self._left <= 0:
             self._leave()
@@ -195,7 +198,7 @@ class MeteredLoop(Loop):
 
     def _run_alone(self, programs: list[bytes]) -> float:
         """Return the guest's own time, in seconds, for these programs without the host."""
-        channel = self.executor.channel
+        channel = self._executor.channel
         data = batch.pack(programs)
         channel.memory[BULK : BULK + len(data)] = data
         channel.header.loop_count = 1
@@ -209,7 +212,7 @@ class MeteredLoop(Loop):
         return time.perf_counter() - start
 
     def _leave(self) -> None:
-        self.executor.close()
+        self._executor.close()
         self._task.result.write_text(json.dumps([asdict(window) for window in self._windows]))
         os._exit(0)
 
@@ -218,14 +221,14 @@ def main() -> None:
     """Read the task and measure. Does not return."""
     task: EndToEndTask = receive_task()
     fuzzer = LibFuzzer()
-    loop = MeteredLoop(task, fuzzer)
+    worker = MeteredWorker(task, fuzzer)
     engine = EngineOptions(
         corpus=task.worker.corpus,
         seed=task.worker.loop.seed,
         max_length=PROGRAM_SIZE // 8,
         reload=task.worker.reload,
     )
-    fuzzer.fuzz(engine, loop.run_one, loop.mutate)
+    fuzzer.fuzz(engine, worker.run_one, worker.mutate)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import LONG, SeedScheduler
 from fuzzer.machine.channel import PROGRAM_SIZE, CallResult, Comparisons
@@ -121,6 +122,48 @@ class HintStage:
         else:
             ready = short
         return heapq.heappop(ready)[2] if ready else None
+
+
+class ComparisonRuns:
+    """Has programs run again to see what the driver compares, and learns of it.
+
+    ``passed`` waits for a program, and tells whether the machine goes on after it.
+    """
+
+    def __init__(
+        self, executor: WorkerExecutor, stage: HintStage, passed: Callable[[bytes], bool]
+    ) -> None:
+        self._executor = executor
+        self._stage = stage
+        self._passed = passed
+        # Batches until contexts that were found count.
+        self._equip_after = 0
+
+    def run(self) -> None:
+        """Run the programs that the stage wants to know of; the guest is at rest."""
+        channel = self._executor.channel
+        while (program := self._stage.wanted()) is not None:
+            channel.post_comparing(program)
+            if self._passed(program):
+                self._stage.note(program, channel.comparisons(), channel.results())
+
+    def learn(self) -> None:
+        """Make hints of what the driver compared, while the guest works."""
+        if self._executor.learn_contexts(sorted(self._stage.learn())):
+            # The next batch may have begun or not: what it covers must not depend on that.
+            self._equip_after = 2
+
+    @property
+    def wants_rest(self) -> bool:
+        """Whether the guest is to be at rest after the batch that runs."""
+        return self._equip_after == 1
+
+    def end_batch(self) -> None:
+        """Have contexts count from now on if it is time for that."""
+        if self._equip_after:
+            self._equip_after -= 1
+            if not self._equip_after:
+                self._executor.equip()
 
 
 def _numbers(program: bytes, comparisons: Comparisons) -> set[int]:

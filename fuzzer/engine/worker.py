@@ -16,9 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.engine.adapter import LibFuzzerAdapter
+from fuzzer.engine.assembly import assemble
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
-from fuzzer.engine.loop import Loop, LoopOptions
+from fuzzer.engine.loop import LoopOptions
 from fuzzer.errors import InfrastructureError, PkvfuzzError, describe_os_error
 from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.channel import PROGRAM_SIZE
@@ -58,7 +60,8 @@ def work(task: WorkerTask) -> None:
     try:
         fuzzer = LibFuzzer()
         loads = options.mechanisms.lifecycle
-        loop = Loop(WorkerExecutor(task.guest, task.racing, loads=loads), fuzzer, options)
+        executor = WorkerExecutor(task.guest, task.racing, loads=loads)
+        adapter = LibFuzzerAdapter(assemble(executor, fuzzer, options))
     except (PkvfuzzError, OSError) as error:
         give_up(options.workdir, options.name, error)
     engine = EngineOptions(
@@ -67,7 +70,7 @@ def work(task: WorkerTask) -> None:
         max_length=PROGRAM_SIZE // 8,
         reload=task.reload,
     )
-    fuzzer.fuzz(engine, guarded(loop.run_one), loop.mutate)
+    fuzzer.fuzz(engine, guarded(adapter.run_one), adapter.mutate)
 
 
 def give_up(workdir: Path, name: str, error: Exception) -> None:

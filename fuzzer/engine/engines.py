@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines: where programs come from, in order, and what is interesting, for each of them.
+
+``--engine libfuzzer`` is :func:`coverage_guided`, ``--engine random`` :func:`unguided`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fuzzer.engine.aside import Aside
+from fuzzer.engine.counters import Counters
+from fuzzer.engine.executor import WorkerExecutor
+from fuzzer.engine.feedback import CoverageFeedback, CoverageRecord, Feedback
+from fuzzer.engine.hint_stage import HintStage
+from fuzzer.engine.import_queue import ImportQueue
+from fuzzer.engine.seed_scheduler import SeedScheduler
+from fuzzer.engine.sources import (
+    CandidateMaker,
+    Generation,
+    Hints,
+    Imports,
+    Mutation,
+    News,
+    Races,
+    Source,
+    Triaged,
+    WaitingSource,
+)
+from fuzzer.engine.statistics import WorkerCounts
+from fuzzer.engine.triage import Triage
+from fuzzer.program.mechanisms import Mechanisms
+from fuzzer.program.mutate import Mutator
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What engines are made of. ``run_again`` is what triage has programs run by."""
+
+    executor: WorkerExecutor
+    counters: Counters
+    counts: WorkerCounts
+    aside: Aside
+    mutator: Mutator
+    scheduler: SeedScheduler
+    imports: ImportQueue
+    hints: HintStage
+    run_again: Callable[[bytes], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Sources, each list in the order in which they are asked, and a feedback.
+
+    Candidates of ``alone`` are handed over one by one, before others. While there are
+    none of these, batches are made of what the ``batched`` have, and in phases of races
+    of what the ``racing`` have.
+    """
+
+    alone: tuple[WaitingSource, ...]
+    batched: tuple[Source, ...]
+    racing: tuple[Source, ...]
+    feedback: Feedback
+
+
+def choose_engine(mechanisms: Mechanisms, material: Material) -> Engine:
+    """Return the engine that has these mechanisms."""
+    if mechanisms.coverage:
+        return coverage_guided(material, with_hints=mechanisms.hints)
+    return unguided(material)
+
+
+def coverage_guided(material: Material, *, with_hints: bool) -> Engine:
+    """Return the engine that goes on from programs which covered something new."""
+    executor, mutator, scheduler = material.executor, material.mutator, material.scheduler
+    maker = CandidateMaker(executor, material.aside, scheduler)
+    triage = Triage(material.run_again, material.counters.n_blocks)
+    news = News(maker)
+    batched: list[Source] = [Imports(material.imports, scheduler, maker)]
+    keep = [mutator.note, scheduler.note]
+    if with_hints:
+        batched.append(Hints(material.hints, scheduler, maker))
+        keep.append(material.hints.want)
+    batched.append(Mutation(mutator, scheduler, maker))
+    return Engine(
+        alone=(news, Triaged(triage, maker)),
+        batched=tuple(batched),
+        racing=(Races(mutator, scheduler, maker),),
+        feedback=CoverageFeedback(
+            executor,
+            material.counters,
+            material.counts,
+            triage,
+            material.imports,
+            keep=keep,
+            enqueue=news.enqueue,
+        ),
+    )
+
+
+def unguided(material: Material) -> Engine:
+    """Return the engine that makes each program anew."""
+    mutator, scheduler = material.mutator, material.scheduler
+    maker = CandidateMaker(material.executor, material.aside, scheduler)
+    return Engine(
+        alone=(),
+        batched=(Generation(mutator, scheduler, maker),),
+        racing=(Races(mutator, scheduler, maker),),
+        feedback=CoverageRecord(material.counters),
+    )

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reporter of a worker: has the campaign see how far the worker is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fuzzer.engine.crashes import CrashObserver
+from fuzzer.engine.executor import WorkerExecutor
+from fuzzer.engine.statistics import WorkerStatistics
+from fuzzer.engine.tally import TallyFile
+
+_PUBLISH_EVERY = 256
+
+
+class Reporter:
+    """Writes a worker's counts and results to its files; ``covered`` returns what is covered."""
+
+    def __init__(
+        self,
+        executor: WorkerExecutor,
+        statistics: WorkerStatistics,
+        tally: TallyFile,
+        crashes: CrashObserver,
+        covered: Callable[[], int],
+    ) -> None:
+        self._executor = executor
+        self._statistics = statistics
+        self._counts = statistics.counts
+        self._tally = tally
+        self._crashes = crashes
+        self._covered = covered
+        self._published = 0
+
+    def publish(self) -> None:
+        """Write everything."""
+        counts, start = self._counts, self._executor.start
+        if not counts.fuzzing:
+            self._executor.look()
+            counts.call_us = int(1e6 * start.call_seconds)
+            counts.idle = int(100 * start.idle_share)
+        self._published = counts.programs
+        self._statistics.publish(self._covered())
+        self._tally.write()
+        self._crashes.publish()
+
+    def publish_if_due(self) -> None:
+        """Write everything after so many programs, and once a second."""
+        due = self._counts.programs - self._published >= _PUBLISH_EVERY
+        if due or self._executor.start.is_time():
+            self.publish()
+
+    def finish(self) -> None:
+        """Write everything for the last time."""
+        self.publish()
+        self._tally.write(now=True)

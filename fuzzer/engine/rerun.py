@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rerun of a program: it does not count, for libFuzzer did not ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fuzzer.engine.counters import Counters
+from fuzzer.engine.crashes import CrashObserver
+from fuzzer.engine.observer import Observer
+from fuzzer.machine.channel import Channel
+
+
+class Rerun:
+    """Runs programs alone, under the conditions of the others.
+
+    ``renew`` replaces the machine before each, where there is one.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        counters: Counters,
+        crashes: CrashObserver,
+        observer: Observer,
+        renew: Callable[[], None] | None,
+    ) -> None:
+        self._channel = channel
+        self._counters = counters
+        self._crashes = crashes
+        self._observer = observer
+        self._renew = renew
+
+    def run(self, program: bytes) -> bytes | None:
+        """Return the counters of a program; None: it crashed, which was dealt with."""
+        self._observer.ran_again(program)
+        if self._renew:
+            self._renew()
+        self._counters.clear()
+        self._channel.post_program(program)
+        passed = self._crashes.has_passed(program, even_waiting=True)
+        return bytes(self._counters.guest) if passed else None
