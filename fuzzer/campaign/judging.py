@@ -21,12 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.campaign.exploring import NAME as EXPLORER
-from fuzzer.campaign.exploring import Explorer
 from fuzzer.campaign.kernels import JudgingKernels, Verdict
 from fuzzer.campaign.looked import Looked, write_looked
-from fuzzer.campaign.reducing import Reducer
-from fuzzer.campaign.scheduling import Scheduler
+from fuzzer.campaign.stages.spare_time import Exploring, SpareTime
+from fuzzer.campaign.stages.workbench import NAME as EXPLORER
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.crash import Crash
@@ -113,7 +111,7 @@ class JudgeProcess:
         self._kernels = kernels
         self._target: Target = task.subject.target
         self._unknown = unknown_to(task.workdir.crashes)
-        self._explorer = Explorer(
+        self._exploring = Exploring(
             setups,
             self._target,
             task.mechanisms,
@@ -122,11 +120,15 @@ class JudgeProcess:
             exact=task.exact,
             unknown=self._unknown,
         )
-        store, seed = task.workdir.crashes, task.seed
-        self._scheduler = Scheduler(
-            kernels.setups_of, store, self._target, seed, self._note_scheduled
+        self._spare_time = SpareTime(
+            kernels,
+            task.workdir.crashes,
+            self._target,
+            task.seed,
+            self._exploring,
+            is_busy=lambda: bool(self._workdir.spool.waiting()),
+            guard=self._guarded,
         )
-        self._reducer = Reducer(kernels, store, self._target, seed, self._scheduler.is_pending)
         self._seen: set[str] = set()
         self._executor = ObservingExecutor(setups.plain.restore, wanted=self._unknown)
         self._lost = 0
@@ -154,23 +156,17 @@ class JudgeProcess:
 
     def explore(self) -> bool:
         """Use some time that is left to explore; tell whether there was anything to do."""
-        busy = bool(self._workdir.spool.waiting())
-        reduced = self._guarded(lambda: self._reducer.step(busy=busy))
-        scheduled = self._guarded(self._scheduler.step)
-        return self._guarded(self._explorer.step) or scheduled or reduced
+        return self._spare_time.step()
 
     def reduce(self, *, hurry: bool) -> bool:
         """Go on with stored crashes; in a hurry only with the one begun. Tell if there was one."""
-        self._scheduler.stop()
-        if hurry:
-            self._reducer.hurry()
-        return self._guarded(lambda: self._reducer.step(finish=hurry))
+        return self._spare_time.finish(hurry=hurry)
 
     def finish_exploring(self) -> None:
         """End the explorer's machines; what it has found so far is to be judged."""
         self._explores = False
         self._corpus_end = self._clock() + _FINISH
-        self._explorer.close()
+        self._exploring.close()
 
     def _guarded(self, work: Callable[[], bool]) -> bool:
         try:
@@ -178,7 +174,7 @@ class JudgeProcess:
         except LostMachineError:
             # Somebody killed QEMU. What was being judged is still in the spool.
             self._executor.close()
-            self._explorer.drop_machines()
+            self._exploring.drop_machines()
             self._lost += 1
             if self._lost > _MAX_LOST:
                 raise
@@ -205,7 +201,7 @@ class JudgeProcess:
         self.store(sighting, verdict)
         shown = judgement.reproduced and not verdict.unseen_on
         if not shown and sighting.origin != EXPLORER:
-            self._explorer.retune(sighting.program, sighting.history)
+            self._exploring.retune(sighting.program, sighting.history)
         # One that was met aside has none: two that show by turns would never end.
         for other in judgement.others if sighting.origin != ASIDE else ():
             self._report(other)
@@ -239,16 +235,12 @@ class JudgeProcess:
         )
         new = absorb(self._workdir.crashes, crash, self._target, seen_as=seen.title)
         if new:
-            self._scheduler.note(new)
-            self._reducer.note(new)
+            self._spare_time.note(new)
 
     def looked(self) -> Looked:
         """Return what has been looked at."""
         names = {path.name for path in self._workdir.corpus.iterdir()}
-        return Looked(True, tuple(self._explorer.missing), len(names - self._seen))
-
-    def _note_scheduled(self, crash: Crash) -> None:
-        self._reducer.note(crash)
+        return Looked(True, self._exploring.missing, len(names - self._seen))
 
     def _run_corpus(self) -> bool:
         """Run some corpus programs that ``full`` has not seen."""
@@ -269,7 +261,7 @@ class JudgeProcess:
             self._report(sighting)
         if outcome.splat is None or outcome.usable:
             # Of known bugs some come with every program.
-            self._explorer.note(program)
+            self._exploring.note(program)
 
     def _report(self, sighting: Sighting) -> None:
         """Have a sighting judged, unless it is known to reproduce."""
@@ -280,8 +272,7 @@ class JudgeProcess:
     def close(self) -> None:
         """End the judge's machines."""
         self._executor.close()
-        self._explorer.drop_machines()
-        self._reducer.close()
+        self._spare_time.close()
 
 
 def kernels_of(subject: Subject, kernel: Kernel) -> JudgingKernels:

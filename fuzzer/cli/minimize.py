@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
-from fuzzer.campaign.reducing import with_minimal
+from fuzzer.campaign.stages.minimizing import with_minimal
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_duration
 from fuzzer.crash.crash import Crash

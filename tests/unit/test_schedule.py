@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.campaign.exact_races import ExactRaces
+from fuzzer.campaign.stages.exact_races import ExactRaces
+from fuzzer.campaign.stages.workbench import Workbench
 from fuzzer.crash.exact import find_schedule, run_batch, run_exact
 from fuzzer.crash.sighting import Sighting
-from fuzzer.program.mutate import Mutator
+from fuzzer.program.mechanisms import ALL
 from fuzzer.program.ops import Op
 from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call, Program
 from fuzzer.program.schedule import (
@@ -164,14 +165,13 @@ def test_corpus_programs_race_as_schedules_say() -> None:
         return len(ran) > 100 and is_scheduled(split(programs[-1]))
 
     setups = FakeSetups(guest_that(shows), exact=guest_that(shows))
-    rng = random.Random(1)
-    mutator = Mutator(load_target(DEMO), rng, lambda data, size: data[:size], max_calls=40)
     sighted: list[Sighting] = []
-    races = ExactRaces(setups, mutator, rng, sighted.append)
-    assert not races.step([])
-    corpus = [encode((OPEN, Call(Op.READ, arg=4), Call(Op.WRITE, data=b"a=1"), Call(Op.READ)))]
+    bench = Workbench(setups, load_target(DEMO), ALL, 1, sighted.append)
+    races = ExactRaces(bench)
+    assert not races.step()
+    bench.note(encode((OPEN, Call(Op.READ, arg=4), Call(Op.WRITE, data=b"a=1"), Call(Op.READ))))
     for _ in range(40):
-        races.step(corpus)
+        races.step()
         if sighted:
             break
     (first, *_) = sighted

@@ -26,8 +26,8 @@ from fuzzer.bench.bugs.result import (
     outcome_of,
 )
 from fuzzer.campaign.campaign import Campaign, CampaignOptions, Snapshot
-from fuzzer.campaign.reducing import with_minimal
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
+from fuzzer.campaign.stages.minimizing import with_minimal
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.child import receive_task

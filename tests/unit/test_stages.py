@@ -8,10 +8,15 @@ import functools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from fuzzer.campaign.exploring import Explorer, Times
+from fuzzer.campaign.stages.corpus_stage import CorpusStage
+from fuzzer.campaign.stages.faults import Faults, LoadFaults
+from fuzzer.campaign.stages.leaks import Leaks
+from fuzzer.campaign.stages.spare_time import Exploring
+from fuzzer.campaign.stages.workbench import Times
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.sighting import Sighting
@@ -24,6 +29,7 @@ from fuzzer.splat.find import bare_splat
 from fuzzer.target.target import load_target
 from tests.fakes import Answer, FakeGuest, FakeMachine, FakeSetups
 
+S = TypeVar("S", bound=CorpusStage)
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 WRITE, READ, LOAD = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4), Call(Op.LOAD)
 NOTHING = Mechanisms(faults=False, races=False, lifecycle=False, leaks=False)
@@ -78,17 +84,23 @@ class CountedSetups(FakeSetups):
         return Outcome(leak if lost else None, b""), at
 
 
-def explorer(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
-    return Explorer(setups, TARGET, mechanisms, 1, sighted.append, times=SHORT)
+def exploring(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Exploring:
+    return Exploring(setups, TARGET, mechanisms, 1, sighted.append, times=SHORT)
+
+
+def stage_of(work: Exploring, kind: type[S]) -> S:
+    """Return the stage of a kind."""
+    (stage,) = (each for each in work.stages if isinstance(each, kind))
+    return stage
 
 
 def test_without_a_corpus_there_is_nothing_to_do() -> None:
-    assert not explorer(CountedSetups(), Mechanisms(), []).step()
+    assert not exploring(CountedSetups(), Mechanisms(), []).step()
 
 
 def test_every_allocation_of_every_call_fails_until_there_are_no_more() -> None:
     setups = CountedSetups()
-    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    work = exploring(setups, dataclasses.replace(NOTHING, faults=True), [])
     work.note(encode((WRITE, READ)))
     for _ in range(4):
         work.step()
@@ -102,7 +114,7 @@ def test_every_allocation_of_every_call_fails_until_there_are_no_more() -> None:
 
 def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() -> None:
     setups = CountedSetups()
-    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    work = exploring(setups, dataclasses.replace(NOTHING, faults=True), [])
     for number in range(200):
         work.note(encode((Call(Op.WRITE, data=str(number).encode()), READ)))
     for number in range(10):
@@ -110,8 +122,8 @@ def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() ->
         work.note(encode((Call(Op.READ, arg=number), Call(Op.UNLOAD), LOAD)))
     # Mutants may have any faults: these are as they were made for this.
     for _ in range(4):
-        work._sweep(work._sweeps)
-        work._sweep(work._load_sweeps)
+        stage_of(work, Faults).step()
+        stage_of(work, LoadFaults).step()
     loads = [
         call.fault
         for calls in setups.ran
@@ -128,7 +140,7 @@ def test_a_load_fails_once_at_each_allocation_however_many_programs_have_it() ->
 def test_what_splats_is_told_with_the_programs_before_it() -> None:
     sighted: list[Sighting] = []
     setups = CountedSetups(lambda program: any(call.fault == 3 for call in program))
-    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), sighted)
+    work = exploring(setups, dataclasses.replace(NOTHING, faults=True), sighted)
     work.note(encode((WRITE,)))
     for _ in range(4):
         work.step()
@@ -141,7 +153,7 @@ def test_what_splats_is_told_with_the_programs_before_it() -> None:
 
 def test_races_run_on_several_vcpus_and_a_few_times() -> None:
     setups = CountedSetups()
-    work = explorer(setups, dataclasses.replace(NOTHING, races=True), [])
+    work = exploring(setups, dataclasses.replace(NOTHING, races=True), [])
     work.note(encode((WRITE, READ)))
     for _ in range(2):
         work.step()
@@ -153,12 +165,12 @@ def test_races_run_on_several_vcpus_and_a_few_times() -> None:
 
 def test_loads_with_other_parameters_fail_where_none_did_yet() -> None:
     setups = CountedSetups(in_load=64)
-    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    work = exploring(setups, dataclasses.replace(NOTHING, faults=True), [])
     for number in range(4):
         work.note(encode((Call(Op.UNLOAD), Call(Op.LOAD, data=f"n={number}".encode()))))
     # How many fail in a slice of time is up to the host.
     while len(_failed(setups)) < 64 or len(dict(_failed(setups))) < 4:
-        work._sweep(work._load_sweeps)
+        stage_of(work, LoadFaults).step()
     faults = [fault for _, fault in _failed(setups)]
     # Four programs, and no allocation failed twice before each had failed once.
     assert len(set(faults[:64])) == 64
@@ -179,7 +191,7 @@ def _failed(setups: CountedSetups) -> list[tuple[int, int]]:
 def test_the_module_is_loaded_anew_unless_that_is_turned_off() -> None:
     for on in (False, True):
         setups = CountedSetups()
-        work = explorer(setups, dataclasses.replace(NOTHING, lifecycle=on), [])
+        work = exploring(setups, dataclasses.replace(NOTHING, lifecycle=on), [])
         work.note(encode((WRITE, READ)))
         for _ in range(4):
             work.step()
@@ -190,7 +202,7 @@ def test_a_leak_is_pinned_to_the_program_that_has_it() -> None:
     sighted: list[Sighting] = []
     setups = CountedSetups()
     setups.leaky = Call(Op.WRITE, data=b"7")
-    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
+    work = exploring(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
     for number in range(20):
         work.note(encode((Call(Op.WRITE, data=str(number).encode()),)))
     for _ in range(40):
@@ -205,7 +217,7 @@ def test_a_leak_is_pinned_at_once_to_the_program_that_allocated_what_is_lost() -
     setups = CountedSetups()
     setups.leaky = Call(Op.WRITE, data=b"7")
     setups.tells_which = True
-    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
+    work = exploring(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
     for number in range(20):
         work.note(encode((Call(Op.WRITE, data=str(number).encode()),)))
     while not sighted:
@@ -218,11 +230,11 @@ def test_a_leak_that_is_not_pinned_down_at_the_end_is_told_as_far_as_it_is() -> 
     sighted: list[Sighting] = []
     setups = CountedSetups()
     setups.leaky = Call(Op.WRITE, data=b"7")
-    work = explorer(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
+    work = exploring(setups, dataclasses.replace(NOTHING, leaks=True), sighted)
     programs = [encode((Call(Op.WRITE, data=str(n).encode()),)) for n in range(20)]
     for program in programs:
         work.note(program)
-    while not work._pinning:
+    while not stage_of(work, Leaks).is_pinning:
         work.step()
     work.close()
     assert [s.title for s in sighted] == ["memory leak in f"]
@@ -250,7 +262,7 @@ def test_leaks_are_looked_for_in_a_share_of_the_time() -> None:
     setups, sighted = Slow(), list[Sighting]()
     times = Times(slice_seconds=0.02, leak_pause=0.0, leak_credit=0.0)
     mechanisms = dataclasses.replace(NOTHING, leaks=True)
-    work = Explorer(setups, TARGET, mechanisms, 1, sighted.append, times=times, clock=clock)
+    work = Exploring(setups, TARGET, mechanisms, 1, sighted.append, times=times, clock=clock)
     work.note(encode((WRITE,)))
     while now < 30:
         work.step()
@@ -261,7 +273,7 @@ def test_leaks_are_looked_for_in_a_share_of_the_time() -> None:
 def test_what_did_not_reproduce_is_tried_with_other_faults_the_nearest_first() -> None:
     setups = CountedSetups(lambda program: any(call.fault == 1 for call in program))
     sighted: list[Sighting] = []
-    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), sighted)
+    work = exploring(setups, dataclasses.replace(NOTHING, faults=True), sighted)
     work.retune(encode((WRITE, dataclasses.replace(READ, fault=2))))
     while work.step():
         pass
@@ -282,7 +294,7 @@ def test_what_did_not_reproduce_is_tried_with_the_module_loaded_with_other_param
     setups = CountedSetups(lambda program: any(call.data == b"ttl_ms=1000" for call in program))
     sighted: list[Sighting] = []
     mechanisms = dataclasses.replace(NOTHING, lifecycle=True)
-    work = Explorer(setups, PKV, mechanisms, 1, sighted.append, times=SHORT)
+    work = Exploring(setups, PKV, mechanisms, 1, sighted.append, times=SHORT)
     leaves = encode((unload, load, WRITE, unload))
     # What goes off was left behind by a program before the one that it hits.
     work.retune(encode((WRITE, READ)), [encode((READ,)), leaves, encode((READ, READ))])
@@ -300,10 +312,10 @@ def test_what_did_not_reproduce_is_tried_with_the_module_loaded_with_other_param
 
 def test_what_has_no_fault_is_not_tried_with_any() -> None:
     setups = CountedSetups()
-    work = explorer(setups, dataclasses.replace(NOTHING, faults=True), [])
+    work = exploring(setups, dataclasses.replace(NOTHING, faults=True), [])
     work.retune(encode((WRITE, READ)))
     assert not work.step()
-    off = explorer(setups, NOTHING, [])
+    off = exploring(setups, NOTHING, [])
     off.retune(encode((dataclasses.replace(READ, fault=2),)))
     assert not off.step()
 
@@ -312,8 +324,8 @@ PKV = load_target(project_root() / "module" / "pkv.yaml")
 LIFECYCLE = dataclasses.replace(NOTHING, lifecycle=True)
 
 
-def settling(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Explorer:
-    work = Explorer(setups, PKV, mechanisms, 1, sighted.append, times=SHORT)
+def settling(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Exploring:
+    work = Exploring(setups, PKV, mechanisms, 1, sighted.append, times=SHORT)
     work.note(encode((WRITE, READ)))
     return work
 
@@ -375,8 +387,8 @@ def test_a_known_bug_that_comes_each_time_is_passed_over(kind: str, machines: in
     setups = CountedSetups(lambda program: True, splat=first + SPLAT.split(b"\n", 1)[1])
     sighted: list[Sighting] = []
     known = Wanted(bare_splat("", ""), lambda _, shown: False)
-    work = Explorer(setups, TARGET, NOTHING, 1, sighted.append, unknown=known)
+    work = Exploring(setups, TARGET, NOTHING, 1, sighted.append, unknown=known)
     for _ in range(4):
-        work._run(work._plain, encode((READ,)))
+        work.bench.run(work.bench.plain, encode((READ,)))
     assert len(setups.made) == machines
     assert bool(sighted) is (kind == "warning")

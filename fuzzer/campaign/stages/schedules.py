@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking for schedules of crashes that take a race, in time that is left.
+"""Stage that looks for schedules of crashes which take a race.
 
 A crash keeps its program and its rate until a schedule is found that shows it
 each time.
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from fuzzer.campaign.stages.stage import ALL
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import titled
 from fuzzer.crash.exact import ScheduleSearch, run_exact
@@ -34,12 +35,14 @@ _SLICE = 0.5
 _LONGEST_HISTORY = 32
 
 
-class Scheduler:
+class ScheduleSearches:
     """Gives stored crashes their schedules; ``seed`` decides what is tried.
 
     ``setups_of(crash)`` are the guests on the kernel that showed it.
     ``found`` is told of those that have got one.
     """
+
+    name, share = "schedules", ALL
 
     def __init__(
         self,

@@ -1,48 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bringing stored crashes further, in time that is left.
-
-Crashes that reproduce are made minimal. Those that do not are tried again, a
-few times: what it took may have been luck.
-"""
+"""Stage that makes stored crashes minimal which reproduce."""
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fuzzer.campaign.kernels import JudgingKernels
+from fuzzer.campaign.stages.stage import ALL
 from fuzzer.crash.crash import Crash
-from fuzzer.crash.dedup import absorb
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.sighting import Sighting
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.target.target import Target
 
-_RETRIES = 3
+_LOG = logging.getLogger(__name__)
+
 _MOST_LOST = 3
-_ORIGIN = "retry"
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """The reducer's times, in seconds: ``slice_seconds`` of work between two looks at the spool.
-
-    One crash has ``limit`` to be made minimal, as races that happen seldom take as long
-    as they may. A retry, in which what ran before a sighted program may take
-    ``patience``, comes after ``retry_pause``, or ``retry_rest`` times what the last one took.
-    """
-
-    slice_seconds: float = 0.5
-    limit: float = 120.0
-    patience: float = 60.0
-    retry_pause: float = 10.0
-    retry_rest: float = 2.0
 
 
 def with_minimal(crash: Crash, found: Minimized) -> Crash:
@@ -65,12 +44,16 @@ def with_minimal(crash: Crash, found: Minimized) -> Crash:
     )
 
 
-class Reducer:
-    """Works on stored crashes, one at a time.
+class Minimizing:
+    """Makes stored crashes minimal, one at a time.
 
     ``is_awaited(title)`` tells that somebody else is about to change a crash's
-    program, so that it has to wait.
+    program, so that it has to wait. There are ``slice_seconds`` of work between two looks
+    at the spool, and one crash has ``limit`` seconds: races that happen seldom take as
+    long as they may.
     """
+
+    name, share = "minimizing", ALL
 
     def __init__(
         self,
@@ -80,10 +63,12 @@ class Reducer:
         seed: int,
         is_awaited: Callable[[str], bool],
         *,
-        times: Times = Times(),
+        slice_seconds: float = 0.5,
+        limit: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._times = times
+        self._slice_seconds = slice_seconds
+        self._limit = limit
         self._clock = clock
         self._kernels = kernels
         self._store = store
@@ -91,8 +76,6 @@ class Reducer:
         self._seed = seed
         self._is_awaited = is_awaited
         self._waiting: deque[str] = deque()
-        self._failed: deque[str] = deque()
-        self._retry_at = 0.0
         self._lost: dict[str, int] = {}
         self._title = ""
         self._minimizer: Minimizer | None = None
@@ -100,31 +83,30 @@ class Reducer:
             self.note(crash)
 
     def note(self, crash: Crash) -> None:
-        """Take note of a stored crash that may need work."""
-        queue = self._waiting if crash.reproduced else self._failed
-        if not crash.reproduced:
-            self._retry_at = self._clock() + self._times.retry_pause
-        if crash.runs and not crash.minimized and crash.title not in queue:
-            queue.append(crash.title)
+        """Take note of a stored crash that may be made smaller."""
+        if not crash.reproduced or not crash.runs or crash.minimized:
+            return
+        if crash.title not in self._waiting:
+            self._waiting.append(crash.title)
 
-    def step(self, *, finish: bool = False, busy: bool = False) -> bool:
+    @property
+    def has_begun(self) -> bool:
+        """Whether a crash is being worked on."""
+        return self._minimizer is not None
+
+    def step(self) -> bool:
         """Do a piece of work; tell whether there was any.
-
-        With ``finish`` only the crash that was begun is worked on. While others
-        are ``busy``, nothing is retried, which takes long.
 
         Raises:
             LostMachineError: QEMU was killed from outside; go on.
         """
         try:
-            if finish and self._minimizer is None:
-                return False
-            return self._minimize() or (not busy and self._retry())
+            return self._minimize()
         except LostMachineError:
             self._give_back()
             raise
         except InfrastructureError as error:
-            print(f"minimizing {self._title}: {error}", file=sys.stderr, flush=True)
+            _LOG.warning("minimizing %s: %s", self._title, error)
             self.close()
             return True
 
@@ -162,9 +144,9 @@ class Reducer:
                 Reproducer(crash.program, crash.history),
                 crash.splat,
                 seed=self._seed,
-                limit=self._times.limit,
+                limit=self._limit,
             )
-        end = self._clock() + self._times.slice_seconds
+        end = self._clock() + self._slice_seconds
         while self._minimizer.step():
             if self._clock() > end:
                 return True
@@ -173,56 +155,4 @@ class Reducer:
         crash = self._store.get(self._title)
         if result and crash:
             self._store.put(with_minimal(crash, result), self._target)
-        return True
-
-    def _retry(self) -> bool:
-        """Try a crash again that did not reproduce."""
-        if not self._failed or self._clock() < self._retry_at:
-            return False
-        self._title = self._failed.popleft()
-        crash = self._store.get(self._title)
-        if crash is None or crash.reproduced or crash.retries >= _RETRIES:
-            return True
-        begun = self._clock()
-        programs = crash.first_run or (*crash.history, crash.program)
-        sighting = Sighting(
-            crash.report_title,
-            crash.kind,
-            programs[-1],
-            programs[:-1],
-            crash.first_log.encode(),
-            _ORIGIN,
-        )
-        verdict = self._kernels.judge(sighting, patience=self._times.patience)
-        judgement = verdict.judgement
-        took = self._clock() - begun
-        tried = replace(crash, retries=crash.retries + 1)
-        if not judgement.reproduced:
-            instead = verdict.instead or crash.instead
-            tried = replace(tried, runs=crash.runs + judgement.runs, instead=instead)
-            self._store.put(tried, self._target)
-            self.note(tried)
-            rest = max(self._times.retry_pause, self._times.retry_rest * took)
-            self._retry_at = self._clock() + rest
-            return True
-        splat = judgement.splat
-        shown = replace(
-            tried,
-            title=splat.title,
-            kind=splat.kind,
-            function=splat.function,
-            judged_on=verdict.judged_on.value,
-            unseen_on=verdict.unseen_on,
-            instead=verdict.instead,
-            after=judgement.after,
-            reproduced=judgement.reproduced,
-            runs=judgement.runs,
-            report=splat.text,
-            program=judgement.program,
-            history=judgement.history,
-            log=judgement.log,
-        )
-        new = absorb(self._store, shown, self._target, tried=crash.title)
-        if new:
-            self.note(new)
         return True

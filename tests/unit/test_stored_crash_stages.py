@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of stored crashes in time that is left."""
+"""Stages that bring stored crashes further: minimizing and retries."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from fuzzer.campaign import reducing
 from fuzzer.campaign.kernels import JudgingKernels
-from fuzzer.campaign.reducing import Reducer, Times
+from fuzzer.campaign.stages import minimizing
+from fuzzer.campaign.stages.minimizing import Minimizing
+from fuzzer.campaign.stages.retries import Retries
+from fuzzer.campaign.stages.spare_time import Exploring, SpareTime
 from fuzzer.crash.crash import Crash, Identity
 from fuzzer.crash.minimize import Minimized
 from fuzzer.crash.reproducer import Reproducer
@@ -34,7 +37,6 @@ TITLE = "KASAN: slab-use-after-free Read in drv_read"
 SPLAT = bare_splat(TITLE, "kasan", "drv_read", "BUG: KASAN\n")
 WRITE, READ = Call(Op.WRITE, data=b"a\n"), Call(Op.READ)
 LONG, SHORT = encode((WRITE,) * 9 + (READ,)), encode((WRITE, READ))
-AT_ONCE = Times(retry_pause=0.0, retry_rest=0.0)
 FIRST_LOG = """\
 BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
 Read of size 8 at addr ffff888000000000 by task init/1
@@ -91,21 +93,50 @@ class FakeMinimizer:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrashStore:
     """Return an empty store; nothing is waited for, and nothing really minimised."""
-    monkeypatch.setattr(reducing, "Minimizer", FakeMinimizer)
+    monkeypatch.setattr(minimizing, "Minimizer", FakeMinimizer)
     FakeMinimizer.lose, FakeMinimizer.hurried = 0, False
     return CrashStore(tmp_path)
 
 
-def reducer(
+class Stages:
+    """Both stages, the second where the first has nothing to do."""
+
+    def __init__(
+        self,
+        kernels: JudgingKernels,
+        store: CrashStore,
+        target: Target,
+        is_awaited: Callable[[str], bool],
+    ) -> None:
+        self.busy = False
+        self.minimizing = Minimizing(kernels, store, target, 1, is_awaited)
+        self.retries = Retries(
+            kernels,
+            store,
+            target,
+            is_busy=lambda: self.busy,
+            found=self.minimizing.note,
+            pause=0.0,
+            rest=0.0,
+        )
+
+    def step(self) -> bool:
+        return self.minimizing.step() or self.retries.step()
+
+
+def kernels_that_print(log: bytes = b"") -> JudgingKernels:
+    """Return kernels on whose machines each program has the kernel print ``log``."""
+    setups = FakeSetups(FakeGuest(lambda ran: log))
+    return JudgingKernels(setups, Flavour.FULL, Flavour.FULL, lambda: setups)
+
+
+def stages(
     store: CrashStore,
     target: Target,
     log: bytes = b"",
     is_awaited: Callable[[str], bool] = lambda title: False,
-) -> Reducer:
-    """Return a reducer on whose machines each program has the kernel print ``log``."""
-    setups = FakeSetups(FakeGuest(lambda ran: log))
-    kernels = JudgingKernels(setups, Flavour.FULL, Flavour.FULL, lambda: setups)
-    return Reducer(kernels, store, target, 1, is_awaited, times=AT_ONCE)
+) -> Stages:
+    return Stages(kernels_that_print(log), store, target, is_awaited)
 
 
 def stored(store: CrashStore) -> Crash:
@@ -117,7 +148,7 @@ def test_a_stored_crash_is_made_minimal_and_keeps_its_original(
     store: CrashStore, pkv_target: Target
 ) -> None:
     path = store.put(crash(), pkv_target)
-    work = reducer(store, pkv_target)
+    work = stages(store, pkv_target)
     while work.step():
         pass
     found = stored(store)
@@ -130,13 +161,13 @@ def test_a_stored_crash_is_made_minimal_and_keeps_its_original(
 
 def test_a_minimal_crash_is_left_alone(store: CrashStore, pkv_target: Target) -> None:
     store.put(crash(minimized=True), pkv_target)
-    assert not reducer(store, pkv_target).step()
+    assert not stages(store, pkv_target).step()
 
 
 def test_a_crash_that_awaits_its_schedule_waits(store: CrashStore, pkv_target: Target) -> None:
     awaited = [True]
     store.put(crash(), pkv_target)
-    work = reducer(store, pkv_target, is_awaited=lambda title: awaited[0])
+    work = stages(store, pkv_target, is_awaited=lambda title: awaited[0])
     assert not work.step()
     awaited[0] = False
     assert work.step()
@@ -147,7 +178,7 @@ def test_a_lost_machine_means_another_try_but_not_for_ever(
     store: CrashStore, pkv_target: Target
 ) -> None:
     store.put(crash(), pkv_target)
-    work = reducer(store, pkv_target)
+    work = stages(store, pkv_target)
     FakeMinimizer.lose = 2
     for _ in range(2):
         with pytest.raises(LostMachineError):
@@ -160,7 +191,7 @@ def test_what_does_not_reproduce_is_tried_a_few_times_and_kept(
     store: CrashStore, pkv_target: Target
 ) -> None:
     store.put(crash(reproduced=0, runs=2), pkv_target)
-    work = reducer(store, pkv_target)
+    work = stages(store, pkv_target)
     assert sum(work.step() for _ in range(20)) <= 5
     found = stored(store)
     assert (found.reproduced, found.runs, found.retries) == (0, 2 + 3 * 2, 3)
@@ -169,9 +200,11 @@ def test_what_does_not_reproduce_is_tried_a_few_times_and_kept(
 
 def test_nothing_is_retried_while_others_are_busy(store: CrashStore, pkv_target: Target) -> None:
     store.put(crash(reproduced=0, runs=2), pkv_target)
-    work = reducer(store, pkv_target)
-    assert not work.step(busy=True)
+    work = stages(store, pkv_target)
+    work.busy = True
+    assert not work.step()
     assert stored(store).retries == 0
+    work.busy = False
     assert work.step()
     assert stored(store).retries == 1
 
@@ -180,7 +213,7 @@ def test_what_reproduces_after_all_is_judged_anew_and_minimized(
     store: CrashStore, pkv_target: Target
 ) -> None:
     store.put(crash(reproduced=0, runs=2), pkv_target)
-    work = reducer(store, pkv_target, USE_AFTER_FREE)
+    work = stages(store, pkv_target, USE_AFTER_FREE)
     while work.step():
         pass
     found = stored(store)
@@ -192,7 +225,7 @@ def test_what_reproduces_under_another_title_takes_its_place(
     store: CrashStore, pkv_target: Target
 ) -> None:
     store.put(crash(reproduced=0, runs=2), pkv_target)
-    work = reducer(store, pkv_target, FAULT)
+    work = stages(store, pkv_target, FAULT)
     assert work.step()
     assert stored(store).title == "BUG: unable to handle page fault in drv_read"
 
@@ -201,7 +234,44 @@ def test_at_the_end_only_the_crash_that_was_begun_is_finished(
     store: CrashStore, pkv_target: Target
 ) -> None:
     store.put(crash(), pkv_target)
-    work = reducer(store, pkv_target)
-    assert not work.step(finish=True)
-    work.hurry()
+    kernels = kernels_that_print()
+    exploring = cast(Exploring, SimpleNamespace(step=lambda: False))
+    work = SpareTime(
+        kernels, store, pkv_target, 1, exploring, is_busy=lambda: False, guard=lambda step: step()
+    )
+    assert not work.finish(hurry=True)
     assert not FakeMinimizer.hurried
+    # A slice of time begins it, and nothing is left of its two steps.
+    FakeMinimizer.lose = 1
+    with pytest.raises(LostMachineError):
+        work.step()
+    assert not work.finish(hurry=True)
+    assert work.finish(hurry=False)
+    assert stored(store).minimized
+
+
+def test_what_waits_in_spare_time_goes_on_although_a_machine_was_lost(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    store.put(crash(), pkv_target)
+    FakeMinimizer.lose = 1
+    kernels = kernels_that_print()
+    explored: list[bool] = []
+
+    def explore() -> bool:
+        explored.append(True)
+        return False
+
+    def guard(step: Callable[[], bool]) -> bool:
+        try:
+            return step()
+        except LostMachineError:
+            return True
+
+    exploring = cast(Exploring, SimpleNamespace(step=explore))
+    work = SpareTime(kernels, store, pkv_target, 1, exploring, is_busy=lambda: False, guard=guard)
+    assert work.step()
+    assert explored
+    assert not stored(store).minimized
+    assert work.step()
+    assert stored(store).minimized

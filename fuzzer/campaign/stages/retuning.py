@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage that runs what did not reproduce a little differently.
+
+Other allocations fail, as kernels do not make the same ones. The module is loaded with
+other parameters: it takes ``full`` longer to unload it, and what was to go off after
+that goes off before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from fuzzer.campaign.stages.corpus_stage import CorpusStage
+from fuzzer.campaign.stages.faults import MAX_FAULTS, MAX_LOAD_FAULTS, failing
+from fuzzer.campaign.stages.stage import HALF
+from fuzzer.campaign.stages.sweeps import Sweeps
+from fuzzer.campaign.stages.workbench import Workbench
+from fuzzer.program.ops import Op
+from fuzzer.program.stress import can_fail, fault_of, is_parallel
+from fuzzer.program.wire import decode, encode, split
+
+# Programs that are to run a little differently; older ones give way.
+_MOST_WAITING = 8
+# What goes off later was set up by one of so many programs.
+_SUSPECTS = 8
+# So many that were tried are remembered: each is up to some kilobytes.
+_MOST_RELOADED = 1000
+_LOAD = int(Op.LOAD)
+
+
+class Retuning(CorpusStage):
+    """Programs of sightings that did not reproduce, with other faults and other parameters.
+
+    Many of them must not keep all else waiting.
+    """
+
+    name, share = "retuning", HALF
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._sweeps = Sweeps(bench, _MOST_WAITING)
+        self._reloaded: set[bytes] = set()
+
+    def retune(self, program: bytes, history: Sequence[bytes] = ()) -> None:
+        """Have a program run which did not reproduce, and those before it."""
+        bench = self._bench
+        if parameters := bench.mutator.load_parameters():
+            self._sweeps.append(self._load_otherwise([*history, program], parameters))
+        if not bench.mechanisms.faults or is_parallel(chunks := split(program)):
+            return
+        for index, chunk in enumerate(chunks):
+            if can_fail(chunk) and fault_of(chunk):
+                self._sweeps.append(self._fail_near(chunks, index))
+
+    def step(self) -> bool:
+        """Run some; tell whether there were any."""
+        return self._sweeps.step()
+
+    def _load_otherwise(
+        self, programs: Sequence[bytes], parameters: Sequence[bytes]
+    ) -> Iterator[bool]:
+        """Run the last programs, as far as they load the module, with other parameters for it."""
+        bench = self._bench
+        for program in reversed(programs[-_SUSPECTS:]):
+            calls = decode(program)
+            if any(call.thread for call in calls):
+                continue
+            for each in parameters:
+                changed = encode(
+                    tuple(
+                        replace(call, data=each) if call.op is Op.LOAD else call for call in calls
+                    )
+                )
+                if changed == program or changed in self._reloaded:
+                    continue
+                if len(self._reloaded) >= _MOST_RELOADED:
+                    self._reloaded.clear()
+                self._reloaded.add(changed)
+                outcome = bench.run(bench.plain, changed)
+                yield True
+                if outcome.splat:
+                    return
+
+    def _fail_near(self, chunks: list[bytes], index: int) -> Iterator[bool]:
+        """Have one call fail elsewhere, the nearest first, until there is a splat."""
+        bench, chunk = self._bench, chunks[index]
+        asked = fault_of(chunk)
+        last = MAX_LOAD_FAULTS if chunk[0] == _LOAD else MAX_FAULTS
+        for nth in sorted(range(1, last + 1), key=lambda nth: abs(nth - asked)):
+            if nth > last:
+                continue
+            outcome = bench.run(bench.plain, failing(chunks, index, nth))
+            yield True
+            if outcome.splat:
+                return
+            if not bench.has_failed(index):
+                last = nth - 1
