@@ -190,7 +190,7 @@ class MeteredWorker:
             )
             self._left -= wall + self._windows[-1].ceiling
         if self._size == WARM_UP and self._task.worker.racing:
-            self._loop.race_from_now_on()
+            self._loop.rotation.race_from_now_on()
         self._size = WINDOW
         if self._left <= 0:
             self._leave()

@@ -104,9 +104,11 @@ class Loop:
         self.executor = parts.executor
         self.counts = parts.counts
         """What the worker counts."""
+        self.counters = parts.counters
+        self.feedback = parts.engine.feedback
+        self.rotation = parts.rotation
         self._parts = parts
         self._engine = parts.engine
-        self._feedback = parts.engine.feedback
         self._phases = parts.phases
         self._crashes = parts.crashes
         self._aside = parts.aside
@@ -165,7 +167,7 @@ class Loop:
             self.finish()
         if not self.counts.fuzzing:
             self.executor.look()
-            if self.executor.start.is_too_long and self._feedback.seen:
+            if self.executor.start.is_too_long and self.feedback.seen:
                 # libFuzzer forgets what covers nothing.
                 self._parts.imports.put_off(batch[-1].program)
                 return
@@ -175,7 +177,7 @@ class Loop:
             self._crashes.find_causes()
             if not self._phases.racing:
                 self._comparisons.run()
-            self._parts.counters.clear()
+            self.counters.clear()
             self._pipeline.begin(batch, until_new=not self._phases.racing)
         if asked is not None:
             self._go_on(batch, asked)
@@ -241,7 +243,7 @@ class Loop:
             if known and not racing:
                 # All of it is known. The guest has not been given the batch after the next yet,
                 # so its counters are still there.
-                self._feedback.pass_over()
+                self.feedback.pass_over()
             return
         self._aside.passed(programs[:-1], self.executor.history)
         if (header.log_length or header.status or header.waited) and self._crashes.examine(last):
@@ -249,9 +251,9 @@ class Loop:
         self.executor.history.append(last)
         self._tally.note(last, self._channel.errors(), self.executor.preloaded)
         if not racing and known and at == len(batch) - 1:
-            self._feedback.judge(last, mutant=mutant)
+            self.feedback.judge(last, mutant=mutant)
         elif not racing:
-            self._feedback.judge_earlier(last, is_new=bool(header.batch_new))
+            self.feedback.judge_earlier(last, is_new=bool(header.batch_new))
         if self._tally.asks_why_closed():
             self._parts.rerun.run(OPEN_FIRST)
             self._tally.note(OPEN_FIRST, self._channel.errors())
@@ -262,16 +264,12 @@ class Loop:
         """Go on with a fresh machine, for another kind of programs if it is time for that."""
         varies = bool(self.counts.fuzzing) and not self._restore_each
         self._parts.racing.drop()
-        self._parts.rotation.begin_phase(
+        self.rotation.begin_phase(
             may_race=varies,
             may_preload=varies and self._preloads,
             # What waits to be run was not made for another machine.
             waiting=any(source.is_waiting for source in self._engine.alone),
         )
-
-    def race_from_now_on(self) -> None:
-        """Have all further programs make calls on several threads, to measure how fast that is."""
-        self._parts.rotation.race_from_now_on()
 
     def finish(self) -> None:
         """End the worker after the programs asked for."""

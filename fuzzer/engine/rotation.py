@@ -33,7 +33,7 @@ class Rotation:
         self._phases = phases
         self._counts = counts
         self._crashes = crashes
-        self._choose = choose
+        self.choose = choose
         self._note_preload = note_preload
 
     def begin_phase(self, *, may_race: bool, may_preload: bool, waiting: bool) -> None:
@@ -43,7 +43,7 @@ class Rotation:
         """
         self._phases.change(may_race=may_race and self._executor.can_race)
         if may_preload:
-            self._preload_with(b"" if waiting else self._phases.settlement(self._choose))
+            self._preload_with(b"" if waiting else self._phases.settlement(self.choose))
         self.renew()
 
     def race_from_now_on(self) -> None:

@@ -144,8 +144,8 @@ class SeedScheduler:
 
     def spend_on(self, chunks: list[bytes]) -> float:
         """Take note that a program of these calls runs, and return its cost."""
-        cost = cost_of(chunks)
-        self.spend(cost, slow=is_slow(chunks))
+        cost, slow = cost_of(chunks), is_slow(chunks)
+        self.spend(cost, slow=slow)
         return cost
 
     def spend(self, cost: float, *, slow: bool) -> None:

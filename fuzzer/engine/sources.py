@@ -14,7 +14,7 @@ from fuzzer.engine.aside import Aside
 from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.hint_stage import HintStage
 from fuzzer.engine.import_queue import ImportQueue
-from fuzzer.engine.seed_scheduler import Parent, SeedScheduler
+from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.triage import Triage
 from fuzzer.machine.channel import PROGRAM_SIZE
 from fuzzer.machine.executor import Executor
@@ -67,23 +67,19 @@ class CandidateMaker:
     """
 
     def __init__(self, executor: Executor, aside: Aside, scheduler: SeedScheduler) -> None:
-        self._executor = executor
+        self.executor = executor
+        """Has the calls that its machine skips."""
         self._aside = aside
         self._scheduler = scheduler
 
     @property
-    def preloaded(self) -> bytes:
-        """The calls that this machine skips."""
-        return self._executor.preloaded
-
-    @property
     def room(self) -> int:
         """The bytes that a candidate may have beside the preloaded calls."""
-        return _LONGEST - len(self._executor.preloaded)
+        return _LONGEST - len(self.executor.preloaded)
 
     def own(self, program: bytes) -> bytes:
         """Return a program without the preloaded calls."""
-        return program.removeprefix(self._executor.preloaded)
+        return program.removeprefix(self.executor.preloaded)
 
     def screen(self, chunks: list[bytes]) -> list[bytes]:
         """Return calls without those that lead to bugs set aside; the same list if all stay."""
@@ -91,7 +87,7 @@ class CandidateMaker:
 
     def make(self, program: bytes, chunks: list[bytes]) -> Candidate:
         """Return the candidate of a program of its own, given its calls as well."""
-        return Candidate(self._executor.preloaded + program, self._scheduler.spend_on(chunks))
+        return Candidate(self.executor.preloaded + program, self._scheduler.spend_on(chunks))
 
     def screened(self, program: bytes) -> Candidate | None:
         """Return the candidate of a whole program, None if too much or nothing is left of it."""
@@ -154,7 +150,7 @@ class Imports:
 
     def next(self, asked: bytes) -> Candidate | None:
         """Return one, where it runs as it is."""
-        if self._maker.preloaded:
+        if self._maker.executor.preloaded:
             return None
         program = self._queue.take(self._scheduler.total)
         return None if program is None else self._maker.screened(program)
@@ -184,9 +180,13 @@ class Mutation:
 
     def next(self, asked: bytes) -> Candidate:
         """Return one; another one if it would lead to nothing but bugs set aside."""
+        parent = self._scheduler.choose(asked)
+        return self._mutant(self._maker.own(parent.program), slow=parent.slow)
+
+    def _mutant(self, program: bytes, *, slow: bool) -> Candidate:
         mutator, maker = self._mutator, self._maker
-        parent, room = self._parent(asked), maker.room
-        made = mutator.mutate(parent.program, room, slow=parent.slow)
+        room = maker.room
+        made = mutator.mutate(program, room, slow=slow)
         chunks = mutator.chunks
         for _ in range(_MORE_TRIES):
             screened = maker.screen(chunks)
@@ -199,16 +199,13 @@ class Mutation:
             chunks = mutator.chunks
         return maker.make(made, chunks)
 
-    def _parent(self, asked: bytes) -> Parent:
-        parent = self._scheduler.choose(asked)
-        return Parent(self._maker.own(parent.program), parent.slow)
-
 
 class Generation(Mutation):
     """Programs made anew from the description."""
 
-    def _parent(self, asked: bytes) -> Parent:
-        return Parent(self._mutator.fresh(), self._scheduler.may_be_slow)
+    def next(self, asked: bytes) -> Candidate:
+        """Return one, whatever is asked for."""
+        return self._mutant(self._mutator.fresh(), slow=self._scheduler.may_be_slow)
 
 
 class Races:
@@ -221,7 +218,7 @@ class Races:
 
     def next(self, asked: bytes) -> Candidate:
         """Return one; its cost is none of the scheduler's."""
-        maker, preloaded = self._maker, self._maker.preloaded
+        maker, preloaded = self._maker, self._maker.executor.preloaded
         program = maker.own(self._scheduler.any())
         made = self._mutator.race(program, maker.room, preloaded)
         chunks = split(made)
