@@ -22,7 +22,6 @@ from fuzzer.engine.reporter import Reporter
 from fuzzer.engine.rerun import Rerun
 from fuzzer.engine.rotation import Rotation
 from fuzzer.engine.seed_scheduler import SeedScheduler, slow_weight
-from fuzzer.engine.sources import in_order
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import TallyFile, tally_file
 from fuzzer.program.mutate import Mutator
@@ -109,7 +108,7 @@ def assemble(
             run_again=rerun.run,
         ),
     )
-    serial, racing = Batcher(in_order(*engine.batched)), Batcher(in_order(*engine.racing))
+    serial, racing = Batcher(*engine.batched), Batcher(*engine.racing)
     reporter = Reporter(executor, statistics, tally, crashes, lambda: engine.feedback.covered)
     executor.while_waiting = reporter.publish
     parts = Parts(

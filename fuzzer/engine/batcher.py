@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 from fuzzer.engine.candidate import Candidate
+from fuzzer.engine.sources import Source
 
 # A batch ends with the program that brings it to this cost, in small calls. That is
 # some milliseconds: long beside what it takes to hand it over, short for a person.
@@ -19,11 +19,11 @@ _SLOW_CALL, _BATCH_SECONDS = 0.01, 1.0
 class Batcher:
     """Candidates to run, in order.
 
-    ``make(asked)`` makes one of the program that libFuzzer asks to have mutated.
+    Each is of the first of the ``sources`` that has one; the last has one each time.
     """
 
-    def __init__(self, make: Callable[[bytes], Candidate]) -> None:
-        self._make = make
+    def __init__(self, *sources: Source) -> None:
+        self._sources = sources
         self._most_cost = BATCH_COST
         self._ready: deque[Candidate] = deque()
         self._cost = 0.0
@@ -34,16 +34,15 @@ class Batcher:
             self._most_cost = max(1.0, _BATCH_SECONDS / call_seconds)
 
     def fill(self, asked: bytes) -> None:
-        """Make programs until there is a batch of them."""
-        while not self.is_full:
-            candidate = self._make(asked)
+        """Make candidates of what libFuzzer asks for until there is a batch of them."""
+        while self._cost < self._most_cost and len(self._ready) < _MOST:
+            for source in self._sources:
+                if (candidate := source.next(asked)) is not None:
+                    break
+            else:
+                raise ValueError(f"none of {len(self._sources)} sources has a candidate")
             self._ready.append(candidate)
             self._cost += candidate.cost
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there is a batch of programs already."""
-        return self._cost >= self._most_cost or len(self._ready) >= _MOST
 
     def take(self, asked: bytes, most: int) -> list[Candidate]:
         """Return the next batch: at least one program, ``most`` at most."""

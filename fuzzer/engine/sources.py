@@ -7,7 +7,6 @@ Their order is said in :mod:`fuzzer.engine.engines`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from fuzzer.engine.aside import Aside
@@ -22,7 +21,9 @@ from fuzzer.program.cost import cost_of
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
 
-_LONGEST = PROGRAM_SIZE // 8
+LONGEST = PROGRAM_SIZE // 8
+"""The bytes that a candidate may have."""
+
 # Times that another program is made where nothing is left of one.
 _MORE_TRIES = 3
 
@@ -45,21 +46,6 @@ class WaitingSource(Source, Protocol):
         """Whether there is one."""
 
 
-def in_order(*sources: Source) -> Callable[[bytes], Candidate]:
-    """Return a function that takes the first candidate which sources have, in this order.
-
-    The last one has to have one each time.
-    """
-
-    def make(asked: bytes) -> Candidate:
-        for source in sources:
-            if (candidate := source.next(asked)) is not None:
-                return candidate
-        raise ValueError(f"none of {len(sources)} sources has a candidate")
-
-    return make
-
-
 class CandidateMaker:
     """Makes candidates for the machine at hand: they begin with its preloaded calls.
 
@@ -71,11 +57,6 @@ class CandidateMaker:
         """Has the calls that its machine skips."""
         self._aside = aside
         self._scheduler = scheduler
-
-    @property
-    def room(self) -> int:
-        """The bytes that a candidate may have beside the preloaded calls."""
-        return _LONGEST - len(self.executor.preloaded)
 
     def own(self, program: bytes) -> bytes:
         """Return a program without the preloaded calls."""
@@ -91,7 +72,7 @@ class CandidateMaker:
 
     def screened(self, program: bytes) -> Candidate | None:
         """Return the candidate of a whole program, None if too much or nothing is left of it."""
-        if len(program) > self.room:
+        if len(program) > LONGEST - len(self.executor.preloaded):
             return None
         chunks = self.screen(split(self.own(program)))
         return self.make(b"".join(chunks), chunks) if chunks else None
@@ -181,11 +162,11 @@ class Mutation:
     def next(self, asked: bytes) -> Candidate:
         """Return one; another one if it would lead to nothing but bugs set aside."""
         parent = self._scheduler.choose(asked)
-        return self._mutant(self._maker.own(parent.program), slow=parent.slow)
+        preloaded = self._maker.executor.preloaded
+        return self._mutant(parent.program.removeprefix(preloaded), preloaded, slow=parent.slow)
 
-    def _mutant(self, program: bytes, *, slow: bool) -> Candidate:
-        mutator, maker = self._mutator, self._maker
-        room = maker.room
+    def _mutant(self, program: bytes, preloaded: bytes, *, slow: bool) -> Candidate:
+        mutator, maker, room = self._mutator, self._maker, LONGEST - len(preloaded)
         made = mutator.mutate(program, room, slow=slow)
         chunks = mutator.chunks
         for _ in range(_MORE_TRIES):
@@ -205,7 +186,8 @@ class Generation(Mutation):
 
     def next(self, asked: bytes) -> Candidate:
         """Return one, whatever is asked for."""
-        return self._mutant(self._mutator.fresh(), slow=self._scheduler.may_be_slow)
+        program, slow = self._mutator.fresh(), self._scheduler.may_be_slow
+        return self._mutant(program, self._maker.executor.preloaded, slow=slow)
 
 
 class Races:
@@ -220,7 +202,7 @@ class Races:
         """Return one; its cost is none of the scheduler's."""
         maker, preloaded = self._maker, self._maker.executor.preloaded
         program = maker.own(self._scheduler.any())
-        made = self._mutator.race(program, maker.room, preloaded)
+        made = self._mutator.race(program, LONGEST - len(preloaded), preloaded)
         chunks = split(made)
         screened = maker.screen(chunks)
         if screened and screened is not chunks:

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
+
+import pytest
 
 from fuzzer.engine.batcher import BATCH_COST, Batcher
 from fuzzer.engine.candidate import Candidate
@@ -25,9 +29,24 @@ def taken(batcher: Batcher, most: int, asked: bytes = b"") -> list[bytes]:
     return [each.program for each in batcher.take(asked, most)]
 
 
+class Given:
+    """A source that a function is, or one that has so many candidates."""
+
+    def __init__(self, make: Callable[[bytes], Candidate], left: float = math.inf) -> None:
+        self._make, self._left = make, left
+
+    def next(self, asked: bytes) -> Candidate | None:
+        self._left -= 1
+        return self._make(asked) if self._left >= 0 else None
+
+
+def batcher_of(make: Callable[[bytes], Candidate]) -> Batcher:
+    return Batcher(Given(make))
+
+
 def numbered() -> Batcher:
     numbers = itertools.count()
-    return Batcher(lambda asked: costed(encode((Call(Op.READ, arg=next(numbers)),)) + asked))
+    return batcher_of(lambda asked: costed(encode((Call(Op.READ, arg=next(numbers)),)) + asked))
 
 
 def test_programs_come_in_the_order_they_were_made_in() -> None:
@@ -45,7 +64,7 @@ def test_a_batch_has_at_most_what_was_asked_for_and_at_least_one() -> None:
 
 def test_a_batch_takes_so_long_and_no_longer() -> None:
     long = SMALL * 40
-    batcher = Batcher(lambda asked: costed(long))
+    batcher = batcher_of(lambda asked: costed(long))
     batch = batcher.take(b"", PLENTY)
     cost = cost_of(split(long))
     assert BATCH_COST <= len(batch) * cost < BATCH_COST + cost
@@ -53,12 +72,12 @@ def test_a_batch_takes_so_long_and_no_longer() -> None:
 
 def test_a_slow_program_ends_its_batch() -> None:
     programs = itertools.chain([SMALL, SLOW], itertools.repeat(SMALL))
-    batcher = Batcher(lambda asked: costed(next(programs)))
+    batcher = batcher_of(lambda asked: costed(next(programs)))
     assert taken(batcher, PLENTY) == [SMALL, SLOW]
 
 
 def test_they_are_made_of_what_is_asked_for_when_they_are_made() -> None:
-    batcher = Batcher(lambda asked: costed(SMALL + asked))
+    batcher = batcher_of(lambda asked: costed(SMALL + asked))
     batcher.fill(SLOW)
     assert taken(batcher, 1, SMALL) == [SMALL + SLOW]
 
@@ -77,7 +96,7 @@ def test_nothing_is_made_while_there_is_a_batch() -> None:
         made.append(SMALL)
         return costed(SMALL)
 
-    batcher = Batcher(make)
+    batcher = batcher_of(make)
     batcher.put_back(batcher.take(b"", 2)[1:])
     batcher.fill(b"")
     enough = len(made)
@@ -86,7 +105,7 @@ def test_nothing_is_made_while_there_is_a_batch() -> None:
 
 
 def test_programs_that_were_made_can_begin_with_other_calls() -> None:
-    batcher = Batcher(lambda asked: Candidate(SLOW + asked, 1.0))
+    batcher = batcher_of(lambda asked: Candidate(SLOW + asked, 1.0))
     batcher.fill(SMALL)
     batcher.change_start(SLOW, b"")
     assert taken(batcher, 1) == [SMALL]
@@ -101,3 +120,13 @@ def test_what_was_dropped_does_not_run() -> None:
     batcher.drop()
     assert batcher.take(b"", 1) > before
     assert len(batcher.take(b"", 1)) == 1
+
+
+def test_the_first_source_that_has_a_candidate_is_taken() -> None:
+    sources = [
+        Given(lambda asked, name=name: Candidate(name + asked, 1.0), left)  # type: ignore[misc]
+        for name, left in ((b"a", 1), (b"b", 2), (b"c", 1e9))
+    ]
+    assert taken(Batcher(*sources), 5, b"!") == [b"a!", b"b!", b"b!", b"c!", b"c!"]
+    with pytest.raises(ValueError, match="none of 3 sources"):
+        Batcher(*(Given(costed, 0) for _ in range(3))).fill(b"")

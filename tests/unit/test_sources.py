@@ -24,7 +24,6 @@ from fuzzer.engine.sources import (
     News,
     Races,
     Triaged,
-    in_order,
 )
 from fuzzer.engine.triage import Triage
 from fuzzer.machine.channel import PROGRAM_SIZE
@@ -66,23 +65,6 @@ class Parts:
         self.maker = CandidateMaker(
             cast(Executor, self.executor), cast(Aside, self.aside), self.scheduler
         )
-
-
-class Given:
-    """A source of so many candidates."""
-
-    def __init__(self, *programs: bytes) -> None:
-        self.left = list(programs)
-
-    def next(self, asked: bytes) -> Candidate | None:
-        return Candidate(self.left.pop(0) + asked, 1.0) if self.left else None
-
-
-def test_the_first_source_that_has_a_candidate_is_taken() -> None:
-    make = in_order(Given(b"a"), Given(b"b", b"c"), Given(b"d"))
-    assert [make(b"!").program for _ in range(4)] == [b"a!", b"b!", b"c!", b"d!"]
-    with pytest.raises(ValueError, match="none of 3 sources"):
-        make(b"!")
 
 
 def test_news_runs_as_it_is_in_the_order_in_which_it_came() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_what_was_put_off_has_its_turn_among_the_mutants(tmp_path: Path) -> None
 
 
 def test_batches_of_slow_calls_are_small() -> None:
-    batcher = Batcher(lambda asked: Candidate(asked, 6.0))
+    batcher = Batcher(SimpleNamespace(next=lambda asked: Candidate(asked, 6.0)))
     assert len(batcher.take(b"a", 100)) > 10
     batcher.drop()
     batcher.slow_down(0.0001)
