@@ -574,8 +574,9 @@ def _operations(
     if any(name.encode() in symbols for name in _SUBSYSTEMS):
         return OPERATIONS
     found = operation_names(tables)
-    if any(device.kind is DeviceKind.SYSFS for device in devices):
-        found |= {"read", "write"}
+    if any(not device.path.startswith("/dev/") for device in devices):
+        # The kernel's own operations lead to the driver's: attributes, sequences.
+        found |= {"read", "write", "lseek"}
     if not found - {"open"}:
         return OPERATIONS
     return found

@@ -22,6 +22,7 @@ from fuzzer.machine.fitting import Means, fitted
 from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage
 from fuzzer.machine.needs.needs import Needs
+from fuzzer.machine.operations import OperationTable
 from fuzzer.machine.source_build import BuiltModule, SourceBuild
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment
@@ -160,6 +161,24 @@ def test_a_module_that_does_not_compile_is_told_where_the_others_are_of_no_use(
     guest(lambda *_: "")
     with pytest.raises(BuildFailedError, match=r"drv\.o does not compile:\ndrv\.c:1:1: error"):
         _found(_driver(tmp_path, "helper", broken="drv"))
+
+
+@pytest.mark.parametrize(
+    ("path", "can"), [("/dev/drv", {"write"}), ("/proc/drv", {"read", "write", "lseek"})]
+)
+def test_a_file_of_proc_is_read_though_the_drivers_own_table_has_no_read(
+    kernel: Kernel,
+    guest: Callable[[Made], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    path: str,
+    can: set[str],
+) -> None:
+    table = OperationTable("drv_fops", "file_operations", frozenset({"write"}))
+    monkeypatch.setattr(discovery, "read_operations", lambda *_: (table,))
+    guest(lambda *_: path)
+    assert _found(_driver(tmp_path, "drv")).operations == can
 
 
 def test_what_is_loaded_before_a_driver_is_in_its_description(
