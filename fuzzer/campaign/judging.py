@@ -9,12 +9,11 @@ input ends, it finishes what is waiting and ends.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
-import pickle
 import select
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from fuzzer.campaign.stages.spare_time import Exploring, SpareTime
 from fuzzer.campaign.stages.workbench import NAME as EXPLORER
 from fuzzer.campaign.subject import Subject, identify
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.child import receive_task
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import absorb, is_known, sighted, unknown_to
 from fuzzer.crash.executor import ObservingExecutor
@@ -35,11 +35,12 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import ASIDE, Sighting, read_sighting
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
-from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.kernel import Kernel, ensure_kernel
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.target.target import Target
+
+_LOG = logging.getLogger(__name__)
 
 NAME = "judge"
 # What the status line says when the judge has nothing left to do.
@@ -189,7 +190,7 @@ class JudgeProcess:
             sighting = read_sighting(path)
         except (OSError, ValueError, KeyError) as error:
             path.rename(self._workdir.root / f"damaged-{path.name}")
-            print(f"{path}: damaged: {error}", file=sys.stderr, flush=True)
+            _LOG.warning("%s: damaged: %s", path, error)
             return True
         crashes = self._workdir.crashes.all()
         known = sighted(crashes, sighting.title, first_impression(sighting))
@@ -291,9 +292,7 @@ def _asked_to_end(timeout: float) -> bool:
 
 def main() -> None:
     """Build what is missing, then judge until standard input ends and nothing waits."""
-    task: JudgeTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    end_with_parent(task.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    task: JudgeTask = receive_task()
     status = StatusLine(task.workdir.judge_status)
     try:
         kernel = ensure_kernel(

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.engine.learning import Rule, Sample, dropped_of, learn, rule_of
 from fuzzer.engine.probing import Cause
 from fuzzer.engine.traits import Kind, Pattern, kind_of
@@ -216,10 +217,8 @@ class SetAside:
 def write_aside(workdir: Path, name: str, aside: SetAside) -> None:
     """Say what a worker has set aside, for the campaign to show."""
     path = aside_file(workdir, name)
-    partial = path.with_suffix(".aside.new")
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps({"sightings": aside.sightings, "studied": aside.studied}))
-        partial.rename(path)
+        write_whole(path, json.dumps({"sightings": aside.sightings, "studied": aside.studied}))
 
 
 def read_aside(workdir: Path) -> SetAside:

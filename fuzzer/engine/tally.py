@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from fuzzer.atomic import write_whole
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, FLAG_READONLY, File, Op, ops_with
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split
@@ -160,10 +161,8 @@ class TallyFile:
         if not now and time.monotonic() - self._written < _WRITE_EVERY:
             return
         self._written = time.monotonic()
-        part = self._path.with_suffix(".part")
         with contextlib.suppress(OSError):
-            part.write_text(self.tally.to_json())
-            part.replace(self._path)
+            write_whole(self._path, self.tally.to_json())
 
 
 def tally_file(workdir: Path, name: str) -> Path:

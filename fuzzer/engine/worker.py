@@ -8,23 +8,23 @@ parent is gone, and leaves its results in the working directory.
 
 from __future__ import annotations
 
+import logging
 import os
-import pickle
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.child import receive_task
 from fuzzer.engine.adapter import LibFuzzerAdapter
 from fuzzer.engine.assembly import assemble
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.errors import InfrastructureError, PkvfuzzError, describe_os_error
-from fuzzer.lifetime import end_with_parent
 from fuzzer.machine.channel import PROGRAM_SIZE
 from fuzzer.machine.provision import Guest
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +81,15 @@ def give_up(workdir: Path, name: str, error: Exception) -> None:
     try:
         error_file(workdir, name).write_text(text)
     except OSError:
-        print(text, file=sys.stderr, flush=True)
+        _LOG.error(text)
     code = error.exit_code if isinstance(error, PkvfuzzError) else InfrastructureError.exit_code
     os._exit(code)
 
 
-def receive_task() -> WorkerTask:
-    """Read the task from standard input, and tie this process to its parent."""
-    task: WorkerTask = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    end_with_parent(task.parent)
-    # Ctrl-C reaches the whole process group; ending workers is the campaign's job.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return task
-
-
 def main() -> None:
     """Read the task and work on it."""
-    work(receive_task())
+    task: WorkerTask = receive_task()
+    work(task)
 
 
 if __name__ == "__main__":

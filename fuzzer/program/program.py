@@ -107,5 +107,5 @@ def with_count(call: Call, number: int) -> Call:
 
     It must fit where the old one did.
     """
-    keeps = call.op is not Op.READ and call.flags & (FLAG_WIDE | FLAG_COUNT)
+    keeps = call.flags & (FLAG_WIDE | FLAG_COUNT) & OPERATIONS[call.op].flags
     return replace(call, arg=call.arg & ~HALF | number if keeps else number)

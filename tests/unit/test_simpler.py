@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fuzzer.paths import project_root
 from fuzzer.program.lines import uniform
+from fuzzer.program.ops import Op
 from fuzzer.program.plainer import (
     plainer,
     plainer_text,
@@ -129,6 +130,13 @@ def test_lines_that_are_alike_are_no_longer_than_before() -> None:
 
 def test_plain_text_stays_as_it_is() -> None:
     assert plainer(b"a=1\naa=11\n") == []
+
+
+@pytest.mark.parametrize("op", [Op.READ, Op.PREAD, Op.WRITE, Op.PWRITE])
+def test_flags_that_an_operation_ignores_do_not_matter_to_its_count(op: Op) -> None:
+    for flags in range(256):
+        call = Call(op, flags=flags, cmd=1, arg=1 << 56 | 7, data=b"abc")
+        assert call not in smaller_numbers(call)
 
 
 @settings(deadline=None)
