@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fuzzer.crash.dedup import Wanted, akin, same_bug
-from fuzzer.crash.observe import is_killed, is_of_the_host, silent_guest
 from fuzzer.crash.outcome import Passed, log_lines
 from fuzzer.crash.series import Observer
 from fuzzer.crash.sighting import ASIDE, Sighting
@@ -26,16 +25,6 @@ from fuzzer.splat.find import bare_splat, find_splat
 from fuzzer.splat.splat import Splat
 
 # Of these, the first three are found here by the engine's crash observer.
-__all__ = [
-    "VERIFY_RUNS",
-    "Judgement",
-    "first_impression",
-    "is_killed",
-    "is_of_the_host",
-    "judge",
-    "silent_guest",
-]
-
 # Fresh machines a crash is shown on before it is called reproduced.
 VERIFY_RUNS = 3
 # Of a history, so many of the last programs are run first, and so many times more each time.

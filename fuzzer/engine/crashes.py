@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from fuzzer.crash.judge import is_killed, is_of_the_host, silent_guest
+from fuzzer.crash.observe import is_killed, is_of_the_host, silent_guest
 from fuzzer.crash.sighting import Sighting, Spool
 from fuzzer.engine.aside import (
     KNOWN,
