@@ -13,6 +13,7 @@ from typing import BinaryIO
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.progress import say
 from fuzzer.report.triage import triage_text
+from fuzzer.splat.formats import plain_chunks
 from fuzzer.splat.scan import BLOCK
 from fuzzer.splat.symbols import Symbols
 from fuzzer.splat.triage import Triage, findings_json
@@ -44,7 +45,7 @@ def command(options: argparse.Namespace) -> int:
     symbols = Symbols(options.vmlinux, options.module) if _has_symbols(options) else None
     for path in options.logs:
         if path == STDIN:
-            triage.add_log("stdin", _chunks(sys.stdin.buffer))
+            triage.add_log("stdin", plain_chunks("stdin", _chunks(sys.stdin.buffer)))
         else:
             _add_file(triage, path)
     if symbols:
@@ -66,7 +67,7 @@ def _has_symbols(options: argparse.Namespace) -> bool:
 def _add_file(triage: Triage, path: Path) -> None:
     try:
         with path.open("rb") as file:
-            triage.add_log(str(path), _chunks(file))
+            triage.add_log(str(path), plain_chunks(str(path), _chunks(file)))
     except OSError as error:
         raise BadInputError(
             f"reading the log {path}: {error.strerror}. Give files with kernel messages, "

@@ -50,6 +50,10 @@ def _line(number: int, finding: Finding) -> str:
 
 def _details(record: Splat) -> Iterator[str]:
     yield f"  severity: {'; '.join(record.severity.reasons)}"
+    if record.message:
+        yield f"  message: {record.message}"
+    if record.advice:
+        yield f"  what to do: {record.advice}"
     if record.corrupted:
         yield f"  damaged: {record.corrupted}"
     if access := record.access:

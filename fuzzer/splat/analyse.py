@@ -22,7 +22,7 @@ from fuzzer.splat.title import (
 )
 
 # These print their first stack without a heading.
-_HEADLESS = frozenset({"kmsan", "kfence"})
+_HEADLESS = frozenset({"kmsan", "kfence", "lost"})
 # kmemleak's stacks have a fixed depth, and its list nothing after the last.
 _NO_STACK_END = frozenset({"leak"})
 NOTHING_KNOWN = Facts()
@@ -30,7 +30,7 @@ NOTHING_KNOWN = Facts()
 
 def _damage(report: Report, stacks: tuple[Stack, ...], guilty: Frame | None) -> str | None:
     """Return why a report cannot be trusted to say where it happened, None if it can."""
-    if report.rule.kind == "lost":
+    if report.rule.kind == "lost" and (guilty is None or "{function}" not in report.rule.title):
         return "its beginning is missing"
     if "{function}" not in report.rule.title:
         return None
@@ -40,8 +40,8 @@ def _damage(report: Report, stacks: tuple[Stack, ...], guilty: Frame | None) -> 
         frames = any(stack.role is Role.FAULT for stack in stacks)
         return "its stack is only machinery" if frames else "its stack is missing"
     main = [stack for stack in stacks if stack.role is Role.FAULT]
-    open_end = not main[-1].closed and report.cut and report.rule.kind not in _NO_STACK_END
-    if open_end and guilty.module is None:
+    open_end = bool(main) and not main[-1].closed and report.cut
+    if open_end and report.rule.kind not in _NO_STACK_END and guilty.module is None:
         # The driver may have followed.
         return "its stack is cut short"
     return None
@@ -91,6 +91,8 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
         caller=report.first.caller,
         crash=rule.crash,
         text=report.raw,
+        message=report.message,
+        advice=rule.advice or None,
     )
 
 

@@ -9,16 +9,26 @@ from collections.abc import Sequence
 from fuzzer.splat.memory import Access, AddressClass, SlabObject
 from fuzzer.splat.splat import Task
 
-_CPU = re.compile(
-    r"^CPU: (?P<cpu>\d+)(?: UID: \d+)? PID: (?P<pid>\d+) Comm: (?P<name>.*?) "
-    r"(?:Not tainted|(?:Kdump: loaded )?Tainted: (?P<taint>[A-Z ]*?)) +(?P<kernel>\d+\.\S+)"
+# RHEL prints dashes for taints that it does not have; syzbot's kernels have a name for a version.
+_STATE = (
+    r"(?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]*?))(?: +-[- ]*)? +\(?"
+    r"(?P<kernel>\d+\.\S+|[\w.+~-]+(?= #\d))"
 )
-_TAINT = re.compile(r"^(?P<kernel>\d+\.\d+\S*) #.*? (?:Not tainted|Tainted: (?P<taint>[A-Z ]+))")
+_CPU = re.compile(
+    rf"^CPU: (?P<cpu>\d+)(?: UID: \d+)? PID: (?P<pid>\d+) Comm: (?P<name>.*?) {_STATE}"
+)
+# Of a task that hangs, and of kernels before 3.11.
+_TASKLESS = re.compile(rf"^(?:CPU: \d+)? +{_STATE}")
+_TAINT = re.compile(
+    r"^(?P<kernel>\d+\.\d+\S*|[\w.+~-]+(?= #\d)) #.*? (?:Not tainted|Tainted: (?P<taint>[A-Z ]+))"
+)
 _BY = re.compile(
     r"by task (?P<name>.+)/(?P<pid>\d+)$|^(?P<name2>\S+)/(?P<pid2>\d+) (?:is |just )"
     r'|^  comm "(?P<name5>.*)", pid (?P<pid5>\d+),'
-    r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) blocked|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
+    r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) (?:blocked|can't die)|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
 )
+# arm, mips.
+_PROCESS = re.compile(r"^Process (?P<name>.+?) \(pid: (?P<pid>\d+),")
 _MODULES = re.compile(r"^Modules linked in:(?P<names>.*)")
 _HELD = re.compile(r"\blocks? held by \S")
 _OF_HELD = re.compile(r"lock held when returning to user space|still has locks held")
@@ -26,19 +36,25 @@ _LOCK = re.compile(r"\((?P<name>[^()]*(?:\([^()]*\)[^()]*)*)\)\{[^}]*\}")
 
 _KASAN = re.compile(
     r"^(?P<what>Read|Write|Free) (?:of size (?P<size>\d+) at|at|of) addr (?P<addr>[0-9a-f]+)"
+    r"|^(?P<what2>Read|Write) of size (?P<size2>\d+) by task "
 )
 _KFENCE = re.compile(
     r"^(?:Out-of-bounds|Use-after-free|Corrupted|Invalid) .*(?:at|of) 0x(?P<addr>[0-9a-f]+)"
 )
+_HASHED = re.compile(r"^0{8}[0-9a-f]{8}$")
 _KCSAN = re.compile(
     r"(?P<what>read|write)[\w ()-]* to 0x(?P<addr>[0-9a-f]+) of (?P<size>\d+) bytes"
 )
 _FAULT = re.compile(
-    r"(?:address|virtual address|non-canonical address|for address|paging request at)[: ]+"
-    r"(?:0x)?(?P<addr>[0-9a-f]{2,16})\b"
+    r"(?:address|virtual address|non-canonical address|for address|paging request at"
+    r"|dereference at|Failing address|dereference on \w+ at|access at)[: ]+(?:0x)?(?P<addr>[0-9a-f]{2,16})\b"
 )
 _PF = re.compile(r"^#PF: \w+ (?P<what>read|write|instruction)")
 _WNR = re.compile(r"WnR = (?P<write>[01])")
+# The code of the exception: a page fault's on x86, ESR on arm64, FSR on arm.
+_CODE = re.compile(
+    r"^(?P<arm>Internal error: )?(?:Oops[:,] )*(?:: )?(?P<code>[0-9a-f]{1,16}) \[#\d+\](?P<isa>.* ARM$)?"
+)
 _KMSAN = re.compile(r"^Memory access of size (?P<size>\d+) starts at (?P<addr>[0-9a-f]+)")
 _LEAK = re.compile(r"^unreferenced object 0x(?P<addr>[0-9a-f]+) \(size (?P<size>\d+)\)")
 
@@ -56,6 +72,7 @@ _USERCOPY = re.compile(
 )
 
 _PAGE = 4096
+_MAX_ERRNO = 4095
 _USER_END = 1 << 47
 _KERNEL_START = 0xFFFF_8000_0000_0000
 # include/linux/poison.h; a pointer that was read from such memory is near one.
@@ -66,10 +83,14 @@ _POISON = (
 )
 
 
-def classify(address: int) -> AddressClass:
-    """Return where an address points, on a 64-bit machine with 48-bit addresses."""
+def classify(address: int, bits: int = 64) -> AddressClass:
+    """Return where an address points, on a machine with 48-bit addresses, or of 32 bits."""
     if address < _PAGE:
         return AddressClass.NULL
+    if address >= (1 << bits) - _MAX_ERRNO:
+        return AddressClass.ERROR
+    if bits == 32:
+        return AddressClass.KERNEL if address >= 1 << 31 else AddressClass.USER
     if address < _USER_END:
         return AddressClass.USER
     if any(low <= address < high for low, high in _POISON):
@@ -89,7 +110,8 @@ def _search(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | N
 
 def _access(what: str | None, size: str | None, address: str | None) -> Access:
     number = int(address, 16) if address else None
-    where = None if number is None else classify(number)
+    bits = 32 if address and len(address) == 8 else 64
+    where = None if number is None else classify(number, bits)
     return Access(what, int(size) if size else None, number, where)
 
 
@@ -97,14 +119,17 @@ def find_access(texts: Sequence[str], kind: str) -> Access | None:
     """Return what was done to memory, as far as the report says."""
     head = texts[:12]
     if kind == "kasan" and (match := _search(_KASAN, head)):
-        return _access(match["what"].lower(), match["size"], match["addr"])
+        what, size = match["what"] or match["what2"], match["size"] or match["size2"]
+        return _access(what.lower(), size, match["addr"])
     if kind == "kfence":
         match = _search(_KFENCE, texts[1:6])
         first = texts[0]
         what = next((w for w in ("read", "write", "free") if f"{w} in " in first), None)
         if "memory corruption" in first:
             what = "write"
-        return _access(what, None, match["addr"] if match else None)
+        address = match["addr"] if match else None
+        # The kernel hashes what it prints with %p: 32 bits that say nothing.
+        return _access(what, None, None if address and _HASHED.match(address) else address)
     if kind == "kcsan" and (match := _search(_KCSAN, texts)):
         return _access(match["what"], match["size"], match["addr"])
     if kind == "kmsan" and (match := _search(_KMSAN, texts)):
@@ -118,15 +143,33 @@ def find_access(texts: Sequence[str], kind: str) -> Access | None:
             what = "execute" if found["what"] == "instruction" else found["what"]
         elif found := _search(_WNR, texts[:20]):
             what = "write" if found["write"] == "1" else "read"
+        elif found := _search(_CODE, texts[:20]):
+            what = _direction(found)
         # KASAN's guess is the address that was meant; the one of the fault is of its shadow.
         if meant := _search(_RANGE, head):
             return _access(what, None, meant["addr"])
-        if match or what:
-            return _access(what, None, match["addr"] if match else None)
+        address = match["addr"] if match else "0" if "(null)" in texts[0] else None
+        if address or what:
+            return _access(what, None, address)
     if "usercopy: " in texts[0] or "usercopy: " in " ".join(head[:3]):
         match = _search(_USERCOPY, head)
         what = "write" if "overwrite" in " ".join(head[:3]) else "read"
         return _access(what, match["size"] if match else None, None)
+    return None
+
+
+def _direction(code: re.Match[str]) -> str | None:
+    """Return what an access was, by the code of its exception."""
+    number = int(code["code"], 16)
+    if not code["arm"]:
+        # Others than x86 number their signals here.
+        if len(code["code"]) != 4:
+            return None
+        return "execute" if number & 1 << 4 else "write" if number & 1 << 1 else "read"
+    if number >> 26 in {0x24, 0x25}:
+        return "write" if number & 1 << 6 else "read"
+    if code["isa"]:
+        return "write" if number & 1 << 11 else "read"
     return None
 
 
@@ -166,12 +209,15 @@ def find_task(texts: Sequence[str]) -> Task:
     if match := _search(_BY, texts[:6]):
         name, pid = [group for group in match.groups() if group]
         return Task(name, int(pid))
+    if match := _search(_PROCESS, texts):
+        return Task(match["name"], int(match["pid"]))
     return Task()
 
 
 def find_kernel(texts: Sequence[str]) -> tuple[str | None, str | None]:
     """Return the kernel's version and its taint letters; None for what is not told."""
-    match = _search(_CPU, texts) or _search(_TAINT, texts[:8])
+    head = texts[:8]
+    match = _search(_CPU, texts) or _search(_TAINT, head) or _search(_TASKLESS, head)
     if match is None:
         return None, None
     taint = match["taint"]

@@ -17,18 +17,22 @@ SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*.*$")
 """What a compiler adds to the name of a clone of a function."""
 
 _NAME = r"(?P<name>[A-Za-z_][\w.$]*)"
+_IP = r"RIP:\ [0-9a-f]+:|IP:\ |pc\ :\ |PC\ is\ at\ "
 _FRAME = re.compile(
     rf"""^\ *(?P<guess>\?\ )?(?:\[<[0-9a-fx]+>\]\ )?(?P<guess2>\?\ )?
-    (?:(?P<ip>RIP:\ [0-9a-f]+:|IP:\ |pc\ :\ |PC\ is\ at\ )|(?P<lr>lr\ :\ |LR\ is\ at\ ))?
+    (?:(?P<ip>{_IP})|(?P<lr>lr\ :\ |LR\ is\ at\ ))?
     (?:\[<[0-9a-f]+>\]\ +)*
     {_NAME}\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)
     (?:\ (?P<file>[\w./-]+:\d+))?(?:\ \[(?P<module>\w+)(?:\ (?P<build>[0-9a-f]{{8,}}))?\])?""",
     re.VERBOSE,
 )
 _INLINE = re.compile(rf"^ *(?:RIP: [0-9a-f]+:)?{_NAME} (?P<file>[\w./-]+:\d+) \[inline\]")
+# The first file and line are those of the innermost function that was inlined.
 _DECODED = re.compile(
-    rf"^ *(?P<guess>\? )?{_NAME} \((?P<file>[\w./-]+:\d+)(?: \(discriminator \d+\))?[^)]*\)"
-    r"(?: (?P<module>\w+))?$"
+    rf"""^\ *(?P<guess>\?\ )?(?:(?:{_IP})|(?P<lr>lr\ :\ |LR\ is\ at\ ))?{_NAME}
+    \ \((?:(?P<file>[^\s():?]+:\d+)|[^\s():]*:[\d?]+)(?:[^()]|\([^()]*\)){{0,2000}}\)
+    (?:\ \[?(?P<module>\w+)(?:\ [0-9a-f]{{8,}})?\]?)?(?:\ \([A-Z]+\))?\ *$""",
+    re.VERBOSE,
 )
 
 
@@ -78,6 +82,6 @@ def parse_frame(text: str) -> Frame | None:
             plain_name(match["name"]),
             module=match["module"],
             file=match["file"],
-            reliable=not match["guess"],
+            reliable=not (match["guess"] or match["lr"]),
         )
     return None

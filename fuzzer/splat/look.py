@@ -12,7 +12,7 @@ from fuzzer.splat.splitter import Report
 # Kernel addresses and process numbers. Other numbers stay: sizes, offsets, addresses near zero
 # say how bad it is.
 _VOLATILE = re.compile(
-    r"\bffff[0-9a-f]{12}\b|\b(?:PID:|CPU:|task|cpu) \d+|(?<=/)\d+(?=:?$)|\[#\d+\]"
+    r"\bffff(?!f{9})[0-9a-f]{12}\b|\b(?:PID:|CPU:|task|cpu) \d+|(?<=/)\d+(?=:?$)|\[#\d+\]"
 )
 
 

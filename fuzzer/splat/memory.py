@@ -12,6 +12,9 @@ class AddressClass(enum.StrEnum):
 
     NULL = "null"
     """Into the first page."""
+    ERROR = "error"
+    """Within 4095 bytes of the end: an error number that was used as a pointer, or NULL less
+    an offset."""
     USER = "user"
     KERNEL = "kernel"
     NONCANONICAL = "noncanonical"

@@ -12,18 +12,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from fuzzer.splat.line import decode_line, parse_line
-from fuzzer.splat.rules import HINTS, first_match
-from fuzzer.splat.splitter import LEAVING, Report, Splitter
+from fuzzer.splat.line import decode_line, parse_line, split_glued
+from fuzzer.splat.parts import has_remnant
+from fuzzer.splat.rules import NEEDLES
+from fuzzer.splat.splitter import LEAD_LINES, LEAVING, Report, Splitter
 
 BLOCK = 256 * 1024
 """Bytes that are searched at a time; chunks of about this size are fastest."""
 
 _MAX_LINE = 1 << 20
-# Lines before a hit that are looked at too: what a report prints before its first line.
-_BEFORE = 3
+# Bytes at the beginning of a log in which the rest of a report is looked for.
+_BEGINNING = 32 * 1024
 _O = ord("O")
-_NEEDLES = tuple(hint.encode() for hint in (*HINTS, LEAVING))
+_NEEDLES = tuple(hint.encode() for hint in (*NEEDLES, LEAVING.strip()))
 
 
 class Scanner:
@@ -36,12 +37,26 @@ class Scanner:
         self._splitter = Splitter()
         self._rest = b""
         self._overlong = False
+        self._start: bytes | None = b""
         self.lines = 0
         self.size = 0
 
     def feed(self, chunk: bytes) -> list[Report]:
         """Take the next chunk; return the reports that ended in it."""
         self.size += len(chunk)
+        if self._start is not None:
+            self._start += chunk
+            return [] if len(self._start) < _BEGINNING else self._begin()
+        return self._take(chunk)
+
+    def _begin(self) -> list[Report]:
+        """Take the beginning of a log."""
+        start, self._start = self._start or b"", None
+        if not has_remnant(start[:_BEGINNING]):
+            self._splitter.skip_beginning()
+        return self._take(start)
+
+    def _take(self, chunk: bytes) -> list[Report]:
         if self._overlong:
             # The rest of a line of which the first megabyte was looked at.
             _, newline, chunk = chunk.partition(b"\n")
@@ -59,10 +74,11 @@ class Scanner:
 
     def finish(self) -> list[Report]:
         """The log is over; return the reports that were going on."""
+        done = self._begin() if self._start is not None else []
         # A line that is cut before its text is not an empty line, which ends a stack.
         cut = not parse_line(decode_line(self._rest[:_MAX_LINE])).text.strip()
         self.lines += bool(self._rest) and cut
-        done = [] if cut else self._block(self._rest)
+        done += [] if cut else self._block(self._rest)
         self._rest = b""
         return done + self._splitter.finish()
 
@@ -73,7 +89,7 @@ class Scanner:
         position, end = 0, len(block)
         while position < end:
             if self._splitter.idle:
-                start = _next_start(block, position, hits)
+                start = self._next_start(block, position, hits)
                 self._pass_over(block, position, start)
                 position = start
                 if position == end:
@@ -86,7 +102,7 @@ class Scanner:
     def _pass_over(self, block: bytes, position: int, start: int) -> None:
         """Count the lines from ``position`` to ``start``, and look at the last few only."""
         near = start
-        for _ in range(_BEFORE):
+        for _ in range(LEAD_LINES):
             if near > position:
                 near = max(block.rfind(b"\n", position, near - 1) + 1, position)
         self.lines += block.count(b"\n", position, near)
@@ -95,9 +111,26 @@ class Scanner:
             self._line(block[near:stop])
             near = stop
 
+    def _next_start(self, block: bytes, position: int, hits: deque[int]) -> int:
+        """Return where the next line begins that starts a report, the end when there is none."""
+        while hits:
+            hit = hits.popleft()
+            if hit < position:
+                continue
+            start = max(block.rfind(b"\n", position, hit) + 1, position)
+            raw = decode_line(block[start : _line_end(block, hit)][:_MAX_LINE])
+            if any(self._splitter.begins(parse_line(part).text) for part in split_glued(raw)):
+                return start
+        return len(block)
+
     def _line(self, raw: bytes) -> list[Report]:
         self.lines += 1
-        return self._splitter.feed(parse_line(decode_line(raw), self.lines))
+        parts = split_glued(decode_line(raw))
+        if len(parts) == 1:
+            return self._splitter.feed(parse_line(parts[0], self.lines))
+        return [
+            report for part in parts for report in self._splitter.feed(parse_line(part, self.lines))
+        ]
 
 
 def _line_end(block: bytes, position: int) -> int:
@@ -116,19 +149,6 @@ def _hits(block: bytes) -> deque[int]:
                 hits.append(at)
             at = block.find(needle, at + len(needle))
     return deque(sorted(hits))
-
-
-def _next_start(block: bytes, position: int, hits: deque[int]) -> int:
-    """Return where the next line begins that starts a report, the end when there is none."""
-    while hits:
-        hit = hits.popleft()
-        if hit < position:
-            continue
-        start = max(block.rfind(b"\n", position, hit) + 1, position)
-        line = parse_line(decode_line(block[start : _line_end(block, hit)][:_MAX_LINE]))
-        if LEAVING in line.text or first_match(line.text):
-            return start
-    return len(block)
 
 
 def scan(chunks: Iterable[bytes]) -> Iterator[Report]:

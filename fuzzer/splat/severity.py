@@ -71,6 +71,9 @@ def rate(
             count(25, "jumps to a wrong address")
         if access.address_class == "null":
             count(-20, "through a NULL pointer")
+        elif access.address_class == "error":
+            # As much as NULL: rules for wild pointers begin higher.
+            count(-35, "through an error pointer, or NULL less an offset")
         elif access.address_class in {"noncanonical", "poison"}:
             count(5, "through a pointer that is data")
         elif access.address_class == "user":

@@ -33,7 +33,8 @@ class Splat:
     in its log, from 1. ``caller`` is the printing task or CPU, as ``T27`` or ``C0``.
     ``taint`` are the letters that the kernel prints. ``locks`` are the names of
     the lock classes in a lockdep report. ``crash`` is false for a notice: worth a
-    line, but no crash.
+    line, but no crash. ``message`` is what WARN() says before the first line, ``advice``
+    what to do about a notice.
     """
 
     title: str
@@ -54,6 +55,8 @@ class Splat:
     caller: str | None
     crash: bool
     text: str
+    message: str | None = None
+    advice: str | None = None
 
     @property
     def complete(self) -> bool:

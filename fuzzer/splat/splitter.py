@@ -2,8 +2,11 @@
 """Cuts a log into reports, line by line, in bounded memory.
 
 Reports of several CPUs or tasks may be interleaved: with caller ids each line goes
-to the report of its caller. Without, a report that starts inside another one ends it, and
-both are marked as mixed.
+to the report of its caller. Without, a report that starts inside another one ends it; both
+are marked as mixed if their lines are.
+
+A line of prose that names a report is none: one without anything that a log of the kernel's has
+in front counts only with lines of a report after it, or where it is complete in itself.
 """
 
 from __future__ import annotations
@@ -13,10 +16,21 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from fuzzer.splat.forms import current_forms
 from fuzzer.splat.frames import parse_frame
-from fuzzer.splat.line import Line, parse_line
+from fuzzer.splat.line import Line, parse_line, split_glued
+from fuzzer.splat.parts import (
+    are_mixed,
+    is_complete,
+    is_evidence,
+    is_part,
+    is_talk,
+    find_remnant,
+    seconds_of,
+)
 from fuzzer.splat.plain import plain_lines
-from fuzzer.splat.rules import OWN_STACK, Rule, first_match
+from fuzzer.splat.prefix import Start, find_start, shape_of, without_prefix
+from fuzzer.splat.rules import OWN_STACK, Rule
 
 MAX_LINES = 400
 """Lines of one report; a longer one is cut here."""
@@ -36,28 +50,24 @@ _CALLERS = 256
 LEAVING = "reboot: "
 """Begins what a kernel prints before it restarts or halts, as it was told to."""
 
-_LEAD = re.compile(r"^(?:=+|-+\[ cut here \]-+)$")
-_RULER = re.compile(r"^={20,}$")
+LEAD_LINES = 6
+"""Lines before a report's first one that may belong to it: "cut here", and what WARN() says."""
+
+_LEAD = re.compile(r"^(?:=+|-+\[ cut here \]-+|8<--- cut here ---)$")
+_CUT_HERE = re.compile(r"^(?:-+\[ cut here \]-+|8<--- cut here ---)$")
+_RULER = re.compile(r"^={20,} *$")
 _END_TRACE = re.compile(r"^---\[ end trace")
 _EPILOGUE = re.compile(
     r"^(?:Disabling lock debugging|Kernel Offset|Rebooting in|---\[ end|note: |R[A-Z0-9]{2}: |RIP: "
     r"|RSP: |Code: |[FCDE]S: |CR2: |DR\d: |PKRU: | *$|pstate|pc : |lr : |sp : |x\d+ *: "
     r"|Modules linked)"
 )
-_PART = re.compile(
-    r"""^(?:\s|$|=+$|-+$|\?\ |>|\#|CPU:|Hardware\ name|RIP:|RSP:|R[A-Z0-9]{2}:|[FCDE]S:|CR2:|DR\d:
-    |PKRU|EFLAGS|Code:|Call\ [Tt]race|Modules\ linked|Tainted|pc\ :|lr\ :|sp\ :|x\d+\ *:|pstate
-    |irq\ event|(?:hard|soft)irqs|[Aa]llocated\ |[Ff]reed\ |The\ buggy|page|flags|raw:|head
-    |Memory\ |(?:Read|Write|Free)\ (?:of|at)|Last\ pot|Second\ to\ last|other\ info|which\ |but\ |->
-    |\d+\ locks?\ held|no\ locks\ held|INFO:\ lockdep\ is|stack\ backtrace|---\[|note:
-    |Kernel\ Offset|Rebooting|Disabling\ lock|Showing\ |task:|NMI\ |Sending\ NMI|rcu:|Workqueue:
-    |Uninit|Bytes?\ \d|value\ changed|Reported\ by|kfence-|\*\*\*|Mem\ abort|Data\ abort|swapper\ pg
-    |\[[0-9a-f]{16}\]|\#PF|PGD|Oops|Internal\ error|Object|Slab|Padding|Redzone|FIX|the\ |Possible
-    |preempt|in_atomic|\[<|read|write|race|no\ |Dumping|Thread\ overran|comm|hex\ dump|backtrace
-    |watchdog:|Mem-Info|active_|Node\ |Normal|DMA|lowmem|Out\ of\ memory|oom|Kernel\ panic
-    |This\ frame|Local\ var|pool\ |workqueue\ |\S+/\d+\ (?:is|just)|INFO:\ task|\d+\.\d+\.\d+)""",
-    re.VERBOSE,
-)
+# These name a function, and stand before the Oops line.
+_POINTER = re.compile(r"^\s*(?:E?IP:|IP is|EIP is|PC is|LR is|NIP|LR|lr|epc|ra) ")
+# Lines at the beginning of a log that may be the rest of a report.
+_BEGINNING = 400
+# Reports that follow each other within so many seconds may be of two CPUs at a time.
+_AT_ONCE = 1.0
 
 
 @dataclass(slots=True)
@@ -78,8 +88,14 @@ class Report:
 
     @property
     def texts(self) -> list[str]:
-        """What the kernel said, from the first line of the report."""
-        return [line.text for line in self.lines[self.lead :]]
+        """What the kernel said, from the first line of the report, as a kernel of today says it."""
+        return current_forms([line.text for line in self.lines[self.lead :]])
+
+    @property
+    def message(self) -> str | None:
+        """What WARN() says between "cut here" and the first line."""
+        said = [line.text.strip() for line in self.lines[: self.lead] if not _LEAD.match(line.text)]
+        return " ".join(filter(None, said)) or None
 
     @property
     def raw(self) -> str:
@@ -98,6 +114,12 @@ class _Open:
     """Other CPUs were asked for their stacks."""
     parts: int = 0
     """How many of the lines are known to be part of it."""
+    sure: bool = True
+    """It is a report, and no prose about one."""
+    evidence: bool = False
+    """A line after the first is one that only a report has."""
+    crowded: bool = False
+    """It started inside another one."""
 
 
 class Splitter:
@@ -105,7 +127,9 @@ class Splitter:
 
     def __init__(self) -> None:
         self._open: dict[str | None, _Open] = {}
-        self._lead: deque[Line] = deque(maxlen=3)
+        self._lead: deque[Line] = deque(maxlen=LEAD_LINES)
+        self._shape: re.Pattern[str] | None = None
+        self._beginning: list[Line] | None = []
         self._recent: dict[str | None, int] = {}
         self._helpers: dict[str | None, str | None] = {}
         self._booted = False
@@ -114,7 +138,18 @@ class Splitter:
     @property
     def idle(self) -> bool:
         """No report is going on: lines without a hint need not be fed, but for the last three."""
-        return not self._open
+        return not self._open and self._beginning is None
+
+    def skip_beginning(self) -> None:
+        """Look for no rest of a report in the log's first lines: there is none."""
+        self._beginning = None
+
+    def begins(self, text: str) -> bool:
+        """Tell whether a line with this text may start a report."""
+        if self._shape is not None:
+            bare = without_prefix(self._shape, text)
+            text = text if bare is None else bare
+        return LEAVING in text or find_start(text) is not None
 
     def feed(self, line: Line) -> list[Report]:
         """Take the next line; return the reports that it ended."""
@@ -124,37 +159,84 @@ class Splitter:
         done: list[Report] = []
         if line.foreign:
             return done
+        shaped = None if self._shape is None else self._without_shape(line)
+        if shaped is not None:
+            line = shaped
         if LEAVING in line.text:
             self._leaving = True
         if not line.stamped and line.caller is None and self._rejoined(line):
             return done
         owner = self._owner(line)
         going = self._open.get(owner)
+        if going and shaped is not None:
+            going.sure = True
         if going and not self._belongs(going, line):
-            done.append(self._close(owner))
+            done += self._close(owner)
             going = None
-        started = first_match(line.text)
+        started = find_start(line.text)
         if started and owner != line.caller:
             # A CPU that showed its stack for another one's report has one of its own.
             self._helpers.pop(line.caller)
             going = None
-        if started and not self._starts(going, line, *started):
+        if started and started.rule.single:
+            if not (line.bare and is_talk(line.text[: started.before])):
+                line = line._replace(text=line.text[started.before :])
+                done.append(Report(started.rule, started.match, line, 0, [line]))
+            self._lead.append(line)
+            return done
+        if started and going and self._is_replaced(going, started, line):
+            self._open.pop(owner)
+            going = None
+        if started and not self._starts(going, line, started):
             started = None
         if started:
-            mixed = False
+            crowded = False
             if going:
-                mixed = line.caller is None and self._unfinished(going)
-                going.report.mixed = going.report.mixed or mixed
+                crowded = line.caller is None and self._unfinished(going)
+                going.report.mixed = going.report.mixed or (crowded and self._at_once(going, line))
                 if len(going.report.lines) > 1 and _LEAD.match(going.report.lines[-1].text.strip()):
                     going.report.lines.pop()
-                done.append(self._close(line.caller))
-            self._begin(line, *started, mixed=mixed)
+                done += self._close(line.caller)
+            line = self._learned(line, started, is_shaped=shaped is not None)
+            self._begin(line, started, crowded=crowded)
         elif going:
             self._add(going, line)
+        elif self._beginning is not None:
+            self._look_back(line)
         if self._open and (line.number % _CHECK == 0 or len(self._open) > _MAX_OPEN):
             done += self._give_up(line.number)
         self._lead.append(line)
         return done
+
+    def _without_shape(self, line: Line) -> Line | None:
+        """Return a line without the prefix that was learned, None where it has none."""
+        if self._shape is None:
+            return None
+        text = without_prefix(self._shape, line.text)
+        return None if text is None else line._replace(text=text)
+
+    def _learned(self, line: Line, start: Start, *, is_shaped: bool) -> Line:
+        """Learn what stands before a report's first line; return the line without it."""
+        if not start.before:
+            if not is_shaped:
+                self._shape = None
+            return line
+        if not is_shaped:
+            self._shape = shape_of(line.text[: start.before])
+            self._lead = deque(
+                (self._without_shape(each) or each for each in self._lead), maxlen=LEAD_LINES
+            )
+        return line._replace(text=line.text[start.before :])
+
+    def _look_back(self, line: Line) -> None:
+        """Look at the first lines of a log: is it the rest of a report?"""
+        assert self._beginning is not None
+        if remnant := find_remnant(line.text, self._beginning):
+            self._begin(line, remnant, crowded=False)
+        elif len(self._beginning) < _BEGINNING:
+            self._beginning.append(line)
+        else:
+            self._beginning = None
 
     def take_plain(self, block: bytes, position: int, number: int) -> tuple[int, int]:
         """Take the lines from ``position`` on that are plainly part of the last line's report.
@@ -182,9 +264,11 @@ class Splitter:
         ]
         if not going.stack:
             going.stack = any("+0x" in raw for raw in raws)
+        # Prose has no stamp.
+        going.evidence = True
         number += len(raws)
         going.last_seen, going.parts = number, len(lines)
-        self._lead.extend(lines[-3:])
+        self._lead.extend(lines[-LEAD_LINES:])
         return position + sum(map(len, raws)) + len(raws), number
 
     def finish(self) -> list[Report]:
@@ -194,7 +278,7 @@ class Splitter:
         for caller in callers:
             going = self._open[caller]
             going.report.cut = not going.ended
-            done.append(self._close(caller))
+            done += self._close(caller)
         return done
 
     def _owner(self, line: Line) -> str | None:
@@ -222,7 +306,7 @@ class Splitter:
             raw = f"{last.raw}\n{line.raw}"
             going.report.lines[-1] = Line(last.number, raw, text, last.caller, True)
             going.stack = True
-        return first_match(line.text) is None
+        return find_start(line.text) is None
 
     def _belongs(self, going: _Open, line: Line) -> bool:
         if len(going.report.lines) >= MAX_LINES:
@@ -234,8 +318,21 @@ class Splitter:
             return _EPILOGUE.match(line.text) is not None or "Kernel panic" in line.text
         return len(going.report.lines) - going.parts < _PATIENCE
 
-    def _starts(self, going: _Open | None, line: Line, rule: Rule, match: re.Match[str]) -> bool:
+    def _is_replaced(self, going: _Open, start: Start, line: Line) -> bool:
+        """Tell whether what seemed to be a report was a word about the one that starts here."""
+        report = going.report
+        if going.evidence or "inline]" in report.first.raw:
+            return False
+        if not going.sure:
+            return True
+        if start.rule is not report.rule or len(report.lines) > going.parts:
+            return start.rule is report.rule and report.first.bare
+        text = line.text[start.before :]
+        return report.first.bare or text == report.first.text
+
+    def _starts(self, going: _Open | None, line: Line, start: Start) -> bool:
         """Tell whether a first line starts a report, and is not part of the one going on."""
+        rule = start.rule
         if rule.kind == "reboot":
             first, self._booted = not self._booted, True
             leaving, self._leaving = self._leaving, False
@@ -245,12 +342,17 @@ class Splitter:
         self._leaving = self._leaving or rule.kind == "panic"
         if going and not going.stack and rule.kind in going.report.rule.absorbs:
             return False
+        if going and not going.evidence and going.report.rule.kind in rule.absorbs:
+            if going.report.rule.plain:
+                # Kernels before 4.14 print what WARN() says after its first line.
+                going.report.rule, going.report.match = rule, start.match
+                return False
         if going and len(going.report.lines) == going.report.lead + 1:
             # Symbolised: one such line for each function that was inlined.
             report = going.report
             if (
                 rule is report.rule
-                and match[0] == report.match[0]
+                and start.match[0] == report.match[0]
                 and "inline]" in report.first.raw
             ):
                 return False
@@ -264,24 +366,59 @@ class Splitter:
     def _unfinished(self, going: _Open) -> bool:
         return not going.stack and "{function}" in going.report.rule.title
 
-    def _begin(self, line: Line, rule: Rule, match: re.Match[str], *, mixed: bool) -> None:
-        before = [each for each in self._lead if each.caller == line.caller]
-        lead: list[Line] = []
-        if before and _LEAD.match(before[-1].text.strip()):
-            lead = [before[-1]]
-        report = Report(rule, match, line, len(lead), [*lead, line], mixed=mixed)
-        going = _Open(report, line.number, parts=len(report.lines))
+    def _at_once(self, going: _Open, line: Line) -> bool:
+        """Tell whether a line may be of the same moment as the report before."""
+        then, now = seconds_of(going.report.lines[-1].raw), seconds_of(line.raw)
+        if then is not None and now is not None:
+            return abs(now - then) < _AT_ONCE
+        return bool(going.report.lines[-1].text.strip())
+
+    def _begin(self, line: Line, start: Start, *, crowded: bool) -> None:
+        rule = start.rule
+        lead = self._lead_of(line)
+        lines = [*lead, line]
+        is_rest = rule.kind == "lost" and self._beginning is not None
+        if is_rest:
+            # All that is left of it.
+            lines = [*self._rest_of(line), line]
+            lead, line = [], lines[0]
+        self._beginning = None
+        report = Report(rule, start.match, line, len(lead), lines)
+        going = _Open(report, lines[-1].number, parts=len(lines), crowded=crowded)
+        going.sure = not (line.bare and start.before)
+        going.evidence = going.stack = is_rest
         # The headline of an arm64 oops, or of an end mark, may be all there is.
-        going.ended = rule.kind == "lost"
+        going.ended = rule.kind == "lost" and "end trace" in lines[-1].text
         self._open[line.caller] = going
+
+    def _rest_of(self, line: Line) -> list[Line]:
+        """Return the lines right before one that are parts of a report, at a log's beginning."""
+        before = self._beginning or []
+        first = len(before)
+        while first and is_part(before[first - 1].text) and before[first - 1].caller == line.caller:
+            first -= 1
+        return before[first:]
+
+    def _lead_of(self, line: Line) -> list[Line]:
+        """Return the lines before a report's first one that belong to it."""
+        before = [each for each in self._lead if each.caller == line.caller]
+        for index in range(len(before) - 1, -1, -1):
+            text = before[index].text.strip()
+            if _CUT_HERE.match(text):
+                return before[index:]
+            if _LEAD.match(text) or not text or is_part(before[index].text) or find_start(text):
+                break
+        return before[-1:] if before and _LEAD.match(before[-1].text.strip()) else []
 
     def _add(self, going: _Open, line: Line) -> None:
         report, text = going.report, line.text
         report.lines.append(line)
         going.last_seen = line.number
-        if _PART.match(text):
+        if is_part(text):
             going.parts = len(report.lines)
-        if not going.stack and text.startswith((" ", "RIP: ", "pc :")):
+        if not going.evidence:
+            going.evidence = is_evidence(text)
+        if not going.stack and ("+0x" in text or ".c:" in text) and not _POINTER.match(text):
             going.stack = parse_frame(text) is not None
         going.asked = going.asked or text.startswith("Sending NMI from CPU")
         if "Kernel panic" in text:
@@ -296,23 +433,30 @@ class Splitter:
         over = [c for c, going in self._open.items() if number - going.last_seen > _SILENCE]
         if len(self._open) > _MAX_OPEN:
             over.append(min(self._open, key=lambda caller: self._open[caller].last_seen))
-        return [self._close(caller) for caller in dict.fromkeys(over)]
+        return [report for caller in dict.fromkeys(over) for report in self._close(caller)]
 
-    def _close(self, caller: str | None) -> Report:
+    def _close(self, caller: str | None) -> list[Report]:
+        """Return the report that is over; nothing where it was only talked of."""
         going = self._open.pop(caller)
         if self._helpers:
             self._helpers = {cpu: owner for cpu, owner in self._helpers.items() if owner != caller}
-        del going.report.lines[max(going.parts, going.report.lead + 1) :]
+        report = going.report
+        if report.first.bare and not going.evidence:
+            if not going.sure or not is_complete(report.first.text, report.rule):
+                return []
+        del report.lines[max(going.parts, report.lead + 1) :]
+        report.mixed = report.mixed or (going.crowded and are_mixed(report.lines))
         if len(self._recent) >= _CALLERS:
             self._recent.pop(next(iter(self._recent)))
         self._recent.pop(caller, None)
         self._recent[caller] = going.last_seen
-        return going.report
+        return [report]
 
 
 def split_lines(lines: Iterable[str]) -> Iterator[Report]:
     """Return the reports of a log's lines, each when it is over."""
     splitter = Splitter()
     for number, raw in enumerate(lines, 1):
-        yield from splitter.feed(parse_line(raw, number))
+        for part in split_glued(raw):
+            yield from splitter.feed(parse_line(part, number))
     yield from splitter.finish()

@@ -33,7 +33,10 @@ CLASSES = {
 TYPES: dict[str, dict[str, tuple[type, ...]]] = {
     "record": {
         **dict.fromkeys(("title", "kind", "family", "text"), (str,)),
-        **dict.fromkeys(("function", "corrupted", "kernel", "taint", "caller"), (str, type(None))),
+        **dict.fromkeys(
+            ("function", "corrupted", "kernel", "taint", "caller", "message", "advice"),
+            (str, type(None)),
+        ),
         **dict.fromkeys(("access", "object"), (dict, type(None))),
         **dict.fromkeys(("severity", "task"), (dict,)),
         **dict.fromkeys(("stacks", "locks", "modules"), (list,)),

@@ -10,16 +10,23 @@ from fuzzer.splat.rules import ends, faults, hangs, locking, sanitizers, warning
 from fuzzer.splat.rules.harmless import HARMLESS, OWN_STACK
 from fuzzer.splat.rules.rule import Family, Rule
 
+REMNANTS = ends.REMNANTS
+
 __all__ = [
     "CUT_SHORT",
     "HARMLESS",
     "HINTS",
+    "NEEDLES",
     "OWN_STACK",
+    "REMNANTS",
     "RULES",
     "Family",
     "Rule",
     "Titled",
+    "anchored_match",
     "first_match",
+    "has_hint",
+    "is_frame",
     "read_title",
 ]
 
@@ -34,6 +41,7 @@ RULES: tuple[Rule, ...] = (
     *ends.PANIC,
     *ends.REBOOT,
     *ends.LOST,
+    *ends.REMNANTS,
     *warnings.DAMAGE,
 )
 
@@ -46,17 +54,45 @@ def _shortest(hints: set[str]) -> tuple[str, ...]:
 HINTS = _shortest({rule.hint for rule in RULES})
 """A line without one of these starts no report."""
 
+NEEDLES = _shortest({rule.hint for rule in RULES if not rule.followed})
+"""A log without one of these has no report."""
+
 _HINTED = re.compile("|".join(map(re.escape, HINTS)))
+
+
+_FRAME = re.compile(r" +(?:\? )?(?:\[<[0-9a-f]+>\] )?(?:\? )?[A-Za-z_][\w.$]*\+0x")
+
+
+def is_frame(text: str) -> bool:
+    """Tell whether a line is a stack frame, as most lines of a report are: it starts none."""
+    return text.startswith(" ") and _FRAME.match(text) is not None
+
+
+def has_hint(text: str) -> bool:
+    """Tell whether a line may start a report."""
+    return _HINTED.search(text) is not None
 
 
 def first_match(text: str) -> tuple[Rule, re.Match[str]] | None:
     """Return the rule whose report a line starts, and its match; None for most lines."""
-    if text.startswith(" ") and "+0x" in text:
-        # A stack frame: most lines of a report are.
+    if is_frame(text):
         return None
     if _HINTED.search(text) is None or HARMLESS.search(text):
         return None
     for rule in RULES:
+        if match := rule.pattern.search(text):
+            return rule, match
+    return None
+
+
+_ANCHORED = tuple(rule for rule in RULES if rule.pattern.pattern.startswith("^"))
+
+
+def anchored_match(text: str) -> tuple[Rule, re.Match[str]] | None:
+    """Return the rule of those for the beginning of a text, and its match; None for most."""
+    if _HINTED.search(text) is None:
+        return None
+    for rule in _ANCHORED:
         if match := rule.pattern.search(text):
             return rule, match
     return None

@@ -20,6 +20,7 @@ def _fault(
     *,
     family: Family = Family.MEMORY,
     absorbs: str = "oops fault",
+    followed: bool = False,
 ) -> Rule:
     return rule(
         pattern,
@@ -30,18 +31,39 @@ def _fault(
         score=score,
         example=example,
         absorbs=absorbs,
+        followed=followed,
     )
 
 
 BUG = (
     rule(
-        r"[kK]ernel BUG at ",
+        r"[kK]ernel BUG at (?:\S+/)?lib/list_debug\.c:\d+",
+        "list corruption in {function}",
+        "warning",
+        family=Family.MEMORY,
+        hint="BUG",
+        score=55,
+        example="kernel BUG at lib/list_debug.c:29!",
+        absorbs="fault oops bug",
+    ),
+    rule(
+        r"[kK]ernel BUG at |BUG: failure at |[Kk]ernel BUG \[#",
         "kernel BUG in {function}",
         "bug",
         family=Family.ASSERT,
         hint="BUG",
         score=40,
         example="kernel BUG at drivers/drv.c:12!",
+        absorbs="fault oops bug",
+    ),
+    rule(
+        r"^Kernel bug detected|^Internal error: Oops - BUG:? ?[0-9a-f]* ?\[#",
+        "kernel BUG in {function}",
+        "bug",
+        family=Family.ASSERT,
+        hint="[#",
+        score=40,
+        example="Kernel bug detected[#1]:",
         absorbs="fault oops",
     ),
 )
@@ -58,7 +80,7 @@ STACK = (
     _fault(
         r"^Insufficient stack space to handle exception!",
         "BUG: kernel stack overflow",
-        "stack space",
+        "Insufficient stack space",
         55,
         "Insufficient stack space to handle exception!",
         family=Family.STACK,
@@ -78,6 +100,7 @@ STACK = (
         "double fault",
         60,
         "traps: PANIC: double fault, error_code: 0x0",
+        followed=True,
         family=Family.STACK,
         absorbs="fault oops panic",
     ),
@@ -85,21 +108,22 @@ STACK = (
 
 X86 = (
     _fault(
-        r"BUG: (?:unable to handle )?kernel NULL pointer dereference",
+        r"BUG: (?:unable to handle )?[kK]ernel NULL pointer dereference",
         "BUG: NULL pointer dereference",
         "BUG",
         35,
         "BUG: kernel NULL pointer dereference, address: 0000000000000008",
     ),
     _fault(
-        r"BUG: unable to handle (?:page fault for address|kernel paging request)",
+        r"BUG: [uU]nable to handle (?:page fault for address|kernel (?:paging|data access|instruction fetch))"
+        r"|Unable to handle kernel (?:data access|instruction fetch)",
         "BUG: unable to handle page fault",
         "BUG",
         50,
         "BUG: unable to handle page fault for address: ffffc90000001000",
     ),
     _fault(
-        r"^(?:Oops: )?general protection fault\b",
+        r"^(?:Oops: )?(?:segment-related )?general protection fault\b(?!.* ip:)",
         "general protection fault",
         "[#",
         50,
@@ -107,39 +131,118 @@ X86 = (
     ),
     # Beside these, every BUG() and every fault above prints an Oops line of its own.
     _fault(
-        r"^(?:Oops: )?(divide error|int3|invalid opcode|stack segment|alignment check|bounds"
-        r"|control protection|double fault|iret exception|coprocessor error|simd exception"
-        r"|invalid TSS|segment not present|machine check)[^\[]*\[#\d+\]",
-        "{0}",
+        r"^(?:Oops: )?divide[_ ]error\b[^\[]*\[#\d+\]",
+        "divide error",
         "[#",
         40,
         "Oops: divide error: 0000 [#1] PREEMPT SMP KASAN",
+        family=Family.NUMBER,
+    ),
+    _fault(
+        r"^(?:Oops: )?(int3|invalid opcode|stack segment|alignment check|bounds"
+        r"|control protection|double fault|iret exception|coprocessor error|simd exception"
+        r"|invalid TSS|segment not present|machine check|exc_\w+|x86 EXCEPTION|unhandled \w+ exception)"
+        r"[^\[]*\[#\d+\]",
+        "{0}",
+        "[#",
+        40,
+        "Oops: invalid opcode: 0000 [#1] PREEMPT SMP KASAN",
         family=Family.NUMBER,
     ),
 )
 
 ARM64 = (
     _fault(
-        r"^Unable to handle kernel NULL pointer dereference at virtual address",
+        r"^(?:CPU \d+ )?Unable to handle kernel NULL pointer (?:dereference|access)",
         "BUG: NULL pointer dereference",
-        "nable to handle",
+        "Unable to handle kernel ",
         35,
         "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000008",
     ),
     _fault(
-        r"^Unable to handle kernel (?:paging request|access to user memory|read from unreadable"
-        r"|write to read-only|execute from non-executable|execution of user memory)",
+        r"^(?:CPU \d+ )?Unable to handle kernel (?:paging request|access to user memory"
+        r"|read from unreadable|write to read-only|execute from non-executable"
+        r"|execution of user memory|unaligned access|pointer dereference|access at)"
+        r"|^Unable to handle kernel \w+ \w+ at virtual (?:kernel )?address",
         "BUG: unable to handle page fault",
-        "nable to handle",
+        "Unable to handle kernel ",
         50,
         "Unable to handle kernel paging request at virtual address dfff800000000001",
     ),
+    # The kernel prints its "Internal error" after it, with the name (newer ones) or without.
     _fault(
-        r"^Internal error: (synchronous external abort|Oops - (?:Undefined instruction|BTI|FPAC))",
+        r"^Unhandled fault: ([a-z -]*external abort(?: on [a-z-]+)?|alignment \w+|[a-z][a-z ]+?) \(0x",
+        "{0}",
+        "nhandled fault",
+        40,
+        "Unhandled fault: synchronous external abort (0x96000210) at 0xffffff80096c61b0",
+        followed=True,
+        family=Family.OTHER,
+    ),
+    _fault(
+        r"^Internal error: (synchronous external abort|Oops - (?:[Uu]ndefined instruction|BTI|FPAC"
+        r"|CFI|GCS|MOPS|SP/PC alignment exception|bad mode|unknown exception)|SP/PC alignment exception"
+        r"|SP or PC alignment\w*|[Aa]ttempting to execute userspace memory|level \d [a-z ]+ fault"
+        r"|[a-z][a-z ]+ (?:fault|abort|exception)|BRK handler|ptrace BRK handler)",
         "{0}",
         "[#",
         40,
         "Internal error: Oops - Undefined instruction: 0000000002000000 [#1] SMP",
+        family=Family.OTHER,
+    ),
+    _fault(
+        r"^Bad mode in (?:\w+ )+handler detected",
+        "bad mode",
+        "Bad mode in ",
+        40,
+        "Bad mode in Error handler detected on CPU0, code 0xbf000002 -- SError",
+        followed=True,
+        family=Family.OTHER,
+        absorbs="fault oops panic",
+    ),
+    _fault(
+        r"^SError Interrupt on CPU",
+        "SError Interrupt",
+        "SError Interrupt",
+        40,
+        "SError Interrupt on CPU2, code 0x00000000bf000002 -- SError",
+        followed=True,
+        family=Family.OTHER,
+        absorbs="fault oops panic",
+    ),
+    _fault(
+        r"^(?:Unexpected kernel (BRK exception|single-step exception) at EL1)",
+        "{0}",
+        "nexpected kernel",
+        40,
+        "Unexpected kernel BRK exception at EL1",
+        followed=True,
+        family=Family.OTHER,
+    ),
+)
+
+# mips, powerpc, riscv, s390.
+OTHERS = (
+    _fault(
+        r"^Unhandled kernel unaligned access|^Oops - (?:load|store)[\w /()]* misaligned",
+        "unaligned access",
+        "[#",
+        35,
+        "Unhandled kernel unaligned access[#1]:",
+        family=Family.OTHER,
+    ),
+    _fault(
+        r"^(?:Oops - )?((?:Reserved|Break|Trap|illegal|Illegal) instruction(?: in kernel code)?"
+        r"|do_\w+ invoked from kernel context!|(?:[Dd]ata|Instruction) bus error|illegal operation"
+        r"|(?:specification|addressing|protection|data|operand|privileged operation|fixpoint divide"
+        r"|monitor event|execute|special operation|translation specification|stack overflow)"
+        r"(?: exception| overflow)?|instruction (?:access fault|page fault|address misaligned)"
+        r"|(?:load|store)(?:/AMO| \(or AMO\))? (?:access|page) fault|environment call from \S+"
+        r"|unknown exception)(?:,.*|!|: [0-9a-f]{4} ilc:\d)? ?\[#\d+\]",
+        "{0}",
+        "[#",
+        40,
+        "illegal operation: 0001 ilc:1 [#1] SMP",
         family=Family.OTHER,
     ),
 )
@@ -147,14 +250,28 @@ ARM64 = (
 OOPS = (
     # A line that no rule above knows, with the number that the kernel counts its deaths by.
     rule(
-        r"^(?:Oops|Internal error): (?:Oops - )?(?:(\w[\w -]*?): )?[0-9a-f]+ \[#\d+\]",
+        r"^(?:Oops|Internal error): (?:Oops - )?(?!Oops:)([A-Za-z][\w ,/-]*?)(?:: [0-9a-f]+|, sig: \d+)?"
+        r" ?\[#\d+\]",
         "Oops: {0} in {function}",
         "oops",
         family=Family.OTHER,
         hint="[#",
         score=40,
         example="Oops: something new: 0000 [#1] PREEMPT SMP KASAN",
+        absorbs="fault oops",
+    ),
+    # A page fault whose first line is gone; the number is its code.
+    rule(
+        r"^(?:Oops|Internal error): (?:Oops: )?(?:[0-9a-f]+|: [0-9a-f]+|[0-9a-f]+ ilc:\d)? ?\[#\d+\]"
+        r"|^Oops ?\[#\d+\]",
+        "Oops in {function}",
+        "oops",
+        family=Family.MEMORY,
+        hint="[#",
+        score=40,
+        example="Internal error: Oops: 0000000096000005 [#1] PREEMPT SMP",
+        absorbs="fault oops",
     ),
 )
 
-RULES = (*BUG, *STACK, *X86, *ARM64, *OOPS)
+RULES = (*BUG, *STACK, *X86, *ARM64, *OTHERS, *OOPS)

@@ -25,29 +25,37 @@ def _hang(pattern: str, title: str, hint: str, example: str, *, score: int = 35)
 
 RULES = (
     _hang(
-        r"INFO: task .* blocked for more than",
+        r"INFO: task .* blocked (?:on \w+ .*|in I/O wait )?for more than|INFO: task .* can't die for more",
         "INFO: task hung in {function}",
-        "INFO: ",
+        "INFO:",
         "INFO: task init:27 blocked for more than 5 seconds.",
         score=30,
     ),
+    # The name of a task may have the end of a line in it.
     _hang(
-        r"BUG: soft lockup - CPU",
+        r"INFO: task \S[^:]{0,15}$",
+        "INFO: task hung in {function}",
+        "INFO:",
+        "INFO: task a",
+        score=30,
+    ),
+    _hang(
+        r"BUG: soft lockup - CPU|BUG: soft lockup detected on CPU",
         "BUG: soft lockup in {function}",
         "BUG",
         "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [init:27]",
     ),
     _hang(
-        r"Watchdog detected hard LOCKUP on cpu",
+        r"Watchdog detected hard LOCKUP on cpu|\bCPU \d+ detected hard LOCKUP on other CPUs",
         "BUG: hard lockup in {function}",
-        "LOCKUP",
+        "hard LOCKUP",
         "watchdog: Watchdog detected hard LOCKUP on cpu 1",
         score=40,
     ),
     _hang(
         r"INFO: rcu\w* (?:self-)?detected (?:expedited )?stalls?\b",
         "INFO: rcu stall in {function}",
-        "INFO: ",
+        "INFO:",
         "rcu: INFO: rcu_preempt self-detected stall on CPU",
     ),
     _hang(

@@ -16,64 +16,67 @@ def _lockdep(pattern: str, title: str, example: str, *, score: int = 30, **more:
         title + " in {function}",
         "lockdep",
         family=Family.LOCK,
-        hint="BUG" if "BUG" in pattern else "INFO: " if "INFO: " in pattern else "WARNING: ",
+        hint=next(hint for hint in ("WARNING:", "INFO:", "BUG") if hint in example),
         score=score,
         example=example,
         site=more.get("site"),
     )
 
 
+# Before 4.11 "[ INFO: ... ]" and "[ BUG: ... ]".
+_SAYS = "(?:WARNING|INFO|BUG): "
+
 LOCKDEP = (
     _lockdep(
-        r"WARNING: possible circular locking dependency detected",
+        rf"{_SAYS}possible circular locking dependency detected",
         "possible deadlock",
         "WARNING: possible circular locking dependency detected",
         score=35,
     ),
     _lockdep(
-        r"WARNING: possible recursive locking detected",
+        rf"{_SAYS}possible recursive locking detected",
         "possible deadlock",
         "WARNING: possible recursive locking detected",
         score=35,
     ),
     _lockdep(
-        r"WARNING: inconsistent lock state",
+        rf"{_SAYS}inconsistent lock state",
         "inconsistent lock state",
         "WARNING: inconsistent lock state",
         score=35,
     ),
     _lockdep(
-        r"WARNING: bad (unlock balance|contention) detected",
+        rf"{_SAYS}bad (unlock balance|contention) detected",
         "WARNING: bad {0}",
         "WARNING: bad unlock balance detected!",
         score=40,
     ),
     _lockdep(
-        r"WARNING: lock held when returning to user space",
+        rf"{_SAYS}lock held when returning to user space",
         "WARNING: lock held when returning to user space",
         "WARNING: lock held when returning to user space!",
         score=40,
-        site=r"^ *#\d+: .* at: ([\w.]+)\+0x",
+        site=r"^ *#\d+: .* at: (?:\[<\S*>\] )?([\w.]+)(?:\+0x| \()",
     ),
     _lockdep(
-        r"WARNING: \S+/\d+ still has locks held!",
+        rf"{_SAYS}\S+/\d+ still has locks held!",
         "WARNING: task still has locks held",
         "WARNING: init/27 still has locks held!",
-        site=r"^ *#\d+: .* at: ([\w.]+)\+0x",
+        site=r"^ *#\d+: .* at: (?:\[<\S*>\] )?([\w.]+)(?:\+0x| \()",
     ),
     _lockdep(
-        r"WARNING: held lock freed",
+        rf"{_SAYS}held lock freed",
         "WARNING: held lock freed",
         "WARNING: held lock freed!",
         score=45,
     ),
     _lockdep(
-        r"WARNING: (possible irq lock inversion|Nested lock was not taken|chain_key collision)",
+        rf"{_SAYS}(possible irq lock inversion|Nested lock was not taken|chain_key collision)",
         "WARNING: {0}",
         "WARNING: possible irq lock inversion dependency detected",
     ),
     _lockdep(
-        r"WARNING: (\w+-safe -> \w+-unsafe lock order detected)",
+        rf"{_SAYS}(\w+-safe -> \w+-unsafe lock order detected)",
         "WARNING: {0}",
         "WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
     ),
@@ -94,7 +97,7 @@ LOCKDEP = (
         "INFO: trying to register non-static key.",
     ),
     _lockdep(
-        r"WARNING: suspicious RCU usage",
+        rf"{_SAYS}suspicious RCU usage",
         "WARNING: suspicious RCU usage",
         "WARNING: suspicious RCU usage",
     ),

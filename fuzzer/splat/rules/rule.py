@@ -64,6 +64,14 @@ class Rule:
     """What was interrupted is guilty, not the interrupt that noticed."""
     opener: bool = True
     """False when the line does not start a report if one of the same caller is near."""
+    plain: bool = False
+    """The line does not say what is wrong; one that follows may."""
+    advice: str = ""
+    """What to do about it, where that is known."""
+    single: bool = False
+    """The line is all there is."""
+    followed: bool = False
+    """A line with another rule's hint follows at once: logs are not searched for this hint."""
 
 
 def rule(
@@ -81,6 +89,10 @@ def rule(
     ruled: bool = False,
     interrupted: bool = False,
     opener: bool = True,
+    plain: bool = False,
+    advice: str = "",
+    single: bool = False,
+    followed: bool = False,
 ) -> Rule:
     """Return a rule; ``absorbs`` are kinds, with spaces between."""
     return Rule(
@@ -97,4 +109,8 @@ def rule(
         ruled,
         interrupted,
         opener,
+        plain,
+        advice,
+        single,
+        followed,
     )

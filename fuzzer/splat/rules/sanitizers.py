@@ -11,7 +11,7 @@ from fuzzer.splat.rules.rule import Family, rule
 
 KASAN = (
     rule(
-        r"BUG: KASAN: (double-free|invalid-free) in ",
+        r"BUG: KA[Ss][Aa][Nn]: (double-free|invalid-free) in ",
         "KASAN: {0} in {function}",
         "kasan",
         family=Family.FREE,
@@ -22,7 +22,7 @@ KASAN = (
     ),
     # Older kernels.
     rule(
-        r"BUG: KASAN: double-free or invalid-free in ",
+        r"BUG: KA[Ss][Aa][Nn]: double-free or invalid-free in ",
         "KASAN: double-free in {function}",
         "kasan",
         family=Family.FREE,
@@ -32,7 +32,7 @@ KASAN = (
         ruled=True,
     ),
     rule(
-        r"BUG: KASAN: ([\w-]+) in ",
+        r"BUG: KA[Ss][Aa][Nn]: ([\w-]+)(?: on address | in )",
         "KASAN: {0} {access} in {function}",
         "kasan",
         family=Family.MEMORY,
@@ -51,6 +51,21 @@ KASAN = (
         score=50,
         example="BUG: KASAN: invalid-access",
         ruled=True,
+    ),
+)
+
+# Tags of arm64: the fault that the hardware raised.
+MTE = (
+    rule(
+        r"^Unable to handle kernel .*\(tag check fault\)|^Internal error: .*\btag check fault\b"
+        r"|BUG: KASAN: tag check fault",
+        "KASAN: invalid-access in {function}",
+        "kasan",
+        family=Family.MEMORY,
+        hint="tag check fault",
+        followed=True,
+        score=50,
+        example="Internal error: synchronous tag check fault: 0000000096000011 [#1] SMP",
     ),
 )
 
@@ -92,7 +107,7 @@ KMSAN = (
 
 KCSAN = (
     rule(
-        r"BUG: KCSAN: ([\w-]+(?:: [\w-]+)?) in ([\w.]+)(?:\+\S+)?(?: \[\w+\])?"
+        r"BUG: KCSAN: ([\w-]+(?:: [\w-]+)*|assert: race) in ([\w.]+)(?:\+\S+)?(?: \[\w+\])?"
         r"(?: / ([\w.]+)(?: \[\w+\])?)?",
         "KCSAN: {0} in {function}",
         "kcsan",
@@ -114,6 +129,17 @@ UBSAN = (
         score=50,
         example="UBSAN: array-index-out-of-bounds in drivers/drv.c:183:11",
     ),
+    # Kernels before 5.7; what it is stands in the next line.
+    rule(
+        r"UBSAN: (Undefined behaviour) in ",
+        "UBSAN: {0} in {function}",
+        "ubsan",
+        family=Family.NUMBER,
+        hint="UBSAN",
+        score=30,
+        example="UBSAN: Undefined behaviour in drivers/drv.c:183:11",
+        ruled=True,
+    ),
     rule(
         r"UBSAN: ([\w-]+) in ",
         "UBSAN: {0} in {function}",
@@ -125,7 +151,7 @@ UBSAN = (
     ),
     # CONFIG_UBSAN_TRAP: the check is a trap, and its name all that is known.
     rule(
-        r"(?:Internal error|Oops): UBSAN: ([\w/ -]+): [0-9a-f]+ \[#",
+        r"(?:Internal error|Oops)(?: - |: )UBSAN: ([\w/ -]+): [0-9a-f]+ \[#",
         "UBSAN: {0} in {function}",
         "ubsan",
         family=Family.NUMBER,
@@ -141,10 +167,21 @@ KMEMLEAK = (
         "memory leak in {function}",
         "leak",
         family=Family.LEAK,
-        hint="unreferenced object",
+        hint="unreferenced object 0x",
         score=20,
         example="unreferenced object 0xffff888003c98400 (size 64):",
     ),
+    # As syzkaller has it.
+    rule(
+        r"BUG: memory leak$",
+        "memory leak in {function}",
+        "leak",
+        family=Family.LEAK,
+        hint="BUG",
+        score=20,
+        example="BUG: memory leak",
+        absorbs="leak",
+    ),
 )
 
-RULES = (*KASAN, *KFENCE, *KMSAN, *KCSAN, *UBSAN, *KMEMLEAK)
+RULES = (*MTE, *KASAN, *KFENCE, *KMSAN, *KCSAN, *UBSAN, *KMEMLEAK)
