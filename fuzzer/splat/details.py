@@ -25,7 +25,8 @@ _TAINT = re.compile(
 _BY = re.compile(
     r"by task (?P<name>.+)/(?P<pid>\d+)$|^(?P<name2>\S+)/(?P<pid2>\d+) (?:is |just )"
     r'|^  comm "(?P<name5>.*)", pid (?P<pid5>\d+),'
-    r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) (?:blocked|can't die)|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
+    r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) (?:blocked|can't die)"
+    r"|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
 )
 # arm, mips.
 _PROCESS = re.compile(r"^Process (?P<name>.+?) \(pid: (?P<pid>\d+),")
@@ -47,13 +48,15 @@ _KCSAN = re.compile(
 )
 _FAULT = re.compile(
     r"(?:address|virtual address|non-canonical address|for address|paging request at"
-    r"|dereference at|Failing address|dereference on \w+ at|access at)[: ]+(?:0x)?(?P<addr>[0-9a-f]{2,16})\b"
+    r"|dereference at|Failing address|dereference on \w+ at|access at)"
+    r"[: ]+(?:0x)?(?P<addr>[0-9a-f]{2,16})\b"
 )
 _PF = re.compile(r"^#PF: \w+ (?P<what>read|write|instruction)")
 _WNR = re.compile(r"WnR = (?P<write>[01])")
 # The code of the exception: a page fault's on x86, ESR on arm64, FSR on arm.
 _CODE = re.compile(
-    r"^(?P<arm>Internal error: )?(?:Oops[:,] )*(?:: )?(?P<code>[0-9a-f]{1,16}) \[#\d+\](?P<isa>.* ARM$)?"
+    r"^(?P<arm>Internal error: )?(?:Oops[:,] )*(?:: )?(?P<code>[0-9a-f]{1,16})"
+    r" \[#\d+\](?P<isa>.* ARM$)?"
 )
 _KMSAN = re.compile(r"^Memory access of size (?P<size>\d+) starts at (?P<addr>[0-9a-f]+)")
 _LEAK = re.compile(r"^unreferenced object 0x(?P<addr>[0-9a-f]+) \(size (?P<size>\d+)\)")

@@ -2,8 +2,9 @@
 """Logs in a machine's format, made into plain lines as they are read.
 
 The journal's ``-o json``, ``json-pretty``, ``json-sse``, ``json-seq``, ``export`` and ``verbose``,
-``dmesg --json``, the problems of abrt and satyr, and parts of pstore, which come in reversed order. A
-log is told by how it begins. Memory does not grow with the log but for pstore's, which are small.
+``dmesg --json``, the problems of abrt and satyr, and parts of pstore, which come in reversed
+order. A log is told by how it begins. Memory does not grow with the log but for pstore's, which
+are small.
 
 In these the lines that are counted are those of the messages.
 """
@@ -168,10 +169,10 @@ _STAMPED = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d{6}")
 
 def _message_lines(record: dict[str, Any]) -> Iterator[bytes]:
     """Yield the lines of a record's message, stamped as the console would."""
-    if record.get("_TRANSPORT", "kernel") != "kernel":
+    is_kernel = record.get("SYSLOG_IDENTIFIER") in _KERNEL_TAGS
+    if not is_kernel and record.get("_TRANSPORT", "kernel") != "kernel":
         # Other programs' messages name the kernel's reports.
-        if record.get("SYSLOG_IDENTIFIER") not in _KERNEL_TAGS:
-            return
+        return
     key = next((key for key in _MESSAGE_KEYS if key in record), None)
     text = _text(record[key]) if key else ""
     prefix = _stamp(record)

@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator
 _FUNCTION = r"[A-Za-z_][\w.$]*(?:\+0x[0-9a-f]+/0x[0-9a-f]+)"
 _MODULE = r"(?: \[\w+(?: [0-9a-f]{8,})?\])?"
 # "<IRQ>  [<ffffffff81656735>] dump_stack+0x19/0x1b": what the mark opens or closes, and the frame.
-_MARK = re.compile(r"^ *<{1,2}/?(?P<name>TASK|IRQ|NMI|SOFTIRQ|EOI|EOE|#\w{2,3}|UNK)>{1,2} *(?P<rest>.*)$")
+_MARK = re.compile(
+    r"^ *<{1,2}/?(?P<name>TASK|IRQ|NMI|SOFTIRQ|EOI|EOE|#\w{2,3}|UNK)>{1,2} *(?P<rest>.*)$"
+)
 _CLOSED = {"EOI": " </IRQ>", "EOE": " </NMI>"}
 _GLUED = re.compile(r"^ *(Call [Tt]race:|[Bb]acktrace:) +(?=\S)(?P<rest>.*\S)$")
 # An address before a function; a web page eats what looks like a tag, and leaves the brackets.
 _ADDRESS = re.compile(r"\(?\[(?:<[0-9a-fx. ]*>)?\]\)? *|\[[0-9a-f]{8,16}\] (?=[\[A-Za-z_?])")
 _POINTER = re.compile(
-    rf"""^\ {{0,4}}(?:E?IP\ is\ at\ |R?E?IP:?\ +(?:[0-9a-f]{{4}}:)?\ *|NIP\ +|epc\ *:\ (?:[0-9a-f]{{8,16}}\ +)?
+    rf"""^\ {{0,4}}(?:E?IP\ is\ at\ |R?E?IP:?\ +(?:[0-9a-f]{{4}}:)?\ *|NIP\ +
+    |epc\ *:\ (?:[0-9a-f]{{8,16}}\ +)?
     |(?:ERA|pc):\ [0-9a-f]{{16}}\ |TPC:\ <|Krnl\ PSW\ :\ [0-9a-f]{{16}}\ [0-9a-f]{{16}}\ \(
     |Krnl\ PSW\ :\ [0-9a-f]{{8}}\ [0-9a-f]{{8}}\ \()
     (?P<frame>{_FUNCTION}{_MODULE})""",
@@ -34,7 +37,8 @@ _FROM = re.compile(
     rf"\(?(?P<caller>{_FUNCTION}{_MODULE})\)?$"
 )
 _BARE_FRAME = re.compile(
-    r"^(?:\? )?[A-Za-z_][\w.$]*(?:\+0x[0-9a-f]+/0x[0-9a-f]+| \([^\s():]+:(?:\d+|\?)| [\w./-]+:\d+ \[inline\])"
+    r"^(?:\? )?[A-Za-z_][\w.$]*(?:\+0x[0-9a-f]+/0x[0-9a-f]+| \([^\s():]+:(?:\d+|\?)"
+    r"| [\w./-]+:\d+ \[inline\])"
 )
 _UNRELIABLE = re.compile(rf"^ *(?P<frame>{_FUNCTION}{_MODULE}) \(unreliable\)$")
 _HEADING = re.compile(r"^ *(?:Call [Tt]race:|[Bb]acktrace(?:\(.*\))?:? *$)")

@@ -29,7 +29,8 @@ _FRAME = re.compile(
 _INLINE = re.compile(rf"^ *(?:RIP: [0-9a-f]+:)?{_NAME} (?P<file>[\w./-]+:\d+) \[inline\]")
 # The first file and line are those of the innermost function that was inlined.
 _DECODED = re.compile(
-    rf"""^\ *(?P<guess>\?\ )?(?:(?:{_IP})|(?P<lr>lr\ :\ |LR\ is\ at\ ))?{_NAME}
+    rf"""^\ *(?:\[<[0-9a-fx]+>\]\ )?(?P<guess>\?\ )?
+    (?:(?:{_IP})|(?P<lr>lr\ :\ |LR\ is\ at\ ))?{_NAME}
     \ \((?:(?P<file>[^\s():?]+:\d+)|[^\s():]*:[\d?]+)(?:[^()]|\([^()]*\)){{0,2000}}\)
     (?:\ \[?(?P<module>\w+)(?:\ [0-9a-f]{{8,}})?\]?)?(?:\ \([A-Z]+\))?\ *$""",
     re.VERBOSE,

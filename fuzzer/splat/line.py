@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -24,8 +25,8 @@ _DATE = rf"""(?:
     (?:{_WORD}\ )?\d{{4}}[-/.]\d\d[-/.]\d\d(?:T|\ {{1,2}}|_){_TIME}{_ZONE}
     |(?:{_WORD}\ {{1,2}})?(?:{_WORD}|\d{{1,2}}\ ?[月월])\ {{0,2}}\d{{1,2}}[日일,]?\ (?:\d{{4}},?\ )?
         {_TIME}{_ZONE}(?:\ \d{{4}}\b)?
-    |(?:{_WORD}\ {{1,2}})?\d{{1,2}}[./-]?\ ?(?:{_WORD}|\d\d[./-])[-\ ]?(?:\d{{4}},?\ )?{_TIME}{_ZONE}
-        (?:\ \d{{4}}\b)?
+    |(?:{_WORD}\ {{1,2}})?\d{{1,2}}[./-]?\ ?(?:{_WORD}|\d\d[./-])[-\ ]?
+        (?:\d{{4}},?\ )?{_TIME}{_ZONE}(?:\ \d{{4}}\b)?
     |\d\d-\d\d\ {_TIME}
     |\d{{9,10}}\.\d{{3,9}}
     |\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?
@@ -49,7 +50,9 @@ _DAEMON = re.compile(
 )
 _KERNEL = frozenset({"kernel", "vmunix", "klogd", "dmesg", "kmsg"})
 # "kernel: " with nothing but a host before it, or after a stamp (journalctl -o short-monotonic).
-_TAG = re.compile(r"[\s>|]{0,8}(?:[\w.-]{1,64} )?(?:kern\.[a-z]+ )?kernel(?:\[(?:\d+|n/a)\])?:(?: |$)")
+_TAG = re.compile(
+    r"[\s>|]{0,8}(?:[\w.-]{1,64} )?(?:kern\.[a-z]+ )?kernel(?:\[(?:\d+|n/a)\])?:(?: |$)"
+)
 # dmesg --decode: "kern  :err   : ".
 _DECODED = re.compile(
     r"\s{0,8}(?P<facility>kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp"
@@ -72,7 +75,9 @@ _PLAIN = re.compile(
     r"(?![^\x1b]*\x1b| *\[ *(?:[TC]\d|\d+\.\d{6}\])|(?:[\w.-]+ )?kernel: )"
 )
 # A stamp in the middle of a line: somebody wrote a prompt or a word without a newline.
-_LATE_STAMP = re.compile(r"(?:<\d+>)?\[ *\d+\.\d{6}(?:s|@\d+)?(?: *<[ \d.]+>)?\](?:\[ *[TC]\d+\])? ?")
+_LATE_STAMP = re.compile(
+    r"(?:<\d+>)?\[ *\d+\.\d{6}(?:s|@\d+)?(?: *<[ \d.]+>)?\](?:\[ *[TC]\d+\])? ?"
+)
 _ESCAPED = re.compile(r"\\([][_*<>#`~|.!(){}+-])")
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d{1,5}|#x[0-9a-fA-F]{1,4});")
 _BLANKS = dict.fromkeys((0x00A0, 0x2007, 0x202F, 0x3000), " ") | dict.fromkeys(
@@ -123,7 +128,7 @@ def parse_line(raw: str, number: int = 0) -> Line:
             # Without a number it may be what relays a console, or the kernel's own text.
             foreign = unsure = True
             if daemon["pid"] is None:
-                foreign, rest = False, rest[daemon.start("tag") :]
+                foreign, rest = False, rest[daemon.start("host" if daemon["host"] else "tag") :]
                 break
         rest = rest[daemon.end() :]
     if known:
@@ -172,9 +177,9 @@ def split_glued(raw: str) -> list[str]:
     starts = [stamp.start() for stamp in _LATE_STAMP.finditer(raw)]
     cuts = [
         start
-        for before, start in zip(starts, starts[1:], strict=False)
+        for before, start in pairwise(starts)
         if _LATE_STAMP.sub("", raw[before:start], count=1).strip()
         and not _TAG.fullmatch(_LATE_STAMP.sub("", raw[before:start], count=1))
     ]
     edges = [0, *cuts, len(raw)]
-    return [raw[start:end].rstrip(" ") if cuts else raw for start, end in zip(edges, edges[1:], strict=False)]
+    return [raw[start:end].rstrip(" ") if cuts else raw for start, end in pairwise(edges)]

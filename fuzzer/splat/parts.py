@@ -54,17 +54,19 @@ _NUMBERS = re.compile(
     r"|\[#\d+\]|\(size \d+\)|err -?\d+|Kernel panic - not syncing: |, CPU#\d+: "
     r"|^Linux version \d+\.\d+\S* \("
 )
-_TALK = re.compile(r"[.?!,] +[A-Z]?[a-z]|[?\"“”’]| (?:I|we|my|this|when|after|since|with) ")
+_TALK = re.compile(r"[.?!] +(?!Usage)[A-Z]?[a-z]|[?\"“”’]| (?:I|we|my|this|when|after|since|with) ")
 _WORDS = re.compile(r"[^\W\d_]{2,} [^\W\d_]{2,}|[\"“]$")
 _CPU = re.compile(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+)")
 # Words of the patterns of rules.REMNANTS, and of ends.LOST.
 _REMNANT = re.compile(
-    rb"kasan_report|__asan_|he buggy|emory state|of size|\[ end trace|exited with|#PF|PGD|report_bug"
-    rb"|__warn|warn_slowpath|page_fault_oops|oops_end|die_addr|__die|no_context|ubsan|might_"
+    rb"kasan_report|__asan_|he buggy|emory state|of size|\[ end trace|exited with|#PF|PGD"
+    rb"|report_bug|__warn|warn_slowpath|page_fault_oops|oops_end|die_addr|__die|no_context|ubsan|might_"
     rb"|schedule_bug|_bug|bad_irq|panic_on_warn|die_kernel|bug_handler|RIP: 0010|PC is at"
 )
 _STAMP = re.compile(r"\[ *(\d+\.\d+)")
-_ASKED = re.compile(r"^(?:NMI backtrace|Sending NMI|sysrq|SysRq|task:|INFO:)|page allocation failure")
+_ASKED = re.compile(
+    r"^(?:NMI backtrace|Sending NMI|sysrq|SysRq|task:|INFO:)|page allocation failure"
+)
 
 
 def is_part(text: str) -> bool:

@@ -21,7 +21,9 @@ _OWN = re.compile(
     r"|DMA-API|kfence|sysfs|XFS \([\w-]+\)|XFS|VFS|SLUB|Oops|Internal error): ?|\[ )+$"
 )
 _PLACE = re.compile(r"(?<=[\s:\]>)|}/,;-])(?=\S)|(?<=[^\s ])(?=\ )")
-_TOKEN = re.compile(r"(?P<bracket>\[[^][]*\]|\([^()]*\)|<[^<>]*>)|(?P<number>\ *\d+)|(?P<blank>\s+)")
+_TOKEN = re.compile(
+    r"(?P<bracket>\[[^][]*\]|\([^()]*\)|<[^<>]*>)|(?P<number>\ *\d+)|(?P<blank>\s+)"
+)
 # Text before a report's first line that cannot be what each line of a log begins with.
 _SENTENCE = re.compile(r"[^\W\d_]{2,} [^\W\d_]{2,} [^\W\d_]{2,}")
 
@@ -47,10 +49,9 @@ def find_start(text: str) -> Start | None:
         before = match.start()
         if before and (own := _OWN.search(text, 0, before)):
             before = own.start()
-        if 0 < before <= _MAX_PREFIX:
-            # Groups and text as they are without what stands before.
-            if again := first_match(text[before:]):
-                return Start(*again, before)
+        # Groups and text as they are without what stands before.
+        if 0 < before <= _MAX_PREFIX and (again := first_match(text[before:])):
+            return Start(*again, before)
         return Start(rule, match)
     if HARMLESS.search(text) or is_frame(text):
         return None

@@ -21,11 +21,11 @@ from fuzzer.splat.frames import parse_frame
 from fuzzer.splat.line import Line, parse_line, split_glued
 from fuzzer.splat.parts import (
     are_mixed,
+    find_remnant,
     is_complete,
     is_evidence,
     is_part,
     is_talk,
-    find_remnant,
     seconds_of,
 )
 from fuzzer.splat.plain import plain_lines
@@ -116,6 +116,8 @@ class _Open:
     """How many of the lines are known to be part of it."""
     sure: bool = True
     """It is a report, and no prose about one."""
+    talk: bool = False
+    """Words stand before its first line."""
     evidence: bool = False
     """A line after the first is one that only a report has."""
     crowded: bool = False
@@ -197,8 +199,9 @@ class Splitter:
                 if len(going.report.lines) > 1 and _LEAD.match(going.report.lines[-1].text.strip()):
                     going.report.lines.pop()
                 done += self._close(line.caller)
+            talk = line.bare and is_talk(line.text[: started.before])
             line = self._learned(line, started, is_shaped=shaped is not None)
-            self._begin(line, started, crowded=crowded)
+            self._begin(line, started, crowded=crowded, talk=talk)
         elif going:
             self._add(going, line)
         elif self._beginning is not None:
@@ -232,7 +235,7 @@ class Splitter:
         """Look at the first lines of a log: is it the rest of a report?"""
         assert self._beginning is not None
         if remnant := find_remnant(line.text, self._beginning):
-            self._begin(line, remnant, crowded=False)
+            self._begin(line, remnant)
         elif len(self._beginning) < _BEGINNING:
             self._beginning.append(line)
         else:
@@ -342,11 +345,11 @@ class Splitter:
         self._leaving = self._leaving or rule.kind == "panic"
         if going and not going.stack and rule.kind in going.report.rule.absorbs:
             return False
-        if going and not going.evidence and going.report.rule.kind in rule.absorbs:
-            if going.report.rule.plain:
-                # Kernels before 4.14 print what WARN() says after its first line.
-                going.report.rule, going.report.match = rule, start.match
-                return False
+        is_first = going is not None and not going.evidence and going.report.rule.plain
+        if going and is_first and going.report.rule.kind in rule.absorbs:
+            # Kernels before 4.14 print what WARN() says after its first line.
+            going.report.rule, going.report.match = rule, start.match
+            return False
         if going and len(going.report.lines) == going.report.lead + 1:
             # Symbolised: one such line for each function that was inlined.
             report = going.report
@@ -368,12 +371,14 @@ class Splitter:
 
     def _at_once(self, going: _Open, line: Line) -> bool:
         """Tell whether a line may be of the same moment as the report before."""
-        then, now = seconds_of(going.report.lines[-1].raw), seconds_of(line.raw)
+        then, now = seconds_of(going.report.first.raw), seconds_of(line.raw)
         if then is not None and now is not None:
             return abs(now - then) < _AT_ONCE
         return bool(going.report.lines[-1].text.strip())
 
-    def _begin(self, line: Line, start: Start, *, crowded: bool) -> None:
+    def _begin(
+        self, line: Line, start: Start, *, crowded: bool = False, talk: bool = False
+    ) -> None:
         rule = start.rule
         lead = self._lead_of(line)
         lines = [*lead, line]
@@ -386,6 +391,7 @@ class Splitter:
         report = Report(rule, start.match, line, len(lead), lines)
         going = _Open(report, lines[-1].number, parts=len(lines), crowded=crowded)
         going.sure = not (line.bare and start.before)
+        going.talk = talk
         going.evidence = going.stack = is_rest
         # The headline of an arm64 oops, or of an end mark, may be all there is.
         going.ended = rule.kind == "lost" and "end trace" in lines[-1].text
@@ -441,9 +447,9 @@ class Splitter:
         if self._helpers:
             self._helpers = {cpu: owner for cpu, owner in self._helpers.items() if owner != caller}
         report = going.report
-        if report.first.bare and not going.evidence:
-            if not going.sure or not is_complete(report.first.text, report.rule):
-                return []
+        is_bare = report.first.bare and not going.evidence
+        if is_bare and (going.talk or not is_complete(report.first.text, report.rule)):
+            return []
         del report.lines[max(going.parts, report.lead + 1) :]
         report.mixed = report.mixed or (going.crowded and are_mixed(report.lines))
         if len(self._recent) >= _CALLERS:

@@ -81,7 +81,8 @@ _FRAME = r"^ *(?:\? )?(?:\[<[0-9a-f]+>\] )?"
 REMNANTS = (
     rule(
         r"^The buggy address (?:belongs to|is located)|^Memory state around the buggy address"
-        rf"|^(?:Read|Write) of size \d+ at addr |{_FRAME}(?:kasan_report\w*|__asan_report_\w+)\+0x",
+        rf"|^(?:Read|Write) of size \d+ at addr "
+        rf"|{_FRAME}(?:kasan_report\w*|__asan_report_\w+)(?:\+0x| \()",
         "KASAN report without its beginning in {function}",
         "lost",
         family=Family.MEMORY,
@@ -96,8 +97,8 @@ REMNANTS = (
         rf"|{_FRAME}(?:report_bug|__warn|warn_slowpath_\w+|page_fault_oops|oops_end|die_addr"
         r"|__die_body|no_context|ubsan_epilogue|__ubsan_handle_\w+|__schedule_bug|print_circular_bug"
         r"|___?might_sleep|__might_resched|print_deadlock_bug|__report_bad_irq|check_panic_on_warn"
-        r"|die_kernel_fault|bug_handler)\+0x"
-        r"|^(?:RIP: 0010:|PC is at )[A-Za-z_][\w.]*\+0x",
+        r"|die_kernel_fault|bug_handler)(?:\+0x| \()"
+        r"|^(?:RIP: 0010:|PC is at )[A-Za-z_][\w.]*(?:\+0x| \()",
         "kernel report without its beginning in {function}",
         "lost",
         family=Family.OTHER,
@@ -211,8 +212,8 @@ MODULES = (
         "build the module anew, with the compiler and binutils of the kernel's build",
     ),
     _unloadable(
-        r"^(?:module )?(\w+): (?:unsupported RELA? relocation|[Uu]nknown rela? relocation|overflow in "
-        r"relocation type|[Rr]elocation .*overflow)",
+        r"^(?:module )?(\w+): (?:unsupported RELA? relocation|[Uu]nknown rela? relocation"
+        r"|overflow in relocation type|[Rr]elocation .*overflow)",
         "module {0}: a relocation that the kernel cannot do",
         " relocation",
         "module drv: unsupported RELA relocation: 275",
@@ -237,14 +238,14 @@ MODULES = (
 NOTICES = (
     *MODULES,
     _notice(
-        r"\S+ invoked oom-killer: ",
+        r"[\w./-]+ invoked oom-killer: ",
         "out of memory in {function}",
         "oom",
         " invoked oom-killer",
         "init invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0",
     ),
     _notice(
-        r"\S+: page allocation failure: order:\d+",
+        r"[\w./-]+: page allocation failure: order:\d+",
         "page allocation failure in {function}",
         "oom",
         ": page allocation failure: order",
@@ -255,7 +256,7 @@ NOTICES = (
         "workqueue: {0} hogs a CPU",
         "workqueue",
         " hogged CPU for ",
-        "workqueue: drv_work [drv] hogged CPU for >10000us 4 times, consider switching to WQ_UNBOUND",
+        "workqueue: drv_work [drv] hogged CPU for >10000us 4 times, consider WQ_UNBOUND",
         advice="queue it on a workqueue with WQ_UNBOUND, or let it call cond_resched()",
         single=True,
     ),

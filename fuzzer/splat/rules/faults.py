@@ -115,7 +115,8 @@ X86 = (
         "BUG: kernel NULL pointer dereference, address: 0000000000000008",
     ),
     _fault(
-        r"BUG: [uU]nable to handle (?:page fault for address|kernel (?:paging|data access|instruction fetch))"
+        r"BUG: [uU]nable to handle (?:page fault for address|kernel (?:paging|data access"
+        r"|instruction fetch))"
         r"|Unable to handle kernel (?:data access|instruction fetch)",
         "BUG: unable to handle page fault",
         "BUG",
@@ -141,7 +142,8 @@ X86 = (
     _fault(
         r"^(?:Oops: )?(int3|invalid opcode|stack segment|alignment check|bounds"
         r"|control protection|double fault|iret exception|coprocessor error|simd exception"
-        r"|invalid TSS|segment not present|machine check|exc_\w+|x86 EXCEPTION|unhandled \w+ exception)"
+        r"|invalid TSS|segment not present|machine check|exc_\w+|x86 EXCEPTION"
+        r"|unhandled \w+ exception)"
         r"[^\[]*\[#\d+\]",
         "{0}",
         "[#",
@@ -171,7 +173,7 @@ ARM64 = (
     ),
     # The kernel prints its "Internal error" after it, with the name (newer ones) or without.
     _fault(
-        r"^Unhandled fault: ([a-z -]*external abort(?: on [a-z-]+)?|alignment \w+|[a-z][a-z ]+?) \(0x",
+        r"^Unhandled fault: ([a-z -]*external abort(?: on [a-z-]+)?|[a-z][a-z ]+?) \(0x",
         "{0}",
         "nhandled fault",
         40,
@@ -181,7 +183,8 @@ ARM64 = (
     ),
     _fault(
         r"^Internal error: (synchronous external abort|Oops - (?:[Uu]ndefined instruction|BTI|FPAC"
-        r"|CFI|GCS|MOPS|SP/PC alignment exception|bad mode|unknown exception)|SP/PC alignment exception"
+        r"|CFI|GCS|MOPS|SP/PC alignment exception|bad mode|unknown exception)"
+        r"|SP/PC alignment exception"
         r"|SP or PC alignment\w*|[Aa]ttempting to execute userspace memory|level \d [a-z ]+ fault"
         r"|[a-z][a-z ]+ (?:fault|abort|exception)|BRK handler|ptrace BRK handler)",
         "{0}",
@@ -250,8 +253,8 @@ OTHERS = (
 OOPS = (
     # A line that no rule above knows, with the number that the kernel counts its deaths by.
     rule(
-        r"^(?:Oops|Internal error): (?:Oops - )?(?!Oops:)([A-Za-z][\w ,/-]*?)(?:: [0-9a-f]+|, sig: \d+)?"
-        r" ?\[#\d+\]",
+        r"^(?:Oops|Internal error): (?:Oops - )?(?!Oops:)([A-Za-z][\w ,/-]*?)"
+        r"(?:: [0-9a-f]+|, sig: \d+)? ?\[#\d+\]",
         "Oops: {0} in {function}",
         "oops",
         family=Family.OTHER,
@@ -262,7 +265,7 @@ OOPS = (
     ),
     # A page fault whose first line is gone; the number is its code.
     rule(
-        r"^(?:Oops|Internal error): (?:Oops: )?(?:[0-9a-f]+|: [0-9a-f]+|[0-9a-f]+ ilc:\d)? ?\[#\d+\]"
+        r"^(?:Oops|Internal error): (?:Oops: )?(?:(?:: )?[0-9a-f]+(?: ilc:\d)?)? ?\[#\d+\]"
         r"|^Oops ?\[#\d+\]",
         "Oops in {function}",
         "oops",

@@ -25,7 +25,8 @@ def _hang(pattern: str, title: str, hint: str, example: str, *, score: int = 35)
 
 RULES = (
     _hang(
-        r"INFO: task .* blocked (?:on \w+ .*|in I/O wait )?for more than|INFO: task .* can't die for more",
+        r"INFO: task .* blocked (?:on \w+ .*|in I/O wait )?for more than"
+        r"|INFO: task .* can't die for more",
         "INFO: task hung in {function}",
         "INFO:",
         "INFO: task init:27 blocked for more than 5 seconds.",

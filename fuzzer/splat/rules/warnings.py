@@ -21,7 +21,7 @@ HEADED = (
         hint="detected ",
         followed=True,
         score=55,
-        example="memcpy: detected field-spanning write (size 12) of single field \"p\" at drv.c:3",
+        example='memcpy: detected field-spanning write (size 12) of single field "p" at drv.c:3',
         absorbs="warning bug fault oops",
     ),
     rule(
@@ -63,7 +63,7 @@ HEADED = (
         family=Family.ASSERT,
         hint="unchecked MSR access error",
         score=25,
-        example="unchecked MSR access error: RDMSR from 0x1 at rIP: 0xffff (drv_guilty+0x4/0x9 [drv])",
+        example="unchecked MSR access error: RDMSR from 0x1 at rIP: 0xffff (drv_guilty+0x4/0x9)",
         site=r"at rIP: \S+ \(([A-Za-z_][\w.]*)(?:\+0x| \()",
     ),
     rule(
@@ -73,7 +73,7 @@ HEADED = (
         family=Family.OTHER,
         hint=": nobody cared (try",
         score=30,
-        example="irq 18: nobody cared (try booting with the \"irqpoll\" option)",
+        example='irq 18: nobody cared (try booting with the "irqpoll" option)',
         site=r"^ ?(?:\[<[0-9a-f]*>\] )?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: threaded .*)?$",
     ),
     rule(
