@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-_FUNCTION = r"[A-Za-z_][\w.$]*(?:\+0x[0-9a-f]+/0x[0-9a-f]+)"
-_MODULE = r"(?: \[\w+(?: [0-9a-f]{8,})?\])?"
+# Also as scripts/decode_stacktrace.sh has it: "f (file.c:3 (discriminator 1)) drv".
+_FUNCTION = (
+    r"[A-Za-z_][\w.$]*(?:\+0x[0-9a-f]+/0x[0-9a-f]+"
+    r"|\ \([^\s():]+:[\d?]+(?:[^()]|\([^()]*\)){0,2000}\)(?:\ \w+)?)"
+)
+_MODULE = r"(?:\ \[\w+(?:\ [0-9a-f]{8,})?\])?"
 # "<IRQ>  [<ffffffff81656735>] dump_stack+0x19/0x1b": what the mark opens or closes, and the frame.
 _MARK = re.compile(
     r"^ *<{1,2}/?(?P<name>TASK|IRQ|NMI|SOFTIRQ|EOI|EOE|#\w{2,3}|UNK)>{1,2} *(?P<rest>.*)$"

@@ -21,6 +21,8 @@ BLOCK = 256 * 1024
 """Bytes that are searched at a time; chunks of about this size are fastest."""
 
 _MAX_LINE = 1 << 20
+# Characters of it that are taken apart: more than the splitter keeps.
+_MAX_TEXT = 8192
 # Bytes at the beginning of a log in which the rest of a report is looked for.
 _BEGINNING = 32 * 1024
 _O = ord("O")
@@ -118,14 +120,17 @@ class Scanner:
             if hit < position:
                 continue
             start = max(block.rfind(b"\n", position, hit) + 1, position)
-            raw = decode_line(block[start : _line_end(block, hit)][:_MAX_LINE])
-            if any(self._splitter.begins(parse_line(part).text) for part in split_glued(raw)):
+            # Other hits in this line say nothing more.
+            position = _line_end(block, hit)
+            raw = decode_line(block[start:position][:_MAX_LINE])
+            parts = (part[:_MAX_TEXT] for part in split_glued(raw))
+            if any(self._splitter.begins(parse_line(part).text) for part in parts):
                 return start
         return len(block)
 
     def _line(self, raw: bytes) -> list[Report]:
         self.lines += 1
-        parts = split_glued(decode_line(raw))
+        parts = [part[:_MAX_TEXT] for part in split_glued(decode_line(raw))]
         if len(parts) == 1:
             return self._splitter.feed(parse_line(parts[0], self.lines))
         return [

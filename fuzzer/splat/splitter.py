@@ -148,6 +148,7 @@ class Splitter:
 
     def begins(self, text: str) -> bool:
         """Tell whether a line with this text may start a report."""
+        text = text[:_MAX_LINE]
         if self._shape is not None:
             bare = without_prefix(self._shape, text)
             text = text if bare is None else bare
@@ -326,12 +327,10 @@ class Splitter:
         report = going.report
         if going.evidence or "inline]" in report.first.raw:
             return False
-        if not going.sure:
-            return True
-        if start.rule is not report.rule or len(report.lines) > going.parts:
-            return start.rule is report.rule and report.first.bare
-        text = line.text[start.before :]
-        return report.first.bare or text == report.first.text
+        if start.rule is report.rule:
+            is_again = line.text[start.before :] == report.first.text
+            return report.first.bare or (is_again and len(report.lines) <= going.parts)
+        return not going.sure and (going.talk or start.rule.kind not in report.rule.absorbs)
 
     def _starts(self, going: _Open | None, line: Line, start: Start) -> bool:
         """Tell whether a first line starts a report, and is not part of the one going on."""

@@ -238,14 +238,14 @@ MODULES = (
 NOTICES = (
     *MODULES,
     _notice(
-        r"[\w./-]+ invoked oom-killer: ",
+        r"[\w./-]{1,32} invoked oom-killer: ",
         "out of memory in {function}",
         "oom",
         " invoked oom-killer",
         "init invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0",
     ),
     _notice(
-        r"[\w./-]+: page allocation failure: order:\d+",
+        r"[\w./-]{1,32}: page allocation failure: order:\d+",
         "page allocation failure in {function}",
         "oom",
         ": page allocation failure: order",
