@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,3 +152,11 @@ def test_memory_does_not_grow_with_a_flood() -> None:
         peaks.append(peak)
     # KiB: what was looked at stays in no list.
     assert peaks[1] - peaks[0] < 24 * 1024, peaks
+
+
+def test_a_long_line_is_looked_at_once() -> None:
+    # Every needle again and again, and nothing that ends a word.
+    line = b"[#BUGWARNING:INFO:" + b"a.b-c" * 60
+    start = time.process_time()
+    assert reports(line * 3000 + b"\n" + b"x" * 1_000_000 + b"BUG\n") == []
+    assert time.process_time() - start < 2
