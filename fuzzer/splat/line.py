@@ -83,6 +83,7 @@ _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d{1,5}|#x[0-9a-fA-F]{1,4})
 _BLANKS = dict.fromkeys((0x00A0, 0x2007, 0x202F, 0x3000), " ") | dict.fromkeys(
     (0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF), ""
 )
+_FIELDS = re.compile(r"(?:\[[^][]*\]|\([^()]*\)|<\d+>|[\s.])*")
 _FENCE = re.compile(r"^\s*`{3,}")
 
 
@@ -170,16 +171,17 @@ def _unescaped(text: str) -> str:
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]).translate(_BLANKS), text)
 
 
+def _says(text: str) -> bool:
+    """Tell whether there is more than a stamp, fields in brackets and the kernel's tag."""
+    rest = _LATE_STAMP.sub("", text, count=1)
+    return not _FIELDS.fullmatch(rest) and not _TAG.fullmatch(rest)
+
+
 def split_glued(raw: str) -> list[str]:
     """Return the lines that a line was made of: a terminal, or a form, may lose their ends."""
     if raw.count(".") < 2 or raw.find("[", 1) < 0:
         return [raw]
     starts = [stamp.start() for stamp in _LATE_STAMP.finditer(raw)]
-    cuts = [
-        start
-        for before, start in pairwise(starts)
-        if _LATE_STAMP.sub("", raw[before:start], count=1).strip()
-        and not _TAG.fullmatch(_LATE_STAMP.sub("", raw[before:start], count=1))
-    ]
+    cuts = [start for before, start in pairwise(starts) if _says(raw[before:start])]
     edges = [0, *cuts, len(raw)]
     return [raw[start:end].rstrip(" ") if cuts else raw for start, end in pairwise(edges)]
