@@ -112,7 +112,11 @@ def test_a_prefix_changes_nothing(prefix: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(PREFIXES), st.sampled_from(WHOLE))
+@given(
+    # A vendor's stamp stands in place of the kernel's, not before it.
+    st.sampled_from([each for each in PREFIXES if "[  100.100001" not in each]),
+    st.sampled_from(WHOLE),
+)
 def test_a_prefix_before_stamps_changes_nothing(prefix: str, path: Path) -> None:
     lines = read_lines(path)
     if not all(parse_line(line).stamped for line in lines):
