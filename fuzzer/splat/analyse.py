@@ -3,28 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fuzzer.splat import details
 from fuzzer.splat.frames import Frame
+from fuzzer.splat.guilty import POINTER, find_guilty, named_at, place_of, races, site_of, work_of
+from fuzzer.splat.origin import find_holders, find_module, find_source
 from fuzzer.splat.severity import Facts, rate
 from fuzzer.splat.splat import Splat
 from fuzzer.splat.splitter import Report, split_lines
 from fuzzer.splat.stacks import Role, Stack, find_stacks
-from fuzzer.splat.title import (
-    guilty_frame,
-    main_frames,
-    make_title,
-    place_of,
-    races,
-    site_of,
-    work_of,
-)
+from fuzzer.splat.title import make_title
 
 # These print their first stack without a heading.
 _HEADLESS = frozenset({"kmsan", "kfence", "lost"})
-# kmemleak's stacks have a fixed depth, and its list nothing after the last.
-_NO_STACK_END = frozenset({"leak"})
 NOTHING_KNOWN = Facts()
 
 
@@ -39,39 +31,62 @@ def _damage(report: Report, stacks: tuple[Stack, ...], guilty: Frame | None) -> 
     if guilty is None:
         frames = any(stack.role is Role.FAULT for stack in stacks)
         return "its stack is only machinery" if frames else "its stack is missing"
-    main = [stack for stack in stacks if stack.role is Role.FAULT]
-    open_end = bool(main) and not main[-1].closed and report.cut
-    if open_end and report.rule.kind not in _NO_STACK_END and guilty.module is None:
-        # The driver may have followed.
-        return "its stack is cut short"
     return None
 
 
 def _is_whole(stacks: tuple[Stack, ...]) -> bool:
     """Tell whether the stack of where it happened was printed to its end."""
-    return [stack for stack in stacks if stack.role is Role.FAULT][-1].closed
+    main = [stack for stack in stacks if stack.role is Role.FAULT and stack.heading != POINTER]
+    return bool(main) and main[-1].closed
+
+
+def _is_cut(report: Report, texts: Sequence[str], stacks: tuple[Stack, ...]) -> bool:
+    """Tell whether the log ends before a stack that the kind of report has."""
+    if not report.cut or "{function}" not in report.rule.title or _is_whole(stacks):
+        return False
+    return site_of(report.rule, texts) is None
+
+
+def _named(
+    report: Report,
+    texts: Sequence[str],
+    stacks: tuple[Stack, ...],
+    guilty: Frame | None,
+    corrupted: str | None,
+) -> str | None:
+    """Return the function that is named otherwise than by the stack; None: the stack is right."""
+    rule = report.rule
+    if report.mixed:
+        # The first line is this report's alone.
+        texts, stacks = texts[:1], ()
+    if (site := site_of(rule, texts)) is not None:
+        return site
+    if corrupted is None or "{function}" not in rule.title:
+        return None
+    if head := named_at(texts):
+        return head.function
+    if guilty is None and any(stack.role is Role.FAULT for stack in stacks):
+        return work_of(texts) or (place_of(texts, stacks, rule) if _is_whole(stacks) else None)
+    return None
 
 
 def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
     """Return what a report says. A function that is not sure is not named."""
     rule, texts = report.rule, report.texts
     stacks = find_stacks(texts, headless=rule.kind in _HEADLESS)
-    guilty = guilty_frame(main_frames(stacks, interrupted=rule.interrupted))
+    guilty = find_guilty(rule, stacks)
     corrupted = _damage(report, stacks, guilty)
     function = guilty.function if guilty and not corrupted else None
     if rule.kind == "kcsan" and not corrupted:
         function = races(stacks, report.match)
         corrupted = None if function else "the stack of one side of the race is missing"
-    if not report.mixed:
-        machinery = guilty is None and any(stack.role is Role.FAULT for stack in stacks)
-        named = site_of(rule, texts)
-        if machinery and named is None:
-            named = work_of(texts) or (place_of(texts, stacks) if _is_whole(stacks) else None)
-        if named is not None:
-            function, corrupted = named, None
+    named = _named(report, texts, stacks, guilty, corrupted)
+    if named is not None:
+        function, corrupted = named, None
     title = make_title(rule, report.match, texts, function)
     access, obj = details.find_access(texts, rule.kind), details.find_object(texts)
     kernel, taint = details.find_kernel(texts)
+    task = details.find_task(texts)
     return Splat(
         title=title,
         kind=rule.kind,
@@ -81,7 +96,7 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
         severity=rate(rule, title, access, obj, facts, corrupted=corrupted is not None),
         access=access,
         object=obj,
-        task=details.find_task(texts),
+        task=task,
         stacks=stacks,
         locks=details.find_locks(texts) if rule.kind == "lockdep" else (),
         modules=details.find_modules(texts),
@@ -93,6 +108,10 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
         text=report.raw,
         message=report.message,
         advice=rule.advice or None,
+        module=find_module(texts, stacks, function, guilty),
+        source=find_source(texts, guilty),
+        holders=find_holders(texts, task) if rule.kind == "hang" else (),
+        cut=_is_cut(report, texts, stacks),
     )
 
 

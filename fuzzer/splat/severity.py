@@ -39,11 +39,45 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Severity:
-    """``score`` is 0 to 100; ``reasons`` are what it is made of, in words."""
+    """``score`` is 0 to 100; ``reasons`` are what it is made of, in words.
+
+    ``meaning`` says in a sentence what the kernel's users have to expect.
+    """
 
     level: Level
     score: int
     reasons: tuple[str, ...]
+    meaning: str = ""
+
+
+_MEMORY = "memory bug: what is read or overwritten may belong to anybody"
+_MEANINGS = {
+    Family.MEMORY: _MEMORY,
+    Family.FREE: _MEMORY,
+    Family.UNINIT: "memory bug: what was in memory before decides, or reaches a program",
+    Family.NUMBER: "wrong arithmetic: harmless unless the result is a size, an index or a time",
+    Family.LEAK: "memory is lost: harmless unless a program can repeat it until none is left",
+    Family.RACE: "data race: harmless unless the value must be whole, or the order matters",
+    Family.LOCK: "locking bug: harmless unless two tasks meet so, which then never go on",
+    Family.CONTEXT: "wrong context: harmless unless it sleeps just there, which may stop a CPU",
+    Family.HANG: "a task or a CPU does not go on: it may take a reboot",
+    Family.STACK: "the kernel's stack is used up or overwritten: what is beyond it is damaged",
+    Family.PANIC: "the machine stops",
+}
+
+
+def meaning_of(rule: Rule, access: Access | None) -> str:
+    """Return what a report of a kind means, in a sentence; empty: that is not known."""
+    if not rule.crash:
+        return "not a kernel bug"
+    if rule.family is Family.ASSERT:
+        if rule.kind == "warning":
+            return "a check failed: harmless unless panic_on_warn is set, or what it guards matters"
+        return "a check failed, which ends the task: what it had locked stays so"
+    near_null = access is not None and access.address_class in {"null", "error"}
+    if rule.family is Family.MEMORY and near_null and rule.kind in {"fault", "oops"}:
+        return "no memory is damaged: the task ends, and what it had locked stays so"
+    return _MEANINGS.get(rule.family, "")
 
 
 def rate(
@@ -98,4 +132,4 @@ def rate(
         count(-10, "the report is damaged")
     score = max(0, min(100, score))
     level = next(Level(name) for least, name in _LEVELS if score >= least)
-    return Severity(level, score, tuple(reasons))
+    return Severity(level, score, tuple(reasons), meaning_of(rule, access))

@@ -16,11 +16,11 @@ from itertools import groupby
 from typing import TypeVar
 
 from fuzzer.splat.frames import Frame
-from fuzzer.splat.machinery import MACHINERY
+from fuzzer.splat.guilty import guilty_frame, main_frames
+from fuzzer.splat.machinery import is_machinery
 from fuzzer.splat.rules import Family
 from fuzzer.splat.splat import Splat
 from fuzzer.splat.stacks import Role
-from fuzzer.splat.title import guilty_frame, main_frames
 
 _T = TypeVar("_T")
 _DEPTH = 3
@@ -84,7 +84,7 @@ class Signature:
 
 def _own(frames: Iterable[Frame]) -> list[str]:
     """Return the frames that tell where it is: a module's, if there are any."""
-    known = [frame for frame in frames if not MACHINERY.match(frame.function)]
+    known = [frame for frame in frames if not is_machinery(frame)]
     own = [frame.function for frame in known if frame.module]
     names = own or [frame.function for frame in known]
     # A function after itself: the instruction pointer and the top of the stack, or recursion.

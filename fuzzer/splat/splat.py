@@ -25,6 +25,24 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Module:
+    """A module; ``marks`` are what "Modules linked in" says of it, in words."""
+
+    name: str
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a lock that somebody waits for, and the function that took it, if that is told."""
+
+    lock: str
+    task: str
+    pid: int
+    function: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Splat:
     """One kernel report.
 
@@ -34,7 +52,10 @@ class Splat:
     ``taint`` are the letters that the kernel prints. ``locks`` are the names of
     the lock classes in a lockdep report. ``crash`` is false for a notice: worth a
     line, but no crash. ``message`` is what WARN() says before the first line, ``advice``
-    what to do about a notice.
+    what to do about a notice. ``module`` is that of the guilty function, None for the kernel's
+    own; ``source`` the file and line of where it happened. ``holders`` are those of the
+    lock that a task which hangs waits for. ``cut`` tells that the log ends before the stack of
+    where it happened does, or has none.
     """
 
     title: str
@@ -57,11 +78,15 @@ class Splat:
     text: str
     message: str | None = None
     advice: str | None = None
+    module: Module | None = None
+    source: str | None = None
+    holders: tuple[Holder, ...] = ()
+    cut: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether the report is neither damaged nor without a stack."""
-        return self.corrupted is None
+        """Whether the report is neither damaged nor without a stack, or the end of one."""
+        return self.corrupted is None and not self.cut
 
     @property
     def is_reported(self) -> bool:

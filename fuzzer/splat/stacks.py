@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fuzzer.splat.frames import Frame, parse_frame
+from fuzzer.splat.machinery import system_call
 
 
 class Role(enum.StrEnum):
@@ -61,8 +62,17 @@ _HEADINGS: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
 )
 _CONTEXT_IN = re.compile(r"^ *<(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")
 _CONTEXT_OUT = re.compile(r"^ *</(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")
+# Old kernels write the mark in front of a frame, and <EOI> where new ones write </IRQ>.
+_CONTEXT_BEFORE = re.compile(r"^ *<(?P<mark>/?[A-Z#]\w*)> +(?=\S)")
 # An address that no symbol is known for: a stale word of the stack, or a module that is gone.
 _NO_SYMBOL = re.compile(r"^ *(?:\? )?(?:\[<)?0x[0-9a-f]+(?:>\])?$")
+# Of a kernel thread that RCU waits for, printed before the stacks of those that stall.
+_HELPER = re.compile(r"grace-period kthread stack dump")
+_DUMP_OF = re.compile(r"^(?:CPU: |NMI backtrace for cpu )(?P<cpu>\d+)\b")
+_STUCK_CPU = re.compile(
+    r"lockup - CPU#(?P<cpu>\d+)|hard LOCKUP on cpu (?P<cpu2>\d+)"
+    r"|^(?:rcu: )?\s+(?P<cpu3>\d+)-[.!OoNn]"
+)
 _REGISTERED = re.compile(r"state was registered at:|-irq-|lock(?:'s)? dependencies")
 _KERNEL_IP = re.compile(r"^(?:RIP: 0010:|IP: |pc : |PC is at )")
 # What the kernel prints after a stack, or inside it where an exception was taken.
@@ -71,13 +81,16 @@ _AFTER = re.compile(
     r"|Tainted|irq event|The buggy|Memory state|Kernel Offset|value changed|\w.*:$|Bytes? \d)"
 )
 _LAST = re.compile(
-    r"^(?:entry_SYSCALL|entry_INT80|ret_from_fork|secondary_startup|x86_64_start|start_kernel"
-    r"|el0t?_|kthread$|asm_)"
+    r"^(?:entry_|ret_from_fork|ret_fast_syscall|secondary_startup|x86_64_start|start_kernel"
+    r"|el0t?_|kthread$|asm_|invoke_syscall|do_(?:fast_)?syscall_|sysenter_|system_call|tracesys"
+    r"|start_secondary|rest_init|cpu_startup_entry)"
 )
 _REGISTERS = re.compile(
     r"^(?:Code: |RSP: |R[A-D]X: |RBP: |R\d\d: |[FCD]S: |CR2: |DR\d: |PKRU: |pstate: |sp : "
     r"|x\d+ *: )"
 )
+# Where a report says which CPU is stuck.
+_HEAD_LINES = 12
 # Lines of somebody else in the middle of a stack, before it counts as over.
 _MAX_FOREIGN = 3
 
@@ -106,6 +119,7 @@ class _Collector:
         self._main_seen = False
         self._last = ""
         self._nmi = False
+        self._helper = False
         self._registers = False
 
     def _begin(self, role: Role, heading: str) -> None:
@@ -113,9 +127,11 @@ class _Collector:
         if role is Role.FAULT:
             # Only the first "Call Trace" is where it happened: a second one is another
             # task's, or the panic's. KMSAN and KCSAN have none.
-            if self._main_seen:
-                role = Role.OTHER_TASK if self._nmi or " by " in heading else Role.OTHER
-            self._main_seen = True
+            if self._main_seen or self._helper:
+                other = self._nmi or self._helper or " by " in heading
+                role = Role.OTHER_TASK if other else Role.OTHER
+            self._main_seen = self._main_seen or not self._helper
+            self._helper = False
         self._role, self._heading = role, heading
 
     def _end(self, *, closed: bool) -> None:
@@ -125,7 +141,11 @@ class _Collector:
 
     def feed(self, text: str) -> None:
         """Look at the next line."""
+        if before := _CONTEXT_BEFORE.match(text):
+            self._context(before["mark"], text)
+            text = " " + text[before.end() :]
         self._nmi = self._nmi or text.startswith("NMI backtrace for cpu")
+        self._helper = self._helper or _HELPER.search(text) is not None
         role = _heading(text)
         if role is not None:
             self._begin(role, text.strip())
@@ -145,10 +165,7 @@ class _Collector:
             # An exception was taken here; what took it follows its registers.
             pass
         elif _CONTEXT_OUT.match(text):
-            interrupt = "TASK" not in text
-            self._end(closed=True)
-            if interrupt:
-                self._role, self._heading = Role.INTERRUPTED, text.strip()
+            self._context(text.strip(" <>"), text)
         elif _CONTEXT_IN.match(text) or _NO_SYMBOL.match(text):
             pass
         elif self._role is Role.INTERRUPTED and text.strip() and not text.startswith("RIP: 00"):
@@ -162,6 +179,14 @@ class _Collector:
                 self._end(closed=True)
         if text.strip():
             self._last = text
+
+    def _context(self, mark: str, text: str) -> None:
+        """Begin what an interrupt interrupted, where its own stack ends."""
+        if self._role is None or not (mark.startswith("/") or mark in {"EOI", "EOE"}):
+            return
+        self._end(closed=True)
+        if "TASK" not in mark:
+            self._role, self._heading = Role.INTERRUPTED, text.strip()
 
     def _outside(self, text: str, frame: Frame | None) -> None:
         if frame is None:
@@ -181,8 +206,14 @@ class _Collector:
 
     def finish(self) -> list[Stack]:
         """Return the stacks. One that the log ends in is not closed, unless it got to its end."""
-        done = bool(self._frames) and _LAST.match(self._frames[-1].function) is not None
+        last = self._frames[-1].function if self._frames else ""
+        done = _LAST.match(last) is not None or system_call(last) is not None
         self._end(closed=done)
+        if not any(stack.role is Role.FAULT for stack in self.stacks):
+            # Its heading is damaged.
+            first = next((i for i, each in enumerate(self.stacks) if each.role is Role.OTHER), None)
+            if first is not None:
+                self.stacks[first] = dataclasses.replace(self.stacks[first], role=Role.FAULT)
         return self.stacks
 
 
@@ -206,7 +237,30 @@ def find_stacks(texts: Sequence[str], *, headless: bool = False) -> tuple[Stack,
     stack of one frame. ``headless`` is for KMSAN and KFENCE, which print the first
     stack without a heading.
     """
+    start = _own_dump(texts)
+    others: list[Stack] = []
+    if start:
+        before = _Collector(headless)
+        for text in texts[:start]:
+            before.feed(text)
+        others = [dataclasses.replace(s, role=Role.OTHER_TASK) for s in before.finish()]
     collector = _Collector(headless)
-    for text in texts:
+    for text in texts[start:]:
         collector.feed(text)
-    return tuple(collector.finish())
+    return (*others, *collector.finish())
+
+
+def _own_dump(texts: Sequence[str]) -> int:
+    """Return where the stack of a CPU that is stuck begins, if another one's is before it."""
+    stuck = {cpu for text in texts[:_HEAD_LINES] if (cpu := _stuck_cpu(text))}
+    if not stuck:
+        return 0
+    dumps = [(at, found["cpu"]) for at, text in enumerate(texts) if (found := _DUMP_OF.match(text))]
+    if not dumps or dumps[0][1] in stuck:
+        return 0
+    return next((at for at, cpu in dumps if cpu in stuck), 0)
+
+
+def _stuck_cpu(text: str) -> str | None:
+    found = _STUCK_CPU.search(text)
+    return next((cpu for cpu in found.groups() if cpu), None) if found else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.line import decode_line
-from fuzzer.splat.machinery import MACHINERY
+from fuzzer.splat.machinery import is_machinery
 from fuzzer.splat.signature import signature_of
 from fuzzer.splat.splat import Splat, to_json
 
@@ -54,7 +54,7 @@ def important(record: Splat) -> dict[str, Any]:
                 (
                     frame.function
                     for frame in stack.frames
-                    if frame.reliable and not MACHINERY.match(frame.function)
+                    if frame.reliable and not is_machinery(frame)
                 ),
                 None,
             ),

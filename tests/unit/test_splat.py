@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fuzzer.splat.find import find_splat
+from fuzzer.splat.guilty import guilty_function
 from fuzzer.splat.kmsg import console_lines
-from fuzzer.splat.title import guilty_function
 
 LOGS = Path(__file__).parent / "data" / "splats"
 
@@ -89,7 +89,7 @@ def test_the_text_is_the_whole_report() -> None:
     assert found.text == "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("name", ["uaf-user", "warn", "pkv-lock-order-full", "stuck"])
+@pytest.mark.parametrize("name", ["uaf-user", "pkv-lock-order-full", "stuck"])
 def test_a_report_without_a_stack_gets_no_function(name: str) -> None:
     lines = _lines(name)
     found = find_splat(lines)
@@ -162,10 +162,10 @@ Call Trace:
     lines = text.splitlines()
     whole = find_splat([*lines, " </TASK>"])
     assert whole is not None
-    assert whole.title == "KASAN: vmalloc-out-of-bounds Read in __x64_sys_ioctl"
+    assert whole.title == "KASAN: vmalloc-out-of-bounds Read in sys_ioctl"
     assert whole.complete
     # The driver may have followed.
-    cut = find_splat(lines)
+    cut = find_splat(lines[:-2])
     assert cut is not None
     assert cut.title.endswith("(report cut short)")
 

@@ -16,7 +16,7 @@ from fuzzer.splat.frames import Frame
 from fuzzer.splat.memory import Access, AddressClass, SlabObject
 from fuzzer.splat.rules import RULES, Family
 from fuzzer.splat.severity import Level, Severity
-from fuzzer.splat.splat import Splat, Task, to_json
+from fuzzer.splat.splat import Holder, Module, Splat, Task, to_json
 from fuzzer.splat.stacks import Role, Stack
 from tests.unit.splats import LOGS, read_lines
 
@@ -27,6 +27,8 @@ CLASSES = {
     "access": Access,
     "object": SlabObject,
     "task": Task,
+    "module": Module,
+    "holder": Holder,
     "stack": Stack,
     "frame": Frame,
 }
@@ -34,16 +36,23 @@ TYPES: dict[str, dict[str, tuple[type, ...]]] = {
     "record": {
         **dict.fromkeys(("title", "kind", "family", "text"), (str,)),
         **dict.fromkeys(
-            ("function", "corrupted", "kernel", "taint", "caller", "message", "advice"),
+            (
+                *("function", "corrupted", "kernel", "taint"),
+                "caller",
+                "message",
+                "advice",
+                "source",
+            ),
             (str, type(None)),
         ),
-        **dict.fromkeys(("access", "object"), (dict, type(None))),
+        **dict.fromkeys(("access", "object", "module"), (dict, type(None))),
         **dict.fromkeys(("severity", "task"), (dict,)),
-        **dict.fromkeys(("stacks", "locks", "modules"), (list,)),
+        **dict.fromkeys(("stacks", "locks", "modules", "holders"), (list,)),
         "line": (int,),
         "crash": (bool,),
+        "cut": (bool,),
     },
-    "severity": {"level": (str,), "score": (int,), "reasons": (list,)},
+    "severity": {"level": (str,), "score": (int,), "reasons": (list,), "meaning": (str,)},
     "access": {
         "direction": (str, type(None)),
         "size": (int, type(None)),
@@ -58,6 +67,13 @@ TYPES: dict[str, dict[str, tuple[type, ...]]] = {
         "state": (str, type(None)),
     },
     "task": {"name": (str, type(None)), "pid": (int, type(None)), "cpu": (int, type(None))},
+    "module": {"name": (str,), "marks": (list,)},
+    "holder": {
+        "lock": (str,),
+        "task": (str,),
+        "pid": (int,),
+        "function": (str, type(None)),
+    },
     "stack": {"role": (str,), "frames": (list,), "heading": (str,), "closed": (bool,)},
 }
 
