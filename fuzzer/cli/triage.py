@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.progress import say
-from fuzzer.report.triage import triage_text
+from fuzzer.report.triage import bug_report_text, triage_text
 from fuzzer.splat.formats import plain_chunks
+from fuzzer.splat.nearby import symbols_nearby
 from fuzzer.splat.scan import BLOCK
 from fuzzer.splat.symbols import Symbols
 from fuzzer.splat.triage import Triage, findings_json
@@ -26,7 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "logs", type=Path, nargs="+", metavar="LOG", help="a kernel log; - for standard input"
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument(
+        "--bug-report", action="store_true", help="as text to paste into a report of each bug"
+    )
     parser.add_argument(
         "--module",
         type=Path,
@@ -48,6 +53,9 @@ def command(options: argparse.Namespace) -> int:
             triage.add_log("stdin", plain_chunks("stdin", _chunks(sys.stdin.buffer)))
         else:
             _add_file(triage, path)
+    nearby = symbols_nearby([each.record for each in triage.findings()]) if not symbols else None
+    if nearby:
+        triage.symbolise(nearby)
     if symbols:
         triage.symbolise(symbols)
         for complaint in symbols.complaints.values():
@@ -55,7 +63,7 @@ def command(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(findings_json(triage), indent=2))
     else:
-        print(triage_text(triage), end="")
+        print(bug_report_text(triage) if options.bug_report else triage_text(triage), end="")
     crashes = [finding for finding in triage.findings() if finding.record.crash]
     return int(ExitCode.FOUND if crashes else ExitCode.NOTHING_FOUND)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.frames import parse_frame
 from fuzzer.splat.stacks import Role
 from fuzzer.splat.symbols import SymbolFile, Symbols, source_lines
+from fuzzer.splat.triage import with_guilty_by_file
 
 SOURCE = """\
 extern volatile int *drv_table;
@@ -141,3 +143,64 @@ def test_an_object_without_debugging_information_is_told(tmp_path: Path) -> None
     subprocess.run(["gcc", "-O2", "-g0", "-c", str(source), "-o", str(built)], check=True)
     with pytest.raises(BadInputError, match="no debugging information"):
         Symbols(None, [built])
+
+
+def test_a_build_tree_here_is_found_by_itself(
+    module: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(log_of(module))
+    monkeypatch.chdir(module.parent)
+    assert main(["triage", str(log)]) == 1
+    told = capsys.readouterr()
+    assert f"drv_peek [drv] {module.with_suffix('.c')}:5 (inlined)" in told.out
+    assert "--module drv.ko" not in told.out
+    # Nobody asked for them: one of another build is passed over.
+    log.write_text(log_of(module, grown=4096))
+    assert main(["triage", str(log)]) == 1
+    told = capsys.readouterr()
+    assert "--module drv.ko" in told.out
+    assert told.err == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF no more"])
+def test_what_is_here_and_cannot_be_read_is_passed_over(
+    content: bytes,
+    module: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(log_of(module))
+    below = tmp_path / "src" / "driver"
+    below.mkdir(parents=True)
+    (below / "drv.ko").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    assert main(["triage", str(log)]) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_files_that_symbols_tell_say_what_is_core() -> None:
+    log = """\
+BUG: unable to handle page fault for address: ffffc90000201000
+RIP: 0010:new_helper+0x1/0x20
+Call Trace:
+ <TASK>
+ other_write+0x1/0x20
+ vfs_write+0x1/0x20
+ </TASK>
+"""
+    (record,) = all_splats(log.splitlines())
+    assert record.function == "new_helper"
+    files = {"new_helper": "/b/linux/mm/new.c:5", "other_write": "/b/linux/drivers/other.c:7"}
+    stacks = tuple(
+        replace(stack, frames=tuple(replace(f, file=files.get(f.function)) for f in stack.frames))
+        for stack in record.stacks
+    )
+    told = with_guilty_by_file(replace(record, stacks=stacks))
+    assert told.title == "BUG: unable to handle page fault in other_write"
+    assert (told.function, told.source) == ("other_write", files["other_write"])

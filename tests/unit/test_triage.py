@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_reports_are_exit_code_1_and_a_line_each(capsys: pytest.CaptureFixture[s
     assert main(["triage", *logs]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("[1] high 65        1x  KASAN: slab-use-after-free Read in")
-    assert lines[1].startswith("[2] medium 25      2x  WARNING in td_warn  (")
+    assert lines[1].startswith("[2] medium 25      2x  WARNING in td_warn [testdrv]  (")
     assert lines[1].count("warn.log:2") == 2
     assert lines[2] == ""
 
@@ -122,14 +123,172 @@ def test_json_has_every_report_with_its_places(capsys: pytest.CaptureFixture[str
     assert [stack["role"] for stack in report["stacks"]] == ["fault", "alloc", "free"]
 
 
-def test_the_same_bug_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bug_is_one_finding_whatever_titles_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = tmp_path / "two.log"
     log.write_text(KASAN + GPF)
     assert main(["triage", str(log)]) == 1
-    assert "the same bug as [1]" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "also reported as: general protection fault in drv_last  (" in out
+    assert "[2]" not in out
     assert main(["triage", "--json", str(log)]) == 1
-    first, second = json.loads(capsys.readouterr().out)["reports"]
-    assert (first["same_bug_as"], second["same_bug_as"]) == (None, first["title"])
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["title"] == "KASAN: slab-use-after-free Read in drv_last"
+    (other,) = report["others"]
+    assert other["title"] == "general protection fault in drv_last"
+    assert other["where"] == [{"log": str(log), "line": 10}]
+
+
+CAUSE = """\
+BUG: kernel NULL pointer dereference, address: 0000000000000010
+Oops: Oops: 0000 [#1] PREEMPT SMP
+CPU: 1 UID: 0 PID: 321 Comm: tool Tainted: G           OE      6.12.10 #1
+RIP: 0010:drv_put+0x12/0x40 [drv]
+Call Trace:
+ <TASK>
+ drv_ioctl+0x55/0x90 [drv]
+ </TASK>
+Modules linked in: other(E) drv(OE+) [last unloaded: gone(O)]
+---[ end trace 0000000000000000 ]---
+"""
+CONSEQUENCE = """\
+BUG: unable to handle page fault for address: ffffc90000105000
+#PF: supervisor write access in kernel mode
+Oops: Oops: 0002 [#2] PREEMPT SMP
+CPU: 1 UID: 0 PID: 321 Comm: tool Tainted: G      D    OE      6.12.10 #1
+RIP: 0010:lost_it+0x12/0x40
+Call Trace:
+ <TASK>
+ do_exit+0x94/0xd0
+ </TASK>
+---[ end trace 0000000000000000 ]---
+"""
+
+
+def reports_of(log: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    assert main(["triage", "--json", str(log)]) == 1
+    reports: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["reports"]
+    return reports
+
+
+def test_a_cause_is_before_its_consequence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "two.log"
+    log.write_text(CAUSE + CONSEQUENCE)
+    cause, consequence = reports_of(log, capsys)
+    assert cause["severity"]["score"] < consequence["severity"]["score"]
+    assert (cause["after"], consequence["after"]) == (None, cause["title"])
+    assert main(["triage", str(log)]) == 1
+    assert f"likely a consequence of: {cause['title']}" in capsys.readouterr().out
+
+
+def test_what_happens_without_a_cause_too_is_no_consequence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "three.log"
+    first = CONSEQUENCE.replace("[#2]", "[#1]").replace("G      D    OE", "G           OE")
+    log.write_text(CAUSE + CONSEQUENCE + "Linux version 6.12.10 (a@b) #1 SMP\n" + first)
+    assert not any(report["after"] for report in reports_of(log, capsys))
+    log.write_text(CONSEQUENCE)
+    assert [report["after"] for report in reports_of(log, capsys)] == [None]
+
+
+def test_the_module_is_told_with_its_marks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "one.log"
+    log.write_text(CAUSE)
+    assert main(["triage", str(log)]) == 1
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].endswith(f"in drv_put [drv]  ({log}:1)")
+    assert "  module: drv (out of tree, unsigned, being loaded)" in out
+    assert "--module drv.ko" in out
+    (report,) = reports_of(log, capsys)
+    marks = ["out of tree", "unsigned", "being loaded"]
+    assert report["module"] == {"name": "drv", "marks": marks}
+
+
+@pytest.mark.parametrize(
+    ("first", "source"),
+    [
+        ("UBSAN: shift-out-of-bounds in drivers/drv.c:183:11", "drivers/drv.c:183"),
+        ("WARNING: CPU: 0 PID: 2 at /b/drv.c:5 drv_x+0x1/0x2 [drv]", "/b/drv.c:5"),
+        ("kernel BUG at lib/drv.c:12!", "lib/drv.c:12"),
+    ],
+)
+def test_the_source_line_that_a_check_prints_is_told(first: str, source: str) -> None:
+    (record,) = all_splats([first, *KASAN.splitlines()[2:]])
+    assert record.source == source
+
+
+HUNG = """\
+INFO: task tool:27 blocked for more than 122 seconds.
+      Tainted: G           OE      6.12.10 #1
+task:tool            state:D stack:0     pid:27    tgid:27    ppid:1      flags:0x00004002
+Call Trace:
+ <TASK>
+ __schedule+0x3f0/0x9d0
+ schedule_preempt_disabled+0x15/0x30
+ __mutex_lock.constprop.0+0x3a0/0x700
+ drv_write+0x33/0x80 [drv]
+ </TASK>
+"""
+LOCKS = """\
+
+Showing all locks held in the system:
+1 lock held by khungtaskd/30:
+ #0: ffffffff82f1c2a0 (rcu_read_lock){....}-{1:2}, at: debug_show_all_locks+0x36/0x1a0
+2 locks held by tool/27:
+ #0: ffff888003c98400 (sb_writers#4){.+.+}-{0:0}, at: ksys_write+0x6c/0xf0
+ #1: ffff888003c98500 (&drv->lock){+.+.}-{3:3}, at: drv_write+0x33/0x80 [drv]
+1 lock held by worker/31:
+ #0: ffff888003c98500 (&drv->lock){+.+.}-{3:3}, at: drv_read.isra.0+0x12/0x80 [drv]
+"""
+OWNER = "INFO: task tool:27 is blocked on a mutex likely owned by task worker:31.\n"
+
+
+def test_who_holds_the_lock_is_told_of_a_hung_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "hung.log"
+    log.write_text(HUNG + LOCKS)
+    assert main(["triage", str(log)]) == 1
+    out = capsys.readouterr().out
+    assert "  waits for &drv->lock, held by worker/31 (taken in drv_read)" in out
+    assert "held by khungtaskd" not in out
+    log.write_text(HUNG + OWNER)
+    (report,) = reports_of(log, capsys)
+    (holder,) = report["holders"]
+    assert (holder["task"], holder["pid"]) == ("worker", 31)
+
+
+def test_what_a_severity_means_is_told() -> None:
+    def meaning(text: str) -> str:
+        (record,) = all_splats(text.splitlines())
+        return record.severity.meaning
+
+    assert meaning(KASAN).startswith("memory bug")
+    assert meaning(CAUSE).startswith("no memory is damaged")
+    warning = "WARNING: CPU: 0 PID: 2 at /b/drv.c:5 drv_x+0x1/0x2 [drv]"
+    assert "harmless unless" in meaning(warning)
+    assert meaning("drv: Unknown symbol drv_helper (err -2)") == "not a kernel bug"
+
+
+def test_a_bug_report_has_what_is_known_and_what_the_kernel_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "one.log"
+    log.write_text(CAUSE + "drv: ready\n")
+    assert main(["triage", "--bug-report", str(log)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("Subject: BUG: NULL pointer dereference in drv_put [drv]\n\n")
+    assert CAUSE in out
+    assert "kernel: 6.12.10, tainted" in out
+    log.write_text("drv: ready\n")
+    assert main(["triage", "--bug-report", str(log)]) == 0
+    assert capsys.readouterr().out == "no crash in 1 lines\n"
 
 
 def test_a_notice_is_told_and_is_no_crash(capsys: pytest.CaptureFixture[str]) -> None:
