@@ -121,11 +121,17 @@ _MOST = {
     DeviceKind.DEBUGFS: 16,
     DeviceKind.SYSFS: 16,
 }
-_ALIKE = 4
+_ALIKE = {
+    DeviceKind.CHAR: 32,
+    DeviceKind.BLOCK: 8,
+    DeviceKind.PROC: 4,
+    DeviceKind.DEBUGFS: 4,
+    DeviceKind.SYSFS: 4,
+}
 
 # Minors that are tried, and of those that can be opened so many are taken; and the last
 # one of a driver that asked for all that there once were.
-_TRIED, _TAKEN, _LAST = 16, 4, 255
+_TRIED, _TAKEN, _LAST = 16, 16, 255
 _NO_DEVICE = frozenset({errno.ENXIO, errno.ENODEV})
 _O_NONBLOCK = 0o4000
 _CALL_TIMEOUT_MS = 1000
@@ -307,7 +313,7 @@ def _few(devices: Iterable[Device]) -> list[Device]:
     alike: Counter[tuple[DeviceKind, str]] = Counter()
     kept = []
     for device in devices:
-        if kinds[device.kind] < _MOST[device.kind] and alike[device.family] < _ALIKE:
+        if kinds[device.kind] < _MOST[device.kind] and alike[device.family] < _ALIKE[device.kind]:
             kinds[device.kind] += 1
             alike[device.family] += 1
             kept.append(device)

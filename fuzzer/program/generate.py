@@ -160,10 +160,10 @@ class Generator:
         return chunk[:8] + self._device().to_bytes(8, "little") + chunk[16:]
 
     def _device(self) -> int:
-        """Return a device's number: each kind as often, of many of a kind mostly a few."""
+        """Return a device's number: each kind as often, and each of a kind."""
         rand, kinds = self._random, self._families
         numbers = kinds[int(rand() * len(kinds))]
-        return numbers[int(len(numbers) * rand() ** 3)]
+        return numbers[int(len(numbers) * rand())]
 
     def _flags_of(self, device: int) -> int:
         one_way = self._devices[device].kind is DeviceKind.SYSFS

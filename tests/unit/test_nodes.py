@@ -158,7 +158,7 @@ def test_lines_of_proc_devices_that_are_no_numbers_are_left_out(before: Listing)
     assert after("", "240\n 5000 drv\nx drv\n") == before
 
 
-def test_of_many_files_a_few_are_taken_in_order(before: Listing) -> None:
+def test_of_many_files_all_nodes_and_a_few_others_are_taken_in_order(before: Listing) -> None:
     nodes = "".join(f"character special file|f0|{n:x}|600|/dev/drv{n}\n" for n in range(100))
     files = "".join(
         f"regular file|0|0|600|/sys/kernel/debug/{'ab'[n % 2]}/{n}\n" for n in range(999)
@@ -167,7 +167,7 @@ def test_of_many_files_a_few_are_taken_in_order(before: Listing) -> None:
     devices = found(before, after(nodes + files + names))
     paths = [device.path for device in devices]
     assert paths[:4] == ["/dev/drv0", "/dev/drv1", "/dev/drv2", "/dev/drv3"]
-    assert sum(path.startswith("/dev/") for path in paths) == 4
+    assert sum(path.startswith("/dev/") for path in paths) == 32
     assert sum(path.startswith("/proc/") for path in paths) == 16
     assert sum(path.startswith("/sys/kernel/debug/a/") for path in paths) == 4
-    assert len(paths) == 4 + 16 + 8
+    assert len(paths) == 32 + 16 + 8
