@@ -344,7 +344,8 @@ struct w_call {
 } __attribute__((packed));
 
 /*
- * The 8 bytes at payload[at] are made the address of payload[to].
+ * The 8 bytes at payload[at] are made the address of payload[to]; with to >= W_LOW the
+ * 4 bytes there, and payload[to - W_LOW]: buffers are where 32-bit programs have theirs.
  *
  * With to >= W_LINK it is a link instead, between calls: to is W_LINK | kind << 8 |
  * W_LINK_WIDE | W_LINK_FILE | number, other bits are ignored. Handles are numbers of 64
@@ -359,6 +360,7 @@ struct w_fixup {
 	uint16_t to;
 };
 
+#define W_LOW		0xe000
 #define W_LINK		0xf000
 #define W_LINK_WIDE	0x080
 #define W_LINK_FILE	0x040

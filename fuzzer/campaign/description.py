@@ -37,6 +37,13 @@ _ANY = """\
     payload: [0, 4, 8, 16, 32, 64, 256]
     weight: 4
 """
+_ANY_COMPAT = """\
+  # And so by 32-bit programs, for which the driver has an entry of its own.
+  - ioctl: any
+    compat: true
+    payload: [4, 8, 16, 32]
+    weight: 2
+"""
 _MOST_LISTED = 8
 # Kinds of module parameters.
 _FLAGS = frozenset({"bool", "invbool", "bint"})
@@ -118,6 +125,7 @@ def describe(facts: Facts, why: str) -> str:
         text += "  # the pool above.\n" + _WRITE
     if "ioctl" in facts.operations:
         text += described_ioctls(facts) + _ANY
+        text += _ANY_COMPAT if "compat" in facts.operations else ""
     return text + parameters(facts)
 
 
@@ -133,8 +141,16 @@ def plain_calls(facts: Facts) -> str:
 
 
 def described_ioctls(facts: Facts) -> str:
-    """Return a call for each ioctl of the driver's source."""
-    return "".join(map(_ioctl, facts.ioctls))
+    """Return a call for each ioctl of the driver's source, and as 32-bit programs make it.
+
+    That only if the driver has an entry for these.
+    """
+    forms = "".join(map(_ioctl, facts.ioctls))
+    if "compat" not in facts.operations:
+        return forms
+    compat = (re.sub(r"^(  - ioctl: .*)$", r"\1\n    compat: true", _ioctl(each), flags=re.M)
+              for each in facts.ioctls)  # fmt: skip
+    return forms + "".join(compat)
 
 
 def _ioctl(macro: IoctlMacro) -> str:

@@ -574,6 +574,8 @@ def _operations(
     if any(name.encode() in symbols for name in _SUBSYSTEMS):
         return OPERATIONS
     found = operation_names(tables)
+    if "compat" in found:
+        found |= {"ioctl"}
     if any(not device.path.startswith("/dev/") for device in devices):
         # The kernel's own operations lead to the driver's: attributes, sequences.
         found |= {"read", "write", "lseek"}

@@ -25,7 +25,7 @@ from fuzzer.machine.channel import Status
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.machine.provision import Guest
-from fuzzer.program.ops import Op
+from fuzzer.program.ops import FLAG_COMPAT, Op
 from fuzzer.program.program import Program
 from fuzzer.program.simpler import has_payload
 from fuzzer.program.wire import decode
@@ -68,18 +68,19 @@ def learned(facts: Facts, programs: Iterable[Program], known: Container[int]) ->
 
     Of ioctls those with a ``known`` number are in it, and those of the driver's source.
     """
-    sizes: dict[int, set[int]] = defaultdict(set)
-    values: dict[int, set[int]] = defaultdict(set)
+    sizes: dict[tuple[int, bool], set[int]] = defaultdict(set)
+    values: dict[tuple[int, bool], set[int]] = defaultdict(set)
     texts: set[bytes] = set()
     for program in programs:
         for call in program:
             if call.op is Op.IOCTL:
                 if call.cmd not in known:
                     continue
+                compat = bool(call.flags & FLAG_COMPAT) and "compat" in facts.operations
                 if has_payload(call):
-                    sizes[call.cmd].add(len(call.data))
+                    sizes[call.cmd, compat].add(len(call.data))
                 else:
-                    values[call.cmd].add(call.arg)
+                    values[call.cmd, compat].add(call.arg)
             elif call.op is Op.WRITE and 0 < len(call.data) <= _MAX_TEXT:
                 texts.add(call.data)
     named = {macro.number for macro in facts.ioctls}
@@ -89,8 +90,9 @@ def learned(facts: Facts, programs: Iterable[Program], known: Container[int]) ->
         shortest = sorted(texts, key=lambda text: (len(text), text))[:_MAX_TEXTS]
         lines.append("  - write:\n" + "".join(f"      - {_template(text)}\n" for text in shortest))
     lines.append(described_ioctls(facts))
-    for number in sorted({*sizes, *values} - named)[:_MAX_NUMBERS]:
-        lines.append(_ioctl(number, sizes.get(number, set()), values.get(number, set())))
+    made = sorted(each for each in {*sizes, *values} if each[0] not in named)
+    for each in made[:_MAX_NUMBERS]:
+        lines.append(_ioctl(*each, sizes.get(each, set()), values.get(each, set())))
     lines.append(parameters(facts))
     return "".join(lines)
 
@@ -99,10 +101,10 @@ def _template(text: bytes) -> str:
     return json.dumps(text.decode("latin-1").replace("{", "{{").replace("}", "}}"))
 
 
-def _ioctl(number: int, sizes: set[int], values: set[int]) -> str:
+def _ioctl(number: int, compat: bool, sizes: set[int], values: set[int]) -> str:
     size, direction = number >> 16 & 0x3FFF, _DIRECTIONS[number >> 30]
     lines = f"  # {direction}, {size} bytes, type {number >> 8 & 0xFF:#x}, nr {number & 0xFF}\n"
-    lines += f"  - ioctl: {number:#x}\n"
+    lines += f"  - ioctl: {number:#x}\n" + "    compat: true\n" * compat
     if sizes:
         listed = sorted({*sizes, size} if size else sizes)[:8]
         return lines + f"    payload: {listed}\n    weight: 2\n"

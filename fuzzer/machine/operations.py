@@ -32,7 +32,8 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "write": ("write", "write_iter"),
         "lseek": ("llseek",),
         "poll": ("poll",),
-        "ioctl": ("unlocked_ioctl", "compat_ioctl"),
+        "ioctl": ("unlocked_ioctl",),
+        "compat": ("compat_ioctl",),
         "mmap": ("mmap",),
         "open": ("open",),
     },
@@ -54,6 +55,7 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "open": ("proc_open",),
     },
 }
+_COMPAT = "compat"
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 _STT_OBJECT = 1
@@ -66,7 +68,7 @@ class OperationTable:
     """One table: the name of its variable, its struct, and the operations it has.
 
     Operations are named as the calls of a description are: read, write, lseek, poll,
-    ioctl, mmap, open.
+    ioctl, mmap, open; compat are the ioctls of 32-bit programs.
     """
 
     name: str
@@ -111,22 +113,30 @@ def _tables(elf: ELFFile, layouts: tuple[_Layout, ...]) -> Iterator[OperationTab
             if size != layout.size or section not in filled:
                 continue
             # The compiler may have put several tables into one section.
-            inside = {at - value for at in filled[section] if value <= at < value + size}
-            found = frozenset(layout.entries[at] for at in inside & layout.entries.keys())
+            inside = {
+                at - value: own for at, own in filled[section].items() if value <= at < value + size
+            }
+            found = frozenset(
+                layout.entries[at]
+                for at in inside.keys() & layout.entries.keys()
+                # The kernel's own handler only passes the call on.
+                if inside[at] or layout.entries[at] != _COMPAT
+            )
             if found:
                 text = str(names[name : names.index(b"\0", name)], "ascii", "replace")
                 yield OperationTable(text, layout.struct, found)
                 break
 
 
-def _filled_in(elf: ELFFile, sections: Sequence[int]) -> dict[int, set[int]]:
+def _filled_in(elf: ELFFile, sections: Sequence[int]) -> dict[int, dict[int, bool]]:
     """Return the offsets of the functions that data sections name, by number of section.
 
-    ``sections`` are those of the symbols, by number; 0 is that of another module's.
+    Of each is told whether it is the module's own. ``sections`` are those of the symbols,
+    by number; 0 is that of another module's.
     """
     code = {n for n, each in enumerate(elf.iter_sections()) if each["sh_flags"] & _EXECUTABLE}
     code.add(0)
-    found: dict[int, set[int]] = {}
+    found: dict[int, dict[int, bool]] = {}
     for section in elf.iter_sections():
         if not isinstance(section, RelocationSection) or not section.is_RELA():
             continue
@@ -134,11 +144,11 @@ def _filled_in(elf: ELFFile, sections: Sequence[int]) -> dict[int, set[int]]:
         if not elf.get_section(target).name.startswith((".rodata", ".data", ".ro_after_init")):
             continue
         offsets = {
-            at
+            at: sections[info >> 32] != 0
             for at, info, _ in _RELOCATION.iter_unpack(section.data())
             if info >> 32 < len(sections) and sections[info >> 32] in code
         }
-        found.setdefault(target, set()).update(offsets)
+        found.setdefault(target, {}).update(offsets)
     return found
 
 

@@ -14,8 +14,10 @@ from fuzzer.program.choices import (
     integer_chooser,
     spoiler,
 )
-from fuzzer.program.ops import FLAG_VALUE, Op
-from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, Call, Program
+from fuzzer.program.guesses import Guesser
+from fuzzer.program.links import Address
+from fuzzer.program.ops import FLAG_COMPAT, FLAG_VALUE, Op
+from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, MAX_PAYLOAD, Call, Program
 from fuzzer.program.records import RecordMaker, Records
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
@@ -252,14 +254,16 @@ class Generator:
         if isinstance(spec, PlainSpec):
             return self._plain(spec.kind)
         if isinstance(spec, AnyIoctlSpec):
-            return self._ioctl_buffer(None, spec.sizes)
+            return self._ioctl_buffer(None, spec.sizes, compat=spec.compat)
         if spec.struct is None:
             return (
-                self._ioctl_buffer(spec.number, spec.sizes)
+                self._ioctl_buffer(spec.number, spec.sizes, compat=spec.compat)
                 if spec.sizes
                 else (self._ioctl_value(spec))
             )
-        maker = StructMaker(self._rng, spec.struct, spec.fields, target.pools)
+        maker = StructMaker(
+            self._rng, spec.struct, spec.fields, target.pools, guesses=True, compat=spec.compat
+        )
         self.structs.setdefault(spec.number.to_bytes(4, "little"), maker)
         return self._ioctl_struct(spec, maker)
 
@@ -431,52 +435,61 @@ class Generator:
 
     def _ioctl_value(self, spec: IoctlSpec) -> _Maker:
         rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
-        op, number = int(Op.IOCTL), spec.number
+        op, number, flags = int(Op.IOCTL), spec.number, FLAG_COMPAT * spec.compat | FLAG_VALUE
         values = tuple(value & ((1 << 64) - 1) for value in spec.values)
 
         def make(seen: Seen, broken: bool) -> bytes:
             value = integer() if broken else values[int(rand() * len(values))]
-            return pack(op, file(), FLAG_VALUE, 0, number, value, 0)
+            return pack(op, file(), flags, 0, number, value, 0)
 
         return make
 
-    def _ioctl_buffer(self, number: int | None, sizes: Sequence[int]) -> _Maker:
+    def _ioctl_buffer(self, number: int | None, sizes: Sequence[int], *, compat: bool) -> _Maker:
         """Make ioctls with a buffer of words, mostly zero; a number of None is any."""
         rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
-        op = int(Op.IOCTL)
+        op, flags, width = int(Op.IOCTL), FLAG_COMPAT * compat, 4 if compat else 8
+        guesser = Guesser(self._rng, low=compat)
 
         def make(seen: Seen, broken: bool) -> bytes:
             cmd = integer() & 0xFFFFFFFF if number is None else number
             size = sizes[int(rand() * len(sizes))]
             if broken and rand() < 0.3:
-                return pack(op, file(), FLAG_VALUE, 0, cmd, integer(), 0)
+                return pack(op, file(), flags | FLAG_VALUE, 0, cmd, integer(), 0)
             data = bytearray(size)
             for at in range(0, size - 3, 4):
                 if rand() < _FILLED:
                     data[at : at + 4] = (integer() & 0xFFFFFFFF).to_bytes(4, "little")
-            # A pointer may be wanted: often there is one, to the buffer's own second half.
+            # A pointer may be wanted: often there is one, to something behind the buffer.
             fixups = b""
-            if size >= 16 and rand() < _POINTER:
-                fixups = FIXUP.pack(8 * int(rand() * (size // 16)), size // 2)
-            return pack(op, file(), 0, len(fixups) // FIXUP_SIZE, cmd, 0, size) + fixups + data
+            if size >= width and rand() < _POINTER:
+                at = width * int(rand() * (size // width))
+                content = guesser.content(MAX_FIXUPS - 1)
+                found = [Address(at, size, is_low=compat)]
+                found += [replace(a, at=size + a.at, to=size + a.to) for a in content.addresses]
+                made = [address.fixup() for address in found]
+                fixups = b"".join([FIXUP.pack(each.at, each.to) for each in made])
+                data += content.data
+            length, n = len(data), len(fixups) // FIXUP_SIZE
+            return pack(op, file(), flags, n, cmd, 0, length) + fixups + data
 
         return make
 
     def _ioctl_struct(self, spec: IoctlSpec, maker: StructMaker) -> _Maker:
         rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
         op, number, spoil = int(Op.IOCTL), spec.number, self._spoil
+        flags = FLAG_COMPAT * spec.compat
 
         def make(seen: Seen, broken: bool) -> bytes:
             n_fixups, body = maker.payload(seen)
             if not broken:
                 length = len(body) - FIXUP_SIZE * n_fixups
-                return pack(op, file(), 0, n_fixups, number, 0, length) + body
+                return pack(op, file(), flags, n_fixups, number, 0, length) + body
             return make_broken(n_fixups, body)
 
         def make_broken(n_fixups: int, body: bytes) -> bytes:
             kind = rand()
             if kind < 0.1:
-                return pack(op, file(), FLAG_VALUE, 0, number, integer(), 0)
+                return pack(op, file(), flags | FLAG_VALUE, 0, number, integer(), 0)
             cmd = number
             if kind < 0.2:
                 # Another direction, size or command of the same driver.
@@ -489,6 +502,6 @@ class Generator:
                 data = spoil(data)[:MAX_PAYLOAD]
             else:
                 data = maker.wrong_member(data)
-            return pack(op, file(), 0, n_fixups, cmd, 0, len(data)) + fixups + data
+            return pack(op, file(), flags, n_fixups, cmd, 0, len(data)) + fixups + data
 
         return make

@@ -11,9 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fuzzer.program.program import Fixup
+from fuzzer.program.wire import FIXUP, FIXUP_SIZE, HEADER_SIZE
 
 N_HANDLES = 8
 """Numbers that calls can give and take at a time (W_N_HANDLES)."""
+
+LOW = 0xE000
+"""Least ``to`` of a fixup that is an address of 4 bytes; its target is what is above (W_LOW)."""
 
 LINK = 0xF000
 """Least ``to`` of a fixup that is a link (W_LINK)."""
@@ -64,6 +68,33 @@ class Link:
         return Fixup(self.at, LINK | self.kind << _KIND_SHIFT | flags | self.number)
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The address of ``data[to]`` at ``data[at]``, of 8 bytes or if ``is_low`` of 4."""
+
+    at: int
+    to: int
+    is_low: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the buffer."""
+        return 4 if self.is_low else 8
+
+    def fixup(self) -> Fixup:
+        """Return the address as a call has it; one that is too far to say becomes the farthest."""
+        most = LINK - 1 - LOW if self.is_low else LOW - 1
+        return Fixup(self.at, min(self.to, most) + LOW * self.is_low)
+
+
+def address_of(fixup: Fixup) -> Address | None:
+    """Return the address that a fixup is; None if it is a link."""
+    if fixup.to >= LINK:
+        return None
+    is_low = fixup.to >= LOW
+    return Address(fixup.at, fixup.to - LOW * is_low, is_low)
+
+
 def link_of(fixup: Fixup) -> Link | None:
     """Return the link that a fixup is; None if it is an address."""
     if fixup.to < LINK:
@@ -74,9 +105,20 @@ def link_of(fixup: Fixup) -> Link | None:
     return Link(kind, fixup.at, fixup.to % N_HANDLES, is_wide, is_file)
 
 
-def addresses(fixups: Iterable[Fixup]) -> tuple[Fixup, ...]:
+def addresses(fixups: Iterable[Fixup]) -> tuple[Address, ...]:
     """Return the fixups that are addresses."""
-    return tuple(fixup for fixup in fixups if fixup.to < LINK)
+    return tuple(address for fixup in fixups if (address := address_of(fixup)))
+
+
+def addresses_of(chunk: bytes) -> tuple[Address, ...]:
+    """Return the addresses of a call in wire form."""
+    return addresses(fixups_of(chunk)) if chunk[3] else ()
+
+
+def fixups_of(chunk: bytes) -> list[Fixup]:
+    """Return the fixups of a call in wire form."""
+    body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+    return [Fixup(at, to) for at, to in FIXUP.iter_unpack(chunk[HEADER_SIZE:body])]
 
 
 def links(fixups: Iterable[Fixup]) -> list[Link]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from fuzzer.program.links import LINK, Link, addresses, links
+from fuzzer.program.links import Address, Link, address_of, addresses, links
 from fuzzer.program.program import Fixup
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
@@ -25,7 +25,15 @@ class Buffer:
     data: bytes
 
 
-Value: TypeAlias = int | bytes | Buffer | Link
+@dataclass(frozen=True, slots=True)
+class Structs:
+    """The structs that a pointer member points to, each by its members."""
+
+    layout: StructLayout
+    each: tuple[Mapping[str, Value], ...]
+
+
+Value: TypeAlias = int | bytes | Buffer | Structs | Link
 """A link's place is that of its member, and so is its size."""
 
 _SIZES = (4, 8)
@@ -49,15 +57,17 @@ def pack_struct(
     data = bytearray(layout.size)
     fixups: list[Fixup] = []
     linked: list[Fixup] = []
-    buffers: list[tuple[Member, bytes]] = []
+    pointers: list[tuple[Member, Buffer | Structs]] = []
     for member in layout.members:
         value = values.get(member.name)
         if value is None:
             continue
-        if isinstance(value, Buffer):
-            if not member.holds_address:
-                raise ValueError(f"{member.name} is not 64 bits wide: an address does not fit")
-            buffers.append((member, value.data))
+        if isinstance(value, Buffer | Structs):
+            if not _holds_address(member):
+                raise ValueError(
+                    f"{member.name} is not 64 or 32 bits wide: an address does not fit"
+                )
+            pointers.append((member, value))
         elif isinstance(value, Link):
             linked.append(_placed(member, value))
         elif _is_flexible(layout, member) and isinstance(value, bytes):
@@ -65,9 +75,16 @@ def pack_struct(
         else:
             content = _content(member, value)
             data[member.offset : member.offset + len(content)] = content
-    for member, content in buffers:
-        fixups.append(Fixup(member.offset, len(data)))
-        data += content
+    for member, pointer in pointers:
+        start = len(data)
+        fixups.append(Address(member.offset, start, is_low=member.size == _SIZES[0]).fixup())
+        if isinstance(pointer, Buffer):
+            data += pointer.data
+            continue
+        records = [(pointer.layout, values) for values in pointer.each]
+        block, own, _ = pack_records(records)
+        fixups += [_moved(each, start, start) for each in own]
+        data += block
     return bytes(data), (*fixups, *linked)
 
 
@@ -86,20 +103,22 @@ def unpack_struct(
     is too short, has bytes in its padding, or fixups elsewhere.
     """
     linked = {link.at: link for link in links(fixups)}
-    whole, fixups = fixups, addresses(fixups)
-    starts = [fixup.to for fixup in fixups]
+    own = [address for address in addresses(fixups) if address.at < layout.size]
+    starts = [address.to for address in own]
     if len(data) < layout.size or starts != sorted(starts):
         return None
-    extents = zip(fixups, [*starts, len(data)][1:], strict=True)
-    buffers = {fixup.at: data[fixup.to : end] for fixup, end in extents}
+    extents = zip(starts, [*starts, len(data)][1:], strict=True)
+    pointed = dict(zip([address.at for address in own], extents, strict=True))
     values: dict[str, Value] = {}
     for member in layout.members:
         if _is_flexible(layout, member):
             content = data[layout.size : starts[0] if starts else len(data)]
         else:
             content = data[member.offset : member.offset + member.size]
-        if member.offset in buffers and member.holds_address:
-            values[member.name] = Buffer(buffers[member.offset])
+        if member.offset in pointed and _holds_address(member):
+            start, end = pointed[member.offset]
+            several = _unpack_structs(member, data, fixups, start, end) if member.of else None
+            values[member.name] = several or Buffer(data[start:end])
         elif member.offset in linked and not any(content):
             values[member.name] = linked[member.offset]
         elif not any(content):
@@ -111,9 +130,21 @@ def unpack_struct(
         else:
             values[member.name] = int.from_bytes(content, "little", signed=member.signed)
     try:
-        return values if pack_struct(layout, values) == (data, whole) else None
+        return values if pack_struct(layout, values) == (data, fixups) else None
     except ValueError:  # A link where there is no member for it.
         return None
+
+
+def _unpack_structs(
+    member: Member, data: bytes, fixups: tuple[Fixup, ...], start: int, end: int
+) -> Structs | None:
+    """Return the structs that a member has the address of; None if they are none."""
+    if member.of is None or not start < end:
+        return None
+    inside = tuple(_moved(each, -start, -start) for each in fixups if start <= each.at < end)
+    block = data[start:end]
+    records = unpack_records(member.of, block, inside, _end_of(block, inside))
+    return Structs(member.of, tuple(records)) if records else None
 
 
 def pack_records(
@@ -125,18 +156,29 @@ def pack_records(
     ``pack_struct`` does.
     """
     made = [pack_struct(layout, values) for layout, values in records]
-    ends = [fixups[0].to if fixups else len(data) for data, fixups in made]
+    ends = [_end_of(data, fixups) for data, fixups in made]
     count = sum(ends)
     written, pointed = b"", b""
     fixups: list[Fixup] = []
     for (data, own), end in zip(made, ends, strict=True):
         at, to = len(written), count + len(pointed) - end
-        fixups += [
-            Fixup(at + fixup.at, fixup.to if fixup.to >= LINK else to + fixup.to) for fixup in own
-        ]
+        fixups += [_moved(fixup, at, to) for fixup in own]
         written += data[:end]
         pointed += data[end:]
     return written + pointed, tuple(fixups), count
+
+
+def _end_of(data: bytes, fixups: tuple[Fixup, ...]) -> int:
+    """Return where a struct ends and what it points to begins."""
+    return min((address.to for address in addresses(fixups)), default=len(data))
+
+
+def _moved(fixup: Fixup, at: int, to: int) -> Fixup:
+    """Return a fixup of a struct that is moved by ``at`` bytes, what it points to by ``to``."""
+    address = address_of(fixup)
+    if address is None:
+        return replace(fixup, at=at + fixup.at)
+    return replace(address, at=at + address.at, to=to + address.to).fixup()
 
 
 def unpack_records(
@@ -149,30 +191,42 @@ def unpack_records(
     """
     size = layout.size
     is_one = any(_is_flexible(layout, member) for member in layout.members)
-    if links(fixups):
+    found = addresses(fixups)
+    if len(found) < len(fixups) or not size or count < size or (count % size and not is_one):
         return None
-    if not size or count < size or (count % size and not is_one):
-        return None
-    records: list[dict[str, Value]] = []
     step = count if is_one else size
-    for start in range(0, count, step):
-        own = [fixup for fixup in fixups if start <= fixup.at < start + step]
-        last = len(records) == count // step - 1
-        index = fixups.index(own[-1]) + 1 if own else 0
-        end = len(data) if last or index >= len(fixups) else fixups[index].to
-        first = own[0].to if own else end
-        if first < count or end < first:
-            return None
-        piece = data[start : start + step] + data[first:end]
-        local = tuple(Fixup(f.at - start, f.to - first + step) for f in own)
-        if any(fixup.to < step for fixup in local):
-            return None
-        values = unpack_struct(layout, piece, local)
+    starts = range(0, count, step)
+    firsts = [
+        min((each.to for each in found if start <= each.at < start + step), default=None)
+        for start in starts
+    ]
+    records: list[dict[str, Value]] = []
+    for number, (start, first) in enumerate(zip(starts, firsts, strict=True)):
+        piece: bytes = data[start : start + step]
+        own: tuple[Fixup, ...] = ()
+        if first is not None:
+            end = next((each for each in firsts[number + 1 :] if each is not None), len(data))
+            if not count <= first <= end:
+                return None
+            piece += data[first:end]
+            own = tuple(
+                _moved(f, (-start if f.at < count else step - first), step - first)
+                for f in fixups
+                if start <= f.at < start + step or first <= f.at < end
+            )
+        values = unpack_struct(layout, piece, own)
         if values is None:
             return None
         records.append(values)
-    packed = pack_records([(layout, values) for values in records])
+    try:
+        packed = pack_records([(layout, values) for values in records])
+    except ValueError:
+        return None
     return records if packed == (data, fixups, count) else None
+
+
+def _holds_address(member: Member) -> bool:
+    return member.kind is not MemberKind.BYTES and member.size in _SIZES
 
 
 def _is_flexible(layout: StructLayout, member: Member) -> bool:

@@ -8,14 +8,14 @@ simplest first. Taking one again and again comes to an end.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
 from fuzzer.program.lines import MANY, WORD, has_many_lines, uniform
 from fuzzer.program.links import Link, in_buffer, of_call
 from fuzzer.program.ops import Op
-from fuzzer.program.payload import Buffer, Value, pack_struct, unpack_struct
+from fuzzer.program.payload import Buffer, Structs, Value, pack_struct, unpack_struct
 from fuzzer.program.program import MAX_PAYLOAD, Call
 from fuzzer.program.simpler import has_payload, smaller, smaller_signed
 from fuzzer.target.layout import StructLayout
@@ -63,22 +63,37 @@ def smaller_members(call: Call, layouts: Layouts) -> list[Call]:
             return []
         kept = (call.fixups[:i] + call.fixups[i + 1 :] for i in range(len(call.fixups)))
         return [*(replace(call, fixups=fixups) for fixups in kept), *_zeroed(call)]
-    layout = layouts[call.cmd]
+    return _variants(call, layouts, _smaller(layouts[call.cmd], values))
 
-    def forms() -> Iterator[Mapping[str, Value]]:
-        yield {}
-        for name in values:
-            yield {other: value for other, value in values.items() if other != name}
-        for member in layout.members:
-            value = values.get(member.name)
-            if isinstance(value, int):
-                bits = 8 * member.size
-                number = value & ((1 << bits) - 1)
-                lower = smaller_signed(number, bits) if member.signed else smaller(number)
-                for each in lower:
-                    yield {**values, member.name: each}
 
-    return _variants(call, layouts, forms())
+def _smaller(layout: StructLayout, values: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
+    """Yield a struct with members zero, numbers smaller, and so in structs that it points to."""
+    yield {}
+    for name in values:
+        yield {other: value for other, value in values.items() if other != name}
+    for member in layout.members:
+        value = values.get(member.name)
+        if isinstance(value, int):
+            bits = 8 * member.size
+            number = value & ((1 << bits) - 1)
+            lower = smaller_signed(number, bits) if member.signed else smaller(number)
+            for each in lower:
+                yield {**values, member.name: each}
+    for name, value in values.items():
+        if isinstance(value, Structs):
+            for changed in _in_one(value, _smaller):
+                yield {**values, name: changed}
+
+
+def _in_one(
+    structs: Structs,
+    forms: Callable[[StructLayout, Mapping[str, Value]], Iterator[Mapping[str, Value]]],
+) -> Iterator[Structs]:
+    """Yield structs of which one has another form."""
+    for number, values in enumerate(structs.each):
+        for form in forms(structs.layout, values):
+            each = (*structs.each[:number], form, *structs.each[number + 1 :])
+            yield Structs(structs.layout, each)
 
 
 def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
@@ -90,10 +105,22 @@ def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
     if values is None:
         return []
 
-    def forms() -> Iterator[Mapping[str, Value]]:
-        for name, value in values.items():
-            if isinstance(value, int | Link):
-                continue
+    return _variants(call, layouts, _shorter(layouts[call.cmd], values))
+
+
+def _shorter(layout: StructLayout, values: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
+    """Yield a struct with shorter strings and buffers, or fewer structs that it points to."""
+    for name, value in values.items():
+        if isinstance(value, Structs):
+            for number in smaller(len(value.each)):
+                fewer = {**values, name: Structs(value.layout, value.each[:number])}
+                told = [other for other, known in values.items() if known == len(value.each)]
+                if told and number:
+                    yield {**fewer, **dict.fromkeys(told, number)}
+                yield fewer
+            for changed in _in_one(value, _shorter):
+                yield {**values, name: changed}
+        elif not isinstance(value, int | Link):
             content = value.data if isinstance(value, Buffer) else value
             for length in smaller(len(content)):
                 cut = content[:length]
@@ -102,8 +129,6 @@ def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
                 if told:
                     yield {**short, **dict.fromkeys(told, length)}
                 yield short
-
-    return _variants(call, layouts, forms())
 
 
 def _zeroed(call: Call) -> list[Call]:

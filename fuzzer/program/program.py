@@ -41,7 +41,10 @@ HALF = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Fixup:
-    """The 8 bytes at ``data[at]`` are made the address of ``data[to]`` in the guest."""
+    """The 8 bytes at ``data[at]`` are made the address of ``data[to]`` in the guest.
+
+    From some ``to`` on it is an address of 4 bytes or a link between calls, see ``links``.
+    """
 
     at: int
     to: int

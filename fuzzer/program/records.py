@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fuzzer.program.choices import Seen
+from fuzzer.program.links import Address
 from fuzzer.program.ops import FLAG_COUNT, Op
 from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD, Call, Fixup, at_position
-from fuzzer.program.struct_maker import StructMaker
+from fuzzer.program.struct_maker import StructMaker, moved
 from fuzzer.program.wire import encode_call
 from fuzzer.target.calls import RecordSpec
 
@@ -50,16 +51,18 @@ class RecordMaker:
         n = self._least + int(self._random() * self._span)
         made = [self._maker.parts(seen) for _ in range(n)]
         end = sum(len(struct) for struct, _, _ in made)
-        fixups: list[Fixup] = []
+        found: list[Address] = []
         at, to = 0, end
         for struct, pointed, addresses in made:
-            fixups += [Fixup(at + place, to + target) for place, target in addresses]
+            found += [moved(each, len(struct), at, to) for each in addresses]
             at += len(struct)
             to += len(pointed)
         return Records(
             b"".join([struct for struct, _, _ in made]),
             b"".join([pointed for _, pointed, _ in made]),
-            tuple(each for each in fixups[:MAX_FIXUPS] if max(each.at, each.to) <= MAX_PAYLOAD),
+            tuple(
+                each.fixup() for each in found[:MAX_FIXUPS] if max(each.at, each.to) <= MAX_PAYLOAD
+            ),
         )
 
     def fits(self, length: int) -> bool:

@@ -7,20 +7,30 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from fuzzer.program.choices import Seen, integer_chooser, pool_chooser
+from fuzzer.program.guesses import Guesser
+from fuzzer.program.links import Address
 from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD
 from fuzzer.program.wire import FIXUP
 from fuzzer.target.calls import (
+    CountField,
     Field,
     LenField,
     PointerField,
     PoolField,
     RangeField,
+    StructsField,
     ValuesField,
 )
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
 _UNSPECIFIED = 0.3
 """How often a member that the description does not mention is not zero."""
+
+_GUESSED = 0.2
+"""How often one in which an address fits has the address of a buffer of which nothing is known."""
+
+_LOW_SIZE, _SIZE = 4, 8
+"""Bytes of an address, of 32-bit programs and of others."""
 
 _OUT_OF_RANGE = 0.05
 """How often a number is not in the range that the description has for it."""
@@ -32,24 +42,31 @@ _FOREIGN = 0.05
 class _State:
     """A payload in the making.
 
-    ``lengths`` are those of each member's content, by index; ``fixups`` where
-    an address is and what it is of. What these point to begins at ``end``.
+    ``lengths`` are those of each member's content, by index, ``counts`` of how many structs
+    it has the address of; ``addresses`` are in its bytes and of its bytes, ``room`` is how
+    many more there can be. What they are of begins at ``end``.
     """
 
-    __slots__ = ("data", "end", "fixups", "lengths")
+    __slots__ = ("addresses", "counts", "data", "end", "lengths", "room")
 
-    def __init__(self, data: bytearray, lengths: list[int]) -> None:
+    def __init__(self, data: bytearray, lengths: list[int], room: int = MAX_FIXUPS) -> None:
         self.data = data
         self.lengths = lengths
+        self.counts: dict[int, int] = {}
         self.end = 0
-        self.fixups: list[tuple[int, int]] = []
+        self.addresses: list[Address] = []
+        self.room = room
 
 
 _Setter = Callable[[_State, Seen], None]
 
 
 class StructMaker:
-    """Makes and changes payloads of one struct as its description says."""
+    """Makes and changes payloads of one struct as its description says.
+
+    With ``guesses`` a member of which it says nothing may have an address, of ``compat``
+    calls one of 4 bytes.
+    """
 
     def __init__(
         self,
@@ -57,8 +74,14 @@ class StructMaker:
         layout: StructLayout,
         given: Sequence[Field],
         pools: Mapping[str, Sequence[bytes]],
+        *,
+        guesses: bool = False,
+        compat: bool = False,
     ) -> None:
         self._rng = rng
+        self._all_pools = pools
+        self._guesser = Guesser(rng, low=compat) if guesses else None
+        self._address_size = _LOW_SIZE if compat else _SIZE
         self._random = rng.random
         self._integer = integer_chooser(rng)
         self._pools = {name: pool_chooser(rng, name, found) for name, found in pools.items()}
@@ -68,6 +91,7 @@ class StructMaker:
         self._layout = layout
         self._pointers: list[_Setter] = []
         self._members: list[_Setter] = []
+        guessed: list[_Setter] = []
         fields = {field.member: field for field in given}
         contents: list[_Setter] = []
         others: list[_Setter] = []
@@ -76,31 +100,38 @@ class StructMaker:
             if isinstance(field, PointerField):
                 if len(self._pointers) < MAX_FIXUPS:
                     self._pointers.append(self._pointer(index, member, field))
+            elif isinstance(field, StructsField):
+                self._pointers.append(self._structs(index, member, field))
             elif member.kind is MemberKind.BYTES:
                 contents.append(self._bytes(index, member, field))
             else:
                 others.append(self._number(member, field))
+                if self._guesser and field is None and member.size == self._address_size:
+                    guessed.append(self._guess(member, self._guesser))
         # Lengths come after what they are the length of; buffers go behind the struct.
         self._contents = contents
-        self._others = (*self._pointers, *others)
+        self._others = (*self._pointers, *others, *guessed)
         self._members = [*contents, *others]
 
     def payload(self, seen: Seen) -> tuple[int, bytes]:
         """Return the number of fixups, and fixups and payload in the wire form."""
-        state = self._made(seen)
-        fixups = [FIXUP.pack(at, min(to, MAX_PAYLOAD)) for at, to in state.fixups]
+        state = self._made(seen, MAX_FIXUPS)
+        made = [address.fixup() for address in state.addresses]
+        fixups = [FIXUP.pack(each.at, each.to) for each in made]
         del state.data[MAX_PAYLOAD:]
         return len(fixups), b"".join((*fixups, state.data))
 
-    def parts(self, seen: Seen) -> tuple[bytes, bytes, list[tuple[int, int]]]:
-        """Return a struct, what it points to, and which byte has the address of which."""
-        state = self._made(seen)
-        end = state.end
-        fixups = [(at, to - end) for at, to in state.fixups]
-        return bytes(state.data[:end]), bytes(state.data[end:]), fixups
+    def parts(self, seen: Seen, room: int = MAX_FIXUPS) -> tuple[bytes, bytes, list[Address]]:
+        """Return a struct, what it points to, and up to ``room`` addresses, of the bytes of both.
 
-    def _made(self, seen: Seen) -> _State:
-        state = _State(bytearray(self._size), self._no_lengths.copy())
+        In the latter they are as if it began with the struct's end.
+        """
+        state = self._made(seen, room)
+        end = state.end
+        return bytes(state.data[:end]), bytes(state.data[end:]), state.addresses
+
+    def _made(self, seen: Seen, room: int) -> _State:
+        state = _State(bytearray(self._size), self._no_lengths.copy(), room)
         for setter in self._contents:
             setter(state, seen)
         state.end = len(state.data)
@@ -164,12 +195,16 @@ class StructMaker:
 
     def _pointer(self, index: int, member: Member, field: PointerField) -> _Setter:
         rand, largest, offset = self._random, field.size, member.offset
+        low = member.size == _LOW_SIZE
         strings = self._any_string
 
         def put(state: _State, seen: Seen) -> None:
+            if not state.room:
+                return
             kind = rand()
             size = largest if kind < 0.5 else int(rand() * (largest + 1))
-            state.fixups.append((offset, len(state.data)))
+            state.addresses.append(Address(offset, len(state.data), is_low=low))
+            state.room -= 1
             state.lengths[index] = size
             if kind < 0.75 or not strings:
                 state.data += bytes(size)
@@ -179,11 +214,59 @@ class StructMaker:
 
         return put
 
+    def _structs(self, index: int, member: Member, field: StructsField) -> _Setter:
+        rand, offset, low = self._random, member.offset, member.size == _LOW_SIZE
+        least, span, size = field.least, field.most - field.least + 1, field.struct.size
+        maker = StructMaker(self._rng, field.struct, field.fields, self._all_pools)
+
+        def put(state: _State, seen: Seen) -> None:
+            if not state.room:
+                return
+            n = least + int(rand() * span)
+            start = len(state.data)
+            state.addresses.append(Address(offset, start, is_low=low))
+            state.room -= 1
+            state.lengths[index], state.counts[index] = n * size, n
+            made = []
+            for _ in range(n):
+                made.append(maker.parts(seen, state.room))
+                state.room -= len(made[-1][2])
+            place, to = start, start + sum(len(struct) for struct, _, _ in made)
+            state.data += b"".join([struct for struct, _, _ in made])
+            for struct, pointed, addresses in made:
+                end = len(struct)
+                state.addresses += [moved(each, end, place, to) for each in addresses]
+                state.data += pointed
+                place += end
+                to += len(pointed)
+
+        return put
+
+    def _guess(self, member: Member, guesser: Guesser) -> _Setter:
+        rand, offset, size = self._random, member.offset, member.size
+        low = size == _LOW_SIZE
+
+        def put(state: _State, seen: Seen) -> None:
+            if not state.room or rand() > _GUESSED:
+                return
+            content = guesser.content(state.room - 1)
+            start = len(state.data)
+            state.data[offset : offset + size] = bytes(size)
+            state.addresses.append(Address(offset, start, is_low=low))
+            state.addresses += [
+                Address(start + each.at, start + each.to, is_low=each.is_low)
+                for each in content.addresses
+            ]
+            state.room -= 1 + len(content.addresses)
+            state.data += content.data
+
+        return put
+
     def _number(self, member: Member, field: Field | None) -> _Setter:
         rand, choose = self._random, self._integer
         start, size = member.offset, member.size
         end, mask = start + size, (1 << (8 * size)) - 1
-        if isinstance(field, LenField):
+        if isinstance(field, LenField | CountField):
             return self._length(member, field)
         if isinstance(field, ValuesField):
             values = [(value & mask).to_bytes(size, "little") for value in field.values]
@@ -209,15 +292,15 @@ class StructMaker:
 
         return put_any
 
-    def _length(self, member: Member, field: LenField) -> _Setter:
+    def _length(self, member: Member, field: LenField | CountField) -> _Setter:
         rand, choose = self._random, self._integer
         start, size = member.offset, member.size
         end, mask = start + size, (1 << (8 * size)) - 1
         index = [m.name for m in self._layout.members].index(field.of)
-        capacity = self._layout.members[index].size
+        capacity, counts = self._layout.members[index].size, isinstance(field, CountField)
 
         def put(state: _State, seen: Seen) -> None:
-            value = state.lengths[index]
+            value = state.counts.get(index, 0) if counts else state.lengths[index]
             kind = rand()
             if kind < 0.06:
                 lies = (value + 1, value - 1, 0, capacity, capacity + 1, choose())
@@ -225,3 +308,9 @@ class StructMaker:
             state.data[start:end] = (value & mask).to_bytes(size, "little")
 
         return put
+
+
+def moved(address: Address, end: int, place: int, to: int) -> Address:
+    """Return the address of a struct that is moved to ``place``, what is behind it to ``to``."""
+    at = address.at + (place if address.at < end else to - end)
+    return Address(at, address.to + (place if address.to < end else to - end), address.is_low)

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from fuzzer.program.links import CALL, N_HANDLES, Kind, Link, link_of
+from fuzzer.program.links import (
+    CALL,
+    LINK,
+    LOW,
+    N_HANDLES,
+    Address,
+    Kind,
+    Link,
+    address_of,
+    link_of,
+)
 from fuzzer.program.ops import (
     FLAG_COMPAT,
     FLAG_COUNT,
@@ -116,6 +126,9 @@ def parse_suffixes(line: Line, call: Call) -> Call:
 def _format_fixup(fixup: Fixup) -> str:
     link = link_of(fixup)
     if link is None or link.fixup() != fixup:
+        address = address_of(fixup)
+        if address is not None and address.is_low:
+            return f"@{fixup.at}->{address.to}:{address.size}"
         return f"@{fixup.at}->{fixup.to}"
     width = ":8" if link.is_wide else ""
     if link.kind is Kind.GIVE:
@@ -153,7 +166,14 @@ def _parse_fixup(line: Line) -> Fixup:
     else:
         at = line.integer("a fixup's place", 16)
         if line.accept("->"):
-            return Fixup(at, line.integer("a fixup's target", 16))
+            to = line.integer("a fixup's target", 16)
+            if not line.accept(":"):
+                return Fixup(at, to)
+            if line.counted("the bytes of an address", 4, 8) == _WIDE:
+                return Fixup(at, to)
+            if to >= LINK - LOW:
+                raise TextError(f"an address of 4 bytes is of one of the first {LINK - LOW} bytes")
+            return Address(at, to, is_low=True).fixup()
     line.expect("=")
     link = parse_taken(line, at)
     return dataclasses.replace(link, is_wide=at != CALL and _is_wide(line)).fixup()

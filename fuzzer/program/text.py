@@ -24,6 +24,7 @@ r"""Programs as readable text, one call a line, without loss.
     ioctl(f0, PKV_IOC_CLEAR, 7)       a value
     ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})
     ioctl(f0, PKV_IOC_LIST, {buf: &[64], room: 1})
+    ioctl(f0, X_SUBMIT, {count: 2, segs: &[seg {len: 8, data: &[8]}, seg {}]})
     write(f0, pkv_entry {size: 8, buf: &[8]})
     write(f0, [pkv_entry {size: 8}, pkv_entry {}])      one after the other
     ioctl(f0, HND_MAKE, {id: ->h0})   the handle h0 is what is there after the call
@@ -50,7 +51,9 @@ r"""Programs as readable text, one call a line, without loss.
 
 A struct's members that are left out are zero; ``&[64]`` is the address of 64
 zero bytes, ``&"..."`` of these bytes. What structs that are written point to is
-not written. ``@at->to`` is a fixup, ``@at=h0`` one that takes 4 bytes, ``@at=h0:8`` 8,
+not written. ``&seg {...}`` is the address of a struct, ``&[seg {...}, ...]`` of several
+one after the other. ``@at->to`` is a fixup, ``@at->to:4`` one of 4 bytes, ``@at=h0`` one
+that takes 4 bytes, ``@at=h0:8`` 8,
 ``@arg=h0`` the argument; ``h0=@at``, ``h0=@at:8`` and ``h0=ret`` give. A run of calls
 with threads, 1 to 3, is made in parallel, those of one thread in order. Waits in
 it are its schedule; on an exact machine a tick is one instruction of the others.
@@ -88,7 +91,7 @@ from fuzzer.program.ops import (
     Operation,
     Payload,
 )
-from fuzzer.program.payload import Value, unpack_records, unpack_struct
+from fuzzer.program.payload import Structs, Value, unpack_records, unpack_struct
 from fuzzer.program.program import (
     HALF,
     N_FILES,
@@ -348,6 +351,9 @@ def _shown(value: Value) -> str:
         return show_integer(value)
     if isinstance(value, Link):
         return f"->h{value.number}" if value.kind is Kind.GIVE else show_taken(value)
+    if isinstance(value, Structs):
+        shown = [f"{value.layout.name} {_struct(values)}" for values in value.each]
+        return f"&{shown[0]}" if len(shown) == 1 else f"&[{', '.join(shown)}]"
     if any(value.data):
         return "&" + quote(value.data)
     return f"&[{len(value.data)}]"

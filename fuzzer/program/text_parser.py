@@ -18,7 +18,7 @@ from fuzzer.program.ops import (
     Op,
     Payload,
 )
-from fuzzer.program.payload import Buffer, Value, pack_records, pack_struct
+from fuzzer.program.payload import Buffer, Structs, Value, pack_records, pack_struct
 from fuzzer.program.program import (
     HALF,
     MAX_CALLS,
@@ -178,7 +178,7 @@ class LineParser:
             known = ", ".join(self._structs) or "none"
             raise TextError(f"no struct {name!r}; the description's are: {known}")
         line.expect("{")
-        return self._structs[name], _members(line)
+        return self._structs[name], self._members(line)
 
     def _ioctl(self, line: Line, call: Call) -> Call:
         number = line.integer("an ioctl number", 32)
@@ -193,7 +193,7 @@ class LineParser:
                     raise TextError(f"no struct is described for ioctl {number:#x}; use a string")
                 flags = 0
                 try:
-                    data, fixups = pack_struct(layout, _members(line))
+                    data, fixups = pack_struct(layout, self._members(line))
                 except ValueError as error:
                     raise TextError(str(error)) from None
             elif taken := _taken(line):
@@ -201,6 +201,47 @@ class LineParser:
             else:
                 arg = line.integer("a value", 64)
         return dataclasses.replace(call, flags=flags, cmd=number, arg=arg, data=data, fixups=fixups)
+
+    def _members(self, line: Line) -> dict[str, Value]:
+        values: dict[str, Value] = {}
+        while not line.accept("}"):
+            if values:
+                line.expect(",")
+            name = line.name("a member")
+            if name in values:
+                raise TextError(f"{name} is given twice")
+            line.expect(":")
+            values[name] = self._value(line, name)
+        return values
+
+    def _value(self, line: Line, name: str) -> Value:
+        if line.peek().kind == "string":
+            return line.string(name)
+        if line.accept("->"):
+            return Link(Kind.GIVE, 0, _handle(line))
+        if line.peek().kind == "name" and line.peek().text in TAKEN:
+            return parse_taken(line, 0)
+        if not line.accept("&"):
+            return line.plain_integer(name)
+        if line.peek().kind == "name":
+            return _pointed([self._record(line)])
+        if not line.accept("["):
+            return Buffer(line.string("a buffer"))
+        if line.peek().kind == "name" and line.peek().text in self._structs:
+            return _pointed(self._list(line))
+        size = line.integer("the size of a buffer", 64)
+        line.expect("]")
+        if size > MAX_PAYLOAD:
+            raise TextError(f"a buffer of {size} bytes; {MAX_PAYLOAD} is allowed")
+        return Buffer(bytes(size))
+
+
+def _pointed(records: list[tuple[StructLayout, dict[str, Value]]]) -> Structs:
+    layout = records[0][0]
+    other = next((each.name for each, _ in records if each != layout), None)
+    if other:
+        raise TextError(f"{other} in an array of {layout.name}; elements are of one struct")
+    return Structs(layout, tuple(values for _, values in records))
 
 
 def _plain(line: Line, call: Call) -> Call:
@@ -273,39 +314,8 @@ def record_layouts(target: Target | None) -> dict[Op, list[StructLayout]]:
     return layouts
 
 
-def _members(line: Line) -> dict[str, Value]:
-    values: dict[str, Value] = {}
-    while not line.accept("}"):
-        if values:
-            line.expect(",")
-        name = line.name("a member")
-        if name in values:
-            raise TextError(f"{name} is given twice")
-        line.expect(":")
-        values[name] = _value(line, name)
-    return values
-
-
 def _handle(line: Line) -> int:
     name = line.name("a handle, h0 to h7,")
     if name not in HANDLES:
         raise TextError(f"no handle {name!r}; allowed: h0 to h7")
     return HANDLES[name]
-
-
-def _value(line: Line, name: str) -> Value:
-    if line.peek().kind == "string":
-        return line.string(name)
-    if line.accept("->"):
-        return Link(Kind.GIVE, 0, _handle(line))
-    if line.peek().kind == "name" and line.peek().text in TAKEN:
-        return parse_taken(line, 0)
-    if not line.accept("&"):
-        return line.plain_integer(name)
-    if not line.accept("["):
-        return Buffer(line.string("a buffer"))
-    size = line.integer("the size of a buffer", 64)
-    line.expect("]")
-    if size > MAX_PAYLOAD:
-        raise TextError(f"a buffer of {size} bytes; {MAX_PAYLOAD} is allowed")
-    return Buffer(bytes(size))

@@ -11,7 +11,7 @@ from fuzzer.crash.trace import Trace
 from fuzzer.machine.channel import CallResult
 from fuzzer.program.links import Link, addresses
 from fuzzer.program.ops import OPERATIONS, Number, Payload
-from fuzzer.program.payload import Buffer, Value, unpack_struct
+from fuzzer.program.payload import Buffer, Structs, Value, unpack_struct
 from fuzzer.program.program import Call
 from fuzzer.program.simpler import has_payload
 from fuzzer.program.syntax import quote, show_integer
@@ -23,7 +23,6 @@ from fuzzer.wording import count
 
 # Bytes shown of what a call read.
 _SHOWN = 32
-_ADDRESS_SIZE = 8
 _HERE = "  <-- here"
 _NO_RETURN = "? (did not return)"
 _UNKNOWN = "(in which call is not known)"
@@ -81,11 +80,11 @@ def _changes(call: Call, output: bytes, layout: StructLayout | None) -> str:
     after = bytearray(output)
     for fixup in addresses(call.fixups):
         # The guest has an address there, which says nothing.
-        span = slice(fixup.at, fixup.at + _ADDRESS_SIZE)
+        span = slice(fixup.at, fixup.at + fixup.size)
         after[span] = call.data[span]
     if after == call.data[: len(after)]:
         return ""
-    fixups = addresses(call.fixups)
+    fixups = tuple(each.fixup() for each in addresses(call.fixups))
     old = unpack_struct(layout, call.data, fixups) if layout else None
     new = unpack_struct(layout, bytes(after), fixups) if layout else None
     if old is None or new is None:
@@ -101,6 +100,8 @@ def _member(value: Value) -> str:
         return show_integer(value)
     if isinstance(value, Link):
         return f"h{value.number}"
+    if isinstance(value, Structs):
+        return f"&[{len(value.each)} of {value.layout.c_type}]"
     return f"&{_shortened(value.data)}" if isinstance(value, Buffer) else _shortened(value)
 
 

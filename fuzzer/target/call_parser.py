@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import yaml
 
 from fuzzer.target.calls import (
     AnyIoctlSpec,
     CallSpec,
+    CountField,
     Field,
     IoctlSpec,
     LenField,
@@ -22,6 +24,7 @@ from fuzzer.target.calls import (
     RecordSpec,
     ReloadSpec,
     SleepSpec,
+    StructsField,
     Template,
     ValuesField,
     WriteSpec,
@@ -34,15 +37,17 @@ from fuzzer.target.traps import in_braces
 
 _PLAIN = tuple(kind.value for kind in PlainKind)
 CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
-IOCTL_KEYS = ("struct", "fields", "value", "payload")
+IOCTL_KEYS = ("struct", "fields", "value", "payload", "compat")
 RECORD_KEYS = ("struct", "fields", "count")
-FIELD_RULES = ("pool", "len", "pointer", "values", "range")
+FIELD_RULES = ("pool", "len", "pointer", "values", "range", "struct", "count_of")
 # Stands for an ioctl number that nobody knows.
 _ANY = "any"
 _MAX_WEIGHT = 100
 # W_MAX_FIXUPS of vm/channel.h: addresses in one call.
 _MAX_POINTERS = 8
 _MAX_RECORDS = 1024
+# Bytes of a 32-bit program's address.
+_LOW_SIZE = 4
 # W_MAX_SLEEP of vm/channel.h.
 _MAX_SLEEP = 2000
 _U32 = 0xFFFFFFFF
@@ -134,7 +139,7 @@ class CallParser:
         if layout is None:
             return RecordSpec(StructLayout(str(entries["struct"].value), 0, ()))
         self._limit(entries["struct"], layout, fields, most)
-        n_pointers = sum(isinstance(field, PointerField) for field in fields)
+        n_pointers = most_pointers(fields)
         if most * n_pointers > _MAX_POINTERS:
             raise document.error(
                 node,
@@ -155,21 +160,36 @@ class CallParser:
         return numbers[0], numbers[1]
 
     def _layout(
-        self, entries: Mapping[str, yaml.Node]
+        self, entries: Mapping[str, yaml.Node], *, compat: bool = False
     ) -> tuple[StructLayout | None, tuple[Field, ...]]:
-        """Return the struct that is named and the fields that are given for it."""
+        """Return the struct that is named and the fields that are given for it.
+
+        With ``compat`` it is one of 32-bit programs, whose addresses have 4 bytes.
+        """
         layout = self._symbols.struct(entries["struct"])
         fields: tuple[Field, ...] = ()
         if "fields" in entries:
             given = self._document.mapping(entries["fields"], "fields", allowed=None)
-            fields = tuple(self._field(key, value, layout) for key, value in given.items())
+            fields = tuple(
+                self._field(key, value, layout, compat=compat) for key, value in given.items()
+            )
+            structs = {field.member: field for field in fields if isinstance(field, StructsField)}
+            for field in fields:
+                if isinstance(field, CountField) and field.of not in structs:
+                    raise self._document.error(
+                        given[field.member],
+                        f"field {field.member!r}: count_of is of a member with a struct; "
+                        f"{field.of!r} has none",
+                    )
+            if layout is not None:
+                layout = _pointing(layout, structs)
         return layout, fields
 
     def _limit(
         self, node: yaml.Node, layout: StructLayout, fields: tuple[Field, ...], most: int = 1
     ) -> None:
         """Refuse what is longer than a payload may be."""
-        total = most * (layout.size + sum(f.size for f in fields if isinstance(f, PointerField)))
+        total = most * (layout.size + _pointed(fields))
         if total > MAX_PAYLOAD:
             several = f"{most} of " if most > 1 else ""
             owner = "their" if most > 1 else "its"
@@ -182,6 +202,9 @@ class CallParser:
     def _ioctl(self, entries: Mapping[str, yaml.Node], weight: int) -> IoctlSpec | AnyIoctlSpec:
         document, node = self._document, entries["ioctl"]
         sizes: tuple[int, ...] = ()
+        compat = "compat" in entries
+        if compat:
+            document.true(entries["compat"], "compat")
         if "payload" in entries:
             for other in ("struct", "fields", "value"):
                 if other in entries:
@@ -193,7 +216,7 @@ class CallParser:
         if node.value == _ANY:
             if not sizes:
                 raise document.error(node, "ioctl: any needs a payload: a list of sizes in bytes")
-            return AnyIoctlSpec(sizes, weight)
+            return AnyIoctlSpec(sizes, weight, compat)
         number = self._symbols.integer(node, "ioctl", 0, _U32)
         name = None if document.is_integer(node) else str(node.value)
         if "struct" not in entries:
@@ -205,20 +228,25 @@ class CallParser:
             if "value" in entries:
                 items = document.sequence(entries["value"], "value")
                 values = tuple(self._symbols.integer(i, "a value", _I64, _U64) for i in items)
-            return IoctlSpec(name, number, values=values, sizes=sizes, weight=weight)
+            return IoctlSpec(name, number, values=values, sizes=sizes, weight=weight, compat=compat)
         if "value" in entries:
             raise document.error(
                 entries["value"], "value beside struct; an ioctl takes one or the other"
             )
-        layout, fields = self._layout(entries)
+        layout, fields = self._layout(entries, compat=compat)
         if layout is None:
-            return IoctlSpec(name, number, weight=weight)
+            return IoctlSpec(name, number, weight=weight, compat=compat)
         self._limit(entries["struct"], layout, fields)
-        return IoctlSpec(name, number, layout, fields, weight=weight)
+        return IoctlSpec(name, number, layout, fields, weight=weight, compat=compat)
 
-    def _field(self, name: str, node: yaml.Node, layout: StructLayout | None) -> Field:
+    def _field(
+        self, name: str, node: yaml.Node, layout: StructLayout | None, *, compat: bool
+    ) -> Field:
         document = self._document
         what = f"field {name!r}"
+        given = document.mapping(node, what, allowed=None)
+        if "struct" in given:
+            return self._structs(name, node, layout, compat=compat)
         entries = document.mapping(node, what, allowed=FIELD_RULES)
         if len(entries) != 1:
             raise document.error(node, f"{what} needs exactly one of {', '.join(FIELD_RULES)}")
@@ -229,17 +257,16 @@ class CallParser:
                 raise self._wrong_kind(value, member, rule, "an array")
             return PoolField(name, self._templates.pool(value, document.string(value, "pool")))
         if rule == "pointer":
-            if member is not None and not member.holds_address:
-                raise self._wrong_kind(value, member, rule, "a pointer or a 64-bit integer")
+            self._check_address(value, member, rule, compat=compat)
             return PointerField(name, document.integer(value, "pointer", 0, MAX_PAYLOAD))
         if member is not None and member.kind is not MemberKind.INTEGER:
             raise self._wrong_kind(value, member, rule, "an integer")
         low, high = (_I64, _U64) if member is None else _bounds(member)
-        if rule == "len":
-            of = document.string(value, "len")
+        if rule in ("len", "count_of"):
+            of = document.string(value, rule)
             if layout is not None and self._member(layout, of, value).name == name:
                 raise document.error(value, f"{what} cannot be the length of itself")
-            return LenField(name, of)
+            return LenField(name, of) if rule == "len" else CountField(name, of)
         items = document.sequence(value, rule)
         numbers = tuple(self._symbols.integer(item, what, low, high) for item in items)
         if rule == "values":
@@ -247,6 +274,30 @@ class CallParser:
         if len(numbers) != 2 or (layout is not None and numbers[0] > numbers[1]):
             raise document.error(value, f"{what}: range is [lowest, highest]")
         return RangeField(name, *numbers)
+
+    def _structs(
+        self, name: str, node: yaml.Node, layout: StructLayout | None, *, compat: bool
+    ) -> StructsField:
+        """Return a member that has the address of a struct, or of several of them."""
+        document = self._document
+        entries = document.mapping(node, f"field {name!r}", allowed=RECORD_KEYS)
+        member = None if layout is None else self._member(layout, name, node)
+        self._check_address(entries["struct"], member, "struct", compat=compat)
+        least, most = self._count(entries["count"]) if "count" in entries else (1, 1)
+        inner, fields = self._layout(entries, compat=compat)
+        if inner is None:
+            inner = StructLayout(str(entries["struct"].value), 0, ())
+        return StructsField(name, inner, fields, least, most)
+
+    def _check_address(
+        self, node: yaml.Node, member: Member | None, rule: str, *, compat: bool
+    ) -> None:
+        if member is None or member.holds_address:
+            return
+        if compat and member.kind is not MemberKind.BYTES and member.size == _LOW_SIZE:
+            return
+        bits = "32- or 64-bit" if compat else "64-bit"
+        raise self._wrong_kind(node, member, rule, f"a pointer or a {bits} integer")
 
     def _member(self, layout: StructLayout, name: str, node: yaml.Node) -> Member:
         member = layout.member(name)
@@ -266,6 +317,33 @@ class CallParser:
         return self._document.error(
             node, f"{rule!r} is for {expected}; member {member.name!r} is {kinds[member.kind]}"
         )
+
+
+def most_pointers(fields: Sequence[Field]) -> int:
+    """Return how many addresses a struct with such fields has at most."""
+    structs = (field for field in fields if isinstance(field, StructsField))
+    return sum(isinstance(field, PointerField) for field in fields) + sum(
+        1 + each.most * most_pointers(each.fields) for each in structs
+    )
+
+
+def _pointed(fields: Sequence[Field]) -> int:
+    """Return the bytes that addresses in a struct with such fields are of at most."""
+    structs = (field for field in fields if isinstance(field, StructsField))
+    return sum(field.size for field in fields if isinstance(field, PointerField)) + sum(
+        each.most * (each.struct.size + _pointed(each.fields)) for each in structs
+    )
+
+
+def _pointing(layout: StructLayout, structs: Mapping[str, StructsField]) -> StructLayout:
+    """Return a struct whose members tell what they have the address of."""
+    members = tuple(
+        dataclasses.replace(member, of=structs[member.name].struct)
+        if member.name in structs
+        else member
+        for member in layout.members
+    )
+    return dataclasses.replace(layout, members=members)
 
 
 def _bounds(member: Member) -> tuple[int, int]:

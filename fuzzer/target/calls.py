@@ -187,7 +187,31 @@ class RangeField:
     high: int
 
 
-Field: TypeAlias = PoolField | LenField | PointerField | ValuesField | RangeField
+@dataclass(frozen=True, slots=True)
+class StructsField:
+    """A member with the address of ``least`` to ``most`` structs, one after the other.
+
+    Their own ``fields`` are filled as any struct's.
+    """
+
+    member: str
+    struct: StructLayout
+    fields: tuple[Field, ...] = ()
+    least: int = 1
+    most: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CountField:
+    """An integer member: how many structs the address in the member ``of`` is of."""
+
+    member: str
+    of: str
+
+
+Field: TypeAlias = (
+    PoolField | LenField | PointerField | ValuesField | RangeField | StructsField | CountField
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +220,8 @@ class IoctlSpec:
 
     ``name`` is the header's macro, None when the description gives a number.
     Without ``struct``, ``values`` holds at least one scalar; or else ``sizes``
-    are those of a buffer of which nothing more is known, in bytes.
+    are those of a buffer of which nothing more is known, in bytes. With ``compat`` it is
+    made as a 32-bit program makes it.
     """
 
     name: str | None
@@ -206,14 +231,19 @@ class IoctlSpec:
     values: tuple[int, ...] = (0,)
     sizes: tuple[int, ...] = ()
     weight: int = 1
+    compat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AnyIoctlSpec:
-    """An ioctl whose number is to be found out, with a buffer of one of ``sizes`` bytes."""
+    """An ioctl whose number is to be found out, with a buffer of one of ``sizes`` bytes.
+
+    With ``compat`` it is made as a 32-bit program makes it.
+    """
 
     sizes: tuple[int, ...]
     weight: int = 1
+    compat: bool = False
 
 
 CallSpec: TypeAlias = (

@@ -28,7 +28,8 @@ class Member:
 
     ``offset`` and ``size`` are in bytes. ``count`` is the number of array
     elements: 1 for a scalar, 0 for a flexible array member, whose size is 0.
-    ``is_text`` tells that it is an array of characters, which a string can fill.
+    ``is_text`` tells that it is an array of characters, which a string can fill. ``of`` is
+    the struct that a description says it has the address of.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Member:
     count: int = 1
     signed: bool = False
     is_text: bool = field(default=False, compare=False)
+    of: StructLayout | None = field(default=None, compare=False)
 
     @property
     def is_pointer(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from fuzzer.target.call_parser import most_pointers
 from fuzzer.target.calls import (
     AnyIoctlSpec,
     CallSpec,
@@ -22,6 +23,7 @@ from fuzzer.target.calls import (
     PoolRef,
     RecordSpec,
     ReloadSpec,
+    StructsField,
     Template,
     WriteSpec,
 )
@@ -116,11 +118,11 @@ class _Lint:
             if isinstance(spec, IoctlSpec) and spec.struct is not None:
                 only_read = ioctl_parts(spec.number)[0] == "_IOR"
                 yield from self._struct(entries, spec.struct, spec.fields, only_read=only_read)
-                pointers = [f for f in spec.fields if isinstance(f, PointerField)]
-                if len(pointers) > _MAX_POINTERS:
+                pointers = most_pointers(spec.fields)
+                if pointers > _MAX_POINTERS:
                     yield self._warning(
                         entries["fields"],
-                        f"{len(pointers)} pointers; the first {_MAX_POINTERS} are filled, "
+                        f"{pointers} pointers; the first {_MAX_POINTERS} are filled, "
                         "others stay NULL",
                     )
             elif isinstance(spec, WriteSpec):
@@ -167,10 +169,11 @@ class _Lint:
                 line = self._document.line(other)
                 severity = Severity.NOTE
                 same = "with another argument"
-                if (first.struct, first.values, first.sizes) == (
+                if (first.struct, first.values, first.sizes, first.compat) == (
                     spec.struct,
                     spec.values,
                     spec.sizes,
+                    spec.compat,
                 ):
                     severity, same = Severity.WARNING, "with the same argument"
                 message = f"ioctl {spec.number:#x} is on line {line} too, {same}"
@@ -231,7 +234,7 @@ class _Lint:
 
 def _empty(member: Member, rule: Field | None) -> str:
     """Return why a length of a member is that of nothing, empty if it is not."""
-    if isinstance(rule, PoolField | PointerField):
+    if isinstance(rule, PoolField | PointerField | StructsField):
         return ""
     if rule is not None or member.kind is not MemberKind.BYTES:
         return f"which is {_KINDS[member.kind].rstrip('s')} and no array or pointer: it is 0"
@@ -261,7 +264,15 @@ def _pools(spec: CallSpec) -> Iterator[str]:
         fields += spec.fields
     for template in templates:
         yield from (part.pool for part in template.parts if isinstance(part, PoolRef))
-    yield from (field.pool for field in fields if isinstance(field, PoolField))
+    yield from _pools_of(fields)
+
+
+def _pools_of(fields: Sequence[Field]) -> Iterator[str]:
+    for field in fields:
+        if isinstance(field, PoolField):
+            yield field.pool
+        elif isinstance(field, StructsField):
+            yield from _pools_of(field.fields)
 
 
 def _defined(header: Path) -> list[str]:

@@ -38,6 +38,7 @@ _PROGRAM = {
     "W_WAITS": ops.FLAG_WAITS,
     "W_MAX_WAIT": program.MAX_WAIT,
     "W_N_HANDLES": links.N_HANDLES,
+    "W_LOW": links.LOW,
     "W_LINK": links.LINK,
     "W_LINK_WIDE": links.WIDE,
     "W_LINK_FILE": links.FILE,

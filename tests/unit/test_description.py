@@ -265,6 +265,33 @@ def test_ioctls_of_all_kinds_are_described(toy: tuple[Driver, Kernel], tmp_path:
     assert "# fields: {}    # any of m0, m1, m2, m3, m4, m5, m6, m7, ...\n" in describe(known, WHY)
 
 
+def test_ioctls_of_32_bit_programs_are_described_where_a_driver_has_an_entry_for_them(
+    toy: tuple[Driver, Kernel], tmp_path: Path
+) -> None:
+    driver, kernel = toy
+
+    def symbols(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
+        return driver_symbols(driver, kernel, constants=constants, structs=structs)
+
+    made = {}
+    for operations in (frozenset({"ioctl"}), frozenset({"ioctl", "compat"})):
+        known = Facts(
+            "toy",
+            (Device("/dev/toy"),),
+            source=tmp_path / "toy",
+            operations=operations,
+            ioctls=driver_ioctls(driver, kernel),
+        )
+        path = tmp_path / "made.yaml"
+        path.write_text(describe(known, WHY))
+        assert not read_all(path).errors
+        specs = [s for s in load_target(path, symbols).calls if isinstance(s, IoctlSpec)]
+        made[len(operations)] = [spec for spec in specs if spec.compat]
+        usual = [spec for spec in specs if not spec.compat]
+    assert made[1] == []
+    assert [replace(spec, compat=False) for spec in made[2]] == usual
+
+
 def test_a_description_that_was_made_passes_the_check(
     facts: Facts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

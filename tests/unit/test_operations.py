@@ -98,6 +98,17 @@ def test_tables_are_read_with_what_is_filled_in(kernel: Kernel, flags: Sequence[
     }
 
 
+def test_an_entry_of_its_own_for_32_bit_programs_is_told(kernel: Kernel) -> None:
+    text = """\
+        struct file_operations own = { .unlocked_ioctl = here, .compat_ioctl = here };
+        struct file_operations passed_on = { .unlocked_ioctl = here, .compat_ioctl = elsewhere };
+    """
+    assert tables(kernel, text) == {
+        "own": ("file_operations", {"ioctl", "compat"}),
+        "passed_on": ("file_operations", {"ioctl"}),
+    }
+
+
 def test_what_is_no_table_is_passed_over(kernel: Kernel) -> None:
     text = """\
         const struct file_operations empty, only_owner = { .owner = &number };

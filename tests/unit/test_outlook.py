@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, encode_call, split
 from fuzzer.report.status import StatusView, remark_lines
+from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import Target, load_target
 
 MANY = WorkerCounts(programs=5000, fuzzing=1)
@@ -234,3 +236,14 @@ def test_a_remark_is_made_once_and_again_at_the_end(tmp_path: Path) -> None:
 def test_splitting_agrees_with_the_calls_that_are_counted() -> None:
     calls = (ioctl(), Call(Op.WRITE, data=b"abc"))
     assert split(encode(calls)) == wire(*calls)
+
+
+def test_an_ioctl_of_32_bit_programs_alone_may_be_unknown_otherwise(target: Target) -> None:
+    (known,) = (spec for spec in target.calls if isinstance(spec, IoctlSpec))
+    both = replace(target, calls=(*target.calls, replace(known, compat=True)))
+    for number, told in ((errno.ENOTTY, False), (errno.EINVAL, True)):
+        tally = Tally()
+        for _ in range(213):
+            tally.note(wire(ioctl()), [number])
+        assert "ioctl 0x4d01" in about(target, tally)
+        assert ("ioctl 0x4d01" in about(both, tally)) is told

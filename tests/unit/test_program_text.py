@@ -226,7 +226,7 @@ MISTAKES = [
     ('ioctl(f0, DEMO_IOC_DELETE, {key_len: "1"})', "key_len takes an integer of 4 bytes"),
     ("ioctl(f0, DEMO_IOC_DELETE, {key_len: 1, key_len: 2})", "key_len is given twice"),
     ("ioctl(f0, DEMO_IOC_DELETE, {key_len: 0x100000000})", "key_len is 4294967296"),
-    ("ioctl(f0, DEMO_IOC_DELETE, {key_len: &[4]})", "key_len is not 64 bits wide"),
+    ("ioctl(f0, DEMO_IOC_DELETE, {key: &[4]})", "key is not 64 or 32 bits wide"),
     ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65536]})", "a buffer of 65536 bytes; 65535 is allowed"),
     ("ioctl(f0, DEMO_IOC_LIST, {buf: &[65535]})", "a payload of 65559 bytes; 65535 is allowed"),
     (

@@ -58,7 +58,7 @@ def test_it_is_a_schema() -> None:
     [
         (SCHEMA["definitions"]["call"], (*CALLS, "weight", *IOCTL_KEYS)),
         (SCHEMA["definitions"]["record"], RECORD_KEYS),
-        (SCHEMA["definitions"]["field"], FIELD_RULES),
+        (SCHEMA["definitions"]["field"], (*FIELD_RULES, *RECORD_KEYS)),
         (SCHEMA["properties"]["module"], MODULE_KEYS),
         (SCHEMA["properties"]["reset"], RESET_KEYS),
         (SCHEMA["properties"]["devices"]["items"]["anyOf"][1], DEVICE_KEYS),

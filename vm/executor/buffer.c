@@ -46,19 +46,23 @@ uint8_t *buffer_fill(const struct step *step, uint8_t *end)
 	memcpy(to, step->payload, mapped);
 	for (int i = 0; i < call->n_fixups; i++) {
 		struct w_fixup fixup;
-		uint64_t address;
+		uint64_t address, width = 8;
 
 		if (fixup_at(step, i, &fixup)) {
 			link_take(&fixup, to, mapped);
 			continue;
 		}
-		if (fixup.at + 8 > call->length || fixup.at >= mapped)
+		if (fixup.to >= W_LOW) {
+			fixup.to -= W_LOW;
+			width = 4;
+		}
+		if (fixup.at + width > call->length || fixup.at >= mapped)
 			continue;
 		if (fixup.to > call->length)
 			fixup.to = call->length;
 		address = (uintptr_t)buffer_address(call, to) + fixup.to;
 		memcpy(to + fixup.at, &address,
-		       mapped - fixup.at < 8 ? mapped - fixup.at : 8);
+		       mapped - fixup.at < width ? mapped - fixup.at : width);
 	}
 	return to;
 }

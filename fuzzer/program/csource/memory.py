@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fuzzer.program.csource.literals import c_integer, c_string
 from fuzzer.program.links import Kind, Link, addresses, in_buffer, links
 from fuzzer.program.ops import FLAG_NULL, FLAG_READONLY
-from fuzzer.program.payload import Buffer, Value, unpack_struct
+from fuzzer.program.payload import Buffer, Structs, Value, unpack_struct
 from fuzzer.program.program import Call, Fixup
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
@@ -82,10 +82,13 @@ def bytes_memory(call: Call) -> Memory:
         if link.kind is not Kind.GIVE and width > 0:
             lines.append(f"memcpy(data + {link.at}, &(uint64_t){{ {taken(link)} }}, {width});")
     for fixup in addresses(fixups):
-        if fixup.at + 8 > len(call.data) or fixup.at >= size:
+        if fixup.at + fixup.size > len(call.data) or fixup.at >= size:
             continue
-        to, width = min(fixup.to, len(call.data)), min(8, size - fixup.at)
-        lines.append(f"memcpy(data + {fixup.at}, &(char *){{ data + {to} }}, {width});")
+        to, width = min(fixup.to, len(call.data)), min(fixup.size, size - fixup.at)
+        address = f"(char *){{ data + {to} }}"
+        if fixup.is_low:
+            address = f"(uint32_t){{ (uintptr_t)(data + {to}) }}"
+        lines.append(f"memcpy(data + {fixup.at}, &{address}, {width});")
     if not lines and not fixups and not call.flags & FLAG_READONLY:
         return Memory([f"before_gap({size})"], needs=("before_gap",))
     return placed(call, size, lines, "char *data")
@@ -131,9 +134,16 @@ def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]
     initialiser = _initialiser(first)
     content = [f"*arg = ({layout.c_type}){initialiser[0]}", *initialiser[1:]]
     content[-1] += ";"
-    rest = call.data[layout.size : size]
-    if any(rest):
-        later += _copy("arg + 1", rest)
+    rest = bytearray(call.data)
+    inner = [
+        line
+        for name, value in values.items()
+        if isinstance(value, Structs) and (member := layout.member(name))
+        for line in _pointed_structs(value, starts[member.offset], starts, rest)
+    ]
+    if any(rest[layout.size : size]):
+        later += _copy("arg + 1", bytes(rest[layout.size : size]))
+    later += inner
     memory = placed(call, size, [*content, *later], f"{layout.c_type} *arg")
     memory = replace(
         memory, base="(char *)arg", members=_given(in_buffer(call.fixups), layout, "arg->")
@@ -149,20 +159,23 @@ def _members(
     values: Mapping[str, Value],
     access: str,
     starts: Mapping[int, int] | None = None,
+    base: int = 0,
 ) -> tuple[list[str], list[str]]:
     """Return the members to initialise, and the lines that fill the others.
 
     ``access`` is what stands before a member's name in a line, ``starts`` say
-    at which of the payload's bytes that begins which a member points to.
+    at which of the payload's bytes that begins which a member points to. The
+    struct begins at the payload's byte ``base``.
     """
     first: list[str] = []
     later: list[str] = []
     for name, value in values.items():
         member = layout.member(name)
         assert member is not None
-        if isinstance(value, Buffer):
+        if isinstance(value, Buffer | Structs):
             assert starts is not None
-            first.append(f".{name} = {_address(member, starts[member.offset], layout.size)}")
+            size = 0 if base else layout.size
+            first.append(f".{name} = {_address(member, starts[base + member.offset], size)}")
         elif isinstance(value, Link):
             if value.kind is not Kind.GIVE:
                 number = taken(value)
@@ -178,8 +191,33 @@ def _members(
             later += _copy(f"{access}{name}", value)
         else:
             whole = "&arg" if access == "arg." else "arg"
-            later += _copy(f"(char *){whole} + {member.offset}", value)
+            later += _copy(f"(char *){whole} + {base + member.offset}", value)
     return first, later
+
+
+def _pointed_structs(
+    structs: Structs, start: int, starts: Mapping[int, int], rest: bytearray
+) -> list[str]:
+    """Return the lines that fill structs which another one points to, from ``start`` on.
+
+    They are taken out of ``rest``, which is the payload.
+    """
+    layout = structs.layout
+    lines: list[str] = []
+    for number, values in enumerate(structs.each):
+        at = start + number * layout.size
+        rest[at : at + layout.size] = bytes(layout.size)
+        access = f"(({layout.c_type} *)((char *)arg + {start}))[{number}]"
+        first, later = _members(layout, values, f"{access}.", starts, at)
+        initialiser = _initialiser(first)
+        lines += [f"{access} = ({layout.c_type}){initialiser[0]}", *initialiser[1:]]
+        lines[-1] += ";"
+        lines += later
+        for name, value in values.items():
+            member = layout.member(name)
+            if isinstance(value, Structs) and member:
+                lines += _pointed_structs(value, starts[at + member.offset], starts, rest)
+    return lines
 
 
 def _pointer(number: str) -> str:
