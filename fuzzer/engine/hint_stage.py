@@ -13,10 +13,12 @@ from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import LONG, SeedScheduler
 from fuzzer.machine.channel import PROGRAM_SIZE, CallResult, Comparisons
+from fuzzer.program.address_search import AddressSearch
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.hints import Hints
 from fuzzer.program.linking import Result, linked
 from fuzzer.program.ops import Op
+from fuzzer.program.pointing import pointed
 from fuzzer.program.stress import fitted
 from fuzzer.program.wire import split
 
@@ -30,6 +32,8 @@ _SLOW_TURNS = 3
 _LONGEST = PROGRAM_SIZE // 8
 # Programs with links that are as promising as the first of those with another number.
 _LINKS_FIRST = 8
+# Runs of a search for addresses at a time, less one.
+_SEARCHED = 9
 
 _Heap: TypeAlias = list[tuple[int, int, bytes]]
 
@@ -46,6 +50,8 @@ class HintStage:
         self._turn = False
         self._slow_turns = itertools.cycle(range(_SLOW_TURNS))
         self._able = True
+        self._search = AddressSearch()
+        self._searched = 0
         self._unread: deque[tuple[bytes, Comparisons, list[Result]]] = deque()
 
     def want(self, program: bytes) -> None:
@@ -55,14 +61,18 @@ class HintStage:
 
     def wanted(self) -> bytes | None:
         """Return a program to run with :meth:`Channel.post_comparing`, or None."""
-        return self._wanted.popleft() if self._wanted else None
+        if self._wanted:
+            return self._wanted.popleft()
+        # A search has a few runs at a time: each takes as long as several programs.
+        self._searched = (self._searched + 1) % _SEARCHED
+        return self._search.take() if self._searched else None
 
     def note(
         self, program: bytes, comparisons: Comparisons, results: Sequence[CallResult] = ()
     ) -> None:
         """Keep what was compared when a program ran, and what it returned, for :meth:`learn`."""
         if comparisons.able:
-            returned = [Result(each.ret, each.output, each.handed) for each in results]
+            returned = [Result(each.ret, each.output, each.handed, each.error) for each in results]
             self._unread.append((program, comparisons, returned))
         else:
             self._able = False
@@ -77,9 +87,18 @@ class HintStage:
         found: set[int] = set()
         while self._unread:
             program, comparisons, results = self._unread.popleft()
+            chunks = split(program)
+            is_searching = self._search.has_asked_for(program)
+            for made in self._search.learn(chunks, results, comparisons.found):
+                self._add(0, made, soon=True)
+            if is_searching:
+                continue
             self._make(program, comparisons)
-            for rank, chunks in enumerate(linked(split(program), results, comparisons.found)):
-                self._add(rank // _LINKS_FIRST, chunks)
+            for rank, made in enumerate(linked(chunks, results, comparisons.found)):
+                self._add(rank // _LINKS_FIRST, made)
+            errors = [result.error if result.ret == -1 else 0 for result in results]
+            for rank, made in enumerate(pointed(chunks, errors, comparisons.found)):
+                self._add(rank // _LINKS_FIRST, made)
             found |= _numbers(program, comparisons)
         return found
 
@@ -98,9 +117,9 @@ class HintStage:
         for found in comparisons.found:
             self._fuzzer.note_comparison(found.a, found.b, found.size)
 
-    def _add(self, rank: int, chunks: list[bytes]) -> None:
+    def _add(self, rank: int, chunks: list[bytes], *, soon: bool = False) -> None:
         made = b"".join(chunks)
-        ready = self._ready[2 if is_slow(chunks) else cost_of(chunks) > LONG]
+        ready = self._ready[2 if is_slow(chunks) else not soon and cost_of(chunks) > LONG]
         key = hash(made)
         if key not in self._seen and len(ready) < _READY and len(made) <= _LONGEST:
             self._seen.add(key)

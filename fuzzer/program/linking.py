@@ -13,9 +13,18 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from fuzzer.program.comparison import Comparison
-from fuzzer.program.links import CALL, LINK, N_HANDLES, Kind, Link, link_of, links
+from fuzzer.program.links import (
+    CALL,
+    N_HANDLES,
+    Kind,
+    Link,
+    addresses_of,
+    fixups_of,
+    link_of,
+    links,
+)
 from fuzzer.program.ops import FLAG_VALUE, Op
-from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, N_FILES, Fixup
+from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, N_FILES
 from fuzzer.program.wire import FIXUP, FIXUP_SIZE, HEADER_SIZE, PLAIN_HEADER
 
 MOST = 60
@@ -51,12 +60,13 @@ class Given:
 class Result:
     """What a call returned, -1 if it failed, and the bytes that were in its buffer then.
 
-    ``handed`` tells that it is a descriptor.
+    ``handed`` tells that it is a descriptor, ``error`` is the errno of one that failed.
     """
 
     ret: int
     output: bytes
     handed: bool = False
+    error: int = 0
 
 
 def linked(
@@ -88,10 +98,14 @@ def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[Given]:
         if chunk[0] == Op.IOCTL and result.ret >= _LEAST:
             found.append(Given(call, CALL, result.ret & (1 << 64) - 1))
         body = chunk[HEADER_SIZE + FIXUP_SIZE * chunk[3] :] if chunk[0] == Op.IOCTL else b""
-        addresses = _addresses(chunk)
+        places = [
+            place
+            for each in addresses_of(chunk)
+            for place in range(each.at, each.at + each.size, 4)
+        ]
         output = result.output[: 4 * _WORDS]
         for at in range(0, len(output) - 3, 4):
-            if at in addresses or at - 4 in addresses:
+            if at in places:
                 continue
             for size in (8, 4) if at % 8 == 0 and at + 8 <= len(output) else (4,):
                 word = output[at : at + size]
@@ -103,19 +117,9 @@ def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[Given]:
     return found
 
 
-def _addresses(chunk: bytes) -> frozenset[int]:
-    fixups = _fixups(chunk)
-    return frozenset(fixup.at for fixup in fixups if fixup.to < LINK)
-
-
 def links_of(chunk: bytes) -> list[Link]:
     """Return the links of a call in wire form."""
-    return links(_fixups(chunk)) if chunk[3] else []
-
-
-def _fixups(chunk: bytes) -> list[Fixup]:
-    body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
-    return [Fixup(at, to) for at, to in FIXUP.iter_unpack(chunk[HEADER_SIZE:body])]
+    return links(fixups_of(chunk)) if chunk[3] else []
 
 
 def _compared(
@@ -168,7 +172,7 @@ def _link(chunks: Sequence[bytes], each: Given, call: int, place: int) -> list[b
     made = list(chunks)
     wide = each.size == 8
     handle = None
-    for known in map(link_of, _fixups(made[each.call])):
+    for known in map(link_of, fixups_of(made[each.call])):
         if known and known.kind is Kind.GIVE and known.at == each.at:
             handle = known.number
     if handle is None:
@@ -183,7 +187,7 @@ def _free_handle(chunks: Sequence[bytes]) -> int:
     used = {
         link.number
         for chunk in chunks
-        for link in map(link_of, _fixups(chunk))
+        for link in map(link_of, fixups_of(chunk))
         if link and not link.is_file
     }
     return next((number for number in range(N_HANDLES) if number not in used), 0)
@@ -196,7 +200,7 @@ def with_link(chunk: bytes, link: Link) -> bytes:
     """
     kept = [
         fixup
-        for fixup in _fixups(chunk)
+        for fixup in fixups_of(chunk)
         if not ((old := link_of(fixup)) and old.at == link.at and _gives(old) == _gives(link))
     ]
     if len(kept) >= MAX_FIXUPS:
@@ -229,7 +233,7 @@ def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[li
             continue
         if len(chunks) + 1 + _CALLS_ON_FILE > MAX_CALLS:
             return
-        if any((link := link_of(each)) and _gives(link) for each in _fixups(chunk)):
+        if any((link := link_of(each)) and _gives(link) for each in fixups_of(chunk)):
             continue
         handle = _free_handle(chunks)
         giving = with_link(chunk, Link(Kind.GIVE, CALL, handle))

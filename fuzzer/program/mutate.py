@@ -55,6 +55,8 @@ _OTHER_FIRST, _CHANGE_FIRST, _TAKE_BACK = 0.5, 0.6, 0.1
 
 # How often an ioctl's buffer is given the size that its number tells.
 _FIT = 0.2
+# How often just a word of it is changed: what addresses are of is lost where all moves.
+_WORD, _WORD_BESIDE_ADDRESSES = 0.5, 0.9
 
 # Of the programs that may take long, so many are made to.
 _SLOW = 0.5
@@ -526,7 +528,8 @@ class Mutator:
             chunks[index] = chunk = fit
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         data = chunk[body:]
-        if chunk[0] == _IOCTL and len(data) >= 8 and rand() < 0.5:
+        word_wise = _WORD_BESIDE_ADDRESSES if chunk[3] else _WORD
+        if chunk[0] == _IOCTL and len(data) >= 8 and rand() < word_wise:
             at = int(rand() * (len(data) // 4 - 1)) * 4
             word = self._mutate_bytes(data[at : at + 8], 8)[:8].ljust(8, b"\0")
             chunks[index] = chunk[: body + at] + word + chunk[body + at + 8 :]

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from fuzzer.program import spans
+from fuzzer.program.links import fixups_of
 from fuzzer.program.ops import (
     FLAG_VALUE,
     FLAG_VECTOR,
@@ -116,6 +117,14 @@ class CallView:
         self.data = chunk[self._body :] if used else b""
         # What follows must stay where it is: a struct's members, what fixups point to.
         self.rigid = self.op == _IOCTL or chunk[3] > 0
+        # What is in place of an address or a link does not come to the driver.
+        self._fixed = (
+            frozenset(
+                place for fixup in fixups_of(chunk) for place in range(fixup.at, fixup.at + 4)
+            )
+            if chunk[3]
+            else frozenset()
+        )
         self._fields = (_ARG, _CMD) if is_value else _FIELDS[self.op]
         if self.op == Op.PREAD and chunk[2] & FLAG_WIDE:
             self._fields = (_HALF_ARG,)
@@ -283,7 +292,8 @@ class CallView:
         places: list[int] = []
         at = self.data.find(pattern)
         while at >= 0 and len(places) < _OCCURRENCES:
-            places.append(at)
+            if at not in self._fixed:
+                places.append(at)
             at = self.data.find(pattern, at + 1)
         return places
 
@@ -294,7 +304,8 @@ class CallView:
             index = self._aligned[width] = {}
             data = self.data
             for at in range(0, min(len(data), _SEARCHED) - width + 1, width):
-                index.setdefault(data[at : at + width], []).append(at)
+                if at not in self._fixed:
+                    index.setdefault(data[at : at + width], []).append(at)
         return index.get(pattern, [])
 
     def _put_bytes(self, place: tuple[int, int, _Order], size: int, value: int) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from fuzzer.program.links import addresses_of
 from fuzzer.program.ops import (
     CONDITIONS,
     FLAG_COMPAT,
@@ -98,10 +99,15 @@ def buffer_size(chunk: bytes) -> int:
 
 
 def fitted(chunk: bytes) -> bytes:
-    """Return an ioctl with a buffer of the size that its number tells; others as they are."""
+    """Return an ioctl with a buffer of the size that its number tells; others as they are.
+
+    So is one that has addresses of what is behind that.
+    """
     size = int.from_bytes(chunk[4:8], "little") >> 16 & 0x3FFF
     body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
     if chunk[0] != _IOCTL or chunk[2] & FLAG_VALUE or size in (0, len(chunk) - body):
+        return chunk
+    if chunk[3] and any(each.to >= size for each in addresses_of(chunk)):
         return chunk
     data = chunk[body:][:size].ljust(size, b"\0")
     return chunk[:16] + size.to_bytes(2, "little") + chunk[18:body] + data

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import errno
 import random
+from dataclasses import replace
 from typing import cast
 
 from fuzzer.engine.hint_stage import HintStage
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import SeedScheduler
-from fuzzer.machine.channel import Comparisons
+from fuzzer.machine.channel import CallResult, Comparisons
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.ops import Op
-from fuzzer.program.program import Call
+from fuzzer.program.program import Call, Fixup
 from fuzzer.program.wire import decode, encode
 
 IOCTL = encode((Call(Op.IOCTL, cmd=0x1234, data=bytes(8)),))
@@ -66,3 +68,32 @@ def test_a_kernel_that_cannot_compare_is_not_asked_again() -> None:
     hints.want(IOCTL)
     assert hints.wanted() is None
     assert hints.learn() == set()
+
+
+def test_a_call_that_followed_a_wrong_address_is_run_with_others() -> None:
+    hints = hint_stage(Heard())
+    failed = CallResult(ret=-1, error=errno.EFAULT, tsc=0, faulted=False, output=bytes(8))
+    hints.note(IOCTL, Comparisons(True, (), 0), [failed])
+    hints.learn()
+    following = hints.wanted()
+    assert following is not None
+    assert decode(following)[0].fixups == (Fixup(0, 8),)
+    before = len(taken(hints))
+    hints.note(following, Comparisons(True, (NUMBER,), 0), [replace(failed, ret=0, error=0)])
+    # Of such a run is made what the search makes of it, and no more.
+    assert hints.learn() == set()
+    assert not any(decode(program)[0].cmd == NUMBER.a for program in taken(hints))
+    assert before > 0
+
+
+def test_a_search_does_not_take_all_the_time() -> None:
+    hints = hint_stage(Heard())
+    many = encode((Call(Op.IOCTL, cmd=0x1234, data=bytes(256)),))
+    failed = CallResult(ret=-1, error=errno.EFAULT, tsc=0, faulted=False, output=bytes(256))
+    hints.note(many, Comparisons(True, (), 0), [failed])
+    hints.learn()
+    at_a_time = 0
+    while hints.wanted() is not None:
+        at_a_time += 1
+    assert 1 < at_a_time < 12
+    assert hints.wanted() is not None
