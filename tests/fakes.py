@@ -18,6 +18,9 @@ from fuzzer.crash.exact import EXACT
 from fuzzer.crash.leaks import HARDWARE as LEAKING
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.setups import RACING, Setups
+from fuzzer.driver.driver import Driver
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import (
     BULK,
@@ -31,10 +34,7 @@ from fuzzer.machine.channel import (
     RawResult,
     Status,
 )
-from fuzzer.machine.driver import Driver
-from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware, Qemu
 from fuzzer.machine.template import Template
 from fuzzer.program.batch import unpack

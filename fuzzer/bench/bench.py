@@ -21,13 +21,13 @@ from fuzzer.bench.result import (
 )
 from fuzzer.bench.speed import measure_speed, measure_together
 from fuzzer.crash.setups import RACING
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import ensure_guest
+from fuzzer.driver.symbols import symbol_source
 from fuzzer.errors import ExitCode, InfrastructureError
+from fuzzer.kernel.kernel import STANDARD, Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.accel import AccelChoice, choose_accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import STANDARD, Flavour, KernelOptions, ensure_kernel
-from fuzzer.machine.provision import ensure_guest
 from fuzzer.machine.qemu import qemu_version
-from fuzzer.machine.symbols import symbol_source
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_target
 from fuzzer.wording import count

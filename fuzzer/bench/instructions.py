@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import FLAG_TSC
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.paths import project_root
 from fuzzer.program.text import load_program

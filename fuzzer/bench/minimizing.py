@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from fuzzer.crash.minimize import Minimizer
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
+from fuzzer.driver.driver import Bug, build_driver, list_bugs
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import Bug, build_driver, list_bugs
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.ops import File, ops_with

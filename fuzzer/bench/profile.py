@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fuzzer.bench.instructions import BenchProgram, InstructionCount
+from fuzzer.driver.provision import Guest
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import FLAG_TSC
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Qemu
 
 EXECUTOR, DRIVER, KERNEL = "executor, in user space", "driver", "rest of the kernel"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fuzzer.driver.provision import Guest
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 
 _RESTORES = 9
 

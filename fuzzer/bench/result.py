@@ -13,8 +13,8 @@ from fuzzer.bench.minimizing import CALLS as CALLS_OF_CRASH
 from fuzzer.bench.minimizing import Minimizing
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.speed import CALLS, Speed
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.kernel import Flavour
 
 JSON_VERSION = 1
 

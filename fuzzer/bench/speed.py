@@ -15,10 +15,10 @@ from pathlib import Path
 from fuzzer.bench.endtoend import EndToEndTask, Window
 from fuzzer.child import Child
 from fuzzer.crash.sighting import Spool
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.worker import WorkerTask
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode

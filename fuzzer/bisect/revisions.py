@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from fuzzer.cache import content_key
+from fuzzer.driver.driver_tree import read_tree
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.driver_tree import read_tree
 from fuzzer.target.target import SymbolSource, Target, load_target
 from fuzzer.tools import run_tool
 

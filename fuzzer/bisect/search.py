@@ -19,7 +19,7 @@ from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.scheduled import unscheduled
 from fuzzer.crash.setups import Setups
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kernel import Kernel
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.wire import split

@@ -28,13 +28,13 @@ from fuzzer.crash.judge import first_impression
 from fuzzer.crash.setups import RACING
 from fuzzer.crash.sighting import read_sighting
 from fuzzer.crash.store import read_crash
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.aside import SetAside, aside_file, read_aside
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
 from fuzzer.engine.worker import WorkerTask, error_file
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.progress import say
 

@@ -23,8 +23,8 @@ from fuzzer.child import Child, receive_task
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.kernel import Kernel
 
 NAME = "clock"
 # Calls that take longer than so many microseconds, and of that time mostly wait: so many percent.

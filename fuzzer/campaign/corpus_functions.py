@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.driver.blocks import Block
+from fuzzer.driver.callgraph import Caller, CallGraph, Function
+from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError
-from fuzzer.machine.blocks import Block
-from fuzzer.machine.callgraph import Caller, CallGraph, Function
-from fuzzer.machine.provision import Guest
 from fuzzer.splat.symbols import SymbolFile
 
 Place = tuple[str, int]

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from fuzzer.crash.executor import ObservingExecutor
+from fuzzer.driver.provision import Guest, equip_contexts
 from fuzzer.engine.buckets import blocks_of, features_of, repeated
 from fuzzer.engine.loop import RESTORE_EVERY
 from fuzzer.machine.channel import MAX_CONTEXTS, PATH_COUNTERS
 from fuzzer.machine.machine import LostMachineError, Machine
-from fuzzer.machine.provision import Guest, equip_contexts
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import decode
 from fuzzer.target.target import ResetKind

@@ -11,9 +11,9 @@ from pathlib import Path
 from fuzzer.atomic import write_whole
 from fuzzer.cache import content_key
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.import_queue import import_directory, queued_names, tried_file, tried_names
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.provision import Guest
 from fuzzer.program.cost import cost_of
 from fuzzer.program.wire import split
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.machine.ioctls import Direction, IoctlMacro
-from fuzzer.machine.modinfo import Parameter
+from fuzzer.driver.ioctls import Direction, IoctlMacro
+from fuzzer.driver.modinfo import Parameter
 from fuzzer.target.device import Device, description_of
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.schema import schema_line

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from fuzzer.campaign.description import OPERATIONS, Facts
-from fuzzer.errors import BadInputError, PkvfuzzError
-from fuzzer.machine.accel import Accel
-from fuzzer.machine.author_build import BuildFailedError, first_error
-from fuzzer.machine.driver import Driver, MissingSymbolsError, pick_module, with_equipment
-from fuzzer.machine.equipment import (
+from fuzzer.driver.author_build import BuildFailedError, first_error
+from fuzzer.driver.driver import Driver, MissingSymbolsError, pick_module, with_equipment
+from fuzzer.driver.equipment import (
     asked_for,
     bus_devices,
     interfaces,
@@ -29,18 +27,20 @@ from fuzzer.machine.equipment import (
     require_options,
     wish,
 )
-from fuzzer.machine.fitting import Confirm, fitted
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.driver.fitting import Confirm, fitted
+from fuzzer.driver.modinfo import ModuleInfo, read_modinfo
+from fuzzer.driver.objects import object_that_fits
+from fuzzer.driver.operations import OperationTable, operation_names, read_operations
+from fuzzer.driver.provision import ensure_base
+from fuzzer.driver.source_build import BuiltModule, SourceBuild, build_source
+from fuzzer.driver.stubs import failing_stubs
+from fuzzer.driver.symbols import driver_ioctls
+from fuzzer.errors import BadInputError, PkvfuzzError
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.machine.accel import Accel
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
-from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
 from fuzzer.machine.nodes import find_devices
-from fuzzer.machine.objects import object_that_fits
-from fuzzer.machine.operations import OperationTable, operation_names, read_operations
-from fuzzer.machine.provision import ensure_base
 from fuzzer.machine.qemu import Hardware
-from fuzzer.machine.source_build import BuiltModule, SourceBuild, build_source
-from fuzzer.machine.stubs import failing_stubs
-from fuzzer.machine.symbols import driver_ioctls
 from fuzzer.progress import Progress, say
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines

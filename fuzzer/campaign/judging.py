@@ -35,7 +35,7 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import ASIDE, Sighting, read_sighting
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
-from fuzzer.machine.kernel import Kernel, ensure_kernel
+from fuzzer.kernel.kernel import Kernel, ensure_kernel
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.target.target import Target

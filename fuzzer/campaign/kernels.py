@@ -16,7 +16,7 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS, Judgement, judge
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.machine.kernel import Flavour
+from fuzzer.kernel.kernel import Flavour
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from fuzzer.crash.sighting import Sighting
-from fuzzer.machine.provision import Guest
+from fuzzer.driver.provision import Guest
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.driver.modinfo import read_modinfo
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.tally import Tally, read_tally
 from fuzzer.errors import BadInputError
-from fuzzer.machine.modinfo import read_modinfo
-from fuzzer.machine.provision import Guest
 from fuzzer.program.ops import OP_NAMES, OPERATIONS, File, Op
 from fuzzer.target.calls import IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.target import Target

@@ -9,14 +9,14 @@ from pathlib import Path
 from fuzzer import __version__
 from fuzzer.crash.crash import Identity
 from fuzzer.crash.setups import Setups
+from fuzzer.driver.driver import Bug, Driver, build_driver, find_bug
+from fuzzer.driver.fitting import Confirm, fitted
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.driver.symbols import symbol_source
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
+from fuzzer.kernel.source import compiler_version
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import Bug, Driver, build_driver, find_bug
-from fuzzer.machine.fitting import Confirm, fitted
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import VIRTUAL_CLOCK, Hardware, qemu_version
-from fuzzer.machine.source import compiler_version
-from fuzzer.machine.symbols import symbol_source
 from fuzzer.paths import project_root
 from fuzzer.target.target import SymbolSource, Target, load_target, with_params
 

@@ -21,10 +21,10 @@ from fuzzer.campaign.description import (
     parameters,
     plain_calls,
 )
+from fuzzer.driver.provision import Guest
 from fuzzer.machine.channel import Status
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
-from fuzzer.machine.provision import Guest
 from fuzzer.program.ops import FLAG_COMPAT, Op
 from fuzzer.program.program import Program
 from fuzzer.program.simpler import has_payload

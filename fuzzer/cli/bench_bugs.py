@@ -35,9 +35,9 @@ from fuzzer.cli.options import (
     parse_positive,
 )
 from fuzzer.cli.setting import accel_of, kernel_options, target_of
+from fuzzer.driver.driver import Bug, list_bugs
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
-from fuzzer.machine.driver import Bug, list_bugs
-from fuzzer.machine.kernel import Flavour, ensure_kernel
+from fuzzer.kernel.kernel import Flavour, ensure_kernel
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.progress import say
 from fuzzer.wording import count

@@ -7,8 +7,8 @@ import argparse
 
 from fuzzer.cli.options import add_target
 from fuzzer.cli.setting import target_path
+from fuzzer.driver.driver import list_bugs
 from fuzzer.errors import ExitCode
-from fuzzer.machine.driver import list_bugs
 from fuzzer.report.bugs import markdown_table, text_table
 from fuzzer.target.target import load_shape
 

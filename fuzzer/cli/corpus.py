@@ -22,11 +22,11 @@ from fuzzer.campaign.corpus_measure import Bench, Measured, measure
 from fuzzer.cli.drivers import DESCRIPTION
 from fuzzer.cli.options import add_target, add_target_options
 from fuzzer.cli.setting import subject_of, target_of
+from fuzzer.driver.callgraph import read_call_graph
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.buckets import blocks_of
 from fuzzer.errors import BadInputError, ExitCode
-from fuzzer.machine.callgraph import read_call_graph
-from fuzzer.machine.kernel import Flavour, ensure_kernel
-from fuzzer.machine.provision import Guest
+from fuzzer.kernel.kernel import Flavour, ensure_kernel
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode
 from fuzzer.progress import Progress, say

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 
 from fuzzer.errors import ExitCode, PkvfuzzError
+from fuzzer.kernel.kernel import STANDARD, Flavour, KernelOptions, ready_kernel
+from fuzzer.kernel.source import compiler_version
+from fuzzer.kernel.versions import find_tarball
 from fuzzer.machine.accel import Accel, probe_kvm
-from fuzzer.machine.kernel import STANDARD, Flavour, KernelOptions, ready_kernel
 from fuzzer.machine.qemu import qemu_version
-from fuzzer.machine.source import compiler_version
-from fuzzer.machine.versions import find_tarball
 from fuzzer.packages import install_command, missing_packages, required_packages
 from fuzzer.paths import cache_dir
 

@@ -12,8 +12,8 @@ from fuzzer.campaign.description import Facts, describe
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.cli.setting import accel_of, confirmer, kernel_options
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.kernel import Flavour
 from fuzzer.target.device import PATH, PATH_ALLOWED
 
 DESCRIPTION = "target.yaml"

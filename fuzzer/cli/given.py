@@ -14,11 +14,11 @@ from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import read_crash
+from fuzzer.driver.source_build import driver_directory
 from fuzzer.errors import BadInputError
 from fuzzer.flavour import NAMES
-from fuzzer.machine.kernel import Flavour, Kernel, ensure_kernel
-from fuzzer.machine.source_build import driver_directory
-from fuzzer.machine.versions import default_version, installed_versions, version_of
+from fuzzer.kernel.kernel import Flavour, Kernel, ensure_kernel
+from fuzzer.kernel.versions import default_version, installed_versions, version_of
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
 from fuzzer.progress import say

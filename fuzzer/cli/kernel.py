@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from fuzzer.cli.options import add_kernels
 from fuzzer.cli.setting import kernel_options
+from fuzzer.driver.kerneltree import build_tree
+from fuzzer.driver.modinfo import expected_modinfo
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.flavour import NAMES
-from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
-from fuzzer.machine.kerneltree import build_tree
-from fuzzer.machine.modinfo import expected_modinfo
-from fuzzer.machine.variant import Variant
-from fuzzer.machine.versions import ensure_source_package
+from fuzzer.kernel.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
+from fuzzer.kernel.variant import Variant
+from fuzzer.kernel.versions import ensure_source_package
 
 _OPTION = re.compile(r"(?!CONFIG_)[A-Z0-9][A-Z0-9_]*=[^\s]+\Z")
 _FORMAT = "{:6} {:18} {:>13}  {}"

@@ -35,11 +35,11 @@ from fuzzer.cli.options import (
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import CrashStore
+from fuzzer.driver.objects import check_objects
+from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.flavour import Flavour
-from fuzzer.machine.kernel import ensure_kernel
-from fuzzer.machine.objects import check_objects
-from fuzzer.machine.provision import Guest
+from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say

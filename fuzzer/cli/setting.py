@@ -14,13 +14,13 @@ from fuzzer.campaign.subject import (
     symbols_for,
     with_fitting_kernels,
 )
+from fuzzer.driver.fitting import Confirm
 from fuzzer.errors import BadInputError
-from fuzzer.machine.accel import Accel, choose_accel
-from fuzzer.machine.fitting import Confirm
-from fuzzer.machine.kernel import Flavour, KernelOptions
-from fuzzer.machine.versions import (
+from fuzzer.kernel.kernel import Flavour, KernelOptions
+from fuzzer.kernel.versions import (
     checked_version,
 )
+from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.paths import own_description
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_target

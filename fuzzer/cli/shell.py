@@ -19,12 +19,12 @@ from fuzzer.cli.options import add_kernel, add_target_options
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.outcome import log_lines
+from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.kernel.kernel import Flavour, ensure_kernel
 from fuzzer.machine.channel import Command
 from fuzzer.machine.files import GUEST_TMP, HostFile, parse_file, put_bytes, put_files
-from fuzzer.machine.kernel import Flavour, ensure_kernel
 from fuzzer.machine.machine import LostMachineError, Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.machine.session import Session
 from fuzzer.progress import say
 from fuzzer.splat.find import find_splat

@@ -19,8 +19,8 @@ from fuzzer.crash.leaks import (
 )
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.series import Observer, SeriesExecutor, run_history
+from fuzzer.driver.provision import Guest
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.stress import is_parallel

@@ -6,11 +6,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from fuzzer.driver.provision import Guest, equip_contexts
 from fuzzer.engine.start import Start
 from fuzzer.machine.channel import FLAG_WAITS, MAX_CONTEXTS, NO_BATCH, Channel
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest, equip_contexts
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.child import receive_task
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.adapter import LibFuzzerAdapter
 from fuzzer.engine.assembly import assemble
 from fuzzer.engine.executor import WorkerExecutor
@@ -22,7 +23,6 @@ from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.errors import InfrastructureError, PkvfuzzError, describe_os_error
 from fuzzer.machine.channel import PROGRAM_SIZE
-from fuzzer.machine.provision import Guest
 
 _LOG = logging.getLogger(__name__)
 

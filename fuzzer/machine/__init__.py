@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel and driver builds, QEMU, templates, and the channel to the guest."""
+"""Virtual machines: QEMU, templates, and the channel to the guest."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key, file_stamp
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.source import compiler_version
+from fuzzer.kernel.source import compiler_version
 from fuzzer.paths import project_root
 from fuzzer.tools import find_tool, tool_error
 

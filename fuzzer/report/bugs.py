@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuzzer.machine.driver import Bug
+from fuzzer.driver.driver import Bug
 from fuzzer.wording import table
 
 _COLUMNS = ("bug", "class", "CWE", "level", "needs", "seen as")

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.headers import Headers
-from fuzzer.machine.kbuild import kconfig_symbols
+from fuzzer.kernel.headers import Headers
+from fuzzer.kernel.kbuild import kconfig_symbols
 from fuzzer.tools import find_tool
 
 _TIMEOUT_S = 300

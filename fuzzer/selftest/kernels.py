@@ -14,7 +14,7 @@ from typing import TextIO
 
 from fuzzer.cache import build_once, content_key
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kbuild import (
+from fuzzer.kernel.kbuild import (
     BuiltKernel,
     Recipe,
     build_kernel,
@@ -24,7 +24,7 @@ from fuzzer.machine.kbuild import (
     parse_config,
     recipe_key,
 )
-from fuzzer.machine.source import prepare_source
+from fuzzer.kernel.source import prepare_source
 from fuzzer.progress import Progress
 from fuzzer.tools import find_tool
 

@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 
 from fuzzer.campaign.subject import kernels_for
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError, PkvfuzzError
-from fuzzer.machine.headers import ensure_headers
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, ensure_kernel
-from fuzzer.machine.versions import version_of
+from fuzzer.kernel.headers import ensure_headers
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions, ensure_kernel
+from fuzzer.kernel.versions import version_of
 from fuzzer.paths import own_description, project_root
 from fuzzer.selftest.csource_checks import check_module
 from fuzzer.selftest.kernels import ensure_builtin_kernel, ensure_signed_kernel

@@ -15,7 +15,7 @@ import pexpect
 import pytest
 
 from fuzzer.campaign.subject import symbols_for
-from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
+from fuzzer.kernel.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import load_target
 from tests.e2e.pkvfuzz_process import COMMAND, ROOT, environment, pkvfuzz

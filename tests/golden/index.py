@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from fuzzer.machine.kernel import Flavour
+from fuzzer.kernel.kernel import Flavour
 
 DIRECTORY = Path(__file__).parent.parent / "data" / "golden"
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from fuzzer.driver.provision import Guest, driver_image
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.channel import Command
-from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import LostMachineError, Machine
-from fuzzer.machine.provision import Guest, driver_image
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.splat.kmsg import console_lines

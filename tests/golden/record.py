@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Flavour, ensure_kernel
 from fuzzer.machine.accel import choose_accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, ensure_kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.target.target import load_target
 from tests.golden.index import Golden, load_index

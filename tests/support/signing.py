@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.kbuild import BuiltKernel, parse_config
+from fuzzer.kernel.kbuild import BuiltKernel, parse_config
 
 _TIMEOUT_S = 60
 

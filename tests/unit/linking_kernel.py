@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.kernel.kernel import Flavour, Kernel
 
 # Of a kernel's build system what matters here: it compiles what obj-m says, with coverage
 # points, notes that it linked it, and leaves the variables of each call.

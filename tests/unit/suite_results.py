@@ -16,7 +16,7 @@ from fuzzer.bench.bugs.result import (
     SuiteSettings,
     SuiteVersions,
 )
-from fuzzer.machine.driver import Bug
+from fuzzer.driver.driver import Bug
 from fuzzer.program.mechanisms import ALL, Mechanisms
 
 EXPECT = "KASAN: double-free in demo_write"

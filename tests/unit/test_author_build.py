@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.author_build import Builder, BuildFailedError, first_error
+from fuzzer.driver.driver import MissingSymbolsError, pick_module
+from fuzzer.driver.sandbox import KernelView, Sandbox
+from fuzzer.driver.source_build import SourceBuild, build_source, driver_directory
 from fuzzer.errors import BadInputError
-from fuzzer.machine.author_build import Builder, BuildFailedError, first_error
-from fuzzer.machine.driver import MissingSymbolsError, pick_module
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.sandbox import KernelView, Sandbox
-from fuzzer.machine.source_build import SourceBuild, build_source, driver_directory
+from fuzzer.kernel.kernel import Kernel
 from tests.unit.toy_kernel import RELEASE, code, make_toy_kernel, write_files
 
 CODE = code()

@@ -26,9 +26,9 @@ from fuzzer.bench.result import (
 )
 from fuzzer.bench.speed import Shares, sum_up
 from fuzzer.errors import InfrastructureError
+from fuzzer.kernel.kernel import STANDARD
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Channel, Command
-from fuzzer.machine.kernel import STANDARD
 from fuzzer.paths import project_root
 from fuzzer.splat.scan import scan
 from fuzzer.splat.triage import Triage

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.errors import BadInputError
-from fuzzer.machine.blocks import (
+from fuzzer.driver.blocks import (
     LINKED,
     Block,
     BlockTable,
@@ -20,6 +19,7 @@ from fuzzer.machine.blocks import (
     read_builtin_blocks,
     read_functions,
 )
+from fuzzer.errors import BadInputError
 
 _SOURCE = """
 int branch(int x) { if (x) return branch(x - 1); return 1; }

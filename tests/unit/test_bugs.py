@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fuzzer.machine.driver import Bug, list_bugs
+from fuzzer.driver.driver import Bug, list_bugs
 from fuzzer.paths import project_root
 from fuzzer.program.text import load_program
 from fuzzer.report.bugs import markdown_table, text_table

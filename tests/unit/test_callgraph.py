@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.blocks import LINKED, read_blocks
+from fuzzer.driver.callgraph import CallGraph, Function, read_call_graph
+from fuzzer.driver.driver import Driver
 from fuzzer.errors import BadInputError
-from fuzzer.machine.blocks import LINKED, read_blocks
-from fuzzer.machine.callgraph import CallGraph, Function, read_call_graph
-from fuzzer.machine.driver import Driver
 from tests.unit.toy_kernel import write_files
 
 _FS = "struct file_operations { void *owner; int (*read)(int); int (*unlocked_ioctl)(int); };\n"

@@ -17,8 +17,8 @@ from fuzzer.crash.exact import EXACT
 from fuzzer.crash.setups import RACING
 from fuzzer.engine.start import Start
 from fuzzer.engine.statistics import WorkerCounts
+from fuzzer.kernel.kernel import Kernel, KernelOptions
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.kernel import Kernel, KernelOptions
 from fuzzer.machine.qemu import VIRTUAL_CLOCK, Hardware
 from fuzzer.target.target import Target
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.compiled import CompiledDriver, read_module
+from fuzzer.driver.ioctls import Direction
 from fuzzer.errors import BadInputError
-from fuzzer.machine.compiled import CompiledDriver, read_module
-from fuzzer.machine.ioctls import Direction
 from fuzzer.target.probe import UnknownSymbolError, run_compiler
 from tests.unit.fake_build import build, note
 

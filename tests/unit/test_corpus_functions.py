@@ -17,9 +17,9 @@ from fuzzer.campaign.corpus_functions import (
     reached_blocks,
     source_lines_of,
 )
-from fuzzer.machine.blocks import Block, read_blocks
-from fuzzer.machine.callgraph import Caller, CallGraph, Function, Span
-from fuzzer.machine.provision import Guest
+from fuzzer.driver.blocks import Block, read_blocks
+from fuzzer.driver.callgraph import Caller, CallGraph, Function, Span
+from fuzzer.driver.provision import Guest
 from fuzzer.report.functions import format_functions
 from tests.unit.test_callgraph import compiled, graph_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.headers import Headers
+from fuzzer.kernel.headers import Headers
 from fuzzer.selftest.csource_checks import check_module
 
 # Compiles each file that differs from what was compiled last; as the kernel's own, it

@@ -13,10 +13,10 @@ from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.outlook import unnamed
 from fuzzer.campaign.undescribed import learned
 from fuzzer.cli.main import main
-from fuzzer.machine.driver import Driver
-from fuzzer.machine.kernel import Flavour, Kernel
-from fuzzer.machine.modinfo import Parameter
-from fuzzer.machine.symbols import driver_ioctls, driver_symbols
+from fuzzer.driver.driver import Driver
+from fuzzer.driver.modinfo import Parameter
+from fuzzer.driver.symbols import driver_ioctls, driver_symbols
+from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.program.text import parse_program
 from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.check import Severity, read_all

@@ -14,16 +14,16 @@ import pytest
 from fuzzer.campaign import discovery
 from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.discovery import Choice, discover, lacks_its_own
+from fuzzer.driver.author_build import BuildFailedError
+from fuzzer.driver.driver import Driver, Needed
+from fuzzer.driver.fitting import Means, fitted
+from fuzzer.driver.operations import OperationTable
+from fuzzer.driver.source_build import BuiltModule, SourceBuild
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.kernel.needs.needs import Needs
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.author_build import BuildFailedError
-from fuzzer.machine.driver import Driver, Needed
-from fuzzer.machine.fitting import Means, fitted
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.machine import DriverImage
-from fuzzer.machine.needs.needs import Needs
-from fuzzer.machine.operations import OperationTable
-from fuzzer.machine.source_build import BuiltModule, SourceBuild
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import load_target

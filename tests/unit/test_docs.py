@@ -17,8 +17,8 @@ import pytest
 from fuzzer.cli.commands import BY_NAME, COMMANDS
 from fuzzer.cli.parser import PROGRAM, build_parser, join_command
 from fuzzer.cli.reference import ENVIRONMENT
+from fuzzer.driver.driver import find_bug
 from fuzzer.errors import PkvfuzzError
-from fuzzer.machine.driver import find_bug
 from fuzzer.paths import project_root
 from fuzzer.target.target import load_target
 

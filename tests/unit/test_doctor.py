@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.cli import doctor
-from fuzzer.machine.kernel import STANDARD, Flavour
+from fuzzer.kernel.kernel import STANDARD, Flavour
 
 
 def test_every_kernel_is_looked_at() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import fuzzer.machine.loadable
+import fuzzer.driver.loadable
+from fuzzer.driver import modinfo
+from fuzzer.driver.driver import Bug, Driver, Level, Needed, build_driver, find_bug, list_bugs
+from fuzzer.driver.loadable import loadable
+from fuzzer.driver.modinfo import read_modinfo
 from fuzzer.errors import BadInputError
-from fuzzer.machine import modinfo
-from fuzzer.machine.driver import Bug, Driver, Level, Needed, build_driver, find_bug, list_bugs
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.loadable import loadable
-from fuzzer.machine.modinfo import read_modinfo
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.target.target import Target, load_target
 from tests.unit.linking_kernel import SOURCE, toy_kernel
 from tests.unit.made_module import make_module
@@ -271,7 +271,7 @@ def test_a_module_that_is_too_large_is_loaded_without_debug_information(
     path = tmp_path / "x.ko"
     whole = path.read_bytes()
     assert loadable(path) == whole
-    monkeypatch.setattr(fuzzer.machine.loadable, "BULK_SIZE", len(whole) - 1)
+    monkeypatch.setattr(fuzzer.driver.loadable, "BULK_SIZE", len(whole) - 1)
     small = loadable(path)
     assert b".debug_info" not in small
     assert b".symtab" in small

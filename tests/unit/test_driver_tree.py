@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fuzzer.cache import content_key
+from fuzzer.driver import driver_tree
+from fuzzer.driver.driver_tree import DriverTree, read_tree, repository_of
+from fuzzer.driver.source_build import driver_directory
 from fuzzer.errors import BadInputError
-from fuzzer.machine import driver_tree
-from fuzzer.machine.driver_tree import DriverTree, read_tree, repository_of
-from fuzzer.machine.source_build import driver_directory
 from tests.unit.toy_kernel import write_files
 
 

@@ -9,10 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from fuzzer.errors import BadInputError
-from fuzzer.machine import equipment
-from fuzzer.machine.author_build import BuildFailedError
-from fuzzer.machine.equipment import (
+from fuzzer.driver import equipment
+from fuzzer.driver.author_build import BuildFailedError
+from fuzzer.driver.equipment import (
     asked_for,
     bus_devices,
     equipment_modules,
@@ -22,10 +21,11 @@ from fuzzer.machine.equipment import (
     require_options,
     wish,
 )
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.modinfo import read_modinfo
-from fuzzer.machine.needs.complaints import read_dependencies
-from fuzzer.machine.source_build import BuiltModule
+from fuzzer.driver.modinfo import read_modinfo
+from fuzzer.driver.source_build import BuiltModule
+from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Kernel
+from fuzzer.kernel.needs.complaints import read_dependencies
 from fuzzer.target.equipment import Equipment, listed, ordered
 from fuzzer.target.target import load_target
 from tests.unit.made_module import VERMAGIC, make_module

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.author_build import BuildFailedError
+from fuzzer.driver.fitting import Means, fitted
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.author_build import BuildFailedError
-from fuzzer.machine.fitting import Means, fitted
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, Variant
-from fuzzer.machine.needs.needs import Needs, Unexplained
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions, Variant
+from fuzzer.kernel.needs.needs import Needs, Unexplained
 
 PLAIN = KernelOptions()
 

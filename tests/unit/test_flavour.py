@@ -9,8 +9,8 @@ import pytest
 
 from fuzzer.cli.parser import build_parser
 from fuzzer.crash.leaks import LEAK
+from fuzzer.driver.modinfo import _SANITIZERS
 from fuzzer.flavour import NAMES, STANDARD, Flavour, summaries
-from fuzzer.machine.modinfo import _SANITIZERS
 from fuzzer.paths import project_root
 from fuzzer.splat.rules import RULES
 

@@ -15,7 +15,7 @@ from fuzzer.cli.parser import build_parser
 from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kernel import Flavour
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.paths import project_root
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.headers import (
+from fuzzer.kernel.headers import (
     AptPackage,
     ensure_headers,
     newest_headers,

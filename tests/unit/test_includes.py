@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.machine.author_build import BuildFailedError, first_error
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.needs.headers import Headers
-from fuzzer.machine.source_build import build_source
+from fuzzer.driver.author_build import BuildFailedError, first_error
+from fuzzer.driver.source_build import build_source
+from fuzzer.kernel.kernel import Kernel
+from fuzzer.kernel.needs.headers import Headers
 from tests.unit.toy_kernel import code, make_toy_kernel, write_files
 
 HEADERS = {

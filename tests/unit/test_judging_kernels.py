@@ -12,7 +12,7 @@ from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
-from fuzzer.machine.kernel import Flavour
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode

@@ -10,10 +10,10 @@ import pytest
 
 from fuzzer.cli import kernel as kernel_command
 from fuzzer.cli.main import main
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
-from fuzzer.machine.kerneltree import build_tree
-from fuzzer.machine.modinfo import ModuleInfo, read_modinfo
-from fuzzer.machine.source_build import instrumentation
+from fuzzer.driver.kerneltree import build_tree
+from fuzzer.driver.modinfo import ModuleInfo, read_modinfo
+from fuzzer.driver.source_build import instrumentation
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from tests.unit.made_module import SIZE, VERMAGIC, make_module
 
 

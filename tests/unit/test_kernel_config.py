@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine import kbuild, kernel, source
-from fuzzer.machine.kbuild import (
+from fuzzer.kernel import kbuild, kernel, source
+from fuzzer.kernel.kbuild import (
     Recipe,
     compile_kernel,
     kconfig_symbols,
@@ -18,7 +18,7 @@ from fuzzer.machine.kbuild import (
     patch_copies,
     recipe_key,
 )
-from fuzzer.machine.kernel import (
+from fuzzer.kernel.kernel import (
     NEEDED,
     Flavour,
     KernelOptions,
@@ -26,8 +26,8 @@ from fuzzer.machine.kernel import (
     kernel_key,
     ready_kernel,
 )
-from fuzzer.machine.source import prepare_source, source_key
-from fuzzer.machine.versions import find_tarball
+from fuzzer.kernel.source import prepare_source, source_key
+from fuzzer.kernel.versions import find_tarball
 from fuzzer.progress import Progress
 
 

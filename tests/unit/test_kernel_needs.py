@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.needs.needs import Needs, needed_options
-from fuzzer.machine.needs.objects import missing_symbols
+from fuzzer.kernel.kernel import Kernel
+from fuzzer.kernel.needs.needs import Needs, needed_options
+from fuzzer.kernel.needs.objects import missing_symbols
 
 # A tree in which each symbol has its own way to be built.
 FILES = {

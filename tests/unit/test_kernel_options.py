@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.machine.kbuild import TOP_KCONFIG
-from fuzzer.machine.needs.complaints import read_dependencies
-from fuzzer.machine.needs.conditions import ALWAYS, NEVER, Alternatives, Term, parse_preprocessor
-from fuzzer.machine.needs.kconfig import OptionTree
-from fuzzer.machine.needs.makefiles import Makefiles
+from fuzzer.kernel.kbuild import TOP_KCONFIG
+from fuzzer.kernel.needs.complaints import read_dependencies
+from fuzzer.kernel.needs.conditions import ALWAYS, NEVER, Alternatives, Term, parse_preprocessor
+from fuzzer.kernel.needs.kconfig import OptionTree
+from fuzzer.kernel.needs.makefiles import Makefiles
 
 KCONFIG = {
     "Kconfig": (

@@ -10,9 +10,9 @@ import pytest
 
 from fuzzer.campaign.subject import kernels_for
 from fuzzer.errors import BadInputError
-from fuzzer.machine import kernel as kernels
-from fuzzer.machine.kbuild import BUILD_SECONDS, Recipe, copy_build
-from fuzzer.machine.kernel import (
+from fuzzer.kernel import kernel as kernels
+from fuzzer.kernel.kbuild import BUILD_SECONDS, Recipe, copy_build
+from fuzzer.kernel.kernel import (
     NEEDED,
     Flavour,
     Kernel,
@@ -21,10 +21,10 @@ from fuzzer.machine.kernel import (
     ensure_kernel,
     ready_kernel,
 )
-from fuzzer.machine.needs import trial as trials
-from fuzzer.machine.needs.makefiles import Makefiles
-from fuzzer.machine.needs.rebuild import Rebuild
-from fuzzer.machine.needs.trial import try_options
+from fuzzer.kernel.needs import trial as trials
+from fuzzer.kernel.needs.makefiles import Makefiles
+from fuzzer.kernel.needs.rebuild import Rebuild
+from fuzzer.kernel.needs.trial import try_options
 from fuzzer.target.target import Target
 
 

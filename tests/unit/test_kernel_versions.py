@@ -18,11 +18,11 @@ from fuzzer.cli.parser import build_parser
 from fuzzer.cli.setting import kernel_options
 from fuzzer.crash.store import read_crash
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine import source, versions
-from fuzzer.machine.kconfig import fit_requests, unknown_requests
-from fuzzer.machine.kernel import KernelOptions
-from fuzzer.machine.source import prepare_source, source_key
-from fuzzer.machine.versions import (
+from fuzzer.kernel import source, versions
+from fuzzer.kernel.kconfig import fit_requests, unknown_requests
+from fuzzer.kernel.kernel import KernelOptions
+from fuzzer.kernel.source import prepare_source, source_key
+from fuzzer.kernel.versions import (
     available_versions,
     default_version,
     ensure_source_package,

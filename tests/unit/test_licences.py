@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.machine.licences import foreign_licences, put_under_gpl
-from fuzzer.machine.modinfo import read_modinfo
-from fuzzer.machine.source_build import build_source
+from fuzzer.driver.licences import foreign_licences, put_under_gpl
+from fuzzer.driver.modinfo import read_modinfo
+from fuzzer.driver.source_build import build_source
 from tests.unit.toy_kernel import code, make_toy_kernel, write_files
 
 DEFINES = "#define MODULE_LICENSE(x) extern int licence\n#define module_init(f) extern int init\n"

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fuzzer.driver import modinfo, objects
+from fuzzer.driver.modinfo import ModuleInfo, Parameter, read_modinfo, why_unfit
+from fuzzer.driver.objects import check_objects, object_that_fits
 from fuzzer.errors import BadInputError
-from fuzzer.machine import modinfo, objects
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
-from fuzzer.machine.modinfo import ModuleInfo, Parameter, read_modinfo, why_unfit
-from fuzzer.machine.objects import check_objects, object_that_fits
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.target.target import ModuleSpec, Target, load_target
 from tests.unit.made_module import SIZE, VERMAGIC, make_module
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.blocks import read_blocks
+from fuzzer.driver.operations import OperationTable, operation_names, read_operations
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.blocks import read_blocks
-from fuzzer.machine.kernel import Flavour, Kernel
-from fuzzer.machine.operations import OperationTable, operation_names, read_operations
+from fuzzer.kernel.kernel import Flavour, Kernel
 from tests.unit.toy_kernel import write_files
 
 _MAKEFILE = "%.o:\n\tgcc -c -Iinclude -o $(M)/$@ $(M)/$*.c\n"

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fuzzer.driver.sandbox import Finished, KernelView, Sandbox, ensure_sandbox
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.sandbox import Finished, KernelView, Sandbox, ensure_sandbox
 
 RELEASE = "6.99.0-other"
 

@@ -16,8 +16,8 @@ from fuzzer.campaign.subject import description_of
 from fuzzer.cli.main import main
 from fuzzer.crash.crash import Crash, Identity
 from fuzzer.crash.store import CrashStore, read_crash, slug_of
+from fuzzer.driver.source_build import driver_directory
 from fuzzer.errors import BadInputError
-from fuzzer.machine.source_build import driver_directory
 from fuzzer.program import batch
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call

@@ -22,7 +22,7 @@ from fuzzer.crash.minimize import Minimized
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.store import CrashStore
 from fuzzer.crash.trials import Effort
-from fuzzer.machine.kernel import Flavour
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.errors import BadInputError
-from fuzzer.machine.author_build import (
+from fuzzer.driver.author_build import (
     BuildFailedError,
     MissingToolError,
     first_error,
     missing_tool,
 )
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.source_build import SourceBuild, build_source
+from fuzzer.driver.source_build import SourceBuild, build_source
+from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Kernel
 from tests.unit.linking_kernel import SOURCE, toy_kernel
 
 Build = Callable[[str], SourceBuild]

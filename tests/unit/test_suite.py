@@ -29,8 +29,8 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.sighting import Spool
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import KernelOptions
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.kernel import KernelOptions
 from fuzzer.target.target import Target
 from tests.unit.suite_results import EXPECT, VERSIONS, bug, found_run, run_result, settings, title
 from tests.unit.test_store import crash

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.driver import Driver
+from fuzzer.driver.symbols import driver_ioctls, driver_symbols, symbol_source
 from fuzzer.errors import BadInputError
-from fuzzer.machine.driver import Driver
-from fuzzer.machine.kernel import Flavour, Kernel
-from fuzzer.machine.symbols import driver_ioctls, driver_symbols, symbol_source
+from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.header import Header
 from fuzzer.target.probe import UnknownSymbolError, run_compiler

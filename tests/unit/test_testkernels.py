@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.kbuild import BuiltKernel
+from fuzzer.kernel.kbuild import BuiltKernel
 from fuzzer.selftest.kernels import ensure_builtin_kernel, graft
 from tests.support.signing import sign_module
 

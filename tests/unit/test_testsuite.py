@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.headers import Headers
-from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.kernel.headers import Headers
+from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.selftest import runner as testsuite
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.undescribed import learned
-from fuzzer.machine.modinfo import Parameter
+from fuzzer.driver.modinfo import Parameter
 from fuzzer.program.ops import FLAG_VALUE, Op
 from fuzzer.program.program import Call
 from fuzzer.program.text import parse_program

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.unit_commands import Unit, read_units
 from fuzzer.errors import BadInputError
-from fuzzer.machine.unit_commands import Unit, read_units
 from tests.unit.fake_build import note
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.kernel.kernel import Flavour, Kernel
 
 RELEASE = "6.12.0-toy"
 # Symbols that the kernel itself has.

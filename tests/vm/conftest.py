@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.driver import build_driver, find_bug
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel, ensure_kernel
 from fuzzer.machine.accel import Accel, choose_accel
-from fuzzer.machine.driver import build_driver, find_bug
-from fuzzer.machine.kernel import STANDARD, Flavour, Kernel, ensure_kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
 from tests.vm.guests import GuestFactory

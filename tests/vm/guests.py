@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fuzzer.machine.kernel import Flavour
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import Machine, Run
-from fuzzer.machine.provision import Guest
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from fuzzer.bench.instructions import counting_guest
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.buckets import features_of
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.channel import BULK, PATH_COUNTERS, Command, Status
-from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Machine, Run
-from fuzzer.machine.provision import Guest
 from fuzzer.program import batch
 from fuzzer.target.target import Target
 from tests.vm.guests import splat, wire

@@ -9,10 +9,10 @@ import pytest
 
 from fuzzer.crash.leaks import ARGUMENTS, allocating_program, find_leak, forget_leaks
 from fuzzer.crash.observe import run_program
-from fuzzer.machine.driver import Bug, find_bug
-from fuzzer.machine.kernel import Flavour
+from fuzzer.driver.driver import Bug, find_bug
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import Run
-from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode

@@ -10,11 +10,11 @@ import pytest
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.campaign.subject import kernels_for
 from fuzzer.crash.observe import run_program
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.paths import project_root
 from fuzzer.target.target import load_target
 from tests.vm.guests import returned, run, wire

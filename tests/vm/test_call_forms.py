@@ -7,10 +7,10 @@ import errno
 
 import pytest
 
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import STANDARD, Flavour
 from fuzzer.machine.channel import CallResult, Status
-from fuzzer.machine.kernel import STANDARD, Flavour
 from fuzzer.machine.machine import Run
-from fuzzer.machine.provision import Guest
 from tests.vm.guests import GuestFactory, returned, run, splat
 
 pytestmark = pytest.mark.vm

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Command
 from fuzzer.machine.guest import ensure_initrd
-from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import STANDARD, Flavour
 from fuzzer.machine.channel import CALL_COMPARISONS, FLAG_COMPARE, Status
-from fuzzer.machine.kernel import STANDARD, Flavour
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.hints import Hints
 from fuzzer.program.program import Program

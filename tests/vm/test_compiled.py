@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.subject import symbols_for
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Kernel, KernelOptions
-from fuzzer.machine.symbols import driver_ioctls
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.symbols import driver_ioctls
+from fuzzer.kernel.kernel import Kernel, KernelOptions
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import load_target
 

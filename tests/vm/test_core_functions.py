@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from fuzzer.machine.source import prepare_source
-from fuzzer.machine.versions import tarballs
+from fuzzer.kernel.source import prepare_source
+from fuzzer.kernel.versions import tarballs
 from fuzzer.splat.core_functions import functions_of, read_table, stored_table
 
 pytestmark = pytest.mark.vm

@@ -9,10 +9,10 @@ from pathlib import Path
 from fuzzer.crash.debugging import debugged, is_known
 from fuzzer.crash.exact import EXACT
 from fuzzer.crash.setups import Place
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import ensure_guest
+from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, Kernel
-from fuzzer.machine.provision import ensure_guest
 from fuzzer.target.target import Target
 from tests.vm.guests import GuestFactory, wire
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.driver import Needed
+from fuzzer.driver.provision import Guest, driver_image, ensure_base
+from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import Needed
-from fuzzer.machine.kernel import Flavour, Kernel
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.nodes import find_devices
-from fuzzer.machine.provision import Guest, driver_image, ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import load_program, parse_program

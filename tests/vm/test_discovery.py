@@ -12,12 +12,12 @@ import pytest
 from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.campaign.subject import symbols_for
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.driver.source_build import build_source
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
-from fuzzer.machine.provision import Guest, ensure_guest
-from fuzzer.machine.source_build import build_source
 from fuzzer.program.text import parse_program
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment

@@ -11,10 +11,10 @@ import pytest
 from fuzzer.campaign.description import Facts, describe
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.campaign.subject import kernels_for
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import ensure_guest
+from fuzzer.kernel.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
-from fuzzer.machine.provision import ensure_guest
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import Target, load_target
 from tests.vm.guests import returned, run

@@ -8,12 +8,12 @@ import random
 import pytest
 
 from fuzzer.crash.exact import EXACT, find_schedule, measure_ticks, run_batch, run_exact
+from fuzzer.driver.driver import build_driver, find_bug
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import FLAG_TSC, Channel
-from fuzzer.machine.driver import build_driver, find_bug
-from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import Run
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.paths import project_root
 from fuzzer.program.schedule import Schedules, with_waits
 from fuzzer.program.text import load_program

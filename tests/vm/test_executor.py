@@ -10,9 +10,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from fuzzer.driver.provision import Guest
 from fuzzer.machine.channel import FLAG_WAITS, Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.paths import project_root
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.header import read_headers

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.target.target import load_target
 from tests.golden.found import find, wanted
 from tests.golden.index import load_index

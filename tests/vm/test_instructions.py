@@ -19,7 +19,7 @@ from fuzzer.bench.instructions import (
 )
 from fuzzer.bench.profile import DRIVER, profile
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kernel import Flavour, Kernel
+from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.target.target import Target
 from tests.vm.guests import GuestFactory
 

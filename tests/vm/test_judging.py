@@ -14,8 +14,8 @@ from fuzzer.crash.observe import run_program
 from fuzzer.crash.setups import HASTY, Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.crash.trace import Tracer
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.target.target import Target
 from tests.vm.guests import GuestFactory, wire
 

@@ -10,10 +10,10 @@ import pytest
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.crash.observe import run_program
 from fuzzer.crash.setups import RACING
+from fuzzer.driver.driver import build_driver, find_bug
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver, find_bug
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.paths import project_root
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.program import MAX_PROGRAM_SIZE

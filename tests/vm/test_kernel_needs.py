@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.subject import kernels_for
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import ensure_guest
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions, ensure_kernel, ready_kernel
+from fuzzer.kernel.needs.needs import needed_options
+from fuzzer.kernel.needs.trial import try_options
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions, ensure_kernel, ready_kernel
-from fuzzer.machine.needs.needs import needed_options
-from fuzzer.machine.needs.trial import try_options
-from fuzzer.machine.provision import ensure_guest
 from fuzzer.target.target import load_target
 from tests.vm.guests import returned, run
 

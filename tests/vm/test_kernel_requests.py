@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from fuzzer.machine.kbuild import parse_config
-from fuzzer.machine.kconfig import unknown_requests
-from fuzzer.machine.source import prepare_source
+from fuzzer.kernel.kbuild import parse_config
+from fuzzer.kernel.kconfig import unknown_requests
+from fuzzer.kernel.source import prepare_source
 from fuzzer.paths import project_root
 
 

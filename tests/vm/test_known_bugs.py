@@ -11,11 +11,11 @@ import pytest
 
 from fuzzer.crash.observe import run_program
 from fuzzer.crash.sighting import Spool
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.aside import read_aside
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.target.target import Target, load_target
 from tests.vm.guests import GuestFactory, wire
 from tests.vm.workers import run_worker

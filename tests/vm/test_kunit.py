@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import driver_image, ensure_base
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.provision import driver_image, ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.paths import project_root
 from fuzzer.target.target import Target

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.generate import Generator
 from fuzzer.program.ops import Op

@@ -12,13 +12,13 @@ import pytest
 from fuzzer.campaign.description import describe
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.campaign.loading import load_sighting
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine import machine as machine_module
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Status
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.target.target import load_target, with_params
 from tests.vm.guests import returned, run, splat
 

@@ -18,14 +18,14 @@ from typing import Any
 import psutil
 import pytest
 
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, driver_image, ensure_base
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Channel, Command, Status
-from fuzzer.machine.driver import build_driver
 from fuzzer.machine.guest import ensure_initrd
-from fuzzer.machine.kernel import STANDARD, Flavour, Kernel
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
-from fuzzer.machine.provision import Guest, driver_image, ensure_base
 from fuzzer.machine.qemu import Hardware
 from fuzzer.machine.template import Template
 from fuzzer.paths import project_root

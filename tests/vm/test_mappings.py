@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from fuzzer.crash.observe import run_program
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Status
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import parse_program
 from fuzzer.target.target import load_target

@@ -15,10 +15,10 @@ from fuzzer.crash.exact import find_schedule
 from fuzzer.crash.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.setups import Setups
+from fuzzer.driver.driver import build_driver, find_bug
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import build_driver, find_bug
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.paths import project_root
 from fuzzer.program.ops import Op

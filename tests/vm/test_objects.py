@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.kerneltree import build_tree
+from fuzzer.driver.modinfo import expected_modinfo, read_modinfo, why_unfit
+from fuzzer.driver.objects import check_objects
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
-from fuzzer.machine.kerneltree import build_tree
-from fuzzer.machine.modinfo import expected_modinfo, read_modinfo, why_unfit
-from fuzzer.machine.objects import check_objects
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.target.target import Target, load_target
 from tests.vm.guests import GuestFactory, returned, run
 

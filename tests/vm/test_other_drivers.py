@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fuzzer.crash.observe import run_program
-from fuzzer.machine.driver import find_bug, list_bugs
-from fuzzer.machine.kernel import Flavour
+from fuzzer.driver.driver import find_bug, list_bugs
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target, load_target

@@ -17,15 +17,15 @@ import pytest
 
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.crash.sighting import Spool
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.statistics import read_statistics
 from fuzzer.engine.tally import Tally, read_tally, tally_file
 from fuzzer.engine.worker import WorkerTask
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Status
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Kernel
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.program.ops import Op
 from fuzzer.target.target import load_target
 from tests.vm.guests import run, splat, wire

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.channel import PATH_COUNTERS
-from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from tests.vm.guests import GuestFactory, returned, run
 
 pytestmark = pytest.mark.vm

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fuzzer.crash.leaks import ARGUMENTS, find_leak, forget_leaks
+from fuzzer.driver.provision import Guest, driver_image
 from fuzzer.errors import BadInputError
-from fuzzer.machine.kernel import Flavour
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import Machine, Run
-from fuzzer.machine.provision import Guest, driver_image
 from fuzzer.paths import project_root
 from fuzzer.program.generate import Generator
 from fuzzer.program.wire import encode

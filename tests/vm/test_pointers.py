@@ -14,11 +14,11 @@ from fuzzer.campaign.description import Facts, describe
 from fuzzer.campaign.discovery import Choice, discover
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.crash.observe import run_program
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Status
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Flavour, Kernel, KernelOptions
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.program.address_search import AddressSearch
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.linking import Result

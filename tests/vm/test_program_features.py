@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_base, ensure_guest
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import FLAG_WAITS, OUTPUT_SIZE, Command, Status
-from fuzzer.machine.driver import build_driver
-from fuzzer.machine.kernel import Kernel
 from fuzzer.machine.machine import LostMachineError, Machine
-from fuzzer.machine.provision import Guest, ensure_base, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode

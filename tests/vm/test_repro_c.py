@@ -12,8 +12,8 @@ import pytest
 
 from fuzzer.crash.leaks import ARGUMENTS
 from fuzzer.crash.series import run_history
-from fuzzer.machine.driver import find_bug, list_bugs
-from fuzzer.machine.kernel import Flavour
+from fuzzer.driver.driver import find_bug, list_bugs
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.paths import project_root
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.program import Program

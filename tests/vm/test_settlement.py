@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from fuzzer.crash.series import run_history
-from fuzzer.machine.kernel import Flavour
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import Machine, Run
-from fuzzer.machine.provision import Guest
 from tests.vm.guests import GuestFactory, returned, run, wire
 
 pytestmark = pytest.mark.vm

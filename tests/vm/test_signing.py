@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.kbuild import BuiltKernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.guest import ensure_initrd
-from fuzzer.machine.kbuild import BuiltKernel
 from fuzzer.machine.machine import DriverImage, Machine
 from fuzzer.machine.qemu import Hardware
 from fuzzer.selftest.kernels import ensure_signed_kernel

@@ -14,9 +14,9 @@ import pytest
 from fuzzer.campaign.subject import Subject, description_of
 from fuzzer.crash.leaks import ARGUMENTS, LEAK
 from fuzzer.crash.store import read_crash
+from fuzzer.driver.driver import find_bug
+from fuzzer.kernel.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.driver import find_bug
-from fuzzer.machine.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.paths import project_root
 from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import split

@@ -9,9 +9,9 @@ import pytest
 
 from fuzzer.crash.setups import RACE_CALLS, RACING, Setups
 from fuzzer.crash.trace import Tracer
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest, ensure_guest
 from fuzzer.machine.qemu import Hardware
 from fuzzer.report.trace import format_trace
 from tests.vm.guests import GuestFactory, wire

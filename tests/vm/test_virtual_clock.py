@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.channel import Status
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest
 from fuzzer.target.target import Target, load_target
 from tests.vm.guests import GuestFactory, returned, run
 

@@ -14,11 +14,11 @@ import pytest
 from fuzzer.crash.judge import judge
 from fuzzer.crash.series import run_history
 from fuzzer.crash.sighting import Sighting
+from fuzzer.driver.driver import find_bug
+from fuzzer.driver.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.channel import FLAG_WAITS, Status
-from fuzzer.machine.driver import find_bug
-from fuzzer.machine.kernel import Flavour
 from fuzzer.machine.machine import Machine
-from fuzzer.machine.provision import Guest
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.ops import FLAG_WAITS as WAITS
 from fuzzer.program.text import load_program

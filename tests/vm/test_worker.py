@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.statistics import read_statistics
-from fuzzer.machine.kernel import Flavour
-from fuzzer.machine.provision import Guest
+from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.settlement import settlement_of
 from fuzzer.target.calls import PoolRef, ReloadSpec, SleepSpec, Template

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.crash.sighting import Spool
+from fuzzer.driver.provision import Guest
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.worker import WorkerTask
-from fuzzer.machine.provision import Guest
 
 
 def run_worker(guest: Guest, options: LoopOptions, racing: Guest | None = None) -> Path:

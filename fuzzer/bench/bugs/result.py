@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
-from fuzzer.machine.driver import Bug
+from fuzzer.driver.driver import Bug
 from fuzzer.program.mechanisms import Mechanisms
 
 

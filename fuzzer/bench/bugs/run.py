@@ -38,7 +38,7 @@ from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import InfrastructureError, PkvfuzzError
-from fuzzer.machine.kernel import ensure_kernel
+from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.wire import split
 

@@ -28,8 +28,8 @@ from fuzzer.bench.bugs.result import (
 from fuzzer.bench.bugs.run import RunState, RunTask, read_result, read_state
 from fuzzer.campaign.subject import Subject
 from fuzzer.child import Child
+from fuzzer.driver.driver import Bug
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
-from fuzzer.machine.driver import Bug
 
 WRONG_ANSWER = "wrong answer"
 """What a bug expects that no kernel report tells: no run can find it."""

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of a built driver, read once: they are kept in the cache, by the driver's key."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fuzzer.cache import build_once, content_key
+from fuzzer.driver.compiled import CompiledDriver, read_module
+from fuzzer.driver.driver import Driver, build_driver
+from fuzzer.driver.ioctls import IoctlMacro
+from fuzzer.driver.sandbox import KernelView, Sandbox
+from fuzzer.driver.source_build import build_root
+from fuzzer.kernel.kernel import Kernel
+from fuzzer.progress import say
+from fuzzer.target.header import Header
+from fuzzer.target.layout import layout_from_json, layout_to_json
+from fuzzer.target.probe import Run
+from fuzzer.target.target import SymbolSource, Target
+
+# Changes when other things are read, or in another way.
+_VERSION = "1"
+_KEEP = 200
+_FILE = "symbols.json"
+_COMPILE_SECONDS = 120.0
+
+
+def symbol_source(kernel_for: Callable[[Target], Kernel], run: Run | None = None) -> SymbolSource:
+    """Return what looks names up in a target's driver, for ``load_target``.
+
+    The driver is built first, against the kernel that ``kernel_for`` returns, unless it comes
+    ready built. ``run`` runs the compiler, in a sandbox if it is None.
+    """
+
+    def look_up(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
+        given = target.module.object
+        if given is not None:
+            path = given if isinstance(given, Path) else next(iter(given.values()))
+            return read_module(path, constants=constants, structs=structs)
+        kernel = kernel_for(target)
+        driver = build_driver(target, kernel)
+        return driver_symbols(driver, kernel, constants=constants, structs=structs, run=run)
+
+    return look_up
+
+
+def driver_symbols(
+    driver: Driver,
+    kernel: Kernel,
+    *,
+    constants: Sequence[str],
+    structs: Sequence[str],
+    run: Run | None = None,
+) -> Header:
+    """Return what names stand for in a driver that was built from source.
+
+    Raises:
+        UnknownSymbolError: it has no such name.
+        BadInputError: it does not compile any more.
+    """
+
+    def build(directory: Path) -> None:
+        say(f"reading names from the source of {driver.name} (seconds)")
+        found = _compiled(driver, kernel, run).read(constants=constants, structs=structs)
+        layouts = {name: layout_to_json(layout) for name, layout in found.structs.items()}
+        _write(directory, {"constants": dict(found.constants), "structs": layouts})
+
+    key = content_key(_VERSION, driver.key, driver.name, *constants, "", *structs)
+    content = _read(build_once("symbols", key, build, keep=_KEEP))
+    layouts = {name: layout_from_json(each) for name, each in content["structs"].items()}
+    return Header(content["constants"], layouts, None)
+
+
+def driver_ioctls(driver: Driver, kernel: Kernel, run: Run | None = None) -> tuple[IoctlMacro, ...]:
+    """Return the ioctls of a driver that was built from source, by their place in it.
+
+    Raises:
+        BadInputError: it does not compile any more.
+    """
+
+    def build(directory: Path) -> None:
+        _write(
+            directory, [_ioctl_to_json(each) for each in _compiled(driver, kernel, run).ioctls()]
+        )
+
+    key = content_key(_VERSION, driver.key, driver.name, "ioctls")
+    return tuple(map(_ioctl_from_json, _read(build_once("symbols", key, build, keep=_KEEP))))
+
+
+def _compiled(driver: Driver, kernel: Kernel, run: Run | None) -> CompiledDriver:
+    directory = kernel.directory if driver.parts else driver.object.parent
+    return CompiledDriver(
+        directory,
+        kernel.directory,
+        module=driver.name,
+        objects=driver.parts,
+        run=run or sandboxed(build_root(directory), kernel),
+    )
+
+
+def sandboxed(root: Path, kernel: Kernel) -> Run:
+    """Return what runs a compiler on a stranger's files below ``root``: it sees no others."""
+
+    def run(
+        command: Sequence[str], directory: Path, *, scratch: Path
+    ) -> subprocess.CompletedProcess[bytes]:
+        view = KernelView(kernel.release(), kernel.directory, kernel.source)
+        environment = {"TMPDIR": str(scratch)}
+        sandbox = Sandbox(scratch, (root,), view, environment)
+        return sandbox.capture(command, directory, _COMPILE_SECONDS)
+
+    return run
+
+
+def _write(directory: Path, content: object) -> None:
+    (directory / _FILE).write_text(json.dumps(content))
+
+
+def _read(directory: Path) -> Any:
+    return json.loads((directory / _FILE).read_text())
+
+
+def _ioctl_to_json(macro: IoctlMacro) -> list[Any]:
+    struct = layout_to_json(macro.struct) if macro.struct is not None else None
+    place = [str(macro.file), macro.line]
+    return [macro.name, macro.number, macro.type, struct, *place, macro.coded]
+
+
+def _ioctl_from_json(content: list[Any]) -> IoctlMacro:
+    name, number, c_type, struct, file, line, coded = content
+    layout = layout_from_json(struct) if struct is not None else None
+    return IoctlMacro(name, number, c_type, layout, Path(file), line, coded)
