@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 from collections import deque
@@ -97,8 +98,9 @@ class HintStage:
             for rank, made in enumerate(linked(chunks, results, comparisons.found)):
                 self._add(rank // _LINKS_FIRST, made)
             errors = [result.error if result.ret == -1 else 0 for result in results]
-            for rank, made in enumerate(pointed(chunks, errors, comparisons.found)):
-                self._add(rank // _LINKS_FIRST, made)
+            if errno.EFAULT in errors:
+                for rank, made in enumerate(pointed(chunks, errors, comparisons.found)):
+                    self._add(rank // _LINKS_FIRST, made)
             found |= _numbers(program, comparisons)
         return found
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -25,8 +26,8 @@ from fuzzer.program.pointing import is_whole
 
 # Runs that wait, all that begin with one program, and how many lead to another.
 _WAITING, _OF_ONE, _DEPTH = 64, 96, 10
-# Programs that are searched: more of one call of the same outcome lead to the same.
-_STARTS = 400
+# Calls of one number that searches begin with: those that followed a wrong address, and others.
+_FAILED, _OTHERS = 32, 8
 # Places for an address, and words of a struct that are made out.
 _PLACES, _WORDS = 16, 16
 # The words' numbers begin here: few constants of drivers are among them.
@@ -77,6 +78,7 @@ class AddressSearch:
         self._running: dict[bytes, _Run] = {}
         self._seen: set[int] = set()
         self._made: dict[int, int] = {}
+        self._begun: Counter[tuple[bytes, bool]] = Counter()
 
     def take(self) -> bytes | None:
         """Return a program to run and to be told of by :meth:`learn`; None: there is none."""
@@ -119,16 +121,21 @@ class AddressSearch:
         compared = list(comparisons)
         for call, (chunk, result) in enumerate(zip(chunks, results, strict=False)):
             argument = argument_of(chunk)
-            if argument is None or not is_whole(chunk) or len(self._made) >= _STARTS:
+            if argument is None or not is_whole(chunk):
                 continue
             outcome = _outcome(result)
-            if outcome[0] != errno.EFAULT and not argument.addresses:
+            is_promising = outcome[0] == errno.EFAULT
+            if not is_promising and not argument.addresses:
+                continue
+            kind = (chunk[4:8], is_promising)
+            if self._begun[kind] >= (_FAILED if is_promising else _OTHERS):
                 continue
             # The same call often comes with others.
             root = hash((chunk[4:8], chunk[16:], outcome))
             if root in self._made:
                 continue
             self._made[root] = 0
+            self._begun[kind] += 1
             # The calls before it may matter, those behind it do not.
             own = [each for each in compared if each.call == call and each.constant]
             run = _Run(
@@ -137,7 +144,7 @@ class AddressSearch:
                 outcome,
                 _constants(own),
                 root,
-                is_promising=outcome[0] == errno.EFAULT,
+                is_promising,
             )
             made += self._expand(run, argument)
         return made
