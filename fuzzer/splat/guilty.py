@@ -17,9 +17,10 @@ POINTER = "instruction pointer"
 # "Workqueue: events drv_work [drv]"; the name of the queue may be empty.
 _WORK = re.compile(r"^Workqueue: (?:\S+ +)?([A-Za-z_][\w.]*)(?: \[\w+\])?$")
 # What a first line names: KASAN's and lockdep's "in f+0x1/0x2", a warning's "at file f+0x1/0x2".
+# Decoded, "f (file:1) module" stands for that.
 _HEAD = re.compile(
     r"(?: in |: at | at |, at: |IP: (?:\[<[0-9a-f]+>\] )?)(?:\S+:\d+ )?(?:\[<[0-9a-f]+>\] )?"
-    r"(?P<frame>[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+\])?)"
+    r"(?P<frame>[A-Za-z_][\w.]*(?:\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+\])?| \([^()\s]+:\d+[ )].*))"
 )
 _HEAD_LINES = 12
 # From here on frames are of what a timer or an interrupt interrupted.
