@@ -192,7 +192,7 @@ def decoded(line: str, number: int, *, keeps_blanks: bool) -> str:
         # The kernel's core says itself where it is.
         known = parse_frame(f"{frame[1]}+0x1/0x2")
         is_core = known is not None and is_machinery(known)
-        return f"{frame[1]} ({'kernel/x.c:12' if is_core else _SOURCES[number % len(_SOURCES)]})"
+        return f"{frame[1]} ({'lib/x.c:12' if is_core else _SOURCES[number % len(_SOURCES)]})"
 
     text = _FRAME.sub(source, line)
     if text == line or keeps_blanks:
@@ -207,7 +207,7 @@ def test_decoding_a_log_changes_no_title(keeps_blanks: bool) -> None:
     for path in STORED:
         # Frames that have addresses before them, or their callers after them, are left so.
         # Where two CPUs are mixed, lines of one are taken for the rest of the other's.
-        # Of dynamic-debug, and of one of atomic-schedule, every frame is of the core.
+        # Of dynamic-debug every frame is of the core.
         skipped = {
             "atomic-schedule",
             "dynamic-debug",
