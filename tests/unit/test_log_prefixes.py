@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzzer.splat.analyse import all_splats
+from fuzzer.splat.frames import parse_frame
 from fuzzer.splat.line import parse_line, split_glued
 from fuzzer.splat.machinery import is_machinery
-from fuzzer.splat.stacks import parse_frame
 from tests.golden.index import DIRECTORY
 from tests.unit.splats import LOGS, read_lines
 
