@@ -17,7 +17,7 @@ from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import EXACT
 from fuzzer.crash.leaks import HARDWARE as LEAKING
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.setups import RACING, Setups
+from fuzzer.crash.testbeds import RACING, Testbeds
 from fuzzer.driver.driver import Driver
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Kernel
@@ -288,8 +288,8 @@ Leaks: TypeAlias = Callable[[Sequence[bytes]], tuple[Outcome, int | None]]
 """What programs lost, and which of them if that is known."""
 
 
-class FakeSetups(Setups):
-    """Setups of fake guests; those that are not given run nothing.
+class FakeSetups(Testbeds):
+    """Testbeds of fake guests; those that are not given run nothing.
 
     ``leaks`` tells what kmemleak finds after programs, which no fake machine can.
     """

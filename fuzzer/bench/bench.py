@@ -20,7 +20,7 @@ from fuzzer.bench.result import (
     to_json,
 )
 from fuzzer.bench.speed import measure_speed, measure_together
-from fuzzer.crash.setups import RACING
+from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import ensure_guest
 from fuzzer.driver.symbols import symbol_source

@@ -6,9 +6,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from fuzzer.crash.minimize import Minimizer
+from fuzzer.crash.minimizer.minimize import Minimizer
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.driver.driver import Bug, build_driver, list_bugs
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Kernel
@@ -67,7 +67,7 @@ def _minimize(target: Target, plain: Guest, bug: str, needed: list[bytes]) -> Mi
     def make(hardware: Hardware, arguments: str) -> Guest:
         raise AssertionError("a serial program takes a plain machine")
 
-    setups = Setups(plain, make)
+    setups = Testbeds(plain, make)
     observe = setups.observe("")
     for seed in range(_TRIES if needed else 0):
         program = _among_others(target, needed, random.Random(seed))

@@ -13,11 +13,11 @@ from fuzzer.bisect.revisions import Commit, Revisions
 from fuzzer.campaign.subject import Subject
 from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
+from fuzzer.crash.oracles.scheduled import unscheduled
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.rate import runs_to_rule_out
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.scheduled import unscheduled
-from fuzzer.crash.setups import Setups
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.machine import LostMachineError
@@ -171,7 +171,7 @@ class Trier:
         self._known[key] = trial
         return trial
 
-    def _run(self, setups: Setups, tally: _Tally) -> None:
+    def _run(self, setups: Testbeds, tally: _Tally) -> None:
         splat = self._observed(setups).splat
         tally.runs += 1
         if splat is None:
@@ -182,7 +182,7 @@ class Trier:
         else:
             tally.others.append(splat.title)
 
-    def _observed(self, setups: Setups) -> Outcome:
+    def _observed(self, setups: Testbeds) -> Outcome:
         reproducer = self._suspect.reproducer
         bug = self._suspect.bug
         observe = setups.observe(self._suspect.kind, Wanted(bug) if bug else None)
@@ -199,7 +199,7 @@ class Trier:
             return self._rescheduled(setups) or outcome
         return outcome
 
-    def _rescheduled(self, setups: Setups) -> Outcome | None:
+    def _rescheduled(self, setups: Testbeds) -> Outcome | None:
         """Look for another schedule: one holds for one build of the driver."""
         plain = unscheduled(self._suspect.reproducer)
         found = find_schedule(

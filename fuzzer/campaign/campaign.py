@@ -25,9 +25,9 @@ from fuzzer.child import Child
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import sighted
 from fuzzer.crash.judge import first_impression
-from fuzzer.crash.setups import RACING
 from fuzzer.crash.sighting import read_sighting
 from fuzzer.crash.store import read_crash
+from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.provision import Guest
 from fuzzer.engine.aside import SetAside, aside_file, read_aside
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions

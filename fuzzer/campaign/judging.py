@@ -31,8 +31,8 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import absorb, is_known, sighted, unknown_to
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.judge import VERIFY_RUNS, first_impression
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import ASIDE, Sighting, read_sighting
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.engine.worker import give_up
 from fuzzer.errors import PkvfuzzError
 from fuzzer.kernel.kernel import Kernel, ensure_kernel
@@ -279,7 +279,7 @@ class JudgeProcess:
 def kernels_of(subject: Subject, kernel: Kernel) -> JudgingKernels:
     """Return the guests to judge a subject on; ``kernel`` is the one that judges."""
 
-    def fuzzed() -> Setups:
+    def fuzzed() -> Testbeds:
         return subject.setups(ensure_kernel(subject.fuzzed_on, subject.kernels))
 
     return JudgingKernels(subject.setups(kernel), subject.judged_on, subject.fuzzed_on, fuzzed)

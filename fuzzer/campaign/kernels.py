@@ -14,8 +14,8 @@ from functools import partial
 
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS, Judgement, judge
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.kernel.kernel import Flavour
 
 
@@ -41,23 +41,23 @@ class JudgingKernels:
 
     def __init__(
         self,
-        own: Setups,
+        own: Testbeds,
         judged_on: Flavour,
         fuzzed_on: Flavour,
-        fuzzed: Callable[[], Setups],
+        fuzzed: Callable[[], Testbeds],
     ) -> None:
         self.own = own
         self._judged_on = judged_on
         self._fuzzed_on = fuzzed_on
         self._make = fuzzed
-        self._fuzzed: Setups | None = None
+        self._fuzzed: Testbeds | None = None
 
-    def setups_of(self, crash: Crash) -> Setups:
+    def setups_of(self, crash: Crash) -> Testbeds:
         """Return the guests on the kernel that showed a crash."""
         is_fuzzed = crash.reproduced and crash.judged_on == self._fuzzed_on.value
         return self.on(self._fuzzed_on) if is_fuzzed else self.own
 
-    def on(self, flavour: Flavour) -> Setups:
+    def on(self, flavour: Flavour) -> Testbeds:
         """Return the guests on one of the kernels."""
         if flavour is self._judged_on:
             return self.own

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzer import __version__
 from fuzzer.crash.crash import Identity
-from fuzzer.crash.setups import Setups
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.driver.driver import Bug, Driver, build_driver, find_bug
 from fuzzer.driver.fitting import Confirm, fitted
 from fuzzer.driver.provision import Guest, ensure_guest
@@ -61,9 +61,9 @@ class Subject:
             arguments=arguments,
         )
 
-    def setups(self, kernel: Kernel) -> Setups:
+    def setups(self, kernel: Kernel) -> Testbeds:
         """Return the guests on a kernel that it takes to see any crash."""
-        return Setups(
+        return Testbeds(
             self.guest(kernel),
             lambda hardware, arguments: self.guest(kernel, hardware=hardware, arguments=arguments),
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from fuzzer import lifetime
 from fuzzer.crash.debugging import Session, debugged
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.setups import Place
+from fuzzer.crash.testbeds import Place
 from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.progress import say
 from fuzzer.tools import find_tool

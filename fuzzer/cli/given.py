@@ -12,8 +12,8 @@ from fuzzer.cli.setting import subject_of
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import read_crash
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.driver.source_build import driver_directory
 from fuzzer.errors import BadInputError
 from fuzzer.flavour import NAMES
@@ -49,7 +49,7 @@ class Given:
         """Return the kernel to run it on, built if need be."""
         return ensure_kernel(self.flavour, self.subject.kernels)
 
-    def setups(self) -> Setups:
+    def setups(self) -> Testbeds:
         """Return the machines to run it on."""
         return self.subject.setups(self.kernel())
 

@@ -12,11 +12,11 @@ from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_duration
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.judge import VERIFY_RUNS
-from fuzzer.crash.minimize import Minimized, Minimizer
+from fuzzer.crash.minimizer.minimize import Minimized, Minimizer
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import CrashStore
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.errors import ExitCode
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
@@ -62,7 +62,7 @@ def command(options: argparse.Namespace) -> int:
     return int(ExitCode.FOUND)
 
 
-def _first_splat(setups: Setups, start: Reproducer, kind: str) -> Splat | None:
+def _first_splat(setups: Testbeds, start: Reproducer, kind: str) -> Splat | None:
     """Return what a program shows first, on a few machines at most."""
     observe = setups.observe(kind)
     for _ in range(VERIFY_RUNS):
@@ -73,7 +73,7 @@ def _first_splat(setups: Setups, start: Reproducer, kind: str) -> Splat | None:
 
 
 def _minimized(
-    setups: Setups, target: Target, start: Reproducer, bug: Splat, limit: float
+    setups: Testbeds, target: Target, start: Reproducer, bug: Splat, limit: float
 ) -> Minimized | None:
     say(f"minimizing {_size(start)}: {bug.title}")
     minimizer = Minimizer(setups, target, start, bug, limit=limit)

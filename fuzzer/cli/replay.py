@@ -16,10 +16,10 @@ from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.crash.trace import Tracer
 from fuzzer.errors import BadInputError, ExitCode
-from fuzzer.program.stress import is_parallel
+from fuzzer.program.conditions import is_parallel
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
 from fuzzer.progress import say
@@ -117,7 +117,7 @@ def _check_options(options: argparse.Namespace) -> None:
         check_gdb()
 
 
-def _debug(given: Given, setups: Setups, *, serve: bool) -> int:
+def _debug(given: Given, setups: Testbeds, *, serve: bool) -> int:
     """Stop where the crash is in gdb; where that is is found by running it, if it is not known."""
     program, history = given.reproducer.program, given.reproducer.history
     bug = given.bug
@@ -139,7 +139,7 @@ def _traced(tracer: Tracer, at: int, before: int, target: Target) -> str:
 
 
 def _scheduled(
-    reproducer: Reproducer, bug: Splat | None, setups: Setups, target: Target
+    reproducer: Reproducer, bug: Splat | None, setups: Testbeds, target: Target
 ) -> Reproducer:
     """Return the reproducer with a schedule, as it was if none was found; says which."""
     if not is_parallel(split(reproducer.program)):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
+from fuzzer.campaign.auto_description import LEARNED, known_ioctls, learned
 from fuzzer.campaign.campaign import (
     Campaign,
     CampaignOptions,
@@ -21,7 +22,6 @@ from fuzzer.campaign.corpus import Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.description import Facts
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
-from fuzzer.campaign.undescribed import LEARNED, known_ioctls, learned
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.drivers import describe_driver
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of

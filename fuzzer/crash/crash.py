@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from fuzzer.crash.rate import show_interval
-from fuzzer.program.stress import fault_of, is_parallel
+from fuzzer.program.conditions import fault_of, is_parallel
 from fuzzer.program.wire import split
 from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.find import bare_splat

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.series import SeriesExecutor, post_programs
-from fuzzer.crash.setups import Place
+from fuzzer.crash.testbeds import Place
 from fuzzer.driver.blocks import read_functions
 from fuzzer.driver.gdbstub import Stub, gdb_symbols
 from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError
 from fuzzer.machine.machine import Machine
-from fuzzer.program.settlement import settlement_of
+from fuzzer.program.preload import settlement_of
 from fuzzer.splat.frames import plain_name
 
 _SOCKET, _SCRIPT = "gdb.sock", "commands"

@@ -18,7 +18,7 @@ from fuzzer.crash.dedup import Wanted, akin, same_bug
 from fuzzer.crash.outcome import Passed, log_lines
 from fuzzer.crash.series import Observer
 from fuzzer.crash.sighting import ASIDE, Sighting
-from fuzzer.program.stress import is_parallel
+from fuzzer.program.conditions import is_parallel
 from fuzzer.program.waiting import note_waits
 from fuzzer.program.wire import split
 from fuzzer.splat.find import bare_splat, find_splat

@@ -14,7 +14,7 @@ from fuzzer.crash.outcome import Outcome, Passed
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.machine import Machine
-from fuzzer.program.settlement import shared_settlement
+from fuzzer.program.preload import shared_settlement
 from fuzzer.splat.splat import Splat
 
 # Bytes that are kept of what a driver printed before its crash.

@@ -18,7 +18,7 @@ from fuzzer.crash.leaks import LEAK, find_leak, forget_leaks
 from fuzzer.crash.observe import PROGRAM_TIMEOUT, listener, outcome_of
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.series import SeriesExecutor, post_programs
-from fuzzer.crash.setups import Place, Setups
+from fuzzer.crash.testbeds import Place, Testbeds
 from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.program.program import MAX_CALLS, Program
@@ -192,9 +192,9 @@ def trace_of(program: Program, seen: _Seen) -> Trace:
 
 
 class Tracer:
-    """Runs programs as :meth:`Setups.observe` has them run, and keeps the last one's trace."""
+    """Runs programs as :meth:`Testbeds.observe` has them run, and keeps the last one's trace."""
 
-    def __init__(self, setups: Setups, kind: str, wanted: Wanted | None = None) -> None:
+    def __init__(self, setups: Testbeds, kind: str, wanted: Wanted | None = None) -> None:
         self._setups = setups
         self._wanted = wanted
         self._kind = kind

@@ -15,12 +15,12 @@ from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import LONG, SeedScheduler
 from fuzzer.machine.channel import PROGRAM_SIZE, CallResult, Comparisons
 from fuzzer.program.address_search import AddressSearch
+from fuzzer.program.conditions import fitted
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.hints import Hints
 from fuzzer.program.linking import Result, linked
 from fuzzer.program.ops import Op
 from fuzzer.program.pointing import pointed
-from fuzzer.program.stress import fitted
 from fuzzer.program.wire import split
 
 # Programs of the corpus that wait to be looked into; older ones give way.

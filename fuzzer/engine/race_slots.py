@@ -11,7 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from fuzzer.crash.setups import RACING
+from fuzzer.crash.testbeds import RACING
 
 
 class RaceSlots:

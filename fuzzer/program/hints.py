@@ -18,9 +18,9 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from fuzzer.program.comparison import Comparison
-from fuzzer.program.places import CallView, Kind, mask
+from fuzzer.program.operands import CallView, Kind, mask
+from fuzzer.program.payload_metrics import numbered
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE
-from fuzzer.program.spans import numbered
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, split
 
 LIMIT = 400

@@ -13,11 +13,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
+from fuzzer.program.conditions import Stresser, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.cost import is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.linking import Relinker
 from fuzzer.program.mechanisms import ALL, Mechanisms
-from fuzzer.program.meetings import Meetings
 from fuzzer.program.ops import (
     FLAG_VALUE,
     FLAG_WIDE,
@@ -29,8 +29,8 @@ from fuzzer.program.ops import (
     ops_with,
 )
 from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, MAX_PROGRAM_SIZE, N_FILES
-from fuzzer.program.stress import Stresser, buffer_size, can_fail, fitted, has_forms
-from fuzzer.program.stretch import Stretcher
+from fuzzer.program.race_pairs import RacePairs
+from fuzzer.program.resize import Resizer
 from fuzzer.program.wire import (
     FIXUP_SIZE,
     HEADER,
@@ -140,8 +140,8 @@ class Mutator:
         self._has_devices = generator.has_devices
         self._integer = integer_chooser(rng)
         self._stresser = Stresser(rng)
-        self._meetings = Meetings(rng)
-        self._stretcher = Stretcher(rng)
+        self._meetings = RacePairs(rng)
+        self._stretcher = Resizer(rng)
         self._relinker = Relinker(rng)
         self._lifecycle = mechanisms.lifecycle
         self._reloads = not target.module.builtin
@@ -242,7 +242,7 @@ class Mutator:
         """Return a program of which a part runs on several threads.
 
         That comes after ``data``, or is what two programs of the corpus do, see
-        :class:`Meetings`. It is for a machine that was settled by ``settlement``,
+        :class:`RacePairs`. It is for a machine that was settled by ``settlement``,
         and without these calls. ValueError when ``max_calls`` is below 8.
         """
         if self._max < 8:

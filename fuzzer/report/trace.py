@@ -13,7 +13,7 @@ from fuzzer.program.links import Link, addresses
 from fuzzer.program.ops import OPERATIONS, Number, Payload
 from fuzzer.program.payload import Buffer, Structs, Value, unpack_struct
 from fuzzer.program.program import Call
-from fuzzer.program.simpler import has_payload
+from fuzzer.program.shrink.simpler import has_payload
 from fuzzer.program.syntax import quote, show_integer
 from fuzzer.program.text import format_program
 from fuzzer.program.text_parser import struct_layouts

@@ -14,7 +14,7 @@ from fuzzer.campaign.clock import Clock
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.exact import EXACT
-from fuzzer.crash.setups import RACING
+from fuzzer.crash.testbeds import RACING
 from fuzzer.engine.start import Start
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.kernel.kernel import Kernel, KernelOptions

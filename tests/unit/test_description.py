@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.auto_description import learned
 from fuzzer.campaign.description import Facts, describe, seeds
 from fuzzer.campaign.outlook import unnamed
-from fuzzer.campaign.undescribed import learned
 from fuzzer.cli.main import main
 from fuzzer.driver.driver import Driver
 from fuzzer.driver.modinfo import Parameter

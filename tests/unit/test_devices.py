@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.reduction import minimal
+from fuzzer.crash.minimizer.passes import minimal
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.errors import BadInputError
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.generate import Generator
-from fuzzer.program.meetings import Meetings
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call, Program
+from fuzzer.program.race_pairs import RacePairs
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, encode_call, split
 from fuzzer.target.device import Device, DeviceKind, description_of, families
@@ -211,7 +211,7 @@ def test_a_reload_within_a_program_gives_it_its_main_file_back() -> None:
 def test_calls_that_race_do_so_on_their_own_device() -> None:
     opening = encode(parsed('open(f0, "/proc/demo")\n'))
     program = opening + encode(parsed("read(f0, 1)\nread(f0, 2)\n" * 8))
-    meetings = Meetings(random.Random(1))
+    meetings = RacePairs(random.Random(1))
     meetings.note(program, split(program))
     races = [meetings.race(64) for _ in range(200)]
     reads = [race for race in races if race[-1][0] == Op.READ]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzzer.program import spans
+from fuzzer.program import payload_metrics
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.generate import Generator
 from fuzzer.program.hints import Hints, thin
+from fuzzer.program.operands import Kind
 from fuzzer.program.ops import FLAG_VALUE, FLAG_VECTOR, Op
-from fuzzer.program.places import Kind
 from fuzzer.program.program import Call, Fixup, Program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import load_target
@@ -87,21 +87,21 @@ def test_results_are_different_canonical_programs_within_the_limits(
 
 @given(st.binary(max_size=80) | st.text("ab=\n ,", max_size=30).map(str.encode))
 def test_spans_are_where_they_are_said_to_be(data: bytes) -> None:
-    for length, found in spans.lengths(data).items():
+    for length, found in payload_metrics.lengths(data).items():
         assert len(set(found)) == len(found)
         for start, end in found:
             assert 0 <= start <= end <= len(data)
             assert end - start == length
-    for separator, count in spans.counts(data).items():
+    for separator, count in payload_metrics.counts(data).items():
         for wanted in (1, count, count + 3):
-            resized = spans.resize_records(data, separator, wanted)
-            assert spans.counts(resized).get(separator, 1) == wanted
-        assert spans.resize_records(data, separator, count) == data
+            resized = payload_metrics.resize_records(data, separator, wanted)
+            assert payload_metrics.counts(resized).get(separator, 1) == wanted
+        assert payload_metrics.resize_records(data, separator, count) == data
 
 
 @given(st.binary(max_size=80), st.integers(0, 200))
 def test_a_resized_payload_has_the_length_asked_for(data: bytes, length: int) -> None:
-    assert len(spans.resize_payload(data, length)) == length
+    assert len(payload_metrics.resize_payload(data, length)) == length
 
 
 @pytest.mark.parametrize(

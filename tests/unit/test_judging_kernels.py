@@ -10,8 +10,8 @@ import pytest
 
 from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
@@ -26,14 +26,14 @@ from tests.unit.test_triage import KASAN
 _SIGHTING = Sighting(TITLE, "kasan", b"bad", (), SPLAT, "worker-0")
 
 
-def showing(log: bytes) -> tuple[Setups, FakeGuest]:
+def showing(log: bytes) -> tuple[Testbeds, FakeGuest]:
     """Return setups, and their guest, on which each program shows one thing."""
     guest = FakeGuest(lambda ran: log)
     outcome = Outcome(find_splat(console_lines(log)), log)
     return FakeSetups(guest, leaks=lambda programs: (outcome, None)), guest
 
 
-def kernels(own: Setups, fuzzed: Setups) -> JudgingKernels:
+def kernels(own: Testbeds, fuzzed: Testbeds) -> JudgingKernels:
     return JudgingKernels(own, Flavour.FULL, Flavour.FAST, lambda: fuzzed)
 
 

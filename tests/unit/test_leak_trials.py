@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from fuzzer.crash.oracles.deterministic import LeakTrials, Shown, matches
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.trials import LeakTrials, Shown, matches
 from fuzzer.splat.find import bare_splat
 from tests.fakes import FakeGuest, FakeSetups
 

@@ -14,7 +14,7 @@ from fuzzer.program.linking import Relinker, Result, linked, links_of, with_link
 from fuzzer.program.links import CALL, Kind, Link, link_of
 from fuzzer.program.ops import FLAG_VALUE, Op
 from fuzzer.program.program import MAX_FIXUPS, Call, Fixup
-from fuzzer.program.simpler import normalized, without_conditions
+from fuzzer.program.shrink.simpler import normalized, without_conditions
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, split
 

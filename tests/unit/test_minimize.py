@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from fuzzer.crash.minimize import Minimized, Minimizer
-from fuzzer.crash.rare import RateTrials, measure
+from fuzzer.crash.minimizer.minimize import Minimized, Minimizer
+from fuzzer.crash.oracles.deterministic import matches
+from fuzzer.crash.oracles.statistical import RateTrials, measure
 from fuzzer.crash.rate import Rate
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
-from fuzzer.crash.trials import matches
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call, Program
 from fuzzer.program.wire import decode, encode
@@ -64,7 +64,7 @@ def minimized(
 ) -> tuple[Minimized | None, FakeGuest]:
     guest = guest_that(shows)
     beside = guest_that(racing or shows)
-    setups = Setups(guest, lambda hardware, arguments: beside)
+    setups = Testbeds(guest, lambda hardware, arguments: beside)
     *history, program = map(encode, programs)
     start = Reproducer(program, tuple(history))
     found = Minimizer(setups, target, start, BUG, cores=2).run()
@@ -132,7 +132,7 @@ def test_what_does_not_reproduce_has_no_result() -> None:
 
 def test_time_that_is_over_leaves_what_was_achieved() -> None:
     guest = guest_that(lambda ran: BUG if in_order(ran[-1], Op.READ) else None)
-    setups = Setups(guest, lambda hardware, arguments: guest)
+    setups = Testbeds(guest, lambda hardware, arguments: guest)
     start = Reproducer(encode((SEEK,) * 30 + (READ,)))
     minimizer = Minimizer(setups, TARGET, start, BUG)
     while minimizer.best == start:
@@ -292,7 +292,7 @@ def test_time_that_is_over_ends_what_is_left_to_verify() -> None:
         lambda calls: 0.2 if in_order(calls, Op.WRITE, Op.READ) else 0.0, random.Random(1)
     )
     guest = guest_that(shows)
-    setups = Setups(guest, lambda hardware, arguments: guest)
+    setups = Testbeds(guest, lambda hardware, arguments: guest)
     start = Reproducer(encode((SEEK, WRITE, SEEK, READ)))
     work = Minimizer(setups, TARGET, start, BUG, cores=2, limit=0.0)
     assert work.run() is None

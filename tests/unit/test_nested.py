@@ -13,8 +13,8 @@ from fuzzer.program.csource.source import c_source
 from fuzzer.program.generate import Generator
 from fuzzer.program.links import address_of, addresses
 from fuzzer.program.ops import FLAG_COMPAT, Op
-from fuzzer.program.plainer import shorter_members, smaller_members
 from fuzzer.program.program import MAX_FIXUPS, Call
+from fuzzer.program.shrink.plainer import shorter_members, smaller_members
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.target.calls import CountField, IoctlSpec, LenField, PointerField, StructsField
 from fuzzer.target.target import Target, load_target

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzer.program.comparison import Comparison
+from fuzzer.program.conditions import fitted
 from fuzzer.program.guesses import Guesser
 from fuzzer.program.links import LINK, LOW, Address, address_of, addresses, link_of
+from fuzzer.program.operands import CallView
 from fuzzer.program.ops import FLAG_COMPAT, Op
-from fuzzer.program.places import CallView
 from fuzzer.program.pointing import MOST, pointed
 from fuzzer.program.program import MAX_FIXUPS, Call, Fixup, Program
-from fuzzer.program.stress import fitted
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, encode_call, split
 

@@ -8,12 +8,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzer.program.conditions import Stresser, buffer_size
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
+from fuzzer.program.operands import CallView, Kind
 from fuzzer.program.ops import FLAG_COUNT, FLAG_WIDE, Op
-from fuzzer.program.places import CallView, Kind
 from fuzzer.program.program import HALF, Call, at_position, count, position
-from fuzzer.program.stress import Stresser, buffer_size
 from fuzzer.program.wire import (
     HEADER,
     count_of,

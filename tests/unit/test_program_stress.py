@@ -15,6 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzer.paths import project_root
+from fuzzer.program.conditions import (
+    Stresser,
+    buffer_size,
+    can_fail,
+    is_parallel,
+    with_cut,
+    with_fault,
+    with_thread,
+)
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.mechanisms import Mechanisms
@@ -28,16 +37,7 @@ from fuzzer.program.ops import (
     Op,
 )
 from fuzzer.program.program import Call
-from fuzzer.program.stress import (
-    Stresser,
-    buffer_size,
-    can_fail,
-    is_parallel,
-    with_cut,
-    with_fault,
-    with_thread,
-)
-from fuzzer.program.stretch import Stretcher
+from fuzzer.program.resize import Resizer
 from fuzzer.program.wire import decode, encode, encode_call, split
 from fuzzer.target.target import load_target
 
@@ -291,12 +291,12 @@ def test_a_load_gets_other_parameters_of_the_description_and_keeps_some(tmp_path
 def test_stretched_data_is_within_the_limit_or_left_alone(
     data: bytes, limit: int, seed: int
 ) -> None:
-    result = Stretcher(random.Random(seed)).stretch(data, limit)
+    result = Resizer(random.Random(seed)).stretch(data, limit)
     assert len(result) <= limit or result == data
 
 
 def test_words_are_stretched_to_limits_and_records_repeated_with_a_number() -> None:
-    stretcher = Stretcher(random.Random(1))
+    stretcher = Resizer(random.Random(1))
     results = {stretcher.stretch(b"a=1\n", 8192) for _ in range(4000)}
     assert {b"a" * 32 + b"=1\n", b"a" * 33 + b"=1\n", b"a=" + b"1" * 255 + b"\n"} <= results
     counts = {

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzzer.crash.reduction import Reduction, minimal, shorter_history
+from fuzzer.crash.minimizer.passes import Reduction, minimal, shorter_history
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.paths import project_root
 from fuzzer.program.ops import FLAG_VECTOR, Op
-from fuzzer.program.plainer import members
 from fuzzer.program.program import Call, Program
+from fuzzer.program.shrink.plainer import members
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.wire import decode, encode

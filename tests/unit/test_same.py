@@ -9,8 +9,8 @@ import pytest
 
 from fuzzer.crash.dedup import akin, same_bug
 from fuzzer.crash.judge import first_impression
+from fuzzer.crash.oracles.deterministic import matches
 from fuzzer.crash.sighting import Sighting
-from fuzzer.crash.trials import matches
 from fuzzer.splat.aftermath import damages_memory, is_aftermath
 from fuzzer.splat.find import bare_splat, find_splat, splat_titled
 from fuzzer.splat.rules import read_title

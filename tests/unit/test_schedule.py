@@ -14,6 +14,7 @@ from fuzzer.campaign.stages.exact_races import ExactRaces
 from fuzzer.campaign.stages.workbench import Workbench
 from fuzzer.crash.exact import find_schedule, run_batch, run_exact
 from fuzzer.crash.sighting import Sighting
+from fuzzer.program.conditions import is_parallel
 from fuzzer.program.mechanisms import ALL
 from fuzzer.program.ops import Op
 from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call, Program
@@ -25,7 +26,6 @@ from fuzzer.program.schedule import (
     with_waits,
     without_waits,
 )
-from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import load_target
 from tests.fakes import Answer, FakeGuest, FakeSetups

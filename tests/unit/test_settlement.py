@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from fuzzer.program.ops import Op
+from fuzzer.program.preload import settlement_of, shared_settlement
 from fuzzer.program.program import MAX_SETTLEMENT, Call, Program
-from fuzzer.program.settlement import settlement_of, shared_settlement
 from fuzzer.program.wire import encode
 
 CLOSE, UNLOAD, OPEN = Call(Op.CLOSE), Call(Op.UNLOAD), Call(Op.OPEN, cmd=2)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fuzzer.crash.setups import Setups
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
@@ -12,7 +12,7 @@ from tests.fakes import FakeGuest
 
 def test_short_programs_with_threads_are_run_more_often_than_long_ones() -> None:
     guest = FakeGuest(lambda ran: None)
-    setups = Setups(guest, lambda hardware, arguments: guest, race_calls=1000)
+    setups = Testbeds(guest, lambda hardware, arguments: guest, race_calls=1000)
 
     def tries(calls: int) -> int:
         program = encode(tuple(Call(Op.READ, thread=1 + i % 2) for i in range(calls)))

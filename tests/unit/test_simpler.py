@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzzer.paths import project_root
-from fuzzer.program.lines import uniform
 from fuzzer.program.ops import Op
-from fuzzer.program.plainer import (
+from fuzzer.program.program import Call, Program
+from fuzzer.program.shrink.lines import uniform
+from fuzzer.program.shrink.plainer import (
     plainer,
     plainer_text,
     shorter_members,
     smaller_members,
     uniform_lines,
 )
-from fuzzer.program.program import Call, Program
-from fuzzer.program.renaming import renamed
-from fuzzer.program.simpler import normalized, smaller, smaller_numbers, without_conditions
+from fuzzer.program.shrink.renaming import renamed
+from fuzzer.program.shrink.simpler import normalized, smaller, smaller_numbers, without_conditions
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.wire import decode, encode

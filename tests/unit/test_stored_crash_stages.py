@@ -18,10 +18,10 @@ from fuzzer.campaign.stages.minimizing import Minimizing
 from fuzzer.campaign.stages.retries import Retries
 from fuzzer.campaign.stages.spare_time import Exploring, SpareTime
 from fuzzer.crash.crash import Crash, Identity
-from fuzzer.crash.minimize import Minimized
+from fuzzer.crash.minimizer.minimize import Minimized
+from fuzzer.crash.oracles.deterministic import Effort
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.store import CrashStore
-from fuzzer.crash.trials import Effort
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import Op

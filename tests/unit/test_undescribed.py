@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from fuzzer.campaign.auto_description import learned
 from fuzzer.campaign.description import Facts, describe, seeds
-from fuzzer.campaign.undescribed import learned
 from fuzzer.driver.modinfo import Parameter
 from fuzzer.program.ops import FLAG_VALUE, Op
 from fuzzer.program.program import Call

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fuzzer.program.ops import FLAG_VECTOR, FLAG_WAITS, Op
 from fuzzer.program.program import Call
-from fuzzer.program.simpler import normalized, without_conditions
+from fuzzer.program.shrink.simpler import normalized, without_conditions
 from fuzzer.program.waiting import note_waits
 from fuzzer.program.wire import decode, encode
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzer.crash.debugging import debugged, is_known
 from fuzzer.crash.exact import EXACT
-from fuzzer.crash.setups import Place
+from fuzzer.crash.testbeds import Place
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import ensure_guest
 from fuzzer.kernel.kernel import Flavour, Kernel

@@ -11,8 +11,8 @@ import pytest
 from fuzzer.crash import judge
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.observe import run_program
-from fuzzer.crash.setups import HASTY, Setups
 from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.testbeds import HASTY, Testbeds
 from fuzzer.crash.trace import Tracer
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
@@ -80,7 +80,7 @@ def test_another_bug_that_comes_first_each_time_does_not_hide_the_one_that_was_s
     program = wire(f"ioctl(f0, {hiding})\nioctl(f0, TD_UAF)", target)
     title = "KASAN: slab-use-after-free Read in td_uaf"
     found = Sighting(title, "kasan", program, history, _seen(title), "worker-0")
-    setups = Setups(full_misbehaving, lambda hardware, arguments: full_misbehaving)
+    setups = Testbeds(full_misbehaving, lambda hardware, arguments: full_misbehaving)
     judgement = judge.judge(partial(setups.observe, ""), found)
     assert (judgement.reproduced, judgement.runs, judgement.splat.title) == (3, 3, title)
     assert judgement.history == ()

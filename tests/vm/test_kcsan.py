@@ -9,7 +9,7 @@ import pytest
 
 from fuzzer.campaign.seeds import load_seeds
 from fuzzer.crash.observe import run_program
-from fuzzer.crash.setups import RACING
+from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.driver import build_driver, find_bug
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Kernel

@@ -12,9 +12,9 @@ import pytest
 from fuzzer.cli.main import main
 from fuzzer.crash.dedup import same_bug
 from fuzzer.crash.exact import find_schedule
-from fuzzer.crash.minimize import Minimized, Minimizer
+from fuzzer.crash.minimizer.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.driver.driver import build_driver, find_bug
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Kernel
@@ -45,21 +45,21 @@ close(f2)
 """
 IDLE = "poll(f3, 0x5)\nclose(f4)\n"
 CALLS = 40
-SetupsFactory = Callable[[Kernel, str], Setups]
+SetupsFactory = Callable[[Kernel, str], Testbeds]
 
 
 @pytest.fixture(scope="module")
 def setups(pkv_target: Target, accel: Accel) -> SetupsFactory:
     """Return a function that makes the guests of a planted bug."""
 
-    def make(kernel: Kernel, bug: str) -> Setups:
+    def make(kernel: Kernel, bug: str) -> Testbeds:
         driver = build_driver(pkv_target, kernel, find_bug(pkv_target, bug))
 
         def guest(hardware: Hardware, arguments: str) -> Guest:
             mode = Accel.TCG if hardware.icount else accel
             return ensure_guest(pkv_target, kernel, driver, mode, hardware, arguments=arguments)
 
-        return Setups(guest(Hardware(), ""), guest)
+        return Testbeds(guest(Hardware(), ""), guest)
 
     return make
 
@@ -81,7 +81,7 @@ def among_noise(target: Target, needed: Program) -> bytes:
 
 
 def minimized(
-    setups: Setups, target: Target, program: bytes, limit: float = 600.0
+    setups: Testbeds, target: Target, program: bytes, limit: float = 600.0
 ) -> tuple[Minimized, Splat]:
     outcome, _ = setups.observe("")((), program)
     assert outcome.splat, "the program shows nothing to begin with"

@@ -18,7 +18,7 @@ from fuzzer.driver.driver import find_bug
 from fuzzer.kernel.kernel import Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.paths import project_root
-from fuzzer.program.stress import is_parallel
+from fuzzer.program.conditions import is_parallel
 from fuzzer.program.wire import split
 from fuzzer.target.target import Target, load_target, with_params
 from tests.vm.guests import GuestFactory

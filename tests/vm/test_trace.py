@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fuzzer.crash.setups import RACE_CALLS, RACING, Setups
+from fuzzer.crash.testbeds import RACE_CALLS, RACING, Testbeds
 from fuzzer.crash.trace import Tracer
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Flavour
@@ -19,14 +19,14 @@ from tests.vm.guests import GuestFactory, wire
 Traced = Callable[..., str]
 
 
-def _setups(plain: Guest) -> Setups:
+def _setups(plain: Guest) -> Testbeds:
     def make(hardware: Hardware, arguments: str) -> Guest:
         accel = Accel.TCG if hardware.icount else plain.template.accel
         return ensure_guest(
             plain.target, plain.kernel, plain.driver, accel, hardware, arguments=arguments
         )
 
-    return Setups(plain, make)
+    return Testbeds(plain, make)
 
 
 def traced(guest: Guest, text: str, *history: str) -> str:

@@ -13,7 +13,7 @@ from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.statistics import read_statistics
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.mechanisms import ALL, Mechanisms
-from fuzzer.program.settlement import settlement_of
+from fuzzer.program.preload import settlement_of
 from fuzzer.target.calls import PoolRef, ReloadSpec, SleepSpec, Template
 from tests.vm.guests import GuestFactory
 from tests.vm.workers import run_worker

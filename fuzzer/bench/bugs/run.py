@@ -32,11 +32,11 @@ from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.child import receive_task
 from fuzzer.crash.crash import Crash
-from fuzzer.crash.minimize import Minimizer
+from fuzzer.crash.minimizer.minimize import Minimizer
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.errors import InfrastructureError, PkvfuzzError
 from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.program.mechanisms import Mechanisms
@@ -204,7 +204,7 @@ class _StateFile:
         write_whole(self._path, json.dumps(asdict(state)).encode())
 
 
-def _prepare_judging(task: RunTask) -> Setups:
+def _prepare_judging(task: RunTask) -> Testbeds:
     """Make the judge's guests: that must not slow the first run of a bug and not the others."""
     setups = task.subject.setups(ensure_kernel(task.subject.judged_on, task.subject.kernels))
     if task.mechanisms.races:
@@ -214,7 +214,7 @@ def _prepare_judging(task: RunTask) -> Setups:
     return setups
 
 
-def _minimize(crash: Crash, setups: Setups, task: RunTask, store: CrashStore) -> Crash:
+def _minimize(crash: Crash, setups: Testbeds, task: RunTask, store: CrashStore) -> Crash:
     """Store and return a crash with its minimal program; as it is when that does not work."""
     target = task.subject.target
     start = Reproducer(crash.program, crash.history)

@@ -11,9 +11,9 @@ from fuzzer.campaign.looked import FAULTS, LOADS
 from fuzzer.campaign.stages.corpus_stage import CorpusStage
 from fuzzer.campaign.stages.sweeps import Sweeps
 from fuzzer.campaign.stages.workbench import Workbench, is_as_it_was
+from fuzzer.program.conditions import can_fail, with_fault
 from fuzzer.program.cost import is_slow
 from fuzzer.program.ops import Op
-from fuzzer.program.stress import can_fail, with_fault
 from fuzzer.program.wire import split
 
 MAX_FAULTS, MAX_LOAD_FAULTS = 40, 400

@@ -12,7 +12,7 @@ from dataclasses import replace
 from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.campaign.stages.stage import ALL
 from fuzzer.crash.crash import Crash
-from fuzzer.crash.minimize import Minimized, Minimizer
+from fuzzer.crash.minimizer.minimize import Minimized, Minimizer
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import InfrastructureError

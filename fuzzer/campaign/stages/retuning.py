@@ -16,8 +16,8 @@ from fuzzer.campaign.stages.faults import MAX_FAULTS, MAX_LOAD_FAULTS, failing
 from fuzzer.campaign.stages.stage import HALF
 from fuzzer.campaign.stages.sweeps import Sweeps
 from fuzzer.campaign.stages.workbench import Workbench
+from fuzzer.program.conditions import can_fail, fault_of, is_parallel
 from fuzzer.program.ops import Op
-from fuzzer.program.stress import can_fail, fault_of, is_parallel
 from fuzzer.program.wire import decode, encode, split
 
 # Programs that are to run a little differently; older ones give way.

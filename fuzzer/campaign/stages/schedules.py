@@ -19,11 +19,11 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import titled
 from fuzzer.crash.exact import ScheduleSearch, run_exact
 from fuzzer.crash.judge import VERIFY_RUNS
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.store import CrashStore
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.errors import InfrastructureError
+from fuzzer.program.conditions import is_parallel
 from fuzzer.program.schedule import is_scheduled
-from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import split
 from fuzzer.target.target import Target
 
@@ -46,7 +46,7 @@ class ScheduleSearches:
 
     def __init__(
         self,
-        setups_of: Callable[[Crash], Setups],
+        setups_of: Callable[[Crash], Testbeds],
         store: CrashStore,
         target: Target,
         seed: int,

@@ -22,9 +22,9 @@ from fuzzer.campaign.stages.stage import Turns
 from fuzzer.campaign.stages.workbench import USUAL_TIMES, Times, Workbench
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import Wanted
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
 from fuzzer.crash.store import CrashStore
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.target.target import Target
 
@@ -58,7 +58,7 @@ class Exploring:
 
     def __init__(
         self,
-        setups: Setups,
+        setups: Testbeds,
         target: Target,
         mechanisms: Mechanisms,
         seed: int,

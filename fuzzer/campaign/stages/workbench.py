@@ -12,14 +12,14 @@ from fuzzer.campaign.looked import FAULTS, LEAKS, LOADS, RACES
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.setups import Setups
 from fuzzer.crash.sighting import Sighting
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.machine.machine import Machine
+from fuzzer.program.conditions import fault_of, is_parallel
 from fuzzer.program.cost import is_slow
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.program import MAX_PROGRAM_SIZE
-from fuzzer.program.stress import fault_of, is_parallel
 from fuzzer.program.wire import split
 from fuzzer.target.target import Target
 
@@ -60,7 +60,7 @@ class Workbench:
 
     def __init__(
         self,
-        setups: Setups,
+        setups: Testbeds,
         target: Target,
         mechanisms: Mechanisms,
         seed: int,

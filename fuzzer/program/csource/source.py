@@ -13,8 +13,8 @@ from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
 from fuzzer.program.links import links
 from fuzzer.program.ops import FLAG_WAITS, Op, flags_used
+from fuzzer.program.preload import shared_settlement
 from fuzzer.program.program import Call, Program
-from fuzzer.program.settlement import shared_settlement
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.wire import decode, encode

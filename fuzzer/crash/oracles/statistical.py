@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeAlias
 
+from fuzzer.crash.oracles.deterministic import Effort, Match, Search, Shown, observed
 from fuzzer.crash.rate import Comparison, Rate
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.series import Observer, Series, SeriesExecutor
-from fuzzer.crash.trials import Effort, Match, Search, Shown, observed
 from fuzzer.machine.executor import Testbed
 from fuzzer.program.wire import split
 from fuzzer.splat.splat import Splat

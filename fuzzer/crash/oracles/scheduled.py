@@ -12,8 +12,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.exact import ScheduleSearch, run_exact
+from fuzzer.crash.oracles.deterministic import Effort, Match, Search, Shown
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.trials import Effort, Match, Search, Shown
 from fuzzer.machine.executor import Testbed
 from fuzzer.program.ops import Op
 from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_waits, without_waits

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from fuzzer.program.lines import MANY, WORD, has_many_lines, uniform
 from fuzzer.program.links import Link, in_buffer, of_call
 from fuzzer.program.ops import Op
 from fuzzer.program.payload import Buffer, Structs, Value, pack_struct, unpack_struct
 from fuzzer.program.program import MAX_PAYLOAD, Call
-from fuzzer.program.simpler import has_payload, smaller, smaller_signed
+from fuzzer.program.shrink.lines import MANY, WORD, has_many_lines, uniform
+from fuzzer.program.shrink.simpler import has_payload, smaller, smaller_signed
 from fuzzer.target.layout import StructLayout
 
 Layouts: TypeAlias = Mapping[int, StructLayout]

@@ -27,7 +27,7 @@ from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import FLAG_COMPAT, Op
 from fuzzer.program.program import Program
-from fuzzer.program.simpler import has_payload
+from fuzzer.program.shrink.simpler import has_payload
 from fuzzer.program.wire import decode
 
 LEARNED = "learned.yaml"

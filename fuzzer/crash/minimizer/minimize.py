@@ -16,13 +16,8 @@ from functools import partial
 
 from fuzzer.crash.judge import VERIFY_RUNS
 from fuzzer.crash.leaks import LEAK
-from fuzzer.crash.outcome import HANG
-from fuzzer.crash.rare import RateTrials, measure, racing_sample, single_sample
-from fuzzer.crash.reduction import Reduction, minimal, shorter_history
-from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.scheduled import ScheduledTrials, unscheduled
-from fuzzer.crash.setups import Setups
-from fuzzer.crash.trials import (
+from fuzzer.crash.minimizer.passes import Reduction, minimal, shorter_history
+from fuzzer.crash.oracles.deterministic import (
     Effort,
     FreshTrials,
     LeakTrials,
@@ -34,11 +29,16 @@ from fuzzer.crash.trials import (
     matches,
     observed,
 )
+from fuzzer.crash.oracles.scheduled import ScheduledTrials, unscheduled
+from fuzzer.crash.oracles.statistical import RateTrials, measure, racing_sample, single_sample
+from fuzzer.crash.outcome import HANG
+from fuzzer.crash.reproducer import Reproducer
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.machine.channel import BULK_SIZE
+from fuzzer.program.conditions import is_parallel, with_thread
 from fuzzer.program.ops import Op
 from fuzzer.program.program import MAX_CALLS, Call
 from fuzzer.program.schedule import is_scheduled
-from fuzzer.program.stress import is_parallel, with_thread
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.waiting import note_waits
@@ -96,7 +96,7 @@ class Minimizer:
 
     def __init__(
         self,
-        setups: Setups,
+        setups: Testbeds,
         target: Target,
         start: Reproducer,
         bug: Splat,

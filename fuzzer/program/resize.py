@@ -21,7 +21,7 @@ def _numbers() -> tuple[bytes, ...]:
 _COUNTER = _numbers()
 
 
-class Stretcher:
+class Resizer:
     """Stretches payloads; the same ``rng`` state gives the same results."""
 
     def __init__(self, rng: random.Random) -> None:

@@ -14,9 +14,11 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.program.lines import has_many_lines, lines_of
 from fuzzer.program.ops import OPERATIONS, File, Number, Op, Payload
-from fuzzer.program.plainer import (
+from fuzzer.program.preload import shared_settlement
+from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Program
+from fuzzer.program.shrink.lines import has_many_lines, lines_of
+from fuzzer.program.shrink.plainer import (
     Layouts,
     is_text,
     plainer_text,
@@ -24,10 +26,8 @@ from fuzzer.program.plainer import (
     smaller_members,
     uniform_lines,
 )
-from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Program
-from fuzzer.program.renaming import renamed
-from fuzzer.program.settlement import shared_settlement
-from fuzzer.program.simpler import normalized, smaller_numbers, without_conditions
+from fuzzer.program.shrink.renaming import renamed
+from fuzzer.program.shrink.simpler import normalized, smaller_numbers, without_conditions
 from fuzzer.program.syntax import ACCESS
 from fuzzer.program.wire import decode, encode
 

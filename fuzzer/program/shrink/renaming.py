@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fuzzer.program.lines import MANY, WORD
 from fuzzer.program.links import of_call
 from fuzzer.program.payload import Value, pack_struct
-from fuzzer.program.plainer import Layouts, is_text, members
 from fuzzer.program.program import Call, Program
+from fuzzer.program.shrink.lines import MANY, WORD
+from fuzzer.program.shrink.plainer import Layouts, is_text, members
 
 _LETTERS = tuple(bytes((letter,)) for letter in b"abcdefghijklmnopqrstuvwxyz")
 _WORDS = 64

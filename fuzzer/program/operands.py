@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import Literal, TypeAlias
 
-from fuzzer.program import spans
+from fuzzer.program import payload_metrics
 from fuzzer.program.links import fixups_of
 from fuzzer.program.ops import (
     FLAG_VALUE,
@@ -145,22 +145,22 @@ class CallView:
     @cached_property
     def counts(self) -> dict[int, int]:
         """Return the number of records, by separator; empty if they cannot be changed."""
-        return {} if self.rigid or not self.data else spans.counts(self.data)
+        return {} if self.rigid or not self.data else payload_metrics.counts(self.data)
 
     @cached_property
     def _lengths(self) -> dict[int, list[tuple[int, int]]]:
-        return spans.lengths(self.data)
+        return payload_metrics.lengths(self.data)
 
     @cached_property
-    def _numbers(self) -> dict[int, list[spans.Number]]:
-        return spans.numbers(self.data)
+    def _numbers(self) -> dict[int, list[payload_metrics.Number]]:
+        return payload_metrics.numbers(self.data)
 
     def put_records(self, separator: int, count: int) -> bytes | None:
         """Return the call with so many records."""
         data = self.data
         if count < 1 or count * (len(data) // self.counts[separator]) > MAX_PAYLOAD:
             return None
-        return self._with_payload(spans.resize_records(data, separator, count))
+        return self._with_payload(payload_metrics.resize_records(data, separator, count))
 
     def _with_payload(self, data: bytes) -> bytes | None:
         if len(data) > MAX_PAYLOAD:
@@ -235,12 +235,12 @@ class CallView:
     def _put_length(self, value: int) -> bytes | None:
         if value > MAX_PAYLOAD:
             return None
-        return self._with_payload(spans.resize_payload(self.data, value))
+        return self._with_payload(payload_metrics.resize_payload(self.data, value))
 
     def _put_span(self, start: int, end: int, value: int) -> bytes | None:
         if value > MAX_PAYLOAD:
             return None
-        return self._splice(start, end, spans.resize(self.data[start:end], value))
+        return self._splice(start, end, payload_metrics.resize(self.data[start:end], value))
 
     def _in_counts(self, value: int) -> Iterator[Match]:
         last = self.data[-1]
@@ -255,7 +255,7 @@ class CallView:
             for number in self._numbers.get(known, ()):
                 yield Match(Kind.TEXT, True, partial(self._put_number, number, size))
 
-    def _put_number(self, number: spans.Number, size: int, value: int) -> bytes | None:
+    def _put_number(self, number: payload_metrics.Number, size: int, value: int) -> bytes | None:
         return self._splice(number.start, number.end, number.text(value, size))
 
     def _in_bytes(self, value: int, size: int) -> Iterator[Match]:

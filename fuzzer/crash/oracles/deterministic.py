@@ -19,7 +19,7 @@ from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.series import Observer, finish_batch, post_programs
-from fuzzer.crash.setups import Setups
+from fuzzer.crash.testbeds import Testbeds
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.machine import Machine
@@ -218,7 +218,7 @@ class LeakTrials:
     that one has to show it on a machine of its own as well.
     """
 
-    def __init__(self, setups: Setups, match: Match, *, careful: bool) -> None:
+    def __init__(self, setups: Testbeds, match: Match, *, careful: bool) -> None:
         self._setups = setups
         self._match = match
         self._careful = careful

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import random
 
+from fuzzer.program.conditions import with_thread
 from fuzzer.program.cost import is_slow
 from fuzzer.program.ops import Op, ops_with
-from fuzzer.program.settlement import settlement_of
-from fuzzer.program.stress import with_thread
+from fuzzer.program.preload import settlement_of
 from fuzzer.program.wire import split
 
 # Calls that are kept of each kind, and of what came before each.
@@ -31,7 +31,7 @@ _IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 
 
-class Meetings:
+class RacePairs:
     """Chooses races; the same ``rng`` state gives the same."""
 
     def __init__(self, rng: random.Random) -> None:

@@ -22,8 +22,8 @@ from fuzzer.crash.series import Observer, SeriesExecutor, run_history
 from fuzzer.driver.provision import Guest
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
+from fuzzer.program.conditions import is_parallel
 from fuzzer.program.schedule import is_scheduled
-from fuzzer.program.stress import is_parallel
 from fuzzer.program.wire import split
 
 RACING = Hardware(cpus=2)
@@ -52,7 +52,7 @@ class Place:
     exact: bool = False
 
 
-class Setups:
+class Testbeds:
     """Makes the guests when they are first needed.
 
     ``make(hardware, arguments)`` returns the guest of the driver under test on
@@ -94,7 +94,7 @@ class Setups:
             self._exact = self._make(EXACT, "")
         return self._exact
 
-    def hasty(self) -> Setups:
+    def hasty(self) -> Testbeds:
         """Return the same guests, but quick to call a hang one.
 
         A busy host may make them see one where there is none. How soon an exact
@@ -104,7 +104,7 @@ class Setups:
         def make(hardware: Hardware, arguments: str) -> Guest:
             return self._make(hardware, arguments if hardware.icount else HASTY)
 
-        return Setups(make(self.plain.template.hardware, ""), make, self._race_calls)
+        return Testbeds(make(self.plain.template.hardware, ""), make, self._race_calls)
 
     def observe(self, kind: str, wanted: Wanted | None = None) -> Observer:
         """Return how to run programs on a fresh machine to see a crash of that kind.

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The minimizer: passes that make a reproducer smaller, and what drives them."""
