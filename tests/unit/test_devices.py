@@ -26,7 +26,7 @@ from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, encode_call, split
 from fuzzer.target.device import Device, DeviceKind, description_of, families
 from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
-from tests.unit.test_reduction import drive
+from tests.unit.test_minimizer_passes import drive
 
 DEMO = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 DEVICES = (
