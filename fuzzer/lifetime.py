@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How processes end: with their parent, and when they are told to."""
+"""The end of processes: with their parent, and when they are told to."""
 
 from __future__ import annotations
 

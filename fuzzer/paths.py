@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the project's own files and its cache are."""
+"""The places of the project's own files and of its cache."""
 
 from __future__ import annotations
 

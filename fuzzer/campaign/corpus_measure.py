@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs cover on a machine of their own, and whether it repeats."""
+"""Measures the coverage of programs on a machine of their own, and whether it repeats."""
 
 from __future__ import annotations
 

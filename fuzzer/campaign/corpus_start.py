@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a corpus a campaign starts with: all of it, or of a large one a part."""
+"""The start of a campaign's corpus: all of it, or of a large one a part."""
 
 from __future__ import annotations
 

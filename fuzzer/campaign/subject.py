@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is fuzzed or replayed: a target, maybe with a planted bug, on kernels."""
+"""The subject of a command: a target, maybe with a planted bug, on kernels."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several commands derive from their options."""
+"""Settings that several commands derive from their options."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies beside a stored crash for people and other tools, the same when made again."""
+"""The files beside a stored crash for people and other tools, the same when made again."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a crash happens: what so many runs tell, and whether a program is worse.
+"""The rate of a crash: what so many runs tell of it, and whether a program's is worse.
 
 A rate is of runs that are independent and alike.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a module says of itself, and whether it fits a kernel.
+"""A module's own account of itself, and whether it fits a kernel.
 
 A ``.ko`` is a stranger's file: how much of it is read is bounded, and whatever is
 wrong with it is told as bad input.

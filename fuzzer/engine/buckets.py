@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libFuzzer sees of coverage counters: not their values, but buckets of them.
+"""Buckets of coverage counters: libFuzzer sees these, not the values.
 
 A feature is a block and a bucket of how often it ran: 1, 2, 3, 4 to 7, 8 to
 15, 16 to 31, 32 to 127, or more (``CounterToFeature`` in libFuzzer's

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kind of machine runs the next programs, and how many of them."""
+"""Phases of fuzzing: the kind of machine that runs the next programs, and how many of them."""
 
 from __future__ import annotations
 

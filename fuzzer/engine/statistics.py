@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker counts, in a file that the campaign maps and reads.
+"""The counts of a worker, in a file that the campaign maps and reads.
 
 A mapped file costs the fuzzing loop nothing and survives the worker, so what
 a killed worker had counted still counts.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which accelerator to use, decided by running something on it.
+"""The choice of an accelerator, decided by running something on it.
 
 That ``/dev/kvm`` opens says little: on some hosts (nested virtualisation
 above all) a guest starts, and then each of its instructions is emulated and a

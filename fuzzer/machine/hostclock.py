@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the host's time stamp counter runs, which is the guest's under TCG.
+"""The rate of the host's time stamp counter, which is the guest's under TCG.
 
 A guest's kernel measures it against timers that a busy host serves late. On
 one boot in three it then had no use for the counter and told time by ticks of

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a driver compared while a program ran."""
+"""Comparisons that a driver made while a program ran."""
 
 from __future__ import annotations
 

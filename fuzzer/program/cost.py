@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What running a program costs, estimated from its wire bytes.
+"""The cost of running a program, estimated from its wire bytes.
 
 An estimate and not a measurement, so that a campaign takes the same decisions
 each time.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What finds bugs, each of which can be turned off to see what it is worth."""
+"""Mechanisms that find bugs, each of which can be turned off to see what it is worth."""
 
 from __future__ import annotations
 

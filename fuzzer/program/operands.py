@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a value occurs in a call, and the call with another value in its place."""
+"""Operands of a call: where a value occurs, and the call with another value in its place."""
 
 from __future__ import annotations
 

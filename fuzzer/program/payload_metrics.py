@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be measured in a payload: lengths of runs, numbers of records, numbers written out.
+"""Metrics of a payload: lengths of runs, numbers of records, numbers written out.
 
 Nothing is known of the payload's format. A separator is a byte below 128 that
 is neither letter, digit nor underscore; what lies between two of them has a

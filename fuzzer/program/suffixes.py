@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows a call's arguments in program text; ``text`` describes the format."""
+"""The words that follow a call's arguments in program text; ``text`` describes the format."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a campaign looks like to a person."""
+"""The reports of a campaign to a person."""

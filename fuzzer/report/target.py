@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was found in a description, and what it has the fuzzer do, as text and as JSON."""
+"""A description as the fuzzer reads it, and what it has it do, as text and as JSON."""
 
 from __future__ import annotations
 

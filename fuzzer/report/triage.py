@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``pkvfuzz triage`` shows: a line for each bug, then what is known of it."""
+"""The output of ``pkvfuzz triage``: a line for each bug, then what is known of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a kernel is worth after a report, and which reports are likely consequences of others."""
+"""The worth of a kernel after a report: which reports are likely consequences of others."""
 
 from __future__ import annotations
 

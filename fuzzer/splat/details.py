@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report says beside its stacks: the access, the object, the task, the kernel."""
+"""Details of a report beside its stacks: the access, the object, the task, the kernel."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report looks like without what differs each time, so that it is analysed once."""
+"""The look of a report without what differs each time, so that it is analysed once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the lines of a report look: which can be a part of one, and which only a report has."""
+"""The look of a report's lines: which can be a part of one, and which only a report has."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a log has before the kernel's text and nobody foresaw: learned where a report starts.
+"""Learned prefixes: what a log has before the kernel's text, as where a report starts tells.
 
 The first line of a report is known by its text. What stands before that text has a shape
 (numbers vary, and so does what is in brackets), and lines that follow have the same.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How bad a report is: a score of 100, a level, and the reasons.
+"""The severity of a report: a score of 100, a level, and the reasons.
 
 The order is what counts, not the number: a write after free is above a read, a
 wild pointer above NULL, and what needs a race or a failed allocation is

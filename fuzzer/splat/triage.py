@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in logs: each distinct report once, with how often and where it is.
+"""Triage of logs: each distinct report once, with how often and where it is.
 
 Memory does not grow with the logs: of each title one report and a few places are kept, and
 of titles only so many.

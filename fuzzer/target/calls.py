@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a target's calls look like: the part of a description the generator works from."""
+"""The calls of a target: the part of a description that the generator works from."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is registered in place of a driver's hardware, as a description names it."""
+"""Stand-ins for a driver's hardware, as a description names them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a description that can be read is probably not meant: each finding has a place."""
+"""Lint of descriptions: what can be read and is probably not meant, each finding with its place."""
 
 from __future__ import annotations
 

@@ -255,3 +255,11 @@ def test_a_missing_file_is_one_of_the_checkout(word: str, missing: bool) -> None
 def test_a_heading_has_the_anchor_that_github_gives_it() -> None:
     text = "# One\n## The loop: `fuzzer/engine`\n### What `run` prints\n"
     assert anchors(text) == {"one", "the-loop-fuzzerengine", "what-run-prints"}
+
+
+def test_a_module_says_what_it_is_and_asks_nothing() -> None:
+    embedded = ("What ", "Which ", "Whose ", "Where ", "How ", "Why ", "Whether ")
+    for path in (ROOT / "fuzzer").rglob("*.py"):
+        said = ast.get_docstring(ast.parse(path.read_text()))
+        assert said, _name(path)
+        assert not said.startswith(embedded), f"{_name(path)}: {said.splitlines()[0]}"

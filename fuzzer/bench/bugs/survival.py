@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon planted bugs are found: their share against time, as an SVG."""
+"""The time to find planted bugs: their share against time, as an SVG."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the suite of planted bugs came to, as a table and as JSON."""
+"""The table of a suite of planted bugs, also as JSON."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to try in order to make a reproducer smaller: pure logic, without a machine.
+"""Passes that make a reproducer smaller, in order: pure logic, without a machine.
 
 A reduction is a generator. It yields a batch of reproducers, each smaller or
 simpler than the last one that was accepted, the best first, and is sent the

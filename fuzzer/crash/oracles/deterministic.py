@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of some reproducers show a crash, where each shows it always or never.
+"""Oracle for crashes that always or never show: tells which of some reproducers do.
 
 Restoring a machine costs what a hundred programs do. So programs run on one
 machine as long as none splats, which leaves it as the target's reset says.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of some programs with threads show a crash under a schedule.
+"""Oracle for races with a schedule: tells which of some programs with threads crash under it.
 
 A program with fewer calls takes other times, so its schedule is looked for
 again: first the known one is tried, then some others.

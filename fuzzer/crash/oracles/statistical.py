@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of some reproducers show a crash as often as the first one did.
+"""Oracle for races: tells which of some reproducers crash as often as the first one did.
 
 A race is won or lost anew in each run. So a reproducer runs until a sequential
 test tells its rate from one that is worse; how often follows from the rate.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a failed build of a driver complains of, as make, gcc and modpost say it."""
+"""Complaints of a failed build of a driver, as make, gcc and modpost say them."""
 
 from __future__ import annotations
 

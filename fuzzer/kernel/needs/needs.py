@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which options a kernel must have for a driver whose build failed for lack of them."""
+"""The options that a kernel must have for a driver whose build failed for lack of them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a kernel is compiled again when its configuration changes."""
+"""The share of a kernel that is compiled again when its configuration changes."""
 
 from __future__ import annotations
 

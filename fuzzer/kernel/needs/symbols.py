@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a kernel's source has what a driver links against, and what builds that in."""
+"""Symbols that a driver links against: where a kernel has them, and what builds that in."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call's buffer is in C: a literal, a struct, or bytes that end at a gap."""
+"""The buffer of a call in C: a literal, a struct, or bytes that end at a gap."""
 
 from __future__ import annotations
 

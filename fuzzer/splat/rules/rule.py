@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule for one kind of report is."""
+"""The rule of one kind of report."""
 
 from __future__ import annotations
 
