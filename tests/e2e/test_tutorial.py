@@ -48,7 +48,9 @@ def pattern_of(output: str) -> re.Pattern[str]:
         if line == "...":
             pattern += r"(?:.*\n)*?"
         else:
-            pattern += ".*".join(re.escape(part) for part in line.split("...")) + r"\n"
+            pattern += ".*".join(re.escape(part) for part in line.split("..."))
+            # A call may be found in another form: split, or with a fault.
+            pattern += r"(?: .*)?\n" if line.endswith("...)") else r"\n"
     return re.compile(rf"^{pattern}", re.MULTILINE)
 
 
