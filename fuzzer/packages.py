@@ -65,6 +65,8 @@ PACKAGES = (
 TEST_PACKAGES = (
     Package("openssl", "makes the key of a kernel that takes signed modules", program="openssl"),
     Package("sparse", "checks the driver's address spaces", program="sparse"),
+    Package("zstd", "compressed logs", program="zstd"),
+    Package("lz4", "compressed logs", program="lz4"),
 )
 DEBUG_PACKAGES = (Package("gdb", "debugs a guest's kernel: replay --gdb", program="gdb"),)
 

@@ -53,7 +53,7 @@ _JUDGING_LIMIT = 300.0
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """What a run is asked to do: ``seconds`` of fuzzing at most, in ``directory``.
+    """The task of a run: ``seconds`` of fuzzing at most, in ``directory``.
 
     The program found is made minimal afterwards, in at most ``minimize_seconds``;
     it is left as it is if that is 0.
@@ -71,7 +71,7 @@ class RunTask:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How far a run is. ``phase`` is ``preparing``, ``fuzzing`` or ``judging``."""
+    """The progress of a run. ``phase`` is ``preparing``, ``fuzzing`` or ``judging``."""
 
     phase: str = "preparing"
     seconds: float = 0.0

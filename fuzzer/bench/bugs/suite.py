@@ -32,7 +32,7 @@ from fuzzer.driver.driver import Bug
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 
 WRONG_ANSWER = "wrong answer"
-"""What a bug expects that no kernel report tells: no run can find it."""
+"""The expectation of a bug that no kernel report tells: no run can find it."""
 
 # Seconds between two looks at the runs.
 _TICK = 0.2
@@ -41,7 +41,7 @@ _ENDING = 20.0
 
 
 class Process(Protocol):
-    """What the suite needs of a run's process."""
+    """The part of a run's process that the suite needs."""
 
     def is_running(self) -> bool:
         """Tell whether it is alive."""
@@ -78,7 +78,7 @@ class ActiveRun:
 
 @dataclass(frozen=True, slots=True)
 class SuiteState:
-    """How far the suite is; ``left`` is the longest that it can still fuzz, in seconds."""
+    """The progress of the suite; ``left`` is the longest that it can still fuzz, in seconds."""
 
     total: int
     done: int

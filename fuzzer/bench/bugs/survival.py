@@ -47,7 +47,7 @@ class Series:
 
     @property
     def end(self) -> float:
-        """Where the curve ends: the judge may sight a bug a little after the limit."""
+        """The end of the curve: the judge may sight a bug a little after the limit."""
         return max(self.limit, *self.seconds, 0.0)
 
     def share(self, seconds: float) -> float:
