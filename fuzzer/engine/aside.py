@@ -117,10 +117,10 @@ class Aside:
     def _known_others(self) -> list[Sample]:
         return [*self._others, *self._expected]
 
-    def learn(self, title: str, cause: Cause | None, cost: float) -> None:
+    def learn(self, title: str, cause: Cause | None, cost: float) -> Rule | None:
         """Take note of what leads to a bug; if that was not found out, of what samples tell.
 
-        To find that out took so much.
+        To find that out took so much. Returns the rule of a cause that nothing like was known of.
         """
         bug = self._bugs[title]
         # No cost of the bug's own: it is to come back.
@@ -128,6 +128,7 @@ class Aside:
         bug.unexpected = 0.0
         others = self._known_others()
         patience = max(2 * bug.patience, cost)
+        new = None
         if cause is not None:
             rule = rule_of(cause.patterns, others, lasts=cause.lasts)
             if any(rule.is_like(known) for known in bug.rules):
@@ -136,11 +137,32 @@ class Aside:
             else:
                 # What else leads to it, by another ioctl say, is found out as easily.
                 patience = _LEARNING / 2
+                new = rule
             known_ones = (known for known in bug.rules if not rule.is_like(known))
             bug.rules = (*known_ones, rule)[-_MOST_RULES:]
         elif len(others) >= _FEW_OTHERS:
             bug.rules = learn(bug.crashed, others) or bug.rules
         bug.patience = patience
+        return new
+
+    def learn_siblings(
+        self, title: str, rule: Rule, pairs: Sequence[tuple[Pattern, Pattern]], cost: float
+    ) -> None:
+        """Take note of calls that lead to a bug as that of a rule does: of it and in its place.
+
+        To find them took so much.
+        """
+        self._cost += cost
+        bug = self._bugs[title]
+        siblings = (rule.replaced(pattern, other) for pattern, other in pairs)
+        bug.rules = (*bug.rules, *siblings)[-_MOST_RULES:]
+
+    def possible_siblings(self, title: str) -> list[Kind]:
+        """Return the kinds of calls seen in programs, without those that rules of a bug drop."""
+        bug = self._bugs[title]
+        samples = (*self._others, *bug.crashed)
+        seen = {kind_of(chunk) for sample in samples for chunk in sample.chunks}
+        return sorted(seen - {rule.dropped.kind for rule in bug.rules})
 
     def passed(self, programs: Sequence[bytes], history: Sequence[bytes]) -> None:
         """Take note of programs that did not crash; some are kept to learn from."""

@@ -23,6 +23,7 @@ from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.probing import Programs, Trials, what_leads_to
 from fuzzer.engine.seed_scheduler import SeedScheduler
+from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import Status
@@ -40,6 +41,8 @@ _TAKES_LONG, _BY_CHANCE = 0.4, 4
 # Machines on which it is found out what leads to a bug, or to calls that do not end, and
 # programs that may have prepared it.
 _MOST_TRIALS, _MOST_LONG_TRIALS, _PREPARING = 120, 60, 256
+# Further ones, on which other ioctls are tried in the place of the one that does it.
+_MOST_SIBLING_TRIALS = 64
 # Seconds without an answer after which a trial is given up.
 _TRIAL_PATIENCE = 1.0
 # Titles of guests in which a call takes all of the time. A trial shows that as soon as it
@@ -296,7 +299,12 @@ class CrashObserver:
             trials = Trials(shows, _MOST_LONG_TRIALS if endless else _MOST_TRIALS)
             cause = what_leads_to(programs, trials, self._aside.choose) if programs else None
             each = RESTORE_COST + (cost_of_wait(1000 * _TAKES_LONG) if endless else 0.0)
-            self._aside.learn(title, cause, trials.made * each)
+            rule = self._aside.learn(title, cause, trials.made * each)
+            if cause is not None and rule is not None:
+                more = Trials(shows, _MOST_SIBLING_TRIALS)
+                others = self._aside.possible_siblings(title)
+                pairs = siblings_of(cause, rule.dropped.kind, others, more.crashes)
+                self._aside.learn_siblings(title, rule, pairs, more.made * each)
         self._unexplained.clear()
         self._tell_aside()
         self._clear()

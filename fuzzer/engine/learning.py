@@ -105,6 +105,12 @@ class Rule:
             return matching(self.dropped, chunks)
         return all(matching(pattern, chunks) for pattern in self.patterns)
 
+    def replaced(self, pattern: Pattern, other: Pattern) -> Rule:
+        """Return the rule with another pattern in the place of one."""
+        patterns = tuple(other if each == pattern else each for each in self.patterns)
+        dropped = other if self.dropped == pattern else self.dropped
+        return Rule(patterns, dropped, self.enough)
+
     def is_like(self, other: Rule) -> bool:
         """Tell whether another one is about calls of the same kinds, and leaves out the same."""
         kinds, others = ({pattern.kind for pattern in rule.patterns} for rule in (self, other))

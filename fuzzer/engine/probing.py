@@ -62,10 +62,14 @@ class Trials:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Calls that make a crash, in this order. ``lasts``: some were made by a program before."""
+    """Calls that make a crash, in this order. ``lasts``: some were made by a program before.
+
+    ``programs`` are such calls.
+    """
 
     patterns: tuple[Pattern, ...]
     lasts: bool = False
+    programs: Programs = ()
 
 
 def what_leads_to(
@@ -88,7 +92,7 @@ def what_leads_to(
         return None
     lasts = len(programs) > 1
     kinds = tuple(Pattern(kind_of(chunk)) for program in programs for chunk in program)
-    return Cause(patterns_of(programs, trials, choose(kinds, lasts)), lasts)
+    return Cause(patterns_of(programs, trials, choose(kinds, lasts)), lasts, programs)
 
 
 def shortest(programs: Programs, trials: Trials) -> Programs:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from fuzzer.engine.aside import (
 from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.learning import Rule, Sample, learn, rule_of
 from fuzzer.engine.probing import Cause, Programs, Trials, patterns_of, shortest, what_leads_to
+from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.traits import Condition, Pattern, kind_of, operands_of
-from fuzzer.program.ops import FLAG_COUNT, Op
+from fuzzer.program.ops import FLAG_COUNT, FLAG_VALUE, Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, encode_call, split
 
@@ -151,6 +153,54 @@ def test_of_a_text_only_the_bytes_that_matter_are_asked_for() -> None:
     assert Condition("byte0", ord("+"), ord("+")) in pattern.conditions
     assert pattern.matches(encode_call(Call(Op.WRITE, data=b"+other text")))
     assert not pattern.matches(encode_call(Call(Op.WRITE, data=b"-some")))
+
+
+def divides(programs: Programs) -> bool:
+    """Tell whether a driver crashes that takes its quantum by pointer, by value and swapped."""
+    quantum = 8
+    for program in programs:
+        for chunk in program:
+            operands = operands_of(chunk)
+            if chunk[0] == Op.IOCTL and operands["flags"] & FLAG_VALUE:
+                if chunk[4:8] == THIRD.to_bytes(4, "little"):
+                    quantum = operands["arg"]
+            elif chunk[0] == Op.IOCTL and chunk[4:8] != THIRD.to_bytes(4, "little"):
+                quantum = operands.get("word0", quantum)
+            if chunk[0] == Op.WRITE and quantum < 3:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("by_value", [False, True])
+def test_ioctls_that_do_as_one_does_are_found_in_its_place(by_value: bool) -> None:
+    if by_value:
+        known = encode_call(Call(Op.IOCTL, cmd=THIRD, flags=FLAG_VALUE, arg=1))
+    else:
+        known = setting(1)
+    cause = what_leads_to(((READ, known, WRITE),), Trials(divides, 100))
+    assert cause is not None
+    kinds = [kind_of(each) for each in (READ, setting(1), setting(1, OTHER), setting(1, THIRD))]
+
+    trials = Trials(divides, 8)
+    pairs = siblings_of(cause, kind_of(known), kinds, trials.crashes)
+
+    assert trials.made <= 4
+    rule = rule_of(cause.patterns, [])
+    rules = [rule, *(rule.replaced(pattern, other) for pattern, other in pairs)]
+    set_by_value = Call(Op.IOCTL, cmd=THIRD, flags=FLAG_VALUE, arg=0)
+    for chunk in (setting(1), setting(0, OTHER), encode_call(set_by_value)):
+        assert any(each.matches([chunk, WRITE]) for each in rules)
+    not_less = replace(set_by_value, arg=3)
+    for chunk in (setting(3), setting(4, OTHER), setting(0, THIRD), encode_call(not_less)):
+        assert not any(each.matches([chunk, WRITE]) for each in rules)
+
+
+def test_siblings_are_looked_for_as_long_as_trials_are_left() -> None:
+    cause = what_leads_to(((setting(1), WRITE),), Trials(divides, 100))
+    assert cause is not None
+    kinds = [kind_of(setting(1, OTHER)), kind_of(setting(1, THIRD))]
+    assert len(siblings_of(cause, kind_of(setting(1)), kinds, Trials(divides, 1).crashes)) == 1
+    assert siblings_of(cause, kind_of(WRITE), kinds, Trials(divides, 9).crashes) == []
 
 
 def test_too_few_trials_or_a_crash_that_does_not_come_again_tell_nothing() -> None:
