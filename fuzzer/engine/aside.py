@@ -157,12 +157,9 @@ class Aside:
         siblings = (rule.replaced(pattern, other) for pattern, other in pairs)
         bug.rules = (*bug.rules, *siblings)[-_MOST_RULES:]
 
-    def possible_siblings(self, title: str) -> list[Kind]:
-        """Return the kinds of calls seen in programs, without those that rules of a bug drop."""
-        bug = self._bugs[title]
-        samples = (*self._others, *bug.crashed)
-        seen = {kind_of(chunk) for sample in samples for chunk in sample.chunks}
-        return sorted(seen - {rule.dropped.kind for rule in bug.rules})
+    def dropped_kinds(self, title: str) -> set[Kind]:
+        """Return the kinds of calls that are left out for a bug."""
+        return {rule.dropped.kind for rule in self._bugs[title].rules}
 
     def passed(self, programs: Sequence[bytes], history: Sequence[bytes]) -> None:
         """Take note of programs that did not crash; some are kept to learn from."""

@@ -25,6 +25,7 @@ from fuzzer.engine.probing import Programs, Trials, what_leads_to
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.statistics import WorkerCounts
+from fuzzer.engine.traits import ioctl_kind
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import Status
 from fuzzer.machine.hostclock import counter_khz
@@ -42,7 +43,7 @@ _TAKES_LONG, _BY_CHANCE = 0.4, 4
 # programs that may have prepared it.
 _MOST_TRIALS, _MOST_LONG_TRIALS, _PREPARING = 120, 60, 256
 # Further ones, on which other ioctls are tried in the place of the one that does it.
-_MOST_SIBLING_TRIALS = 64
+_MOST_SIBLING_TRIALS = 48
 # Seconds without an answer after which a trial is given up.
 _TRIAL_PATIENCE = 1.0
 # Titles of guests in which a call takes all of the time. A trial shows that as soon as it
@@ -302,8 +303,9 @@ class CrashObserver:
             rule = self._aside.learn(title, cause, trials.made * each)
             if cause is not None and rule is not None:
                 more = Trials(shows, _MOST_SIBLING_TRIALS)
-                others = self._aside.possible_siblings(title)
-                pairs = siblings_of(cause, rule.dropped.kind, others, more.crashes)
+                ioctls = (ioctl_kind(number) for number in self._executor.known_ioctls)
+                left = [kind for kind in ioctls if kind not in self._aside.dropped_kinds(title)]
+                pairs = siblings_of(cause, rule.dropped.kind, left, more.crashes)
                 self._aside.learn_siblings(title, rule, pairs, more.made * each)
         self._unexplained.clear()
         self._tell_aside()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from fuzzer.driver.provision import Guest, equip_contexts
 from fuzzer.engine.start import Start
@@ -166,6 +166,11 @@ class WorkerExecutor(Executor):
             if number not in self._contexts and len(self._contexts) < MAX_CONTEXTS:
                 self._contexts.append(number)
         return len(self._contexts) > known
+
+    @property
+    def known_ioctls(self) -> Sequence[int]:
+        """The numbers of ioctls that the driver knows, as far as is known."""
+        return tuple(self._contexts)
 
     def equip(self) -> None:
         """Have coverage counted for the ioctls that are known."""

@@ -9,7 +9,7 @@ and one or two where it is put in the place of one that is known.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fuzzer.engine.probing import Cause, EnoughError, Programs
@@ -24,12 +24,12 @@ _WIDTHS = frozenset({4, 8})
 
 
 def siblings_of(
-    cause: Cause, kind: Kind, others: Iterable[Kind], crashes: Callable[[Programs], bool]
+    cause: Cause, kind: Kind, others: Sequence[Kind], crashes: Callable[[Programs], bool]
 ) -> list[tuple[Pattern, Pattern]]:
     """Return pairs of patterns: of a cause's call of this kind, and of one in its place.
 
     Of ``others`` the ioctls are tried, with what the call has as its argument, and where
-    that is a number by pointer as well as by value. Raises what ``crashes`` does.
+    that is a number by pointer as well as by value, until ``crashes`` raises EnoughError.
     """
     chunk = next((each for calls in cause.programs for each in calls if kind_of(each) == kind), b"")
     pattern = next((each for each in cause.patterns if each.kind == kind), None)

@@ -28,6 +28,11 @@ def kind_of(chunk: bytes) -> Kind:
     return chunk[:1] + chunk[4:8] if chunk[0] == _IOCTL else chunk[:1]
 
 
+def ioctl_kind(number: int) -> Kind:
+    """Return the kind of the ioctls with this number."""
+    return bytes((_IOCTL,)) + number.to_bytes(4, "little")
+
+
 def operands_of(chunk: bytes) -> dict[str, int]:
     """Return a call's numbers. A word of its payload that is not there has none."""
     op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, _ = HEADER.unpack_from(chunk)
