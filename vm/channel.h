@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	15
+#define CH_VERSION	16
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -218,16 +218,17 @@ struct ch_result {
 /*
  * In CH_BULK after a CH_RUN with CH_F_COMPARE, which the executor takes back:
  * what the driver compared in the serial calls, each comparison once in a
- * call. Left out are those of equals, and those of kernel addresses.
+ * call for each place. Left out are those of equals, and those of kernel addresses.
  */
 #define CH_CALL_COMPARISONS 512	/* of a call; half without a constant */
 
 struct ch_comparison {
 	uint64_t a;		/* zero-extended */
 	uint64_t b;
-	uint32_t call;		/* its index */
-	uint16_t size;		/* bytes of an operand: 1, 2, 4 or 8 */
-	uint16_t constant;	/* 1: a is a constant of the driver */
+	uint32_t site;		/* where: the address in the driver, in part */
+	uint16_t call;		/* its index */
+	uint8_t size;		/* bytes of an operand: 1, 2, 4 or 8 */
+	uint8_t constant;	/* 1: a is a constant of the driver */
 };
 
 struct ch_comparisons {

@@ -23,7 +23,7 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 15
+VERSION = 16
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -192,9 +192,10 @@ class RawComparison(ctypes.Structure):
     _fields_ = [
         ("a", ctypes.c_uint64),
         ("b", ctypes.c_uint64),
-        ("call", ctypes.c_uint32),
-        ("size", ctypes.c_uint16),
-        ("constant", ctypes.c_uint16),
+        ("site", ctypes.c_uint32),
+        ("call", ctypes.c_uint16),
+        ("size", ctypes.c_uint8),
+        ("constant", ctypes.c_uint8),
     ]
 
 
@@ -210,7 +211,7 @@ class RawComparisons(ctypes.Structure):
     ]
 
 
-_COMPARISON = struct.Struct("<QQIH?x")
+_COMPARISON = struct.Struct("<QQIHB?")
 
 # Indices into the header as 32-bit words.
 _REQUEST = Header.req_seq.offset // 4
@@ -458,7 +459,11 @@ class Channel:
         # The guest wrote these: a driver's bug may have, too.
         count = min(count, MAX_CALLS * CALL_COMPARISONS)
         records = _COMPARISON.iter_unpack(self.memory[start : start + count * _COMPARISON.size])
-        return Comparisons(bool(able), tuple(map(Comparison._make, records)), dropped)
+        found = tuple(
+            Comparison(a, b, call, size, constant, site)
+            for a, b, site, call, size, constant in records
+        )
+        return Comparisons(bool(able), found, dropped)
 
     def post_execution(self, argv: Sequence[str], image: bytes, timeout: float) -> None:
         """Start another program in the guest; ``timeout`` is in seconds.

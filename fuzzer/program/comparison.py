@@ -12,7 +12,7 @@ class Comparison(NamedTuple):
     ``call`` is the index of the call in the program. If ``constant``, ``a``
     is a constant of the driver and ``b`` what it compared with it; a case of a
     switch is one as well. What strcmp(), memcmp() and other functions outside
-    of the driver compare is not seen.
+    of the driver compare is not seen. ``site`` tells places in the driver apart.
     """
 
     a: int
@@ -20,3 +20,4 @@ class Comparison(NamedTuple):
     call: int
     size: int
     constant: bool
+    site: int = 0

@@ -127,7 +127,7 @@ class Hints:
         self, comparison: Comparison
     ) -> Iterator[tuple[int, int, Kind, Callable[[], bytes | None]]]:
         """Return rank, call, kind and maker of what one comparison suggests."""
-        a, b, call, size, constant = comparison
+        a, b, call, size, constant, _ = comparison
         here = _CONSTANT if constant else _VARIABLE
         elsewhere = _CONSTANT_ELSEWHERE if constant else _VARIABLE_ELSEWHERE
         view = self._views[call]
@@ -226,13 +226,14 @@ def _around(wanted: int, size: int) -> list[int]:
 def thin(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """Return the comparisons that are worth a look, those with constants first.
 
-    Of a loop's counter only the last value remains.
+    Of a loop's counter only the last value remains; what other places compare with the same
+    operand is not part of it. Of two places that compare the same there is one.
     """
-    groups: dict[tuple[int, int, int, bool], dict[int, Comparison]] = {}
+    groups: dict[tuple[int, int, int, bool, int], dict[int, Comparison]] = {}
     for comparison in comparisons:
-        a, b, call, size, constant = comparison
+        a, b, call, size, constant, site = comparison
         if size in _SIZES and a != b and max(a, b) <= mask(8 * size):
-            groups.setdefault((call, size, a, constant), {})[b] = comparison
+            groups.setdefault((call, size, a, constant, site), {})[b] = comparison
     kept: list[Comparison] = []
     for group in groups.values():
         values = sorted(group)
@@ -240,6 +241,7 @@ def thin(comparisons: Iterable[Comparison]) -> list[Comparison]:
         if len(last) > _ALIKE:
             last = last[: _ALIKE // 2] + last[-_ALIKE // 2 :]
         kept += [group[value] for value in last]
+    kept = list({comparison[:-1]: comparison for comparison in kept}.values())
     kept.sort(key=lambda comparison: not comparison.constant)
     return kept[:_COMPARISONS]
 

@@ -130,7 +130,7 @@ def _compared(
     for each in found:
         by_value.setdefault(each.value, []).append(each)
     for comparison in comparisons:
-        a, b, call, size, constant = comparison
+        a, b, call, size, constant, _ = comparison
         if constant or size < 4 or call >= len(chunks):
             continue
         for own, wanted in ((a, b), (b, a)):

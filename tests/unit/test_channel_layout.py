@@ -197,12 +197,12 @@ def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
     records = (channel.RawComparison * 2).from_buffer(
         link.map, channel.BULK + ctypes.sizeof(channel.RawComparisons)
     )
-    records[0] = channel.RawComparison(0xFFFFFFFFFFFFFFFF, 1, 3, 8, 1)
-    records[1] = channel.RawComparison(2, 33, 127, 4, 0)
+    records[0] = channel.RawComparison(0xFFFFFFFFFFFFFFFF, 1, 0xC0000040, 3, 8, 1)
+    records[1] = channel.RawComparison(2, 33, 0, 127, 4, 0)
     assert link.comparisons() == channel.Comparisons(
         able=True,
         found=(
-            Comparison(0xFFFFFFFFFFFFFFFF, 1, 3, 8, constant=True),
+            Comparison(0xFFFFFFFFFFFFFFFF, 1, 3, 8, constant=True, site=0xC0000040),
             Comparison(2, 33, 127, 4, constant=False),
         ),
         dropped=7,

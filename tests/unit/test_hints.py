@@ -275,6 +275,18 @@ def test_of_a_loops_counter_only_the_end_is_looked_at() -> None:
     assert thin(loop + others) == [*loop[-1:], *others[:3]]
 
 
+def test_a_search_is_not_part_of_a_loop_that_is_compared_with_the_same() -> None:
+    loop = [constant(16, i)._replace(site=1) for i in range(16)]
+    search = [constant(16, i)._replace(site=2) for i in range(3)]
+    assert {each.b for each in thin(loop + search)} == {15, 0, 1, 2}
+    assert [each.b for each in thin(each._replace(site=1) for each in loop + search)] == [15]
+
+
+def test_of_places_that_compare_the_same_one_is_looked_at() -> None:
+    twice = [constant(16, 3)._replace(site=site) for site in (1, 2)]
+    assert len(thin(twice)) == 1
+
+
 def test_what_is_compared_with_a_constant_comes_first() -> None:
     data = b"\x78\x56\x34\x12\xaa\xbb\xcc\xdd"
     variable = Comparison(0x12345678, 0xCAFE1234, 0, 4, constant=False)

@@ -63,7 +63,8 @@ static bool is_address(uint64_t value)
 static bool add(uint32_t first, const struct ch_comparison *found)
 {
 	uint64_t hash = (found->a * 0x9e3779b97f4a7c15ull ^ found->b) *
-			0xff51afd7ed558ccdull + found->size + found->constant;
+			0xff51afd7ed558ccdull + found->size + found->constant +
+			found->site * 0x9e3779b97f4a7c15ull;
 	uint32_t at = hash >> 40;
 
 	for (;; at++) {
@@ -96,6 +97,7 @@ void compare_take(uint32_t call)
 		struct ch_comparison found = {
 			.a = record[1],
 			.b = record[2],
+			.site = record[3],
 			.call = call,
 			.size = 1 << (record[0] >> 1 & 3),
 			.constant = record[0] & KCOV_CMP_CONST,
