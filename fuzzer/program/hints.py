@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.operands import CallView, Kind, mask
-from fuzzer.program.payload_metrics import numbered
+from fuzzer.program.payload_metrics import counted_up, numbered_alike
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, split
 
@@ -44,6 +44,11 @@ _CONSTANT, _CONSTANT_ELSEWHERE, _VARIABLE, _VARIABLE_ELSEWHERE = 0, 4, 3, 7
 _DOUBT = 2
 
 _SIZES = frozenset({1, 2, 4, 8})
+
+# So many of a payload's first words of 32 bits may be what tells things apart.
+_COUNTED_WORDS = 2
+
+_Copies: TypeAlias = Callable[[bytes, int], list[bytes]]
 
 _Candidate: TypeAlias = tuple[int, int, int, int, Kind, Callable[[], bytes | None]]
 
@@ -174,19 +179,22 @@ class Hints:
             at, separator, _ = total
             yield 0, at, Kind.COUNT, partial(self._add_records, at, separator)
         if found and found in (self._alike[call], self._alike[call] - 1):
-            yield _DOUBT, call, Kind.CALLS, partial(self._add_calls, call)
+            yield _DOUBT, call, Kind.CALLS, partial(self._add_calls, call, numbered_alike)
+            for word in range(_COUNTED_WORDS):
+                count_up = partial(counted_up, word=word)
+                yield _DOUBT + 1, call, Kind.CALLS, partial(self._add_calls, call, count_up)
 
     def _add_records(self, call: int, separator: int, more: int) -> bytes | None:
         view = self._views[call]
         return view.put_records(separator, view.counts[separator] + more)
 
-    def _add_calls(self, call: int, more: int) -> bytes | None:
-        """Return the call with so many like it before it, which differ if that can be."""
+    def _add_calls(self, call: int, copied: _Copies, more: int) -> bytes | None:
+        """Return the call with so many like it before it, which differ as ``copied`` can do."""
         chunk = self._chunks[call]
         if not 0 < more <= self._room_calls or more * len(chunk) > self._room:
             return None
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
-        copies = numbered(chunk[body:], more, same_length=True)
+        copies = copied(chunk[body:], more)
         return b"".join([chunk[:body] + copy for copy in copies]) + chunk
 
     def _count_records(self) -> list[tuple[int, int, int] | None]:

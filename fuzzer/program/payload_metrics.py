@@ -146,20 +146,58 @@ def resize_records(data: bytes, separator: int, count: int) -> bytes:
     return mark.join(kept) + (mark if ended else b"")
 
 
-def numbered(data: bytes, count: int, *, same_length: bool = False) -> list[bytes]:
+def numbered(data: bytes, count: int) -> list[bytes]:
     """Return copies of ``data`` with different numbers in their first word.
 
-    A word that is too short for the number grows, unless ``same_length``: then
-    the number is cut. Without a word the copies are the same.
+    A word that is too short for the number grows. Without a word the copies are the same.
     """
     word = _WORD.search(data)
     if word is None:
         return [data] * max(0, count)
-    digits = len(str(max(0, count - 1)))
-    if same_length:
-        digits = min(digits, len(word[0]))
+    digits = _digits(count)
     head, rest = data[: word.start()], word[0][digits:] + data[word.end() :]
     return [head + tag + rest for tag in _tags(digits, count)]
+
+
+def numbered_alike(data: bytes, count: int) -> list[bytes]:
+    """Return copies of ``data``, as long as it is, with different numbers in their first word.
+
+    A word that is too short for the number grows into the zeros behind it, of which one
+    remains, and a number in front that tells its length grows with it. Where that does
+    not suffice, the number is cut.
+    """
+    word = _WORD.search(data)
+    if word is None:
+        return [data] * max(0, count)
+    length, end = len(word[0]), word.end()
+    zeros = len(data) - end - len(data[end:].lstrip(b"\0"))
+    digits = min(_digits(count), length + max(0, zeros - 1))
+    head, rest = data[: word.start()], word[0][digits:] + data[max(end, word.start() + digits) :]
+    if digits > length:
+        head = _lengthened(head, length, digits)
+    return [head + tag + rest for tag in _tags(digits, count)]
+
+
+def counted_up(data: bytes, count: int, word: int) -> list[bytes]:
+    """Return copies of ``data`` in which a word of 32 bits counts up from what it is, plus 1."""
+    at = 4 * word
+    if len(data) < at + 4:
+        return [data] * max(0, count)
+    value = int.from_bytes(data[at : at + 4], "little")
+    numbers = ((value + i) & 0xFFFF_FFFF for i in range(1, count + 1))
+    return [data[:at] + number.to_bytes(4, "little") + data[at + 4 :] for number in numbers]
+
+
+def _digits(count: int) -> int:
+    return len(str(max(0, count - 1)))
+
+
+def _lengthened(head: bytes, length: int, new: int) -> bytes:
+    """Return what is before a word with the last number that is its length, as 32 bits, changed."""
+    for at in range(len(head) // 4 * 4 - 4, -1, -4):
+        if int.from_bytes(head[at : at + 4], "little") == length:
+            return head[:at] + new.to_bytes(4, "little") + head[at + 4 :]
+    return head
 
 
 @lru_cache(maxsize=16)

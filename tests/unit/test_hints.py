@@ -226,6 +226,30 @@ def test_records_without_a_final_separator_are_counted_by_what_is_between() -> N
     assert b"7,8,0,1" in payloads(b"7,8", constant(4, 2))
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        b"c".ljust(16, b"\0"),
+        b"\x01\0\0\0" + b"c".ljust(16, b"\0"),
+        (5).to_bytes(4, "little"),
+        (1).to_bytes(4, "little") + (5).to_bytes(4, "little"),
+    ],
+)
+def test_calls_are_added_that_fill_a_table_with_different_things(made: bytes) -> None:
+    create = Call(Op.IOCTL, cmd=1, data=made)
+    found = suggested((create,) * 3, constant(16, 2, 2))
+    full = [program for program in found if len(program) == 17]
+    assert full
+    assert any(len({call.data for call in program[2:]}) >= 15 for program in full)
+    assert all(len(call.data) == len(made) for program in full for call in program)
+
+
+def test_a_length_in_front_of_a_name_grows_with_it() -> None:
+    name = b"\x07\0\0\0\x01\0\0\0c\0\0\0\0"
+    assert payload_metrics.numbered_alike(name, 11)[10] == b"\x07\0\0\0\x02\0\0\0" + b"10\0\0\0"
+    assert payload_metrics.numbered_alike(b"c\0", 11)[10] == b"0\0"
+
+
 def test_records_of_earlier_calls_count() -> None:
     calls = (write(b"a=1\nb=2\n"), Call(Op.POLL), write(b"c=3\n"), Call(Op.READ, arg=64))
     for at in (2, 3):
