@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from fuzzer.driver.provision import Guest
-from fuzzer.kernel.kernel import STANDARD, Flavour
+from fuzzer.crash.observe import run_program
+from fuzzer.driver.driver import build_driver
+from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel
+from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import CALL_COMPARISONS, FLAG_COMPARE, Status
 from fuzzer.machine.machine import Machine
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.hints import Hints
 from fuzzer.program.program import Program
 from fuzzer.program.wire import decode
+from fuzzer.target.target import load_target
 from tests.vm.guests import GuestFactory, returned, run, wire
 
 pytestmark = pytest.mark.vm
@@ -135,3 +141,37 @@ def test_so_many_comparisons_that_not_all_fit_are_cut(fast: Guest) -> None:
     assert (SLOTS, 90) in {(item.a, item.b) for item in by_call[0]}
     assert by_call[1]
     assert [result.ret for result in results] == [len(lines) - 90, 1]
+
+
+_SHELF = Path(__file__).parent.parent / "drivers" / "strangers" / "shelf"
+_SHELF_DESCRIPTION = f"""\
+version: 1
+name: shelf
+device: /dev/shelf
+module: {{source: {_SHELF}, name: shelf}}
+header: {_SHELF}/shelf.h
+calls:
+  - ioctl: SHELF_PUT
+    struct: shelf_book
+"""
+
+
+def test_a_full_table_is_reached_beside_a_loop_with_the_same_limit(
+    tmp_path: Path, fast_kernel: Kernel, accel: Accel
+) -> None:
+    path = tmp_path / "shelf.yaml"
+    path.write_text(_SHELF_DESCRIPTION)
+    target = load_target(path)
+    guest = ensure_guest(target, fast_kernel, build_driver(target, fast_kernel), accel)
+    text = "".join(f'ioctl(f0, SHELF_PUT, {{name: "{name}"}})\n' for name in "abc")
+    with guest.restore() as machine:
+        found = compared(machine, guest, text)
+        assert (16, 2) in {(item.a, item.b) for item in found if item.call == 2}
+        hints = Hints(wire(text, target), found)
+        programs = map(hints.apply, range(len(hints)))
+        full = [program for program in programs if len(decode(program)) > 16]
+        titles = set()
+        for program in full:
+            splat = run_program(machine, program).splat
+            titles.add(splat and splat.title)
+    assert "KASAN: slab-out-of-bounds Write in shelf_ioctl" in titles
