@@ -157,6 +157,10 @@ class Hints:
                         for new in _around(wanted + shift, size):
                             yield here + 1, call, match.kind, partial(match.put, new)
             if not matched and found:
+                for match, width, values in view.results(found, size, wanted):
+                    tried = [value for each in values for value in _around(each, width)]
+                    for new in dict.fromkeys(tried):
+                        yield here + _DOUBT, call, match.kind, partial(match.put, new)
                 for at in range(call - 1, max(-1, call - 1 - _BACK), -1):
                     strong = (match for match in self._views[at].matches(found, size))
                     before = [match for match in strong if match.strong]

@@ -65,6 +65,10 @@ _SEARCHED = 512
 _STRUCT = 64
 
 
+# Sums and multiples are looked for among so many words of these widths, in bytes.
+_RESULTS, _RESULT_WORDS, _RESULTS_OF_ONE = frozenset({4, 8}), 16, 4
+
+
 class Kind(enum.StrEnum):
     """How a value is in a program."""
 
@@ -132,6 +136,7 @@ class CallView:
             self._fields = (*self._fields, _CMD)
         self._is_struct = self.op == _IOCTL and len(self.data) <= _STRUCT
         self._aligned: dict[int, dict[bytes, list[int]]] = {}
+        self._words: dict[int, list[tuple[int, int]]] = {}
 
     def matches(self, value: int, size: int) -> Iterator[Match]:
         """Return where an unsigned value of ``size`` bytes occurs; what is put is that wide."""
@@ -141,6 +146,45 @@ class CallView:
             yield from self._in_counts(value)
             yield from self._in_text(value, size)
             yield from self._in_bytes(value, size)
+
+    def results(self, value: int, size: int, wanted: int) -> Iterator[tuple[Match, int, list[int]]]:
+        """Return words of which ``value`` may be made, their width, and what to put there.
+
+        It is the sum of two words, or a multiple of one. What is put in the place of one
+        has the result come to 0, or to ``wanted``, as nearly as it goes.
+        """
+        for width in (size, size // 2):
+            if width not in _RESULTS or value > mask(8 * width):
+                continue
+            whole = mask(8 * width) + 1
+            words = self._words.get(width)
+            if words is None:
+                words = self._words[width] = self._words_of(width)
+            known = {word: at for at, word in words}
+            n = 0
+            for at, word in words:
+                put = partial(self._put_bytes, (at, width, "little"), width)
+                match = Match(Kind.BYTES, False, put)
+                other = (value - word) % whole
+                if other and known.get(other, at) != at:
+                    n += 1
+                    yield match, width, [-other % whole, (wanted - other) % whole]
+                elif word and value > word and value % word == 0:
+                    factor = value // word
+                    n += 1
+                    yield match, width, [-(-whole // factor), wanted // factor]
+                if n == _RESULTS_OF_ONE:
+                    break
+
+    def _words_of(self, width: int) -> list[tuple[int, int]]:
+        """Return offset and value of the payload's first words that are not 0."""
+        data = self.data[: _RESULT_WORDS * width]
+        words = [
+            (at, int.from_bytes(data[at : at + width], "little"))
+            for at in range(0, len(data) - width + 1, width)
+            if at not in self._fixed
+        ]
+        return [(at, word) for at, word in words if word]
 
     @cached_property
     def counts(self) -> dict[int, int]:

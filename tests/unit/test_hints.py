@@ -212,6 +212,30 @@ def test_the_length_of_all_is_changed_before_the_last_separators() -> None:
     assert b"ab=cdddddd\n" in found
 
 
+def test_a_sum_that_is_compared_wraps() -> None:
+    words = (5, 8)
+    data = b"".join(word.to_bytes(4, "little") for word in words)
+    found = payloads(data, constant(4096, 13))
+    for at, other in ((0, 8), (1, 5)):
+        for new in (-other % (1 << 32), (1 - other) % (1 << 32), 4096 - other, 4097 - other):
+            made = [*words]
+            made[at] = new
+            assert b"".join(word.to_bytes(4, "little") for word in made) in found
+
+
+def test_a_multiple_that_is_compared_wraps() -> None:
+    data = (6).to_bytes(4, "little") + (0x7777).to_bytes(4, "little")
+    found = payloads(data, constant(4096, 72))
+    for new in (-(-(1 << 32) // 12), 4096 // 12, 4096 // 12 + 1):
+        assert new.to_bytes(4, "little") + data[4:] in found
+
+
+def test_a_sum_of_64_bits_that_is_compared_wraps() -> None:
+    data = (5).to_bytes(8, "little") + (8).to_bytes(8, "little")
+    found = payloads(data, Comparison(64, 13, 0, 8, constant=False))
+    assert (-8 % (1 << 64)).to_bytes(8, "little") + data[8:] in found
+
+
 def test_records_are_added_that_differ() -> None:
     found = payloads(b"a=1\nb=2\n", constant(100, 2))
     most = max(found, key=lambda data: data.count(b"\n"))

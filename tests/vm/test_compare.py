@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,35 +144,65 @@ def test_so_many_comparisons_that_not_all_fit_are_cut(fast: Guest) -> None:
     assert [result.ret for result in results] == [len(lines) - 90, 1]
 
 
-_SHELF = Path(__file__).parent.parent / "drivers" / "strangers" / "shelf"
-_SHELF_DESCRIPTION = f"""\
-version: 1
-name: shelf
-device: /dev/shelf
-module: {{source: {_SHELF}, name: shelf}}
-header: {_SHELF}/shelf.h
-calls:
-  - ioctl: SHELF_PUT
-    struct: shelf_book
-"""
+STRANGERS = Path(__file__).parent.parent / "drivers" / "strangers"
+
+
+@pytest.fixture
+def guest_of(tmp_path: Path, fast_kernel: Kernel, accel: Accel) -> Callable[[str], Guest]:
+    """Return a function that makes the guest of a description."""
+
+    def make(description: str) -> Guest:
+        path = tmp_path / "target.yaml"
+        path.write_text(description)
+        target = load_target(path)
+        return ensure_guest(target, fast_kernel, build_driver(target, fast_kernel), accel)
+
+    return make
+
+
+def crashes_by_hints(
+    name: str, struct: tuple[str, str], text: str, guest_of: Callable[[str], Guest]
+) -> dict[str, Program]:
+    """Return what the hints of a program show on a driver, by title."""
+    source = STRANGERS / name
+    description = (
+        f"version: 1\nname: {name}\ndevice: /dev/{name}\n"
+        f"module: {{source: {source}, name: {name}}}\nheader: {source}/{name}.h\n"
+        f"calls: [{{ioctl: {struct[0]}, struct: {struct[1]}}}]\n"
+    )
+    guest = guest_of(description)
+    target = guest.target
+    shown: dict[str, Program] = {}
+    with guest.restore() as machine:
+        hints = Hints(wire(text, target), compared(machine, guest, text))
+        for number in range(len(hints)):
+            program = hints.apply(number)
+            if splat := run_program(machine, program).splat:
+                shown.setdefault(splat.title, decode(program))
+                break
+    return shown
 
 
 def test_a_full_table_is_reached_beside_a_loop_with_the_same_limit(
-    tmp_path: Path, fast_kernel: Kernel, accel: Accel
+    guest_of: Callable[[str], Guest],
 ) -> None:
-    path = tmp_path / "shelf.yaml"
-    path.write_text(_SHELF_DESCRIPTION)
-    target = load_target(path)
-    guest = ensure_guest(target, fast_kernel, build_driver(target, fast_kernel), accel)
     text = "".join(f'ioctl(f0, SHELF_PUT, {{name: "{name}"}})\n' for name in "abc")
-    with guest.restore() as machine:
-        found = compared(machine, guest, text)
-        assert (16, 2) in {(item.a, item.b) for item in found if item.call == 2}
-        hints = Hints(wire(text, target), found)
-        programs = map(hints.apply, range(len(hints)))
-        full = [program for program in programs if len(decode(program)) > 16]
-        titles = set()
-        for program in full:
-            splat = run_program(machine, program).splat
-            titles.add(splat and splat.title)
-    assert "KASAN: slab-out-of-bounds Write in shelf_ioctl" in titles
+    shown = crashes_by_hints("shelf", ("SHELF_PUT", "shelf_book"), text, guest_of)
+    assert set(shown) == {"KASAN: slab-out-of-bounds Write in shelf_ioctl"}
+    assert all(len(program) > 16 for program in shown.values())
+
+
+@pytest.mark.parametrize(
+    ("call", "struct", "given"),
+    [
+        ("EXTENT_CLEAR", "extent_range", "start: 100, length: 8"),
+        ("EXTENT_RESIZE", "extent_table", "entries: 5"),
+    ],
+)
+def test_sums_and_products_wrap(
+    call: str, struct: str, given: str, guest_of: Callable[[str], Guest]
+) -> None:
+    text = f"ioctl(f0, {call}, {{{given}}})\n"
+    shown = crashes_by_hints("extent", (call, struct), text, guest_of)
+    assert shown
+    assert all("in extent_ioctl" in title for title in shown)
