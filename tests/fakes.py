@@ -131,7 +131,7 @@ class FakeMachine(Machine):
         )
         channel.guest = self
         # What another machine has left undone is none of this one's business.
-        channel.header.done_seq, channel.header.settled = channel.header.req_seq, 0
+        channel.header.done_seq, channel.header.preloaded = channel.header.req_seq, 0
         self._silent = False
         self._behaviour = behaviour
         self._loading = loading
@@ -164,7 +164,7 @@ class FakeMachine(Machine):
             return
         for number, program in enumerate(self._posted(command)):
             header.batch_at = number
-            answer = self._preload(program) if command is Command.SETTLE else self._run(program)
+            answer = self._preload(program) if command is Command.PRELOAD else self._run(program)
             if answer.silent:
                 self._silent, self.fake_qemu.left = True, answer.left
                 return
@@ -176,12 +176,12 @@ class FakeMachine(Machine):
         channel, length = self.channel, self.channel.header.length
         if command is Command.BATCH:
             return unpack(bytes(channel.memory[BULK : BULK + length]))
-        assert command in {Command.RUN, Command.SETTLE}
+        assert command in {Command.RUN, Command.PRELOAD}
         return [bytes(channel.memory[PROGRAM : PROGRAM + length])]
 
     def _preload(self, calls: bytes) -> Answer:
         self.preloaded = calls
-        self.channel.header.settled = self._loading is not None
+        self.channel.header.preloaded = self._loading is not None
         answer = self._loading or Answer()
         self._answer(calls, answer)
         return answer

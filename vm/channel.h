@@ -72,7 +72,7 @@ enum ch_command {
 	CH_SHELL,	/* start a shell on the console */
 	CH_EXEC,	/* run the executable in CH_BULK, or exec_args[0] */
 	CH_BATCH,	/* run batches of programs until there is news */
-	CH_SETTLE,	/* run the program, stay with how it loads the module */
+	CH_PRELOAD,	/* run the program, keep the module as it loads it */
 };
 
 /* Request flags. */
@@ -170,7 +170,7 @@ struct ch_header {
 	int32_t exec_status;		/* exit status; -n: ended by signal n */
 	uint32_t batch_at;		/* the last program that began */
 	uint32_t batch_new;		/* 1: it covered what is not in CH_SEEN */
-	uint32_t settled;		/* 1: the last CH_SETTLE did */
+	uint32_t preloaded;		/* 1: the last CH_PRELOAD loaded the module */
 	uint32_t batches;		/* of this CH_BATCH that are over, another begun */
 	uint32_t rings;			/* 1: the bell works */
 	uint32_t waited;		/* calls that were left waiting, with CH_F_WAITS */
@@ -260,13 +260,13 @@ struct ch_comparisons {
  * A program that loads or unloads the module leaves it as it likes: before
  * the reset it is loaded again as it was.
  *
- * CH_SETTLE is for programs that begin with the same few calls, which load the
+ * CH_PRELOAD is for programs that begin with the same few calls, which load the
  * module with other parameters. It runs these calls once, and from then on
  * the module's own parameters are the ones they loaded it with. A program
  * that begins with the same bytes then skips these calls; what they return
  * reads as 0. If they do not load it, the machine is what it was before.
  */
-#define CH_SETTLED_SIZE	0x400	/* most bytes of such calls */
+#define CH_PRELOAD_SIZE	0x400	/* most bytes of such calls */
 #define CH_MAX_CALLS	128
 #define W_N_FILES	8
 #define W_MAX_FIXUPS	8

@@ -124,7 +124,9 @@ def measure_speed(
         Spool(workdir).create()
         for index, seed in enumerate(_seeds(guest.target)):
             (corpus / f"seed-{index}").write_bytes(seed)
-        loop = LoopOptions(workdir, "bench", _SEED, min_calls=calls, max_calls=calls, settles=False)
+        loop = LoopOptions(
+            workdir, "bench", _SEED, min_calls=calls, max_calls=calls, preloads=False
+        )
         worker = WorkerTask(guest, corpus, loop, False, os.getpid(), racing)
         result = workdir / "windows.json"
         _measure(EndToEndTask(worker, seconds, result), workdir / "log")

@@ -16,7 +16,7 @@ from fuzzer.driver.gdbstub import Stub, gdb_symbols
 from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError
 from fuzzer.machine.machine import Machine
-from fuzzer.program.preload import settlement_of
+from fuzzer.program.preload import preload_of
 from fuzzer.splat.frames import plain_name
 
 _SOCKET, _SCRIPT = "gdb.sock", "commands"
@@ -91,10 +91,10 @@ def _restored(
             yield machine
         return
     # Where a program's first calls load the module, gdb is to know where that is.
-    settles = settlement_of(program)
+    preload = preload_of(program)
     with SeriesExecutor(place.guest.restore, wanted) as executor:
         _run_before(executor, history)
-        if settles and not _loads(executor, settles):
+        if preload and not _loads(executor, preload):
             executor.renew()
             _run_before(executor, history)
         yield executor.machine
@@ -113,7 +113,7 @@ def _run_before(executor: SeriesExecutor, history: Sequence[bytes]) -> None:
 def _loads(executor: SeriesExecutor, calls: bytes) -> bool:
     """Have the module loaded as a program's first calls do; False where they are what crashes."""
     outcome = executor.load(calls)
-    return outcome.splat is None and bool(executor.machine.channel.header.settled)
+    return outcome.splat is None and bool(executor.machine.channel.header.preloaded)
 
 
 def _post(machine: Machine, program: bytes, tries: int) -> None:

@@ -122,13 +122,13 @@ class ScheduleSearch:
         self._left -= 1
         if self._schedules is None:
             # It may need none: there is an order without a schedule, too.
-            if not self._settle(()):
+            if not self._try_schedule(()):
                 ticks = measure_ticks(self._guest, self._chunks)
                 self._schedules = Schedules(self._chunks, ticks, self._random)
             return self.found is None
         if not self._schedules:
             return False
-        self._settle(self._schedules.choose())
+        self._try_schedule(self._schedules.choose())
         return self.found is None and self._left > 0
 
     def _run(self, waits: tuple[Wait, ...]) -> Scheduled | None:
@@ -140,7 +140,7 @@ class ScheduleSearch:
             return None
         return Scheduled(program, outcome, self.tried)
 
-    def _settle(self, waits: tuple[Wait, ...]) -> bool:
+    def _try_schedule(self, waits: tuple[Wait, ...]) -> bool:
         """Try a schedule; if it shows the splat, find the simplest one near it."""
         found = self._run(waits)
         if found is None:

@@ -57,9 +57,9 @@ class ObservingExecutor(Executor):
         machine = super().renew()
         if not (calls := self._preload()):
             return machine
-        run = machine.settle(calls)
+        run = machine.preload(calls)
         # What loads it badly is found by others: here it only has to work.
-        if find_splat(console_lines(run.log)) or not machine.channel.header.settled:
+        if find_splat(console_lines(run.log)) or not machine.channel.header.preloaded:
             return super().renew()
         self.preloaded = calls
         return machine
@@ -67,8 +67,8 @@ class ObservingExecutor(Executor):
     def load(self, calls: bytes) -> Outcome:
         """Have the module loaded by the calls that all the programs to come begin with."""
         machine = self.machine
-        settle = partial(machine.settle, calls)
-        return outcome_of(machine, settle, late=False, wanted=self._wanted)
+        preload = partial(machine.preload, calls)
+        return outcome_of(machine, preload, late=False, wanted=self._wanted)
 
     def run(self, program: bytes, *, late: bool = False, hurried: bool = False) -> Outcome:
         """Run a program behind the preloaded calls; see :func:`run_program`.

@@ -14,7 +14,7 @@ from fuzzer.crash.outcome import Outcome, Passed
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.machine import Machine
-from fuzzer.program.preload import shared_settlement
+from fuzzer.program.preload import shared_preload
 from fuzzer.splat.splat import Splat
 
 # Bytes that are kept of what a driver printed before its crash.
@@ -100,7 +100,7 @@ class SeriesExecutor(ObservingExecutor):
 
         Tells whether that ends the series.
         """
-        if not (calls := shared_settlement(programs)):
+        if not (calls := shared_preload(programs)):
             return False
         # With the first machine the series begins.
         outcome = self.load(calls)
@@ -127,7 +127,7 @@ def run_history(
 
     The last is run up to ``tries`` times. Returns the outcome and the index
     of what splatted, ``len(history)`` for ``program`` itself. If all begin by
-    loading the module in the same way, the machine is settled first, as the
+    loading the module in the same way, the machine is preloaded first, as the
     one was that they come from: they load it once and not each time. With
     ``wanted``, that bug is waited for, and if it does not come the first one counts.
     """

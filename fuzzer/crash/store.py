@@ -171,7 +171,7 @@ class CrashStore:
     def entries(self) -> list[tuple[Path, Crash]]:
         """Return every crash with its directory, by name."""
         records = self.records()
-        found = [(path.parent, _read_settled(path.parent)) for path in records]
+        found = [(path.parent, _read_whole(path.parent)) for path in records]
         return [(path, crash) for path, crash in found if crash]
 
     def all(self) -> list[Crash]:
@@ -208,7 +208,7 @@ def _without_cache(text: str) -> str:
     return re.sub(rf"{re.escape(str(cache_dir()))}/(?:driver-[0-9a-f]+/)?", "", text)
 
 
-def _read_settled(directory: Path) -> Crash | None:
+def _read_whole(directory: Path) -> Crash | None:
     """Return a crash that another process may be replacing; None if it was removed."""
     for _ in range(_REREADS):
         try:

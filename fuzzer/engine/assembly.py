@@ -70,7 +70,7 @@ def assemble(
     def note_preload(before: bytes, calls: bytes) -> None:
         serial.change_start(before, calls)
         racing.drop()
-        scheduler.settle(calls)
+        scheduler.note_preload(calls)
 
     crashes = CrashObserver(
         executor,
@@ -87,7 +87,7 @@ def assemble(
         phases,
         counts,
         crashes,
-        choose=mutator.settlement,
+        choose=mutator.choose_preload,
         note_preload=note_preload,
     )
     restore_each = guest.target.reset.kind is ResetKind.RESTORE

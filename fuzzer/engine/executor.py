@@ -106,12 +106,12 @@ class WorkerExecutor(Executor):
 
     def preload(self) -> bool:
         """Have the module of a fresh machine loaded by ``preloaded``; False as for an answer."""
-        self.channel.post_settle(self.preloaded)
+        self.channel.post_preload(self.preloaded)
         return self.await_answer()
 
     def has_loaded_well(self) -> bool:
         """Tell whether the module is loaded, after :meth:`preload`."""
-        if not self.channel.header.settled:
+        if not self.channel.header.preloaded:
             return False
         # Many drivers say something when they are loaded.
         return find_splat(console_lines(self.channel.log())) is None

@@ -106,7 +106,7 @@ class CoverageFeedback:
             program,
             bytes(self._counters.guest),
             shortened=shortened and not is_slow(split(program.removeprefix(preloaded))),
-            settled=preloaded,
+            preloaded=preloaded,
             repeated_already=start.is_slow,
         )
         self._counters.show(verdict.counters)

@@ -37,7 +37,7 @@ RESTORE_EVERY = 10_000
 class LoopOptions:
     """What a worker's loop needs to know. ``runs`` of None: until ended.
 
-    It is the one of this ``number`` among so many ``workers``. With ``settles``
+    It is the one of this ``number`` among so many ``workers``. With ``preloads``
     some machines have the module loaded with other parameters.
     """
 
@@ -51,7 +51,7 @@ class LoopOptions:
     mechanisms: Mechanisms = ALL
     number: int = 0
     workers: int = 1
-    settles: bool = True
+    preloads: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Loop:
         self._begun = False
         self._runs = sys.maxsize if options.runs is None else options.runs
         self._rest_at = sys.maxsize
-        self._preloads = options.settles and options.mechanisms.lifecycle
+        self._preloads = options.preloads and options.mechanisms.lifecycle
         self._restore_each = parts.executor.guest.target.reset.kind is ResetKind.RESTORE
 
     def next_batch(self, asked: bytes) -> list[Candidate]:

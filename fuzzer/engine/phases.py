@@ -17,7 +17,7 @@ _RACES = 2000
 _AGAIN = 4
 # So many of the machines for serial programs and for races have the module loaded with other
 # parameters of the description from the start; a program that did it alone would be a slow one.
-_SETTLED, _SETTLED_RACES = 0.3, 0.6
+_PRELOADED, _PRELOADED_RACES = 0.3, 0.6
 # A phase lasts for as many programs as it should, and longer if they cost less than this on
 # average: to replace the machine takes as long as a thousand or two of the smallest. Up to so
 # many times as long, for the sake of a crash's history.
@@ -86,12 +86,12 @@ class Phases:
         if not self.racing:
             self._slots.release()
 
-    def settlement(self, choose: Callable[[Counter[bytes]], bytes]) -> bytes:
-        """Return the calls that settle the machine of this phase; empty: it is as it is.
+    def choose_preload(self, choose: Callable[[Counter[bytes]], bytes]) -> bytes:
+        """Return the calls that preload the machine of this phase; empty: it is as it is.
 
         ``choose`` returns some, told which were used in phases of this kind.
         """
-        share = _SETTLED_RACES if self.racing else _SETTLED
+        share = _PRELOADED_RACES if self.racing else _PRELOADED
         return choose(self._used[self.racing]) if self._random() < share else b""
 
 

@@ -43,7 +43,7 @@ class Rotation:
         """
         self._phases.change(may_race=may_race and self._executor.can_race)
         if may_preload:
-            self._preload_with(b"" if waiting else self._phases.settlement(self.choose))
+            self._preload_with(b"" if waiting else self._phases.choose_preload(self.choose))
         self.renew()
 
     def race_from_now_on(self) -> None:

@@ -21,8 +21,8 @@ LONG = 24.0
 _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
 # Where their share is not used up, so many programs are made of long and of slow ones.
 _FROM_LONG, _FROM_SLOW = 0.1, 0.3
-# On a machine that is settled, so many are made of what was found on such a machine before.
-_FROM_SETTLED = 0.3
+# On a machine that is preloaded, so many are made of what was found on such a machine before.
+_FROM_PRELOADED = 0.3
 # Where no share is kept account of, a long or a slow program that comes up is taken so often.
 _ANY_LONG, _ANY_SLOW = 0.1, 0.005
 # A wait takes as long on any machine, and calls do not: what waits and loads cost, in calls of
@@ -59,8 +59,8 @@ class SeedScheduler:
         self._long_ones: list[bytes] = []
         self._slow_ones: list[bytes] = []
         self._all: list[bytes] = []
-        self._settled = b""
-        self._settled_ones: list[bytes] = []
+        self._preloaded = b""
+        self._preloaded_ones: list[bytes] = []
         self._crashed: bytes | None = None
         self._total = self._long = self._slow = 1.0
 
@@ -71,16 +71,16 @@ class SeedScheduler:
         cost, slow = _weight(program)
         kept = self._slow_ones if slow else self._cheap if cost <= LONG else self._long_ones
         kept.append(program)
-        if self._settled and program.startswith(self._settled):
-            self._settled_ones.append(program)
+        if self._preloaded and program.startswith(self._preloaded):
+            self._preloaded_ones.append(program)
 
-    def settle(self, calls: bytes) -> None:
+    def note_preload(self, calls: bytes) -> None:
         """Take note that programs which begin with ``calls`` skip them from now on."""
-        if calls == self._settled:
+        if calls == self._preloaded:
             return
-        self._settled = calls
+        self._preloaded = calls
         self._weights.clear()
-        self._settled_ones = [each for each in self._all if calls and each.startswith(calls)]
+        self._preloaded_ones = [each for each in self._all if calls and each.startswith(calls)]
 
     def avoid(self, program: bytes) -> None:
         """Do not go on from this one, which crashed."""
@@ -100,11 +100,11 @@ class SeedScheduler:
     def choose(self, asked: bytes) -> Parent:
         """Return ``asked``, or in its stead another program of the corpus."""
         chosen = asked
-        settled = None
-        if self._settled_ones and self._random.random() < _FROM_SETTLED:
-            settled = self._random.choice(self._settled_ones)
-        if settled is not None and self._allows(*self._weigh(settled)):
-            chosen = settled
+        preloaded = None
+        if self._preloaded_ones and self._random.random() < _FROM_PRELOADED:
+            preloaded = self._random.choice(self._preloaded_ones)
+        if preloaded is not None and self._allows(*self._weigh(preloaded)):
+            chosen = preloaded
         elif self._slow_ones and self.may_be_slow and self._random.random() < _FROM_SLOW:
             chosen = self._random.choice(self._slow_ones)
         elif self._long_ones and self.may_be_long and self._random.random() < _FROM_LONG:
@@ -134,8 +134,8 @@ class SeedScheduler:
             if not self._all:
                 break
             some = self._all
-            if self._settled_ones and self._random.random() < _FROM_SETTLED:
-                some = self._settled_ones
+            if self._preloaded_ones and self._random.random() < _FROM_PRELOADED:
+                some = self._preloaded_ones
             program = self._random.choice(some)
             cost, slow = self._weigh(program)
             if self._random.random() < (_ANY_SLOW if slow else _ANY_LONG if cost > LONG else 1):
@@ -169,7 +169,7 @@ class SeedScheduler:
         if weight is None:
             if len(self._weights) >= _CACHED:
                 self._weights.clear()
-            weight = self._weights[program] = _weight(program.removeprefix(self._settled))
+            weight = self._weights[program] = _weight(program.removeprefix(self._preloaded))
         return weight
 
 

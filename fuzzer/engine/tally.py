@@ -143,10 +143,10 @@ class TallyFile:
         self._batches += 1
         return self._batches % (EAGER if self._noted < FIRST else LAZY) == 0
 
-    def note(self, program: bytes, errors: Sequence[int], settled: bytes = b"") -> None:
-        """Count what came of a program; the calls that it was ``settled`` by did not run."""
+    def note(self, program: bytes, errors: Sequence[int], preloaded: bytes = b"") -> None:
+        """Count what came of a program; the calls that it was ``preloaded`` by did not run."""
         self._noted += 1
-        skipped = len(split(settled)) if settled and program.startswith(settled) else 0
+        skipped = len(split(preloaded)) if preloaded and program.startswith(preloaded) else 0
         self.tally.note(split(program)[skipped:], errors[skipped:])
 
     def asks_why_closed(self) -> bool:

@@ -69,13 +69,13 @@ class Triage:
         counters: bytes,
         *,
         shortened: bool,
-        settled: bytes = b"",
+        preloaded: bytes = b"",
         repeated_already: bool = False,
     ) -> Verdict:
         """Return what is to become of a program whose counters show something new.
 
         With ``shortened`` calls that it can do without are dropped first, of what
-        follows those that the machine is ``settled`` by. Where running it again takes
+        follows those that the machine is ``preloaded`` by. Where running it again takes
         too long, it counts as ``repeated_already``.
         """
         if not program:
@@ -89,7 +89,7 @@ class Triage:
         if not new:
             return Verdict(counters, flaky=True)
         if shortened and program not in self._as_they_are:
-            shorter = self._shorten(program, new, settled)
+            shorter = self._shorten(program, new, preloaded)
             if shorter is not program:
                 # Should the shorter one not do, for once, the whole one has its turn.
                 # Otherwise it shows nothing new by then.
@@ -108,7 +108,7 @@ class Triage:
         """Return a program that libFuzzer is to run next, or None."""
         return self._queue.popleft() if self._queue else None
 
-    def _shorten(self, program: bytes, new: int, settled: bytes) -> bytes:
+    def _shorten(self, program: bytes, new: int, preloaded: bytes) -> bytes:
         crashed = False
 
         def keeps(candidate: bytes) -> bool:
@@ -117,7 +117,7 @@ class Triage:
             crashed = counters is None
             return counters is not None and not new & ~features_of(counters)
 
-        rest = program.removeprefix(settled)
+        rest = program.removeprefix(preloaded)
         first = program[: len(program) - len(rest)]
         shorter = shorten(rest, keeps)
         return program if shorter is rest else first + shorter

@@ -73,7 +73,7 @@ class Command(enum.IntEnum):
     SHELL = 6
     EXEC = 7
     BATCH = 8
-    SETTLE = 9
+    PRELOAD = 9
 
 
 class Status(enum.IntEnum):
@@ -138,7 +138,7 @@ class Header(ctypes.Structure):
         ("exec_status", ctypes.c_int32),
         ("batch_at", ctypes.c_uint32),
         ("batch_new", ctypes.c_uint32),
-        ("settled", ctypes.c_uint32),
+        ("preloaded", ctypes.c_uint32),
         ("batches", ctypes.c_uint32),
         ("rings", ctypes.c_uint32),
         ("waited", ctypes.c_uint32),
@@ -428,14 +428,14 @@ class Channel:
         """Tell whether a batch is done with nothing to look at, and the next one begun."""
         return self._words[_BATCHES] > number
 
-    def post_settle(self, calls: bytes) -> None:
+    def post_preload(self, calls: bytes) -> None:
         """Start calls that load the module anew, by which it then stays loaded.
 
-        Programs that begin with the same bytes, at most MAX_SETTLEMENT, skip these
-        calls from then on, if ``header.settled`` tells that they loaded it.
+        Programs that begin with the same bytes, at most MAX_PRELOAD, skip these
+        calls from then on, if ``header.preloaded`` tells that they loaded it.
         """
         self.memory[PROGRAM : PROGRAM + len(calls)] = calls
-        self.post(Command.SETTLE, len(calls))
+        self.post(Command.PRELOAD, len(calls))
 
     def write_seen(self, features: int, count: int) -> None:
         """Let the executor know what is not new: the features of ``count`` counters."""

@@ -469,16 +469,16 @@ class Machine:
             self.channel.waited(),
         )
 
-    def settle(self, calls: bytes, timeout: float = 10.0) -> Run:
+    def preload(self, calls: bytes, timeout: float = 10.0) -> Run:
         """Load the module anew by a program's first calls, and stay with that.
 
         Programs that begin with the same bytes skip these calls from then on,
-        unless they did not load it (``channel.header.settled``).
+        unless they did not load it (``channel.header.preloaded``).
 
         Raises:
             LostMachineError: the guest hangs or QEMU is gone.
         """
-        self.channel.post_settle(calls)
+        self.channel.post_preload(calls)
         return self.finish(timeout)
 
     def compare(self, program: bytes, timeout: float = 10.0) -> tuple[Comparison, ...]:

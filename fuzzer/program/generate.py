@@ -117,8 +117,8 @@ class Generator:
         if target.module.builtin:
             reloads = []
         params = [self._templates.filler(template) for template in reloads]
-        # A machine that is settled by its own parameters would be one more like all others.
-        self._settlements = tuple(
+        # A machine that is preloaded by its own parameters would be one more like all others.
+        self._preloads = tuple(
             self._templates.described(template) for template in reloads if template.parts or own
         )
         params.append(lambda seen: own)
@@ -210,15 +210,15 @@ class Generator:
 
     def load_parameters(self) -> list[bytes]:
         """Return parameters of each form that the description has to load the module with."""
-        return [form() for form in self._settlements]
+        return [form() for form in self._preloads]
 
-    def settlement(self, used: Counter[bytes]) -> bytes:
+    def choose_preload(self, used: Counter[bytes]) -> bytes:
         """Return calls that load the module with parameters, in the wire form.
 
         The parameters are the least ``used`` of some, and count as used once
         more. Empty if the description has none to load it with.
         """
-        forms = self._settlements
+        forms = self._preloads
         if not forms:
             return b""
         drawn = [forms[int(self._random() * len(forms))]() for _ in range(_DRAWN)]

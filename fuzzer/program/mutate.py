@@ -227,29 +227,29 @@ class Mutator:
             chunks.append(self._generate(seen))
         return b"".join(chunks)
 
-    def settlement(self, used: Counter[bytes]) -> bytes:
+    def choose_preload(self, used: Counter[bytes]) -> bytes:
         """Return calls that load the module with seldom ``used`` parameters; empty: there are none.
 
         They are of the description, and count as used once more.
         """
-        return self._generator.settlement(used) if self._lifecycle else b""
+        return self._generator.choose_preload(used) if self._lifecycle else b""
 
     def load_parameters(self) -> list[bytes]:
         """Return parameters of each form that the description has to load the module with."""
         return self._generator.load_parameters() if self._lifecycle else []
 
-    def race(self, data: bytes, max_size: int, settlement: bytes = b"") -> bytes:
+    def race(self, data: bytes, max_size: int, preload: bytes = b"") -> bytes:
         """Return a program of which a part runs on several threads.
 
         That comes after ``data``, or is what two programs of the corpus do, see
-        :class:`RacePairs`. It is for a machine that was settled by ``settlement``,
+        :class:`RacePairs`. It is for a machine that was preloaded by ``preload``,
         and without these calls. ValueError when ``max_calls`` is below 8.
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
         chunks: list[bytes] = []
         if self._random() < _MEETINGS:
-            chunks = self._meetings.race(self._max, settlement)
+            chunks = self._meetings.race(self._max, preload)
         chunks = chunks or self._stresser.race(split(data), self._to_race, self._max)
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
 

@@ -14,8 +14,8 @@ MAX_CALLS = 128
 MAX_PROGRAM_SIZE = 0x10000
 """Bytes of a wire program that fit the channel (CH_PROGRAM_SIZE)."""
 
-MAX_SETTLEMENT = 0x400
-"""Bytes of the calls that a machine can be settled by (CH_SETTLED_SIZE)."""
+MAX_PRELOAD = 0x400
+"""The most bytes of the calls that preload a machine (CH_PRELOAD_SIZE)."""
 
 N_FILES = 8
 """Files a program can have open; file 0 is open before the first call (W_N_FILES)."""

@@ -16,17 +16,17 @@ import random
 from fuzzer.program.conditions import with_thread
 from fuzzer.program.cost import is_slow
 from fuzzer.program.ops import Op, ops_with
-from fuzzer.program.preload import settlement_of
+from fuzzer.program.preload import preload_of
 from fuzzer.program.wire import split
 
 # Calls that are kept of each kind, and of what came before each.
 _MOST, _BEFORE = 64, 10
 # What one thread repeats: so many of its program's last calls. How often, and calls in all.
 _LAST, _REPEATS, _LONGEST = 3, 4, 8
-# Of the calls on a settled machine, so many are of programs that were found on such a one.
-_SETTLED = 0.5
+# Of the calls on a preloaded machine, so many are of programs that were found on such a one.
+_PRELOADED = 0.5
 # Ways to load the module for which calls are kept.
-_MOST_SETTLED = 64
+_MOST_PRELOADS = 64
 _IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 
@@ -37,7 +37,7 @@ class RacePairs:
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
         self._all = _Calls(rng)
-        self._settled: dict[bytes, _Calls] = {}
+        self._preloaded: dict[bytes, _Calls] = {}
         self._rng = rng
 
     def note(self, program: bytes, chunks: list[bytes]) -> None:
@@ -45,38 +45,38 @@ class RacePairs:
 
         ``chunks`` are its calls. It may begin by loading the module.
         """
-        settlement = b""
+        preload = b""
         if is_slow(chunks):
-            settlement = settlement_of(program)
-            chunks = split(program.removeprefix(settlement))
-            if not settlement or is_slow(chunks):
+            preload = preload_of(program)
+            chunks = split(program.removeprefix(preload))
+            if not preload or is_slow(chunks):
                 return
         self._all.note(chunks)
-        if settlement and len(self._settled) < _MOST_SETTLED:
-            self._settled.setdefault(settlement, _Calls(self._rng)).note(chunks)
+        if preload and len(self._preloaded) < _MOST_PRELOADS:
+            self._preloaded.setdefault(preload, _Calls(self._rng)).note(chunks)
 
-    def race(self, limit: int, settlement: bytes = b"") -> list[bytes]:
+    def race(self, limit: int, preload: bytes = b"") -> list[bytes]:
         """Return a program in which a call, repeated, runs beside others; empty: none is known.
 
-        It is for a machine that was settled by such calls. Half of the
+        It is for a machine that was preloaded by such calls. Half of the
         programs first do what was done before that call where it is from. At
         most ``limit`` calls in all, 8 or more.
         """
         if not self._all:
             return []
         rand, longest = self._random, min(_LONGEST, limit // 2)
-        (*before, call), others = self._one(settlement), self._one(settlement)
+        (*before, call), others = self._one(preload), self._one(preload)
         others = others[-1 - int(rand() * _LAST) :]
         part = [with_thread(chunk, 1) for chunk in (others * _REPEATS)[:longest]]
         part += [with_thread(call, 2)] * min(_REPEATS, longest)
         before = before[: limit - len(part)] if rand() < 0.5 else _opening(before)
         return before + part
 
-    def _one(self, settlement: bytes) -> list[bytes]:
+    def _one(self, preload: bytes) -> list[bytes]:
         """Return a call, after those before it."""
-        settled = self._settled.get(settlement)
-        if settled and self._random() < _SETTLED:
-            return settled.one()
+        preloaded = self._preloaded.get(preload)
+        if preloaded and self._random() < _PRELOADED:
+            return preloaded.one()
         return self._all.one()
 
 

@@ -45,7 +45,7 @@ _PROGRAM = {
     "W_LINK_CALL": links.CALL,
     "CH_MAX_CALLS": program.MAX_CALLS,
     "CH_PROGRAM_SIZE": program.MAX_PROGRAM_SIZE,
-    "CH_SETTLED_SIZE": program.MAX_SETTLEMENT,
+    "CH_PRELOAD_SIZE": program.MAX_PRELOAD,
 }
 
 

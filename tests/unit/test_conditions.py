@@ -170,22 +170,20 @@ def test_calls_of_two_programs_of_the_corpus_meet_and_are_repeated() -> None:
     assert 0 < prepared < met
 
 
-def test_on_a_settled_machine_calls_meet_that_were_found_on_such_a_one() -> None:
+def test_on_a_preloaded_machine_calls_meet_that_were_found_on_such_a_one() -> None:
     mutator = Mutator(TARGET, random.Random(1), unchanged, max_calls=40)
-    settlement = encode(
-        (Call(Op.CLOSE), Call(Op.UNLOAD), Call(Op.LOAD, data=b"a=1"), Call(Op.OPEN))
-    )
+    preload = encode((Call(Op.CLOSE), Call(Op.UNLOAD), Call(Op.LOAD, data=b"a=1"), Call(Op.OPEN)))
     rare = Call(Op.READ, arg=0x777)
-    mutator.note(settlement + encode((rare,)))
+    mutator.note(preload + encode((rare,)))
     for op in (Op.LSEEK, Op.POLL, Op.WRITE, Op.IOCTL):
         mutator.note(encode((Call(op),)))
 
-    def meetings(settled: bytes) -> int:
-        made = [decode(mutator.race(b"", 8192, settled)) for _ in range(400)]
+    def meetings(preloaded: bytes) -> int:
+        made = [decode(mutator.race(b"", 8192, preloaded)) for _ in range(400)]
         assert not any(call.op is Op.LOAD for calls in made for call in calls)
         return sum({(c.op, c.arg) for c in calls} == {(rare.op, rare.arg)} for calls in made)
 
-    assert meetings(settlement) > 3 * meetings(b"")
+    assert meetings(preload) > 3 * meetings(b"")
 
 
 def test_the_module_is_loaded_anew_at_the_start_and_unloaded_at_the_end() -> None:
@@ -215,11 +213,11 @@ def test_waits_stay_near_what_the_description_says() -> None:
     assert sum(sleeps) / len(sleeps) < 300
 
 
-def test_machines_are_settled_with_each_of_the_described_parameters() -> None:
+def test_machines_are_preloaded_with_each_of_the_described_parameters() -> None:
     pkv = load_target(project_root() / "module" / "pkv.yaml")
     mutator = Mutator(pkv, random.Random(1), unchanged, max_calls=40)
     used: Counter[bytes] = Counter()
-    found = [decode(mutator.settlement(used)) for _ in range(300)]
+    found = [decode(mutator.choose_preload(used)) for _ in range(300)]
     assert {tuple(call.op for call in calls) for calls in found} == {
         (Op.CLOSE, Op.UNLOAD, Op.LOAD, Op.OPEN)
     }
@@ -229,8 +227,8 @@ def test_machines_are_settled_with_each_of_the_described_parameters() -> None:
     # Those of the form that has most of them are not seldom for that.
     assert min(used.values()) > 0.8 * max(used.values())
     off = Mutator(pkv, random.Random(1), unchanged, mechanisms=Mechanisms(lifecycle=False))
-    assert off.settlement(Counter()) == b""
-    assert Mutator(TARGET, random.Random(1), unchanged).settlement(Counter()) == b""
+    assert off.choose_preload(Counter()) == b""
+    assert Mutator(TARGET, random.Random(1), unchanged).choose_preload(Counter()) == b""
     assert not is_slow(split(mutator.race(encode((WRITE,)), 8192)))
 
 

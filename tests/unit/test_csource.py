@@ -182,7 +182,7 @@ def test_what_several_programs_load_is_loaded_once(pkv_target: Target, tmp_path:
     source = c_source(program, pkv_target, "", history)
     check(source, pkv_target, tmp_path)
     assert source.count('load("ttl_ms=1000");') == source.count("\tunload();") == 1
-    assert source.index("\tsettle();\n\tbefore_1();\n\trun();") > 0
+    assert source.index("\tpreload();\n\tbefore_1();\n\trun();") > 0
     # Alone it is loaded and put back, and with threads once for all rounds.
     assert c_source(program, pkv_target).count("\tunload();") == 2
     racing = parse_program(load + '[1] write(f0, "a=1\\n")\n[2] read(f0, 8)\n', pkv_target, "x")

@@ -68,7 +68,7 @@ def test_a_machine_that_has_run_enough_is_replaced() -> None:
 def test_programs_run_behind_the_calls_that_the_module_was_loaded_by() -> None:
     guest = FakeGuest(bad)
     executor = ObservingExecutor(guest.restore, preload=lambda: LOAD)
-    assert executor.prepare().channel.header.settled
+    assert executor.prepare().channel.header.preloaded
     assert executor.preloaded == LOAD
     sighting = executor.sighting(executor.run(BAD), "me")
     assert sighting is not None

@@ -260,7 +260,7 @@ def test_a_history_that_needs_its_files_closed_becomes_part_of_the_program_with_
 def cleared_while_due(each: Reproducer) -> bool:
     """Whether keys that expire are cleared, the module not loaded in between.
 
-    With programs before it the machine is settled: the module stays as it was loaded.
+    With programs before it the machine is preloaded: the module stays as it was loaded.
     """
     reset = parse_program(RESET, TARGET, "reset")
     calls: list[Call] = []
@@ -282,7 +282,7 @@ def cleared_while_due(each: Reproducer) -> bool:
 RESET = "ioctl(f0, PKV_IOC_CLEAR)"
 
 
-def test_what_is_seen_when_a_settled_machine_is_reset_becomes_a_plain_program() -> None:
+def test_what_is_seen_when_a_preloaded_machine_is_reset_becomes_a_plain_program() -> None:
     load = encode(parse_program('unload()\nload("ttl_ms=1000")\nopen(f0)', TARGET, "load"))
     write = encode(parse_program('write(f0, "a=\\n")', TARGET, "write"))
     start = Reproducer(load + write, (load, load + write + write))

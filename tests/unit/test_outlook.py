@@ -93,8 +93,8 @@ def test_a_first_file_that_is_not_open_is_told_from_one_that_was_closed(
 def test_a_tally_goes_through_its_file(tmp_path: Path) -> None:
     path = tally_file(tmp_path, "worker-0")
     file = TallyFile(path)
-    settled = encode((Call(Op.UNLOAD), Call(Op.LOAD)))
-    file.note(settled + encode((ioctl(),)), [0, 0, errno.EPERM], settled)
+    preloaded = encode((Call(Op.UNLOAD), Call(Op.LOAD)))
+    file.note(preloaded + encode((ioctl(),)), [0, 0, errno.EPERM], preloaded)
     file.write()
     assert read_tally(path).ends == {(int(Op.IOCTL), KNOWN): Counter({errno.EPERM: 1})}
     # A worker that takes another one's place goes on counting.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serial phases and races take turns, and each has settled machines of its own."""
+"""Serial phases and races take turns, and each has preloaded machines of its own."""
 
 from __future__ import annotations
 
@@ -98,21 +98,21 @@ def test_a_few_large_programs_make_up_for_small_ones(tmp_path: Path) -> None:
     assert length_of(ours, 1.0) == 97
 
 
-def test_machines_of_each_kind_are_settled_by_what_that_kind_used_least(tmp_path: Path) -> None:
+def test_machines_of_each_kind_are_preloaded_by_what_that_kind_used_least(tmp_path: Path) -> None:
     ours = phases(tmp_path)
-    settled: dict[bool, int] = {False: 0, True: 0}
+    preloaded: dict[bool, int] = {False: 0, True: 0}
 
     def choose(used: Counter[bytes]) -> bytes:
         used[b"load"] += 1
-        settled[ours.racing] += 1
-        assert used[b"load"] == settled[ours.racing]
+        preloaded[ours.racing] += 1
+        assert used[b"load"] == preloaded[ours.racing]
         return b"load"
 
     n = 1000
     for _ in range(2 * n):
-        assert ours.settlement(choose) in {b"load", b""}
+        assert ours.choose_preload(choose) in {b"load", b""}
         ours.change(may_race=True)
         ours.release_slot()
     # More of those that race.
-    assert 0.2 * n < settled[False] < 0.4 * n
-    assert 0.5 * n < settled[True] < 0.7 * n
+    assert 0.2 * n < preloaded[False] < 0.4 * n
+    assert 0.5 * n < preloaded[True] < 0.7 * n

@@ -110,30 +110,30 @@ def test_any_is_seldom_a_long_one_for_such_take_most_of_the_time() -> None:
     assert 50 < chosen.count(LONGER) < 400
 
 
-def test_where_the_machine_is_settled_what_was_found_on_such_a_one_is_quick() -> None:
+def test_where_the_machine_is_preloaded_what_was_found_on_such_a_one_is_quick() -> None:
     scheduler = SeedScheduler(random.Random(1))
-    settled = RELOAD + SHORT
-    for program in (OTHER, settled):
+    preloaded = RELOAD + SHORT
+    for program in (OTHER, preloaded):
         scheduler.note(program)
     # It loads the module, for which there is no time yet.
-    assert scheduler.choose(settled).program == OTHER
-    scheduler.settle(RELOAD)
+    assert scheduler.choose(preloaded).program == OTHER
+    scheduler.note_preload(RELOAD)
     chosen = [scheduler.choose(OTHER).program for _ in range(1000)]
-    assert 200 < chosen.count(settled) < 400
+    assert 200 < chosen.count(preloaded) < 400
     later = RELOAD + OTHER
     scheduler.note(later)
     assert later in {scheduler.choose(OTHER).program for _ in range(100)}
     assert later in {scheduler.any() for _ in range(100)}
-    scheduler.settle(b"")
-    assert scheduler.choose(settled).program == OTHER
+    scheduler.note_preload(b"")
+    assert scheduler.choose(preloaded).program == OTHER
 
 
-def test_what_waits_on_a_settled_machine_has_no_more_than_its_share_either() -> None:
+def test_what_waits_on_a_preloaded_machine_has_no_more_than_its_share_either() -> None:
     scheduler = SeedScheduler(random.Random(1))
     waiting = RELOAD + encode((Call(Op.SLEEP, arg=100),))
     for program in (OTHER, waiting):
         scheduler.note(program)
-    scheduler.settle(RELOAD)
+    scheduler.note_preload(RELOAD)
     spent = {True: 0.0, False: 0.0}
     for _ in range(20_000):
         chosen = scheduler.choose(SHORT).program.removeprefix(RELOAD)

@@ -324,40 +324,40 @@ PKV = load_target(project_root() / "module" / "pkv.yaml")
 LIFECYCLE = dataclasses.replace(NOTHING, lifecycle=True)
 
 
-def settling(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Exploring:
+def preloading(setups: CountedSetups, mechanisms: Mechanisms, sighted: list[Sighting]) -> Exploring:
     work = Exploring(setups, PKV, mechanisms, 1, sighted.append, times=SHORT)
     work.note(encode((WRITE, READ)))
     return work
 
 
-def test_some_machines_are_settled_and_all_of_their_programs_begin_so() -> None:
+def test_some_machines_are_preloaded_and_all_of_their_programs_begin_so() -> None:
     setups = CountedSetups()
-    work = settling(setups, LIFECYCLE, [])
+    work = preloading(setups, LIFECYCLE, [])
     for _ in range(6):
         assert work.step()
-    settlements = {machine.preloaded for machine in setups.made} - {b""}
-    assert settlements
-    begun = [decode(calls) for calls in settlements]
+    preloads = {machine.preloaded for machine in setups.made} - {b""}
+    assert preloads
+    begun = [decode(calls) for calls in preloads]
     assert any(program[: len(first)] == first for program in setups.ran for first in begun)
     assert {call.op for first in begun for call in first} == {Op.CLOSE, Op.UNLOAD, Op.LOAD, Op.OPEN}
 
 
-def test_what_splats_on_a_settled_machine_is_a_whole_program() -> None:
+def test_what_splats_on_a_preloaded_machine_is_a_whole_program() -> None:
     def splats(program: Program) -> bool:
         return program[:3] == decode(setups.made[-1].preloaded)[:3] != ()
 
     setups = CountedSetups(splats)
     sighted: list[Sighting] = []
-    work = settling(setups, LIFECYCLE, sighted)
+    work = preloading(setups, LIFECYCLE, sighted)
     for _ in range(6):
         work.step()
     assert sighted
     assert all(decode(each.program)[1].op is Op.UNLOAD for each in sighted)
 
 
-def test_parameters_that_do_not_load_settle_nothing() -> None:
+def test_parameters_that_do_not_load_preload_nothing() -> None:
     setups = CountedSetups(loading=None)
-    work = settling(setups, dataclasses.replace(LIFECYCLE, races=True), [])
+    work = preloading(setups, dataclasses.replace(LIFECYCLE, races=True), [])
     for _ in range(8):
         work.step()
     assert not any(
@@ -368,9 +368,9 @@ def test_parameters_that_do_not_load_settle_nothing() -> None:
     )
 
 
-def test_races_are_on_settled_machines_as_well() -> None:
+def test_races_are_on_preloaded_machines_as_well() -> None:
     setups = CountedSetups()
-    work = settling(setups, dataclasses.replace(NOTHING, races=True, lifecycle=True), [])
+    work = preloading(setups, dataclasses.replace(NOTHING, races=True, lifecycle=True), [])
     for _ in range(60):
         work.step()
         work.drop_machines()

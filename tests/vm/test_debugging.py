@@ -62,7 +62,7 @@ def test_gdb_knows_the_module_that_a_programs_first_calls_load(
     target = place.guest.target
     program = wire(f'{LOADING}write(f0, "a=1\\n")\n{READ}', target)
     with debugged(place, (), program, "pkv_store_last", tmp_path) as session:
-        assert session.machine.channel.header.settled
+        assert session.machine.channel.header.preloaded
         said = ask(session.script, "backtrace 3")
         assert "Breakpoint 1, pkv_store_last (" in said
         assert "pkv_store.c:" in said
@@ -74,7 +74,7 @@ def test_calls_that_do_not_load_it_are_part_of_what_gdb_sees(
     place = Place(guest(Flavour.FULL))
     program = wire(LOADING.replace("rcu", "none") + READ, place.guest.target)
     with debugged(place, (), program, "param_set_charp", tmp_path) as session:
-        assert not session.machine.channel.header.settled
+        assert not session.machine.channel.header.preloaded
         assert "Breakpoint 1" in ask(session.script, "backtrace 1")
 
 

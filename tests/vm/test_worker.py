@@ -13,7 +13,7 @@ from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.statistics import read_statistics
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.mechanisms import ALL, Mechanisms
-from fuzzer.program.preload import settlement_of
+from fuzzer.program.preload import preload_of
 from fuzzer.target.calls import PoolRef, ReloadSpec, SleepSpec, Template
 from tests.vm.guests import GuestFactory
 from tests.vm.workers import run_worker
@@ -49,19 +49,19 @@ def work(
     return {path.read_bytes() for path in corpus.iterdir()}
 
 
-def test_programs_of_settled_machines_are_plain_programs_of_the_corpus(
+def test_programs_of_preloaded_machines_are_plain_programs_of_the_corpus(
     fast: Guest, tmp_path: Path
 ) -> None:
     first = work(fast, tmp_path / "first")
-    assert sum(bool(settlement_of(program)) for program in first) >= 12
+    assert sum(bool(preload_of(program)) for program in first) >= 12
     # Not a matter of time: not of when the host looks, and not of what it looks at.
     assert work(fast, tmp_path / "second") == first
 
 
-def test_without_a_lifecycle_no_machine_is_settled(fast: Guest, tmp_path: Path) -> None:
+def test_without_a_lifecycle_no_machine_is_preloaded(fast: Guest, tmp_path: Path) -> None:
     corpus = work(fast, tmp_path, Mechanisms(lifecycle=False))
     assert len(corpus) > 20
-    assert not any(map(settlement_of, corpus))
+    assert not any(map(preload_of, corpus))
 
 
 def test_a_driver_that_crashes_again_and_again_is_raced_as_well(

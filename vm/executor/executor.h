@@ -221,7 +221,7 @@ bool waits_rest(uint32_t number);
 void program_open(void);
 bool program_go_on(uint32_t number);
 void program_run(const uint8_t *program, size_t length);
-int program_settle(const uint8_t *program, size_t length);
+int program_preload(const uint8_t *program, size_t length);
 
 /* batch.c: programs that the host hands over at once */
 int batch_run_all(size_t length);

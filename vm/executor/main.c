@@ -115,8 +115,8 @@ static int obey(void)
 		log_heard(header->flags & CH_F_HEARD);
 		bell_open();
 		return batch_run_all(header->length);
-	case CH_SETTLE:
-		return program_settle(channel + CH_PROGRAM, header->length);
+	case CH_PRELOAD:
+		return program_preload(channel + CH_PROGRAM, header->length);
 	case CH_SHELL:
 		start_shell();
 		return 0;

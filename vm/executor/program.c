@@ -7,10 +7,10 @@
 
 #include "executor.h"
 
-/* The calls by which the machine was settled, and whether it is being so. */
-static uint8_t settled[CH_SETTLED_SIZE];
-static size_t settled_length;
-static bool settling;
+/* The calls that preloaded the machine, and whether such calls are running. */
+static uint8_t preloaded[CH_PRELOAD_SIZE];
+static size_t preloaded_length;
+static bool preloading;
 
 void program_open(void)
 {
@@ -21,13 +21,13 @@ void program_open(void)
 	handed_begin();
 }
 
-/* The bytes of a program's calls that were made when the machine was settled. */
-static size_t settled_part(const uint8_t *program, size_t length)
+/* The bytes of a program's calls that were made when the machine was preloaded. */
+static size_t preloaded_part(const uint8_t *program, size_t length)
 {
-	if (!settled_length || length < settled_length ||
-	    memcmp(program, settled, settled_length))
+	if (!preloaded_length || length < preloaded_length ||
+	    memcmp(program, preloaded, preloaded_length))
 		return 0;
-	return settled_length;
+	return preloaded_length;
 }
 
 /* A program that runs, or the reset, for whichever thread goes on with it. */
@@ -121,7 +121,7 @@ static int run_calls(const uint8_t *program, size_t length,
 	going.program = program;
 	going.length = length;
 	going.at = 0;
-	going.skipped = results ? settled_part(program, length) : 0;
+	going.skipped = results ? preloaded_part(program, length) : 0;
 	going.results = results;
 	going.n = 0;
 	going.first = 0;
@@ -185,8 +185,8 @@ void program_run(const uint8_t *program, size_t length)
 	error = run_calls(program, length,
 			  (struct ch_result *)(channel + CH_RESULTS));
 	datarace_look(false);
-	if (settling)
-		header->settled = !error && module_keep();
+	if (preloading)
+		header->preloaded = !error && module_keep();
 	if (!reload && module_is_altered()) {
 		close_files();
 		handed_close(true);
@@ -215,19 +215,19 @@ void program_run(const uint8_t *program, size_t length)
 		rearm_reports();
 }
 
-/* Run calls that load the module anew, and stay with how they do. */
-int program_settle(const uint8_t *program, size_t length)
+/* Run calls that load the module anew, and keep it as they load it. */
+int program_preload(const uint8_t *program, size_t length)
 {
-	if (length > sizeof(settled))
-		return fail(E2BIG, "%zu bytes of calls to settle with", length);
-	settled_length = 0;
-	header->settled = 0;
-	settling = true;
+	if (length > sizeof(preloaded))
+		return fail(E2BIG, "%zu bytes of calls to preload with", length);
+	preloaded_length = 0;
+	header->preloaded = 0;
+	preloading = true;
 	program_run(program, length);
-	settling = false;
-	if (header->settled) {
-		memcpy(settled, program, length);
-		settled_length = length;
+	preloading = false;
+	if (header->preloaded) {
+		memcpy(preloaded, program, length);
+		preloaded_length = length;
 	}
 	return 0;
 }

@@ -72,7 +72,7 @@ static void __attribute__((noreturn)) attend(uint32_t status, uint32_t call)
 static bool is_timed(uint32_t command)
 {
 	return command == CH_RUN || command == CH_LOOP ||
-	       command == CH_BATCH || command == CH_SETTLE;
+	       command == CH_BATCH || command == CH_PRELOAD;
 }
 
 /* The threads whose calls were left waiting, as bits. */

@@ -60,7 +60,7 @@ class PreloadedPrograms(CorpusStage):
         super().__init__(bench)
         used: Counter[bytes] = Counter()
         self._executor = bench.executor(
-            bench.setups.plain.restore, lambda: bench.mutator.settlement(used)
+            bench.setups.plain.restore, lambda: bench.mutator.choose_preload(used)
         )
 
     def step(self) -> bool:

@@ -40,7 +40,7 @@ class Races(CorpusStage):
         executor.prepare()
         bench.record_look(RACES)
         preloaded = executor.preloaded
-        self._scheduler.settle(preloaded)
+        self._scheduler.note_preload(preloaded)
         for _ in bench.slice():
             parent = self._scheduler.any().removeprefix(preloaded)
             program = bench.mutator.race(parent, LONGEST, preloaded)
@@ -56,4 +56,4 @@ class Races(CorpusStage):
     def _choose_preload(self) -> bytes:
         bench = self._bench
         preloads = bench.random.random() < _PRELOADED
-        return bench.mutator.settlement(self._used) if preloads else b""
+        return bench.mutator.choose_preload(self._used) if preloads else b""

@@ -38,7 +38,7 @@ def exploring_stages(bench: Workbench, retuning: Retuning, *, exact: bool) -> li
     stages.append(Mutation(bench))
     if on.lifecycle:
         stages.append(SlowPrograms(bench))
-    if bench.mutator.settlement(Counter()):
+    if bench.mutator.choose_preload(Counter()):
         stages.append(PreloadedPrograms(bench))
     if on.faults:
         stages += [Faults(bench), LoadFaults(bench)]

@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.program.ops import OPERATIONS, File, Number, Op, Payload
-from fuzzer.program.preload import shared_settlement
+from fuzzer.program.preload import shared_preload
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Program
 from fuzzer.program.shrink.lines import has_many_lines, lines_of
 from fuzzer.program.shrink.plainer import (
@@ -100,14 +100,14 @@ def shorter_history(start: Reproducer, reset: Program = ()) -> Reduction:
 def _joined(programs: Sequence[bytes], reset: Program) -> Iterator[bytes]:
     """Return programs as a single one: plain, or with more of what is done between two."""
     yield b"".join(programs)
-    # A machine that all of them load the module on in the same way is settled: it does so once.
-    settlement = shared_settlement(programs)
-    *earlier, last = [program.removeprefix(settlement) for program in programs]
-    yield settlement + b"".join(each + _files_anew(each) for each in earlier) + last
+    # A machine that all of them load the module on in the same way is preloaded: it does so once.
+    preload = shared_preload(programs)
+    *earlier, last = [program.removeprefix(preload) for program in programs]
+    yield preload + b"".join(each + _files_anew(each) for each in earlier) + last
     if reset:
         after = encode(reset)
         yield (
-            settlement
+            preload
             + b"".join(each + _first_file(each) + after + _files_anew(each) for each in earlier)
             + (last + _first_file(last) + after)
         )

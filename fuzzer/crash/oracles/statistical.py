@@ -38,7 +38,7 @@ it and the number of runs."""
 def racing_sample(guest: Testbed, match: Match) -> Sample:
     """Return how to run programs with threads, many times on a machine, to see a crash.
 
-    If they begin by loading the module, it is settled by that.
+    If they begin by loading the module, it is preloaded by that.
     """
 
     def sample(reproducer: Reproducer) -> tuple[Splat | None, int]:

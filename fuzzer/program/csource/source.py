@@ -13,7 +13,7 @@ from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
 from fuzzer.program.links import links
 from fuzzer.program.ops import FLAG_WAITS, Op, flags_used
-from fuzzer.program.preload import shared_settlement
+from fuzzer.program.preload import shared_preload
 from fuzzer.program.program import Call, Program
 from fuzzer.program.text import reset_program
 from fuzzer.program.text_parser import struct_layouts
@@ -61,14 +61,14 @@ def c_source(
     names_of: dict[Program, str] = {}
     before: list[str] = []
     params = target.module.params.encode()
-    if settling := _settlement((*history, program)) if history or loops else ():
-        params = next(call.data for call in settling if call.op is Op.LOAD)
-        history = [earlier[len(settling) :] for earlier in history]
-        program = program[len(settling) :]
-        loading = [call for call in settling if call.op in {Op.UNLOAD, Op.LOAD}]
+    if preload := _shared_preload((*history, program)) if history or loops else ():
+        params = next(call.data for call in preload if call.op is Op.LOAD)
+        history = [earlier[len(preload) :] for earlier in history]
+        program = program[len(preload) :]
+        loading = [call for call in preload if call.op in {Op.UNLOAD, Op.LOAD}]
         body = _indent(_calls(loading, writer, functions))
-        functions.append(f"static void settle(void)\n{{\n{body}}}\n")
-        before.append("settle();")
+        functions.append(f"static void preload(void)\n{{\n{body}}}\n")
+        before.append("preload();")
     for earlier, times in _steps(history):
         if earlier not in names_of:
             names_of[earlier] = f"before_{len(names_of) + 1}"
@@ -89,9 +89,9 @@ def c_source(
     )
 
 
-def _settlement(programs: Sequence[Program]) -> Program:
+def _shared_preload(programs: Sequence[Program]) -> Program:
     """Return the calls that load the module and that all of the programs begin with."""
-    return decode(shared_settlement([encode(program) for program in programs]))
+    return decode(shared_preload([encode(program) for program in programs]))
 
 
 def _steps(history: Sequence[Program]) -> list[tuple[Program, int]]:

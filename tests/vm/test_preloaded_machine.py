@@ -29,9 +29,9 @@ def fast(guest: GuestFactory) -> Guest:
     return guest(Flavour.FAST)
 
 
-def settle(machine: Machine, guest: Guest, text: str) -> bool:
-    machine.settle(wire(text, guest.target))
-    return bool(machine.channel.header.settled)
+def preload(machine: Machine, guest: Guest, text: str) -> bool:
+    machine.preload(wire(text, guest.target))
+    return bool(machine.channel.header.preloaded)
 
 
 def lock(machine: Machine) -> str:
@@ -47,7 +47,7 @@ def listed(machine: Machine, guest: Guest, text: str) -> int:
 def test_the_module_stays_as_it_was_loaded(fast: Guest) -> None:
     with fast.restore() as machine:
         assert lock(machine) == "mutex"
-        assert settle(machine, fast, LOADING)
+        assert preload(machine, fast, LOADING)
         assert lock(machine) == "rcu"
         # A program that loads it otherwise leaves it so, too.
         run(machine, fast, LOADING.replace("rcu", "rwsem") + "read(f0, 1)\n")
@@ -58,7 +58,7 @@ def test_programs_that_begin_so_skip_these_calls(fast: Guest) -> None:
     with fast.restore() as machine:
         whole = run(machine, fast, LOADING + EXPIRES)
         before = machine.channel.header.text_start
-        assert settle(machine, fast, LOADING)
+        assert preload(machine, fast, LOADING)
         after = machine.channel.header.text_start
         skipping = run(machine, fast, LOADING + EXPIRES)
         assert machine.channel.header.text_start == after
@@ -72,7 +72,7 @@ def test_programs_that_begin_so_skip_these_calls(fast: Guest) -> None:
 def test_other_programs_run_whole(fast: Guest) -> None:
     shown = LOADING.replace("20", "1000") + EXPIRES
     with fast.restore() as machine:
-        assert settle(machine, fast, LOADING)
+        assert preload(machine, fast, LOADING)
         alone, expired = listed(machine, fast, EXPIRES), listed(machine, fast, LOADING + EXPIRES)
         assert (alone, expired) == (0, 0)
         assert listed(machine, fast, shown) == 1
@@ -80,9 +80,9 @@ def test_other_programs_run_whole(fast: Guest) -> None:
 
 def test_what_does_not_load_it_leaves_the_machine_as_it_was(fast: Guest) -> None:
     with fast.restore() as machine:
-        assert not settle(machine, fast, LOADING.replace("rcu", "none"))
+        assert not preload(machine, fast, LOADING.replace("rcu", "none"))
         assert lock(machine) == "mutex"
-        assert not settle(machine, fast, "close(f0)\nunload()\n")
+        assert not preload(machine, fast, "close(f0)\nunload()\n")
         assert lock(machine) == "mutex"
         assert listed(machine, fast, EXPIRES) == 1
 
@@ -98,7 +98,7 @@ def test_coverage_is_what_comes_after(fast: Guest) -> None:
     calls = 'write(f0, "a=1\\n")\n'
     with fast.restore() as machine:
         whole = covered(machine, fast, LOADING + calls)
-        assert settle(machine, fast, LOADING)
+        assert preload(machine, fast, LOADING)
         after = covered(machine, fast, LOADING + calls)
     assert after < whole
     sections = {fast.blocks[index].section for index in whole - after}
@@ -106,25 +106,25 @@ def test_coverage_is_what_comes_after(fast: Guest) -> None:
     assert all(fast.blocks[index].section == ".text" for index in after)
 
 
-def test_a_history_that_was_run_on_a_settled_machine_is_run_on_one_again(
+def test_a_history_that_was_run_on_a_preloaded_machine_is_run_on_one_again(
     fast: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settled: list[bytes] = []
-    settle = Machine.settle
+    preloaded: list[bytes] = []
+    preload = Machine.preload
 
     def counted(machine: Machine, calls: bytes, timeout: float = 10.0) -> Run:
-        settled.append(calls)
-        return settle(machine, calls, timeout)
+        preloaded.append(calls)
+        return preload(machine, calls, timeout)
 
-    monkeypatch.setattr(Machine, "settle", counted)
+    monkeypatch.setattr(Machine, "preload", counted)
     target = fast.target
     programs = [wire(f"{LOADING}read(f0, {count})\n", target) for count in range(4)]
     outcome, number = run_history(fast, programs[:3], programs[3])
     assert (outcome.splat, number) == (None, 3)
-    assert settled == [wire(LOADING, target)]
+    assert preloaded == [wire(LOADING, target)]
     run_history(fast, [], programs[3], tries=3)
-    assert settled == [wire(LOADING, target)] * 2
+    assert preloaded == [wire(LOADING, target)] * 2
     # Alone and once, or among others, it makes these calls itself.
     run_history(fast, [], programs[3])
     run_history(fast, [*programs[:2], wire("read(f0, 1)\n", target)], programs[3])
-    assert len(settled) == 2
+    assert len(preloaded) == 2
