@@ -12,13 +12,13 @@ class LibFuzzerAdapter:
     """Gives libFuzzer a batch for a program.
 
     libFuzzer asks for a mutant of a program, gets the last program of a batch, and then
-    has it run; so it runs the batch, and sees what the last program covered. Programs
-    of the corpus it has run without asking, alone.
+    has it run: that runs the batch, and libFuzzer sees the coverage of the last program.
+    Programs of the corpus run alone; libFuzzer does not ask for a mutant before those.
     """
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        # What libFuzzer asked to have mutated, and what it is about to run.
+        # The program that libFuzzer asked to have mutated, and the batch that it is about to run.
         self._asked: bytes | None = None
         self._batch: list[Candidate] = []
 
@@ -29,7 +29,7 @@ class LibFuzzerAdapter:
         return self._batch[-1].program[:max_size]
 
     def run_one(self, data: bytes) -> None:
-        """libFuzzer's callback: run a program, or the batch that it is the last of."""
+        """libFuzzer's callback: run a program, or the batch that it ends."""
         batch, self._batch = self._batch, []
         asked, self._asked = self._asked, None
         self._loop.run(batch or [Candidate(data[:PROGRAM_SIZE])], asked)

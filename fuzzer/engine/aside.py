@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known bugs set aside: what leads to them is learned and made rarely.
+"""Known bugs set aside: the calls that lead to them are learned, and made rarely.
 
 A shallow bug, found and stored, would otherwise be met by every other program,
 and cost a machine each time. Costs are estimates, in small calls as those of
@@ -22,25 +22,26 @@ from fuzzer.engine.traits import Kind, Pattern, kind_of
 from fuzzer.program.wire import split
 
 SLOW = "calls that take long"
-"""The name of something that is set aside and is no bug: a state in which little goes on."""
+"""The title under which a state is set aside in which calls take long; it is no bug."""
 # A bug is known after so many sightings by this worker.
 KNOWN = 3
-# What leads to it is learned once it has taken this share of all time, and about as much as
-# it takes to learn that. Its sightings may take so much of all time afterwards.
+# Its cause is learned once its sightings have taken this share of all time, and about as much
+# time as learning takes. Afterwards they may take the second share of all time.
 _COSTLY, _SHARE = 0.02, 0.05
-# So many rules are kept of a bug.
+# The most rules that are kept of a bug.
 _MOST_RULES = 16
-# To replace a machine takes as long as so many small calls, and to look at a report.
+# The cost of replacing a machine, and of looking at a report, in small calls.
 RESTORE_COST, REPORT_COST = 10_000.0, 2_000.0
 _LEARNING = 20 * RESTORE_COST
 # Programs kept to learn from: of each bug, of those that did not crash, and of those that
 # were expected to and did not.
 _CRASHED, _OTHERS, _EXPECTED = 48, 200, 50
-# Programs whose calls count as made before, and one of so many batches that is kept.
+# The number of programs before a crash whose calls count as made before it. One in so many of
+# the batches that did not crash is kept to learn from.
 BEFORE = 4
 _EVERY = 4
 _FEW_OTHERS = 20
-# A machine that showed a bug is not used again if more than one of so many came to a bad end.
+# A machine that showed a bug is used further unless more than one in so many ended badly.
 _BAD_END = 10
 
 
@@ -53,13 +54,13 @@ class _Bug:
     crashed: deque[Sample] = field(default_factory=lambda: deque(maxlen=_CRASHED))
     rules: tuple[Rule, ...] = ()
     unexpected: float = 0.0
-    """The cost of sightings that no rule told of, since the last was learned."""
+    """The cost of the sightings, since the last rule was learned, that no rule predicted."""
     patience: float = _LEARNING
     bad_ends: int = 0
 
 
 class Aside:
-    """The bugs that one worker has seen, and which of them are set aside."""
+    """The bugs that one worker has seen, with the rules by which some of them are set aside."""
 
     def __init__(self) -> None:
         self._bugs: dict[str, _Bug] = {}
@@ -75,7 +76,7 @@ class Aside:
         return bug is not None and bug.sightings >= KNOWN
 
     def is_survived(self, title: str) -> bool:
-        """Tell whether machines that showed it did well afterwards, as far as is known."""
+        """Tell whether machines that showed a bug went on well afterwards, as far as is known."""
         bug = self._bugs.get(title)
         return bug is None or _BAD_END * bug.bad_ends <= bug.sightings + _BAD_END
 
@@ -88,15 +89,15 @@ class Aside:
         return bug.cost > _SHARE * (total + self._cost)
 
     def end_badly(self, titles: Sequence[str]) -> None:
-        """Take note that a machine which had shown these came to a bad end."""
+        """Take note that a machine which had shown these bugs came to a bad end."""
         for title in titles:
             if bug := self._bugs.get(title):
                 bug.bad_ends += 1
 
     def sight(self, title: str, sample: Sample, cost: float, total: float) -> bool:
-        """Take note of a sighting: what it cost, and what everything did so far.
+        """Take note of a sighting, its cost, and the ``total`` cost of all that ran.
 
-        Returns whether what leads to it should be learned.
+        Returns whether the cause of the bug should be learned now.
         """
         bug = self._bugs.setdefault(title, _Bug())
         bug.sightings += 1
@@ -110,7 +111,7 @@ class Aside:
         return bug.sightings >= KNOWN and bug.unexpected >= enough
 
     def choose(self, patterns: tuple[Pattern, ...], lasts: bool) -> int | None:
-        """Return which of the calls that lead to a bug is left out, if the others do not matter."""
+        """Return the index of the pattern to leave out if that one alone decides, None if not."""
         dropped, enough = dropped_of(patterns, self._known_others(), lasts=lasts)
         return dropped if enough else None
 
@@ -118,12 +119,12 @@ class Aside:
         return [*self._others, *self._expected]
 
     def learn(self, title: str, cause: Cause | None, cost: float) -> Rule | None:
-        """Take note of what leads to a bug; if that was not found out, of what samples tell.
+        """Keep rules for the cause of a bug; without a ``cause``, rules learned from samples.
 
-        To find that out took so much. Returns the rule of a cause that nothing like was known of.
+        ``cost`` is the cost of finding it out. Returns the rule of a new kind of cause.
         """
         bug = self._bugs[title]
-        # No cost of the bug's own: it is to come back.
+        # It is not counted as a cost of the bug, so that the bug comes back as often.
         self._cost += cost
         bug.unexpected = 0.0
         others = self._known_others()
@@ -132,10 +133,10 @@ class Aside:
         if cause is not None:
             rule = rule_of(cause.patterns, others, lasts=cause.lasts)
             if any(rule.is_like(known) for known in bug.rules):
-                # It was not told of: what prepares the crash was done by a program before.
+                # The rule did not predict it: an earlier program prepared the crash.
                 rule = replace(rule, enough=True)
             else:
-                # What else leads to it, by another ioctl say, is found out as easily.
+                # Another cause of it, as another ioctl, is found out as easily.
                 patience = _LEARNING / 2
                 new = rule
             known_ones = (known for known in bug.rules if not rule.is_like(known))
@@ -148,9 +149,10 @@ class Aside:
     def learn_siblings(
         self, title: str, rule: Rule, pairs: Sequence[tuple[Pattern, Pattern]], cost: float
     ) -> None:
-        """Take note of calls that lead to a bug as that of a rule does: of it and in its place.
+        """Keep rules for calls that lead to a bug in the place of one of a rule's calls.
 
-        To find them took so much.
+        ``pairs`` are patterns of that call and of the one in its place, ``cost`` is the cost
+        of finding these.
         """
         self._cost += cost
         bug = self._bugs[title]
@@ -195,12 +197,12 @@ class Aside:
         return chunks
 
     def sightings(self) -> dict[str, int]:
-        """Return the titles of the bugs that are set aside, and how often each was seen."""
+        """Return the number of sightings of each bug that is set aside, by title."""
         return {title: bug.sightings for title, bug in self._bugs.items() if bug.rules}
 
 
 def calls_of(history: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return the calls of the last programs of a machine."""
+    """Return the calls of the last programs that ran on a machine."""
     chunks = (chunk for program in history[-BEFORE:] for chunk in split(program))
     return tuple(dict.fromkeys(chunks))
 
@@ -208,7 +210,7 @@ def calls_of(history: Sequence[bytes]) -> tuple[bytes, ...]:
 def sample_of(
     program: bytes, history: Sequence[bytes], call: int | None, culprit: Kind | None
 ) -> Sample:
-    """Return a program that crashed, in its ``call`` if that is known."""
+    """Return the sample of a program that crashed, in its ``call`` if that is known."""
     chunks = split(program)
     last = call is not None and call < len(chunks)
     if last and call is not None:
@@ -218,15 +220,15 @@ def sample_of(
 
 
 def aside_file(workdir: Path, name: str) -> Path:
-    """Return where a worker says what it has set aside."""
+    """Return the file in which a worker lists the bugs that it has set aside."""
     return workdir / f"{name}.aside"
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """The bugs that workers have set aside, with their sightings; ``studied`` are looked into.
+    """The bugs that workers have set aside, with the number of sightings of each.
 
-    While they find out what leads to a bug they do not fuzz.
+    The causes of those ``studied`` are being found out; such a worker does not fuzz meanwhile.
     """
 
     sightings: Mapping[str, int] = field(default_factory=dict)
@@ -234,14 +236,14 @@ class SetAside:
 
 
 def write_aside(workdir: Path, name: str, aside: SetAside) -> None:
-    """Say what a worker has set aside, for the campaign to show."""
+    """Write down the bugs that a worker has set aside, for the campaign to show."""
     path = aside_file(workdir, name)
     with contextlib.suppress(OSError):
         write_whole(path, json.dumps({"sightings": aside.sightings, "studied": aside.studied}))
 
 
 def read_aside(workdir: Path) -> SetAside:
-    """Return what the workers of a campaign have set aside."""
+    """Return the bugs that the workers of a campaign have set aside."""
     sightings: Counter[str] = Counter()
     studied: list[str] = []
     for path in sorted(workdir.glob("*.aside")):

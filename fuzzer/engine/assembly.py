@@ -34,7 +34,7 @@ def assemble(
     options: LoopOptions,
     observer: Observer | None = None,
 ) -> Loop:
-    """Return a loop that has programs run by an executor, with counters that libFuzzer sees."""
+    """Return a loop that runs programs by an executor, with counters that libFuzzer sees."""
     observer = observer or Observer()
     guest, seed, mechanisms = executor.guest, options.seed, options.mechanisms
     n_blocks = len(guest.blocks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batcher of candidates: they are made while the guest works, and handed over several at a time."""
+"""Batcher: makes candidates while the guest works, and hands over several at a time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections import deque
 from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.sources import Source
 
-# A batch ends with the program that brings it to this cost, in small calls. That is
-# some milliseconds: long beside what it takes to hand it over, short for a person.
+# A batch ends with the program that brings it to this cost, in small calls. That is some
+# milliseconds: long beside the time that it takes to hand a batch over, short for a person.
 BATCH_COST = 300.0
 _MOST = 64
-# Seconds of a call from which on that is too much, and of a batch then.
+# Seconds of a call from which on batches of that cost are too long, and of a batch then.
 _SLOW_CALL, _BATCH_SECONDS = 0.01, 1.0
 
 
 class Batcher:
     """Candidates to run, in order.
 
-    Each is of the first of the ``sources`` that has one; the last has one each time.
+    Each comes from the first of the ``sources`` that has one; the last source always has one.
     """
 
     def __init__(self, *sources: Source) -> None:
@@ -29,12 +29,12 @@ class Batcher:
         self._cost = 0.0
 
     def slow_down(self, call_seconds: float) -> None:
-        """Make batches small where a call takes long: nothing is known of one before its end."""
+        """Make batches small where a call takes long: a batch is looked at when it has ended."""
         if call_seconds > _SLOW_CALL:
             self._most_cost = max(1.0, _BATCH_SECONDS / call_seconds)
 
     def fill(self, asked: bytes) -> None:
-        """Make candidates of what libFuzzer asks for until there is a batch of them."""
+        """Make candidates until there is a batch; ``asked`` is the program that libFuzzer chose."""
         while self._cost < self._most_cost and len(self._ready) < _MOST:
             for source in self._sources:
                 if (candidate := source.next(asked)) is not None:
@@ -45,7 +45,7 @@ class Batcher:
             self._cost += candidate.cost
 
     def take(self, asked: bytes, most: int) -> list[Candidate]:
-        """Return the next batch: at least one program, ``most`` at most."""
+        """Return the next batch: at least one program and at most ``most``."""
         self.fill(asked)
         batch: list[Candidate] = []
         cost = 0.0
@@ -63,12 +63,12 @@ class Batcher:
             self._cost += candidate.cost
 
     def change_start(self, old: bytes, new: bytes) -> None:
-        """Have the programs that were made begin with ``new`` where they do with ``old``."""
+        """Make the waiting programs begin with the calls ``new`` in place of ``old``."""
         self._ready = deque(
             Candidate(new + program.removeprefix(old), cost) for program, cost in self._ready
         )
 
     def drop(self) -> None:
-        """Forget what was made."""
+        """Drop all waiting candidates."""
         self._ready.clear()
         self._cost = 0.0

@@ -25,8 +25,8 @@ _BUCKETS = bytes(_bucket_of(count) for count in range(256))
 def features_of(counters: bytes | memoryview, counted: int | None = None) -> int:
     """Return the features of counters, one byte for each.
 
-    Only the first ``counted`` of them can be above 1 (None: any). To know that
-    makes it faster, and no other difference.
+    Only the first ``counted`` of them can be above 1 (None: any of them); that makes this
+    faster and changes nothing else.
     """
     head = bytes(counters[:counted]).translate(_BUCKETS)
     if counted is not None:
@@ -35,7 +35,7 @@ def features_of(counters: bytes | memoryview, counted: int | None = None) -> int
 
 
 def blocks_of(features: int, n_blocks: int) -> int:
-    """Return how many of the first ``n_blocks`` counters a set has features of."""
+    """Return the number of the first ``n_blocks`` counters that have a feature in the set."""
     size = max(n_blocks, -(-features.bit_length() // 8))
     return n_blocks - features.to_bytes(size, "little")[:n_blocks].count(0)
 
@@ -46,7 +46,7 @@ def repeated(first: bytes, second: bytes) -> bytes:
 
 
 def without(counters: bytes, features: int) -> bytes:
-    """Return counters with those at 0 whose feature is among ``features``."""
+    """Return the counters, with 0 in place of those whose feature is among ``features``."""
     unwanted = features.to_bytes(max(len(counters), -(-features.bit_length() // 8)), "little")
     pairs = zip(counters, unwanted, strict=False)
     return bytes(0 if _BUCKETS[count] & bits else count for count, bits in pairs)

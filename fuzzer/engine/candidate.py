@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ALONE = -1.0
-"""The cost of a candidate that libFuzzer asked for itself, and that is handed over alone."""
+"""The cost that marks a candidate as one to be handed over alone, for libFuzzer to see."""
 
 
 class Candidate(NamedTuple):

@@ -9,37 +9,37 @@ from fuzzer.machine.channel import PATH_COUNTERS, Channel
 
 
 class Counters:
-    """The counters of a guest with so many blocks.
+    """The counters of a guest whose driver has ``n_blocks`` blocks, and those of libFuzzer.
 
-    libFuzzer's are others: the guest may be counting for the next batch already when
-    libFuzzer looks. It clears its own before each program.
+    They differ: the guest may be counting for the next batch already when libFuzzer looks.
+    libFuzzer clears its own before each program.
     """
 
     def __init__(self, channel: Channel, n_blocks: int) -> None:
         self.n_blocks = n_blocks
         self.count = n_blocks + PATH_COUNTERS
-        """The number of counters: those of the blocks, and then others that are 0 or 1."""
+        """The number of counters: those of the blocks, and after them others that are 0 or 1."""
         self._channel = channel
         self.guest = channel.counters(self.count)
-        """What the guest counted."""
+        """The guest's counters."""
         own = (ctypes.c_uint8 * self.count)()
         self.address = ctypes.addressof(own)
-        """Where libFuzzer's counters are."""
+        """The address of libFuzzer's counters."""
         self.shown = memoryview(own).cast("B")
-        """What libFuzzer sees."""
+        """libFuzzer's counters."""
 
     def clear(self) -> None:
         """Set the guest's counters to zero."""
         self._channel.clear_counters(self.count)
 
     def show(self, counters: bytes | memoryview) -> None:
-        """Let libFuzzer see these."""
+        """Copy the given counters to libFuzzer's."""
         self.shown[:] = counters
 
     def show_last(self) -> None:
-        """Let libFuzzer see those of the last program of the batch before the one that runs."""
+        """Copy those of the last program of the batch before the running one to libFuzzer's."""
         self.shown[:] = self._channel.last_counters(self.count)
 
     def write_seen(self, features: int) -> None:
-        """Let the guest know of features that are not new."""
+        """Tell the guest the features that are not new."""
         self._channel.write_seen(features, self.count)

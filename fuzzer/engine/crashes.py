@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The crash observer of a worker: what becomes of programs that the kernel says something of."""
+"""The crash observer of a worker: deals with programs after which the kernel complains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fuzzer.engine.aside import (
 )
 from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.executor import WorkerExecutor
-from fuzzer.engine.probing import Programs, Trials, what_leads_to
+from fuzzer.engine.probing import Programs, Trials, find_cause
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.statistics import WorkerCounts
@@ -37,19 +37,19 @@ from fuzzer.splat.silence import Silence
 from fuzzer.splat.splat import Splat
 from fuzzer.target.target import ResetKind
 
-# Seconds that a program has to take to be told of as slow. A busy host may be the reason of a few.
+# Seconds from which on a program counts as slow, and the number of slow programs that may be due
+# to a busy host.
 _TAKES_LONG, _BY_CHANCE = 0.4, 4
-# Machines on which it is found out what leads to a bug, or to calls that do not end, and
+# The most machines to find the cause of a bug on, and of calls that do not end; and the earlier
 # programs that may have prepared it.
 _MOST_TRIALS, _MOST_LONG_TRIALS, _PREPARING = 120, 60, 256
-# Further ones, on which other ioctls are tried in the place of the one that does it.
+# The most further machines, on which other ioctls are tried in the place of the one that does it.
 _MOST_SIBLING_TRIALS = 48
 # Seconds without an answer after which a trial is given up.
 _TRIAL_PATIENCE = 1.0
-# Titles of guests in which a call takes all of the time. A trial shows that as soon as it
-# takes long.
+# Titles of states in which a call does not end. A trial shows one as soon as a call takes long.
 _ENDLESS = frozenset({Silence.NO_ANSWER, SLOW})
-# Programs tried again to make another one crash a machine that shows no older report.
+# Earlier programs that run again to see whether one crashes a machine that showed nothing before.
 _BEFORE = 16
 # Reports after which the kernel goes on, and so does the program. lockdep is not in it: it is
 # silent after its first one, until there is a fresh machine.
@@ -63,11 +63,11 @@ _KASAN = "kasan"
 
 
 class CrashObserver:
-    """Looks at programs after which there is something to look at, and replaces the machine.
+    """Examines programs after which the kernel complained, and replaces the machine.
 
-    Sightings go to the spool of ``workdir`` in the worker's ``name``; what leads to bugs
-    that cost much is noted in ``aside``. ``renew`` replaces the executor's machine, and
-    ``publish`` has the worker tell how far it is.
+    Sightings go to the spool of ``workdir`` in the worker's ``name``; the causes of bugs
+    that cost much are noted in ``aside``. ``renew`` replaces the executor's machine, and
+    ``publish`` writes the worker's state for the campaign.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class CrashObserver:
         self._publish_all = publish
         self._spool = Spool(workdir)
         self._recorded: dict[str, int] = {}
-        # What leads to these is to be found out: programs, the last of which showed it.
+        # Programs by the title of a bug whose cause is to be found out; the last one showed it.
         self._unexplained: dict[str, Programs] = {}
         self._confirming = False
         self._slow_ones = 0
-        # Where instructions are counted, ticks are not what a program takes.
+        # Where instructions are counted, ticks do not tell how long a program takes.
         guest = executor.guest
         khz = None if guest.template.hardware.icount else counter_khz()
         self.slow_ticks = _TAKES_LONG * 1000 * (khz or 1 << 32)
-        """Ticks of a program that is to be told of as slow."""
+        """Ticks from which on a program counts as slow."""
         self._restore_each = guest.target.reset.kind is ResetKind.RESTORE
         self._call_timeout_ms = guest.target.call_timeout_ms
 
@@ -126,7 +126,7 @@ class CrashObserver:
         self._note_slow(program, 1000 * _TAKES_LONG * ticks / self.slow_ticks)
 
     def _note_slow(self, program: bytes, milliseconds: float) -> None:
-        """Take note that a program's calls took long, which a fast driver's do in some states."""
+        """Take note that a program's calls took long, as a fast driver's do in some states."""
         own = program.removeprefix(self._executor.preloaded)
         if self._executor.start.is_slow or is_slow(split(own)):
             return
@@ -140,10 +140,10 @@ class CrashObserver:
             self._executor.expect_slowness()
 
     def examine(self, data: bytes) -> bool:
-        """Look at a program that made the kernel print something, or did not end well.
+        """Examine a program that made the kernel print something, or did not end well.
 
-        Returns whether that was a sighting, after which the machine is a new one. It
-        goes on where it survived bugs that are known.
+        Returns whether that was a sighting, after which the machine is a new one. The
+        machine is kept where it survived known bugs only.
         """
         status, log = self._channel.status, self._channel.log()
         if status is Status.ERROR:
@@ -157,7 +157,7 @@ class CrashObserver:
         if not splats and silence is None:
             if status is Status.TIMEOUT:
                 self._counts.timeouts += 1
-                # From now on: in a driver whose calls do not wait each costs a bit less without.
+                # Only from now on: a driver whose calls never wait is a bit faster without it.
                 self._executor.let_wait()
             if status is Status.TIMEOUT or self._channel.header.waited:
                 self._scheduler.blocked(data)
@@ -169,7 +169,7 @@ class CrashObserver:
         waited = 0.0
         if silence is Silence.NO_RETURN:
             waited = cost_of_wait(2 * self._call_timeout_ms)
-        # Of several the one that nobody has seen is told of.
+        # Of several splats the one that is not known yet makes the sighting.
         new = [splat for splat in splats if not self._aside.is_known(splat.title)]
         if splats:
             splat = (new or splats)[0]
@@ -196,13 +196,13 @@ class CrashObserver:
             self._spool.count(splat.title)
             self._count(data, splat.title, REPORT_COST, None, lines)
             if splat.kind == _KASAN and self._aside.is_unavoidable(splat.title, total):
-                # Where each program meets it, this machine's others do without a report.
+                # As each program meets the bug, others on this machine run without a report of it.
                 self._channel.header.kasan_flags = 0
 
     def lose(self, data: bytes) -> None:
-        """Deal with a guest that is silent in a program, or made it too slowly.
+        """Deal with a guest that fell silent in a program, or was too slow to end it.
 
-        It is dead from outside, rebooted, or hung so hard that nothing runs.
+        It was killed from outside, rebooted, or hangs so hard that nothing runs in it.
         """
         if self._executor.was_slow:
             self._note_slow(data, 1000 * self._executor.slow_seconds)
@@ -225,11 +225,11 @@ class CrashObserver:
     def _sight(self, sighting: Sighting, call: int | None, waited: float) -> None:
         """Deal with a machine that a program crashed, in its ``call`` if that is known.
 
-        ``waited`` is what it cost to see that.
+        ``waited`` is the cost of waiting for the crash to show.
         """
         shown = list(self._executor.shown)
         self._executor.shown.clear()
-        # What a bug has damaged may show in any way. To see a hang again takes long.
+        # Memory damaged by an earlier bug may show as any crash. Confirming a hang takes too long.
         doubtful = shown and not self._confirming and not waited
         if doubtful and not self._aside.is_known(sighting.title):
             if not self._confirm(sighting.program):
@@ -241,9 +241,9 @@ class CrashObserver:
         self._clear()
 
     def _confirm(self, data: bytes) -> bool:
-        """Run a program on machines that have shown nothing yet; tells whether it crashes one.
+        """Run a program on machines that have shown nothing yet; tell whether it crashes one.
 
-        Alone first, then after those that ran before it.
+        It runs alone first, then after the programs that ran before it.
         """
         self._confirming = True
         try:
@@ -256,7 +256,7 @@ class CrashObserver:
             self._clear()
 
     def _crashes_again(self, before: Sequence[bytes], data: bytes) -> bool:
-        """Tell whether a fresh machine is crashed by programs."""
+        """Tell whether programs crash a fresh machine."""
         self._renew()
         for program in (*before, data):
             self._channel.post_program(program)
@@ -283,14 +283,14 @@ class CrashObserver:
             call -= len(split(data)) - len(split(program))
         sample = sample_of(program, self._executor.history, call, culprit_of(lines))
         if self._aside.sight(title, sample, cost, self._scheduler.total):
-            # A bug that takes seconds to show, or two threads, is no matter for many trials.
+            # A bug that takes seconds or two threads to show is not tried on many machines.
             quick = (cost <= RESTORE_COST or title in _ENDLESS) and not self._executor.races
             before = self._executor.history[-_PREPARING:] if quick else []
             own = [each.removeprefix(self._executor.preloaded) for each in (*before, data)]
             self._unexplained[title] = tuple(tuple(split(each)) for each in own) if quick else ()
 
     def find_causes(self) -> None:
-        """Find out what leads to bugs that cost much, on machines of their own."""
+        """Find the causes of bugs that cost much, on fresh machines."""
         if not self._unexplained:
             return
         for title, programs in self._unexplained.items():
@@ -298,7 +298,7 @@ class CrashObserver:
             endless = title in _ENDLESS
             shows = self._takes_long if endless else partial(self._shows, title)
             trials = Trials(shows, _MOST_LONG_TRIALS if endless else _MOST_TRIALS)
-            cause = what_leads_to(programs, trials, self._aside.choose) if programs else None
+            cause = find_cause(programs, trials, self._aside.choose) if programs else None
             each = RESTORE_COST + (cost_of_wait(1000 * _TAKES_LONG) if endless else 0.0)
             rule = self._aside.learn(title, cause, trials.made * each)
             if cause is not None and rule is not None:
@@ -312,7 +312,7 @@ class CrashObserver:
         self._clear()
 
     def publish(self) -> None:
-        """Say which bugs are set aside, if any are, for the campaign to show."""
+        """Write down the bugs that are set aside, if any are, for the campaign to show."""
         if self._aside.sightings():
             self._tell_aside()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The call that a report is about, by the registers of whoever entered the kernel."""
+"""The call that a report is about, read from the registers with which the kernel was entered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fuzzer.program.ops import OPERATIONS, Op
 _ENTRY = re.compile(r"ORIG_RAX: ([0-9a-f]{16})")
 _SECOND = re.compile(r"RSI: ([0-9a-f]{16})")
 _OPS = {number: op for op in Op for number in OPERATIONS[op].syscalls}
-# The second argument is so few lines below.
+# The register of the second argument is at most so many lines below.
 _NEAR = 4
 
 

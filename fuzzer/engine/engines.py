@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines: where programs come from, in order, and what is interesting, for each of them.
+"""Engines: the sources of programs, in order, and the feedback of each engine.
 
 ``--engine libfuzzer`` is :func:`coverage_guided`, ``--engine random`` :func:`unguided`.
 """
@@ -36,7 +36,7 @@ from fuzzer.program.mutate import Mutator
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What engines are made of. ``run_again`` is what triage has programs run by."""
+    """The parts that engines are made of; triage runs programs by ``run_again``."""
 
     executor: WorkerExecutor
     counters: Counters
@@ -51,11 +51,11 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Sources, each list in the order in which they are asked, and a feedback.
+    """Sources of candidates, each list in the order in which they are asked, and a feedback.
 
-    Candidates of ``alone`` are handed over one by one, before others. While there are
-    none of these, batches are made of what the ``batched`` have, and in phases of races
-    of what the ``racing`` have.
+    Candidates of the sources ``alone`` are handed over one by one, before others. While
+    these have none, batches are made of candidates of the ``batched`` sources, or in phases
+    of races of the ``racing`` ones.
     """
 
     alone: tuple[WaitingSource, ...]
@@ -72,7 +72,7 @@ def choose_engine(mechanisms: Mechanisms, material: Material) -> Engine:
 
 
 def coverage_guided(material: Material, *, with_hints: bool) -> Engine:
-    """Return the engine that goes on from programs which covered something new."""
+    """Return the engine that mutates programs which covered something new."""
     executor, mutator, scheduler = material.executor, material.mutator, material.scheduler
     maker = CandidateMaker(executor, material.aside, scheduler)
     triage = Triage(material.run_again, material.counters.n_blocks)

@@ -14,15 +14,14 @@ from fuzzer.machine.machine import Machine
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
 
-# Seconds that a batch may take on a machine that has run more than some programs.
-_SLOW_SECONDS = 4.0
-# So many programs.
+# Programs after which a machine is no longer fresh, and seconds that a batch may take then.
 _FRESH = 64
+_SLOW_SECONDS = 4.0
 # Longest silence, beside the executor's own time limits, before a guest is lost.
 _SILENCE = 3.0
-# Seconds beside the time limits, and those of a batch, where guests were lost before.
+# Longest silence beside the time limits, and seconds of a batch, where guests were lost before.
 _KNOWN_SILENCE, _KNOWN_SLOW = 0.5, 1.5
-# Seconds to wait at first, and between two looks at a guest that takes its time.
+# Seconds to wait at first, and between two looks at a guest that has not answered by then.
 _AT_ONCE, _LOOK = 0.25, 0.1
 
 
@@ -31,12 +30,12 @@ def _do_nothing() -> None:
 
 
 class WorkerExecutor(Executor):
-    """Runs what is posted to ``channel``, which outlives the machines.
+    """Runs the programs that are posted to ``channel``, which outlives the machines.
 
-    Machines are of ``guest``, or of ``racing`` while ``races`` is set. They have the module
-    loaded by ``preloaded`` calls, once :meth:`preload` had them run. With ``loads``,
+    Machines are restored from ``guest``, or from ``racing`` while ``races`` is set. Their
+    module is loaded by the ``preloaded`` calls once :meth:`preload` ran these. With ``loads``,
     programs load the module, which may take long. ``while_waiting`` is called about once
-    a second while a guest takes its time.
+    a second while a guest has not answered.
     """
 
     def __init__(
@@ -55,11 +54,11 @@ class WorkerExecutor(Executor):
         self.races = False
         self.while_waiting: Callable[[], None] = _do_nothing
         self.start = Start(clock)
-        """What is known of the time that calls take."""
+        """Measures the time that calls take."""
         self.shown: dict[str, None] = {}
         """Titles of the known bugs that this machine has shown and survived."""
         self.was_slow = False
-        """Whether the guest that did not answer was working, and only took too long."""
+        """True if the guest that did not answer was working, and only took too long."""
         self._contexts = list(guest.contexts)
         self._waits = False
         self.renew()
@@ -75,20 +74,20 @@ class WorkerExecutor(Executor):
 
     @property
     def can_race(self) -> bool:
-        """Whether there are machines for programs with threads."""
+        """True if there are machines for programs with threads."""
         return self._racing is not None
 
     def shorten_patience(self) -> None:
-        """Wait less for guests from now on: the campaign has kept what silent ones show.
+        """Wait less for guests from now on: the campaign has stored crashes of silent ones.
 
-        What is lost by mistake costs a machine, and each that is silent costs this time.
+        To give up a guest by mistake costs a machine; to wait for a silent one costs this time.
         """
         if not self.start.is_slow:
             self.patience = self._limit + _KNOWN_SILENCE
             self.expect_slowness()
 
     def expect_slowness(self) -> None:
-        """Replace machines that became slow sooner from now on: there were several."""
+        """Replace machines that became slow sooner from now on, as there were several."""
         self.slow_seconds = _KNOWN_SLOW
 
     def _restore_awake(self) -> Machine:
@@ -105,12 +104,15 @@ class WorkerExecutor(Executor):
         return machine
 
     def preload(self) -> bool:
-        """Have the module of a fresh machine loaded by ``preloaded``; False as for an answer."""
+        """Load the module of a fresh machine by the ``preloaded`` calls.
+
+        Returns False when the guest is lost, as :meth:`await_answer` does.
+        """
         self.channel.post_preload(self.preloaded)
         return self.await_answer()
 
     def has_loaded_well(self) -> bool:
-        """Tell whether the module is loaded, after :meth:`preload`."""
+        """Tell whether the module is loaded and its load left no report, after :meth:`preload`."""
         if not self.channel.header.preloaded:
             return False
         # Many drivers say something when they are loaded.
@@ -119,7 +121,7 @@ class WorkerExecutor(Executor):
     def await_answer(self, batch: int = NO_BATCH, patience: float | None = None) -> bool:
         """Wait for the program or the batch to end; False when the guest is lost, or too slow.
 
-        It is lost when no call ends for ``patience`` seconds, or as long as its limits take.
+        It is lost when no call ends for ``patience`` seconds, by default ``self.patience``.
         """
         patience = self.patience if patience is None else patience
         channel = self.channel
@@ -144,11 +146,11 @@ class WorkerExecutor(Executor):
         return True
 
     def look(self) -> None:
-        """Take the time of the calls that were made since the last look."""
+        """Measure the time of the calls that were made since the last look."""
         self.start.look(self.channel.header.progress, self.machine.qemu.cpu_seconds())
 
     def let_wait(self) -> None:
-        """Have programs go on while a call waits, from now on: there is a call that does."""
+        """Let programs go on while a call waits, from now on, as this driver has such calls."""
         self._waits = True
         self._set_waits()
 
@@ -157,9 +159,9 @@ class WorkerExecutor(Executor):
         header.flags = header.flags & ~FLAG_WAITS | (FLAG_WAITS if self._waits else 0)
 
     def learn_contexts(self, numbers: Iterable[int]) -> bool:
-        """Take numbers of ioctls to count coverage for; tell whether there is a new one.
+        """Take ioctl numbers to count coverage for separately; tell whether one is new.
 
-        They are counted from the next :meth:`equip` on.
+        They take effect with the next :meth:`equip`.
         """
         known = len(self._contexts)
         for number in numbers:
@@ -169,9 +171,9 @@ class WorkerExecutor(Executor):
 
     @property
     def known_ioctls(self) -> Sequence[int]:
-        """The numbers of ioctls that the driver knows, as far as is known."""
+        """The numbers of the driver's ioctls that were learned so far."""
         return tuple(self._contexts)
 
     def equip(self) -> None:
-        """Have coverage counted for the ioctls that are known."""
+        """Count coverage separately for each of the ioctl numbers learned so far."""
         equip_contexts(self.channel, self._contexts)

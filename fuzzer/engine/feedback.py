@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feedback: what is interesting in a run, decided here on the host.
+"""Feedback on the host: decides how much of a program's coverage libFuzzer sees.
 
 The guest decides whether a program covers something new (``vm/executor/coverage.c``), and
-ends the batch there. Which of that counts is decided here, before libFuzzer sees it.
+ends the batch there. The feedback then decides which of it counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fuzzer.target.target import ResetKind
 
 
 class Feedback(Protocol):
-    """Looks at what programs covered, in serial phases."""
+    """Judges the coverage of programs, in serial phases."""
 
     @property
     def seen(self) -> int:
@@ -36,17 +36,17 @@ class Feedback(Protocol):
         """Deal with a program that libFuzzer ran, and that covers nothing new."""
 
     def judge(self, program: bytes, *, mutant: bool) -> None:
-        """Look at the counters of a program that libFuzzer ran, and decide what it sees."""
+        """Decide which counters of a program that it ran libFuzzer sees."""
 
     def judge_earlier(self, program: bytes, *, is_new: bool) -> None:
-        """Look at a program that ended its batch, and is not the one that libFuzzer knows of."""
+        """Judge a program that ended its batch, and that libFuzzer did not ask to run."""
 
 
 class CoverageFeedback:
-    """Lets libFuzzer keep what covers something new each time that it runs.
+    """Lets libFuzzer keep programs that cover something new each time they run.
 
-    ``keep`` are told of programs that enter the corpus, and ``enqueue`` has one run
-    again that libFuzzer does not know of.
+    ``keep`` are told of programs that enter the corpus; ``enqueue`` takes a program that
+    libFuzzer did not ask to run, to be run again for it.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class CoverageFeedback:
         self._imports = imports
         self._keep = keep
         self._enqueue = enqueue
-        # With a reset by calls, a program more costs little.
+        # With a reset by calls, another run costs little.
         kind = executor.guest.target.reset.kind
         self._shortens = kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
 
     @property
     def seen(self) -> int:
-        """The features that repeated."""
+        """The features seen so far, all of which repeated."""
         return self._triage.seen
 
     @property
@@ -82,25 +82,25 @@ class CoverageFeedback:
         return self._triage.covered
 
     def pass_over(self) -> None:
-        """Let libFuzzer see what it covered: the guest has gone on since."""
+        """Show libFuzzer the counters of the last batch: the guest has begun the next one."""
         self._counters.show_last()
 
     def judge(self, program: bytes, *, mutant: bool) -> None:
-        """Let libFuzzer see what repeats, of a program that is as short as it can be."""
+        """Show libFuzzer the new coverage that repeats, unless a shorter program has it too."""
         if self._triage.is_new(self._counters.guest):
             self._consider(program, mutant=mutant)
         else:
             self._counters.show(self._counters.guest)
 
     def judge_earlier(self, program: bytes, *, is_new: bool) -> None:
-        """Have libFuzzer run it next if it covers something new."""
+        """Enqueue the program for libFuzzer to run next if it covers something new."""
         if is_new:
             self._enqueue(program)
 
     def _consider(self, program: bytes, *, mutant: bool) -> None:
         self._imports.note(program)
         preloaded, start = self._executor.preloaded, self._executor.start
-        # What others or an earlier campaign stored is as short as it was then.
+        # Programs that others or an earlier campaign stored were shortened then.
         shortened = mutant and self._shortens and not start.is_slow
         verdict = self._triage.consider(
             program,
@@ -118,7 +118,7 @@ class CoverageFeedback:
 
 
 class CoverageRecord:
-    """Records what is covered, and lets libFuzzer see none of it."""
+    """Records coverage, and shows libFuzzer none of it."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -128,19 +128,19 @@ class CoverageRecord:
 
     @property
     def seen(self) -> int:
-        """None: nothing is interesting."""
+        """No features: none are interesting."""
         return 0
 
     def pass_over(self) -> None:
-        """Do nothing: it is recorded already."""
+        """Skip the program: its coverage is recorded already."""
 
     def judge(self, program: bytes, *, mutant: bool) -> None:
-        """Record what the program covered, and spare the guest to look at it once more."""
+        """Record the program's coverage, and tell the guest that it is no longer new."""
         n_blocks = self._counters.n_blocks
         self.covered |= int.from_bytes(self._counters.guest[:n_blocks], "little")
         self._recorded |= features_of(self._counters.guest, n_blocks)
         self._counters.write_seen(self._recorded)
 
     def judge_earlier(self, program: bytes, *, is_new: bool) -> None:
-        """Record what the program covered."""
+        """Record the program's coverage."""
         self.judge(program, mutant=True)

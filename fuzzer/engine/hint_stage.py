@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hint stage: candidates made of what the driver compares the corpus with."""
+"""Hint stage: candidates made of the values that the driver compares the corpus with."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from fuzzer.program.ops import Op
 from fuzzer.program.pointing import pointed
 from fuzzer.program.wire import split
 
-# Programs of the corpus that wait to be looked into; older ones give way.
+# Programs of the corpus that wait to run with comparisons recorded; the oldest are dropped.
 _WAITING = 256
-# Programs made of hints that wait to be run, the most promising of each program first.
+# Programs made of hints that wait to be run, the most promising ones of each parent first.
 _READY = 50_000
-# Slow ones take one in so many of the turns in which there is time for one: there are
-# hundreds for each slow program of the corpus, and mutants of it are to have time as well.
+# Slow ones are taken in one of so many turns in which there is time for one: there are hundreds
+# for each slow program of the corpus, and its mutants need time as well.
 _SLOW_TURNS = 3
 _LONGEST = PROGRAM_SIZE // 8
-# Programs with links that are as promising as the first of those with another number.
+# So many programs with links rank like one program with another number.
 _LINKS_FIRST = 8
-# Runs of a search for addresses at a time, less one.
+# Runs of an address search at a time, plus one.
 _SEARCHED = 9
 
 _Heap: TypeAlias = list[tuple[int, int, bytes]]
 
 
 class HintStage:
-    """Queues of programs whose comparisons are wanted, and of programs made of these."""
+    """Queues of programs whose comparisons are wanted, and of programs made of comparisons."""
 
     def __init__(self, fuzzer: LibFuzzer, max_calls: int) -> None:
         self._fuzzer = fuzzer
@@ -56,22 +56,22 @@ class HintStage:
         self._unread: deque[tuple[bytes, Comparisons, list[Result]]] = deque()
 
     def want(self, program: bytes) -> None:
-        """Have a program looked into."""
+        """Enqueue a program to run with comparisons recorded."""
         if self._able:
             self._wanted.append(program)
 
     def wanted(self) -> bytes | None:
-        """Return a program to run with :meth:`Channel.post_comparing`, or None."""
+        """Return the next program to run with :meth:`Channel.post_comparing`, or None."""
         if self._wanted:
             return self._wanted.popleft()
-        # A search has a few runs at a time: each takes as long as several programs.
+        # The address search gets a few runs at a time: each takes as long as several programs.
         self._searched = (self._searched + 1) % _SEARCHED
         return self._search.take() if self._searched else None
 
     def note(
         self, program: bytes, comparisons: Comparisons, results: Sequence[CallResult] = ()
     ) -> None:
-        """Keep what was compared when a program ran, and what it returned, for :meth:`learn`."""
+        """Keep the comparisons and the results of a program's run, for :meth:`learn`."""
         if comparisons.able:
             returned = [Result(each.ret, each.output, each.handed, each.error) for each in results]
             self._unread.append((program, comparisons, returned))
@@ -80,10 +80,10 @@ class HintStage:
             self._wanted.clear()
 
     def learn(self) -> set[int]:
-        """Make programs of what :meth:`note` was told; return the driver's ioctl numbers.
+        """Make programs of the comparisons noted since; return ioctl numbers of the driver.
 
-        Those are what the number of an ioctl was compared with. It takes
-        milliseconds, better while the guest has something to do.
+        Those are the values that the number of an ioctl was compared with. This takes
+        milliseconds, and is best called while the guest is busy.
         """
         found: set[int] = set()
         while self._unread:
@@ -114,7 +114,7 @@ class HintStage:
         for number in range(len(hints)):
             chunks = split(hints.apply(number))
             self._add(number, chunks)
-            # A number that was put there tells the size of its buffer.
+            # An ioctl number that was put there encodes the size of the buffer.
             self._add(number, list(map(fitted, chunks)))
         for found in comparisons.found:
             self._fuzzer.note_comparison(found.a, found.b, found.size)
@@ -130,7 +130,7 @@ class HintStage:
     def take(self, scheduler: SeedScheduler) -> bytes | None:
         """Return a program made of hints, every other time that there is one.
 
-        Long and slow ones come when ``scheduler`` has time for them.
+        Long and slow ones are taken when ``scheduler`` has time for them.
         """
         self._turn = not self._turn
         if not self._turn:
@@ -146,7 +146,7 @@ class HintStage:
 
 
 class ComparisonRuns:
-    """Has programs run again to see what the driver compares, and learns of it.
+    """Runs programs again to record what the driver compares, and makes hints of that.
 
     ``passed`` waits for a program, and tells whether the machine goes on after it.
     """
@@ -157,11 +157,11 @@ class ComparisonRuns:
         self._executor = executor
         self._stage = stage
         self._passed = passed
-        # Batches until contexts that were found count.
+        # Batches until coverage is counted for the ioctl numbers that were found.
         self._equip_after = 0
 
     def run(self) -> None:
-        """Run the programs that the stage wants to know of; the guest is at rest."""
+        """Run the programs whose comparisons the stage wants; the guest has to be at rest."""
         channel = self._executor.channel
         while (program := self._stage.wanted()) is not None:
             channel.post_comparing(program)
@@ -169,18 +169,18 @@ class ComparisonRuns:
                 self._stage.note(program, channel.comparisons(), channel.results())
 
     def learn(self) -> None:
-        """Make hints of what the driver compared, while the guest works."""
+        """Make hints of the recorded comparisons, while the guest works."""
         if self._executor.learn_contexts(sorted(self._stage.learn())):
-            # The next batch may have begun or not: what it covers must not depend on that.
+            # The next batch may have begun or not: its coverage must not depend on that.
             self._equip_after = 2
 
     @property
     def wants_rest(self) -> bool:
-        """Whether the guest is to be at rest after the batch that runs."""
+        """True if the guest is to be at rest after the running batch."""
         return self._equip_after == 1
 
     def end_batch(self) -> None:
-        """Have contexts count from now on if it is time for that."""
+        """Begin to count coverage for new ioctl numbers if it is time for that."""
         if self._equip_after:
             self._equip_after -= 1
             if not self._equip_after:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import queue: programs of a large corpus that fuzzing does not wait for.
 
-libFuzzer runs the whole corpus before it fuzzes, and keeps of it what covers
-something that the rest does not. Of a large corpus it is given a part, and the
-others are tried among the mutants: often as long as they bring something
-new, later rarely. What was tried is noted in ``reserve.tried``, whose first
-line names what it was tried on.
+libFuzzer runs the whole corpus before it fuzzes, and keeps the programs that cover
+something that the others do not. Of a large corpus it is given a part. The other
+programs are tried among the mutants: often while they cover something new, rarely
+later. The names of those tried are in ``reserve.tried``, whose first line names the
+build that they were tried on.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from pathlib import Path
 from fuzzer.program.cost import cost_of
 from fuzzer.program.wire import split
 
-# The part of all cost that goes into the queue: while it brings something, and after
-# so many programs in a row that did not.
+# The share of all cost that programs of the queue have: while they cover something new, and
+# after so many in a row that did not.
 _EAGER, _LAZY = 0.5, 0.04
 _PATIENCE = 500
 _WRITE_EVERY = 256
-# Programs that were taken and may not have run yet: more than two batches.
+# The last programs taken, some of which may not have run yet: more than two batches.
 _RECENT = 256
 
 
 class ImportQueue:
-    """The programs of a working directory's queue that a worker is to try.
+    """The part of a working directory's queue that the worker of a ``number`` tries.
 
-    Of ``workers`` workers the one of this ``number`` has its part of them.
+    The queue is divided among so many ``workers``.
     """
 
     def __init__(self, workdir: Path, number: int = 0, workers: int = 1) -> None:
         self._directory = import_directory(workdir)
         self._record = tried_file(workdir)
         tried = tried_names(workdir)
-        # Divided before what others have tried by now is left out.
+        # Divided before tried names are left out: other workers may have tried some by now.
         part = sorted(queued_names(workdir))[number::workers]
         self._put_off: deque[bytes] = deque()
         self._names = deque(name for name in part if name not in tried)
@@ -49,8 +49,7 @@ class ImportQueue:
         """Return a program to run now, or None.
 
         ``total`` is the cost of all that ran so far, by
-        :func:`~fuzzer.program.cost.cost_of`, and contains what was spent on
-        programs taken here.
+        :func:`~fuzzer.program.cost.cost_of`, programs taken here included.
         """
         share = _EAGER if self._barren < _PATIENCE else _LAZY
         if self._put_off and self._spent <= share * total:
@@ -71,7 +70,7 @@ class ImportQueue:
         return program
 
     def put_off(self, program: bytes) -> None:
-        """Keep a program that fuzzing is not to wait for, either."""
+        """Enqueue a program that was not run before fuzzing began."""
         self._put_off.append(program)
 
     def note(self, program: bytes) -> None:
@@ -80,24 +79,24 @@ class ImportQueue:
             self._barren = 0
 
     def write(self) -> None:
-        """Note what was tried, for the next campaign."""
+        """Append the names of tried programs to the record, for the next campaign."""
         with contextlib.suppress(OSError), self._record.open("a") as file:
             file.write("".join(f"{name}\n" for name in self._tried))
         self._tried.clear()
 
 
 def import_directory(workdir: Path) -> Path:
-    """Return where a working directory has the programs of the queue."""
+    """Return the directory of a working directory's queued programs."""
     return workdir / "reserve"
 
 
 def tried_file(workdir: Path) -> Path:
-    """Return the record of what was tried."""
+    """Return the record of the programs that were tried."""
     return workdir / "reserve.tried"
 
 
 def queued_names(workdir: Path) -> set[str]:
-    """Return the names of all programs in the queue, those that were tried as well."""
+    """Return the names of all programs in the queue, tried ones included."""
     try:
         return {path.name for path in import_directory(workdir).iterdir()}
     except FileNotFoundError:
@@ -105,7 +104,7 @@ def queued_names(workdir: Path) -> set[str]:
 
 
 def tried_names(workdir: Path) -> set[str]:
-    """Return the names of those that were tried."""
+    """Return the names of the programs that were tried."""
     try:
         lines = tried_file(workdir).read_text(errors="replace").splitlines()
     except FileNotFoundError:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learns what leads to a crash from programs that crashed and others that did not.
+"""Learns rules for a crash from samples of programs that crashed and others that did not.
 
 A rule is a conjunction: some call matches each of its patterns. It is made one
 refinement at a time, a further call or a further condition on an operand,
-each the one that gains most by FOIL's measure (Quinlan 1990). What crashed and is not
-covered by a rule gets one of its own.
+each the one that gains most by FOIL's measure (Quinlan 1990). Programs that crashed
+and match no rule so far get another rule.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from fuzzer.engine.traits import Condition, Kind, Operands, Pattern, kind_of, ma
 from fuzzer.program.ops import Op
 
 _MOST_RULES, _MOST_REFINEMENTS = 6, 5
-# A rule is of use if it is true of so many programs that crashed, and of no larger share of
-# those that did not.
+# A rule has to match so many programs that crashed, and at most this share of the others.
 _FEWEST, _WRONG = 3, 0.05
 # A refinement has to gain so much for each program that crashed, in bits.
 _LEAST_GAIN = 0.15
-# Of the kinds of calls, for so many conditions are tried as well.
+# The number of kinds of calls for which conditions on operands are tried as well.
 _TRIED = 6
-# A call is looked at if so many of the programs that crashed make it.
+# A kind of call is considered if this share of the programs that crashed makes it.
 _SHARE = 0.15
 _FLAGS = frozenset({"flags", "cmd"})
 _OPEN = bytes((Op.OPEN,))
@@ -34,11 +33,11 @@ _OPEN = bytes((Op.OPEN,))
 
 @dataclass(frozen=True)
 class Sample:
-    """A program, as its calls' wire forms: up to the one that crashed, if it is known.
+    """A program as the wire forms of its calls, up to the call that crashed if that is known.
 
-    ``before`` are the calls of programs that ran on its machine before. ``culprit`` is
-    the kind of call in which it crashed, if that is known, and ``last`` tells that it is
-    the last call.
+    ``before`` are the calls of programs that ran before on the machine. ``culprit`` is
+    the kind of call in which it crashed, if that is known; ``last`` tells that the crash
+    was in the last call.
     """
 
     chunks: tuple[bytes, ...]
@@ -51,13 +50,13 @@ class Sample:
         """The operands of the program's calls by their kind."""
         rows = _rows(self.chunks)
         if self.last and self.culprit is not None:
-            # Of this kind no other call did it.
+            # Other calls of this kind did not crash.
             rows[self.culprit] = [operands_of(self.chunks[-1])]
         return rows
 
     @cached_property
     def ever_made(self) -> dict[Kind, list[Operands]]:
-        """The operands of its calls, and of those before, by their kind."""
+        """The operands of the program's calls and of the calls before it, by their kind."""
         return _rows(dict.fromkeys((*self.before, *self.chunks)))
 
 
@@ -72,7 +71,7 @@ def _rows(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A pattern, to be matched by a call of the program, or if ``ever`` also by one before."""
+    """A pattern that a call of the program has to match, or with ``ever`` one before it."""
 
     pattern: Pattern
     ever: bool = False
@@ -89,10 +88,10 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The calls that lead to a crash: each of ``patterns`` is matched in one program.
+    """The calls that lead to a crash: a program has to match each of ``patterns``.
 
-    ``dropped`` is the one that the fewest other programs match: without such calls there
-    is no crash. If it is ``enough``, a program that makes it may make a later one crash.
+    ``dropped`` is the pattern whose calls are left out to prevent the crash. If matching it
+    is ``enough``, a program that does may make a later one crash, or crash itself.
     """
 
     patterns: tuple[Pattern, ...]
@@ -106,19 +105,19 @@ class Rule:
         return all(matching(pattern, chunks) for pattern in self.patterns)
 
     def replaced(self, pattern: Pattern, other: Pattern) -> Rule:
-        """Return the rule with another pattern in the place of one."""
+        """Return the rule with the pattern ``other`` in place of ``pattern``."""
         patterns = tuple(other if each == pattern else each for each in self.patterns)
         dropped = other if self.dropped == pattern else self.dropped
         return Rule(patterns, dropped, self.enough)
 
     def is_like(self, other: Rule) -> bool:
-        """Tell whether another one is about calls of the same kinds, and leaves out the same."""
+        """Tell whether another rule has patterns of the same kinds and drops the same kind."""
         kinds, others = ({pattern.kind for pattern in rule.patterns} for rule in (self, other))
         return kinds == others and self.dropped.kind == other.dropped.kind
 
 
 def learn(crashed: Sequence[Sample], others: Sequence[Sample]) -> tuple[Rule, ...]:
-    """Return what the programs that crashed have and the others mostly have not."""
+    """Return rules that match programs that crashed and few of the others."""
     rules: list[Rule] = []
     left = list(crashed)
     while len(left) >= _FEWEST and len(rules) < _MOST_RULES:
@@ -138,7 +137,7 @@ def _all_in(parts: Sequence[_Part], sample: Sample) -> bool:
 
 def _rule_of(parts: Sequence[_Part], others: Sequence[Sample]) -> Rule:
     def frequency(part: _Part) -> int:
-        # By the program itself: that is where it is dropped.
+        # Among the calls of programs themselves, as only those can be dropped.
         return _frequency(part.pattern, others)
 
     dropped = min(parts, key=frequency)
@@ -146,9 +145,9 @@ def _rule_of(parts: Sequence[_Part], others: Sequence[Sample]) -> Rule:
 
 
 def rule_of(patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: bool = False) -> Rule:
-    """Return the rule of calls that all have to be made, in this order.
+    """Return the rule for calls that all have to be made, in this order.
 
-    What they do ``lasts`` if some may have been made by a program before.
+    Their effect ``lasts`` if an earlier program may make some of them.
     """
     dropped, enough = dropped_of(patterns, others, lasts=lasts)
     return Rule(tuple(patterns), patterns[dropped], enough)
@@ -157,10 +156,10 @@ def rule_of(patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: boo
 def dropped_of(
     patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: bool
 ) -> tuple[int, bool]:
-    """Return which of the patterns is to be left out, and whether it is so wherever it is made.
+    """Return the index of the pattern to drop, and whether matching it alone is enough.
 
-    What prepares the crash is dropped rather than where it takes place: more can be
-    found there.
+    A call that prepares the crash is dropped rather than the one in which it takes place,
+    as that one may show more bugs.
     """
 
     def rank(number: int) -> tuple[bool, int]:
@@ -178,8 +177,8 @@ def _frequency(pattern: Pattern, others: Sequence[Sample]) -> int:
 
 
 def _grow(crashed: Sequence[Sample], others: Sequence[Sample]) -> tuple[_Part, ...]:
-    """Return the parts of a rule that is true of some that crashed and of few others."""
-    # The call in which it crashed, where all are of one kind, need not tell anything by itself.
+    """Return the parts of a rule that matches some samples that crashed and few others."""
+    # Where all crashed in one kind of call, the rule has that call though it may gain nothing.
     kinds = {sample.culprit for sample in crashed}
     known = kinds.pop() if len(kinds) == 1 else None
     parts: tuple[_Part, ...] = (_Part(Pattern(known)),) if known is not None else ()
@@ -203,13 +202,13 @@ def _grow(crashed: Sequence[Sample], others: Sequence[Sample]) -> tuple[_Part, .
 
 
 def _gain(parts: Sequence[_Part], crashed: Sequence[Sample], others: Sequence[Sample]) -> float:
-    """Return FOIL's gain of a rule over one that is true of all these, in bits."""
+    """Return FOIL's gain of a rule over one that matches all of these samples, in bits."""
     hits = sum(_all_in(parts, sample) for sample in crashed)
     if hits < _FEWEST:
         return 0.0
     wrong = sum(_all_in(parts, sample) for sample in others)
     before = math.log2(len(crashed) / (len(crashed) + len(others)))
-    # One more that is wrong, so that few hits do not count for much.
+    # One false hit is added, so that a few hits do not count for much.
     return hits * (math.log2(hits / (hits + wrong + 1)) - before)
 
 
@@ -230,7 +229,7 @@ def _refinements(
 
 
 def _calls(parts: Sequence[_Part], crashed: Sequence[Sample]) -> list[_Part]:
-    """Return the kinds of calls that a rule may begin with, or go on with."""
+    """Return the parts that a rule may begin with, or go on with: one for each kind of call."""
     least = max(_FEWEST, _SHARE * len(crashed))
     culprits = Counter(sample.culprit for sample in crashed if sample.culprit is not None)
     if not parts and sum(culprits.values()) > len(crashed) / 2:
@@ -240,7 +239,7 @@ def _calls(parts: Sequence[_Part], crashed: Sequence[Sample]) -> list[_Part]:
     ever = Counter(kind for sample in crashed for kind in sample.ever_made)
     found = [_Part(Pattern(kind)) for kind, n in sorted(now.items()) if n >= least]
     if parts and not any(part.ever for part in parts):
-        # Where the program itself makes the call, that is what counts.
+        # Calls of the program itself are preferred to calls before it.
         found += [
             _Part(Pattern(kind), ever=True)
             for kind, n in sorted(ever.items())
@@ -263,7 +262,7 @@ def _conditions(samples: list[list[Operands]]) -> Iterator[Condition]:
         if n < len(samples) / 2:
             continue
         values = [found for rows in samples if (found := [r[name] for r in rows if name in r])]
-        # Of two that gain as much the first is taken: the one that says more.
+        # Of two conditions that gain as much the first is taken, so the stricter one comes first.
         if least := min(max(each) for each in values):
             yield Condition(name, least=least)
         yield Condition(name, most=max(min(each) for each in values))

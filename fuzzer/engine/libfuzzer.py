@@ -26,10 +26,10 @@ MAX_COUNTERS = 262_144
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What libFuzzer is told.
+    """Options for libFuzzer.
 
     ``runs`` is the number of programs to run (None: until ended); with
-    ``reload`` the programs other workers add to the corpus are picked up.
+    ``reload`` programs that other workers add to the corpus are read.
     """
 
     corpus: Path
@@ -45,9 +45,9 @@ class EngineOptions:
             "max_len": self.max_length,
             "runs": -1 if self.runs is None else self.runs,
             "reload": int(self.reload),
-            # Lengths are the mutator's business.
+            # The mutator decides about lengths.
             "len_control": 0,
-            # Time limits are the executor's; a restore may take a while.
+            # The executor has time limits of its own, and a restore may take a while.
             "timeout": 1 << 30,
             "report_slow_units": 1 << 30,
             "rss_limit_mb": 0,
@@ -63,7 +63,7 @@ class EngineOptions:
 
 
 class LibFuzzer:
-    """The libFuzzer inside atheris, loaded once in a process."""
+    """The libFuzzer inside atheris; a process can load it once."""
 
     def __init__(self) -> None:
         flags = sys.getdlopenflags()
@@ -87,10 +87,10 @@ class LibFuzzer:
         self._pointers = (ctypes.c_void_p(), *pointers)
 
     def register_counters(self, address: int, count: int) -> None:
-        """Make ``count`` bytes at ``address`` libFuzzer's coverage counters.
+        """Register ``count`` bytes at ``address`` as libFuzzer's coverage counters.
 
-        libFuzzer clears them before each run and reads them after it. The PCs
-        it wants beside them only have to be distinct.
+        libFuzzer clears them before each run and reads them after it. It also wants a PC
+        for each; these only have to be distinct.
         """
         pcs = (ctypes.c_uint64 * (2 * count))()
         for i in range(count):
@@ -103,20 +103,19 @@ class LibFuzzer:
         self._core["__sanitizer_cov_pcs_init"](pointer(start), pointer(start + 16 * count))
 
     def note_comparison(self, a: int, b: int, size: int) -> None:
-        """Let libFuzzer's own mutators know of two unequal operands of ``size`` bytes, 2 to 8.
+        """Tell libFuzzer's own mutators of two unequal operands of ``size`` bytes, 2 to 8.
 
-        Where they find the one in what they mutate, they may put the other
-        there. They remember a few dozen of the last ones. To be called while
-        libFuzzer's callback runs: at other times, and of single bytes, libFuzzer
-        takes no note.
+        Where these mutators find one of them in their input, they may put the other there.
+        They remember the last few dozen pairs. This has to be called while libFuzzer's
+        callback runs: at other times, and for single bytes, libFuzzer ignores it.
         """
         first, second = self._operands
         first.value, second.value = a, b
-        # Not zero, as memcmp() would return of them.
+        # The result of memcmp(): not zero, as the operands are unequal.
         self._compared(*self._pointers, ctypes.c_size_t(size), 1)
 
     def mutate_bytes(self, data: bytes, max_size: int) -> bytes:
-        """Return bytes as changed by libFuzzer's own mutators, with its compare hints."""
+        """Return a mutant of bytes by libFuzzer's own mutators, with its compare hints."""
         mutated: bytes = self._atheris.Mutate(data, max_size)
         return mutated
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fuzzing loop of one worker: batches that a machine runs, and a look at what came of them."""
+"""The fuzzing loop of one worker: hands batches to a machine and evaluates their outcome."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from fuzzer.engine.tally import OPEN_FIRST, TallyFile
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.target.target import ResetKind
 
-# How many programs run on a machine before it is replaced by a fresh one, more if they
-# are small. It bounds the history of a crash, and says how often there are races.
+# Programs that run on a machine before it is replaced by a fresh one, more if they are small.
+# This bounds the history of a crash, and sets how often there are phases of races.
 RESTORE_EVERY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """What a worker's loop needs to know. ``runs`` of None: until ended.
+    """Options of a worker's loop. ``runs`` is the number of programs to run; None: until ended.
 
-    It is the one of this ``number`` among so many ``workers``. With ``preloads``
-    some machines have the module loaded with other parameters.
+    The worker has this ``number`` among so many ``workers``. With ``preloads`` some
+    machines are preloaded: their module was loaded with other parameters.
     """
 
     workdir: Path
@@ -58,7 +58,7 @@ class LoopOptions:
 class Parts:
     """The parts of a loop, which :mod:`fuzzer.engine.assembly` puts together.
 
-    ``serial`` and ``racing`` have candidates for the two kinds of phases.
+    ``serial`` and ``racing`` are the batchers for the two kinds of phases.
     """
 
     engine: Engine
@@ -80,30 +80,28 @@ class Parts:
 
 
 class Loop:
-    """Has an executor run batches, and looks at what came of them.
+    """Hands batches of programs to an executor and evaluates their outcome.
 
-    Programs are handed to the guest in batches, and the next batch is made
-    while one runs, of what libFuzzer asked to have mutated last, and left
-    where the guest finds it when it is done: it does not wait for the host.
-    The guest runs programs one after the other until one covers something new
-    or the kernel speaks: the host looks at what matters and at nothing else.
-    libFuzzer is told of a batch's last program. One that covers something new
-    before that is what libFuzzer gets to run next, alone.
+    While the guest runs a batch, the next one is made, of the program that libFuzzer last
+    asked to have mutated, and left where the guest finds it: the guest does not wait for
+    the host. It runs programs one after the other until one covers something new or the
+    kernel prints something; the host looks at these programs only. libFuzzer sees the last
+    program of a batch. An earlier one that covers something new is run next, alone, for
+    libFuzzer to see.
 
-    Serial phases alternate with short ones in which parts of programs run on
-    several threads, on machines which have the vCPUs for it.
-    What is covered then is left to chance and does not count.
+    Serial phases alternate with short phases of races, in which parts of programs run on
+    several threads, on machines with several vCPUs. Coverage of races depends on luck and
+    does not count.
 
-    A machine may have its module preloaded: it has run the calls that load it with
-    other parameters of the description, and stays with that. Programs that run
-    there begin with these calls, which the guest then skips: they show the
-    same, at the cost of a plain one.
+    A machine may be preloaded: calls have loaded its module with other parameters of the
+    description, and it stays loaded so. Programs that run there begin with these calls,
+    which the guest skips. So they do the same as elsewhere, at the cost of a plain program.
     """
 
     def __init__(self, parts: Parts, options: LoopOptions) -> None:
         self.executor = parts.executor
         self.counts = parts.counts
-        """What the worker counts."""
+        """The counts of the worker."""
         self.counters = parts.counters
         self.feedback = parts.engine.feedback
         self.rotation = parts.rotation
@@ -117,7 +115,7 @@ class Loop:
         self._observer = parts.observer
         self._channel = parts.executor.channel
         self._pipeline = Pipeline(self._channel)
-        # Whether the guest has begun by itself with the batch that is next.
+        # True if the guest has begun the next batch by itself.
         self._begun = False
         self._runs = sys.maxsize if options.runs is None else options.runs
         self._rest_at = sys.maxsize
@@ -125,7 +123,7 @@ class Loop:
         self._restore_each = parts.executor.guest.target.reset.kind is ResetKind.RESTORE
 
     def next_batch(self, asked: bytes) -> list[Candidate]:
-        """Return what is to run next, made of the program that libFuzzer asks to have mutated."""
+        """Return the next batch; ``asked`` is the program that libFuzzer asks to have mutated."""
         if not self.counts.fuzzing:
             self._begin()
         if self._pipeline.next:
@@ -138,7 +136,7 @@ class Loop:
         return self._batcher.take(asked, max(1, self._room()))
 
     def _begin(self) -> None:
-        """All programs to start from have run, or were put off."""
+        """Begin to mutate: all programs to start from have run, or were put off."""
         self.counts.fuzzing = 1
         self._parts.reporter.publish()
         for batcher in (self._parts.serial, self._parts.racing):
@@ -149,26 +147,27 @@ class Loop:
         return self._parts.racing if self._phases.racing else self._parts.serial
 
     def _room(self) -> int:
-        """Return how many programs may run before there is something else to do."""
+        """Return the number of programs that may run before there is something else to do."""
         if self._restore_each:
             return 1
         return min(self._runs, self._rest_at) - self.counts.programs
 
     def rest_after(self, programs: int) -> None:
-        """Have the guest at rest once so many more programs ran, to look at it then."""
+        """Bring the guest to rest after so many more programs, to look at it then."""
         self._rest_at = self.counts.programs + programs
 
     def run(self, batch: list[Candidate], asked: bytes | None) -> None:
-        """Run a batch, and make the next one of ``asked`` meanwhile.
+        """Run a batch, and make the next one meanwhile.
 
-        With None, it is a program of the corpus.
+        ``asked`` is the program that libFuzzer asked to have mutated; None: the batch is a
+        program of the corpus.
         """
         if self.counts.programs >= self._runs:
             self.finish()
         if not self.counts.fuzzing:
             self.executor.look()
             if self.executor.start.is_too_long and self.feedback.seen:
-                # libFuzzer forgets what covers nothing.
+                # libFuzzer drops programs that cover nothing.
                 self._parts.imports.put_off(batch[-1].program)
                 return
         begun, self._begun = self._begun, False
@@ -185,7 +184,7 @@ class Loop:
         self._parts.reporter.publish_if_due()
 
     def _go_on(self, batch: list[Candidate], asked: bytes) -> None:
-        """Leave the guest what to do when it is done with a batch, and make more."""
+        """Post the batch that the guest runs after this one, and make more candidates."""
         self._prepare(asked)
         room = self._room() - len(batch)
         more = room > 0 and not self._phases.ends_after(batch)
@@ -198,19 +197,20 @@ class Loop:
         self._prepare(asked)
 
     def _prepare(self, asked: bytes) -> None:
-        """Make candidates while others run, to have them ready."""
+        """Make candidates ahead, while others run."""
         with self._observer.ahead():
             self._batcher.fill(asked)
 
     def _drain(self) -> None:
-        """Let the guest end what it was given, if libFuzzer wants something else to run."""
+        """Finish the batches that the guest has, as libFuzzer wants to run another program."""
         while self._pipeline.next:
             self._finish_batch(self._pipeline.advance(), known=False, mutant=True)
 
     def _finish_batch(self, batch: list[Candidate], *, known: bool, mutant: bool) -> None:
-        """Await the programs that run, and look at what there is to look at.
+        """Await the programs of a batch, and evaluate their outcome.
 
-        ``known``: libFuzzer knows of the last one, which may be a ``mutant``.
+        With ``known``, libFuzzer asked to run the last one; it is a program of the corpus
+        unless it is a ``mutant``.
         """
         counts, header = self.counts, self._channel.header
         answered = self.executor.await_answer(self._pipeline.number)
@@ -221,8 +221,8 @@ class Loop:
         last = programs[-1]
         racing = self._phases.racing
         self.executor.history.extend(programs[:-1])
-        # Also of one that crashes, on whatever machine: a driver that does so again and again is
-        # raced as well, and races end.
+        # Programs that crash count as well, though their machine is replaced: else a driver that
+        # crashes again and again would never be raced, or its races would never end.
         self._phases.spend(batch[: at + 1])
         if not quiet:
             left = [*batch[at + 1 :], *self._pipeline.take_back()]
@@ -241,8 +241,8 @@ class Loop:
             self._aside.passed(programs, self.executor.history)
             self.executor.history.append(last)
             if known and not racing:
-                # All of it is known. The guest has not been given the batch after the next yet,
-                # so its counters are still there.
+                # No coverage is new. The guest has not been given the batch after the next yet,
+                # so the counters of this batch are still there.
                 self.feedback.pass_over()
             return
         self._aside.passed(programs[:-1], self.executor.history)
@@ -261,13 +261,13 @@ class Loop:
             self._begin_phase()
 
     def _begin_phase(self) -> None:
-        """Go on with a fresh machine, for another kind of programs if it is time for that."""
+        """Begin the next phase on a fresh machine."""
         varies = bool(self.counts.fuzzing) and not self._restore_each
         self._parts.racing.drop()
         self.rotation.begin_phase(
             may_race=varies,
             may_preload=varies and self._preloads,
-            # What waits to be run was not made for another machine.
+            # Programs that wait to be run were made for a machine like the present one.
             waiting=any(source.is_waiting for source in self._engine.alone),
         )
 

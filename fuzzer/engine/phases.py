@@ -10,37 +10,36 @@ from collections.abc import Callable, Sequence
 from fuzzer.engine.candidate import ALONE, Candidate
 from fuzzer.engine.race_slots import RaceSlots
 
-# Programs of a phase on several vCPUs, in which calls run at the same time. There
-# is one before each replacement of the machine.
+# Programs of a phase of races, on several vCPUs. One follows each serial phase.
 _RACES = 2000
-# Where no race slot is free, a worker asks again after that part of a phase.
+# Where no race slot is free, a worker asks again after a serial phase that is so many times
+# shorter.
 _AGAIN = 4
-# So many of the machines for serial programs and for races have the module loaded with other
-# parameters of the description from the start; a program that did it alone would be a slow one.
+# Shares of the machines for serial programs and for races that are preloaded, with other
+# parameters of the description; a program that loads the module by itself is a slow one.
 _PRELOADED, _PRELOADED_RACES = 0.3, 0.6
-# A phase lasts for as many programs as it should, and longer if they cost less than this on
-# average: to replace the machine takes as long as a thousand or two of the smallest. Up to so
-# many times as long, for the sake of a crash's history.
+# A phase lasts longer than its number of programs if they cost less than this on average:
+# replacing the machine takes as long as one or two thousand of the smallest. It lasts at most so
+# many times as long, to bound the history of a crash.
 _COST, _LONGEST = 30.0, 4
 
 
 class Phases:
-    """Serial phases of ``length`` programs, with short ones of races between them.
+    """Serial phases of ``length`` programs, with short phases of races between them.
 
-    One lasts longer if all of its programs are small.
-
-    ``random`` returns numbers from 0 to below 1. ``slots`` tell when it may race.
+    A phase lasts longer if its programs are small. ``random`` returns numbers from 0 to
+    below 1. ``slots`` limit the workers that race at a time.
     """
 
     def __init__(self, length: int, random: Callable[[], float], slots: RaceSlots) -> None:
         self._length = length
         self._random = random
         self._slots = slots
-        # For serial programs, and for races.
+        # Preloads used, in serial phases and in phases of races.
         self._used: tuple[Counter[bytes], Counter[bytes]] = (Counter(), Counter())
         self._begin(length)
         self.racing = False
-        """Whether the programs of this phase make calls on several threads."""
+        """True if the programs of this phase make calls on several threads."""
 
     def change(self, *, may_race: bool) -> None:
         """Begin the next phase."""
@@ -60,7 +59,7 @@ class Phases:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is time for the next one."""
+        """True if it is time for the next phase."""
         return self.ends_after(())
 
     def spend(self, candidates: Sequence[Candidate]) -> None:
@@ -82,14 +81,14 @@ class Phases:
         self._begin(math.inf)
 
     def release_slot(self) -> None:
-        """Let others race, once this phase is another one and its last machine gone."""
+        """Release the race slot unless this phase races, once the last racing machine is gone."""
         if not self.racing:
             self._slots.release()
 
     def choose_preload(self, choose: Callable[[Counter[bytes]], bytes]) -> bytes:
-        """Return the calls that preload the machine of this phase; empty: it is as it is.
+        """Return the calls that preload the machine of this phase; empty: it is not preloaded.
 
-        ``choose`` returns some, told which were used in phases of this kind.
+        ``choose`` is given the calls used in phases of this kind, with the number of times.
         """
         share = _PRELOADED_RACES if self.racing else _PRELOADED
         return choose(self._used[self.racing]) if self._random() < share else b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pipeline of batches: each is there before the guest is done with the one before it."""
+"""Pipeline of batches: the next one is posted before the guest is done with the current one."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from fuzzer.machine.channel import MAX_CALLS, Channel
 
 
 class Pipeline:
-    """One request's batches: the one that is looked at, and the one that follows it."""
+    """The batches of one request to the guest: the current one, and the one that follows it."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.number = 0
-        """Which of the request's batches is looked at."""
+        """The number of the current batch in the request, from 0."""
         self.next: list[Candidate] = []
-        """What the guest goes on with, if there is nothing to look at."""
+        """The batch that the guest goes on with unless the current one ends early."""
         self._calls = 0
 
     def begin(self, batch: list[Candidate], *, until_new: bool) -> None:
-        """Have the guest, which is at rest, run a batch; the counters are to be 0."""
+        """Post a batch to the guest, which has to be at rest and its counters 0."""
         self.number = 0
         self._calls = 0
         self._channel.post_batch([each.program for each in batch], until_new=until_new)
 
     def follow(self, batch: list[Candidate]) -> None:
-        """Leave the guest what to do after the batch that is looked at."""
+        """Post the batch that follows the current one."""
         self.next = batch
         self._channel.post_next([each.program for each in batch], self.number + 1)
 
     def advance(self) -> list[Candidate]:
-        """Look at the next batch, which the guest has begun, and return it."""
+        """Make the next batch, which the guest has begun, the current one, and return it."""
         batch, self.next = self.next, []
         self.number += 1
         return batch
 
     def is_over(self) -> bool:
-        """Tell whether nothing is to be looked at of the batch, and the guest is at the next one.
+        """Tell whether the current batch ended with nothing to look at, and the next has begun.
 
-        Otherwise, once it has answered, the guest is at rest.
+        Otherwise the guest is at rest once it has answered.
         """
         return self._channel.is_over(self.number)
 
@@ -48,8 +48,8 @@ class Pipeline:
         return batch
 
     def calls(self, programs: int) -> int:
-        """Return how many calls the guest made since this was asked, in so many programs."""
-        # The guest wrote it: a driver's bug may have, too.
+        """Return the number of calls that so many programs made since this was asked last."""
+        # A driver's bug may have overwritten the number in the guest, so it is bounded.
         made = int(self._channel.header.loop_calls) - self._calls
         made = min(max(made, 0), programs * MAX_CALLS)
         self._calls += made

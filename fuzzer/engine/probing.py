@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds by trial which calls, and which of their operands, make a crash.
+"""Finds the calls and operands that a crash takes, by trials on fresh machines.
 
-It takes a few dozen machines, and yields what a sample of programs that crashed
-cannot tell: which of the calls that they have in common matter.
+This takes a few dozen machines. It tells which of the calls that programs which crashed
+have in common matter, as samples of such programs cannot.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE
 Programs: TypeAlias = tuple[tuple[bytes, ...], ...]
 """Programs to run one after the other, each as the wire forms of its calls."""
 
-# Tried in place of 0, and mixed into a payload.
+# A number tried in place of 0, and a byte that changes those of a payload.
 _OTHER, _MIXED = 77, 0x15
 _LONGEST_PAYLOAD = 4096
-# Trials for the least that a number may be.
+# Trials to find the least value that a number may have.
 _STEPS = 12
-# How many of the last programs are tried at first, and how many times as many then.
+# The number of last programs tried at first, and the factor by which it grows.
 _FEW, _GROWTH = 4, 4
 _FIELDS = {"flags": 2, "cmd": 4, "arg": 5, "fault": 7, "cut": 8}
 _WIDTHS = {"flags": 8, "cmd": 32, "arg": 64, "fault": 16, "cut": 16}
-# What is without meaning where it is 0, and takes one trial where it is not.
+# Fields that mean nothing where they are 0, and take one trial where they are not.
 _OPTIONAL = frozenset({"flags", "fault", "cut"})
 _OPEN = int(Op.OPEN)
 _WITH_CMD = ops_with(lambda each: each.cmd in SEEN)
@@ -38,13 +38,13 @@ Choice: TypeAlias = Callable[[tuple[Pattern, ...], bool], int | None]
 
 
 class EnoughError(Exception):
-    """So many trials were made as may be."""
+    """All trials are used up."""
 
 
 class Trials:
-    """Counts trials: ``crashes`` tells whether programs crash a fresh machine.
+    """Counts trials; ``crashes`` tells whether programs crash a fresh machine.
 
-    ``most`` trials are made, and then EnoughError is raised.
+    After ``most`` trials EnoughError is raised.
     """
 
     def __init__(self, crashes: Callable[[Programs], bool], most: int) -> None:
@@ -53,7 +53,7 @@ class Trials:
         self.made = 0
 
     def crashes(self, programs: Programs) -> bool:
-        """Make a trial."""
+        """Tell whether programs crash a fresh machine, by one more trial."""
         if self.made >= self._most:
             raise EnoughError
         self.made += 1
@@ -62,7 +62,7 @@ class Trials:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Calls that make a crash, in this order. ``lasts``: some were made by a program before.
+    """Calls that cause a crash, in this order. ``lasts``: an earlier program may make some.
 
     ``programs`` are such calls.
     """
@@ -72,14 +72,15 @@ class Cause:
     programs: Programs = ()
 
 
-def what_leads_to(
+def find_cause(
     programs: Programs, trials: Trials, choose: Choice = lambda kinds, lasts: None
 ) -> Cause | None:
-    """Return what makes a crash, of programs of which the last crashed.
+    """Return the cause of a crash, given programs of which the last crashed.
 
-    Of the calls that do, ``choose`` may name the one whose operands are looked at, by
-    the kinds of all and whether what they do lasts. None if they do not crash a fresh
-    machine, or there are too many calls for the trials.
+    ``choose`` is given a pattern for each call of the cause, and whether their effect lasts;
+    it may return the index of the only call whose operands are to be looked at. None is
+    returned if the programs do not crash a fresh machine, or have too many calls for the
+    trials.
     """
     try:
         number = 1
@@ -96,10 +97,10 @@ def what_leads_to(
 
 
 def shortest(programs: Programs, trials: Trials) -> Programs:
-    """Return as few of the programs' calls as crash: what is left out makes a difference.
+    """Return the fewest of the programs' calls that still crash.
 
     Raises:
-        EnoughError: too many trials.
+        EnoughError: all trials are used up.
     """
     calls = [(number, chunk) for number, program in enumerate(programs) for chunk in program]
     size = len(calls) // 2
@@ -120,9 +121,10 @@ def _joined(calls: Sequence[tuple[int, bytes]]) -> Programs:
 
 
 def patterns_of(programs: Programs, trials: Trials, only: int | None = None) -> tuple[Pattern, ...]:
-    """Return what each call of programs that crash has to be like, or ``only`` one of them.
+    """Return a pattern for each call of programs that crash, with conditions on its operands.
 
-    When the trials are used up, what was not tried has to be as it is.
+    If ``only`` is the index of a call, the others have no conditions. When the trials are
+    used up, operands that were not tried have to be as they are.
     """
     found: list[Pattern] = []
     n = 0
@@ -169,7 +171,7 @@ def _conditions(chunk: bytes, crashes: Callable[[bytes], bool]) -> Iterator[Cond
 
 
 def _on_bytes(chunk: bytes, name: str, crashes: Callable[[bytes], bool]) -> list[Condition]:
-    """Return what a word has to be as conditions on some of its bytes; empty: on all of it."""
+    """Return conditions on the bytes of a word that matter; none if all do, or it is no word."""
     operands = operands_of(chunk)
     if not name.startswith("word"):
         return []
@@ -186,7 +188,7 @@ def _on_bytes(chunk: bytes, name: str, crashes: Callable[[bytes], bool]) -> list
 
 
 def _numbers(chunk: bytes, operands: Operands) -> Iterator[tuple[str, int]]:
-    """Yield the numbers of a call that may matter, and that are looked at alone."""
+    """Yield the operands of a call that may matter, apart from its payload."""
     for name in ("fault", "cut", "flags"):
         if operands[name]:
             yield name, operands[name]
@@ -201,7 +203,7 @@ def _numbers(chunk: bytes, operands: Operands) -> Iterator[tuple[str, int]]:
 def _condition(
     chunk: bytes, name: str, value: int, crashes: Callable[[bytes], bool]
 ) -> Condition | None:
-    """Return what a number has to be: from or up to what it is, by what others do."""
+    """Return a condition on an operand, found by trying other values; None if it may be any."""
 
     def does(new: int) -> bool:
         return crashes(_set(chunk, name, new))
@@ -212,7 +214,7 @@ def _condition(
     if name == "length":
         most = _LONGEST_PAYLOAD
     if chunk[0] == _OPEN and name == "arg":
-        # Of files there are few, and those of a kind are next to each other.
+        # There are few files, and files of one kind are next to each other.
         least = value - 1 if value and does(value - 1) else value
         return Condition(name, least, most if does(value + 1) else value)
     greater = min(most, 2 * value + 1) if value else _OTHER
@@ -223,7 +225,7 @@ def _condition(
 
 
 def _least(value: int, does: Callable[[int], bool]) -> int:
-    """Return about how small a number may be that has to be more than 0."""
+    """Return about the least value that a number may have which has to be more than 0."""
     low, high = 0, value
     if not does(value - 1):
         return value
@@ -240,7 +242,7 @@ def _least(value: int, does: Callable[[int], bool]) -> int:
 
 
 def _set(chunk: bytes, name: str, value: int) -> bytes:
-    """Return a call with another number."""
+    """Return a call with another value for the operand of that name."""
     body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
     if name == "length":
         data = chunk[body:][:value].ljust(value, b"\0")

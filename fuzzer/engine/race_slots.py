@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Race slots: the workers of a campaign race as the host has CPUs for it.
+"""Race slots: limit the workers of a campaign that race at a time to the host's CPUs.
 
 The threads of a race meet in the driver while each of their vCPUs has a CPU of
 the host. Where there are more vCPUs than CPUs they mostly wait for each other.
@@ -17,7 +17,7 @@ from fuzzer.crash.testbeds import RACING
 class RaceSlots:
     """Slots of the processes that share a ``workdir``: as many as the host has CPUs for.
 
-    A process that ends releases its slot by that.
+    The slot of a process is released at the latest when it ends.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -26,7 +26,7 @@ class RaceSlots:
         self._held: int | None = None
 
     def acquire(self) -> bool:
-        """Acquire a slot, if one is free; tell whether this process has one now."""
+        """Acquire a slot if one is free; tell whether this process has one now."""
         for path in self._paths:
             if self._held is not None:
                 break
@@ -39,7 +39,7 @@ class RaceSlots:
         return self._held is not None
 
     def release(self) -> None:
-        """Let others have the slot, if there is one."""
+        """Release the slot, if this process has one."""
         if self._held is not None:
             os.close(self._held)
             self._held = None

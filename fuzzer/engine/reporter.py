@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reporter of a worker: has the campaign see how far the worker is."""
+"""Reporter of a worker: writes counts and results for the campaign to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _PUBLISH_EVERY = 256
 
 
 class Reporter:
-    """Writes a worker's counts and results to its files; ``covered`` returns what is covered."""
+    """Writes a worker's counts and results to its files.
+
+    ``covered`` returns the features of the covered blocks.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class Reporter:
         self._crashes.publish()
 
     def publish_if_due(self) -> None:
-        """Write everything after so many programs, and once a second."""
+        """Write everything if enough programs ran, or a second has passed, since the last time."""
         due = self._counts.programs - self._published >= _PUBLISH_EVERY
         if due or self._executor.start.is_time():
             self.publish()

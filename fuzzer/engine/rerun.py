@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rerun of a program: it does not count, for libFuzzer did not ask for it."""
+"""Reruns of programs, which do not count as libFuzzer did not ask for them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fuzzer.machine.channel import Channel
 
 
 class Rerun:
-    """Runs programs alone, under the conditions of the others.
+    """Runs programs alone, under the conditions of the fuzzing loop.
 
-    ``renew`` replaces the machine before each, where there is one.
+    If ``renew`` is given, it replaces the machine before each.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Rerun:
         self._renew = renew
 
     def run(self, program: bytes) -> bytes | None:
-        """Return the counters of a program; None: it crashed, which was dealt with."""
+        """Run a program and return its counters; None if it crashed, which was dealt with."""
         self._observer.ran_again(program)
         if self._renew:
             self._renew()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotation of machines: when a phase is over, the worker goes on with a fresh one."""
+"""Rotation of machines: a worker gets a fresh one when a phase is over."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fuzzer.engine.statistics import WorkerCounts
 
 
 class Rotation:
-    """Replaces the machine of a worker, and has the module of some preloaded.
+    """Replaces the machine of a worker, and preloads some machines.
 
-    ``choose`` returns calls that preload it, and ``note_preload`` is told of those of
-    before and the new ones when they change.
+    ``choose`` returns calls that preload a machine. When they change, ``note_preload`` is
+    called with those of before and the new ones.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Rotation:
     def begin_phase(self, *, may_race: bool, may_preload: bool, waiting: bool) -> None:
         """Begin the next phase on a fresh machine, of several vCPUs if it is time for races.
 
-        With programs ``waiting`` that were made for the module as it is, it stays so.
+        While programs are ``waiting`` that were made for a plain machine, it is not preloaded.
         """
         self._phases.change(may_race=may_race and self._executor.can_race)
         if may_preload:
@@ -47,14 +47,14 @@ class Rotation:
         self.renew()
 
     def race_from_now_on(self) -> None:
-        """Have all further programs make calls on several threads, to measure how fast that is."""
+        """Begin a phase of races that does not end, to measure how fast races are."""
         self._phases.race_from_now_on()
         self.renew()
 
     def renew(self) -> None:
         """Replace the machine by a fresh one."""
         executor = self._executor
-        # Others may race once the last machine that did is gone.
+        # The slot is released once the machine that raced is gone.
         executor.close()
         self._phases.release_slot()
         executor.races = self._phases.racing
@@ -64,7 +64,7 @@ class Rotation:
             self._preload()
 
     def _preload(self) -> None:
-        """Load the module with other parameters for all programs that this machine will run."""
+        """Preload the fresh machine; if that fails, go on without, or with another machine."""
         calls, header = self._executor.preloaded, self._executor.channel.header
         answered = self._executor.preload()
         if answered and self._executor.has_loaded_well():

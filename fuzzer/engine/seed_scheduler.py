@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seed scheduler: mutates libFuzzer's choice next, unless that costs too much or too little.
+"""Seed scheduler: chooses the program to mutate, mostly the one that libFuzzer asks for.
 
-What a driver does when it is full, or some time after it was loaded, takes programs that
-cost a lot. There are few of them, and libFuzzer would seldom choose one.
+Another one is chosen if libFuzzer's costs too much, and now and then one that costs a lot:
+such programs reach what a driver does when it is full, or some time after it was loaded.
+There are few of them, and libFuzzer would seldom choose one.
 """
 
 from __future__ import annotations
@@ -14,41 +15,42 @@ from fuzzer.machine.accel import Accel
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.wire import split
 
-# Programs of more than so many small calls' cost are long ones.
+# Programs that cost more than so many small calls are long.
 LONG = 24.0
-# Shares of all cost that long and slow programs may take. libFuzzer chooses without
-# regard to cost, and a few that fill the driver's tables could take most of the time.
+# Shares of all cost that long and slow programs may have. libFuzzer chooses without regard to
+# cost, so a few programs that fill the driver's tables could take most of the time.
 _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
-# Where their share is not used up, so many programs are made of long and of slow ones.
+# While that share is not used up, these shares of programs are made of long and of slow ones.
 _FROM_LONG, _FROM_SLOW = 0.1, 0.3
-# On a machine that is preloaded, so many are made of what was found on such a machine before.
+# On a preloaded machine this share is made of programs found on machines preloaded alike.
 _FROM_PRELOADED = 0.3
-# Where no share is kept account of, a long or a slow program that comes up is taken so often.
+# Where costs are not counted, as for races, a long or a slow program is accepted this often.
 _ANY_LONG, _ANY_SLOW = 0.1, 0.005
-# A wait takes as long on any machine, and calls do not: what waits and loads cost, in calls of
-# that machine, over the estimate. With KVM calls take a few microseconds, without up to 60.
+# Factors from the estimated cost of waits and loads to the calls that this time takes on a
+# machine: a wait takes as long on any machine, a call takes a few microseconds with KVM and up to
+# 60 without.
 SLOW_WEIGHT = {Accel.KVM: 8.0, Accel.TCG: 0.6}
-# Seconds that the estimate is about, of a module that is unloaded, loaded and put back.
+# Seconds that unloading, loading and restoring the module take by the estimate.
 _USUAL_LOAD = 0.02
-# A load that takes longer than this is more than the estimate knows.
+# Seconds of a load from which on the estimate is corrected by the measured time.
 _LONG_LOAD = 0.5
-# A call that waits takes some 20 ms (vm/executor/watch.c); in calls of 20 µs.
+# The cost of a call that waits, which takes some 20 ms (vm/executor/watch.c), in calls of 20 µs.
 BLOCKED = 1000.0
 _CACHED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A program to mutate; ``slow``: what comes of it may take as long as many others."""
+    """A program to mutate; with ``slow`` its mutants may take as long as many others."""
 
     program: bytes
     slow: bool
 
 
 class SeedScheduler:
-    """Keeps account of what programs cost, and chooses among those of the corpus.
+    """Sums up the cost of programs that run, and chooses among those of the corpus.
 
-    What slow programs cost counts ``slow_weight`` times.
+    The cost of slow programs counts ``slow_weight`` times.
     """
 
     def __init__(self, rng: random.Random, slow_weight: float = 1.0) -> None:
@@ -67,7 +69,7 @@ class SeedScheduler:
     def note(self, program: bytes) -> None:
         """Take note of a program of the corpus."""
         self._all.append(program)
-        # Not as on this machine: machines come and go.
+        # By its cost on a plain machine, as a preloaded one is soon replaced.
         cost, slow = _weight(program)
         kept = self._slow_ones if slow else self._cheap if cost <= LONG else self._long_ones
         kept.append(program)
@@ -83,13 +85,13 @@ class SeedScheduler:
         self._preloaded_ones = [each for each in self._all if calls and each.startswith(calls)]
 
     def avoid(self, program: bytes) -> None:
-        """Do not go on from this one, which crashed."""
-        # libFuzzer goes on from what it ran last, whatever that did. Each child
-        # of a crashing program would likely crash as well, and cost a restore.
+        """Avoid mutating a program that crashed."""
+        # libFuzzer mutates the program that it ran last, whatever that did. Each mutant of a
+        # crashing program would likely crash as well, and cost a restore.
         self._crashed = program
 
     def blocked(self, program: bytes, cost: float = BLOCKED) -> None:
-        """Take note that a program took so much longer than its calls tell.
+        """Take note that a program cost so much more than its calls tell.
 
         Usually a call waited until it was interrupted.
         """
@@ -98,7 +100,7 @@ class SeedScheduler:
         self._slow += cost * self._slow_weight
 
     def choose(self, asked: bytes) -> Parent:
-        """Return ``asked``, or in its stead another program of the corpus."""
+        """Return ``asked``, or another program of the corpus in its place."""
         chosen = asked
         preloaded = None
         if self._preloaded_ones and self._random.random() < _FROM_PRELOADED:
@@ -120,12 +122,12 @@ class SeedScheduler:
 
     @property
     def may_be_slow(self) -> bool:
-        """Whether slow programs have not had their share yet."""
+        """True if slow programs have not had their share yet."""
         return self._slow < _SLOW_SHARE * self._total
 
     @property
     def may_be_long(self) -> bool:
-        """Whether long programs have not had their share yet."""
+        """True if long programs have not had their share yet."""
         return self._long < _LONG_SHARE * self._total
 
     def any(self) -> bytes:
@@ -164,7 +166,7 @@ class SeedScheduler:
         return cost <= LONG or self.may_be_long
 
     def _weigh(self, program: bytes) -> tuple[float, bool]:
-        """Return what a program costs, and whether it is a slow one."""
+        """Return the cost of a program, and whether it is a slow one."""
         weight = self._weights.get(program)
         if weight is None:
             if len(self._weights) >= _CACHED:
@@ -174,9 +176,9 @@ class SeedScheduler:
 
 
 def slow_weight(accel: Accel, load_seconds: float) -> float:
-    """Return what slow programs cost over the estimate, with a module that takes so long to load.
+    """Return the factor for the cost of slow programs, given the time of loading the module.
 
-    Loads that take no longer than usual change nothing, so that campaigns are the same each time.
+    Usual times of a load do not change it, so that campaigns are the same each time.
     """
     weight = SLOW_WEIGHT[accel]
     return weight * load_seconds / _USUAL_LOAD if load_seconds > _LONG_LOAD else weight

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program with fewer calls that still does what matters."""
+"""Shortening of programs: leaves out calls as long as a condition holds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fuzzer.program.wire import split
 
 
 def shorten(program: bytes, keeps: Callable[[bytes], bool]) -> bytes:
-    """Return a program without calls that it can do without, in wire form.
+    """Return a wire program without the calls that it does not need for ``keeps`` to hold.
 
-    Calls are dropped one at a time, from the last to the first, as long as
-    ``keeps`` says that the rest still does it; if any went, once more. So
-    ``keeps`` is asked about at most twice as many programs as there are calls.
+    Calls are left out one at a time, from the last to the first, if ``keeps`` holds for
+    the rest; if any was left out, there is a second round. So ``keeps`` is called for at
+    most twice as many programs as there are calls.
     """
     chunks = split(program)
     for _ in range(2):

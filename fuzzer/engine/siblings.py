@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds by trial which other ioctls lead to a crash as one does.
+"""Siblings: ioctls that lead to a crash as a known one does, found by trials.
 
-A driver often has several that set the same thing: by pointer and by value, with and
-without the old value handed back. To learn each by itself takes some forty machines,
-and one or two where it is put in the place of one that is known.
+A driver often has several ioctls that set the same thing: by pointer and by value, with and
+without the old value handed back. To learn each by itself takes some forty machines; to try it
+in the place of a known one takes one or two.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode_call
 
 _IOCTL = int(Op.IOCTL)
-# Bytes of a number that is handed on by pointer.
+# The sizes of a number that is passed by pointer.
 _WIDTHS = frozenset({4, 8})
 
 
 def siblings_of(
     cause: Cause, kind: Kind, others: Sequence[Kind], crashes: Callable[[Programs], bool]
 ) -> list[tuple[Pattern, Pattern]]:
-    """Return pairs of patterns: of a cause's call of this kind, and of one in its place.
+    """Return pairs of patterns: of a cause's call of this kind, and of an ioctl in its place.
 
-    Of ``others`` the ioctls are tried, with what the call has as its argument, and where
-    that is a number by pointer as well as by value, until ``crashes`` raises EnoughError.
+    The ioctls among ``others`` are tried with the argument of that call; an argument that is
+    a number is tried by pointer and by value. This ends when ``crashes`` raises EnoughError.
     """
     chunk = next((each for calls in cause.programs for each in calls if kind_of(each) == kind), b"")
     pattern = next((each for each in cause.patterns if each.kind == kind), None)
@@ -51,7 +51,10 @@ def siblings_of(
 def _forms(
     chunk: bytes, conditions: tuple[Condition, ...], kind: Kind
 ) -> list[tuple[bytes, tuple[Condition, ...]]]:
-    """Return an ioctl with another's number, and its conditions: as it is, and passed otherwise."""
+    """Return forms of an ioctl with another number, each with conditions on its operands.
+
+    In the second form an argument that is a number is passed the other way.
+    """
     forms = [(chunk[:4] + kind[1:] + chunk[8:], conditions)]
     call = decode(chunk)[0]
     cmd = int.from_bytes(kind[1:], "little")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources of candidates, each of which is asked for its next one.
+"""Sources of candidates; each is asked for its next one, in the order of an engine.
 
-Their order is said in :mod:`fuzzer.engine.engines`.
+The order is in :mod:`fuzzer.engine.engines`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from fuzzer.program.mutate import Mutator
 from fuzzer.program.wire import split
 
 LONGEST = PROGRAM_SIZE // 8
-"""The bytes that a candidate may have."""
+"""The most bytes that a candidate may have."""
 
-# Times that another program is made where nothing is left of one.
+# Further tries to make a program where screening leaves no call of one.
 _MORE_TRIES = 3
 
 
@@ -43,18 +43,18 @@ class WaitingSource(Source, Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is one."""
+        """True if a candidate waits."""
 
 
 class CandidateMaker:
     """Makes candidates for the machine at hand: they begin with its preloaded calls.
 
-    What leads to bugs in ``aside`` is screened out, and ``scheduler`` learns what they cost.
+    Calls that lead to bugs in ``aside`` are left out; ``scheduler`` learns the costs.
     """
 
     def __init__(self, executor: Executor, aside: Aside, scheduler: SeedScheduler) -> None:
         self.executor = executor
-        """Has the calls that its machine skips."""
+        """The executor whose ``preloaded`` calls the machine skips."""
         self._aside = aside
         self._scheduler = scheduler
 
@@ -67,11 +67,11 @@ class CandidateMaker:
         return self._aside.screen(chunks, self._scheduler.total)
 
     def make(self, program: bytes, chunks: list[bytes]) -> Candidate:
-        """Return the candidate of a program of its own, given its calls as well."""
+        """Return the candidate of a program without preloaded calls, given its calls as well."""
         return Candidate(self.executor.preloaded + program, self._scheduler.spend_on(chunks))
 
     def screened(self, program: bytes) -> Candidate | None:
-        """Return the candidate of a whole program, None if too much or nothing is left of it."""
+        """Return the screened candidate of a whole program; None if it is too long or empty."""
         if len(program) > LONGEST - len(self.executor.preloaded):
             return None
         chunks = self.screen(split(self.own(program)))
@@ -83,19 +83,19 @@ class CandidateMaker:
 
 
 class News:
-    """Programs that covered something new in the middle of a batch: libFuzzer is to see them."""
+    """Programs that covered something new in the middle of a batch, for libFuzzer to see."""
 
     def __init__(self, maker: CandidateMaker) -> None:
         self._maker = maker
         self._queue: deque[bytes] = deque()
 
     def enqueue(self, program: bytes) -> None:
-        """Have a program run once more."""
+        """Enqueue a program to run once more."""
         self._queue.append(program)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is one."""
+        """True if a candidate waits."""
         return bool(self._queue)
 
     def next(self, asked: bytes) -> Candidate | None:
@@ -112,7 +112,7 @@ class Triaged:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is one."""
+        """True if a candidate waits."""
         return self._triage.waiting
 
     def next(self, asked: bytes) -> Candidate | None:
@@ -130,7 +130,7 @@ class Imports:
         self._maker = maker
 
     def next(self, asked: bytes) -> Candidate | None:
-        """Return one, where it runs as it is."""
+        """Return the next one, None on a preloaded machine."""
         if self._maker.executor.preloaded:
             return None
         program = self._queue.take(self._scheduler.total)
@@ -146,13 +146,13 @@ class Hints:
         self._maker = maker
 
     def next(self, asked: bytes) -> Candidate | None:
-        """Return one every other time that there is one."""
+        """Return the next one, every other time that there is one."""
         program = self._stage.take(self._scheduler)
         return None if program is None else self._maker.screened(program)
 
 
 class Mutation:
-    """Mutants of a corpus program: of the one that libFuzzer chose, mostly."""
+    """Mutants of corpus programs, mostly of the one that libFuzzer asks for."""
 
     def __init__(self, mutator: Mutator, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
         self._mutator = mutator
@@ -160,7 +160,7 @@ class Mutation:
         self._maker = maker
 
     def next(self, asked: bytes) -> Candidate:
-        """Return one; another one if it would lead to nothing but bugs set aside."""
+        """Return a mutant; another one if screening leaves no call of it."""
         parent = self._scheduler.choose(asked)
         preloaded = self._maker.executor.preloaded
         return self._mutant(parent.program.removeprefix(preloaded), preloaded, slow=parent.slow)
@@ -185,13 +185,13 @@ class Generation(Mutation):
     """Programs made anew from the description."""
 
     def next(self, asked: bytes) -> Candidate:
-        """Return one, whatever is asked for."""
+        """Return a new program; ``asked`` is ignored."""
         program, slow = self._mutator.fresh(), self._scheduler.may_be_slow
         return self._mutant(program, self._maker.executor.preloaded, slow=slow)
 
 
 class Races:
-    """Programs of which a part runs on several threads, made of any corpus programs."""
+    """Programs with a part that runs on several threads, made of any corpus programs."""
 
     def __init__(self, mutator: Mutator, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
         self._mutator = mutator
@@ -199,7 +199,7 @@ class Races:
         self._maker = maker
 
     def next(self, asked: bytes) -> Candidate:
-        """Return one; its cost is none of the scheduler's."""
+        """Return a program that races; the scheduler does not count its cost."""
         maker, preloaded = self._maker, self._maker.executor.preloaded
         program = maker.own(self._scheduler.any())
         made = self._mutator.race(program, LONGEST - len(preloaded), preloaded)

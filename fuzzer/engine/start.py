@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The start of a worker: the time that calls take, before anything is mutated."""
+"""The start of a worker: measures the time of calls before anything is mutated."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# Seconds that the programs to start from may take. Those that have not run by then are
-# tried among the mutants.
+# Seconds that the programs to start from may take. Those that have not run by then are tried
+# among the mutants.
 _PATIENCE = 10.0
-# A call that takes longer than this is slow: it has to wait for something.
+# Seconds from which on a call is slow: it has to wait for something.
 _SLOW_CALL = 0.05
-# Seconds of calls after which it is told how much of that time the machine had nothing to do.
+# Seconds of calls after which the idle share of that time is known.
 _ENOUGH = 2.0
-# Seconds between two times that a slow worker tells how far it is.
+# Seconds between two reports of a worker.
 _TELL_EVERY = 1.0
 
 
@@ -30,10 +30,10 @@ class Start:
         self._took = self._worked = self._busy = 0.0
         self._told = clock()
         self.call_seconds = 0.0
-        """Seconds that a call took so far, on average."""
+        """Average seconds of a call so far."""
 
     def look(self, progress: int, busy: float = 0.0) -> None:
-        """Take the time, at the beginning of the first program and later."""
+        """Measure the time, at the beginning of the first program and later."""
         now = self._clock()
         if self._looked is not None:
             self._took += now - self._looked
@@ -44,7 +44,7 @@ class Start:
             self.call_seconds = self._took / self._calls
 
     def pause(self) -> None:
-        """Leave out what is between the last look and the next one: the machine is replaced."""
+        """Leave out the time until the next look, in which the machine is replaced."""
         self._looked = None
 
     @property
@@ -65,7 +65,7 @@ class Start:
         return self.is_slow and self._took > _PATIENCE
 
     def is_time(self) -> bool:
-        """Tell, once a second, whether it is time to tell something."""
+        """Return True once a second, when it is time to report."""
         now = self._clock()
         if now - self._told < _TELL_EVERY:
             return False

@@ -19,10 +19,9 @@ _COUNTS = struct.Struct("<10Q")
 class WorkerCounts:
     """Counts of one worker process.
 
-    ``lost`` are machines that died or hung without a splat of their own,
-    ``flaky`` programs that covered something new and not when run again.
-    ``call_us`` are the microseconds that a call took before fuzzing began, ``idle`` is
-    how many percent of that time the machine only waited.
+    ``lost`` counts machines that died or hung without a report, ``flaky`` programs whose
+    new coverage did not repeat. ``call_us`` is the time of a call in microseconds before
+    fuzzing began, ``idle`` the percentage of that time in which the machine only waited.
     """
 
     programs: int = 0
@@ -38,7 +37,7 @@ class WorkerCounts:
 
 
 class WorkerStatistics:
-    """A worker's side: writes the file."""
+    """The worker's side of the file: writes it."""
 
     def __init__(self, path: Path, n_blocks: int) -> None:
         size = _COUNTS.size + n_blocks
@@ -49,7 +48,7 @@ class WorkerStatistics:
         self.counts = WorkerCounts()
 
     def publish(self, covered: int) -> None:
-        """Write the counts; ``covered`` is an integer whose bytes are the blocks' maxima."""
+        """Write the counts and the blocks whose bytes in the integer ``covered`` are not 0."""
         counts = self.counts
         _COUNTS.pack_into(
             self._map,

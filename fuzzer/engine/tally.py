@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of calls, counted by the kind of call, over a sample of the programs that ran.
 
-The results of a program are in the channel once the guest is at rest, and only those of
-the last one. It is at rest whenever there is something to look at; a success that was not
-seen before covers something new most of the time, so that is where it is seen.
+The channel has the results of the last program only, once the guest is at rest. The guest is
+at rest whenever there is something to look at. The first success of a call mostly covers
+something new, so it is in the sample.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split
 
 FIRST, EAGER, LAZY = 1000, 4, 64
-"""Of so many batches one ends with the guest at rest, to be looked at: while ``FIRST``
-programs were not looked at yet, and later."""
+"""One batch in ``EAGER`` ends with the guest at rest, so that results can be counted; once
+``FIRST`` programs were counted, one in ``LAZY``."""
 
-# Seconds between two times that the file is written.
+# Seconds between two writes of the file.
 _WRITE_EVERY = 2.0
-# Programs without their first file before it is asked why.
+# Programs that found their first file not open before an open is made to see its error.
 _ASK_AFTER = 8
-# Kinds of calls that are told apart by their number, of which there may be any.
+# The most kinds of calls that are counted; any ioctl number makes a kind of its own.
 _MOST_KINDS = 512
 _OPEN, _IOCTL = int(Op.OPEN), int(Op.IOCTL)
 _ON_FILES = ops_with(lambda each: each.file is File.USED)
 _CHANGES_FILES = ops_with(lambda each: each.file in {File.OPENED, File.CLOSED})
-# Of a call that says nothing of how the plain one ends: of an ioctl by the entry for 32-bit
-# programs as well, which many drivers have not.
+# Flags of calls whose results say nothing of the plain call. For ioctls that includes the 32-bit
+# entry, which many drivers lack.
 _ODD = FLAG_NULL | FLAG_READONLY
 _ODD_IOCTL = _ODD | FLAG_COMPAT
 
 OPEN_FIRST = encode((Call(Op.OPEN, cmd=os.O_RDWR),))
-"""Opens the first file, for the sake of the error that this gives."""
+"""A program that opens the first file, to see the error of that."""
 
 Kind = tuple[int, int]
 """An operation, and the number of an ioctl or of the device that is opened."""
@@ -51,11 +51,11 @@ Kind = tuple[int, int]
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of what calls returned.
+    """Counts of the results of calls.
 
-    ``ends`` are those of each kind of call by errno, 0 for none; calls that were meant to
-    fail are left out. Of ``began`` programs that used their first file, ``unopened`` found
-    it not open.
+    ``ends`` has the counts of each kind of call by errno, 0 for success; calls that were
+    meant to fail are left out. Of ``began`` programs that used their first file,
+    ``unopened`` found it not open.
     """
 
     ends: dict[Kind, Counter[int]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Tally:
                 self.unopened += error == errno.EBADF
             elif not file and op in _CHANGES_FILES:
                 first_is_open = False
-            # That a program uses a file which is not open is its own doing.
+            # A program that uses a file which it did not open says nothing of the driver.
             if error == errno.EBADF or _is_spoiled(chunk):
                 continue
             kind = _kind_of(chunk, op)
@@ -85,24 +85,24 @@ class Tally:
             ends[error] += 1
 
     def add(self, other: Tally) -> None:
-        """Add the counts of another one."""
+        """Add the counts of another tally."""
         for kind, ends in other.ends.items():
             self.ends.setdefault(kind, Counter()).update(ends)
         self.began += other.began
         self.unopened += other.unopened
 
     def of(self, op: int, number: int = 0) -> Counter[int]:
-        """Return how calls of a kind ended."""
+        """Return the counts of calls of a kind by errno."""
         return self.ends.get((op, number), Counter())
 
     def to_json(self) -> str:
-        """Return it as text."""
+        """Return the tally as JSON text."""
         ends = [[*kind, sorted(counts.items())] for kind, counts in sorted(self.ends.items())]
         return json.dumps({"ends": ends, "began": self.began, "unopened": self.unopened})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return what :meth:`to_json` wrote; ValueError if it did not."""
+        """Return the tally in a text of :meth:`to_json`; ValueError if it is none."""
         try:
             data = json.loads(text)
             ends = {(op, number): Counter(dict(counts)) for op, number, counts in data["ends"]}
@@ -128,7 +128,7 @@ def _is_spoiled(chunk: bytes) -> bool:
 class TallyFile:
     """A worker's tally, and the file that the campaign reads it from.
 
-    What an earlier worker of that name counted is gone on from.
+    It goes on from the tally of an earlier worker of that name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,25 +139,25 @@ class TallyFile:
         self.tally = read_tally(path)
 
     def is_due(self) -> bool:
-        """Tell, once for each batch, whether the guest is to rest after it."""
+        """Tell whether the guest is to rest after the next batch; called once for each batch."""
         self._batches += 1
         return self._batches % (EAGER if self._noted < FIRST else LAZY) == 0
 
     def note(self, program: bytes, errors: Sequence[int], preloaded: bytes = b"") -> None:
-        """Count what came of a program; the calls that it was ``preloaded`` by did not run."""
+        """Count the results of a program; its ``preloaded`` calls did not run."""
         self._noted += 1
         skipped = len(split(preloaded)) if preloaded and program.startswith(preloaded) else 0
         self.tally.note(split(program)[skipped:], errors[skipped:])
 
     def asks_why_closed(self) -> bool:
-        """Tell, once, whether the first file is not open and no call has told why."""
+        """Return True once, if programs find the first file not open and no open was counted."""
         if self._asked or self.tally.unopened < _ASK_AFTER or self.tally.of(_OPEN):
             return False
         self._asked = True
         return True
 
     def write(self, *, now: bool = False) -> None:
-        """Write the file, if that is some time ago or ``now`` is the time."""
+        """Write the file if the last write is some time ago, or ``now``."""
         if not now and time.monotonic() - self._written < _WRITE_EVERY:
             return
         self._written = time.monotonic()
@@ -166,12 +166,12 @@ class TallyFile:
 
 
 def tally_file(workdir: Path, name: str) -> Path:
-    """Return the file that a worker's tally is in."""
+    """Return the file of a worker's tally."""
     return workdir / f"{name}.tally"
 
 
 def read_tally(path: Path) -> Tally:
-    """Return what a worker counted; nothing if it has not written that."""
+    """Return a worker's tally, an empty one if there is no file."""
     try:
         return Tally.from_json(path.read_text())
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conditions on the operands of calls, and the numbers that these are about."""
+"""Operands of calls as numbers with names, and conditions on them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fuzzer.program.ops import Op
 from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE
 
 Kind: TypeAlias = bytes
-"""An operation; for an ioctl with its number behind it."""
+"""An operation, with its number behind it for an ioctl."""
 
 Operands: TypeAlias = Mapping[str, int]
 """The numbers that a call consists of, by name."""
 
 _IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
-# Of a payload so many words of 4 bytes are looked at, and so many bytes by themselves.
+# The first words of 4 bytes, and the first single bytes, of a payload that count as operands.
 _WORDS, BYTES = 8, 8
 _WORD_NAMES = tuple(f"word{number}" for number in range(_WORDS))
 _BYTE_NAMES = tuple(f"byte{number}" for number in range(BYTES))
@@ -34,7 +34,7 @@ def ioctl_kind(number: int) -> Kind:
 
 
 def operands_of(chunk: bytes) -> dict[str, int]:
-    """Return a call's numbers. A word of its payload that is not there has none."""
+    """Return a call's operands by name; words past the end of its payload are missing."""
     op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, _ = HEADER.unpack_from(chunk)
     found = {
         "file": file,
@@ -52,7 +52,7 @@ def operands_of(chunk: bytes) -> dict[str, int]:
     for number, at in enumerate(range(body, end - 3, 4)):
         found[_WORD_NAMES[number]] = int.from_bytes(chunk[at : at + 4], "little")
     if (end - body) % 4:
-        # The rest of a short text.
+        # The last bytes of a payload that is no multiple of 4 bytes.
         at = body + (end - body) // 4 * 4
         found[_WORD_NAMES[(end - body) // 4]] = int.from_bytes(chunk[at:end], "little")
     found.update(zip(_BYTE_NAMES, chunk[body : body + BYTES], strict=False))
@@ -69,7 +69,7 @@ class Condition:
     bits: int = 0
 
     def holds(self, operands: Operands) -> bool:
-        """Tell whether the call is as it says."""
+        """Tell whether operands meet the condition."""
         value = operands.get(self.name)
         return (
             value is not None
@@ -86,7 +86,7 @@ class Pattern:
     conditions: tuple[Condition, ...] = ()
 
     def matches(self, chunk: bytes) -> bool:
-        """Tell whether a call is one of them."""
+        """Tell whether a call matches the pattern."""
         if kind_of(chunk) != self.kind:
             return False
         if not self.conditions:
@@ -95,10 +95,10 @@ class Pattern:
         return all(condition.holds(operands) for condition in self.conditions)
 
     def accepts(self, operands: Operands) -> bool:
-        """Tell whether a call of its kind is one of them, by its numbers."""
+        """Tell whether a call of the pattern's kind matches it, by its operands."""
         return all(condition.holds(operands) for condition in self.conditions)
 
 
 def matching(pattern: Pattern, chunks: Sequence[bytes]) -> bool:
-    """Tell whether one of a program's calls matches."""
+    """Tell whether one of a program's calls matches the pattern."""
     return any(pattern.matches(chunk) for chunk in chunks)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triage of programs: coverage has to repeat, and is shown by no more calls than it takes.
+"""Triage of programs: new coverage has to repeat, and programs with it are shortened.
 
-libFuzzer owns the corpus and keeps an input as soon as its counters show
-something new. So a program that does is run again before libFuzzer looks, and
-what did not repeat is taken out of the counters. If the program can do with
-fewer calls, all that is new is taken out, and the shorter program is handed to
-libFuzzer as one of its next inputs.
+libFuzzer owns the corpus and keeps an input as soon as its counters show something new.
+So a program that does is run again before libFuzzer sees its counters, and coverage that
+did not repeat is taken out of them. If fewer of its calls cover the same, all new coverage
+is taken out, and the shorter program is handed to libFuzzer as one of its next inputs.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ from dataclasses import dataclass
 from fuzzer.engine.buckets import features_of, repeated, without
 from fuzzer.engine.shorten import shorten
 
-# Programs of the queue that are not shortened (again). Few wait at a time.
+# Programs that were queued and are not to be shortened again. Few wait at a time.
 _AS_THEY_ARE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to become of a program.
+    """The decision about a program.
 
-    ``counters`` is what libFuzzer may see of it, one byte for each counter.
-    ``kept``: it will enter the corpus. ``flaky``: nothing of what was new
-    repeated.
+    ``counters`` are those that libFuzzer may see, one byte each. ``kept`` tells that the
+    program will enter the corpus, ``flaky`` that none of its new coverage repeated.
     """
 
     counters: bytes
@@ -36,7 +34,7 @@ class Verdict:
 
 
 class Triage:
-    """Decides what libFuzzer gets to see.
+    """Decides which counters of a program libFuzzer sees.
 
     ``run`` runs a program under the same conditions as the fuzzing loop does,
     on cleared counters, and returns all of them; None when the program crashed
@@ -59,7 +57,7 @@ class Triage:
         return self.seen & self._blocks
 
     def is_new(self, counters: memoryview | bytes) -> bool:
-        """Tell whether there is something in the counters that was not seen before."""
+        """Tell whether the counters have a feature that was not seen before."""
         seen = self.seen
         return features_of(counters, self._n_blocks) | seen != seen
 
@@ -72,14 +70,14 @@ class Triage:
         preloaded: bytes = b"",
         repeated_already: bool = False,
     ) -> Verdict:
-        """Return what is to become of a program whose counters show something new.
+        """Return the decision about a program whose counters show something new.
 
-        With ``shortened`` calls that it can do without are dropped first, of what
-        follows those that the machine is ``preloaded`` by. Where running it again takes
-        too long, it counts as ``repeated_already``.
+        If it is to be ``shortened``, calls that it does not need are left out first, but none
+        of the ``preloaded`` calls of the machine. With ``repeated_already`` it is not run
+        again, as that would take too long.
         """
         if not program:
-            # libFuzzer runs it once at its start, and does not look at what it covered.
+            # libFuzzer runs the empty program once at its start, and ignores its counters.
             return Verdict(counters)
         again = counters if repeated_already else self._run(program)
         if again is None:
@@ -91,8 +89,8 @@ class Triage:
         if shortened and program not in self._as_they_are:
             shorter = self._shorten(program, new, preloaded)
             if shorter is not program:
-                # Should the shorter one not do, for once, the whole one has its turn.
-                # Otherwise it shows nothing new by then.
+                # If the shorter one does not show it again, the whole one that follows does;
+                # otherwise the whole one shows nothing new by then.
                 self._queue += (shorter, program)
                 self._as_they_are += (shorter, program)
                 return Verdict(without(counters, new))
@@ -101,11 +99,11 @@ class Triage:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is one for :meth:`take`."""
+        """True if a program waits for :meth:`take`."""
         return bool(self._queue)
 
     def take(self) -> bytes | None:
-        """Return a program that libFuzzer is to run next, or None."""
+        """Return the next program that libFuzzer is to run, or None."""
         return self._queue.popleft() if self._queue else None
 
     def _shorten(self, program: bytes, new: int, preloaded: bytes) -> bytes:

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """What a worker is asked to do. ``racing`` has several vCPUs, for threads."""
+    """The task of a worker process. The guest ``racing`` has several vCPUs, for threads."""
 
     guest: Guest
     corpus: Path
@@ -40,12 +40,12 @@ class WorkerTask:
 
 
 def error_file(workdir: Path, name: str) -> Path:
-    """Return where a worker says why it gave up."""
+    """Return the file in which a worker leaves the error with which it gave up."""
     return workdir / f"{name}.error"
 
 
 def work(task: WorkerTask) -> None:
-    """Fuzz until ended. Does not return."""
+    """Fuzz until ended; this does not return."""
     options = task.loop
 
     def guarded(run_one: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -74,7 +74,7 @@ def work(task: WorkerTask) -> None:
 
 
 def give_up(workdir: Path, name: str, error: Exception) -> None:
-    """Leave a message for the campaign and end."""
+    """Leave the message of an error for the campaign, and end the process."""
     text = str(error)
     if isinstance(error, OSError):
         text = describe_os_error(error, workdir)

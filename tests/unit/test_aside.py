@@ -21,7 +21,7 @@ from fuzzer.engine.aside import (
 )
 from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.learning import Rule, Sample, learn, rule_of
-from fuzzer.engine.probing import Cause, Programs, Trials, patterns_of, shortest, what_leads_to
+from fuzzer.engine.probing import Cause, Programs, Trials, find_cause, patterns_of, shortest
 from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.traits import Condition, Pattern, kind_of, operands_of
 from fuzzer.program.ops import FLAG_COUNT, FLAG_VALUE, Op
@@ -94,14 +94,14 @@ def test_trials_tell_which_calls_and_operands_a_crash_takes() -> None:
     last = (READ, READ, WRITE, READ)
     trials = Trials(crashes, 100)
     assert shortest((before, last), trials) == ((ZERO,), (WRITE,))
-    found = what_leads_to(((READ,), before, last), Trials(crashes, 100))
+    found = find_cause(((READ,), before, last), Trials(crashes, 100))
     assert found is not None
     assert found.lasts
     zero, write = found.patterns
     assert write == Pattern(kind_of(WRITE))
     assert zero.matches(ZERO)
     assert not zero.matches(setting(1))
-    together = what_leads_to(((READ, ZERO, WRITE),), Trials(crashes, 100))
+    together = find_cause(((READ, ZERO, WRITE),), Trials(crashes, 100))
     assert together is not None
     assert not together.lasts
 
@@ -109,8 +109,8 @@ def test_trials_tell_which_calls_and_operands_a_crash_takes() -> None:
 def test_operands_are_tried_of_the_call_that_is_left_out_alone() -> None:
     before, last = (ZERO, READ), (encode_call(Call(Op.READ, arg=150)), WRITE)
     all_tried, few_tried = Trials(crashes, 100), Trials(crashes, 100)
-    found = what_leads_to((before, last), all_tried)
-    chosen = what_leads_to((before, last), few_tried, lambda kinds, lasts: 0 if lasts else None)
+    found = find_cause((before, last), all_tried)
+    chosen = find_cause((before, last), few_tried, lambda kinds, lasts: 0 if lasts else None)
     assert found is not None
     assert chosen is not None
     assert chosen.patterns == (found.patterns[0], Pattern(kind_of(WRITE)))
@@ -177,7 +177,7 @@ def test_ioctls_that_do_as_one_does_are_found_in_its_place(by_value: bool) -> No
         known = encode_call(Call(Op.IOCTL, cmd=THIRD, flags=FLAG_VALUE, arg=1))
     else:
         known = setting(1)
-    cause = what_leads_to(((READ, known, WRITE),), Trials(divides, 100))
+    cause = find_cause(((READ, known, WRITE),), Trials(divides, 100))
     assert cause is not None
     kinds = [kind_of(each) for each in (READ, setting(1), setting(1, OTHER), setting(1, THIRD))]
 
@@ -196,7 +196,7 @@ def test_ioctls_that_do_as_one_does_are_found_in_its_place(by_value: bool) -> No
 
 
 def test_siblings_are_looked_for_as_long_as_trials_are_left() -> None:
-    cause = what_leads_to(((setting(1), WRITE),), Trials(divides, 100))
+    cause = find_cause(((setting(1), WRITE),), Trials(divides, 100))
     assert cause is not None
     kinds = [kind_of(setting(1, OTHER)), kind_of(setting(1, THIRD))]
     assert len(siblings_of(cause, kind_of(setting(1)), kinds, Trials(divides, 1).crashes)) == 1
@@ -205,8 +205,8 @@ def test_siblings_are_looked_for_as_long_as_trials_are_left() -> None:
 
 def test_too_few_trials_or_a_crash_that_does_not_come_again_tell_nothing() -> None:
     programs = ((READ, ZERO, READ), (READ, READ, WRITE))
-    assert what_leads_to(programs, Trials(crashes, 4)) is None
-    assert what_leads_to(((READ,), (READ, WRITE)), Trials(crashes, 100)) is None
+    assert find_cause(programs, Trials(crashes, 4)) is None
+    assert find_cause(((READ,), (READ, WRITE)), Trials(crashes, 100)) is None
     # What could not be tried any more has to be as it was.
     trials = Trials(crashes, 0)
     assert patterns_of(((ZERO,),), trials)[0].conditions
