@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Search for what an ioctl's addresses have to be of, one run after the other.
+"""Address search: finds the addresses that an ioctl's struct needs, and their targets, by runs.
 
-A call that follows a wrong address is run with one at each place until it does something
-else. What is there then is made out by numbers that occur once: the driver's comparisons tell
-which of its words mean something, and with what they are compared. A word that makes the
-call follow another address goes on in the same way; one that works is made an array.
+A call that followed a wrong address is run with an address of a new buffer at each place in
+turn, until its outcome changes. The new buffer is then filled with colours, numbers that occur
+nowhere else: the comparisons that the driver makes with them tell which words it reads, and the
+constants that it expects there. Where such a constant makes the call follow another address, the
+search goes on from there; where the call succeeds, the buffer is made an array.
 
-The runs are such as show what is compared, for coverage says nothing of them: what a
-failing copy leads to is known as soon as one was made to fail.
+The runs record comparisons, as coverage does not guide this search: the code behind a failing
+copy was covered before, by an injected fault.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.program.linking import Result
 from fuzzer.program.pointing import is_whole
 
-# Runs that wait, all that begin with one program, and how many lead to another.
+# The most runs that wait, the most runs that follow from one call, and the longest chain of them.
 _WAITING, _OF_ONE, _DEPTH = 64, 96, 10
-# Calls of one number that searches begin with: those that followed a wrong address, and others.
+# Searches for one ioctl number: from calls that followed a wrong address, and from others.
 _FAILED, _OTHERS = 32, 8
-# Places for an address, and words of a struct that are made out.
+# The most places where an address is tried, and words of a buffer that get colours.
 _PLACES, _WORDS = 16, 16
-# The words' numbers begin here: few constants of drivers are among them.
+# The first colour: few constants of drivers are near it.
 _FIRST_COLOUR = 0x5A000011
 _MOST_CONSTANT = 1 << 16
-# Parts that addresses are of, and of arrays: their elements, bytes of these, all of one.
+# The most parts of an argument that get colours; and of arrays the numbers of elements, the sizes
+# of one, the sizes tried for a part, and all that are made of an argument.
 _PARTS = 3
 _ELEMENTS, _STRIDES, _MOST_STRIDES, _MOST_ARRAYS = (5, 8, 4, 3, 2), range(4, 68, 4), 6, 120
 
 
 @dataclass(frozen=True, slots=True)
 class _Colours:
-    """Numbers that occur once, from ``start`` on in place of zeros of ``plain``.
+    """Colours, numbers that occur once, in place of the zeros from ``start`` on in ``plain``.
 
-    Words that are ``known`` have none.
+    Words at the ``known`` offsets have none.
     """
 
     plain: bytes
@@ -52,11 +54,11 @@ class _Colours:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run that waits: the program, the call that is tried, and the outcome that it had.
+    """A run that waits: the program, the index of the tried call, and its outcome ``before``.
 
-    ``constants`` are those with which it compared something then. ``root`` is where all
-    began, by a call that followed a wrong address if it ``is_promising``, ``depth`` how many
-    runs led here.
+    ``constants`` are those that the call was compared with before. ``root`` identifies the
+    call that the search began with; it ``is_promising`` if that one followed a wrong address.
+    ``depth`` is the number of runs that led here.
     """
 
     chunks: tuple[bytes, ...]
@@ -70,10 +72,10 @@ class _Run:
 
 
 class AddressSearch:
-    """Says what to run, and makes programs of what comes of it."""
+    """Chooses programs to run, and makes programs of their outcomes."""
 
     def __init__(self) -> None:
-        # Those of a call that followed a wrong address first, and of these the farthest.
+        # A heap: promising runs first, and of these the deepest.
         self._waiting: list[tuple[bool, int, int, _Run]] = []
         self._running: dict[bytes, _Run] = {}
         self._seen: set[int] = set()
@@ -81,7 +83,7 @@ class AddressSearch:
         self._begun: Counter[tuple[bytes, bool]] = Counter()
 
     def take(self) -> bytes | None:
-        """Return a program to run and to be told of by :meth:`learn`; None: there is none."""
+        """Return a program to run, whose outcome goes to :meth:`learn`; None if there is none."""
         if not self._waiting:
             return None
         *_, run = heapq.heappop(self._waiting)
@@ -90,7 +92,7 @@ class AddressSearch:
         return program
 
     def has_asked_for(self, program: bytes) -> bool:
-        """Whether a program was returned by :meth:`take`, and nothing is known of its run."""
+        """Tell whether a program was returned by :meth:`take` and its outcome is not known yet."""
         return program in self._running
 
     def learn(
@@ -99,9 +101,9 @@ class AddressSearch:
         results: Sequence[Result],
         comparisons: Iterable[Comparison],
     ) -> list[list[bytes]]:
-        """Return programs made of one that ran with these results.
+        """Return programs made of a program that ran with these results.
 
-        It was asked for by :meth:`take`, or is one to begin with.
+        It was returned by :meth:`take`, or is one that a search may begin with.
         """
         run = self._running.pop(b"".join(chunks), None)
         if run is None:
@@ -130,13 +132,13 @@ class AddressSearch:
             kind = (chunk[4:8], is_promising)
             if self._begun[kind] >= (_FAILED if is_promising else _OTHERS):
                 continue
-            # The same call often comes with others.
+            # The same call often occurs in several programs.
             root = hash((chunk[4:8], chunk[16:], outcome))
             if root in self._made:
                 continue
             self._made[root] = 0
             self._begun[kind] += 1
-            # The calls before it may matter, those behind it do not.
+            # The calls before it may matter, those after it do not.
             own = [each for each in compared if each.call == call and each.constant]
             run = _Run(
                 tuple(chunks[: call + 1]),
@@ -164,7 +166,7 @@ class AddressSearch:
         return [[*run.chunks], *self._expand(then, argument)]
 
     def _expand(self, run: _Run, argument: Argument) -> list[list[bytes]]:
-        """Have what follows from an outcome run, and return programs made of it."""
+        """Enqueue the runs that follow from an outcome, and return programs made of it."""
         error = run.before[0]
         if error == errno.EFAULT:
             places = list(places_in(argument)) if argument.room else []
@@ -181,7 +183,7 @@ class AddressSearch:
         return [[*run.chunks[: run.call], wire] for wire in made if wire is not None]
 
     def _colour(self, run: _Run, colours: _Colours) -> None:
-        """Have a run with numbers that occur once."""
+        """Enqueue a run with colours."""
         argument = argument_of(colours.plain) if colours.plain else None
         if argument is None:
             return
@@ -193,7 +195,7 @@ class AddressSearch:
             self._wait(run, coloured, colours)
 
     def _try_numbers(self, run: _Run, colours: _Colours, compared: Sequence[Comparison]) -> None:
-        """Have words that were found in comparisons be what they are compared with."""
+        """Enqueue runs with the constants that coloured words were compared with in their place."""
         plain, coloured = argument_of(colours.plain), argument_of(run.chunks[run.call])
         if plain is None or coloured is None:
             return
@@ -202,7 +204,7 @@ class AddressSearch:
             for value in (constant, constant - 1):
                 if 0 < value < _MOST_CONSTANT:
                     self._wait(run, plain.with_word(at, value, size))
-        # What a word that is wrong keeps from being compared shows without it.
+        # A wrong word may keep others from being compared: these show in a run where it is zero.
         more = {at - at % 4 for at, _, _ in found} - colours.known
         if more:
             self._colour(run, replace(colours, known=colours.known | more))
@@ -231,7 +233,7 @@ def _outcome(result: Result) -> tuple[int, int]:
 
 
 def _words(argument: Argument, start: int) -> list[int]:
-    """Return where the first words are that are zero from a start on."""
+    """Return the offsets of the first words from a start on that are zero."""
     end = min(argument.end_of(start), start + 4 * _WORDS)
     return [
         at
@@ -243,7 +245,7 @@ def _words(argument: Argument, start: int) -> list[int]:
 def _made_out(
     argument: Argument, start: int, compared: Sequence[Comparison]
 ) -> Iterator[tuple[int, int, int]]:
-    """Yield the words that were compared: where, their bytes, and with what constant."""
+    """Yield the offset, the size and the constant of words that were compared."""
     seen: set[tuple[int, int, int]] = set()
     end = min(argument.end_of(start), start + 4 * _WORDS)
     for each in compared:
@@ -258,7 +260,7 @@ def _made_out(
 
 
 def _arrays(argument: Argument) -> Iterator[Argument]:
-    """Yield arguments with arrays of what an address is of that has something in it."""
+    """Yield arguments with an array in place of a part that has an address and is not zero."""
     for start in argument.starts:
         end = argument.end_of(start)
         used = [at for at in range(start, end) if argument.data[at]]

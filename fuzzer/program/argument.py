@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ioctl's argument: a struct, what its addresses are of, and how to have more of them."""
+"""An ioctl's argument: a struct and the parts that its addresses point to, and changes to it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD, Fixup
 from fuzzer.program.wire import FIXUP, FIXUP_SIZE, HEADER_SIZE
 
 SMALL, LARGE, OF_ELEMENT = 64, 512, 32
-"""Bytes that an address is of, at first and if these do not do, and those of an array's element."""
+"""Sizes of a part that a new address points to: at first, later, and for an array's elements."""
 
-# Bytes of a payload in which addresses are looked for, from each start on.
+# The bytes from the start of a part in which places for an address are looked for.
 _SEARCHED = 1024
-# Words of the struct that may tell how many elements an array has: those with a small number.
+# The most words that may be the number of an array's elements, and the largest such number.
 _COUNT_WORDS, _MOST_COUNTED = 4, 64
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An ioctl's argument: the ioctl's own header, its payload, what of it is an address."""
+    """An ioctl's argument: the header of the call, its payload, its fixups and addresses.
+
+    The payload is the struct, and then parts that addresses in it point to.
+    """
 
     header: bytes
     data: bytes
@@ -35,31 +38,31 @@ class Argument:
 
     @property
     def width(self) -> int:
-        """Bytes of an address in it."""
+        """The size of an address in bytes."""
         return 4 if self.is_compat else 8
 
     @property
     def room(self) -> int:
-        """Addresses that it can have besides."""
+        """The number of further addresses that it can have."""
         return MAX_FIXUPS - len(self.fixups)
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Where parts of it begin that are pointed to, the last one first."""
+        """The offsets of the parts that addresses point to, the last one first."""
         return tuple(sorted({address.to for address in self.addresses}, reverse=True))
 
     def end_of(self, start: int) -> int:
-        """Return where a part that begins there ends."""
+        """Return the end of the part that begins at ``start``."""
         return min((other for other in self.starts if other > start), default=len(self.data))
 
     def is_taken(self, at: int, width: int) -> bool:
-        """Whether an address or a link is at some bytes."""
+        """Tell whether an address or a link overlaps ``width`` bytes at an offset."""
         return any(each.at - width < at < each.at + each.size for each in self.addresses) or any(
             each.at - width < at < each.at + each.size for each in links(self.fixups)
         )
 
     def wire(self) -> bytes | None:
-        """Return the call; None if it is too long."""
+        """Return the wire form of the call; None if it is too long."""
         if len(self.data) > MAX_PAYLOAD or len(self.fixups) > MAX_FIXUPS:
             return None
         packed = b"".join([FIXUP.pack(each.at, each.to) for each in self.fixups])
@@ -68,7 +71,7 @@ class Argument:
         return start + length + self.header[18:] + packed + self.data
 
     def pointing(self, places: Iterable[int], content: bytes) -> Argument:
-        """Return the buffer with addresses of ``content`` behind it at some places."""
+        """Return the argument with ``content`` as one more part, and its address at some places."""
         width = self.width
         data = bytearray(self.data.ljust(-(-len(self.data) // 8) * 8, b"\0"))
         to, added = len(data), []
@@ -84,15 +87,15 @@ class Argument:
         )
 
     def with_word(self, at: int, value: int, size: int = 4) -> Argument:
-        """Return the buffer with another number in it."""
+        """Return the argument with another number at an offset."""
         word = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
         return replace(self, data=self.data[:at] + word + self.data[at + size :])
 
     def as_array(self, start: int, stride: int, pointer: int | None, most: int) -> Argument:
-        """Return the buffer with an array in place of the part from ``start`` on.
+        """Return the argument with an array in place of the part from ``start`` on.
 
-        It has up to so many elements, each as the first so many bytes of that. With
-        ``pointer`` they have an address there as well.
+        It has up to ``most`` elements, each a copy of the first ``stride`` bytes of that part.
+        With ``pointer`` each also has an address at that offset.
         """
         end = self.end_of(start)
         element = self.data[start : min(end, start + stride)].ljust(stride, b"\0")
@@ -101,7 +104,7 @@ class Argument:
         room = MAX_FIXUPS - len(self.fixups) + len(self.addresses) - len(rest)
         n_own = len(own) + (pointer is not None)
         n = min(most, room // n_own) if n_own else most
-        # What is long costs much: the last part is put in its own place.
+        # Long payloads cost much, so an array made of the last part replaces that part.
         base = start if end == len(self.data) else -(-len(self.data) // 8) * 8
         data = self.data[:base].ljust(base, b"\0") + element * n
         moved = [replace(each, to=base) if each.to == start else each for each in rest]
@@ -117,9 +120,9 @@ class Argument:
         return made.compact(self.starts)
 
     def compact(self, parts: Iterable[int]) -> Argument:
-        """Return the argument without those parts of which there is no address any more.
+        """Return the argument without the parts that no address points to any more.
 
-        They begin where some are given, and where it has addresses of.
+        The starts of ``parts`` are those before a change; present addresses tell the others.
         """
         starts = sorted({0, *self.starts, *parts})
         ends = dict(zip(starts, [*starts[1:], len(self.data)], strict=True))
@@ -152,13 +155,13 @@ class Argument:
 
 
 def _before_links(added: Iterable[Fixup], fixups: Sequence[Fixup]) -> tuple[Fixup, ...]:
-    """Return fixups with some more, which come behind the other addresses."""
+    """Return fixups with further addresses, behind the other addresses and before the links."""
     known = [each for each in fixups if not link_of(each)]
     return (*known, *added, *(each for each in fixups if link_of(each)))
 
 
 def argument_of(chunk: bytes) -> Argument | None:
-    """Return the buffer of an ioctl; None of another call."""
+    """Return the argument of an ioctl with a buffer; None for another call."""
     if chunk[0] != Op.IOCTL or chunk[2] & (FLAG_VALUE | FLAG_NULL):
         return None
     body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
@@ -167,14 +170,14 @@ def argument_of(chunk: bytes) -> Argument | None:
 
 
 def places_in(argument: Argument) -> Iterator[int]:
-    """Yield where an address may be: in what was pointed to last first."""
+    """Yield offsets where an address may be, those in the last part first."""
     width, data = argument.width, argument.data
     for start in (*argument.starts, 0):
         end = min(argument.end_of(start), start + _SEARCHED)
         for at in range(-(-start // width) * width, end - width + 1, width):
             if not argument.is_taken(at, width):
                 yield at
-    # A packed struct has them elsewhere; few do.
+    # In a packed struct addresses need not be aligned; there are few such structs.
     if len(data) % width:
         for at in range(width // 2, len(data) - width + 1, width):
             if not argument.is_taken(at, width):
@@ -182,7 +185,7 @@ def places_in(argument: Argument) -> Iterator[int]:
 
 
 def count_words(argument: Argument, start: int) -> list[int]:
-    """Return where in the struct before an array the number of its elements may be."""
+    """Return offsets of words that may be the number of elements of the array at ``start``."""
     parents = [address.at for address in argument.addresses if address.to == start]
     first = max((other for other in argument.starts if other <= min(parents, default=0)), default=0)
     end = min(argument.end_of(first), first + _SEARCHED)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several wire programs in one byte string: a history, or a batch to loop over.
 
-Each program is its length as a little-endian ``uint32`` and its bytes.
+Each program is stored as its length, a little-endian ``uint32``, and its bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random choices: integers worth trying, strings of a pool, spoilt bytes.
 
-These run for every generated call, so each is a closure over what it needs,
-and ``rng.random() * n`` stands in for the slower ``randrange`` and ``choice``.
+These run for every generated call, so each is a closure over its state, and
+``rng.random() * n`` is used in place of the slower ``randrange`` and ``choice``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REUSE = 0.5
 _CHANGE = 0.03
 _LONGEST = 4096
 _KERNEL_ADDRESS = 0xFFFF888000000000
-# Sizes of structs whose count may overflow: most are small and hold a pointer or the like.
+# Sizes of structs of which an overflowing number is made; most structs are small.
 _SIZES: tuple[int, ...] = (*range(8, 72, 8), *range(8, 72, 8), *range(4, 132, 4))
 
 
@@ -34,7 +34,7 @@ def _interesting() -> tuple[int, ...]:
 
 
 INTERESTING = _interesting()
-"""64-bit unsigned values; cut them to the width needed."""
+"""Interesting 64-bit unsigned values, to be cut to the width of a field."""
 
 
 def integer_chooser(rng: random.Random) -> Callable[[], int]:
@@ -59,7 +59,7 @@ def integer_chooser(rng: random.Random) -> Callable[[], int]:
 def pool_chooser(
     rng: random.Random, name: str, strings: Sequence[bytes]
 ) -> Callable[[Seen], bytes]:
-    """Return a function that picks from a pool, from what was seen of it, or changes a pick."""
+    """Return a function that picks a string of a pool or one seen before, or changes such a one."""
     rand, count = rng.random, len(strings)
     change = string_changer(rng)
 
@@ -76,7 +76,7 @@ def pool_chooser(
 
 
 def string_changer(rng: random.Random) -> Callable[[bytes], bytes]:
-    """Return a function that makes a slightly different string of a string."""
+    """Return a function that changes a string slightly."""
     rand, bits = rng.random, rng.getrandbits
 
     def change(string: bytes) -> bytes:

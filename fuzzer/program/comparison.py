@@ -9,10 +9,10 @@ from typing import NamedTuple
 class Comparison(NamedTuple):
     """Two operands that were not equal, both unsigned and of ``size`` bytes (1, 2, 4 or 8).
 
-    ``call`` is the index of the call in the program. If ``constant``, ``a``
-    is a constant of the driver and ``b`` what it compared with it; a case of a
-    switch is one as well. What strcmp(), memcmp() and other functions outside
-    of the driver compare is not seen. ``site`` tells places in the driver apart.
+    ``call`` is the index of the call in the program. If ``constant``, ``a`` is a constant
+    of the driver, as the case of a switch, and ``b`` the value compared with it. ``site``
+    tells places in the driver apart. Comparisons in strcmp(), memcmp() and other functions
+    outside of the driver are not seen.
     """
 
     a: int

@@ -34,10 +34,10 @@ _POSITIONED = ops_with(lambda each: each.cmd is Number.POSITION)
 _CAN_FAIL = ops_with(lambda each: each.can_fail)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 _LOAD = int(Op.LOAD)
-# Loading a module allocates so often that an even chance of each is tried.
+# Loading a module makes many allocations; each of the first so many fails equally often.
 _LOAD_FAULTS = 250
 _SCRATCH = 0x10000
-# The conditions of each operation, some twice as often as others.
+# The flags that change the way in which each operation is made, some twice as often as others.
 _FORMS = tuple(
     tuple(
         flag
@@ -57,7 +57,7 @@ def with_fault(chunk: bytes, nth: int) -> bytes:
 
 
 def fault_of(chunk: bytes) -> int:
-    """Return which allocation or user copy of a call is to fail; 0: none."""
+    """Return the number of the allocation or user copy of a call that is to fail; 0: none."""
     return int.from_bytes(chunk[_FAULT:_CUT], "little")
 
 
@@ -67,29 +67,29 @@ def with_cut(chunk: bytes, cut: int) -> bytes:
 
 
 def with_thread(chunk: bytes, thread: int) -> bytes:
-    """Return the call on a thread, 0 to N_THREADS."""
+    """Return the call as one of a thread, 0 to N_THREADS."""
     if chunk[_THREAD] == thread:
         return chunk
     return chunk[:_THREAD] + bytes((thread,)) + chunk[_THREAD + 1 :]
 
 
 def is_parallel(chunks: Sequence[bytes]) -> bool:
-    """Whether any call of a program runs beside others."""
+    """Tell whether any call of a program runs on a thread beside others."""
     return any(chunk[_THREAD] for chunk in chunks)
 
 
 def can_fail(chunk: bytes) -> bool:
-    """Whether a call may allocate or copy."""
+    """Tell whether faults can be injected into a call, as it may allocate or copy."""
     return chunk[0] in _CAN_FAIL
 
 
 def has_forms(chunk: bytes) -> bool:
-    """Whether a call can be made in other ways: as a vector, 32-bit, with another buffer."""
+    """Tell whether a call can be made as a vector, as a 32-bit one, or with an odd buffer."""
     return bool(_FORMS[chunk[0]])
 
 
 def buffer_size(chunk: bytes) -> int:
-    """Return the bytes of a call's buffer that can be cut; 0 if it has none."""
+    """Return the number of bytes of a call's buffer that can be cut; 0 if it has none."""
     op = chunk[0]
     if op in _READS:
         return min(count_of(chunk), _SCRATCH)
@@ -99,9 +99,9 @@ def buffer_size(chunk: bytes) -> int:
 
 
 def fitted(chunk: bytes) -> bytes:
-    """Return an ioctl with a buffer of the size that its number tells; others as they are.
+    """Return an ioctl with a buffer of the size that is encoded in its number.
 
-    So is one that has addresses of what is behind that.
+    Other calls, and ioctls with addresses that point behind that size, are not changed.
     """
     size = int.from_bytes(chunk[4:8], "little") >> 16 & 0x3FFF
     body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
@@ -113,14 +113,14 @@ def fitted(chunk: bytes) -> bytes:
     return chunk[:16] + size.to_bytes(2, "little") + chunk[18:body] + data
 
 
-class Stresser:
-    """Chooses conditions; the same ``rng`` state gives the same choices."""
+class ConditionMutator:
+    """Changes the conditions of calls; the same ``rng`` state gives the same choices."""
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
 
     def fail(self, chunk: bytes) -> bytes:
-        """Return the call with another fault than it has: mostly an early one, or none."""
+        """Return the call with another fault, mostly an early one, or with none."""
         rand = self._random
         if fault_of(chunk) and rand() < 0.3:
             return with_fault(chunk, 0)
@@ -129,7 +129,7 @@ class Stresser:
         return with_fault(chunk, 1 + int(6 * rand() ** 2))
 
     def cut(self, chunk: bytes) -> bytes:
-        """Return the call with its buffer cut somewhere, or whole again."""
+        """Return the call with its buffer cut somewhere, or mapped as a whole again."""
         rand = self._random
         size = min(buffer_size(chunk), 0xFFFF)
         if not size:
@@ -141,7 +141,7 @@ class Stresser:
         return with_cut(chunk, choices[int(rand() * len(choices))])
 
     def form(self, chunk: bytes) -> bytes:
-        """Return the call made in another way; it is one that has forms."""
+        """Return a call for which :func:`has_forms` holds, made in another way."""
         rand = self._random
         op, flags = chunk[0], chunk[2] & ~CONDITIONS
         cmd = chunk[4:8]
@@ -160,11 +160,10 @@ class Stresser:
     ) -> list[bytes]:
         """Return a program with parallel parts: 2 or 3 threads, each repeating a few calls.
 
-        Some of the calls are the program's own, others are made by
-        ``generate(chunks)``; often all threads make the same. What comes
-        before the part is repeated with it while there is room: most races
-        can be lost once in a state only. At most ``limit`` calls in all, 8 or
-        more.
+        Some of the calls are the program's own, others are made by ``generate(chunks)``;
+        often all threads make the same. The last calls before the part are often repeated
+        with it, as most races have only one chance in each state of the driver. The program
+        has at most ``limit`` calls in all; ``limit`` is 8 or more.
         """
         rand = self._random
         part = self._part(chunks, generate)

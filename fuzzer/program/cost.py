@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cost of running a program, estimated from its wire bytes.
 
-An estimate and not a measurement, so that a campaign takes the same decisions
-each time.
+It is estimated and not measured, so that a campaign takes the same decisions each time.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MAX_SLEEP = 2000
 
 
 def cost_of(chunks: Sequence[bytes]) -> float:
-    """Return about how many small calls a program takes as long as."""
+    """Return the estimated cost of a program, in small calls."""
     cost = 1.0
     for chunk in chunks:
         op = chunk[0]
@@ -37,13 +36,13 @@ def cost_of(chunks: Sequence[bytes]) -> float:
 
 
 def cost_of_wait(milliseconds: float) -> float:
-    """Return how many small calls a wait takes as long as."""
+    """Return the cost of a wait, in small calls."""
     return _COSTS[_SLEEP] * milliseconds
 
 
 def is_slow(chunks: Sequence[bytes]) -> bool:
-    """Tell whether a program unloads, loads or waits: it takes as long as many others.
+    """Tell whether a program unloads or loads the module, or waits.
 
-    One that is merely long does not.
+    Such a program takes as long as many others. One that merely has many calls is not slow.
     """
     return any(chunk[0] in _SLOW for chunk in chunks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes calls from a target's description: mostly valid, about one in ten broken."""
+"""Generator of calls from a target's description: mostly valid, about one in ten broken."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from fuzzer.target.target import Target
 
 _BROKEN = 0.1
 _EXTRA_FILE = 0.15
-# Of a buffer of which nothing is known: words that are not zero, buffers with a pointer.
+# For buffers of unknown content: the share of words that are not zero, of buffers with a pointer.
 _FILLED, _POINTER = 0.15, 0.2
 
-# Ways to load the module of which the one used least is taken.
+# Parameters drawn for a preload, of which those used least are taken.
 _DRAWN = 8
 # Parameters that a load keeps when it gets another one.
 _KEPT = 3
 _OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
-# Where signs, halves of a number and limits of files end.
+# Offsets at the limits of signed and unsigned numbers, and of files.
 _FAR_OFFSETS = (
     *((1 << power) + step for power in (31, 32) for step in (-1, 0)),
     *(1 << power for power in (33, 34, 36, 40, 44)),
@@ -60,12 +60,12 @@ _LSEEK_OFFSETS = (0, 0, 1, 16, 4096, *_FAR_OFFSETS)
 _EVENTS = (0x1, 0x4, 0x5, 0x1F)
 _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
-# Of a mapping that stays; what is stored there; what is done with epoll.
+# First pages of a part of a mapping; values stored there; epoll operations.
 _PART_PAGES, _STORED, _EPOLL = (0, 0, 0, 1, 1, 2), (0, 1, (1 << 64) - 1), (0, 0, 1, 2, 3)
 _O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
-# Of a file that can often be either read or written.
+# Flags of an open of a file that can often be either read or written.
 _ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
-# Among so many calls of a description that does not say how often to open, one opens.
+# Where the description does not say how often to open a file, one call in so many does.
 _OPENS = 10
 _OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND)
 
@@ -92,14 +92,14 @@ class Generator:
         self._devices = target.devices
         self._families = families(target.devices)
         self.has_devices = len(target.devices) > 1
-        """Whether the target has more than one file."""
+        """True if the target has more than one device."""
         self.uses_files = opens or self.has_devices
-        """Whether the target's programs open more than file 0."""
+        """True if programs of the target open more files than file 0."""
         self.strings = StringFinder(target)
         self.structs: dict[bytes, StructMaker] = {}
-        """Makers for ioctl structs, by the number's wire bytes."""
+        """Makers of ioctl structs, by the number's wire bytes."""
         self.records: dict[int, list[RecordMaker]] = {}
-        """Makers for structs that are written, by the operation."""
+        """Makers of structs that are written, by operation."""
         table: list[_Maker] = []
         reloads: list[Template] = []
         waits: list[int] = []
@@ -117,7 +117,7 @@ class Generator:
         if target.module.builtin:
             reloads = []
         params = [self._templates.filler(template) for template in reloads]
-        # A machine that is preloaded by its own parameters would be one more like all others.
+        # A machine preloaded with the module's usual parameters would be like all others.
         self._preloads = tuple(
             self._templates.described(template) for template in reloads if template.parts or own
         )
@@ -135,7 +135,7 @@ class Generator:
         return decode(self.chunk(seen))[0]
 
     def wait(self, longest: int = 1) -> bytes | None:
-        """Return a call that sleeps, in the wire form; None if the target has no use for it.
+        """Return a call that sleeps, in the wire form; None if the description has no waits.
 
         Now and then it sleeps up to ``longest`` times as long as the description says.
         """
@@ -152,17 +152,17 @@ class Generator:
         return _PACK(int(Op.DUP), self._extra_file(), 0, 0, source, 0, 0)
 
     def opening(self) -> bytes:
-        """Return a call that has another device than the first for file 0, in the wire form."""
+        """Return a call that opens another device than the first as file 0, in the wire form."""
         n = len(self._devices)
         number = self._device() or 1 + int(self._random() * (n - 1))
         return self._open(0, number, self._flags_of(number))
 
     def with_device(self, chunk: bytes) -> bytes:
-        """Return a call that opens with another device in it, perhaps the same."""
+        """Return an open call with a device chosen anew, perhaps the same."""
         return chunk[:8] + self._device().to_bytes(8, "little") + chunk[16:]
 
     def _device(self) -> int:
-        """Return a device's number: each kind as often, and each of a kind."""
+        """Return the number of a device: each kind is as likely, and each device of a kind."""
         rand, kinds = self._random, self._families
         numbers = kinds[int(rand() * len(kinds))]
         return numbers[int(len(numbers) * rand())]
@@ -178,8 +178,8 @@ class Generator:
     def reload(self, files: Sequence[int], device: int = 0) -> list[bytes]:
         """Return calls that close ``files``, unload the module, load it and open file 0.
 
-        That is ``device``, by its number. Sometimes something of that is left out: the
-        files are still open, or the module is not loaded again.
+        File 0 is the device of that number. Sometimes calls are left out: the files are
+        still open, or the module is not loaded again.
         """
         rand = self._random
         kind = rand()
@@ -194,9 +194,9 @@ class Generator:
         return chunks
 
     def other_parameters(self, known: bytes) -> bytes:
-        """Return parameters to load the module with, often beside those that it has ``known``.
+        """Return parameters to load the module with, often in addition to some of ``known``.
 
-        Empty if the description has none.
+        They are empty if the description has none.
         """
         rand = self._random
         if not self._params:
@@ -209,14 +209,14 @@ class Generator:
         return b" ".join((*kept[-_KEPT:], made))
 
     def load_parameters(self) -> list[bytes]:
-        """Return parameters of each form that the description has to load the module with."""
+        """Return one string of parameters for each ``reload`` of the description."""
         return [form() for form in self._preloads]
 
     def choose_preload(self, used: Counter[bytes]) -> bytes:
         """Return calls that load the module with parameters, in the wire form.
 
-        The parameters are the least ``used`` of some, and count as used once
-        more. Empty if the description has none to load it with.
+        The parameters are the least ``used`` of a few that are drawn, and are counted as used
+        once more. Empty if the description has none to load it with.
         """
         forms = self._preloads
         if not forms:
@@ -233,7 +233,7 @@ class Generator:
         return b"".join(calls)
 
     def program(self, n: int) -> Program:
-        """Return ``n`` calls, 0 to MAX_CALLS, that share some of their strings."""
+        """Return a program of ``n`` calls, 0 to MAX_CALLS, that share some of their strings."""
         if not 0 <= n <= MAX_CALLS:
             raise ValueError(f"{n} calls; a program has 0 to {MAX_CALLS}")
         chunks: list[bytes] = []
@@ -283,13 +283,13 @@ class Generator:
         return 1 + int(7 * self._random() ** 3)
 
     def _offset(self) -> int:
-        """Return where in the file to read or write: mostly near its start."""
+        """Return an offset at which to read or write, mostly near the start of the file."""
         rand = self._random
         offsets = _FAR_OFFSETS if rand() < _FAR else _OFFSETS
         return offsets[int(rand() * len(offsets))]
 
     def _write(self, spec: WriteSpec, target: Target) -> _Maker:
-        """Make writes of templates and records, each of them as often as any other."""
+        """Return a maker of writes, of each template and record as often as any other."""
         rand, op = self._random, Op.PWRITE if spec.positioned else Op.WRITE
         table = [self._write_text(spec)] * len(spec.templates)
         for record in spec.records:
@@ -445,7 +445,7 @@ class Generator:
         return make
 
     def _ioctl_buffer(self, number: int | None, sizes: Sequence[int], *, compat: bool) -> _Maker:
-        """Make ioctls with a buffer of words, mostly zero; a number of None is any."""
+        """Return a maker of ioctls with a buffer of mostly zero words; number None: any number."""
         rand, pack, file, integer = self._random, _PACK, self._file_chooser(), self._integer
         op, flags, width = int(Op.IOCTL), FLAG_COMPAT * compat, 4 if compat else 8
         guesser = Guesser(self._rng, low=compat)
@@ -459,7 +459,7 @@ class Generator:
             for at in range(0, size - 3, 4):
                 if rand() < _FILLED:
                     data[at : at + 4] = (integer() & 0xFFFFFFFF).to_bytes(4, "little")
-            # A pointer may be wanted: often there is one, to something behind the buffer.
+            # The driver may expect a pointer: often there is one, to bytes behind the buffer.
             fixups = b""
             if size >= width and rand() < _POINTER:
                 at = width * int(rand() * (size // width))
@@ -492,7 +492,7 @@ class Generator:
                 return pack(op, file(), flags | FLAG_VALUE, 0, number, integer(), 0)
             cmd = number
             if kind < 0.2:
-                # Another direction, size or command of the same driver.
+                # This may be another direction, size or command of the same driver.
                 cmd ^= 1 << int(rand() * 32)
             fixups, data = body[: FIXUP_SIZE * n_fixups], body[FIXUP_SIZE * n_fixups :]
             if kind < 0.3:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Buffers that addresses are of, where nothing is known of what a driver expects there.
+"""Guessed buffers for addresses, where the content that a driver expects is unknown.
 
-It may be bytes, a struct, or an array of structs that have addresses themselves. Elements
-of an array are alike: what is right for one is so for all.
+Such a buffer may be bytes, a struct, or an array of structs that have addresses themselves.
+Elements of an array are equal, as a content that is right for one is right for all.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from fuzzer.program.program import MAX_FIXUPS
 _SIZES = (8, 16, 32, 64, 64, 256)
 _STRIDES = (8, 16, 16, 16, 24, 24, 32, 40, 48)
 _ELEMENTS = 6
-# Of buffers so many are arrays, of these so many have addresses, and these so often of arrays.
+# Shares: of buffers that are arrays, of arrays that have addresses, of those that nest arrays.
 _ARRAY, _ADDRESSES, _DEEPER = 0.7, 0.7, 0.25
 _DEPTH = 3
-# Of the words of an element so many are not zero, and of these so many are small.
+# Shares: of words of an element that are not zero, and of those that are small numbers.
 _SET, _SMALL = 0.5, 0.8
 _NUMBERS = (1, 1, 2, 3, 4, 8, 16, 32, 32, 64, 128)
 
 
 @dataclass(slots=True)
 class Content:
-    """What an address is of, and the addresses in there, which are of bytes of it."""
+    """The content of a buffer, and the addresses in it, which point to bytes of it."""
 
     data: bytearray
     addresses: list[Address] = field(default_factory=list)
 
 
 class Guesser:
-    """Makes such buffers; the same ``rng`` state gives the same ones.
+    """Makes guessed buffers; the same ``rng`` state gives the same ones.
 
     With ``low`` addresses have 4 bytes.
     """

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes to a program that what the driver compared suggests.
+"""Compare hints: changes to a program that are suggested by comparisons in the driver.
 
-Where an operand of a comparison is found in the program, the other one is
-what the driver looked for: it is put in its place. The operand may be there
-as a number in some width and byte order, as text, as the length of something
-or as the number of things.
+Where one operand of a comparison occurs in the program, the driver looked for the other
+one, which is put in its place. The operand may occur as a number of some width and byte
+order, as text, as a length, or as a count.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, split
 
 LIMIT = 400
-"""Substitutions of one program, at most."""
+"""The most substitutions of one program."""
 
-# Comparisons of one program that are looked at.
+# The most comparisons of one program that are used.
 _COMPARISONS = 1500
-# Comparisons with the same operand in one call; of more, the first and the last.
+# The most comparisons with the same operand in one call; of more, the first and the last are used.
 _ALIKE = 16
-# Operands of so many consecutive values are a loop's counter: the last one says how far it came.
+# So many operands with consecutive values are a loop's counter, of which only the last is used.
 _LOOP = 4
-# How many calls back an operand is looked for that is not in its own.
+# The number of earlier calls in which an operand is looked for that is not in its own call.
 _BACK = 8
 _MATCHES_BACK = 3
 
-# A limit is passed by one more, and just kept by one less.
+# A value one above a limit exceeds it, and one below just keeps it.
 _DELTAS = (0, 1, -1)
 
-# What is tried first. A doubtful match is worth _DOUBT less, a neighbour of the operand 1.
+# Ranks, the least first. A doubtful match adds _DOUBT, a neighbour of the operand 1.
 _CONSTANT, _CONSTANT_ELSEWHERE, _VARIABLE, _VARIABLE_ELSEWHERE = 0, 4, 3, 7
 _DOUBT = 2
 
 _SIZES = frozenset({1, 2, 4, 8})
 
-# So many of a payload's first words of 32 bits may be what tells things apart.
+# The first words of 32 bits of a payload that may be the number by which things differ.
 _COUNTED_WORDS = 2
 
 _Copies: TypeAlias = Callable[[bytes, int], list[bytes]]
@@ -55,9 +54,9 @@ _Candidate: TypeAlias = tuple[int, int, int, int, Kind, Callable[[], bytes | Non
 
 @dataclass(frozen=True, slots=True)
 class Substitution:
-    """What stands for call number ``call`` instead, in wire form: one call or more.
+    """The replacement for call number ``call``, in wire form: one call or more.
 
-    ``comparison`` is what it is made of, ``kind`` how an operand was found.
+    ``comparison`` suggests it; ``kind`` tells in what form the operand was found.
     """
 
     call: int
@@ -69,11 +68,10 @@ class Substitution:
 class Hints:
     """The changes that a program's comparisons suggest, the most promising first.
 
-    ``data`` is a program in wire form (any bytes are one), ``comparisons``
-    what the driver compared when it ran. Results have at most ``max_size``
-    bytes, or as many as the program, and ``max_calls`` calls or as many;
-    there are ``limit`` of them at most, all different. The same arguments
-    give the same results.
+    ``data`` is a program in wire form (any bytes are one), ``comparisons`` are those that
+    the driver made when it ran. Results have at most ``max_size`` bytes and ``max_calls``
+    calls, or as many as the program if it has more. There are at most ``limit`` results,
+    all different. The same arguments give the same results.
     """
 
     def __init__(
@@ -108,7 +106,7 @@ class Hints:
         before: Counter[tuple[int, int, int]] = Counter()
         for number, comparison in enumerate(comparisons):
             same = (comparison.a, comparison.b, comparison.size)
-            # What several calls compare comes once from each of them in turn.
+            # The same comparison in several calls is used once for each of them in turn.
             turn = before[same] << 16
             before[same] += 1
             for nth, (rank, call, kind, make) in enumerate(self._candidates(comparison), turn):
@@ -131,7 +129,7 @@ class Hints:
     def _candidates(
         self, comparison: Comparison
     ) -> Iterator[tuple[int, int, Kind, Callable[[], bytes | None]]]:
-        """Return rank, call, kind and maker of what one comparison suggests."""
+        """Yield rank, call, kind and maker of the substitutions that one comparison suggests."""
         a, b, call, size, constant, _ = comparison
         here = _CONSTANT if constant else _VARIABLE
         elsewhere = _CONSTANT_ELSEWHERE if constant else _VARIABLE_ELSEWHERE
@@ -174,9 +172,9 @@ class Hints:
     def _counted(
         self, found: int, call: int
     ) -> Iterator[tuple[int, int, Kind, Callable[[int], bytes | None]]]:
-        """Return where a number of things that several calls made was found.
+        """Yield substitutions where an operand is a count of things that several calls made.
 
-        With it come the call to change, and what makes so many things more there.
+        Each has a rank, the call to change, a kind, and a function that adds so many things.
         """
         total = self._totals[call]
         if total and total[2] == found:
@@ -193,7 +191,7 @@ class Hints:
         return view.put_records(separator, view.counts[separator] + more)
 
     def _add_calls(self, call: int, copied: _Copies, more: int) -> bytes | None:
-        """Return the call with so many like it before it, which differ as ``copied`` can do."""
+        """Return the call with ``more`` copies before it, made different by ``copied``."""
         chunk = self._chunks[call]
         if not 0 < more <= self._room_calls or more * len(chunk) > self._room:
             return None
@@ -202,9 +200,9 @@ class Hints:
         return b"".join([chunk[:body] + copy for copy in copies]) + chunk
 
     def _count_records(self) -> list[tuple[int, int, int] | None]:
-        """Return for each call where records were written last, what ends them, and all so far.
+        """Return for each call the last call with records, their separator, and the sum so far.
 
-        None where there were none, or where those of one call are all.
+        None where no call had any, or where all are of this call.
         """
         totals: list[tuple[int, int, int] | None] = []
         sums: dict[tuple[int, int], int] = {}
@@ -220,11 +218,11 @@ class Hints:
         return totals
 
     def _count_alike(self) -> list[int]:
-        """Return for each call how many like it there are up to it."""
+        """Return for each call the number of calls of its kind up to it."""
         seen: dict[bytes, int] = {}
         counts = []
         for chunk in self._chunks:
-            # Operation and command; the file does not matter.
+            # The kind is operation and command; the file does not matter.
             key = chunk[:1] + chunk[4:8]
             seen[key] = seen.get(key, 0) + 1
             counts.append(seen[key])
@@ -236,10 +234,11 @@ def _around(wanted: int, size: int) -> list[int]:
 
 
 def thin(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """Return the comparisons that are worth a look, those with constants first.
+    """Return the comparisons that are worth using, those with constants first.
 
-    Of a loop's counter only the last value remains; what other places compare with the same
-    operand is not part of it. Of two places that compare the same there is one.
+    Of a loop's counter only the last value is kept; comparisons with the same operand at other
+    places of the driver do not count as part of it. Of equal comparisons at several places
+    one is kept.
     """
     groups: dict[tuple[int, int, int, bool, int], dict[int, Comparison]] = {}
     for comparison in comparisons:
@@ -259,7 +258,7 @@ def thin(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def _loop_ends(values: list[int]) -> list[int]:
-    """Return sorted values without all but the last of each run of _LOOP or more."""
+    """Return sorted values with only the last of each run of _LOOP or more consecutive ones."""
     kept: list[int] = []
     run: list[int] = []
     for value in [*values, -1]:

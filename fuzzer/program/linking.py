@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs with links, made of what calls gave and of what the driver compared it with.
+"""Linking: programs in which a call takes a number that an earlier call gave.
 
-A number that a call handed out and that the driver looks for in a later call is a
-handle. A descriptor that it handed out is a file, on which the program's calls can be made.
+A number that a call handed out and that the driver compares with an operand of a later call
+is a handle. A descriptor that a call handed out is a file, on which the program's calls can
+be made.
 """
 
 from __future__ import annotations
@@ -28,27 +29,31 @@ from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, N_FILES
 from fuzzer.program.wire import FIXUP, FIXUP_SIZE, HEADER_SIZE, PLAIN_HEADER
 
 MOST = 60
-"""Programs made of one, at most."""
+"""The most programs made of one."""
 
-# Numbers below it are found without being looked for, and are in most programs.
+# Smaller numbers are in most programs by chance, and are found without links.
 _LEAST = 16
-# Words of a buffer that are looked at, places that take the same number, and calls that get a
-# number of which nobody knows what it is.
+# The most words of a buffer that may be handles, places that take the same number, and calls
+# that take a number though it was not compared with anything.
 _WORDS, _PLACES, _BLIND = 32, 3, 24
-# Calls that are made on a descriptor.
+# The most calls that are made on a descriptor.
 _CALLS_ON_FILE = 12
 _ON_FILE = frozenset({Op.READ, Op.WRITE, Op.IOCTL, Op.MMAP, Op.POLL, Op.LSEEK, Op.MAP, Op.EPOLL})
 _READ_SIZE, _PAGE = 64, 4096
-# How often a call takes a number beside, up to there another handle, and of these a file's.
+# Thresholds for a call to take a number beside its handle, or else another handle; and the share
+# of files among the latter.
 _BESIDE, _OTHER, _A_FILE = 0.3, 0.5, 0.2
-# How often a new call is made on a descriptor that a driver handed out.
+# The share of new calls that are made on a descriptor which the driver handed out.
 _ON_ADOPTED = 0.5
 _TAKEN = (Kind.TAKE, Kind.TAKE_NEXT, Kind.TAKE_LAST)
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What call number ``call`` gave: ``value``, at ``at`` of its buffer or, CALL, returned."""
+    """A ``value`` that call number ``call`` gave, at offset ``at`` of its buffer.
+
+    With ``at`` of CALL the call returned it.
+    """
 
     call: int
     at: int
@@ -58,9 +63,9 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call returned, -1 if it failed, and the bytes that were in its buffer then.
+    """The result of a call: its value, -1 if it failed, and the bytes in its buffer afterwards.
 
-    ``handed`` tells that it is a descriptor, ``error`` is the errno of one that failed.
+    ``handed`` tells that the value is a descriptor; ``error`` is the errno of a failure.
     """
 
     ret: int
@@ -74,8 +79,8 @@ def linked(
 ) -> list[list[bytes]]:
     """Return programs with a link each, the most promising first.
 
-    ``chunks`` are the calls of a program, in wire form, that ran with these results;
-    meanwhile the driver compared so much.
+    ``chunks`` are the calls of a program, in wire form, that ran with these ``results``
+    and ``comparisons``.
     """
     made: dict[tuple[bytes, ...], None] = {}
     found = given(chunks, results)
@@ -90,7 +95,7 @@ def linked(
 
 
 def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[Given]:
-    """Return the numbers that calls gave: those they returned, and changed in their buffers."""
+    """Return the numbers that calls returned, and those that they put into their buffers."""
     found: list[Given] = []
     for call, (chunk, result) in enumerate(zip(chunks, results, strict=False)):
         if result.ret == -1 or chunk[0] not in _ON_FILE:
@@ -144,7 +149,7 @@ def _compared(
 
 
 def _blind(chunks: Sequence[bytes], found: Sequence[Given]) -> Iterator[list[bytes]]:
-    """Yield programs in which a later call takes a number at the first places that it has."""
+    """Yield programs in which a later call takes a number at its first places, without a hint."""
     for each in found:
         for call in range(each.call + 1, len(chunks)):
             chunk = chunks[call]
@@ -156,7 +161,7 @@ def _blind(chunks: Sequence[bytes], found: Sequence[Given]) -> Iterator[list[byt
 
 
 def _places(chunk: bytes, value: int, size: int) -> Iterator[int]:
-    """Yield where a call has a number: in its argument or at places of its payload."""
+    """Yield the places where a call has a number: its argument or offsets in its payload."""
     if chunk[0] == Op.IOCTL and chunk[2] & FLAG_VALUE:
         if int.from_bytes(chunk[8 : 8 + size], "little") == value:
             yield CALL
@@ -168,7 +173,7 @@ def _places(chunk: bytes, value: int, size: int) -> Iterator[int]:
 
 
 def _link(chunks: Sequence[bytes], each: Given, call: int, place: int) -> list[bytes] | None:
-    """Return a program in which a call takes at a place what an earlier one gives."""
+    """Return a program in which a call takes the number that an earlier one gives, at a place."""
     made = list(chunks)
     wide = each.size == 8
     handle = None
@@ -196,7 +201,8 @@ def _free_handle(chunks: Sequence[bytes]) -> int:
 def with_link(chunk: bytes, link: Link) -> bytes:
     """Return a call with one more link, in place of one of the same kind at the same place.
 
-    What is there in its buffer is zero then. A call that is full stays as it is.
+    The bytes at that place of its buffer become zero. A call with all fixups used is not
+    changed.
     """
     kept = [
         fixup
@@ -212,7 +218,7 @@ def with_link(chunk: bytes, link: Link) -> bytes:
         end = min(len(data), link.at + link.size)
         data[link.at : end] = bytes(max(0, end - link.at))
     added = link.fixup()
-    # Those of the buffer come first.
+    # Fixups of the buffer come first.
     before = [each for each in kept if each.at != CALL]
     behind = [each for each in kept if each.at == CALL]
     fixups = [*before, *behind, added] if link.at == CALL else [*before, added, *behind]
@@ -225,7 +231,7 @@ def _gives(link: Link) -> bool:
 
 
 def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[list[bytes]]:
-    """Yield programs that make their calls on a descriptor that one handed out."""
+    """Yield programs that make some of their calls on a descriptor that a call handed out."""
     used = {chunk[1] for chunk in chunks}
     file = next((number for number in reversed(range(N_FILES)) if number not in used), None)
     for call, (chunk, result) in enumerate(zip(chunks, results, strict=False)):
@@ -261,9 +267,9 @@ class Relinker:
         self._random = rng.random
 
     def relink(self, chunks: list[bytes], room: int) -> bool:
-        """Have a call take another number, or what another call takes; False if none does.
+        """Change the handle that a call takes, or link another call; False if no call has a link.
 
-        A program grows by ``room`` bytes at most.
+        The program grows by at most ``room`` bytes.
         """
         rand = self._random
         taken = [
@@ -290,7 +296,7 @@ class Relinker:
         return True
 
     def on_adopted(self, chunk: bytes, before: Sequence[bytes]) -> bytes:
-        """Return a new call, often on the descriptor that a call before it took, if one did."""
+        """Return a new call, often on a file that a call before it adopted, if one did."""
         adopted = [each[1] for each in before if each[0] == Op.ADOPT]
         if not adopted or chunk[0] not in _ON_FILE or self._random() > _ON_ADOPTED:
             return chunk

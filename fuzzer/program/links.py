@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links between the calls of a program: what one call gives, a later one takes.
+"""Links between the calls of a program: numbers that one call gives and a later one takes.
 
 In the wire form they are among the fixups; vm/channel.h has the rules.
 """
@@ -14,22 +14,22 @@ from fuzzer.program.program import Fixup
 from fuzzer.program.wire import FIXUP, FIXUP_SIZE, HEADER_SIZE
 
 N_HANDLES = 8
-"""Numbers that calls can give and take at a time (W_N_HANDLES)."""
+"""The number of handles of a program (W_N_HANDLES)."""
 
 LOW = 0xE000
-"""Least ``to`` of a fixup that is an address of 4 bytes; its target is what is above (W_LOW)."""
+"""Least ``to`` of a fixup that is an address of 4 bytes; the excess is its target (W_LOW)."""
 
 LINK = 0xF000
 """Least ``to`` of a fixup that is a link (W_LINK)."""
 
 CALL = 0xFFFF
-"""``at`` of a link with the call's result or argument (W_LINK_CALL)."""
+"""``at`` of a link to the call's result or argument (W_LINK_CALL)."""
 
 WIDE = 0x80
-"""Bit of ``to``: a place of 8 bytes (W_LINK_WIDE)."""
+"""Bit of ``to``: the place has 8 bytes (W_LINK_WIDE)."""
 
 FILE = 0x40
-"""Bit of ``to``: the descriptor of a file (W_LINK_FILE)."""
+"""Bit of ``to``: the link takes the descriptor of a file (W_LINK_FILE)."""
 
 _KIND_SHIFT = 8
 
@@ -47,8 +47,8 @@ class Kind(enum.IntEnum):
 class Link:
     """A link of a call: to a handle, or with ``is_file`` to the descriptor of a file.
 
-    ``at`` is a place in its buffer, of 4 bytes or if ``is_wide`` of 8, or CALL: the
-    result is given, the argument taken.
+    ``at`` is an offset in its buffer, of 4 bytes or if ``is_wide`` of 8; or it is CALL:
+    the call then gives its result, or takes its argument.
     """
 
     kind: Kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mechanisms that find bugs, each of which can be turned off to see what it is worth."""
+"""Mechanisms that find bugs, each of which can be turned off to measure its worth."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 class Mechanisms:
     """Mechanisms of the fuzzer that are on.
 
-    ``coverage``: programs that reach new code are kept and mutated; without,
-    every program is made anew. ``hints``: what the driver compares its input
-    with is put there. ``faults``: allocations and user copies fail.
-    ``races``: calls run on several threads. ``lifecycle``: the module is
-    unloaded and loaded. ``leaks``: memory left behind is looked for.
+    ``coverage``: programs that reach new code are kept and mutated; without it every
+    program is made anew. ``hints``: values that the driver compares its input with are put
+    into the input. ``faults``: allocations and user copies fail. ``races``: calls run on
+    several threads. ``lifecycle``: the module is unloaded and loaded. ``leaks``: lost memory
+    is looked for.
     """
 
     coverage: bool = True

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes wire programs the way their structure suggests.
+"""Mutator of wire programs, call by call and field by field.
 
-Runs once for every program the fuzzer tries. Programs are therefore handled
-as lists of each call's wire bytes, and a call is looked into only when it is
-the one to change.
+It runs once for every program that the fuzzer tries. So programs are handled as lists
+of their calls' wire bytes, and only the calls to change are decoded.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
-from fuzzer.program.conditions import Stresser, buffer_size, can_fail, fitted, has_forms
+from fuzzer.program.conditions import ConditionMutator, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.cost import is_slow
 from fuzzer.program.generate import Generator
 from fuzzer.program.linking import Relinker
@@ -42,52 +41,53 @@ from fuzzer.program.wire import (
 )
 from fuzzer.target.target import Target
 
-# How many mutations are stacked: one of these.
+# The number of mutations that are stacked is one of these.
 _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _CHANGE_FILE = 0.1
 _IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
 _PREAD = int(Op.PREAD)
 
-# Of the programs of a driver with several files, so many begin with another than the first;
-# of the changes of a file, so many are of that one, and so many of these take it back.
+# Shares, for a driver with several devices: of programs that begin with another device than the
+# first; of changes of a device that change this one; and of those that go back to the first.
 _OTHER_FIRST, _CHANGE_FIRST, _TAKE_BACK = 0.5, 0.6, 0.1
 
-# How often an ioctl's buffer is given the size that its number tells.
+# The share of changed ioctl buffers that get the size encoded in the ioctl's number.
 _FIT = 0.2
-# How often just a word of it is changed: what addresses are of is lost where all moves.
+# Shares of changes of a struct that change a single word, without and with addresses in it: other
+# changes move the bytes that addresses point to.
 _WORD, _WORD_BESIDE_ADDRESSES = 0.5, 0.9
 
-# Of the programs that may take long, so many are made to.
+# The share of programs that are made slow, of those that may be.
 _SLOW = 0.5
 
-# Of these loads, so many are at the program's end, and anywhere; the rest at its start.
+# Shares of added loads at the program's end, and anywhere; the others are at its start.
 _AT_END, _ANYWHERE = 0.25, 0.2
-# Of the programs that load the module anew, so many also wait somewhere after that.
+# The share of programs that also wait somewhere after an added load.
 _WAIT = 0.5
-# After so many waits there is a call that was not there before.
+# The share of added waits that are followed by a new call.
 _LOOK = 0.5
-# Of the programs that race, so many are what two of the corpus do.
-_MEETINGS = 0.5
-# Of the calls that race and are not the program's own, so many are of another program.
+# The share of programs with races that are race pairs of two corpus programs.
+_RACE_PAIRS = 0.5
+# The share of racing calls from other corpus programs, of those that are not the program's own.
 _FROM_NOTED = 0.5
-# How often one more program is appended to one that waits or loads the module.
+# The probability with which one more program is appended to a slow one, again and again.
 _FILL = 0.7
-# A wait is changed to one of the description's, seldom to one up to so many times as long.
+# A changed wait takes a time of the description, seldom up to so many times that.
 _LONG_WAIT = 24
 
 _NOTED = 256
 """Programs remembered for splicing."""
 
 _CMD, _ARG = (4, 4), (8, 8)
-# That of a pread or pwrite is where its flags say.
+# Both fields, for the offset of a pread or pwrite: flags tell how it is split among them.
 _OFFSET = (0, 8)
-# Numbers that may be any; others are chosen from a few.
+# Kinds of numbers that may have any value; others are chosen from a few values.
 _ANY = SEEN | {Number.TICKS}
 
 
 def _fields_of(operation: Operation) -> tuple[tuple[int, int], ...]:
-    """Return the numbers of an operation that may be any, as (offset, bytes) in struct w_call."""
+    """Return the fields that may have any value, as (offset in struct w_call, bytes)."""
     arg = (_ARG,) if operation.arg in _ANY - {Number.VALUE} else ()
     if operation.cmd is Number.POSITION:
         return (*arg, _OFFSET)
@@ -100,7 +100,7 @@ _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 # Payloads grow slowly beyond this many bytes: long ones cost the guest time
 # byte by byte and seldom reach anything new.
 _SMALL_PAYLOAD = 64
-# Of loads so many get any bytes for parameters.
+# The share of changed loads that get any bytes as parameters.
 _ANY_PARAMETERS = 0.15
 
 
@@ -139,14 +139,14 @@ class Mutator:
         self._uses_files = generator.uses_files
         self._has_devices = generator.has_devices
         self._integer = integer_chooser(rng)
-        self._stresser = Stresser(rng)
-        self._meetings = RacePairs(rng)
-        self._stretcher = Resizer(rng)
+        self._conditions = ConditionMutator(rng)
+        self._race_pairs = RacePairs(rng)
+        self._resizer = Resizer(rng)
         self._relinker = Relinker(rng)
         self._lifecycle = mechanisms.lifecycle
         self._reloads = not target.module.builtin
         self.slowed = False
-        """Whether the last program was made to take long."""
+        """True if the last program was made slow."""
         self.chunks: list[bytes] = []
         """The calls of the last program that :meth:`mutate` made."""
         self._parent: tuple[bytes, list[bytes]] = (b"", [])
@@ -163,7 +163,7 @@ class Mutator:
             (self._change_field, 3),
             (self._change_payload, 5),
             (self._change_member, 3 if self._structs or self._records else 0),
-            (self._stretch, 2),
+            (self._resize, 2),
             (self._reform, 1),
             (self._dup, 1 if self._uses_files else 0),
             (self._relink, 1),
@@ -178,20 +178,20 @@ class Mutator:
         chunks = split(data)
         if chunks:
             (self._slow_noted if is_slow(chunks) else self._noted).append(chunks)
-            self._meetings.note(data, chunks)
+            self._race_pairs.note(data, chunks)
 
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
-        """Return a changed program of 1 to ``max_size`` bytes.
+        """Return a mutant of 1 to ``max_size`` bytes.
 
-        When ``max_size`` is too small for ``min_calls`` calls, there are as
-        many as fit. With ``slow`` it may be one that waits, or loads the
-        module anew. ValueError when ``max_size`` is below 1.
+        When ``max_size`` is too small for ``min_calls`` calls, it has as many as fit. With
+        ``slow`` it may wait, or load the module anew. ValueError when ``max_size`` is
+        below 1.
         """
         if max_size < 1:
             raise ValueError(f"max_size is {max_size}; at least 1 byte is needed")
         max_size = min(max_size, MAX_PROGRAM_SIZE)
         rand, table = self._random, self._table
-        # Often several are made of one.
+        # Often several mutants are made of one program, so it is split once.
         if data != self._parent[0]:
             self._parent = (data, split(data))
         self.chunks = chunks = self._parent[1].copy()
@@ -216,7 +216,7 @@ class Mutator:
         return result
 
     def fresh(self) -> bytes:
-        """Return a program made from nothing: as many calls as allowed, mostly few."""
+        """Return a newly generated program, mostly of few calls."""
         rand = self._random
         n = self._min + int(rand() ** 2 * (self._max - self._min + 1))
         chunks: list[bytes] = []
@@ -228,35 +228,35 @@ class Mutator:
         return b"".join(chunks)
 
     def choose_preload(self, used: Counter[bytes]) -> bytes:
-        """Return calls that load the module with seldom ``used`` parameters; empty: there are none.
+        """Return calls that load the module with parameters of the description, to preload it.
 
-        They are of the description, and count as used once more.
+        Seldom ``used`` ones are chosen and counted as used once more. Empty if there are none.
         """
         return self._generator.choose_preload(used) if self._lifecycle else b""
 
     def load_parameters(self) -> list[bytes]:
-        """Return parameters of each form that the description has to load the module with."""
+        """Return one string of parameters for each ``reload`` of the description."""
         return self._generator.load_parameters() if self._lifecycle else []
 
     def race(self, data: bytes, max_size: int, preload: bytes = b"") -> bytes:
         """Return a program of which a part runs on several threads.
 
-        That comes after ``data``, or is what two programs of the corpus do, see
-        :class:`RacePairs`. It is for a machine that was preloaded by ``preload``,
-        and without these calls. ValueError when ``max_calls`` is below 8.
+        The part comes after the calls of ``data``, or is a race pair of two programs of the
+        corpus, see :class:`RacePairs`. The program is for a machine preloaded with ``preload``
+        and does not contain these calls. ValueError when ``max_calls`` is below 8.
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
         chunks: list[bytes] = []
-        if self._random() < _MEETINGS:
-            chunks = self._meetings.race(self._max, preload)
-        chunks = chunks or self._stresser.race(split(data), self._to_race, self._max)
+        if self._random() < _RACE_PAIRS:
+            chunks = self._race_pairs.race(self._max, preload)
+        chunks = chunks or self._conditions.race(split(data), self._to_race, self._max)
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))
 
     def _to_race(self, chunks: list[bytes]) -> bytes:
-        """Return a call of another program of the corpus, or one made for this one.
+        """Return a call of another program of the corpus, or one generated for this one.
 
-        What corpus programs do is rarely done otherwise, and each races with each.
+        Calls of corpus programs do what generated ones rarely do.
         """
         rand, noted = self._random, self._noted
         if noted and rand() < _FROM_NOTED:
@@ -267,7 +267,7 @@ class Mutator:
         return self._generate(self._seen(chunks) if chunks else NOTHING_SEEN)
 
     def _slow_down(self, chunks: list[bytes]) -> None:
-        """Add a wait, or have the module loaded anew."""
+        """Add a wait, or calls that load the module anew."""
         rand = self._random
         wait = self._generator.wait()
         if wait and (not self._reloads or (is_slow(chunks) and rand() < 0.7)):
@@ -276,7 +276,8 @@ class Mutator:
             return
         if not self._reloads:
             return
-        # What parameters change shows after the load, what unloading forgets when all is done.
+        # Effects of parameters show in calls after the load, and what unloading forgets to clean
+        # up shows if the load comes last.
         place = rand()
         at = len(chunks) if place < _AT_END else 0
         if place > 1 - _ANYWHERE:
@@ -286,12 +287,12 @@ class Mutator:
         device = int.from_bytes(first[-1][8:16], "little") if first else 0
         calls = self._generator.reload(sorted(files), device)
         chunks[at:at] = calls
-        # What a parameter changes may show only later.
+        # Some effects of a parameter show only later.
         if wait and rand() < _WAIT:
             self._wait(chunks, wait, at + len(calls))
 
     def _wait(self, chunks: list[bytes], wait: bytes, first: int) -> None:
-        """Insert a wait after a call from ``first`` on, and often a call that sees its effect."""
+        """Insert a wait after a call from ``first`` on, and often a new call after the wait."""
         rand, n = self._random, len(chunks)
         at = min(n, first + 1 + int(rand() * (n - first)))
         chunks.insert(at, wait)
@@ -299,13 +300,13 @@ class Mutator:
             chunks.insert(at + 1, self._generate(self._seen(chunks)))
 
     def _fill(self, chunks: list[bytes]) -> None:
-        """Append quick programs of the corpus: beside a wait or a load they cost nothing."""
+        """Append quick programs of the corpus: compared with a wait or a load they cost nothing."""
         rand, noted = self._random, self._noted
         while noted and len(chunks) < self._max and rand() < _FILL:
             chunks += noted[int(rand() * len(noted))]
 
     def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
-        """Return the program cut to size: last calls first, then payloads."""
+        """Return the program cut to ``max_size``: last calls are dropped first, then payloads."""
         del chunks[self._max :]
         size = sum(map(len, chunks))
         while size > max_size and len(chunks) > self._min:
@@ -317,12 +318,12 @@ class Mutator:
             size -= len(chunks[index]) - HEADER_SIZE
             chunks[index] = _bare(chunks[index])
         if size > max_size:
-            # Nothing but headers is left; part of one is not a call, but is not nothing.
+            # Only headers are left. Part of a header is no call, but such a program is not empty.
             return b"".join(chunks)[: max_size - max_size % HEADER_SIZE or max_size]
         return b"".join(chunks)
 
     def _seen(self, chunks: list[bytes]) -> Seen:
-        """Return the strings of a call of the program; the second try is the last."""
+        """Return the strings of a random call of the program; if it has none, of a second one."""
         rand, n = self._random, len(chunks)
         return self._find(chunks[int(rand() * n)]) or self._find(chunks[int(rand() * n)])
 
@@ -368,7 +369,8 @@ class Mutator:
 
     def _splice(self, chunks: list[bytes], room: int) -> None:
         rand = self._random
-        # From a slow program only into one: else these would use up the time of slow ones.
+        # Calls of slow programs are spliced into slow programs only: otherwise these mutants
+        # would use up the share of slow ones.
         slow = self._slow_noted and is_slow(chunks) and rand() < 0.5
         noted = self._slow_noted if slow else self._noted
         if not noted:
@@ -378,14 +380,14 @@ class Mutator:
         start = int(rand() * len(donor))
         run = donor[start : start + 1 + int(rand() * (len(donor) - start))]
         at = int(rand() * (len(chunks) + 1))
-        # Insert the run, overwrite as many calls with it, or go on with it to the end.
+        # The run is inserted, replaces as many calls, or replaces all calls that follow.
         kind = rand()
         end = at if kind < 0.5 else at + len(run) if kind < 0.75 else len(chunks)
         chunks[at:end] = run
         del chunks[self._max :]
 
-    def _stretch(self, chunks: list[bytes], room: int) -> None:
-        """Make a part of a payload longer or shorter, or repeat it with a number in it."""
+    def _resize(self, chunks: list[bytes], room: int) -> None:
+        """Resize a part of a payload, or repeat the part with a number in it."""
         n = len(chunks)
         index = int(self._random() * n)
         for _ in range(n):
@@ -404,14 +406,14 @@ class Mutator:
             return
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         limit = min(MAX_PAYLOAD, len(chunk) - body + room)
-        data = self._stretcher.stretch(chunk[body:], limit)
+        data = self._resizer.resize(chunk[body:], limit)
         chunks[index] = chunk[:16] + len(data).to_bytes(2, "little") + chunk[18:body] + data
 
     def _reform(self, chunks: list[bytes], room: int) -> None:
-        self._stress(chunks, room, has_forms, self._stresser.form)
+        self._change_condition(chunks, room, has_forms, self._conditions.form)
 
     def _dup(self, chunks: list[bytes], room: int) -> None:
-        """Have another number for an open file."""
+        """Insert a call that duplicates an open file as another one."""
         if len(chunks) >= self._max:
             self._replace(chunks, room)
             return
@@ -422,7 +424,7 @@ class Mutator:
             self._change_field(chunks, room)
 
     def _change_device(self, chunks: list[bytes], room: int) -> None:
-        """Have the program begin with another of the driver's files, or open another."""
+        """Change the device that the program begins with, or one that it opens."""
         rand = self._random
         begins = chunks[0][0] == _OPEN and not chunks[0][1]
         if rand() < _CHANGE_FIRST:
@@ -441,12 +443,12 @@ class Mutator:
         chunks[index] = self._generator.with_device(chunks[index])
 
     def _fail(self, chunks: list[bytes], room: int) -> None:
-        self._stress(chunks, room, can_fail, self._stresser.fail)
+        self._change_condition(chunks, room, can_fail, self._conditions.fail)
 
     def _cut(self, chunks: list[bytes], room: int) -> None:
-        self._stress(chunks, room, buffer_size, self._stresser.cut)
+        self._change_condition(chunks, room, buffer_size, self._conditions.cut)
 
-    def _stress(
+    def _change_condition(
         self,
         chunks: list[bytes],
         room: int,
@@ -471,7 +473,7 @@ class Mutator:
             return
         op = chunk[0]
         if op == _SLEEP:
-            # Any number would mean the longest sleep: as long as ten thousand calls.
+            # Most random numbers would mean the longest sleep: as long as ten thousand calls.
             chunks[index] = self._generator.wait(_LONG_WAIT) or chunk
             return
         if OPERATIONS[op].cmd is Number.FILE:
@@ -495,7 +497,7 @@ class Mutator:
         chunks[index] = chunk[:at] + new + chunk[at + width :]
 
     def _changed(self, old: bytes) -> bytes:
-        """Return another number of the same width."""
+        """Return another number of the same width, as wire bytes."""
         rand, width = self._random, len(old)
         kind = rand()
         if kind < 0.3:
@@ -510,7 +512,7 @@ class Mutator:
         return (number & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
 
     def _change_payload(self, chunks: list[bytes], room: int) -> None:
-        """Hand a payload, or for a struct often just 8 aligned bytes of it, to mutate_bytes."""
+        """Change a payload by mutate_bytes; of a struct often 8 aligned bytes only."""
         rand, n = self._random, len(chunks)
         index = int(rand() * n)
         for _ in range(n):
@@ -542,9 +544,10 @@ class Mutator:
         chunks[index] = chunk[:16] + length + chunk[18:body] + data
 
     def _other_parameters(self, chunk: bytes, room: int) -> bytes:
-        """Return a load with other parameters of the description; rarely, or without any, empty.
+        """Return a load with other parameters of the description; empty if it has none, or rarely.
 
-        The kernel passes over names that the module does not have, and a load takes long.
+        Random parameters would be wasted: the kernel ignores names that the module does not
+        have, and a load takes long.
         """
         if self._random() < _ANY_PARAMETERS:
             return b""
@@ -574,7 +577,7 @@ class Mutator:
         chunks[index] = chunk[:body] + maker.change_member(chunk[body:], seen)
 
     def _changed_record(self, chunk: bytes, chunks: list[bytes]) -> bytes:
-        """Return a write of structs with a member of one set anew; empty if it is none."""
+        """Return a write of structs with one member set anew; empty if it writes no structs."""
         body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
         length = written_of(chunk)
         makers = [maker for maker in self._records[chunk[0]] if maker.fits(length)]

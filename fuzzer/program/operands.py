@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands of a call: where a value occurs, and the call with another value in its place."""
+"""Operands of a call: finds a value in it, and puts another value in its place."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _OFFSET_BITS = 64
 
 
 def _fields_of(operation: Operation) -> tuple[tuple[int, int], ...]:
-    """Return the numbers that come to the driver, as (offset in struct w_call, bits).
+    """Return the fields that the driver sees, as (offset in struct w_call, bits).
 
-    Where a position is, its flags say.
+    A position is left out: its place depends on flags.
     """
     arg = (_ARG,) if operation.arg in SEEN - {Number.VALUE} else ()
     return (*arg, _CMD) if operation.cmd in SEEN - {Number.POSITION} else arg
@@ -47,30 +47,30 @@ def _fields_of(operation: Operation) -> tuple[tuple[int, int], ...]:
 
 _FIELDS = tuple(_fields_of(OPERATIONS[op]) for op in Op)
 _POSITIONED = ops_with(lambda each: each.cmd is Number.POSITION)
-# Whose vectors have parts of cmd bytes.
+# Operations that can be made as a vector, with parts of ``cmd`` bytes.
 _WITH_PARTS = ops_with(lambda each: bool(each.flags & FLAG_VECTOR))
 _WITH_PAYLOAD = ops_with(lambda each: each.payload is not Payload.NONE)
 # Parts of an ioctl's number, as (shift, bits): size, magic, number.
 _IOCTL_PARTS = ((16, 14), (8, 8), (0, 8))
 
-# Below this, a value turns up in many places by chance.
+# Values below this occur in many places by chance.
 _SMALL = 256
 _OCCURRENCES = 6
-# More occurrences than this say that it is chance.
+# A value with more occurrences than this occurs by chance.
 _FEW = 3
-# Bytes of a payload that are searched for small values.
+# The bytes of a payload that are searched for small values.
 _SEARCHED = 512
 
-# An ioctl's payload of so many bytes is taken for one struct, which has few members.
+# An ioctl's payload of at most so many bytes is taken for one struct, which has few members.
 _STRUCT = 64
 
 
-# Sums and multiples are looked for among so many words of these widths, in bytes.
+# Sums and multiples: the widths of words in bytes, the words searched, the results of a value.
 _RESULTS, _RESULT_WORDS, _RESULTS_OF_ONE = frozenset({4, 8}), 16, 4
 
 
 class Kind(enum.StrEnum):
-    """How a value is in a program."""
+    """The form in which a value occurs in a program."""
 
     FIELD = "field"
     BYTES = "bytes"
@@ -84,9 +84,9 @@ class Kind(enum.StrEnum):
 class Match:
     """A value found in a call.
 
-    ``strong`` tells that it is hardly by chance. ``put`` returns the call's
-    wire bytes with another value there, None where that one does not fit.
-    ``is_name`` tells that numbers nearby mean nothing.
+    ``strong`` tells that it hardly occurs by chance. ``put`` returns the call's wire bytes
+    with another value there, None where that one does not fit. ``is_name`` tells that the
+    value is a name, as a part of an ioctl's number: its neighbours mean nothing.
     """
 
     kind: Kind
@@ -96,12 +96,12 @@ class Match:
 
 
 def mask(bits: int) -> int:
-    """Return a number with so many bits set."""
+    """Return a number with the lowest ``bits`` bits set."""
     return (1 << bits) - 1
 
 
 def fit(value: int, bits: int, width: int) -> int | None:
-    """Return a value of ``bits`` in ``width`` bits; None unless zeros or its sign extend it."""
+    """Return a value of ``bits`` cut to ``width`` bits; None if extending that changes it."""
     low = value & mask(width)
     if low == value:
         return low
@@ -110,7 +110,7 @@ def fit(value: int, bits: int, width: int) -> int | None:
 
 
 class CallView:
-    """One call's canonical wire bytes, to find values in."""
+    """A view of one call's canonical wire bytes that finds values in it."""
 
     def __init__(self, chunk: bytes) -> None:
         self.chunk = chunk
@@ -119,9 +119,9 @@ class CallView:
         is_value = self.op == _IOCTL and bool(chunk[2] & FLAG_VALUE)
         used = self.op in _WITH_PAYLOAD and not is_value
         self.data = chunk[self._body :] if used else b""
-        # What follows must stay where it is: a struct's members, what fixups point to.
+        # Bytes behind a change must not move: a struct's members, or the targets of fixups.
         self.rigid = self.op == _IOCTL or chunk[3] > 0
-        # What is in place of an address or a link does not come to the driver.
+        # The driver does not see the bytes that addresses and links replace.
         self._fixed = (
             frozenset(
                 place for fixup in fixups_of(chunk) for place in range(fixup.at, fixup.at + 4)
@@ -139,7 +139,7 @@ class CallView:
         self._words: dict[int, list[tuple[int, int]]] = {}
 
     def matches(self, value: int, size: int) -> Iterator[Match]:
-        """Return where an unsigned value of ``size`` bytes occurs; what is put is that wide."""
+        """Yield the occurrences of an unsigned value of ``size`` bytes; new values are as wide."""
         yield from self._in_fields(value, size)
         if self.data:
             yield from self._in_lengths(value)
@@ -148,10 +148,10 @@ class CallView:
             yield from self._in_bytes(value, size)
 
     def results(self, value: int, size: int, wanted: int) -> Iterator[tuple[Match, int, list[int]]]:
-        """Return words of which ``value`` may be made, their width, and what to put there.
+        """Yield words from which ``value`` may be computed, their width, and new values for them.
 
-        It is the sum of two words, or a multiple of one. What is put in the place of one
-        has the result come to 0, or to ``wanted``, as nearly as it goes.
+        It is the sum of two words, or a multiple of one. The new values make the result
+        0 by overflow, or ``wanted``, as nearly as possible.
         """
         for width in (size, size // 2):
             if width not in _RESULTS or value > mask(8 * width):
@@ -177,7 +177,7 @@ class CallView:
                     break
 
     def _words_of(self, width: int) -> list[tuple[int, int]]:
-        """Return offset and value of the payload's first words that are not 0."""
+        """Return offset and value of those of the payload's first words that are not 0."""
         data = self.data[: _RESULT_WORDS * width]
         words = [
             (at, int.from_bytes(data[at : at + width], "little"))
@@ -188,7 +188,7 @@ class CallView:
 
     @cached_property
     def counts(self) -> dict[int, int]:
-        """Return the number of records, by separator; empty if they cannot be changed."""
+        """The number of records by separator; empty if it cannot be changed."""
         return {} if self.rigid or not self.data else payload_metrics.counts(self.data)
 
     @cached_property
@@ -200,7 +200,7 @@ class CallView:
         return payload_metrics.numbers(self.data)
 
     def put_records(self, separator: int, count: int) -> bytes | None:
-        """Return the call with so many records."""
+        """Return the call with another number of records; None if that does not fit."""
         data = self.data
         if count < 1 or count * (len(data) // self.counts[separator]) > MAX_PAYLOAD:
             return None
@@ -213,7 +213,7 @@ class CallView:
         return self.chunk[:16] + length + self.chunk[18 : self._body] + data
 
     def _splice(self, start: int, end: int, new: bytes) -> bytes | None:
-        """Replace ``[start, end)`` of the payload; of a rigid one nothing moves."""
+        """Replace ``[start, end)`` of the payload; a rigid payload keeps its length."""
         data = self.data
         if self.rigid:
             new = new.ljust(end - start, b"\0")
@@ -228,7 +228,7 @@ class CallView:
             parts = ((0, bits), *_IOCTL_PARTS) if self.op == _IOCTL and at == 4 else ((0, bits),)
             for shift, width in parts:
                 part = field >> shift & mask(width)
-                # Of a wider field the driver compares the low part.
+                # The driver may compare only the low part of a wider field.
                 seen = part & mask(8 * size) if width > 8 * size else part
                 if fit(value, 8 * size, width) != seen:
                     continue
@@ -241,7 +241,7 @@ class CallView:
             if value == seen:
                 yield Match(Kind.FIELD, value > 0, partial(self._put_position, size))
         if self.op == Op.MMAP and value:
-            # The driver is asked for whole pages, and may count in pages.
+            # The driver sees a length in whole pages, and may count in pages.
             pages = -(-int.from_bytes(self.chunk[8:16], "little") // PAGE)
             for unit in (1, PAGE):
                 if value * unit == pages * PAGE:
@@ -314,7 +314,7 @@ class CallView:
                 yield from self._at(places, width, "little", size, strong=True)
                 yield from self._at(self._find(pattern[::-1]), width, "big", size, strong=True)
                 continue
-            # A struct's 16-bit member is compared with something wider as well.
+            # A struct's 16-bit member may be compared as a wider number.
             if narrow and low <= 8 and not (width == 2 and self._is_struct):
                 continue
             places = self._find_aligned(pattern)

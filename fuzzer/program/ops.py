@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations of programs: one record of each, which everything else reads.
+"""The operations of programs, with one record of each that everything else reads.
 
 They are those of ``enum w_op`` in vm/channel.h, which has the rules; a test compares the two.
 """
@@ -14,13 +14,13 @@ FLAG_VALUE = 0x01
 """Call flag: an ioctl passes ``arg``, not the address of its payload (W_VALUE)."""
 
 FLAG_VECTOR = 0x02
-"""Call flag: readv or writev, in parts of ``cmd`` bytes, or with 0 in one (W_VECTOR)."""
+"""Call flag: readv or writev, in parts of ``cmd`` bytes, or for 0 in one part (W_VECTOR)."""
 
 FLAG_NULL = 0x04
-"""Call flag: the buffer's address is NULL, whatever else is said of it (W_NULL)."""
+"""Call flag: the buffer's address is NULL, whatever the other flags are (W_NULL)."""
 
 FLAG_READONLY = 0x08
-"""Call flag: the kernel can read the buffer and not write to it (W_READONLY)."""
+"""Call flag: the kernel can read the buffer but not write to it (W_READONLY)."""
 
 FLAG_COMPAT = 0x10
 """Call flag: an ioctl as a 32-bit program makes it (W_COMPAT)."""
@@ -29,14 +29,13 @@ FLAG_WIDE = 0x20
 """Call flag: the upper half of ``arg`` is that of a pread's or pwrite's offset (W_WIDE)."""
 
 FLAG_COUNT = 0x40
-"""Call flag: the lower half of ``arg`` is how much of its payload is written (W_COUNT)."""
+"""Call flag: the lower half of ``arg`` is the number of bytes that are written (W_COUNT)."""
 
 FLAG_WAITS = 0x80
 """Call flag: the call was seen to wait while the next ones were made (W_WAITS)."""
 
 CONDITIONS = FLAG_VECTOR | FLAG_NULL | FLAG_READONLY | FLAG_COMPAT
-"""Flags that have a call made in another way. The others say where a number is, or what was
-seen."""
+"""Flags that change how a call is made. The others tell the place of a number, or were observed."""
 
 _BUFFER = FLAG_NULL | FLAG_READONLY
 
@@ -94,13 +93,13 @@ SEEN = frozenset(Number) - {
     *(Number.NONE, Number.DEVICE, Number.FILE, Number.DESCRIPTOR),
     *(Number.MILLISECONDS, Number.TICKS),
 }
-"""Numbers that come to the driver; the others are for the executor."""
+"""Kinds of numbers that the driver sees; the others are for the executor."""
 
 MAPPING = frozenset({Op.MMAP, Op.MAP})
-"""Operations that map a file: what they take is the offset (W_LINK_CALL)."""
+"""Operations that map a file: the handle that they take is the offset (W_LINK_CALL)."""
 
 TIMES = frozenset({Number.MILLISECONDS, Number.TICKS})
-"""Numbers that are times."""
+"""Kinds of numbers that are times."""
 
 
 class File(enum.Enum):
@@ -123,13 +122,13 @@ class Payload(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Everything that is known of one operation.
+    """The record of one operation.
 
-    ``name`` is that of program text. ``reaches_driver`` tells whether the driver's own code
-    runs for it, ``can_fail`` whether it may allocate or copy, so that faults can be injected.
-    ``flags`` are those that it looks at. Its ``cost`` is in small calls: of one that waits,
-    for each millisecond. ``plainer`` is the operation that does the same without a position.
-    ``headers`` are those of a program in C, ``syscalls`` the numbers that x86-64 has for it.
+    ``name`` is its name in program text. ``reaches_driver`` tells whether the driver's own
+    code runs for it, ``can_fail`` whether it may allocate or copy, so that faults can be
+    injected. ``flags`` are those that it uses. ``cost`` is in small calls; for an operation
+    that waits, for each millisecond. ``plainer`` is the operation that does the same without
+    a position. ``headers`` are the C headers, ``syscalls`` the numbers on x86-64.
     """
 
     name: str
@@ -147,16 +146,16 @@ class Operation:
 
     @property
     def uses_file(self) -> bool:
-        """Whether it looks at ``file``."""
+        """True if the operation uses ``file``."""
         return self.file is not File.NONE
 
     @property
     def is_slow(self) -> bool:
-        """Whether it takes as long as many others."""
+        """True if the operation takes as long as many others."""
         return self.cost > 1
 
 
-# A module takes some 10 ms to be unloaded or loaded, and once more to be put back after the
+# Unloading or loading a module takes some 10 ms, and as long again to restore it after the
 # program; a call takes some 20 µs.
 _MODULE_COST, _MILLISECOND_COST, _FORK_COST = 500.0, 50.0, 60.0
 
@@ -318,25 +317,25 @@ OPERATIONS: Mapping[int, Operation] = {
         syscalls=(233,),
     ),
 }
-"""The record of each operation; an operation's number is as good a key."""
+"""The records by operation; the number of an operation may be used as a key as well."""
 
 OP_NAMES: Mapping[str, Op] = {OPERATIONS[op].name: op for op in Op}
 """The operations by their names in program text."""
 
 
 def ops_with(is_one: Callable[[Operation], bool]) -> frozenset[int]:
-    """Return the numbers of the operations with such a record."""
+    """Return the numbers of the operations whose records meet a condition."""
     return frozenset(int(op) for op in Op if is_one(OPERATIONS[op]))
 
 
 def uses_arg(op: Op, flags: int) -> bool:
-    """Tell whether a call with these flags looks at ``arg``."""
+    """Tell whether a call with these flags uses ``arg``."""
     if OPERATIONS[op].arg not in {Number.NONE, Number.VALUE}:
         return True
     return bool(flags & flags_used(op, flags) & (FLAG_VALUE | FLAG_WIDE | FLAG_COUNT))
 
 
 def flags_used(op: Op, flags: int) -> int:
-    """Return all flags that a call looks at: with FLAG_VALUE an ioctl has no buffer."""
+    """Return all flags that a call uses: with FLAG_VALUE an ioctl has no buffer."""
     used = OPERATIONS[op].flags
     return used & ~_BUFFER if used & flags & FLAG_VALUE else used

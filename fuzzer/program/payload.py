@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A struct's members as a payload with fixups, and back.
 
-The payload is the struct, then what a flexible array member holds, then the
-buffers that pointer members point to, in the order of the members, without
-gaps. Structs that are written come one after the other, and then their buffers.
+The payload is the struct, then the content of a flexible array member, then the
+buffers that pointer members point to, in the order of the members, without gaps.
+Several written structs come one after the other, and then their buffers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fuzzer.target.layout import Member, MemberKind, StructLayout
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """What a pointer member points to."""
+    """The bytes that a pointer member points to."""
 
     data: bytes
 
@@ -34,7 +34,7 @@ class Structs:
 
 
 Value: TypeAlias = int | bytes | Buffer | Structs | Link
-"""A link's place is that of its member, and so is its size."""
+"""The value of a member; a link has the place and the size of the member."""
 
 _SIZES = (4, 8)
 
@@ -42,7 +42,7 @@ _SIZES = (4, 8)
 def pack_struct(
     layout: StructLayout, values: Mapping[str, Value]
 ) -> tuple[bytes, tuple[Fixup, ...]]:
-    """Return payload and fixups for members by name; those left out are zero.
+    """Return payload and fixups for members by name; members left out are zero.
 
     Raises ValueError for an unknown member, or a value that does not fit one.
     """
@@ -97,10 +97,10 @@ def _placed(member: Member, link: Link) -> Fixup:
 def unpack_struct(
     layout: StructLayout, data: bytes, fixups: tuple[Fixup, ...]
 ) -> dict[str, Value] | None:
-    """Return the members that ``pack_struct`` makes exactly this payload of.
+    """Return the members of which ``pack_struct`` makes exactly this payload.
 
-    Zero members are left out. None when there is no such thing: the payload
-    is too short, has bytes in its padding, or fixups elsewhere.
+    Zero members are left out. None when there are none such: the payload is too short,
+    has bytes in its padding, or fixups elsewhere.
     """
     linked = {link.at: link for link in links(fixups)}
     own = [address for address in addresses(fixups) if address.at < layout.size]
@@ -131,14 +131,14 @@ def unpack_struct(
             values[member.name] = int.from_bytes(content, "little", signed=member.signed)
     try:
         return values if pack_struct(layout, values) == (data, fixups) else None
-    except ValueError:  # A link where there is no member for it.
+    except ValueError:  # There is a link where no member is.
         return None
 
 
 def _unpack_structs(
     member: Member, data: bytes, fixups: tuple[Fixup, ...], start: int, end: int
 ) -> Structs | None:
-    """Return the structs that a member has the address of; None if they are none."""
+    """Return the structs that a member points to; None if the bytes there are no such structs."""
     if member.of is None or not start < end:
         return None
     inside = tuple(_moved(each, -start, -start) for each in fixups if start <= each.at < end)
@@ -150,9 +150,9 @@ def _unpack_structs(
 def pack_records(
     records: Sequence[tuple[StructLayout, Mapping[str, Value]]],
 ) -> tuple[bytes, tuple[Fixup, ...], int]:
-    """Return payload and fixups for structs one after the other, and how many bytes these are.
+    """Return payload and fixups for structs one after the other, and the size of these.
 
-    What their pointers point to is behind all of them. Raises ValueError as
+    The buffers that they point to are behind all of them. Raises ValueError as
     ``pack_struct`` does.
     """
     made = [pack_struct(layout, values) for layout, values in records]
@@ -169,12 +169,12 @@ def pack_records(
 
 
 def _end_of(data: bytes, fixups: tuple[Fixup, ...]) -> int:
-    """Return where a struct ends and what it points to begins."""
+    """Return the end of a struct, where the buffers that it points to begin."""
     return min((address.to for address in addresses(fixups)), default=len(data))
 
 
 def _moved(fixup: Fixup, at: int, to: int) -> Fixup:
-    """Return a fixup of a struct that is moved by ``at`` bytes, what it points to by ``to``."""
+    """Return a fixup of a struct that is moved by ``at`` bytes and its buffers by ``to``."""
     address = address_of(fixup)
     if address is None:
         return replace(fixup, at=at + fixup.at)
@@ -184,10 +184,10 @@ def _moved(fixup: Fixup, at: int, to: int) -> Fixup:
 def unpack_records(
     layout: StructLayout, data: bytes, fixups: tuple[Fixup, ...], count: int
 ) -> list[dict[str, Value]] | None:
-    """Return the members of the structs that ``pack_records`` makes exactly this of.
+    """Return the members of the structs of which ``pack_records`` makes exactly this payload.
 
-    None when there is no such thing: see ``unpack_struct``. A struct with a
-    flexible array member is one alone.
+    None when there are none such, see ``unpack_struct``. A struct with a flexible array
+    member has to be the only one.
     """
     size = layout.size
     is_one = any(_is_flexible(layout, member) for member in layout.members)

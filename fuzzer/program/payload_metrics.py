@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a payload: lengths of runs, numbers of records, numbers written out.
+"""Metrics of a payload: lengths of spans, numbers of records, numbers written as text.
 
-Nothing is known of the payload's format. A separator is a byte below 128 that
-is neither letter, digit nor underscore; what lies between two of them has a
-length that a driver may have limits for.
+The format of the payload is not known. A separator is a byte below 128 that is neither
+letter, digit nor underscore; a driver may limit the length of a span between separators.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ _WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 _NUMBER = re.compile(rb"0[xX][0-9a-fA-F]{1,16}|-?[0-9]{1,20}")
 
 _MASK = (1 << 64) - 1
-# Bounds what is looked at of one payload.
+# The most separators of one payload that are used.
 _BOUNDARIES = 64
 _NUMBERS = 64
 _REACH = 6
-# Spans of one length.
+# The most spans of one length.
 _ALIKE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number written out as text at ``[start, end)``."""
+    """A number written as text at ``[start, end)``."""
 
     start: int
     end: int
@@ -47,14 +46,14 @@ class Number:
 def lengths(data: bytes) -> dict[int, list[tuple[int, int]]]:
     """Return spans ``(start, end)`` of a payload by their length.
 
-    They reach from one separator, or the payload's beginning, to another one
-    or the end, and their last byte is none. Those with few separators in them
-    come first; the payload as a whole is not one.
+    A span reaches from a separator or the payload's beginning to another separator or the
+    end, and its last byte is no separator. Spans with few separators in them come first;
+    the whole payload is not a span.
     """
     bounds = [-1]
     for match in _SEPARATOR.finditer(data):
         at = match.start()
-        # Of a run of zeros, which is padding, only its beginning and end count.
+        # Only the beginning and the end of a run of zeros, which is padding, count as separators.
         if data[at] == 0 and data[at - 1 : at + 2] == b"\0\0\0":
             continue
         bounds.append(at)
@@ -71,14 +70,14 @@ def lengths(data: bytes) -> dict[int, list[tuple[int, int]]]:
         if (start, end) in spans or end - start == len(data):
             return
         if len(spans) == _ALIKE:
-            # The last one is kept as well as the first ones.
+            # The first spans and the last one are kept.
             spans.pop()
         spans.append((start, end))
 
     for reach in range(1, _REACH + 1):
         for first, last in zip(bounds, bounds[reach:], strict=False):
             add(first, last)
-    # From each separator to the next of its kind, whatever is between.
+    # Spans from each separator to the next equal one, whatever is between.
     before: dict[int, int] = {}
     for at in bounds[1:-1]:
         add(before.get(data[at], -1), at)
@@ -89,9 +88,9 @@ def lengths(data: bytes) -> dict[int, list[tuple[int, int]]]:
 
 
 def counts(data: bytes) -> dict[int, int]:
-    """Return how many records a payload has, by the separator that ends each or stands between.
+    """Return the number of records in a payload by separator, which ends or divides records.
 
-    The payload's own last byte comes first, if it is a separator.
+    The payload's last byte comes first, if it is a separator.
     """
     separators = dict.fromkeys(match[0][0] for match in _SEPARATOR.finditer(data[-1:] + data[:256]))
     return {
@@ -102,7 +101,7 @@ def counts(data: bytes) -> dict[int, int]:
 
 
 def numbers(data: bytes) -> dict[int, list[Number]]:
-    """Return the numbers written out in a payload by their value as unsigned 64-bit integer."""
+    """Return the numbers written as text in a payload, by value as unsigned 64-bit integer."""
     found: dict[int, list[Number]] = {}
     for count, match in enumerate(_NUMBER.finditer(data)):
         if count == _NUMBERS:
@@ -124,7 +123,7 @@ def resize(data: bytes, length: int) -> bytes:
 def resize_payload(data: bytes, length: int) -> bytes:
     """Return a payload of another length that ends with the same separators.
 
-    What is before them is cut or extended.
+    The bytes before them are cut or extended.
     """
     words = list(_WORD.finditer(data))
     end = words[-1].end() if words else len(data)
@@ -160,11 +159,11 @@ def numbered(data: bytes, count: int) -> list[bytes]:
 
 
 def numbered_alike(data: bytes, count: int) -> list[bytes]:
-    """Return copies of ``data``, as long as it is, with different numbers in their first word.
+    """Return copies of ``data`` of the same length, with different numbers in their first word.
 
-    A word that is too short for the number grows into the zeros behind it, of which one
-    remains, and a number in front that tells its length grows with it. Where that does
-    not suffice, the number is cut.
+    A word that is too short for the number grows into the zeros behind it, except the last
+    one, and a number before it that is its length is changed with it. Where that is not
+    enough, the number is cut.
     """
     word = _WORD.search(data)
     if word is None:
@@ -179,7 +178,7 @@ def numbered_alike(data: bytes, count: int) -> list[bytes]:
 
 
 def counted_up(data: bytes, count: int, word: int) -> list[bytes]:
-    """Return copies of ``data`` in which a word of 32 bits counts up from what it is, plus 1."""
+    """Return copies of ``data`` in which a word of 32 bits counts up, from its value plus 1."""
     at = 4 * word
     if len(data) < at + 4:
         return [data] * max(0, count)
@@ -193,7 +192,7 @@ def _digits(count: int) -> int:
 
 
 def _lengthened(head: bytes, length: int, new: int) -> bytes:
-    """Return what is before a word with the last number that is its length, as 32 bits, changed."""
+    """Return the bytes before a word with its length, the last such number of 32 bits, changed."""
     for at in range(len(head) // 4 * 4 - 4, -1, -4):
         if int.from_bytes(head[at : at + 4], "little") == length:
             return head[:at] + new.to_bytes(4, "little") + head[at + 4 :]

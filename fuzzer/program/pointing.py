@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs with addresses in the structs of ioctls, where the driver reads one in vain.
+"""Pointing: programs with addresses in the structs of ioctls that failed with EFAULT.
 
-A call that failed with EFAULT followed an address that was none: each of its words may be
-the place for one. What is pointed to may be an array: then every element of it gets what
-the first one has, and its number is told where there may be one.
+Such a call followed a wrong address: each word of its struct may be the place for a right
+one. The bytes that an address points to may be an array: then every element is a copy of the
+first one, and the number of elements is put where the driver may expect it.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from fuzzer.program.links import addresses, link_of
 from fuzzer.program.ops import FLAG_READONLY
 
 MOST = 200
-"""Programs made of one, at most."""
+"""The most programs made of one."""
 
-# Places for an address in each call.
+# The most places for an address in each call.
 _PLACES = 48
-# Elements of an array, and how many of them the driver is told that there are.
+# Elements of an array, of one with a high count, and the counts that the driver is given.
 _ELEMENTS, _MANY, _COUNTS = 4, 8, (2, 3, 4, 8)
 _STRIDES = (16, 24, 8, 32, 12, 40, 20, 48, 56, 64)
-# Of these a few are tried without addresses where there can be some.
+# Element sizes that are also tried without addresses in the elements, though there is room.
 _PLAIN = frozenset({4, 8, 12, 16, 24})
-# Constants with which words of an element are compared, and places of each.
+# The most constants of comparisons that are put into an element, and places of each.
 _CONSTANTS, _SAME = 8, 4
-# Arrays that are drawn of all that are possible, and in how many their number is told.
+# The number of arrays that are drawn of all possible ones, and the share of those with a count.
 _DRAWN, _COUNTED = 96, 0.3
-# Of these so many are of nothing that is there, but of constants up to so large a one.
+# The share of arrays whose elements are made of one constant, and the limit of such constants.
 _BLANK, _SMALL_CONSTANT = 0.5, 0x10000
 
 
 def pointed(
     chunks: Sequence[bytes], errors: Sequence[int], comparisons: Iterable[Comparison]
 ) -> list[list[bytes]]:
-    """Return programs with an address more each, or an array, the most promising first.
+    """Return programs with one more address each, or an array, the most promising first.
 
-    ``chunks`` are the calls of a program, in wire form, that ran and failed with these
-    errors, 0 if they did not; meanwhile the driver compared so much.
+    ``chunks`` are the calls of a program, in wire form, that ran with these ``errors``
+    (0 for success) and ``comparisons``.
     """
     made: dict[tuple[int, bytes], None] = {}
     by_call: dict[int, list[Comparison]] = {}
@@ -53,7 +53,7 @@ def pointed(
             by_call.setdefault(comparison.call, []).append(comparison)
     for call, (chunk, error) in enumerate(zip(chunks, errors, strict=False)):
         argument = argument_of(chunk)
-        # Where a copy is made to fail, or a part is missing, this says nothing.
+        # EFAULT says nothing where a copy is made to fail or the buffer is cut.
         fails = error == errno.EFAULT and is_whole(chunk)
         if argument is None or not (fails or argument.addresses):
             continue
@@ -66,7 +66,7 @@ def pointed(
 
 
 def is_whole(chunk: bytes) -> bool:
-    """Whether all of a call's argument is there, and no copy of it is made to fail."""
+    """Tell whether a call's buffer can be read and written as a whole, and no fault is injected."""
     return not chunk[2] & FLAG_READONLY and not any(chunk[18:22])
 
 
@@ -94,7 +94,7 @@ def _variants(
 
 
 class _Drawer:
-    """Draws arrays of what is in an argument, or of what the driver compares."""
+    """Draws arrays whose elements are parts of an argument, or constants of comparisons."""
 
     def __init__(
         self, argument: Argument, places: Sequence[int], comparisons: Sequence[Comparison]
@@ -112,11 +112,11 @@ class _Drawer:
         }
 
     def draw(self) -> Argument:
-        """Return an argument with one of the arrays that it can have."""
+        """Return the argument with a random one of the arrays that it can have."""
         rand = self._rng.random
         starts = [*self._arrays]
         start = starts[int(rand() * len(starts))]
-        # Small elements come first and are more frequent.
+        # Small elements come first and are drawn more often.
         arrays = self._arrays[start]
         stride, pointer = arrays[int(rand() ** 2 * len(arrays))]
         blank, filled = self._forms_of(start, stride)
@@ -132,7 +132,7 @@ class _Drawer:
         return array.with_word(word, count) if count else array
 
     def _forms_of(self, start: int, stride: int) -> tuple[list[Argument], list[Argument]]:
-        """Return arguments whose first element is made of constants, or is what is there."""
+        """Return arguments whose first element is made of one constant, and others."""
         if (start, stride) not in self._forms:
             filled = _with_constants(self._argument, start, stride, self._comparisons)
             self._forms[start, stride] = (
@@ -145,7 +145,7 @@ class _Drawer:
 def _blank_forms(
     argument: Argument, start: int, stride: int, comparisons: Sequence[Comparison]
 ) -> list[Argument]:
-    """Return arguments whose first element is zero, or one of the driver's constants all over."""
+    """Return arguments whose first element is zero, or filled with a constant of the driver."""
     values = dict.fromkeys(each.a for each in comparisons if each.a <= _SMALL_CONSTANT)
     forms = []
     fixups = tuple(
@@ -159,10 +159,10 @@ def _blank_forms(
 
 
 def _arrays(argument: Argument, places: Sequence[int]) -> Iterator[tuple[int, int, int | None]]:
-    """Yield arrays that can be where addresses are of.
+    """Yield arrays that can replace the parts that addresses point to.
 
-    These are the bytes from which on they are, those of an element, and where in an element
-    there is an address besides, None if there is none.
+    Each is the start of the part, the size of an element, and the offset of a further
+    address in each element, None for no such address.
     """
     for start in argument.starts:
         end = argument.end_of(start)
@@ -180,9 +180,9 @@ def _arrays(argument: Argument, places: Sequence[int]) -> Iterator[tuple[int, in
 def _with_constants(
     argument: Argument, start: int, stride: int, comparisons: Sequence[Comparison]
 ) -> Iterator[Argument]:
-    """Yield arguments whose first element has what the driver compared words of it with.
+    """Yield arguments whose first element has constants that its words were compared with.
 
-    All that are equal have it, or one of them.
+    A constant replaces all equal words, or one of them.
     """
     end = min(start + stride, len(argument.data))
     several: dict[Argument, None] = {}

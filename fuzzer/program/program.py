@@ -9,41 +9,41 @@ from typing import TypeAlias
 from fuzzer.program.ops import FLAG_COUNT, FLAG_WIDE, OPERATIONS, Op, Payload
 
 MAX_CALLS = 128
-"""Calls in a program; what follows is ignored (CH_MAX_CALLS)."""
+"""The most calls in a program; further ones are ignored (CH_MAX_CALLS)."""
 
 MAX_PROGRAM_SIZE = 0x10000
-"""Bytes of a wire program that fit the channel (CH_PROGRAM_SIZE)."""
+"""The most bytes of a wire program (CH_PROGRAM_SIZE)."""
 
 MAX_PRELOAD = 0x400
 """The most bytes of the calls that preload a machine (CH_PRELOAD_SIZE)."""
 
 N_FILES = 8
-"""Files a program can have open; file 0 is open before the first call (W_N_FILES)."""
+"""The most open files of a program; file 0 is open before the first call (W_N_FILES)."""
 
 N_THREADS = 3
-"""Threads that calls of a parallel part can run on, beside the serial one (W_N_THREADS)."""
+"""The most threads of a parallel part, beside the serial thread (W_N_THREADS)."""
 
 MAX_WAIT = 10_000_000
-"""Longest a thread waits for its time in a parallel part, in TSC ticks (W_MAX_WAIT)."""
+"""The longest wait of a thread in a parallel part, in TSC ticks (W_MAX_WAIT)."""
 
 MAX_FIXUPS = 8
-"""Fixups of one call (W_MAX_FIXUPS)."""
+"""The most fixups of one call (W_MAX_FIXUPS)."""
 
 MAX_PAYLOAD = 0xFFFF
-"""Bytes of one call's payload, whose length is 16 bits wide."""
+"""The most bytes of one call's payload, whose length is 16 bits wide."""
 
 MAX_PARTS = 16
-"""Parts of a vector; the last takes the rest (W_MAX_PARTS)."""
+"""The most parts of a vector; the last part takes the rest (W_MAX_PARTS)."""
 
 HALF = 0xFFFFFFFF
-"""A half of ``arg``."""
+"""The mask of the lower half of ``arg``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixup:
-    """The 8 bytes at ``data[at]`` are made the address of ``data[to]`` in the guest.
+    """The executor replaces the 8 bytes at ``data[at]`` by the address of ``data[to]``.
 
-    From some ``to`` on it is an address of 4 bytes or a link between calls, see ``links``.
+    With a large ``to`` it is an address of 4 bytes or a link between calls, see ``links``.
     """
 
     at: int
@@ -52,16 +52,15 @@ class Fixup:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. What ``cmd`` and ``arg`` mean depends on ``op``; see ``enum w_op``.
+    """One call. The meaning of ``cmd`` and ``arg`` depends on ``op``; see ``enum w_op``.
 
     ``file`` is below N_FILES, ``flags`` 8 bits, ``cmd`` 32 bits, ``arg`` 64
     bits, all unsigned; ``data`` is the payload.
 
-    With ``fault`` (16 bits) above 0, that allocation or user copy within the
-    call fails, where the kernel can inject faults. The last ``cut`` (16 bits)
-    bytes of its buffer are unmapped. Of ``flags`` those that flags_used() does
-    not name are ignored. ``thread`` is 0, or for a call of a parallel part 1 to
-    N_THREADS; vm/channel.h has the rules.
+    With ``fault`` (16 bits) above 0, the allocation or user copy of that number within
+    the call fails, where the kernel can inject faults. The last ``cut`` (16 bits) bytes of
+    its buffer are unmapped. Flags that are not in flags_used() are ignored. ``thread`` is 0,
+    or 1 to N_THREADS for a call of a parallel part; vm/channel.h has the rules.
     """
 
     op: Op
@@ -87,7 +86,7 @@ def position(call: Call) -> int:
 def at_position(call: Call, offset: int) -> Call:
     """Return a pread or pwrite at another offset, 64 bits and unsigned.
 
-    A count that does not fit beside it becomes the largest that does.
+    A count that does not fit beside the offset is reduced to the largest that does.
     """
     arg = count(call) if call.op is Op.PREAD else call.arg & HALF
     flags = call.flags & ~FLAG_WIDE
@@ -98,7 +97,7 @@ def at_position(call: Call, offset: int) -> Call:
 
 
 def count(call: Call) -> int:
-    """Return how many bytes a read, pread, write or pwrite asks for."""
+    """Return the number of bytes that a read, pread, write or pwrite asks for."""
     if OPERATIONS[call.op].payload is Payload.WRITTEN:
         length = len(call.data)
         return min(call.arg & HALF, length) if call.flags & FLAG_COUNT else length
@@ -108,7 +107,7 @@ def count(call: Call) -> int:
 def with_count(call: Call, number: int) -> Call:
     """Return a read or pread, or a write or pwrite with FLAG_COUNT, of another count.
 
-    It must fit where the old one did.
+    The new count has to fit where the old one did.
     """
     keeps = call.flags & (FLAG_WIDE | FLAG_COUNT) & OPERATIONS[call.op].flags
     return replace(call, arg=call.arg & ~HALF | number if keeps else number)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Races of what two programs of the corpus do, each call of the corpus as often as any other.
+"""Race pairs: two calls of corpus programs run beside each other, each kind as often.
 
-Most programs of a corpus are about the one call of the driver that has most
-code. So the kind of call is chosen first, then one of the different calls of
-that kind, with what its program did before it.
+Most programs of a corpus are about the one call of the driver that has most code. So the
+kind of call is chosen first, then one of the different calls of that kind, with the calls
+before it in its program.
 
-What is in the corpus for what it covers where the module was loaded with other
-parameters is about these: there half of the calls are of such programs.
+Programs that entered the corpus on a preloaded machine are about the other parameters of
+the module. So on a machine preloaded alike half of the calls come from such programs.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from fuzzer.program.ops import Op, ops_with
 from fuzzer.program.preload import preload_of
 from fuzzer.program.wire import split
 
-# Calls that are kept of each kind, and of what came before each.
+# The most calls that are kept of each kind, and of the calls before each.
 _MOST, _BEFORE = 64, 10
-# What one thread repeats: so many of its program's last calls. How often, and calls in all.
+# The most last calls of a program that a thread repeats, the repetitions, and calls in all.
 _LAST, _REPEATS, _LONGEST = 3, 4, 8
-# Of the calls on a preloaded machine, so many are of programs that were found on such a one.
+# On a preloaded machine, the share of calls from programs found on machines preloaded alike.
 _PRELOADED = 0.5
-# Ways to load the module for which calls are kept.
+# The most preloads for which calls are kept.
 _MOST_PRELOADS = 64
 _IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 
 
 class RacePairs:
-    """Chooses races; the same ``rng`` state gives the same."""
+    """Chooses race pairs; the same ``rng`` state gives the same ones."""
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
@@ -41,9 +41,9 @@ class RacePairs:
         self._rng = rng
 
     def note(self, program: bytes, chunks: list[bytes]) -> None:
-        """Remember a corpus program's calls, but not of one that waits or loads the module.
+        """Remember the calls of a corpus program, ``chunks``, unless it waits or loads the module.
 
-        ``chunks`` are its calls. It may begin by loading the module.
+        A program that loads the module in its first calls is remembered without them.
         """
         preload = b""
         if is_slow(chunks):
@@ -56,11 +56,11 @@ class RacePairs:
             self._preloaded.setdefault(preload, _Calls(self._rng)).note(chunks)
 
     def race(self, limit: int, preload: bytes = b"") -> list[bytes]:
-        """Return a program in which a call, repeated, runs beside others; empty: none is known.
+        """Return a program in which a repeated call runs beside others; empty if none is known.
 
-        It is for a machine that was preloaded by such calls. Half of the
-        programs first do what was done before that call where it is from. At
-        most ``limit`` calls in all, 8 or more.
+        It is for a machine with this ``preload``. Half of the programs first make the calls
+        that came before the repeated call in its program. The program has at most ``limit``
+        calls in all; ``limit`` is 8 or more.
         """
         if not self._all:
             return []
@@ -73,7 +73,7 @@ class RacePairs:
         return before + part
 
     def _one(self, preload: bytes) -> list[bytes]:
-        """Return a call, after those before it."""
+        """Return a call behind the calls before it in its program, by chance of a preloaded one."""
         preloaded = self._preloaded.get(preload)
         if preloaded and self._random() < _PRELOADED:
             return preloaded.one()
@@ -81,7 +81,7 @@ class RacePairs:
 
 
 class _Calls:
-    """Different calls, by their kind."""
+    """Different calls of corpus programs by kind, each behind the calls before it."""
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
@@ -116,13 +116,13 @@ class _Calls:
             calls[at] = until
 
     def one(self) -> list[bytes]:
-        """Return one, after those before it in its program."""
+        """Return a random call behind the calls before it in its program."""
         rand = self._random
         calls = self._calls[int(rand() * len(self._calls))]
         return calls[int(rand() * len(calls))]
 
 
 def _opening(chunks: list[bytes]) -> list[bytes]:
-    """Return the first call if it has another device than the first for file 0."""
+    """Return the first call if it opens another device than the first as file 0, else none."""
     is_one = chunks and chunks[0][0] == _OPEN and not chunks[0][1] and any(chunks[0][8:16])
     return chunks[:1] if is_one else []

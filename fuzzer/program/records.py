@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Structs that are written, one or several, and what their pointers point to behind them."""
+"""Records: one or several structs to write, with the buffers that they point to behind them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fuzzer.target.calls import RecordSpec
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What is written, what is pointed to from there, and the addresses, into both together."""
+    """The structs to write, the buffers that they point to, and the fixups of both together."""
 
     written: bytes
     pointed: bytes = b""
     fixups: tuple[Fixup, ...] = ()
 
     def call(self, op: Op, file: int, offset: int) -> bytes:
-        """Return the wire form of a write or pwrite of them."""
+        """Return the wire form of a write or pwrite of the structs."""
         data = (self.written + self.pointed)[:MAX_PAYLOAD]
         flags = count = 0
         if self.pointed:
@@ -44,7 +44,7 @@ class RecordMaker:
         self._maker = StructMaker(rng, spec.struct, spec.fields, pools)
         self._least, self._span = spec.least, spec.most - spec.least + 1
         self.size = spec.struct.size
-        """Bytes of a struct, without what a flexible array holds."""
+        """The size of a struct, without the content of a flexible array."""
 
     def records(self, seen: Seen) -> Records:
         """Return one struct or several."""
@@ -66,7 +66,7 @@ class RecordMaker:
         )
 
     def fits(self, length: int) -> bool:
-        """Whether so many bytes may be such structs."""
+        """Tell whether ``length`` bytes may be such structs."""
         return bool(self.size) and length >= self.size and length % self.size == 0
 
     def change_member(self, written: bytes, seen: Seen) -> bytes:
@@ -75,7 +75,7 @@ class RecordMaker:
         return written[:start] + self._maker.change_member(written[start:end], seen) + written[end:]
 
     def wrong_member(self, written: bytes) -> bytes:
-        """Return structs with an interesting integer somewhere it may not belong."""
+        """Return structs with an interesting integer at a place where it may not belong."""
         start, end = self._one(written)
         return written[:start] + self._maker.wrong_member(written[start:end]) + written[end:]
 

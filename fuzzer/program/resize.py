@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes the lengths of text and how often it repeats, to numbers that limits are made of."""
+"""Resizing of text: gives it lengths and repetitions that are usual limits in programs."""
 
 from __future__ import annotations
 
@@ -22,39 +22,38 @@ _COUNTER = _numbers()
 
 
 class Resizer:
-    """Stretches payloads; the same ``rng`` state gives the same results."""
+    """Resizes payloads; the same ``rng`` state gives the same results."""
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
 
-    def stretch(self, data: bytes, limit: int) -> bytes:
-        """Return the data with a word made as long as a limit may be, or all of it repeated.
+    def resize(self, data: bytes, limit: int) -> bytes:
+        """Return the data with one word of a length near a usual limit, or repeated as a whole.
 
-        ``data`` is not empty; the result has at most ``limit`` bytes, or is
-        ``data`` itself.
+        ``data`` is not empty; the result has at most ``limit`` bytes, or is ``data`` itself.
         """
-        result = self._repeat(data) if self._random() < _RECORD else self._resize(data)
+        result = self._repeat(data) if self._random() < _RECORD else self._resize_word(data)
         return result if len(result) <= limit else data
 
     def _number(self) -> int:
         rand = self._random
         return max(0, _ROUND[int(rand() * len(_ROUND))] + int(rand() * 3) - 1)
 
-    def _resize(self, data: bytes) -> bytes:
-        """Make a word, or the whole, so long; what is new repeats its last character."""
+    def _resize_word(self, data: bytes) -> bytes:
+        """Return the data with a word, or the whole, cut or filled with its last character."""
         rand = self._random
         words = [match.span() for match in _WORD.finditer(data)]
         words.append((0, len(data)))
         start, end = words[int(rand() * len(words))]
         word = data[start:end]
         length = self._number()
-        # At times it is the length of the whole that meets the limit.
+        # Sometimes the length of the whole meets the limit, and not that of the word.
         if rand() < 0.3:
             length = max(0, length - (len(data) - len(word)))
         return data[:start] + word[:length].ljust(length, word[-1:] or b"a") + data[end:]
 
     def _repeat(self, data: bytes) -> bytes:
-        """Repeat all of it, each time with another number at one place."""
+        """Return the data repeated, each time with another number at one place."""
         count = min(self._number(), len(_COUNTER))
         at = 0 if self._random() < 0.5 else int(self._random() * (len(data) + 1))
         head, tail = data[:at], data[at:]

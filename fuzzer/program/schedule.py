@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schedules: where in one thread of a parallel part another one takes over.
+"""Schedules: the instants in a parallel part at which one thread takes over from another.
 
-A schedule is part of its program. It is the waits among the calls of a part,
-each of which holds its thread until so many ticks after the part's start. On
-an exact machine that is after so many instructions of the threads that do not
-wait, which then stand still until the one that waited is done, or blocks.
+A schedule is part of its program. It consists of waits among the calls of a part, each of
+which holds its thread until so many ticks after the part's start. On an exact machine a tick
+is an instruction of the threads that do not wait; at the end of the wait these stand still
+until the thread that waited is done, or blocks.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fuzzer.program.program import MAX_CALLS, MAX_WAIT, Call
 from fuzzer.program.wire import encode_call
 
 _THREAD, _WAIT = 22, int(Op.WAIT)
-# Threads need some ticks to begin, and take longer when they are interrupted.
+# Ticks that a thread needs to begin, and the factor by which interruptions prolong calls.
 _BEGINNING, _STRETCH = 15_000, 1.2
-# The fractional parts of its multiples fill an interval evenly, however many there are.
+# The golden ratio: the fractional parts of its multiples fill an interval evenly.
 _GOLDEN = 0.6180339887498949
 _PAIR = 2
-# What is tried by turns: a single wait within a span of that number, or several waits.
+# The kinds of schedule, by turns: the number of the span for a single wait, None: several waits.
 _LEVELS = (0, None, 0, 1, None, 2)
-# Several waits are within the whole time of a part, or half, or a quarter.
+# Several waits are within the time of a part, halved up to so many times less one.
 _HALVINGS = 3
 
 
@@ -40,7 +40,7 @@ class Wait:
 
 
 def is_scheduled(chunks: Sequence[bytes]) -> bool:
-    """Whether a program has a schedule."""
+    """Tell whether a program has a schedule."""
     return any(chunk[0] == _WAIT and chunk[_THREAD] for chunk in chunks)
 
 
@@ -59,7 +59,7 @@ def with_waits(chunks: Sequence[bytes], waits: Sequence[Wait]) -> bytes:
 
 
 def parallel_parts(chunks: Sequence[bytes]) -> list[range]:
-    """Return where the runs of calls with threads are."""
+    """Return the ranges of indices of the parallel parts."""
     parts, start = [], 0
     for parallel, calls in itertools.groupby(chunks, key=lambda chunk: bool(chunk[_THREAD])):
         end = start + len(list(calls))
@@ -70,12 +70,12 @@ def parallel_parts(chunks: Sequence[bytes]) -> list[range]:
 
 
 class Schedules:
-    """Chooses schedules for a program that has none; the same ``rng`` state gives the same.
+    """Chooses schedules for a program that has none; the same ``rng`` state gives the same ones.
 
-    ``ticks`` are what each call takes. By turns a thread is held once, or
-    before each of its calls, or two calls are. Single times fill evenly, ever
-    more closely, what one call of the others takes, or some, or all: the first
-    calls of a race often leave nothing for the later ones to race for.
+    ``ticks`` are the times of its calls. By turns a thread is held once, or before each of
+    its calls, or two calls are held. Times of a single wait fill a span evenly and ever more
+    closely: the time of the first, of some, or of all calls of the other threads. The short
+    spans matter, as the first calls of a race often decide it.
     """
 
     def __init__(self, chunks: Sequence[bytes], ticks: Sequence[int], rng: random.Random) -> None:
@@ -97,7 +97,7 @@ class Schedules:
         self._turns = itertools.count()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to choose."""
+        """Tell whether there is any schedule to choose."""
         return bool(self._runs) and self._room >= _PAIR
 
     def choose(self) -> tuple[Wait, ...]:
@@ -131,10 +131,10 @@ class Schedules:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A thread's calls in a part, and the longest times that they are held.
+    """A thread's calls in a part, and limits for the times that they are held, in ticks.
 
-    ``spans`` are in ticks what the first, the first few and all calls of the
-    other threads take, ``total`` what all of the part's take.
+    ``spans`` are the times of the first, the first few and all calls of the other threads,
+    ``total`` is the time of all calls of the part.
     """
 
     calls: tuple[int, ...]

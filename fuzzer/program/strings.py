@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds a pool's strings in calls, so that other calls can use them again."""
+"""Finder of strings of pools in calls, so that other calls can use them again."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ _Finder = Callable[[bytes, int], Seen]
 class _Slot:
     """A place in a template, followed by ``end`` or with the data at its end.
 
-    Of a pool or a number that is text, ``size`` is 0: it ends where ``end`` is
-    next. Of a pool without an ``end``, the length may be known from the slot
-    ``length_at``.
+    For a pool or a number written as text, ``size`` is 0: it ends at the next ``end``. For a
+    pool without an ``end``, the slot ``length_at`` may have the length.
     """
 
     pool: str | None
@@ -46,7 +45,7 @@ class _Slot:
 
 
 class StringFinder:
-    """Finds what a target's templates and struct members took from pools."""
+    """Finds the strings that a target's templates and struct members took from pools."""
 
     def __init__(self, target: Target) -> None:
         templates: dict[Op, list[Template]] = {Op.WRITE: [], Op.PWRITE: []}
@@ -74,7 +73,7 @@ class StringFinder:
 
 
 def _first_of(finders: Sequence[_Finder | None]) -> _Finder | None:
-    """Return a finder of what the first of some finds that finds anything."""
+    """Return a finder that returns the strings of the first of some finders that finds any."""
     known = [finder for finder in finders if finder]
     if len(known) < 2:
         return known[0] if known else None
@@ -149,7 +148,7 @@ def _template_finder(templates: Sequence[Template]) -> _Finder | None:
 
 
 def _explained(chunk: bytes, at: int, slots: Sequence[_Slot]) -> dict[str, list[bytes]] | None:
-    """Return the strings of a template's slots that begin at ``at``, None if it is not so."""
+    """Return the strings in a template's slots from ``at`` on, None if the data does not match."""
     seen: dict[str, list[bytes]] = {}
     numbers: list[int] = []
     for slot in slots:
@@ -186,7 +185,7 @@ def _slots(template: Template) -> tuple[bytes, tuple[_Slot, ...]] | None:
         big = isinstance(part, NumberRef) and part.form.value.startswith("be")
         length_at = None
         if not size and not isinstance(follows, bytes):
-            # Nothing shows where it ends, but for a length before it.
+            # Only a length before the slot can tell its end.
             length_at = _length_before(parts[:index], index, by_part)
             if length_at is None:
                 return None
@@ -198,7 +197,7 @@ def _slots(template: Template) -> tuple[bytes, tuple[_Slot, ...]] | None:
 def _length_before(
     parts: Sequence[bytes | PoolRef | NumberRef], index: int, by_part: Mapping[int, int]
 ) -> int | None:
-    """Return the slot of a binary number that is nothing but the length of a part."""
+    """Return the index of the slot with a binary number that is the length of a part."""
     for at, part in enumerate(parts):
         if isinstance(part, NumberRef) and part.form.size and part.choices == (LengthOf(index),):
             return by_part[at]

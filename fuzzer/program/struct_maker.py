@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes structs to hand to a driver, member by member."""
+"""Maker of structs for a driver, member by member."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from fuzzer.target.calls import (
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
 _UNSPECIFIED = 0.3
-"""How often a member that the description does not mention is not zero."""
+"""Share of members without a description that are not zero."""
 
 _GUESSED = 0.2
-"""How often one in which an address fits has the address of a buffer of which nothing is known."""
+"""Share of members without a description, and of an address's size, that get an address."""
 
 _LOW_SIZE, _SIZE = 4, 8
-"""Bytes of an address, of 32-bit programs and of others."""
+"""Bytes of an address in 32-bit programs and in others."""
 
 _OUT_OF_RANGE = 0.05
-"""How often a number is not in the range that the description has for it."""
+"""Share of numbers outside of the range that the description has for them."""
 
 _FOREIGN = 0.05
-"""How often a string is one of any pool: what is right elsewhere may not be expected here."""
+"""Share of strings that come from any pool: a string of another pool may not be expected."""
 
 
 class _State:
     """A payload in the making.
 
-    ``lengths`` are those of each member's content, by index, ``counts`` of how many structs
-    it has the address of; ``addresses`` are in its bytes and of its bytes, ``room`` is how
-    many more there can be. What they are of begins at ``end``.
+    ``lengths`` are the lengths of the members' content, by index; ``counts`` the numbers of
+    structs that members point to. ``addresses`` are those in the payload, ``room`` is the
+    number of further ones. The buffers that they point to begin at ``end``.
     """
 
     __slots__ = ("addresses", "counts", "data", "end", "lengths", "room")
@@ -64,8 +64,8 @@ _Setter = Callable[[_State, Seen], None]
 class StructMaker:
     """Makes and changes payloads of one struct as its description says.
 
-    With ``guesses`` a member of which it says nothing may have an address, of ``compat``
-    calls one of 4 bytes.
+    With ``guesses`` a member without a description may get an address; in ``compat`` calls
+    addresses have 4 bytes.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class StructMaker:
                 others.append(self._number(member, field))
                 if self._guesser and field is None and member.size == self._address_size:
                     guessed.append(self._guess(member, self._guesser))
-        # Lengths come after what they are the length of; buffers go behind the struct.
+        # Lengths are set after the content that they belong to; buffers go behind the struct.
         self._contents = contents
         self._others = (*self._pointers, *others, *guessed)
         self._members = [*contents, *others]
@@ -122,9 +122,9 @@ class StructMaker:
         return len(fixups), b"".join((*fixups, state.data))
 
     def parts(self, seen: Seen, room: int = MAX_FIXUPS) -> tuple[bytes, bytes, list[Address]]:
-        """Return a struct, what it points to, and up to ``room`` addresses, of the bytes of both.
+        """Return a struct, the buffers that it points to, and up to ``room`` addresses in both.
 
-        In the latter they are as if it began with the struct's end.
+        Offsets of the addresses count from the start of the struct, with the buffers behind it.
         """
         state = self._made(seen, room)
         end = state.end
@@ -156,7 +156,7 @@ class StructMaker:
         return bytes(data[: len(payload)])
 
     def wrong_member(self, payload: bytes) -> bytes:
-        """Return a payload with an interesting integer somewhere it may not belong."""
+        """Return a payload with an interesting integer at a place where it may not belong."""
         members = self._layout.members
         member = members[int(self._random() * len(members))] if members else None
         if member is None or member.size == 0 or len(payload) < self._size:
@@ -311,6 +311,6 @@ class StructMaker:
 
 
 def moved(address: Address, end: int, place: int, to: int) -> Address:
-    """Return the address of a struct that is moved to ``place``, what is behind it to ``to``."""
+    """Return an address of a struct that is moved to ``place`` and its buffers to ``to``."""
     at = address.at + (place if address.at < end else to - end)
     return Address(at, address.to + (place if address.to < end else to - end), address.is_low)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words that follow a call's arguments in program text; ``text`` describes the format."""
+"""Suffixes: the words that follow a call in program text; ``text`` describes the format."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from fuzzer.program.program import HALF, N_FILES, Call, Fixup
 from fuzzer.program.syntax import Line, TextError, quote, show_integer
 
 HANDLES = {f"h{number}": number for number in range(N_HANDLES)}
-"""The handles by their names."""
+"""The numbers of handles by name."""
 
 _FILES = {f"f{number}": number for number in range(N_FILES)}
 _BESIDE = {Kind.TAKE_NEXT: "next", Kind.TAKE_LAST: "last"}
 _WIDE = 8
 TAKEN = frozenset({*HANDLES, *_FILES, *_BESIDE.values()})
-"""Words with which what a call takes begins."""
+"""Words that begin the text of a link which a call takes."""
 
 _FORMS = {
     "split": FLAG_VECTOR,
@@ -61,7 +61,7 @@ _CONTRADICTIONS = (
 
 
 def format_suffixes(call: Call, told: Call) -> str:
-    """Return what is to be said of ``call`` when its arguments tell ``told``."""
+    """Return the suffixes of ``call``; its arguments as text already give ``told``."""
     forms = _forms(call, told)
     if forms:
         told = dataclasses.replace(told, flags=call.flags)
@@ -86,7 +86,7 @@ def format_suffixes(call: Call, told: Call) -> str:
 
 
 def parse_suffixes(line: Line, call: Call) -> Call:
-    """Return the call with all that follows its arguments; TextError for a mistake."""
+    """Return the call with the suffixes that follow on the line; TextError for a mistake."""
     fixups = list(call.fixups)
     flags = call.flags
     given: set[str] = set()
@@ -139,13 +139,13 @@ def _format_fixup(fixup: Fixup) -> str:
 
 
 def show_taken(link: Link) -> str:
-    """Return what a link takes: a handle or a file, as it is or a number beside it."""
+    """Return the text of the handle or file that a link takes, or of a number beside it."""
     taken = f"{'f' if link.is_file else 'h'}{link.number}"
     return taken if link.kind is Kind.TAKE else f"{_BESIDE[link.kind]}({taken})"
 
 
 def parse_taken(line: Line, at: int) -> Link:
-    """Read what is taken, of 4 bytes."""
+    """Read a link that takes 4 bytes at ``at``."""
     name = line.name("a handle, h0 to h7, or a file")
     kind = next((kind for kind, beside in _BESIDE.items() if beside == name), Kind.TAKE)
     if kind is not Kind.TAKE:
@@ -193,11 +193,11 @@ def _is_wide(line: Line) -> bool:
 
 
 def _forms(call: Call, told: Call) -> list[str]:
-    """Return the words that tell all of a call's flags, none when words cannot."""
+    """Return the words for all of a call's flags, none if there are flags without a word."""
     flags = call.flags
     if flags & ~flags_used(call.op, flags):
         return []
-    # What an offset tells is no word, and neither is the count of the words that follow it.
+    # There is no word for FLAG_WIDE, and none for the upper half of ``arg`` beside a count.
     if flags & ~told.flags & FLAG_WIDE or (
         flags & FLAG_COUNT and told.arg & ~HALF != call.arg & ~HALF
     ):
@@ -208,7 +208,7 @@ def _forms(call: Call, told: Call) -> list[str]:
 
 
 def _allowed(call: Call) -> dict[str, str]:
-    """Return the names that may follow a call, each with what to say of it."""
+    """Return the names that may follow a call, each in the form that messages show."""
     used = flags_used(call.op, call.flags)
     names = [name for name, flag in _FORMS.items() if used & flag]
     names += ["fail", "cut", *(f"!{field}" for field in _HIDDEN_BITS), "!data"]
@@ -222,7 +222,7 @@ def _allowed(call: Call) -> dict[str, str]:
 
 
 def _value(line: Line, name: str) -> int | bytes:
-    """Read the value of a name that has one."""
+    """Read the value behind a name."""
     if name == "!data":
         return line.string(name)
     if name in ("fail", "cut"):

@@ -23,10 +23,10 @@ _ESCAPED = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\", '"': b'
 _SHOWN = {9: r"\t", 10: r"\n", 34: r"\"", 92: r"\\"}
 
 WHENCE = {"SEEK_SET": 0, "SEEK_CUR": 1, "SEEK_END": 2, "SEEK_DATA": 3, "SEEK_HOLE": 4}
-"""Names of lseek's whence."""
+"""Values of lseek's whence by name."""
 
 ACCESS = {"O_RDONLY": 0, "O_WRONLY": 1, "O_RDWR": 2}
-"""Names of open's access mode, the lowest two bits of its flags."""
+"""Values of open's access mode, the lowest two bits of its flags, by name."""
 
 OPEN_FLAGS = {
     "O_CREAT": 0o100,
@@ -39,22 +39,22 @@ OPEN_FLAGS = {
     "O_DIRECT": 0o40000,
     "O_CLOEXEC": 0o2000000,
 }
-"""Names of open's other flags on x86-64; each is one bit."""
+"""Values of open's other flags on x86-64 by name; each is one bit."""
 
 EPOLL = {"EPOLL_ADD": 0, "EPOLL_MODIFY": 1, "EPOLL_DELETE": 2, "EPOLL_WAIT": 3}
-"""Names of what is done with a program's epoll instance (``enum w_epoll``)."""
+"""Values of the operations on a program's epoll instance by name (``enum w_epoll``)."""
 
 _POLL = {"POLLIN": 0x1, "POLLPRI": 0x2, "POLLOUT": 0x4, "POLLERR": 0x8, "POLLHUP": 0x10}
 _NAMES = {**WHENCE, **ACCESS, **OPEN_FLAGS, **_POLL, **EPOLL}
 
 
 class TextError(Exception):
-    """A mistake in a line of program text; the caller knows which line."""
+    """A mistake in a line of program text; the caller adds the number of the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """``kind`` is string, number, name, mark or end."""
+    """A token of program text; its ``kind`` is string, number, name, mark or end."""
 
     kind: str
     text: str
@@ -69,7 +69,7 @@ def quote(data: bytes) -> str:
 
 
 def show_integer(value: int) -> str:
-    """Return an integer the way it reads best: decimal when small, else hexadecimal."""
+    """Return an integer as text: decimal when small, else hexadecimal."""
     return str(value) if value < 65536 else f"{value:#x}"
 
 
@@ -91,7 +91,7 @@ class Line:
                 self._tokens.append(Token(kind, match[kind]))
 
     def peek(self) -> Token:
-        """Return the next token and leave it there."""
+        """Return the next token without going past it."""
         return self._tokens[self._next]
 
     def take(self) -> Token:
@@ -118,7 +118,7 @@ class Line:
             raise TextError(f"{self.peek()} where {mark!r} is expected")
 
     def name(self, what: str) -> str:
-        """Return a name; ``what`` says of what, for the error."""
+        """Return the next name; ``what`` tells of what, for messages."""
         token = self.take()
         if token.kind != "name":
             raise TextError(f"{token} where {what} is expected")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fills the placeholders of templates: strings of pools, numbers, and lengths of the strings."""
+"""Filler of templates' placeholders: strings of pools, numbers, and lengths of the strings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fuzzer.program.program import MAX_PAYLOAD
 from fuzzer.target.calls import Between, LengthOf, NumberForm, NumberRef, PoolRef, Template
 
 _OUT_OF_RANGE = 0.05
-"""How often a number is none of those that the description has for it."""
+"""Share of numbers outside of those that the description has for them."""
 
 _LIE = 0.06
-"""How often a length is not the true one."""
+"""Share of lengths that are not the true ones."""
 
 _Pick = Callable[[Seen], bytes]
 _Number = Callable[[Sequence[bytes]], int]
@@ -30,11 +30,11 @@ class TemplateFiller:
         self._choosers = {n: pool_chooser(rng, n, found) for n, found in pools.items()}
 
     def filler(self, template: Template) -> _Pick:
-        """Return a function that fills a template: mostly as it says, and with strings seen."""
+        """Return a function that fills a template, mostly validly, at times with seen strings."""
         return self._filler(template, self._choosers, wrong=True)
 
     def described(self, template: Template) -> Callable[[], bytes]:
-        """Return a function that fills a template as it says, with its pools' own strings."""
+        """Return a function that fills a template validly, with strings of its pools only."""
         fill = self._filler(
             template, {name: self._plain(found) for name, found in self._pools.items()}, wrong=False
         )
@@ -51,7 +51,7 @@ class TemplateFiller:
             for index, part in enumerate(template.parts)
             if isinstance(part, PoolRef)
         ]
-        # Lengths come after what they are the length of.
+        # Lengths are filled in after the parts that they are the length of.
         numbers = [
             (index, self._number(part, wrong=wrong), _writer(part.form))
             for index, part in enumerate(template.parts)

@@ -155,7 +155,7 @@ def load_program(path: Path, target: Target | None) -> Program:
 
 
 def reset_program(target: Target) -> Program:
-    """Return the calls that reset the target, () when it is not reset by calls.
+    """Return the calls that reset the target, none if it is not reset by calls.
 
     Raises BadInputError with the place in the target's description.
     """
@@ -178,7 +178,7 @@ def _format_call(
     records: Mapping[Op, Sequence[StructLayout]],
     devices: Sequence[str],
 ) -> str:
-    """Return a call's line; what its arguments do not tell goes into suffixes."""
+    """Return the line of a call; fields that its arguments do not show go into suffixes."""
     operation = OPERATIONS[call.op]
     file = call.file if operation.uses_file else 0
     told = Call(call.op, file)
@@ -205,7 +205,7 @@ def _format_call(
 
 
 def _given(call: Call) -> tuple[str, Call]:
-    """Return the handle that is given what a call returns, and the call without that."""
+    """Return the text of the handle that a call's result gives, and the call without it."""
     link = link_of(call.fixups[-1]) if call.fixups else None
     if link is None or link.kind is not Kind.GIVE or link.at != CALL:
         return "", call
@@ -215,7 +215,7 @@ def _given(call: Call) -> tuple[str, Call]:
 
 
 def _taken(call: Call, number: int) -> str:
-    """Return what a call's first link has for its argument, empty if that is a ``number``."""
+    """Return the text of the handle that a call's argument takes, empty if it is a ``number``."""
     link = link_of(call.fixups[0]) if call.fixups and not number else None
     if link is None or link.kind is Kind.GIVE or link.at != CALL:
         return ""
@@ -223,7 +223,7 @@ def _taken(call: Call, number: int) -> str:
 
 
 def _plain(call: Call, told: Call, operation: Operation) -> tuple[Call, list[str]]:
-    """Return what the arguments tell of a call, and these: its numbers, and its payload."""
+    """Return the call as its arguments show it, and the arguments: its numbers and payload."""
     arguments: list[str] = []
     if operation.arg is not Number.NONE:
         taken = "" if call.op in MAPPING else _taken(call, call.arg)
@@ -300,7 +300,7 @@ def _ioctl(
         return told, [*arguments, *([value] if value else [])]
     told = replace(told, data=call.data)
     layout = layouts.get(call.cmd)
-    # Those of the call itself are behind them.
+    # Fixups of the buffer come before those of the call itself.
     fixups = tuple(itertools.takewhile(lambda fixup: fixup.at != CALL, call.fixups))
     values = unpack_struct(layout, call.data, fixups) if layout else None
     if values is None:
@@ -309,7 +309,7 @@ def _ioctl(
 
 
 def _records(call: Call, layouts: Mapping[Op, Sequence[StructLayout]]) -> str:
-    """Return the structs that a call writes, empty if it writes bytes or mere text."""
+    """Return the text of the structs that a call writes, empty if it writes bytes or text."""
     counted = bool(call.flags & FLAG_COUNT)
     written = call.arg & HALF if counted else len(call.data)
     if counted != (written < len(call.data)) or _TEXT.fullmatch(call.data):

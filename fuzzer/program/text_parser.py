@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program text to programs; ``text`` describes the format."""
+"""Parser of program text; ``text`` describes the format."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FILES = {f"f{number}": number for number in range(N_FILES)}
 def parse_program(text: str, target: Target | None, name: str) -> Program:
     """Return the program that ``text`` describes.
 
-    ``name`` is for messages. Raises BadInputError with name and line.
+    ``name`` is the name of the text in messages. Raises BadInputError with name and line.
     """
     parser = LineParser(target)
     calls: list[Call] = []
@@ -67,7 +67,7 @@ def parse_program(text: str, target: Target | None, name: str) -> Program:
 
 
 class LineParser:
-    """Parses lines with the names of one target, or with numbers alone."""
+    """Parses lines with the names of one target, or without a target with numbers only."""
 
     def __init__(self, target: Target | None) -> None:
         self._constants = target.constants if target else {}
@@ -245,7 +245,7 @@ def _pointed(records: list[tuple[StructLayout, dict[str, Value]]]) -> Structs:
 
 
 def _plain(line: Line, call: Call) -> Call:
-    """Return a call with its arguments: its numbers, and its payload."""
+    """Return a call with its arguments read: its numbers and its payload."""
     operation = OPERATIONS[call.op]
     begun = operation.uses_file
 
@@ -274,7 +274,7 @@ def _plain(line: Line, call: Call) -> Call:
 
 
 def _taken(line: Line) -> tuple[Fixup, ...]:
-    """Return what a call takes as its argument, if the next word is one for that."""
+    """Return the link that a call's argument takes, if the next word is one."""
     if line.peek().kind != "name" or line.peek().text not in TAKEN:
         return ()
     return (parse_taken(line, CALL).fixup(),)
@@ -296,7 +296,7 @@ def _file(line: Line) -> int:
 
 
 def struct_layouts(target: Target | None) -> dict[int, StructLayout]:
-    """Return the struct that each ioctl number's argument is shown as."""
+    """Return the struct in which the argument of each ioctl number is shown."""
     layouts: dict[int, StructLayout] = {}
     for spec in target.calls if target else ():
         if isinstance(spec, IoctlSpec) and spec.struct is not None:
@@ -305,7 +305,7 @@ def struct_layouts(target: Target | None) -> dict[int, StructLayout]:
 
 
 def record_layouts(target: Target | None) -> dict[Op, list[StructLayout]]:
-    """Return the structs that writes are shown as, by the operation."""
+    """Return the structs in which writes are shown, by operation."""
     layouts: dict[Op, list[StructLayout]] = {}
     for spec in target.calls if target else ():
         if isinstance(spec, WriteSpec):

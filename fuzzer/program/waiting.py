@@ -10,7 +10,7 @@ from fuzzer.program.wire import split
 
 
 def note_waits(program: bytes, waited: Collection[int]) -> bytes:
-    """Return a program whose calls with these indices, and no others, are noted to wait."""
+    """Return a program in which exactly the calls with these indices are marked as waiting."""
     chunks = split(program)
     noted = [_noted(chunk, waits=index in waited) for index, chunk in enumerate(chunks)]
     return program if noted == chunks else b"".join(noted)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wire form of programs, which is corpus, channel and executor format in one.
+"""The wire form of programs: the format of the corpus, the channel and the executor.
 
-Defined by ``struct w_call`` in vm/channel.h. Decoding is total: any bytes are
-a program. Encoding what was decoded gives the canonical form: operation, file
-and thread in range, counts that fit, zero padding, no tail. Fields and flags
-that an operation does not use are kept.
+It is defined by ``struct w_call`` in vm/channel.h. Decoding is total: any bytes are a
+program. Encoding a decoded program gives the canonical form: operation, file and thread in
+range, counts that fit, zero padding, no tail. Fields and flags that an operation does not
+use are kept.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ def encode(program: Program) -> bytes:
 
 
 def decode(data: bytes) -> Program:
-    """Return the program that any bytes are, exactly as the executor reads them."""
+    """Return the program that bytes encode, exactly as the executor reads them."""
     return tuple([_decode_chunk(chunk) for chunk in split(data)])
 
 
 def split(data: bytes) -> list[bytes]:
-    """Return the canonical wire bytes of each call: ``b"".join`` of them is canonical.
+    """Return the canonical wire bytes of each call; joined they are the canonical program.
 
-    Much faster than ``decode``: nothing inside a call is looked at.
+    This is much faster than ``decode``, as only headers are read.
     """
     chunks: list[bytes] = []
     append, shape, n_ops = chunks.append, _SHAPE, _N_OPS
@@ -109,7 +109,7 @@ def split(data: bytes) -> list[bytes]:
             header = HEADER.pack(op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, 0)
             append(header + data[body:end])
         at = end
-    # Rarely true, so cheaper here than in the loop.
+    # There are rarely more calls, so this is cheaper here than in the loop.
     del chunks[MAX_CALLS:]
     return chunks
 
@@ -126,19 +126,19 @@ def with_position(chunk: bytes, offset: int) -> bytes:
 
 
 def count_of(chunk: bytes) -> int:
-    """Return how many bytes a read or pread asks for."""
+    """Return the number of bytes that a read or pread asks for."""
     is_half = chunk[0] in _POSITIONED and chunk[2] & FLAG_WIDE
     return int.from_bytes(chunk[8 : 12 if is_half else 16], "little")
 
 
 def written_of(chunk: bytes) -> int:
-    """Return how many bytes of its payload a write or pwrite hands over."""
+    """Return the number of bytes of its payload that a write or pwrite writes."""
     length = int.from_bytes(chunk[16:18], "little")
     return min(int.from_bytes(chunk[8:12], "little"), length) if chunk[2] & FLAG_COUNT else length
 
 
 def plain_positioned(op: int, file: int, offset: int, count: int, data: bytes = b"") -> bytes:
-    """Return a serial pread or pwrite; with an offset above 32 bits its count has at most 32."""
+    """Return a serial pread or pwrite; its count is cut to 32 bits if its offset needs more."""
     flags = 0
     if offset > HALF:
         flags, count = FLAG_WIDE, min(count, HALF) | (offset & ~HALF)

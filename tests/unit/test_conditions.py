@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fuzzer.paths import project_root
 from fuzzer.program.conditions import (
-    Stresser,
+    ConditionMutator,
     buffer_size,
     can_fail,
     is_parallel,
@@ -286,16 +286,14 @@ def test_a_load_gets_other_parameters_of_the_description_and_keeps_some(tmp_path
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(0, 1000), st.integers(0, 1 << 32))
-def test_stretched_data_is_within_the_limit_or_left_alone(
-    data: bytes, limit: int, seed: int
-) -> None:
-    result = Resizer(random.Random(seed)).stretch(data, limit)
+def test_resized_data_is_within_the_limit_or_left_alone(data: bytes, limit: int, seed: int) -> None:
+    result = Resizer(random.Random(seed)).resize(data, limit)
     assert len(result) <= limit or result == data
 
 
-def test_words_are_stretched_to_limits_and_records_repeated_with_a_number() -> None:
-    stretcher = Resizer(random.Random(1))
-    results = {stretcher.stretch(b"a=1\n", 8192) for _ in range(4000)}
+def test_words_are_resized_to_limits_and_records_repeated_with_a_number() -> None:
+    resizer = Resizer(random.Random(1))
+    results = {resizer.resize(b"a=1\n", 8192) for _ in range(4000)}
     assert {b"a" * 32 + b"=1\n", b"a" * 33 + b"=1\n", b"a=" + b"1" * 255 + b"\n"} <= results
     counts = {
         len(set(lines))
@@ -319,8 +317,8 @@ def test_programs_that_load_or_wait_cost_as_much_as_many_others() -> None:
 
 
 def test_faults_of_a_load_reach_far() -> None:
-    stresser = Stresser(random.Random(1))
+    conditions = ConditionMutator(random.Random(1))
     load = encode_call(Call(Op.LOAD))
-    nths = [decode(stresser.fail(load))[0].fault for _ in range(500)]
+    nths = [decode(conditions.fail(load))[0].fault for _ in range(500)]
     assert min(nths) < 10
     assert max(nths) > 200

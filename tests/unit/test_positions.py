@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzzer.program.conditions import Stresser, buffer_size
+from fuzzer.program.conditions import ConditionMutator, buffer_size
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.operands import CallView, Kind
@@ -99,11 +99,11 @@ def test_what_the_driver_compares_with_a_position_is_put_there() -> None:
 
 
 def test_other_forms_keep_the_position_and_the_count() -> None:
-    stresser = Stresser(random.Random(1))
+    conditions = ConditionMutator(random.Random(1))
     chunk = encode_call(at_position(Call(Op.PREAD, arg=64), 3 << 32))
     assert buffer_size(chunk) == 64
-    forms = {stresser.form(chunk) for _ in range(50)}
+    forms = {conditions.form(chunk) for _ in range(50)}
     assert len(forms) > 1
     assert {position_of(form) for form in forms} == {3 << 32}
     write = encode_call(Call(Op.WRITE, flags=FLAG_COUNT, arg=1, data=b"ab"))
-    assert {written_of(stresser.form(write)) for _ in range(50)} == {1}
+    assert {written_of(conditions.form(write)) for _ in range(50)} == {1}

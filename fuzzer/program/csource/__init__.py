@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs as plain C, which needs nothing of pkvfuzz to run.
+"""Programs as plain C, which runs without pkvfuzz.
 
 Start at :func:`fuzzer.program.csource.source.c_source`.
 """

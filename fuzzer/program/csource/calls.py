@@ -41,19 +41,19 @@ _GIVING = frozenset({Op.IOCTL, Op.READ, Op.PREAD, Op.WRITE, Op.PWRITE, Op.LSEEK}
 _EPOLL = ("EPOLL_CTL_ADD", "EPOLL_CTL_MOD", "EPOLL_CTL_DEL", "0")
 _MAX_SLEEP = 2000
 MAX_PAGES = 16
-"""Pages of a mapping."""
+"""The most pages of a mapping."""
 
 KEPT_PAGES = 8
-"""Pages of one that stays."""
+"""The most pages of a mapping that stays."""
 
 _PAGE = 4096
 
 
 @dataclass(slots=True)
 class Needs:
-    """What the calls written so far need.
+    """Needs of the calls written so far.
 
-    Helpers, headers, files, handles, devices by number, bytes of ``buffer``.
+    They are helpers, headers, files, handles, devices by number, bytes of ``buffer``.
     """
 
     helpers: set[str] = field(default_factory=set)
@@ -64,7 +64,7 @@ class Needs:
     buffer: int = 0
 
     def take(self, memory: Memory) -> None:
-        """Add what a buffer needs."""
+        """Add the needs of a buffer."""
         self.helpers |= set(memory.needs)
         self.includes |= set(memory.includes)
 
@@ -119,7 +119,7 @@ class CallWriter:
             needs.helpers.add("fail_nth")
             before, after = [f"fail_nth({call.fault});"], ["fail_nth(0);"]
         if call.op is Op.MMAP:
-            after = []  # It sees to that itself.
+            after = []  # This statement closes the file itself.
         if call.op is Op.LOAD:
             if call.fault:
                 needs.helpers.add("shift")
@@ -130,13 +130,13 @@ class CallWriter:
         cleanup = memory.cleanup if memory else []
         if not setup:
             return [*before, *statement, *after]
-        # A blank line behind the declarations, if there is none yet.
+        # A blank line follows the declarations, if there is none yet.
         gap = [] if "" in setup else [""]
         inside = [*setup, *gap, *before, *statement, *after, *cleanup]
         return ["{", *(f"\t{line}" if line else "" for line in inside), "}"]
 
     def _giving(self, call: Call, statement: list[str], memory: Memory | None) -> list[str]:
-        """Return the statement that makes a call, with the handles that it gives."""
+        """Return a call's statement with assignments to the handles that it gives."""
         given = [link for link in links(call.fixups) if link.kind is Kind.GIVE]
         if call.op not in _GIVING or not given:
             return statement
@@ -162,12 +162,12 @@ class CallWriter:
         return [*condition, *(f"\t{line}" for line in lines), *(["}"] if len(lines) > 1 else [])]
 
     def _argument(self, call: Call, number: str) -> str:
-        """Return the argument of a call: the handle that it takes, or else a number."""
+        """Return the argument of a call: the handle that it takes, or ``number``."""
         found = [link for link in links(of_call(call.fixups)) if link.kind is not Kind.GIVE]
         return taken(found[-1]) if found else number
 
     def _mapping(self, call: Call) -> list[str]:
-        """Return what is done with the mapping of a file number."""
+        """Return the statements for the mapping of a file."""
         if call.op is Op.STORE:
             self.needs.helpers.add("store")
             return [f"store({call.file}, {call.cmd}, {c_integer(call.arg)});"]
@@ -385,7 +385,7 @@ class CallWriter:
 
 
 def _output_size(call: Call) -> int:
-    """Return the bytes of a call's buffer of which it may give some."""
+    """Return the size of the buffer of a call that may give handles from it."""
     asked = count(call) if call.op in {Op.READ, Op.PREAD} else len(call.data)
     return mapped_size(call, asked)
 
@@ -399,7 +399,7 @@ def _signed(number: int) -> int:
 
 
 def _arguments(name: str, start: str, middle: list[str], end: str) -> list[str]:
-    """Return a call whose argument in the middle may have several lines."""
+    """Return a C call whose argument in the middle may have several lines."""
     if len(middle) == 1:
         return [f"{name}{start}{middle[0]}{end}"]
     if middle[0].startswith("&("):

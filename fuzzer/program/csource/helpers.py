@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: E101 - C is indented as the kernel does
-"""Functions that a reproducer in C may need, each with what it needs itself.
+"""Functions that a reproducer in C may need, each with the headers and functions it needs.
 
-They do what the executor in vm/executor does, in as few lines.
+They do the same as the executor in vm/executor, in as few lines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Helper:
-    """C text, the headers it includes and the helpers before it."""
+    """The C text of a function, the headers that it includes, and the helpers that it calls."""
 
     text: str
     includes: tuple[str, ...] = ()

@@ -9,11 +9,11 @@ _WIDTH = 64
 _SHOWN = {9: r"\t", 10: r"\n", 13: r"\r", 34: r"\"", 92: r"\\"}
 _WHENCE = {number: name for name, number in WHENCE.items()}
 _ACCESS = {number: name for name, number in ACCESS.items()}
-# Those that the executor lets through (OPEN_FLAGS in vm/executor/call.c).
+# The flags of an open that the executor passes on (OPEN_FLAGS in vm/executor/call.c).
 _OPEN = {"O_TRUNC": 0o1000, "O_APPEND": 0o2000, "O_NONBLOCK": 0o4000}
 _SYNC, _DSYNC = 0o4010000, 0o10000
 _POLL = {"POLLIN": 1, "POLLPRI": 2, "POLLOUT": 4, "POLLERR": 8, "POLLHUP": 16, "POLLNVAL": 32}
-# gcc takes a decimal constant above this for a signed one of more bits.
+# Larger constants are written in hexadecimal: gcc takes large decimal ones for signed ones.
 _LARGE = 65536
 
 
@@ -25,9 +25,9 @@ def c_integer(value: int) -> str:
 
 
 def c_string(data: bytes, width: int | None = _WIDTH) -> list[str]:
-    """Return a string literal in one or more lines, broken behind newlines where it can be.
+    """Return a string literal in one or more lines, broken behind newlines where possible.
 
-    A line has about ``width`` characters; with None there is one.
+    A line has about ``width`` characters; with None there is one line.
     """
     if width is None:
         width = 5 * len(data)
@@ -51,12 +51,12 @@ def _shown(data: bytes, at: int) -> str:
     # Two question marks begin a trigraph.
     if byte == 63 and at and data[at - 1] == 63:
         return r"\?"
-    # Octal ends after three digits; hexadecimal would go on.
+    # An octal escape ends after three digits; a hexadecimal one would take further digits.
     return chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}"
 
 
 def open_flags(flags: int) -> str:
-    """Return the flags of an open() that the executor heeds."""
+    """Return the flags of an open() that the executor passes on, as text."""
     names = [_ACCESS.get(flags & 3, "O_ACCMODE")]
     names += [name for name, bit in _OPEN.items() if flags & bit]
     match flags & _SYNC:

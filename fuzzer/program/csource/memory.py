@@ -14,16 +14,16 @@ from fuzzer.program.program import Call, Fixup
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
 ROOM = 0x10000
-"""Bytes before the gap (SCRATCH_SIZE in vm/executor/buffer.h)."""
+"""Bytes before the unmapped page, the gap (SCRATCH_SIZE in vm/executor/buffer.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """A buffer: ``expression`` is its address once ``setup`` was run.
 
-    ``setup`` are lines with a declaration first. ``cleanup`` are those for
-    after the call; ``needs`` are helpers, ``includes`` headers. ``base`` is the address
-    of its first byte by a name, empty if it has none, ``members`` what is at some offsets.
+    The lines of ``setup`` begin with a declaration; those of ``cleanup`` come after the
+    call. ``needs`` are helpers, ``includes`` headers. ``base`` is a name for the address of
+    the first byte, empty if there is none; ``members`` are the C expressions at offsets.
     """
 
     expression: list[str]
@@ -36,26 +36,26 @@ class Memory:
 
 
 def taken(link: Link) -> str:
-    """Return what a link takes: a handle or a file, or a number beside it."""
+    """Return the C expression of the handle or file that a link takes, or a number beside it."""
     name = f"{'f' if link.is_file else 'h'}{link.number}"
     beside = {Kind.TAKE_NEXT: " + 1", Kind.TAKE_LAST: " - 1"}
     return name + beside.get(link.kind, "")
 
 
 def is_special(call: Call) -> bool:
-    """Whether a call's buffer has to be placed: cut off, not to be written to, with fixups."""
+    """Tell whether a call's buffer has to be placed: it is cut, read-only, or has fixups."""
     return bool(call.cut or call.flags & FLAG_READONLY or in_buffer(call.fixups))
 
 
 def mapped_size(call: Call, length: int) -> int:
-    """Return how much of a buffer of so many bytes is mapped, as the executor does."""
+    """Return how many of a buffer's ``length`` bytes are mapped, as the executor maps them."""
     return max(0, min(length, ROOM) - call.cut)
 
 
 def placed(call: Call, size: int, content: list[str], declaration: str) -> Memory:
     """Return ``size`` bytes before the gap, filled by the lines of ``content``.
 
-    ``declaration`` is of the pointer to them: ``char *data``.
+    ``declaration`` declares the pointer to them: ``char *data``.
     """
     name = declaration.rsplit("*", 1)[1]
     needs: tuple[str, ...] = ("before_gap",)
@@ -71,7 +71,7 @@ def placed(call: Call, size: int, content: list[str], declaration: str) -> Memor
 
 
 def bytes_memory(call: Call) -> Memory:
-    """Return a payload as bytes that end at the gap, with the addresses in it."""
+    """Return a payload as bytes that end at the gap, with its addresses filled in."""
     size = mapped_size(call, len(call.data))
     lines = []
     if any(call.data[:size]):
@@ -95,7 +95,7 @@ def bytes_memory(call: Call) -> Memory:
 
 
 def struct_memory(call: Call, layout: StructLayout | None) -> Memory:
-    """Return an ioctl's payload: a struct if it is one, else bytes."""
+    """Return an ioctl's payload as a struct if it is one, else as bytes."""
     if call.flags & FLAG_NULL:
         return Memory(["NULL"], includes=("stddef.h",))
     fixups = in_buffer(call.fixups)
@@ -163,9 +163,8 @@ def _members(
 ) -> tuple[list[str], list[str]]:
     """Return the members to initialise, and the lines that fill the others.
 
-    ``access`` is what stands before a member's name in a line, ``starts`` say
-    at which of the payload's bytes that begins which a member points to. The
-    struct begins at the payload's byte ``base``.
+    ``access`` is the prefix of a member's name in a line. ``starts`` are the offsets in the
+    payload of the buffers that members point to, ``base`` that of the struct.
     """
     first: list[str] = []
     later: list[str] = []
@@ -184,7 +183,7 @@ def _members(
             number = c_integer(value)
             first.append(f".{name} = {_pointer(number) if member.is_pointer else number}")
         elif member.count == 0 and member.offset == layout.size:
-            continue  # What a flexible array holds is behind the struct.
+            continue  # The content of a flexible array is behind the struct.
         elif member.is_text and len(value) < member.size:
             first.append(f".{name} = {' '.join(c_string(value))}")
         elif member.is_text:
@@ -198,9 +197,9 @@ def _members(
 def _pointed_structs(
     structs: Structs, start: int, starts: Mapping[int, int], rest: bytearray
 ) -> list[str]:
-    """Return the lines that fill structs which another one points to, from ``start`` on.
+    """Return the lines that fill the structs at ``start``, which another one points to.
 
-    They are taken out of ``rest``, which is the payload.
+    Their bytes are set to zero in ``rest``, the rest of the payload.
     """
     layout = structs.layout
     lines: list[str] = []

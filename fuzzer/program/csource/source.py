@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole reproducer in C: the same programs always give the same text."""
+"""A whole reproducer in C; the same programs always give the same text."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import ResetKind, Target, module_name
 
 MOST_BEFORE = 64
-"""Steps before a program that one file can have; one with more would help nobody."""
+"""The most steps before a program in one file; nobody would read a longer file."""
 
 
 def can_precede(history: Sequence[Program]) -> bool:
-    """Whether these programs can stand before another one: programs in a row that are alike
-    are one step, and there are ``MOST_BEFORE`` at most.
+    """Tell whether a history is short enough for a C file: at most ``MOST_BEFORE`` steps.
+
+    Equal programs in a row are one step.
     """
     return len(_steps(history)) <= MOST_BEFORE
 
@@ -41,19 +42,19 @@ def c_source(
 ) -> str:
     """Return a program as one C file; the target's headers have to lie beside it.
 
-    They have their own names there, or ``header_names``.
+    The headers have their own names there, or ``header_names``.
 
     The programs of ``history`` run before it, once. A program with threads is
-    repeated until the kernel reports something, and one in which loading the module
-    fails at an allocation goes on with the next few. Where several runs begin by loading the
-    module in the same way, this is done once before them, as on the machine they come from.
-    ``title`` is what it shows, for the comment at the top.
+    repeated until the kernel reports something. One in which loading the module fails at an
+    allocation is repeated with the next few allocations failing. Where several runs begin by
+    loading the module in the same way, this is done once before them, as on the preloaded
+    machine they come from. ``title`` is the title of the crash, for the comment at the top.
     """
     names: dict[int, str] = {}
     for spec in target.calls:
         if isinstance(spec, IoctlSpec) and spec.name is not None:
             names.setdefault(spec.number, spec.name)
-    # Names that are not for user space are written out, and structs as bytes.
+    # Without a header for user space names are written as numbers, and structs as bytes.
     has_header = target.prelude is not None
     writer = CallWriter(names, struct_layouts(target) if has_header else {}, target.devices)
     loops = any(call.thread for call in program)
@@ -90,12 +91,12 @@ def c_source(
 
 
 def _shared_preload(programs: Sequence[Program]) -> Program:
-    """Return the calls that load the module and that all of the programs begin with."""
+    """Return the preload of programs: calls that load the module and that all begin with."""
     return decode(shared_preload([encode(program) for program in programs]))
 
 
 def _steps(history: Sequence[Program]) -> list[tuple[Program, int]]:
-    """Return the programs, those in a row that are alike as one and how many they are."""
+    """Return the programs with the number of times that each runs in a row."""
     return [(program, len(list(alike))) for program, alike in groupby(history)]
 
 
@@ -111,7 +112,7 @@ def _add_function(
 ) -> None:
     """Add a function that runs a program; ``again`` tells that another run may follow.
 
-    ``params`` are the module's.
+    ``params`` are the parameters of the module.
     """
     writer.open_files = {}
     body = writer.first_file()
@@ -125,12 +126,12 @@ def _add_function(
 
 
 def _calls(program: Sequence[Call], writer: CallWriter, functions: list[str]) -> list[str]:
-    """Return the lines of all calls; threads become functions."""
+    """Return the lines of all calls; those of threads are put into functions."""
     lines: list[str] = []
     part: list[Call] = []
     waiting = False
     for call in (*program, None):
-        # Where the executor ends calls that wait.
+        # Here the executor interrupts calls that wait.
         if waiting and (call is None or call.thread or call.op in {Op.LOAD, Op.UNLOAD}):
             lines.append("end_waiting();")
             waiting = False
@@ -185,7 +186,7 @@ def _part(part: list[Call], writer: CallWriter, functions: list[str]) -> list[st
 def _ending(
     program: Program, target: Target, writer: CallWriter, *, params: bytes, again: bool
 ) -> list[str]:
-    """Return what the executor does behind a program: the reset, and files closed."""
+    """Return the lines for the end of a program, as in the executor: reset and closing of files."""
     lines: list[str] = []
     altered = any(call.op in {Op.LOAD, Op.UNLOAD} for call in program)
     reload = target.reset.kind is ResetKind.RELOAD
@@ -222,7 +223,7 @@ def _file(
     names: Mapping[str, int],
     loops: bool,
 ) -> str:
-    """Return the whole text; ``names`` are the macros that no header defines."""
+    """Return the whole text of the file; ``names`` are the macros that no header defines."""
     needs = writer.needs
     if loops:
         needs.helpers.add("taint")
@@ -264,7 +265,7 @@ def _file(
 
 
 def _make_nodes(target: Target, writer: CallWriter) -> list[str]:
-    """Return the function that makes the nodes which no driver makes, if there are any."""
+    """Return the function that makes device nodes, if the description has any to make."""
     if all(device.major is None for device in target.devices):
         return []
     lines: list[str] = []

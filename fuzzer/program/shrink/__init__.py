@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes that make calls of a program simpler, and its text plainer."""
+"""Simpler forms of a program's calls and texts, for the minimizer to try."""

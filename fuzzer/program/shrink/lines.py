@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text of many lines: what matters is mostly how many there are, or that no two are the same.
+"""Text of many lines: mostly their number matters, or that no two are equal.
 
-Byte by byte such text takes thousands of runs to become smaller, and looks like none that
-a person would write.
+Minimised byte by byte, such text would take thousands of runs, and would not look like one
+that a person writes.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import re
 WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 
 MANY = 16
-"""Lines, or words, of which there are too many to look at each of their letters."""
+"""The number of lines, or words, from which on single letters are not looked at."""
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """Return the lines of a text, each with its end."""
+    """Return the lines of a text, each with its newline."""
     return [line for line in re.split(rb"(?<=\n)", data) if line]
 
 
 def has_many_lines(data: bytes) -> bool:
-    """Whether a text has more lines than are looked at letter by letter."""
+    """Tell whether a text has too many lines to look at single letters."""
     return data.count(b"\n") > MANY
 
 
 def uniform(data: bytes) -> list[bytes]:
-    """Return text of many lines with lines that are alike, the simplest first.
+    """Return forms of a text of many lines in which the lines are alike, the simplest first.
 
-    Their first words are a letter, or numbered; other words are left out. None
+    The first word of each line is a letter, or a number; other words are left out. No form
     is longer or less simple than the text itself.
     """
     lines = lines_of(data)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plainer payloads of one call: structs with members zero and short, text of few letters.
+"""Plainer payloads of one call: structs with zero or short members, text of few letters.
 
-Each function returns calls with a payload that is simpler in one respect, the
-simplest first. Taking one again and again comes to an end.
+Each function returns calls with a payload that is simpler in one respect, the simplest
+first. Applied to a result again and again, it returns none in the end.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Layouts: TypeAlias = Mapping[int, StructLayout]
 """The struct of each ioctl number."""
 
 _PLAIN = re.compile(rb"a*|1*")
-# Forms of one payload that are tried at a time.
+# The most forms of one payload that are tried at a time.
 _FORMS = 128
 
 
 def is_text(call: Call, layouts: Layouts) -> bool:
-    """Whether a call has a payload of which bytes can be left out."""
+    """Tell whether a call has a payload of which bytes can be left out."""
     if not has_payload(call) or in_buffer(call.fixups):
         return False
     return call.op is not Op.IOCTL or members(call, layouts) is None
 
 
 def members(call: Call, layouts: Layouts) -> dict[str, Value] | None:
-    """Return the members of an ioctl's struct, None if its payload is none."""
+    """Return the members of an ioctl's struct, None if its payload is no struct."""
     layout = layouts.get(call.cmd) if call.op is Op.IOCTL and has_payload(call) else None
     return unpack_struct(layout, call.data, in_buffer(call.fixups)) if layout else None
 
@@ -56,7 +56,7 @@ def _variants(call: Call, layouts: Layouts, found: Iterator[Mapping[str, Value]]
 
 
 def smaller_members(call: Call, layouts: Layouts) -> list[Call]:
-    """Return an ioctl with members of its struct zero, or numbers in it smaller."""
+    """Return forms of an ioctl with members of its struct zero, or numbers in it smaller."""
     values = members(call, layouts)
     if values is None:
         if not has_payload(call) or (call.op is not Op.IOCTL and not call.fixups):
@@ -67,7 +67,7 @@ def smaller_members(call: Call, layouts: Layouts) -> list[Call]:
 
 
 def _smaller(layout: StructLayout, values: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
-    """Yield a struct with members zero, numbers smaller, and so in structs that it points to."""
+    """Yield forms of a struct with zero members or smaller numbers, also where it points to."""
     yield {}
     for name in values:
         yield {other: value for other, value in values.items() if other != name}
@@ -89,7 +89,7 @@ def _in_one(
     structs: Structs,
     forms: Callable[[StructLayout, Mapping[str, Value]], Iterator[Mapping[str, Value]]],
 ) -> Iterator[Structs]:
-    """Yield structs of which one has another form."""
+    """Yield the structs with one of them replaced by each of its forms."""
     for number, values in enumerate(structs.each):
         for form in forms(structs.layout, values):
             each = (*structs.each[:number], form, *structs.each[number + 1 :])
@@ -97,9 +97,9 @@ def _in_one(
 
 
 def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
-    """Return an ioctl with strings and buffers of its struct shorter.
+    """Return forms of an ioctl with shorter strings and buffers in its struct.
 
-    Numbers that tell such a length are changed with it.
+    Members that are the length of one are changed with it.
     """
     values = members(call, layouts)
     if values is None:
@@ -109,7 +109,7 @@ def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
 
 
 def _shorter(layout: StructLayout, values: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
-    """Yield a struct with shorter strings and buffers, or fewer structs that it points to."""
+    """Yield forms of a struct with shorter strings and buffers, or fewer structs to point to."""
     for name, value in values.items():
         if isinstance(value, Structs):
             for number in smaller(len(value.each)):
@@ -132,7 +132,7 @@ def _shorter(layout: StructLayout, values: Mapping[str, Value]) -> Iterator[Mapp
 
 
 def _zeroed(call: Call) -> list[Call]:
-    """Return the call with parts of its payload zero."""
+    """Return forms of a call with parts of its payload zero."""
     data = call.data
     found = []
     for start, end in _windows(len(data)):
@@ -149,7 +149,7 @@ def _windows(length: int) -> Iterator[tuple[int, int]]:
 
 
 def plainer_text(call: Call, layouts: Layouts) -> list[Call]:
-    """Return the call with words of its text made of the letter ``a`` or the digit 1 alone."""
+    """Return forms of a call with words of its text replaced by letters ``a`` or digits 1."""
     if is_text(call, layouts):
         return [replace(call, data=data) for data in plainer(call.data)]
     values = members(call, layouts) or {}
@@ -166,16 +166,16 @@ def plainer_text(call: Call, layouts: Layouts) -> list[Call]:
 
 
 def uniform_lines(call: Call, layouts: Layouts) -> list[Call]:
-    """Return the call with the many lines of its text alike, if it has many."""
+    """Return forms of a call whose text has many lines, with the lines alike."""
     if not is_text(call, layouts):
         return []
     return [replace(call, data=data) for data in uniform(call.data)]
 
 
 def plainer(data: bytes) -> list[bytes]:
-    """Return text with all, every other, or single words, then bytes, replaced by plain ones.
+    """Return forms of a text with all, every other, or single words, then bytes, made plain.
 
-    Single ones only where there are few.
+    Single ones are made plain only where there are few.
     """
     words = [match for match in WORD.finditer(data) if not _PLAIN.fullmatch(match[0])]
     if not words:
@@ -186,12 +186,12 @@ def plainer(data: bytes) -> list[bytes]:
         for digits in (False, True)
     ]
     if len(words) > MANY:
-        # Where there are many lines, either all may be plain or all are alike already.
+        # With many lines, all words are made plain together, or the lines are alike already.
         found = found[:2] if has_many_lines(data) else found
         return [each for each in dict.fromkeys(found) if each != data]
     for word in words:
         found += [_made_plain(data, [word], digits=digits) for digits in (False, True)]
-    # Of a word that is needed as it is, some bytes may not be.
+    # Of a word that cannot be plain as a whole, some bytes may be.
     places = [at for word in words for at in range(word.start(), word.end())]
     for at in places[:_FORMS]:
         if data[at : at + 1] not in {b"a", b"1"}:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words that several calls of a program share, given a shorter name in all of them."""
+"""Renaming: a word that several calls of a program share becomes shorter in all of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _WORDS = 64
 
 
 def renamed(program: Program, layouts: Layouts) -> Iterator[Program]:
-    """Yield the program with a word replaced by a letter that it does not have, everywhere.
+    """Yield forms of a program with a word replaced everywhere by a letter that it does not use.
 
-    Words that most calls share come first; where there are many, those of one call
-    do not come. Where a struct's number is the length of such a word in the same
-    struct, it changes with it.
+    Words of most calls come first; where there are many words, those of a single call are
+    left out. A member that is the length of such a word in the same struct changes with it.
     """
     words: Counter[bytes] = Counter()
     for call in program:
@@ -33,7 +32,7 @@ def renamed(program: Program, layouts: Layouts) -> Iterator[Program]:
     for word, n_calls in words.most_common(_WORDS):
         if n_calls == 1 and len(words) > MANY:
             return
-        # Letters among the first are plain already; others may move down to the free one.
+        # A single letter is replaced only by one that is earlier in the alphabet.
         if len(word) > 1 or word not in _LETTERS or word > free:
             yield tuple(_with(call, layouts, word, free) for call in program)
 

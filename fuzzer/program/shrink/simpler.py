@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simpler forms of one call: without conditions, with smaller numbers.
 
-Each function returns forms of a call that are simpler in one respect, the
-simplest first. Taking one again and again comes to an end.
+Each function returns forms of a call that are simpler in one respect, the simplest first.
+Applied to a result again and again, it returns none in the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fuzzer.program.program import (
 )
 from fuzzer.program.syntax import ACCESS
 
-# Numbers in ``cmd`` that are no names: smaller ones are simpler.
+# Kinds of numbers in ``cmd`` that are no names, so that smaller ones are simpler.
 _COUNTS_CMD = frozenset({Number.WHENCE, Number.EVENTS, Number.PAGES})
 _SIGNED = frozenset({Number.OFFSET, Number.VALUE})
 _NOT_SMALLER = TIMES | {Number.NONE}
@@ -44,13 +44,13 @@ _WIDTH = 1 << 64
 
 
 def has_payload(call: Call) -> bool:
-    """Whether a call uses its payload."""
+    """Tell whether a call uses its payload."""
     operation = OPERATIONS[call.op]
     return operation.payload is not Payload.NONE and not operation.flags & call.flags & FLAG_VALUE
 
 
 def normalized(call: Call) -> Call:
-    """Return the call without what its operation does not look at."""
+    """Return the call with 0 in the fields that its operation does not use."""
     flags = call.flags & flags_used(call.op, call.flags)
     operation = OPERATIONS[call.op]
     uses_cmd = operation.cmd is not Number.NONE or bool(flags & FLAG_VECTOR)
@@ -66,9 +66,9 @@ def normalized(call: Call) -> Call:
 
 
 def without_conditions(call: Call) -> list[Call]:
-    """Return the call as it usually is, and without each of its conditions.
+    """Return the call without any conditions, and without each single one.
 
-    That it is made at a place in the file is one, and so is a handle that its result gives
+    An offset in the file counts as a condition, and so does a handle that its result gives
     or its argument takes.
     """
     used = call.flags & flags_used(call.op, call.flags)
@@ -81,7 +81,7 @@ def without_conditions(call: Call) -> list[Call]:
     if call.cut:
         single.append(replace(call, cut=0))
     if (op := OPERATIONS[call.op].plainer) is not None:
-        # At the file's own position.
+        # This form uses the file's own position.
         single.append(replace(normalized(at_position(call, 0)), op=op))
     plain = _without_flag(replace(call, flags=kept | conditions, fault=0, cut=0), conditions)
     return [each for each in dict.fromkeys((plain, *single)) if each != call]
@@ -99,10 +99,10 @@ def _bits(flags: int) -> Iterator[int]:
 
 
 def smaller(value: int) -> list[int]:
-    """Return numbers below one of at least 0, from 0 up to its predecessor in a few steps.
+    """Return a few numbers from 0 up to the predecessor of ``value``, which is at least 0.
 
-    Taken again and again, they lead to the least number that will do in about
-    as many steps as it has bits.
+    Applied again and again, this leads to the least number that will do in about as many
+    steps as the value has bits.
     """
     found = [0, 1]
     step = (value + 1) // 2
@@ -113,7 +113,7 @@ def smaller(value: int) -> list[int]:
 
 
 def smaller_signed(value: int, bits: int) -> list[int]:
-    """Return integers closer to zero, given and returned as unsigned ones of so many bits."""
+    """Return integers closer to zero; all are signed, given as unsigned ones of ``bits`` bits."""
     if not value >> (bits - 1):
         return smaller(value)
     size = (1 << bits) - value
@@ -121,7 +121,7 @@ def smaller_signed(value: int, bits: int) -> list[int]:
 
 
 def _smaller_offset(offset: int) -> list[int]:
-    """Return offsets closer to zero: of a large one first those where limits mostly are."""
+    """Return offsets closer to zero; for a large one those of usual limits come first."""
     found = smaller_signed(offset, 64)
     if not HALF < offset < 1 << 63:
         return found
@@ -130,9 +130,9 @@ def _smaller_offset(offset: int) -> list[int]:
 
 
 def smaller_numbers(call: Call) -> list[Call]:
-    """Return the call with each of its numbers smaller; those in a payload are left alone.
+    """Return forms of a call with one of its numbers smaller, except those in its payload.
 
-    So are times: a wait that is barely long enough here is too short elsewhere.
+    Times stay as well: a wait that is barely long enough here is too short elsewhere.
     """
     operation = OPERATIONS[call.op]
     flags = call.flags & flags_used(call.op, call.flags)
@@ -151,7 +151,7 @@ def smaller_numbers(call: Call) -> list[Call]:
         found += [replace(call, cmd=value) for value in smaller(call.cmd)]
     if operation.cmd is Number.FLAGS and call.cmd != _RDWR:
         found.append(replace(call, cmd=_RDWR))
-    # One that fails earlier, or has less of its buffer missing, is simpler; none was tried.
+    # An earlier fault, or a smaller cut, is simpler; without_conditions() tried to have none.
     found += [replace(call, fault=value) for value in smaller(call.fault) if value]
     found += [replace(call, cut=value) for value in smaller(call.cut) if value]
     return found
