@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files beside a stored crash for people and other tools, the same when made again."""
+"""The files beside a stored crash for people and other tools; the same crash gives the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fuzzer.splat.splat import to_json
 from fuzzer.target.target import Target
 
 README, REPORT, SOURCE = "README.md", "report.json", "repro.c"
-# No header has the name of another file of a crash.
+# Names of a crash's own files, which no stored header may have.
 _OTHERS = frozenset(
     (README, REPORT, SOURCE, "repro", "crash.json", "report.txt", "log.txt", "first-seen.txt")
 )
@@ -46,8 +46,8 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
 def _copy_description(directory: Path, target: Target) -> list[str]:
     """Copy the headers beside the program in C, and a description that is not the project's.
 
-    Returns the names of the headers that the program includes. Either may have gone since it
-    was read: a crash is stored all the same.
+    Returns the names of the headers that the program includes. Files that were removed since
+    they were read are left out: a crash is stored all the same.
     """
     path = target.path.resolve()
     taken = {*_OTHERS, path.name}
@@ -56,7 +56,7 @@ def _copy_description(directory: Path, target: Target) -> list[str]:
         (directory / header.name).write_bytes(header.text)
     if not path.is_relative_to(project_root()) and path.is_file():
         shutil.copyfile(path, directory / path.name)
-        # Where the description looks for them, and they for each other.
+        # The description and the headers refer to headers by these paths.
         for header in headers:
             if header.path.is_relative_to(path.parent):
                 _copy_below(directory, header.path, header.path.relative_to(path.parent))
@@ -79,7 +79,7 @@ def _report_json(crash: Crash) -> dict[str, Any]:
 
 
 def _readme(crash: Crash, source: str, target: Target, *, lacks: int) -> str:
-    """``lacks`` is the number of programs before it that ``source`` leaves out."""
+    """Return the README; ``source`` leaves out ``lacks`` programs of the history."""
     identity = crash.identity
     lines = [f"# {crash.title}", ""]
     where = f"In `{crash.function}`, {crash.verdict()}" if crash.function else crash.verdict()
@@ -119,7 +119,7 @@ def _readme(crash: Crash, source: str, target: Target, *, lacks: int) -> str:
 
 
 def _versions(identity: Identity) -> list[str]:
-    """Return the table of what a crash was found with; what is not known is left out."""
+    """Return the table of the versions that a crash was found with; unknown ones are left out."""
     rows = {
         "kernel": f"{identity.release} ({identity.kernel})"
         if identity.release

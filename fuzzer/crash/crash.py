@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A crash: a deduplicated splat, the program that causes it, and what it was found with."""
+"""A crash: a deduplicated splat, the program that causes it, and the builds it was found with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fuzzer.splat.silence import Silence
 from fuzzer.splat.splat import Splat
 
 _NUMBERED = re.compile(r" \(\d+\)$")
-# Reports that are kept parsed; a campaign has a few dozen, and they are looked at often.
+# The most reports that are kept parsed; a campaign has a few dozen, and uses them often.
 _MOST_PARSED = 256
 
 
@@ -28,7 +28,7 @@ def plain_title(title: str) -> str:
 
 
 def numbered_title(title: str, number: int) -> str:
-    """Return the title of the bug with that number, from 1, of those that have it."""
+    """Return the title of the bug of a number, from 1, among the bugs with one title."""
     return title if number == 1 else f"{title} ({number})"
 
 
@@ -36,7 +36,8 @@ def numbered_title(title: str, number: int) -> str:
 def _splat_in(report: str, title: str, kind: str, facts: Facts) -> Splat | None:
     """Return the splat of a title in a report, None if there is none.
 
-    An older version may have given it another title, but not another kind.
+    If no splat has the title, the first of the kind is taken: older versions may have given
+    it another title, but not another kind.
     """
     splats = all_splats(report.splitlines(), facts)
     named = next((splat for splat in splats if splat.title == title), None)
@@ -47,15 +48,16 @@ def _splat_in(report: str, title: str, kind: str, facts: Facts) -> Splat | None:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a crash was found with; keys are hashes of what went into a build.
+    """The builds that a crash was found with; keys are hashes of the inputs of a build.
 
-    ``description`` is the target's YAML file, relative to the project where
-    it is part of it; of others, once stored, to the crash's directory. ``bug`` names
-    a planted bug, ``params`` are what the module was loaded with.
+    ``description`` is the path of the target's YAML file: relative to the project if it is
+    part of it, else in a stored crash relative to the crash's directory. ``bug`` names a
+    planted bug; ``params`` are the module's parameters.
 
-    ``release`` is the kernel's, ``compiler`` built it, ``config`` is a hash of its
-    configuration; ``driver_compiler`` built the driver, empty where it came ready
-    built. Crashes stored by older versions lack these and ``pkvfuzz``, the version.
+    ``release`` is that of the kernel, ``compiler`` the one that built it, ``config`` a hash
+    of its configuration; ``driver_compiler`` built the driver, and is empty for a driver that
+    was not built here. Crashes stored by older versions lack these and ``pkvfuzz``, the
+    version.
     """
 
     target: str
@@ -77,26 +79,26 @@ class Identity:
 class Crash:
     """A deduplicated splat and the program that causes it.
 
-    ``reproduced`` of ``runs`` fresh machines of flavour ``judged_on`` showed
-    it; ``runs`` is 0 while it has not been judged. ``sighted_as`` are the
-    titles under which fuzzing workers saw it, ``sightings`` how often.
+    ``reproduced`` of ``runs`` fresh machines of flavour ``judged_on`` showed the crash;
+    ``runs`` is 0 while it has not been judged. ``sighted_as`` are the titles under which
+    fuzzing workers saw it, ``sightings`` is the number of times.
 
-    ``unseen_on`` is the flavour that judges and did not show it, if another one did;
-    ``instead`` are the titles of what it, or ``judged_on`` without success, showed.
-    ``after`` are those of other bugs that the kernel reported before it in one run.
+    If another flavour than the judging one showed it, ``unseen_on`` is the judging flavour.
+    ``instead`` are the titles of other crashes that the judging flavour showed. ``after`` are
+    the titles of other bugs that the kernel reported before it in the same run.
 
-    ``history`` are the programs that must run before ``program``;
-    ``first_run`` is all that the machine which first showed the crash had run
-    since it was restored, in order, its last program included. ``exact`` tells
-    that it was reproduced on an exact machine, as the program's schedule says.
+    ``history`` are the programs that must run before ``program``; ``first_run`` are all
+    programs that the machine which first showed the crash had run since it was restored, in
+    order, its last program included. ``exact`` tells that it was reproduced on an exact
+    machine, with the program's schedule.
 
-    ``original`` is the program before it was minimised, which took
-    ``minimize_seconds``; ``minimized`` tells that nothing was left to try.
-    ``retries`` counts later attempts at one that did not reproduce.
+    ``original`` is the program before minimising, which took ``minimize_seconds``;
+    ``minimized`` tells that nothing was left to try. ``retries`` counts later attempts to
+    reproduce a crash that did not reproduce.
 
-    ``also_titles`` are what the same bug was judged to be at other times. ``log`` is
-    all that the kernel printed in the run of the report, as it came. A ``title`` that
-    another bug has got already ends in a number: ``WARNING in f (2)``.
+    ``also_titles`` are other titles under which the same bug was judged. ``log`` is
+    everything that the kernel printed in the run of the report. If another bug has the same
+    title, ``title`` ends in a number: ``WARNING in f (2)``.
     """
 
     title: str
@@ -131,7 +133,7 @@ class Crash:
 
     @property
     def splat(self) -> Splat:
-        """The kernel's report; where there was silence instead of one, what the title says."""
+        """The kernel's report, parsed; for a silent guest a splat made of the title."""
         chunks = split(self.program)
         facts = Facts(needs_race=is_parallel(chunks), needs_fault=any(map(fault_of, chunks)))
         found = _splat_in(self.report, self.report_title, self.kind, facts)
@@ -139,11 +141,11 @@ class Crash:
 
     @property
     def signature(self) -> Signature:
-        """What its bug is known by."""
+        """The signature of its bug, by which the bug is recognised."""
         return signature_of(self.splat)
 
     def verdict(self) -> str:
-        """Return in a few words whether it reproduces, the rate's 95 % interval, what it takes."""
+        """Return the result of judging in a few words: rate, its 95 % interval, and needs."""
         if not self.runs:
             return "not judged yet"
         text = f"reproduced {self.reproduced} of {self.runs}"
@@ -156,7 +158,7 @@ class Crash:
         needs = []
         if self.minimized:
             left, calls = len(split(self.program)), len(split(self.original or self.program))
-            # More where programs before it were made part of it.
+            # There may be more calls if programs before it were made part of it.
             needs.append(f"{left} of {calls} calls" if left <= calls else f"{left} calls")
         if self.history:
             needs.append(f"{len(self.history)} programs before it")
@@ -166,7 +168,7 @@ class Crash:
         return text + self._unseen()
 
     def _unseen(self) -> str:
-        """Return what the kernel that judges showed in place of it; empty if it showed it."""
+        """Return what the judging kernel showed instead; empty if it showed the crash."""
         if self.reproduced and not self.unseen_on:
             return ""
         flavour = self.unseen_on or self.judged_on

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine that stands right before the program that crashes it, for gdb."""
+"""Debugging: a machine stopped right before the program that crashes it, for gdb."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SOCKET, _SCRIPT = "gdb.sock", "commands"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A machine that waits for gdb: what to give to ``gdb -x``, and the stub.
+    """A machine that waits for gdb, with the script for ``gdb -x`` and the stub.
 
-    gdb's script sets a breakpoint at ``function`` and lets the program begin; if that
-    is None, it stops before the program. ``repeats`` tells that the program is
-    run until the kernel says something, a number of times at most.
+    gdb's script sets a breakpoint at ``function`` and lets the program begin; without a
+    function, gdb stops before the program. ``repeats`` tells that the program runs several
+    times, until the kernel reports something.
     """
 
     machine: Machine
@@ -48,13 +48,12 @@ def debugged(
     *,
     wanted: Wanted | None = None,
 ) -> Iterator[Session]:
-    """Have a machine stand before a program, with gdb's stub and script in ``directory``.
+    """Restore a machine and stop it before a program, with gdb's stub and script in ``directory``.
 
-    What is to run before it has run, but on an exact machine. ``function`` is where to stop.
+    The history has run by then, except on an exact machine. gdb is to stop at ``function``.
 
     Raises:
-        BadInputError: a program before it has the kernel complain, and not of another
-            bug than the ``wanted`` one.
+        BadInputError: an earlier program already shows the ``wanted`` bug, or any if None.
     """
     with _restored(place, history, program, wanted) as machine:
         symbols = gdb_symbols(place.guest, machine)
@@ -64,7 +63,7 @@ def debugged(
         known = function if function and is_known(function, place.guest) else None
         script = directory / _SCRIPT
         commands = [*symbols, f"target remote {directory / _SOCKET}", *_commands(known)]
-        # Of what the script itself has gdb say nothing is to wait for a key.
+        # Output of the script itself must not wait for a key.
         script.write_text("".join(f"with pagination off -- {each}\n" for each in commands))
         yield Session(machine, stub, script, known, place.tries > 1)
 
@@ -76,7 +75,7 @@ def is_known(function: str, guest: Guest) -> bool:
 
 
 def _commands(function: str | None) -> list[str]:
-    # In hardware: TCG has any number of them, and under KVM the guest's code stays as it is.
+    # Hardware breakpoints: TCG has any number of them, and KVM does not change the guest's code.
     return [f"hbreak {function}", "continue"] if function else []
 
 
@@ -90,7 +89,7 @@ def _restored(
         ) as machine:
             yield machine
         return
-    # Where a program's first calls load the module, gdb is to know where that is.
+    # If the program's first calls load the module, they run now, so that gdb knows its address.
     preload = preload_of(program)
     with SeriesExecutor(place.guest.restore, wanted) as executor:
         _run_before(executor, history)
@@ -111,13 +110,13 @@ def _run_before(executor: SeriesExecutor, history: Sequence[bytes]) -> None:
 
 
 def _loads(executor: SeriesExecutor, calls: bytes) -> bool:
-    """Have the module loaded as a program's first calls do; False where they are what crashes."""
+    """Preload the module by a program's first calls; False if these crash, or do not load it."""
     outcome = executor.load(calls)
     return outcome.splat is None and bool(executor.machine.channel.header.preloaded)
 
 
 def _post(machine: Machine, program: bytes, tries: int) -> None:
-    """Post a program to a machine that stands still, more than once if it takes luck."""
+    """Post a program to a stopped machine, several times in a batch if it crashes by luck only."""
     if tries == 1:
         machine.channel.post_program(program)
     else:

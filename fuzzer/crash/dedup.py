@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deduplication: one relation tells which reports are of one bug, and one crash is kept of each.
+"""Deduplication: one relation tells which reports are of one bug; of each one crash is kept.
 
-``fuzzer.splat.signature`` says what a bug is known by.
+``fuzzer.splat.signature`` has the signatures that the relation compares.
 """
 
 from __future__ import annotations
@@ -25,32 +25,33 @@ from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
 
 _SILENT = frozenset({"hang", "reboot"})
-# What makes no guest silent: a call that does not return has another reason.
+# Kinds of reports that never make a guest silent.
 _HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak"})
-# How much the reports of a kind say: a checker that caught the access itself, then one that
-# found the damage; a fault is what is left where nobody looked.
+# Ranks of kinds of reports by how much they tell: the highest have checkers that catch the wrong
+# access itself, the lowest have faults, which are only its consequence.
 _TELLING = {"kasan": 2, "kfence": 2, "kmsan": 2, "fault": 0, "oops": 0}
 
 
 def same_bug(a: Splat, b: Splat) -> bool:
-    """Return whether two splats are of one bug."""
+    """Tell whether two splats are of one bug."""
     return signature.same_bug(signature_of(a), signature_of(b))
 
 
 def same_report(a: Splat, b: Splat) -> bool:
-    """Return whether two splats are of one bug, told of one function.
+    """Tell whether two splats are of one bug and name the same function.
 
-    A freed object may be used in several; what is shown should stay what the title says.
+    A freed object may be used in several functions; a smaller reproducer should still show
+    the crash of the title.
     """
     return same_bug(a, b) and (a.function == b.function or a.family is Family.RACE)
 
 
 def akin(seen: Splat, shown: Splat) -> bool:
-    """Return whether ``shown`` may be how another kernel flavour reports what was ``seen``.
+    """Tell whether ``shown`` may be the report of another kernel flavour for what was ``seen``.
 
-    Flavours inline differently, so the guilty function of one need only be in
-    the other's stack. A report that was cut short names none, and a guest that
-    fell silent or started anew may have met anything.
+    Flavours inline differently, so the guilty function of one only has to be in the stack of
+    the other. A report that was cut short names no function, and a guest that fell silent or
+    restarted may have had any bug.
     """
     if seen.title == Silence.HELD.value:
         return shown.title == seen.title
@@ -76,36 +77,36 @@ def _is_in(function: str | None, report: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The bug that is waited for: as it was seen, and how it is known again."""
+    """The bug that is waited for: its splat, and the relation by which it is recognised."""
 
     bug: Splat
     is_shown: Callable[[Splat, Splat], bool] = same_bug
 
     def __call__(self, shown: Splat) -> bool:
-        """Whether a splat is of that bug."""
+        """Tell whether a splat is of the wanted bug."""
         return self.is_shown(self.bug, shown)
 
 
 def titled(title: str) -> Wanted:
-    """Return what is known again by its title."""
+    """Return a wanted bug that is recognised by its title."""
     return Wanted(bare_splat(title, ""), lambda a, b: a.title == b.title)
 
 
 def unknown_to(store: CrashStore) -> Wanted:
-    """Return what knows a bug that is not stored as one that reproduces."""
+    """Return a wanted bug that stands for any not yet stored as one that reproduces."""
     return Wanted(bare_splat("", ""), lambda _, shown: not is_known(store, shown))
 
 
 def _all_signatures(crash: Crash) -> tuple[Signature, ...]:
-    """Return what a crash's bug is known by: its report, and other titles that it had."""
+    """Return the signatures of a crash: of its report, and of its other titles."""
     others = (signature_of(splat_titled(title)) for title in crash.also_titles)
     return (crash.signature, *others)
 
 
 def is_of(crash: Crash, known: Signature) -> bool:
-    """Return whether a crash is of a bug.
+    """Tell whether a crash is of the bug with a signature.
 
-    The other titles of a crash count where its report does not say that it is another bug.
+    Other titles of the crash count unless its report shows that it is another bug.
     """
     if signature.decided(crash.signature, known) is False:
         return False
@@ -113,20 +114,20 @@ def is_of(crash: Crash, known: Signature) -> bool:
 
 
 def is_same(a: Crash, b: Crash) -> bool:
-    """Return whether two crashes are of one bug of one target."""
+    """Tell whether two crashes are of one bug of one target."""
     if a.identity.target != b.identity.target:
         return False
     return is_of(a, b.signature) or is_of(b, a.signature)
 
 
 def is_known(store: CrashStore, splat: Splat) -> bool:
-    """Return whether a splat is of a bug that is stored and was shown to reproduce."""
+    """Tell whether a splat is of a bug that is stored as one that reproduces."""
     known = signature_of(splat)
     return any(crash.reproduced and is_of(crash, known) for crash in store.all())
 
 
 def sighted(crashes: Iterable[Crash], title: str, seen: Splat) -> Crash | None:
-    """Return the crash that a worker has seen before as what it ``seen`` now, under a title."""
+    """Return the crash sighted before under a title, unless ``seen`` is of another bug."""
     known = signature_of(seen)
     for crash in crashes:
         if title in crash.sighted_as and signature.decided(crash.signature, known) is not False:
@@ -142,7 +143,7 @@ def same_bugs(crashes: Sequence[Crash]) -> list[int | None]:
 def likely_causes(crashes: Sequence[Crash]) -> list[int | None]:
     """Return for each crash the index of the one that it is likely a consequence of, or None.
 
-    That is what breaks in the kernel's own code after a driver has damaged memory.
+    Such a crash is one in the kernel's own code after a driver has damaged memory.
     """
     splats = [crash.splat for crash in crashes]
     damaging = [index for index, splat in enumerate(splats) if damages_memory(splat)]
@@ -155,7 +156,7 @@ def likely_causes(crashes: Sequence[Crash]) -> list[int | None]:
 
 
 def count_bugs(crashes: Iterable[Crash]) -> int:
-    """Return of how many distinct bugs crashes are, without likely consequences of others."""
+    """Return the number of distinct bugs among crashes, without likely consequences of others."""
     found = list(crashes)
     pairs = zip(same_bugs(found), likely_causes(found), strict=True)
     return sum(same is None and cause is None for same, cause in pairs)
@@ -164,16 +165,16 @@ def count_bugs(crashes: Iterable[Crash]) -> int:
 def _tells_more(new: Crash, known: Crash) -> bool:
     if _TELLING.get(new.kind, 1) <= _TELLING.get(known.kind, 1):
         return False
-    # But not at the price of a program that shows it less often, or was tried less.
+    # A more telling report is not worth a program that shows it less often, or was tried less.
     return new.runs >= known.runs and new.reproduced * known.runs >= known.reproduced * new.runs
 
 
 def _merged(known: Crash, new: Crash) -> Crash:
     """Return the crash to keep of two of the same bug, with the titles of both.
 
-    ``known`` was shown to reproduce. It stays as it is, but for a report that
-    tells more: KASAN's is better than a page fault, and one from the kernel that
-    judges better than one from another.
+    ``known`` was shown to reproduce. It is kept unless the other report tells more: one by
+    KASAN is better than a page fault, and one of the judging kernel better than one of
+    another kernel.
     """
     judged = known.unseen_on and not new.unseen_on and 0 < new.reproduced == new.runs
     kept = new if judged or _tells_more(new, known) else known
@@ -189,11 +190,11 @@ def _merged(known: Crash, new: Crash) -> Crash:
 def absorb(
     store: CrashStore, crash: Crash, target: Target, *, seen_as: str = "", tried: str = ""
 ) -> Crash | None:
-    """Store a judged crash, or put it with the one of its bug that was shown to reproduce.
+    """Store a judged crash, or merge it with a stored one of its bug that reproduces.
 
     ``seen_as`` is the title under which it may have been stored before it was judged,
-    ``tried`` the one under which it is stored as one that did not reproduce.
-    Returns the crash whose program is new in the store, None if there is none.
+    ``tried`` the one under which it is stored as not reproduced. Returns the crash whose
+    program is new in the store, None if there is none.
 
     Raises:
         OSError: the disk is full; what was stored before is intact.
@@ -213,7 +214,7 @@ def absorb(
     if bug and crash.reproduced:
         gone |= {bug.title, crash.title}
     for other in stored.values() if kept.reproduced else ():
-        # It did not reproduce, but has shown itself to be the same.
+        # A crash that did not reproduce is now known to be of the same bug.
         if other.runs and not other.reproduced and is_same(other, kept):
             kept = _merged(kept, other)
             gone.add(other.title)
@@ -225,7 +226,7 @@ def absorb(
 
 
 def _title_for(crash: Crash, bug: Crash | None, stored: dict[str, Crash]) -> str:
-    """Return the title that a crash is stored under: another bug may have the report's own."""
+    """Return the title for storing a crash, numbered if another bug has the title already."""
 
     def is_free(title: str) -> bool:
         known = stored.get(title)
@@ -236,13 +237,13 @@ def _title_for(crash: Crash, bug: Crash | None, stored: dict[str, Crash]) -> str
 
 
 class KnownCrashes:
-    """Stored crashes, to be recognised by what their bugs are known by, each of its own target."""
+    """Stored crashes of several stores, by which new crashes of their bugs are recognised."""
 
     def __init__(self) -> None:
         self._entries: list[tuple[Path, Crash]] = []
 
     def add(self, store: CrashStore) -> None:
-        """Take note of what a store holds now.
+        """Add the crashes that a store holds now.
 
         Raises:
             BadInputError: there is no such directory, or a crash in it is damaged.
@@ -255,9 +256,9 @@ class KnownCrashes:
         self._entries += store.entries()
 
     def find(self, crash: Crash) -> Path | None:
-        """Return where a crash of the same bug is stored, None if it is new."""
+        """Return the directory of a stored crash of the same bug, None if the bug is new."""
         return next((path for path, known in self._entries if is_same(known, crash)), None)
 
     def new_of(self, crashes: Iterable[Crash]) -> list[Crash]:
-        """Return the crashes that are not known."""
+        """Return the crashes whose bugs are new."""
         return [crash for crash in crashes if self.find(crash) is None]

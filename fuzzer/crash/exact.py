@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact mode: races that happen each time.
 
-An exact machine counts instructions and runs one vCPU at a time, and its
-first command is there when it begins to run: nothing of the host, not even
-its speed, has a say in what it does. Which thread runs when is decided by the
-program's schedule alone, so a race is looked for by trying schedules, and one
-that shows it once shows it always.
+An exact machine counts instructions and runs one vCPU at a time, and its first command is
+there when it begins to run. So it does not depend on the host, not even on its speed: the
+program's schedule alone decides which thread runs when. A race is looked for by trying
+schedules, and a schedule that shows it once shows it always.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from fuzzer.program.wire import split
 
 # One vCPU for each of a part's threads and one for the timers (vm/executor/schedule.c).
 EXACT = Hardware(cpus=4, icount=True)
-"""A machine on which a schedule decides."""
+"""The hardware of an exact machine."""
 
 LIMIT = 500
-"""Schedules tried before a race counts as one that no schedule shows."""
+"""The number of schedules after which a search gives up."""
 
-# Of what a call takes if it was not measured, in ticks.
+# Ticks that a call takes, if that was not measured.
 _USUAL = 20_000
-# How far to look for the ends of the times that show a race: at most this often each way.
+# The search for the ends of the times that show a race: first step in ticks, most steps each way.
 _FIRST_STEP, _STEPS = 32, 10
 
 
@@ -42,8 +41,8 @@ def run_exact(
 ) -> Outcome:
     """Run programs on a fresh exact machine; the same ones always give the same outcome.
 
-    With ``wanted``, those after another bug's report run as well, but when they begin
-    is no longer part of it.
+    With ``wanted``, programs after another bug's report run as well, but the instant at
+    which these begin is not exact.
     """
     with guest.start(lambda channel: post_programs(channel, history, program)) as machine:
         if wanted is None:
@@ -52,15 +51,15 @@ def run_exact(
 
 
 def run_batch(guest: Testbed, programs: Sequence[bytes]) -> tuple[Outcome, int]:
-    """Run programs on a fresh exact machine until the kernel says something.
+    """Run programs on a fresh exact machine until the kernel reports something.
 
-    Returns the outcome and the number of the last program that ran. The same
-    programs always give the same.
+    Returns the outcome and the number of the last program that ran. The same programs always
+    give the same result.
     """
 
     with guest.start(lambda channel: channel.post_batch(programs)) as machine:
         outcome = run_started(machine)
-        # The guest wrote it: a driver's bug may have, too.
+        # A driver's bug may have overwritten the number in the guest, so it is bounded.
         number = min(machine.channel.header.batch_at, len(programs) - 1)
     return outcome, number
 
@@ -91,8 +90,8 @@ class Scheduled:
 class ScheduleSearch:
     """Looks for a schedule under which a program shows a splat, a few runs at a time.
 
-    ``title`` is that of the splat, None for any. The schedule the program may
-    have is dropped. ``found`` is what was found, None while nothing is.
+    ``title`` is that of the splat, None for any. The schedule that the program may have is
+    dropped. ``found`` is the result, None while there is none.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class ScheduleSearch:
             return False
         self._left -= 1
         if self._schedules is None:
-            # It may need none: there is an order without a schedule, too.
+            # The order of an exact machine without a schedule may show the splat already.
             if not self._try_schedule(()):
                 ticks = measure_ticks(self._guest, self._chunks)
                 self._schedules = Schedules(self._chunks, ticks, self._random)
@@ -156,7 +155,7 @@ class ScheduleSearch:
         return True
 
     def _centre(self, wait: Wait) -> Scheduled | None:
-        """Try the middle of the times that show the splat: a rebuilt machine may differ a bit."""
+        """Try the middle of the times that show the splat, as rebuilt machines differ a bit."""
         ends = []
         for direction in (-1, 1):
             end, step = wait.ticks, _FIRST_STEP

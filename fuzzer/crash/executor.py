@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An executor that tells what the kernel says of programs, and ends machines which that spoiled."""
+"""Executor that returns the outcomes of programs, and ends machines that a report spoiled."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def is_as_good(outcome: Outcome) -> bool:
 class ObservingExecutor(Executor):
     """Runs programs one after the other and returns their outcomes.
 
-    A machine on which a program did not end well is replaced, unless it ``goes_on``, and so
-    is one that has run ``most`` programs. A fresh one has the module loaded by the calls
-    that ``preload`` returns, or as it is where these do not load it. With ``wanted``, that
-    bug is looked for among all that the kernel says.
+    A machine on which a program did not end well is replaced unless ``goes_on`` holds for the
+    outcome, and so is one that has run ``most`` programs. A fresh machine is preloaded by the
+    calls that ``preload`` returns, unless these do not load the module. With ``wanted``, that
+    bug is looked for in everything that the kernel says.
     """
 
     def __init__(
@@ -52,20 +52,20 @@ class ObservingExecutor(Executor):
         return self._machine
 
     def renew(self) -> Machine:
-        """Replace the machine by a fresh one, and have its module loaded."""
+        """Replace the machine by a fresh one, and preload it."""
         self.preloaded = b""
         machine = super().renew()
         if not (calls := self._preload()):
             return machine
         run = machine.preload(calls)
-        # What loads it badly is found by others: here it only has to work.
+        # Bugs of loading are found elsewhere: here the preload only has to work.
         if find_splat(console_lines(run.log)) or not machine.channel.header.preloaded:
             return super().renew()
         self.preloaded = calls
         return machine
 
     def load(self, calls: bytes) -> Outcome:
-        """Have the module loaded by the calls that all the programs to come begin with."""
+        """Preload the machine by calls that all further programs begin with; return the outcome."""
         machine = self.machine
         preload = partial(machine.preload, calls)
         return outcome_of(machine, preload, late=False, wanted=self._wanted)
@@ -89,7 +89,7 @@ class ObservingExecutor(Executor):
         return outcome
 
     def sighting(self, outcome: Outcome, origin: str) -> Sighting | None:
-        """Return the sighting that the last program's outcome is, if the kernel complained."""
+        """Return the sighting of the last program's outcome, if the kernel complained."""
         if (splat := outcome.splat) is None:
             return None
         *history, program = self.history

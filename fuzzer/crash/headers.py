@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The headers that a stored crash's program in C needs, as they lie beside it.
+"""The headers that a stored crash's program in C needs, as they are stored beside it.
 
-They are the description's and those that these include, found as the compiler that
-read them found them: beside the file that includes one, then in the directories of
-the headers and of ``include``. All lie in one directory, whatever their paths were:
-an include of a path, or in angle brackets, is rewritten.
+They are the headers of the description and those that these include. Like a compiler, this
+looks for them beside the including file, then in the directories of the headers and of
+``include``. All are stored in one directory, whatever their paths were: an include with a
+path, or in angle brackets, is rewritten.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _INCLUDE = re.compile(
     rb'^(?P<start>[ \t]*#[ \t]*include[ \t]*)(?:"(?P<quoted>[^"\n]+)"|<(?P<angled>[^>\n]+)>)',
     re.MULTILINE,
 )
-# A header may include what a stranger chose: only what is code is stored.
+# A stranger's header may include any file of the host, so only files of code are stored.
 _SUFFIXES = frozenset((".h", ".c", ".inc", ".def", ".hh", ".hpp"))
 _MOST_FILES, _MOST_BYTES = 256, 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHeader:
-    """A header, the name that it is stored under, and its text with includes of such names."""
+    """A header, its name in the store, and its text with the includes rewritten to such names."""
 
     path: Path
     name: str
@@ -35,9 +35,9 @@ class StoredHeader:
 
 
 def stored_headers(target: Target, taken: Container[str] = ()) -> tuple[StoredHeader, ...]:
-    """Return a target's headers and what they include, those that can be read.
+    """Return a target's headers and the files that they include, as far as they can be read.
 
-    ``taken`` are names that files in the same directory have.
+    ``taken`` are names of other files in the same directory.
     """
     found = _reachable(target)
     names = _names([*found], target.path.resolve().parent, taken)
@@ -48,7 +48,7 @@ def stored_headers(target: Target, taken: Container[str] = ()) -> tuple[StoredHe
 
 
 def _reachable(target: Target) -> dict[Path, tuple[bytes, Mapping[bytes, Path]]]:
-    """Return the text of each header, and which file each of its includes is."""
+    """Return the text of each header, and the file of each of its includes."""
     headers = [*target.headers]
     directories = list(dict.fromkeys([*(path.parent for path in headers), *target.include]))
     found: dict[Path, tuple[bytes, Mapping[bytes, Path]]] = {}
@@ -61,7 +61,7 @@ def _reachable(target: Target) -> dict[Path, tuple[bytes, Mapping[bytes, Path]]]
             with path.open("rb") as file:
                 text = file.read(_MOST_BYTES)
         except OSError:
-            # It may have gone since it was read: a crash is stored all the same.
+            # The file may have been removed since it was read: a crash is stored all the same.
             continue
         included = {}
         for match in _INCLUDE.finditer(text):
@@ -75,7 +75,7 @@ def _reachable(target: Target) -> dict[Path, tuple[bytes, Mapping[bytes, Path]]]
 
 
 def _find(name: bytes, places: Sequence[Path]) -> Path | None:
-    """Return the first file of a name below some directories, if it is one to be stored."""
+    """Return the first file of a name in some directories, if it is a file of code."""
     text = name.decode(errors="surrogateescape")
     for place in places:
         path = place / text
@@ -89,7 +89,7 @@ def _find(name: bytes, places: Sequence[Path]) -> Path | None:
 
 
 def _names(paths: Sequence[Path], home: Path, taken: Container[str]) -> dict[Path, str]:
-    """Return a name of its own for each file; those in the directory ``home`` keep theirs first."""
+    """Return a distinct name for each file; files in the directory ``home`` keep their names."""
     names: dict[Path, str] = {}
     used: set[str] = set()
     for path in sorted(paths, key=lambda path: path.parent != home):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging: a sighting is run again on fresh machines, and what they say counts.
+"""Judging: a sighting is run again on fresh machines, and their reports count.
 
-First the program alone, then with more and more of the history that led up to
-it. One that does not show the bug that was sighted keeps the report it was
-sighted with, and is stored as not reproduced.
+The program runs alone first, then with more and more of its history. A sighting that does
+not show its bug again keeps its own report, and is stored as not reproduced.
 """
 
 from __future__ import annotations
@@ -24,27 +23,25 @@ from fuzzer.program.wire import split
 from fuzzer.splat.find import bare_splat, find_splat
 from fuzzer.splat.splat import Splat
 
-# Of these, the first three are found here by the engine's crash observer.
-# Fresh machines a crash is shown on before it is called reproduced.
+# Fresh machines on which a crash is shown before it is called reproduced.
 VERIFY_RUNS = 3
-# Of a history, so many of the last programs are run first, and so many times more each time.
+# The number of last programs of a history that run first, and the factor by which it grows.
 _RECENT, _GROWTH = 16, 4
-# Machines on which a program that races may show something else, each time until it does.
+# Machines on which a program that races runs alone, as it may show another bug first.
 _CHANCES = 3
-# Other crashes that come first, after which what ran before them is not tried as well. Each may
-# be a guest that dies amid its report, and then takes a while to be given up.
+# Runs that show another crash, after which no more of the history is tried. Each may be a guest
+# that dies amid its report, and takes a while to be given up.
 _OTHERS = 3
-# Sightings whose reports are kept parsed: one is asked about several times while it is judged.
+# Sightings whose reports are kept parsed, as each is used several times while it is judged.
 _FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What judging a sighting came to.
+    """The result of judging a sighting.
 
-    ``program`` and ``history`` are those that were seen to cause ``splat``.
-    ``runs`` fresh machines were tried, ``reproduced`` of them showed it.
-    ``others`` are different crashes that were met meanwhile, to be judged
+    ``program`` and ``history`` were seen to cause ``splat``. ``reproduced`` of ``runs`` fresh
+    machines showed it. ``others`` are other crashes that were met meanwhile, to be judged
     themselves; ``after`` are the titles of those that came before it in the same run.
     """
 
@@ -68,21 +65,21 @@ def first_impression(sighting: Sighting) -> Splat:
 
 
 def _sighting_of(passed: Passed, programs: Sequence[bytes]) -> Sighting:
-    """Return the sighting of a bug that was met in one of some programs."""
+    """Return the sighting of another bug that was met while ``programs`` ran."""
     splat, number = passed.splat, passed.number
     history = tuple(programs[:number])
     return Sighting(splat.title, splat.kind, programs[number], history, passed.log, ASIDE)
 
 
 def _histories(sighting: Sighting) -> Iterator[tuple[bytes, ...]]:
-    """Return more and more of the last programs of a history, from none to all."""
+    """Yield more and more of the last programs of a history, from none to all."""
     history = sighting.history
     yield ()
     length = _RECENT
     if is_parallel(split(sighting.program)):
-        # Unsynchronised code shows in several ways, and another one may come first.
+        # Unsynchronised code has several symptoms, and another one may come first.
         yield from [()] * (_CHANCES - 1)
-        # It takes many runs each time, so that with all of them is the last.
+        # Each attempt takes many runs, so the next one has all of the history.
         length = len(history)
     while length < len(history):
         yield tuple(history[-length:])
@@ -101,11 +98,11 @@ def judge(
 ) -> Judgement:
     """Run a sighting again, each time on a fresh machine.
 
-    ``watch(wanted)`` returns how to run programs to see that bug, if it can be.
-    First the program alone, then with what ran before it, the latest first; a
-    history that would take longer than ``patience`` seconds to run is not, and none
-    are once other crashes came first several times: those will be judged themselves.
-    Only the bug that was sighted counts, in the words of whichever kernel flavour.
+    ``watch(wanted)`` returns a function that runs programs and waits for that bug. The
+    program runs alone first, then with more and more of its history. A history that would
+    take longer than ``patience`` seconds is not run, and none is once other crashes came
+    first several times: those will be judged themselves. Only the bug that was sighted
+    counts, in the report of any kernel flavour.
 
     Raises:
         LostMachineError: QEMU was killed from outside; try again.
@@ -136,7 +133,7 @@ def judge(
             others.setdefault(each.splat.title, _sighting_of(each, programs))
         if shown:
             program, history = programs[number], programs[:number]
-            # Whatever flavour's words it has now, they are the same each time.
+            # From now on reports are of one flavour, so they have to be of the same bug exactly.
             verify = watch(Wanted(splat))
             reproduced = 1
             for _ in range(verify_runs - 1):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that a driver lost, as kmemleak finds it in a guest booted with ``ARGUMENTS``.
+"""Memory leaks of a driver, found by kmemleak in a guest booted with ``ARGUMENTS``.
 
-kmemleak looks for objects that no pointer leads to. It lets 5 s pass before
-it does, so such a guest counts instructions (QEMU's ``-icount``): there a wait
-takes no time.
+kmemleak looks for objects that no pointer leads to, once they are 5 s old. So such a guest
+counts instructions (QEMU's ``-icount``): there a wait takes no time.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from fuzzer.splat.find import find_splat
 from fuzzer.splat.splat import Splat
 
 LEAK = "leak"
-"""The kind of crashes that only kmemleak sees."""
+"""The kind of crashes that kmemleak finds."""
 
 ARGUMENTS = "kmemleak=on"
-"""What the kernel's command line needs."""
+"""Arguments for the kernel's command line."""
 
 HARDWARE = VIRTUAL_CLOCK
 
 FILE = "/sys/kernel/debug/kmemleak"
-"""Where the kernel is told to scan, and what it found is read."""
+"""The file to which a scan is written as a command, and from which its report is read."""
 
 MINIMUM_AGE = 6
-"""Seconds after which an object is looked at."""
+"""Seconds from its allocation after which an object may be reported."""
 
 SCANS = 2
-"""kmemleak reports nothing that has changed since the scan before, so the first finds nothing."""
+"""Scans for a report: objects that changed since the scan before are not reported."""
 
 _TIMEOUT = 120.0
 _ALLOCATED_BY = re.compile(r'comm "program (\d+)"')
@@ -51,7 +50,7 @@ def _shell(machine: Machine, script: str) -> str:
 
 
 def forget_leaks(machine: Machine) -> int:
-    """Have what was lost before now not reported, and that of programs from now on as theirs.
+    """Make kmemleak ignore memory lost so far, and attribute later objects to programs.
 
     Returns the number of the next program, see :func:`allocating_program`.
     """
@@ -61,18 +60,18 @@ def forget_leaks(machine: Machine) -> int:
 
 
 def allocating_program(leak: Splat) -> int | None:
-    """Return the number of the program that allocated what is lost, None if it is not known.
+    """Return the number of the program that allocated a lost object, None if it is not known.
 
-    It need not be the program that lost it.
+    Another program may have lost the object.
     """
     found = _ALLOCATED_BY.search(leak.text)
     return int(found[1]) if found else None
 
 
 def find_leak(machine: Machine, marks: Sequence[str]) -> Splat | None:
-    """Return the report of the first object that the driver allocated and nobody holds.
+    """Return the report of the first lost object that the driver allocated.
 
-    ``marks`` are what its frames have in a trace, see :meth:`Driver.frame_marks`.
+    ``marks`` are the marks of its frames in a trace, see :meth:`Driver.frame_marks`.
 
     Raises:
         LostMachineError: the guest is gone.
@@ -85,7 +84,7 @@ def find_leak(machine: Machine, marks: Sequence[str]) -> Splat | None:
 
 
 def parse_leaks(report: str, marks: Sequence[str]) -> Splat | None:
-    """Return the first object in kmemleak's list with one of the marks of the driver's frames."""
+    """Return the first object in kmemleak's list that has a mark of the driver's frames."""
     starts = [match.start() for match in _OBJECT.finditer(report)]
     for start, end in pairwise([*starts, len(report)]):
         text = report[start:end]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Explanations of crashes whose titles do not say what is wrong."""
+"""Explanations of crashes whose titles do not tell what is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import split
 
-# Where modules are loaded on x86-64.
+# The addresses of modules on x86-64.
 _MODULES = range(0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 _ADDRESS = re.compile(
     r"(?:at addr|for address:|page fault, address:|RIP: 0010:0x| address) *(?:0x)?([0-9a-f]{16})\b"
@@ -21,7 +21,7 @@ _UNLOADED = (
 
 
 def meaning_of(report: str, programs: Sequence[bytes]) -> str:
-    """Explain a kernel report after programs in a sentence or two; empty: unknown."""
+    """Return an explanation of a report after programs, in a sentence or two; empty if none."""
     found = _ADDRESS.search(report)
     if found is None or int(found[1], 16) not in _MODULES:
         return ""
@@ -30,5 +30,5 @@ def meaning_of(report: str, programs: Sequence[bytes]) -> str:
 
 
 def _is_gone(report: str) -> bool:
-    """Tell whether what was used is no memory any more."""
+    """Tell whether the address that was used is no longer mapped."""
     return "vmalloc-out-of-bounds" in report or "unable to handle page fault" in report

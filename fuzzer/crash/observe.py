@@ -20,16 +20,16 @@ from fuzzer.splat.splat import Splat
 # Longest time from a call that hangs to the kernel's report of it: the hung task
 # timeout of 5 s, its check interval of as much, and some for a slow host.
 _HANG_REPORT = 15.0
-# Work that a program leaves behind (RCU callbacks, work items) may splat later.
+# Seconds in which work that a program leaves behind (RCU callbacks, work items) may splat.
 _LATE_REPORT = 0.05
-# Another CPU, or a kworker that has to wait for one, may be amid a report when a program ends.
+# Seconds to wait for the rest of a report that another CPU or a kworker prints at the end.
 _REST_OF_REPORT = 3.0
-# The kernel takes up to 9 s to call a lockup one.
+# The kernel takes up to 9 s to report a lockup.
 PROGRAM_TIMEOUT = 12.0
 """Seconds that a guest may be silent in a program."""
-# A report is over when nothing was added to it so many times.
+# A report is complete when so many looks found nothing more.
 _QUIET_LOOKS = 2
-# What is said of a run that ended in such a way, if the kernel does not.
+# The crash of a run that ended in such a way without a report.
 _SILENCE = {
     Status.STUCK: Silence.NO_RETURN,
     Status.DIED: Silence.DIED,
@@ -38,14 +38,14 @@ _SILENCE = {
 
 
 def is_killed(machine: Machine) -> bool:
-    """Tell whether a machine is gone for no reason of its own."""
+    """Tell whether QEMU was killed from outside."""
     return not machine.qemu.is_running() and not machine.qemu.was_left()
 
 
 def silent_guest(machine: Machine, wanted: Wanted | None = None) -> Outcome:
-    """Return what is known of a guest that no longer answers, or ended its machine.
+    """Return the outcome of a guest that no longer answers, or ended its machine.
 
-    A kernel that panics says so on its console and nowhere else.
+    A kernel that panics reports that on its console only.
     """
     left = machine.qemu.was_left()
     log = machine.console_text().encode()
@@ -57,7 +57,7 @@ def silent_guest(machine: Machine, wanted: Wanted | None = None) -> Outcome:
 def _follow(
     machine: Machine, log: bytes, patience: float, is_enough: Callable[[bytes], bool]
 ) -> bytes:
-    """Collect the log until it is enough, or patience ends."""
+    """Collect the log until it is complete, or patience ends."""
     deadline = machine.now() + patience
     while machine.now() < deadline and not is_enough(log):
         machine.rest(min(0.1, patience))
@@ -75,11 +75,11 @@ def run_program(
     wanted: Wanted | None = None,
     timeout: float = PROGRAM_TIMEOUT,
 ) -> Outcome:
-    """Run a program and return what the kernel said, waiting for a late report.
+    """Run a program and return its outcome, waiting for a late report.
 
-    A machine that showed a splat or fell silent must not be used again, unless the
-    outcome says that it is usable. When ``hurried``, a program is not waited for once
-    there is a report on the console.
+    A machine that showed a splat or fell silent must not be used again unless the outcome
+    is usable. When ``hurried``, the program's end is not awaited once there is a report on
+    the console.
     """
     hears = listener(machine, hurried=hurried, wanted=wanted)
     run = partial(machine.run, program, timeout, hears)
@@ -87,7 +87,7 @@ def run_program(
 
 
 def run_started(machine: Machine, *, late: bool = True, wanted: Wanted | None = None) -> Outcome:
-    """Return what came of the programs that a machine was started with."""
+    """Return the outcome of the programs that a machine was started with."""
     run = partial(machine.finish, PROGRAM_TIMEOUT, listener(machine))
     return outcome_of(machine, run, late=late, wanted=wanted)
 
@@ -95,11 +95,10 @@ def run_started(machine: Machine, *, late: bool = True, wanted: Wanted | None = 
 def listener(
     machine: Machine, *, hurried: bool = False, wanted: Wanted | None = None
 ) -> Callable[[], bool]:
-    """Return a function that tells, when asked now and then, whether a silent guest hangs.
+    """Return a function that tells, called now and then, whether a silent guest hangs.
 
-    It does if a whole report of that is on its console, and nothing was added
-    the last few times. When ``hurried``, any report will do after which the guest
-    is not used further.
+    A guest hangs if a complete report of that is on its console. When ``hurried``, any
+    report counts after which the guest is not used further.
     """
     heard = quiet = 0
 
@@ -114,7 +113,7 @@ def listener(
 
     def ends(splat: Splat) -> bool:
         if splat.kind == HANG:
-            # Else it may be slow, as everything is then.
+            # A guest without CPU time may only be slow.
             return not machine.is_starved()
         return hurried and (wanted is None or wanted(splat) or not leaves_usable(splat))
 
@@ -128,9 +127,9 @@ def outcome_of(
     late: bool,
     wanted: Wanted | None = None,
 ) -> Outcome:
-    """Return what the kernel said of a program, waiting for a late report.
+    """Return the outcome of a program that ``run`` runs, waiting for a late report.
 
-    With ``wanted``, that bug is looked for among all that it said, and waited for.
+    With ``wanted``, that bug is looked for in everything that the kernel says, and awaited.
     """
     try:
         run = await_run()
@@ -171,16 +170,16 @@ def _patience(status: Status, heard: Heard, wanted: Wanted | None, *, late: bool
     if status is Status.DIED:
         return 1.0
     if status is Status.STUCK:
-        # Of a task that is stuck after another bug's report, the kernel will say that it hangs.
+        # If a task is stuck after another bug's report, the kernel will report a hang as well.
         hangs = heard.splat is None or (wanted is not None and wanted.bug.kind == HANG)
         return _HANG_REPORT if hangs else 0.0
     return _LATE_REPORT if late else 0.0
 
 
 def is_of_the_host(splat: Splat, status: Status, machine: Machine) -> bool:
-    """Tell whether the kernel reports a stall in a program that has ended, on a starved machine.
+    """Tell whether a stall was reported only because the host had no CPU time for the guest.
 
-    It goes by its clock, and the host had no time for it.
+    The program has ended then; the kernel measured the stall by its clock.
     """
     ended = status in {Status.OK, Status.TIMEOUT}
     return splat.kind == HANG and ended and machine.is_starved()

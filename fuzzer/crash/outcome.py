@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outcome of programs on a machine: the wanted bug among what the kernel said, or a silence.
+"""Outcome of programs on a machine: the wanted bug among the kernel's reports, or a silence.
 
-Another bug may come first, each time that the device is opened even. Where its
-report leaves the kernel usable, the run goes on, and the bug that was sighted is
-waited for (:class:`Wanted`). What is seen then counts: nothing that leaves a kernel
-usable makes one of its checkers, or a fault, tell of a bug that is not there. The
-reverse is possible: KASAN and lockdep are silent after a report of their own, so a bug
-of theirs that comes after another one of theirs is not seen in such a run.
+Another bug may come first, even each time that the device is opened. Where its report leaves
+the kernel usable, the run goes on, and the bug that was sighted is waited for
+(:class:`Wanted`). A report of it then counts: a bug that leaves the kernel usable does not
+make a checker report another one that is not there. The reverse is possible: KASAN and
+lockdep are silent after a report of their own, so a second bug of theirs is not seen in such
+a run.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from fuzzer.splat.silence import Silence, silent_splat
 from fuzzer.splat.splat import Splat
 
 HANG = "hang"
-"""The kind of crashes that do not go on."""
+"""The kind of crashes in which the guest hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
     """A report of another bug than the wanted one, after which a machine was used further.
 
-    It came in the program with that ``number``; ``log`` is what was logged until then.
+    It came in the program with that ``number``; ``log`` is the log up to it.
     """
 
     splat: Splat
@@ -39,11 +39,11 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one program did to one machine, or several did.
+    """The effect of one or several programs on a machine.
 
-    ``splat`` is of the wanted bug if that was shown, else the first. ``log`` is raw kmsg
-    text; ``lost`` tells that the guest fell silent. ``passed`` are reports of other bugs,
-    one for each title. A ``usable`` machine has shown other bugs only, and can go on.
+    ``splat`` is of the wanted bug if that was shown, else the first one. ``log`` is raw kmsg
+    text; ``lost`` tells that the guest fell silent. ``passed`` are reports of other bugs, one
+    for each title. A ``usable`` machine has only shown other bugs, and can be used further.
     ``waited`` are the indices of the calls that waited while the next ones were made.
     """
 
@@ -56,7 +56,7 @@ class Outcome:
 
     @property
     def is_harmless(self) -> bool:
-        """Whether the machine is as good as one that has shown nothing."""
+        """True if the machine is as good as one that has shown nothing."""
         splats = [self.splat, *(each.splat for each in self.passed)]
         shown = [splat for splat in splats if splat]
         return not shown or (self.usable and all(map(keeps_looking, shown)))
@@ -81,7 +81,7 @@ def log_lines(log: bytes) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Splats of a log, as far as it was read: the wanted one, else the first, and the others."""
+    """The splats in the log so far: the wanted one, else the first one, and the others."""
 
     splat: Splat | None = None
     is_wanted: bool = False
@@ -91,7 +91,7 @@ class Heard:
 
     @property
     def says_all(self) -> bool:
-        """Whether nothing is left to wait for."""
+        """True if nothing is left to wait for."""
         return self.is_wanted or not self.is_usable
 
     def outcome(self, log: bytes, *, lost: bool = False, usable: bool = False) -> Outcome:
@@ -100,7 +100,7 @@ class Heard:
         return Outcome(self.splat, log, lost, passed=passed, usable=usable)
 
     def silence(self, silence: Silence, log: bytes, wanted: Wanted | None) -> Outcome | None:
-        """Return the outcome of a guest that has ended, if no report tells of that."""
+        """Return the outcome of a guest that fell silent, unless a report tells why: then None."""
         hang = _hang(silence, log)
         assert hang.splat is not None
         if self.splat is None:
@@ -112,9 +112,9 @@ class Heard:
 
 
 def hear(lines: Sequence[str], wanted: Wanted | None) -> Heard:
-    """Look for the wanted bug among the splats in a log's lines; without one, any will do.
+    """Look for the wanted bug among the splats in a log's lines; None: any bug is wanted.
 
-    What comes after a report that leaves the kernel unusable is not looked at.
+    Splats after a report that leaves the kernel unusable are ignored.
     """
     seen: list[Splat] = []
     for splat in splats_in(lines):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rate of a crash: what so many runs tell of it, and whether a program's is worse.
+"""The rate of a crash: estimates from a number of runs, and a test for a worse rate.
 
-A rate is of runs that are independent and alike.
+Runs are taken to be independent and alike.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 _CONFIDENCE = 0.95
 _HALVINGS = 50
-# A program whose crash happens at a third of the rate is a worse one.
+# A program that crashes at this share of the known rate is rejected.
 _WORSE = 1 / 3
-# No number of runs shows that something happens always.
+# The highest rate that is reckoned with: no number of runs shows that a crash happens always.
 _SURE = 0.97
-# Nobody waits for more runs.
+# The most runs of any answer.
 _ENDLESS = 1_000_000
 
 
@@ -63,12 +63,11 @@ def _solve(is_below: Callable[[float], bool]) -> float:
 
 
 def runs_to_rule_out(hits: int, runs: int, error: float) -> int:
-    """Return how many runs in a row have to be without a crash to say that it is not there.
+    """Return the number of runs without a crash after which the crash is taken to be gone.
 
-    Were it there at the rate that ``hits`` of ``runs`` tell, all of them would
-    be without it with a probability of ``error`` at most. That the rate itself is
-    uncertain is a part of it (Jeffreys' prior): the fewer runs told it, the more
-    are needed.
+    If it still happened at the rate of ``hits`` in ``runs``, that many runs would all be
+    without it with a probability of at most ``error``. The uncertainty of the rate is taken
+    into account (Jeffreys' prior): the fewer runs it comes from, the more are needed.
     """
     yes, no = hits + 0.5, runs - hits + 0.5
     missed, needed = 1.0, 0
@@ -80,7 +79,7 @@ def runs_to_rule_out(hits: int, runs: int, error: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A crash was seen in ``hits`` of ``runs`` runs."""
+    """The rate of a crash that was seen in ``hits`` of ``runs`` runs."""
 
     hits: int
     runs: int
@@ -94,10 +93,10 @@ class Rate:
 class Comparison:
     """Wald's sequential test of a program's rate against a known one.
 
-    Runs are noted until ``decision`` is not None. It is true for a program
-    whose crash happens as often as that rate, false for a third of it or less,
-    and wrong with a probability of ``error`` at most. How many runs that takes
-    follows from the rate; a program that never shows the crash never passes.
+    Runs are noted until ``decision`` is not None. It is true for a program that crashes at
+    the known rate, false for one that crashes at a third of it or less, and wrong with a
+    probability of at most ``error``. The number of runs follows from the rate. A program
+    that never crashes is never accepted.
     """
 
     def __init__(self, known: float, error: float) -> None:
@@ -113,7 +112,7 @@ class Comparison:
 
     @property
     def decision(self) -> bool | None:
-        """Whether the program is as good; None while that is open."""
+        """True if the program crashes as often, False if not; None while that is open."""
         if abs(self._sum) < self._bound:
             return None
         return self._sum > 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reproducer: the program that shows a crash, and what must run before it."""
+"""A reproducer: the program that shows a crash, and the programs that must run before it."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class Reproducer:
 
     @property
     def size(self) -> int:
-        """Bytes of all programs."""
+        """The number of bytes of all programs."""
         return len(self.program) + sum(map(len, self.history))

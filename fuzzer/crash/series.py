@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Series of programs on one machine, which ends where the kernel says what is waited for."""
+"""Series of programs on one machine, up to the report of the wanted bug."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from fuzzer.machine.machine import Machine
 from fuzzer.program.preload import shared_preload
 from fuzzer.splat.splat import Splat
 
-# Bytes that are kept of what a driver printed before its crash.
+# The most bytes that are kept of the log before a crash.
 _LONGEST_LOG = 1 << 20
-# Programs on one machine after which there was a report of another bug. Each takes as long
-# to print as several programs do to run.
+# The most programs of a series that show another bug. Printing a report takes as long as running
+# several programs.
 _MOST_PASSED = 300
 
 Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
-"""Runs programs, and one more, on a fresh machine; returns what run_history() does."""
+"""A function that runs a history and a program on a fresh machine, as run_history() does."""
 
 
 class Series:
-    """Programs that run one after the other on a machine, and what the kernel said of them.
+    """Programs that run one after the other on a machine, and the reports of the kernel.
 
-    Reports of other bugs than the ``wanted`` one end it only where they leave the
+    Reports of other bugs than the ``wanted`` one end the series only if they leave the
     machine unusable, or there are ``most`` of them.
     """
 
@@ -43,8 +43,8 @@ class Series:
         self._last = (Outcome(None, b""), 0)
 
     def note(self, outcome: Outcome, number: int) -> bool:
-        """Take note of what a program did; tell whether it was the last of them."""
-        # What was read from the console is all of it already.
+        """Take note of a program's outcome; tell whether the series ends with it."""
+        # The log of a lost guest comes from its console and is complete already.
         if not outcome.lost:
             outcome = replace(outcome, log=self._before + outcome.log)
         self._before = outcome.log[-_LONGEST_LOG:]
@@ -65,7 +65,7 @@ class Series:
 
     @property
     def passed(self) -> tuple[Passed, ...]:
-        """Reports of other bugs, one for each title."""
+        """The reports of other bugs, one for each title."""
         return tuple(self._passed.values())
 
     def result(self) -> tuple[Outcome, int]:
@@ -83,7 +83,7 @@ class Series:
 class SeriesExecutor(ObservingExecutor):
     """Runs a series of programs on one machine, which is not replaced after a report.
 
-    ``series`` is what the kernel said. Once it has ended, nothing more is to run.
+    ``series`` has the reports. Once it has ended, no further program may run.
     """
 
     def __init__(self, restore: Callable[[], Machine], wanted: Wanted | None) -> None:
@@ -91,23 +91,23 @@ class SeriesExecutor(ObservingExecutor):
         self.series = Series(wanted)
 
     def renew(self) -> Machine:
-        """Replace the machine by a fresh one, for a series of its own."""
+        """Replace the machine by a fresh one, and begin a new series."""
         self.series = Series(self._wanted)
         return super().renew()
 
     def load_for(self, programs: Sequence[bytes]) -> bool:
-        """Have the module loaded, if all programs begin with that, as by the first of them.
+        """Preload the machine if all programs begin with the same calls that load the module.
 
-        Tells whether that ends the series.
+        Returns whether that ends the series.
         """
         if not (calls := shared_preload(programs)):
             return False
-        # With the first machine the series begins.
+        # The first machine begins the series.
         outcome = self.load(calls)
         return self.series.note(outcome, 0)
 
     def run_next(self, program: bytes, number: int, *, late: bool = False) -> bool:
-        """Run the program of a number; tell whether it ends the series."""
+        """Run the program with that number; tell whether it ends the series."""
         outcome = self.run(program, late=late)
         return self.series.note(outcome, number)
 
@@ -125,11 +125,10 @@ def run_history(
 ) -> tuple[Outcome, int]:
     """Run programs one after the other on a fresh machine until one splats.
 
-    The last is run up to ``tries`` times. Returns the outcome and the index
-    of what splatted, ``len(history)`` for ``program`` itself. If all begin by
-    loading the module in the same way, the machine is preloaded first, as the
-    one was that they come from: they load it once and not each time. With
-    ``wanted``, that bug is waited for, and if it does not come the first one counts.
+    The last is run up to ``tries`` times. Returns the outcome and the index of the program
+    that splatted, ``len(history)`` for ``program`` itself. If all begin with the same calls
+    that load the module, the machine is preloaded with these, as the original one was. With
+    ``wanted``, that bug is waited for; if it does not come, the first splat counts.
     """
     with SeriesExecutor(testbed.restore, wanted) as executor:
         if (history or tries > 1) and executor.load_for([*history, program]):
@@ -142,7 +141,7 @@ def run_history(
 
 
 def post_programs(channel: Channel, history: Sequence[bytes], program: bytes) -> None:
-    """Post programs to a machine that has not begun to run; the first splat ends them."""
+    """Post programs to a machine that has not begun to run; it stops after the first splat."""
     if history:
         channel.post_batch([*history, program])
     else:
@@ -152,15 +151,15 @@ def post_programs(channel: Channel, history: Sequence[bytes], program: bytes) ->
 def finish_batch(
     machine: Machine, programs: Sequence[bytes], *, wanted: Wanted | None = None
 ) -> tuple[Outcome, int]:
-    """Return what came of programs with which a machine was started, and the number of whose it is.
+    """Return the outcome of programs that a machine was started with, and its program's number.
 
-    The guest stops where the kernel says something. If that is not the ``wanted`` bug,
-    it is told to go on with the rest, at an instant that the host decides.
+    The guest stops where the kernel reports something. If that is not the ``wanted`` bug, the
+    remaining programs are posted, at an instant that depends on the host.
     """
     series, left = Series(wanted), list(programs)
     while True:
         outcome = run_started(machine, wanted=wanted)
-        # The guest wrote it: a driver's bug may have, too.
+        # A driver's bug may have overwritten the number in the guest, so it is bounded.
         at = min(machine.channel.header.batch_at, len(left) - 1) if len(left) > 1 else 0
         number = len(programs) - len(left) + at
         left = left[at + 1 :]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sightings: what a fuzzing worker saw, spooled to disk to be judged.
+"""Sightings: splats that a fuzzing worker saw, spooled to disk to be judged.
 
-A sighting becomes visible with one rename, so that a worker killed at any
-moment leaves a whole one or none.
+A sighting becomes visible with one rename, so that a worker killed at any moment leaves a
+complete sighting or none.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ ASIDE = "aside"
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A program after which the kernel complained, and what led up to it.
+    """A program after which the kernel complained, and the programs before it.
 
-    ``history`` are the wire programs since the machine was restored, without
-    ``program``; ``log`` is the raw kmsg text; ``title`` a first guess.
+    ``history`` are the wire programs since the machine was restored, without ``program``;
+    ``log`` is the raw kmsg text; ``title`` is a first guess.
     """
 
     title: str
@@ -47,7 +47,7 @@ class Spool:
         self._counts = workdir / _COUNTS
 
     def create(self) -> None:
-        """Make the spool's directory, and drop what a killed worker left half written."""
+        """Make the spool's directory, and remove what a killed worker left half written."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for partial in self.directory.glob(".*"):
             shutil.rmtree(partial, ignore_errors=True)
@@ -73,12 +73,12 @@ class Spool:
             raise
 
     def count(self, title: str) -> None:
-        """Count one more sighting of a title. One short append: whole or not there."""
+        """Count one more sighting of a title, by one short append to a file."""
         with self._counts.open("a") as file:
             file.write(title.replace("\n", " ") + "\n")
 
     def counts(self) -> dict[str, int]:
-        """Return how often each title was sighted."""
+        """Return the number of sightings of each title."""
         counts: dict[str, int] = {}
         try:
             lines = self._counts.read_text(errors="replace").splitlines()
@@ -92,7 +92,7 @@ class Spool:
         """Return the stored sightings, oldest first, after those met while one was judged."""
         found = []
         for path in self.directory.glob("[!.]*"):
-            # The judge may be done with one while this looks at it.
+            # The judge may remove a sighting at any time.
             with contextlib.suppress(FileNotFoundError):
                 found.append((not path.name.startswith(ASIDE), path.stat().st_mtime_ns, path))
         return [path for _, _, path in sorted(found)]
@@ -102,7 +102,7 @@ def read_sighting(directory: Path) -> Sighting:
     """Return a stored sighting.
 
     Raises:
-        OSError, ValueError, KeyError: it is not one.
+        OSError, ValueError, KeyError: the directory has no valid sighting.
     """
     meta = json.loads((directory / "meta.json").read_text())
     return Sighting(

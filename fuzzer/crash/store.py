@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The crash store: one directory for each crash, by its title.
 
-``crashes/<slug>/`` holds what it takes to see a crash again: the report, the
-program as text and in wire form, the programs before it, and what it
-was found with. Everything is written to a hidden directory first and becomes
-visible with one rename.
+``crashes/<slug>/`` has everything that is needed to see a crash again: the report, the
+program as text and in wire form, the programs before it, and the builds it was found with.
+It is written to a hidden directory first, which becomes visible with one rename.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ _FIRST_LOG, _FIRST_RUN = "first-seen.txt", "first-seen.bin"
 _ORIGINAL, _LOG = "original.bin", "log.txt"
 _LOCK = ".lock"
 _SLUG_LENGTH = 80
-# Seconds between the two renames that replace a crash, at most.
+# The most seconds between the two renames that replace a crash.
 _REPLACING = 0.1
-# It may be replaced again meanwhile; one that is damaged stays so.
+# Reads of a crash that may be replaced at that moment, before it counts as damaged.
 _REREADS = 4
 
 
@@ -59,7 +58,7 @@ class CrashStore:
         self.directory = directory
 
     def path(self, title: str) -> Path:
-        """Return where a crash of that title is or would be."""
+        """Return the directory that a crash of that title has or would have."""
         return self.directory / slug_of(title)
 
     @contextlib.contextmanager
@@ -76,7 +75,7 @@ class CrashStore:
     def put(self, crash: Crash, target: Target) -> Path:
         """Store a crash, replacing an older one of the same title.
 
-        One that was not judged never replaces one that was.
+        A crash that was not judged never replaces one that was.
 
         Raises:
             OSError: the disk is full; what was stored before is intact.
@@ -125,7 +124,7 @@ class CrashStore:
             (partial / _RECORD).write_text(_to_json(crash))
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            # That of the partial one is gone, and of no interest.
+            # The name of the partial directory would mean nothing, as it is removed.
             raise OSError(error.errno, error.strerror, str(final)) from error
         old = self.directory / f".{final.name}.{os.getpid()}.old"
         if final.exists():
@@ -135,7 +134,7 @@ class CrashStore:
         return final
 
     def remove(self, title: str) -> None:
-        """Remove a crash that turned out to be another one."""
+        """Remove the crash of a title, which turned out to be another one."""
         with self._locked():
             path = self.path(title)
             gone = self.directory / f".{path.name}.{os.getpid()}.gone"
@@ -144,7 +143,7 @@ class CrashStore:
             shutil.rmtree(gone, ignore_errors=True)
 
     def recover(self) -> None:
-        """Finish or undo what a killed process left half done."""
+        """Finish or undo changes that a killed process left half done."""
         for hidden in self.directory.glob(".*"):
             if hidden.name == _LOCK:
                 continue
@@ -179,7 +178,7 @@ class CrashStore:
         return [crash for _, crash in self.entries()]
 
     def update_sightings(self, counts: dict[str, int]) -> None:
-        """Bring each crash's number of sightings up to date."""
+        """Update the number of sightings of each crash."""
         with self._locked():
             for crash in self.all():
                 total = sum(counts.get(title, 0) for title in crash.sighted_as)
@@ -190,7 +189,7 @@ class CrashStore:
 
 
 def _described_from(directory: Path, identity: Identity) -> Identity:
-    """Return the identity without an absolute path, which means nothing on another machine."""
+    """Return the identity with a relative path, as an absolute one means nothing elsewhere."""
     if not Path(identity.description).is_absolute():
         return identity
     relative = os.path.relpath(identity.description, directory.resolve())
@@ -198,13 +197,13 @@ def _described_from(directory: Path, identity: Identity) -> Identity:
 
 
 def _identity(record: dict[str, Any]) -> Identity:
-    """Return what is known of an identity; newer versions may have more to tell."""
+    """Return the identity in a record; fields of newer versions are ignored."""
     known = {each.name for each in dataclasses.fields(Identity)}
     return Identity(**{name: value for name, value in record.items() if name in known})
 
 
 def _without_cache(text: str) -> str:
-    """Return a report without the directory in which the driver was built, which WARN() tells."""
+    """Return a report without the directory of the driver's build, which WARN() prints."""
     return re.sub(rf"{re.escape(str(cache_dir()))}/(?:driver-[0-9a-f]+/)?", "", text)
 
 
@@ -221,7 +220,7 @@ def _read_whole(directory: Path) -> Crash | None:
 
 
 def _elsewhere(crash: Crash) -> dict[str, Any]:
-    """Return what a record has of another kernel's and other bugs' reports, if there is any."""
+    """Return the fields of a record about other kernels' and other bugs' reports, if any."""
     found = {
         "unseen_on": crash.unseen_on,
         "instead": list(crash.instead),
@@ -279,7 +278,7 @@ def read_crash(directory: Path) -> Crash:
             expected = record.get("history_programs", len(history) or "some")
             if len(history) != expected:
                 raise ValueError(f"{len(history)} programs, not {expected}")
-        # For the record; a reproducer works without it.
+        # The first run is optional: a reproducer works without it.
         first_run: tuple[bytes, ...] = ()
         path = directory / _FIRST_RUN
         if path.exists():
@@ -287,8 +286,8 @@ def read_crash(directory: Path) -> Crash:
         original, log = directory / _ORIGINAL, directory / _LOG
         path = directory / _WIRE
         program = path.read_bytes()
-        # Any bytes are a program, and none are one without calls, after which a driver may
-        # crash as well: one that is cut short would be told to be fixed.
+        # Any bytes are a program, even none: a program that was cut short would not crash, and
+        # its bug would seem to be fixed.
         expected = record.get("program_bytes", len(program) or "some")
         if len(program) != expected:
             raise ValueError(f"{len(program)} bytes, not {expected}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guests that it takes to see a crash: with several vCPUs, looking for leaks, or plain."""
+"""Testbeds: the guests on which crashes show, plain, with several vCPUs, exact, or for leaks."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.wire import split
 
 RACING = Hardware(cpus=2)
-"""For programs with threads."""
+"""The hardware for programs with threads."""
 
 RACE_CALLS = 20_000
-"""Calls that a program with threads, run over and over on one machine, makes before it counts
-as having shown nothing. KASAN sees a race that is won, KCSAN looks at one access in some dozens."""
+"""Calls of a program with threads on one machine, in many runs, before it counts as one that
+shows nothing. KASAN sees a race only if it is won, KCSAN checks one access in some dozens."""
 
-# Runs of the longest program.
+# The least number of runs, for the longest programs.
 _FEWEST_TRIES = 50
 
 HASTY = "pkvfuzz_hasty=1"
-"""What the kernel's command line needs for hangs to be reported after 1 to 3 s, not 5 to 10."""
+"""Argument for the kernel's command line: hangs are reported after 1 to 3 s, not 5 to 10."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a program is run: on a machine of ``guest``, up to ``tries`` times.
+    """The guest for a program, whose machine runs it up to ``tries`` times.
 
-    If ``exact``, it is there when the machine begins to run, and is run once.
+    If ``exact``, the program is posted before the machine begins to run, and runs once.
     """
 
     guest: Guest
@@ -53,7 +53,7 @@ class Place:
 
 
 class Testbeds:
-    """Makes the guests when they are first needed.
+    """The guests of a driver under test, each made when it is first needed.
 
     ``make(hardware, arguments)`` returns the guest of the driver under test on
     such hardware, with ``arguments`` added to the kernel's command line.
@@ -89,16 +89,16 @@ class Testbeds:
 
     @property
     def exact(self) -> Guest:
-        """A guest on which a program's schedule decides."""
+        """A guest for exact machines."""
         if self._exact is None:
             self._exact = self._make(EXACT, "")
         return self._exact
 
     def hasty(self) -> Testbeds:
-        """Return the same guests, but quick to call a hang one.
+        """Return the same guests, with kernels that report a hang early.
 
-        A busy host may make them see one where there is none. How soon an exact
-        machine does is part of its schedule, and stays.
+        On a busy host they may report one where there is none. Exact machines stay as they
+        are: there the time of a report is part of the schedule.
         """
 
         def make(hardware: Hardware, arguments: str) -> Guest:
@@ -107,17 +107,16 @@ class Testbeds:
         return Testbeds(make(self.plain.template.hardware, ""), make, self._race_calls)
 
     def observe(self, kind: str, wanted: Wanted | None = None) -> Observer:
-        """Return how to run programs on a fresh machine to see a crash of that kind.
+        """Return a function that runs programs on a fresh machine to see a crash of that kind.
 
-        What is returned takes the programs before it and the program itself,
-        and returns the first outcome with a splat and the number of its
-        program, ``len(history)`` for the program itself. With ``wanted``, reports of
-        other bugs are passed over, as far as they leave the machine usable.
+        The function takes the history and the program, and returns the first outcome with a
+        splat and the index of its program, ``len(history)`` for the program itself. With
+        ``wanted``, reports of other bugs are passed over if they leave the machine usable.
         """
         return partial(self._run_for_leaks if kind == LEAK else self._run, wanted)
 
     def place(self, kind: str, history: Sequence[bytes], program: bytes) -> Place:
-        """Return where to run programs to see a crash of that kind."""
+        """Return the guest on which programs show a crash of that kind, and the number of tries."""
         if kind == LEAK:
             return Place(self.leaking)
         chunks = split(program)
@@ -147,10 +146,11 @@ class Testbeds:
     def leak_of(
         self, machine: Machine, programs: Sequence[bytes], wanted: Wanted | None = None
     ) -> tuple[Outcome, int | None]:
-        """Run programs on a fresh leaking machine and return what they lost, or a splat.
+        """Run programs on a fresh machine with kmemleak, and return a leak or a splat as outcome.
 
-        And which of them splatted or allocated what is lost, if that is known. With
-        ``wanted``, other splats are passed over if nothing else keeps it from being seen.
+        The second result is the index of the program that splatted or allocated the lost
+        memory, if that is known. With ``wanted``, other splats are passed over if they leave
+        the machine usable.
         """
         first = forget_leaks(machine)
         executor = SeriesExecutor(lambda: machine, wanted)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracing: what each call of a program returned, and in which one the kernel complained.
+"""Tracing: the result of each call of a program, and the call in which the kernel complained.
 
-Results are in memory that the host shares with the guest, so they are there
-however the guest ends. In which call a report was printed is known by marks
-that the executor writes to the kernel log before each; those of an exact
-machine would shift its schedule, so there is none.
+Results are in memory that the host shares with the guest, so they survive the guest. Marks
+that the executor writes to the kernel log before each call tell in which call a report was
+printed. On an exact machine there are no marks, as they would shift its schedule.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from fuzzer.program.wire import decode
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.splat import Splat
 
-# A record that user space wrote: its facility, above the level's three bits, is LOG_USER.
+# A record of user space: its facility, above the three bits of the level, is LOG_USER.
 _MARK = re.compile(
     rf"15,\d+,\d+,[^;,]*(?:,caller=(?P<caller>T\d+))?[^;]*;{re.escape(MARK)}(?P<what>\w+)$"
 )
@@ -34,10 +33,10 @@ _MARK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark: what begins here, in which of the kernel's tasks (``T27``).
+    """A mark in the kernel log: the beginning of ``what`` in a task of the kernel (``T27``).
 
-    ``what`` is a call's index, ``reset`` or ``close``; ``line`` is how many
-    lines of the log are before it.
+    ``what`` is a call's index, ``reset`` or ``close``; ``line`` is the number of lines of
+    the log before it.
     """
 
     what: str
@@ -47,7 +46,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class TracedCall:
-    """A call that was begun: its index and what it returned, None if it did not."""
+    """A call that was begun: its index and its result, None if it did not return."""
 
     index: int
     result: CallResult | None
@@ -55,14 +54,13 @@ class TracedCall:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a program's calls did.
+    """The trace of a program's calls.
 
-    ``calls`` are those that were begun before the kernel complained, in the
-    order in which they were where that is known; ``later`` is the number of
-    those that were begun after it. It complained in the call with index ``at``,
-    or ``during`` what follows the calls (``reset`` or ``close``). If both are
-    None, that is not known. ``before`` programs ran before this one, which was
-    run ``runs`` times.
+    ``calls`` are those that began before the kernel complained, in that order if it is
+    known; ``later`` is the number of those that began afterwards. The kernel complained in
+    the call with index ``at``, or ``during`` the ``reset`` or ``close`` that follows the
+    calls. If both are None, that is not known. ``before`` programs ran before this one,
+    which ran ``runs`` times.
     """
 
     program: Program
@@ -76,7 +74,7 @@ class Trace:
 
 
 def take_marks(log: bytes) -> tuple[bytes, tuple[Mark, ...]]:
-    """Return a log of raw kmsg records without the executor's marks, and these."""
+    """Return a log of raw kmsg records without the executor's marks, and the marks."""
     kept: list[bytes] = []
     marks = []
     lines = 0
@@ -92,7 +90,7 @@ def take_marks(log: bytes) -> tuple[bytes, tuple[Mark, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What was seen of a program. ``run`` is None if the guest fell silent in it."""
+    """The observations of a program's run. ``run`` is None if the guest fell silent in it."""
 
     outcome: Outcome
     run: Run | None
@@ -102,7 +100,7 @@ class _Seen:
 
     @property
     def stopped(self) -> int | None:
-        """The call, or what follows them, that is known not to have returned."""
+        """The call, or ``reset`` or ``close``, that is known not to have returned."""
         if self.run is None:
             return self.current_call
         return self.run.stopped_call if self.run.status in {Status.STUCK, Status.DIED} else None
@@ -125,10 +123,10 @@ def _watch(machine: Machine, wanted: Wanted | None, *, late: bool) -> _Seen:
 
 
 def _begun(program: Program, seen: _Seen) -> list[int]:
-    """Return the calls that were begun, of a program without marks.
+    """Return the calls that began, for a program without marks in the log.
 
-    The threads of a parallel part start together, and each is in the first of
-    its calls that has not returned.
+    The threads of a parallel part start together, and each is in the first of its calls
+    that has not returned.
     """
     current = min(seen.current_call, len(program))
     begun = list(range(current))
@@ -145,7 +143,7 @@ def _begun(program: Program, seen: _Seen) -> list[int]:
 
 
 def _culprit(seen: _Seen, line: int, caller: str | None) -> str | None:
-    """Return the mark of what a report at a line is about, by the task that printed it."""
+    """Return the mark that a report at a line belongs to, by the task that printed it."""
     before = [mark for mark in seen.marks if mark.line < line]
     own = [mark for mark in before if mark.caller == caller]
     if own:
@@ -160,7 +158,7 @@ def _is_parallel(program: Program, index: int | None) -> bool:
 
 
 def trace_of(program: Program, seen: _Seen) -> Trace:
-    """Return the trace of a program by what was seen of it."""
+    """Return the trace of a program, made of the observations of its run."""
     splat = seen.outcome.splat
     # kmemleak's report is not in the log.
     is_placed = splat and splat.is_reported and splat.kind != LEAK
@@ -171,7 +169,7 @@ def trace_of(program: Program, seen: _Seen) -> Trace:
         begun = [int(mark.what) for mark in seen.marks if mark.what.isdigit() and mark.line < line]
     else:
         begun = _begun(program, seen)
-    # What an earlier program of a batch returned may still be there.
+    # The result may still be that of an earlier program of a batch.
     lost = stopped if seen.run or not _is_parallel(program, stopped) else None
     calls = tuple(
         TracedCall(index, None if index == lost else seen.results[index])
@@ -192,17 +190,17 @@ def trace_of(program: Program, seen: _Seen) -> Trace:
 
 
 class Tracer:
-    """Runs programs as :meth:`Testbeds.observe` has them run, and keeps the last one's trace."""
+    """Runs programs as :meth:`Testbeds.observe` does, and keeps the trace of the last one."""
 
     def __init__(self, setups: Testbeds, kind: str, wanted: Wanted | None = None) -> None:
         self._setups = setups
         self._wanted = wanted
         self._kind = kind
         self.trace: Trace | None = None
-        """Of the last run; None if a program before the last one splatted, and that ended it."""
+        """The trace of the last program; None if a splat of an earlier program ended the run."""
 
     def observe(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
-        """Run programs on a fresh machine and return the outcome and whose it is."""
+        """Run programs on a fresh machine; return the outcome and the index of its program."""
         self.trace = None
         place = self._setups.place(self._kind, history, program)
         if place.exact:

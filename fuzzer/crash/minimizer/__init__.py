@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The minimizer: passes that make a reproducer smaller, and what drives them."""
+"""The minimizer: passes that make a reproducer smaller, and their driver."""

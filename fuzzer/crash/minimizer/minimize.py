@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Minimising: from the reproducer of a crash to a smaller one of the same bug.
+"""Minimizer: makes the reproducer of a crash smaller, for the same bug.
 
-What is tried is in ``reduction``, where it is tried in ``trials``, ``rare`` and
-``scheduled``. The result was shown again on fresh machines; if it does not hold
-there, an earlier step counts, and in the end the reproducer that it began with.
+``passes`` proposes smaller reproducers, and an oracle tries them on machines. The result is
+shown again on fresh machines; if it does not hold there, an earlier step is taken, at last
+the original reproducer.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ from fuzzer.target.calls import SleepSpec
 from fuzzer.target.target import ResetKind, Target
 
 LIMIT = 600.0
-"""Seconds of work after which a reproducer is as small as it gets."""
+"""Seconds of work after which minimising ends."""
 
-# A crash that happens less often than once in so many runs is left as it is.
+# A race, or another crash, that happens less often than once in so many runs is not minimised.
 _RAREST_RACE, _RAREST = 3000, 30
-# Of the time, so much at most to look for a wait that makes a crash certain, and until it is
-# measured how often it happens.
+# The share of time after which no wait is looked for that makes a crash certain, and the share
+# after which a rate is no longer measured.
 _WAITING, _MEASURING = 0.25, 0.5
-# The last word on a rate errs less often than a step.
+# The error probability of the final test of a rate, which is stricter than those of the steps.
 _FINAL_ERROR = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Minimized:
-    """What minimising came to.
+    """The result of minimising.
 
-    ``reproducer`` showed ``splat`` on ``hits`` of ``runs`` fresh machines; ``log`` is what
-    the kernel printed on the last of these, and ``after`` what other bugs it reported
-    before. ``complete`` tells that nothing was left to try when it ended.
+    ``reproducer`` showed ``splat`` on ``hits`` of ``runs`` fresh machines; ``log`` is the
+    kernel's log on the last of these, and ``after`` are the titles of other bugs that it
+    reported before. ``complete`` tells that nothing was left to try.
     """
 
     reproducer: Reproducer
@@ -90,8 +90,8 @@ class _Step:
 class Minimizer:
     """Makes a reproducer smaller, a slice at a time.
 
-    ``bug`` is the splat to keep; ``kind`` its kind. ``result`` is what came
-    of it, None while there is work to do and when the crash was not reproduced.
+    ``bug`` is the splat to keep. ``result`` is None while there is work to do, and when the
+    crash was not reproduced.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Minimizer:
         limit: float = LIMIT,
         cores: int | None = None,
     ) -> None:
-        # Whether a program still hangs is not worth 10 s each time, but the last time.
+        # Kernels that report hangs early save 10 s for each candidate; the last run is usual.
         self._setups = setups.hasty() if bug.kind == HANG else setups
         self._target = target
         self._layouts = struct_layouts(target)
@@ -132,7 +132,7 @@ class Minimizer:
         return self._trail[-1].reproducer if self._trail else self._start
 
     def step(self) -> bool:
-        """Do a slice of work; tell whether there is more.
+        """Work for one slice; tell whether there is more to do.
 
         Raises:
             LostMachineError: QEMU was killed from outside; what was achieved counts.
@@ -144,7 +144,7 @@ class Minimizer:
             self.seconds += time.monotonic() - begin
 
     def run(self) -> Minimized | None:
-        """Do all of the work and return the result."""
+        """Work until the end and return the result."""
         try:
             while self.step():
                 pass
@@ -153,7 +153,7 @@ class Minimizer:
         return self.result
 
     def hurry(self, seconds: float) -> None:
-        """Have the work end after so many further seconds, and what it takes to verify it."""
+        """End the work after so many further seconds, plus the time to verify the result."""
         self._limit = min(self._limit, self.seconds + seconds)
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class Minimizer:
         chunks = split(start.program)
         races = is_parallel(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK
         if races:
-            # Threads may have had no part in it.
+            # The crash may not need threads.
             chunks = [with_thread(each, 0) for each in chunks]
             serial = Reproducer(b"".join(chunks), start.history)
             if splat := (yield from self._shows_each_time(serial)):
@@ -194,10 +194,10 @@ class Minimizer:
             )
 
     def _try_waiting(self, chunks: Sequence[bytes], *, each: bool) -> Iterator[None]:
-        """Find waits with which the calls show the crash each time, and make that smaller.
+        """Find waits with which the calls show the crash each time, and minimise the result.
 
-        What a driver does by the clock comes sooner or later on a host that is slower.
-        A wait before all calls is tried, and then before ``each``.
+        Timers of a driver expire at other calls on a slower host. Waits between all calls are
+        tried, and then with ``each`` a wait before each single call.
         """
         waits = [spec.milliseconds for spec in self._target.calls if isinstance(spec, SleepSpec)]
         if not waits or self._bug.kind == LEAK or is_parallel(chunks):
@@ -226,7 +226,7 @@ class Minimizer:
         return splat
 
     def _reduce_certain(self, start: Reproducer, splat: Splat) -> Iterator[None]:
-        """Make smaller what shows its crash each time."""
+        """Minimise a reproducer that shows its crash each time."""
         self._trail = [_Step(start, splat)]
         if start.history:
             self._use(self._fresh(start))
@@ -237,7 +237,7 @@ class Minimizer:
             yield from self._reduce_program(self.best, careful=careful)
             self._use(None)
             yield
-            # What programs left behind on a machine may have had a part in it; if so, once more.
+            # Earlier programs on a machine may have had a part in a crash; then all is done again.
             if careful or (yield from self._verify(self._trail[-1])):
                 break
         for step in reversed(self._trail):
@@ -245,10 +245,10 @@ class Minimizer:
                 yield from self._verify(step)
 
     def _reduce_program(self, found: Reproducer, *, careful: bool) -> Iterator[None]:
-        """Make the program itself smaller, and what is left of its history."""
+        """Minimise the program itself, with the rest of its history."""
         failed: set[Reproducer] | None = set()
         if is_scheduled(split(found.program)):
-            # What one schedule does not show another may.
+            # A program that fails with one schedule may show the crash with another.
             failed = None
             exact = self._setups.exact
             self._use(ScheduledTrials(exact, self._match, self._bug, found, self._seed))
@@ -263,7 +263,7 @@ class Minimizer:
         yield from self._drive(minimal(found, self._layouts, self._reset_calls), failed)
 
     def _verify(self, step: _Step) -> Generator[None, None, bool]:
-        """Show a crash on several fresh machines; if it happens on each, that is the result."""
+        """Show a crash on several fresh machines; if it shows on each, keep it as the result."""
         for observe in (*[self._observe] * (VERIFY_RUNS - 1), self._observe_last):
             outcome = observed(observe, step.reproducer)
             if outcome.splat is None or not self._match(outcome.splat):
@@ -278,22 +278,22 @@ class Minimizer:
     def _reduce_rare(
         self, start: Reproducer, make_trials: Callable[..., RateTrials]
     ) -> Iterator[None]:
-        """Make smaller what shows its crash at a rate."""
+        """Minimise a reproducer that shows its crash at a rate."""
         self._trail = [_Step(start, self._bug)]
         self._use(make_trials())
         yield from self._drive(minimal(start, self._layouts, self._reset_calls))
         final = make_trials(error=_FINAL_ERROR)
         self._use(final)
-        # Where time is over there is none for the steps between, either.
+        # If time is over, only the last step and the original are verified.
         steps = self._trail if self._is_complete else [self._trail[0], *self._trail[1:][-1:]]
-        # As long again to see whether it holds.
+        # Verifying may take as long again.
         end = self.seconds + self._limit
         for step in reversed(steps):
             yield
             test = final.first([step.reproducer])
             if step.reproducer == start or (yield from self._until(end, test)):
                 hits, runs, shown = 0, 0, step
-                # It has to be seen there as well.
+                # The usual kernel has to show it as well.
                 while runs < VERIFY_RUNS or (not hits and runs < _RAREST and self.seconds < end):
                     outcome = observed(self._observe_last, step.reproducer)
                     if outcome.splat is not None and self._match(outcome.splat):
@@ -306,11 +306,11 @@ class Minimizer:
                     return
 
     def _drive(self, reduction: Reduction, failed: set[Reproducer] | None = None) -> Iterator[None]:
-        """Try what a reduction proposes until it ends, or time does.
+        """Try the candidates of a reduction until it ends, or time does.
 
-        What is among ``failed`` is not tried, and what fails is added. A text of
-        equal letters without any one of them is one candidate, and the last
-        round tries nothing that the one before it did.
+        Candidates among ``failed`` are not tried; those that fail are added. So equal
+        candidates, as a text of equal letters without any one of them, are tried once, and
+        the last round repeats none of the round before it.
         """
         self._is_complete = False
         try:
@@ -329,7 +329,7 @@ class Minimizer:
             self._is_complete = True
 
     def _until(self, end: float, search: Search) -> Search:
-        """Search until a time; what is not found by then is not."""
+        """Search until a time; return None if nothing is found by then."""
         try:
             while True:
                 next(search)
@@ -342,7 +342,7 @@ class Minimizer:
             return shown
 
     def _first(self, batch: Sequence[Reproducer]) -> Generator[None, None, int | None]:
-        """Return the number of the first of a batch that shows the crash, None if none does."""
+        """Return the index of the first of a batch that shows the crash, None if none does."""
         assert self._trials is not None
         shown = yield from self._until(self._limit, self._trials.first(batch))
         if shown:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passes that make a reproducer smaller, in order: pure logic, without a machine.
 
-A reduction is a generator. It yields a batch of reproducers, each smaller or
-simpler than the last one that was accepted, the best first, and is sent the
-index of the one to go on with, or None if none shows the crash. It ends when
-there is nothing left to try, and returns the last one accepted.
+A reduction is a generator. It yields a batch of reproducers, each smaller or simpler than
+the last one accepted, the best first. It is sent the index of the one to go on with, or None
+if none shows the crash. It ends when nothing is left to try, and returns the last one
+accepted.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 Reduction: TypeAlias = Generator[Sequence[Reproducer], int | None, Reproducer]
 
-# A payload's bytes are left out in at most so many pieces.
+# The most pieces of a payload that are left out one by one.
 _PIECES = 256
 _ROUNDS = 5
-# A race takes so many threads.
+# The threads of a race.
 _PAIR = 2
 
 
@@ -47,8 +47,8 @@ def fewest(
 ) -> Generator[Sequence[Reproducer], int | None, tuple[T, ...]]:
     """Leave out items, in ever smaller pieces, and return those that are needed.
 
-    Leaving out any one of them was tried, unless ``pieces`` bounds how small
-    the pieces become. Later items go first. ``made`` makes the reproducer.
+    No single one of these can be left out, unless ``pieces`` bounds how small the pieces
+    become. Later items are left out first. ``made`` makes the reproducer of items.
     """
     items = tuple(items)
     least = max(1, len(items) // pieces) if pieces else 1
@@ -56,7 +56,7 @@ def fewest(
     at = len(items)
     while items:
         starts = sorted(range(0, len(items), size), reverse=True)
-        # What follows the last piece that went was tried with it there, so it comes last.
+        # Pieces behind the last one left out were tried together with it, so they come last.
         starts = [s for s in starts if s < at] + [s for s in starts if s >= at]
         rest = [(*items[:start], *items[start + size :]) for start in starts]
         index = yield [made(each) for each in rest]
@@ -72,7 +72,7 @@ def fewest(
 
 
 def shorter_history(start: Reproducer, reset: Program = ()) -> Reduction:
-    """Leave out programs before the reproducer's own, or make them a part of it.
+    """Leave out programs of the history, or make them a part of the reproducer's own program.
 
     ``reset`` are the calls that are made after each program.
     """
@@ -98,9 +98,9 @@ def shorter_history(start: Reproducer, reset: Program = ()) -> Reduction:
 
 
 def _joined(programs: Sequence[bytes], reset: Program) -> Iterator[bytes]:
-    """Return programs as a single one: plain, or with more of what is done between two."""
+    """Yield programs joined to a single one: plainly, or with more of the reset between two."""
     yield b"".join(programs)
-    # A machine that all of them load the module on in the same way is preloaded: it does so once.
+    # Programs that all begin with the same preload ran on a preloaded machine: it is made once.
     preload = shared_preload(programs)
     *earlier, last = [program.removeprefix(preload) for program in programs]
     yield preload + b"".join(each + _files_anew(each) for each in earlier) + last
@@ -114,21 +114,21 @@ def _joined(programs: Sequence[bytes], reset: Program) -> Iterator[bytes]:
 
 
 def _first_file(program: bytes) -> bytes:
-    """Return a call that opens the first device, if the program put another in its place."""
+    """Return a call that opens the first device as file 0, if the program opened another there."""
     calls = decode(program)
     replaced = any(call.op is Op.OPEN and call.file == 0 and call.arg for call in calls)
     return encode((Call(Op.OPEN, cmd=ACCESS["O_RDWR"]),)) if replaced else b""
 
 
 def _files_anew(program: bytes) -> bytes:
-    """Return calls that close what a program may have left open, and open the first file."""
+    """Return calls that close files which a program may have left open, and open the first one."""
     opened = {call.file for call in decode(program) if OPERATIONS[call.op].file is File.OPENED}
     closing = [Call(Op.CLOSE, file=file) for file in sorted({0, *opened})]
     return encode((*closing, Call(Op.OPEN, cmd=ACCESS["O_RDWR"])))
 
 
 def fewer_calls(start: Reproducer) -> Reduction:
-    """Leave out calls: none of those left can be left out. First those that repeat others."""
+    """Leave out calls, those that repeat others first, until none can be left out."""
 
     def with_calls(calls: Sequence[Call]) -> Reproducer:
         return replace(start, program=encode(tuple(calls)))
@@ -204,9 +204,9 @@ def _of_call(
 
 
 def _put(program: Program, number: int, form: Call) -> Program:
-    """Put a form of a call in its place, and of one that races in that of each of its like.
+    """Put a form of a call in its place; for a call that races, in place of each equal one.
 
-    What is repeated to win a race is one call to whoever reads it.
+    Calls that are repeated to win a race are one call to a reader.
     """
     old = program[number]
     if not old.thread:
@@ -220,7 +220,7 @@ def _put(program: Program, number: int, form: Call) -> Program:
 def _lighter(program: Program) -> list[Program]:
     """Return the program with only the first line of each text, and without one of its threads.
 
-    Both save much time of what follows, where a crash has to be waited for.
+    Both make later runs faster, which matters where a crash shows at a rate.
     """
     short = (
         replace(call, data=lines_of(call.data)[0])
@@ -252,7 +252,7 @@ def _whole_program(program: Program) -> list[Program]:
     ]
     threads = sorted({call.thread for call in program if call.thread}, reverse=True)
     for thread in threads:
-        # Its calls are made before, or by a thread of a lower number.
+        # The calls of a thread are made before the part, or by a thread of a lower number.
         for other in range(thread):
             found.append(
                 tuple(replace(c, thread=other) if c.thread == thread else c for c in program)
@@ -271,7 +271,7 @@ def _usual(call: Call) -> Call:
 
 
 def _with_file(program: Program, file: int, other: int) -> Program:
-    """Return the program with one file in place of another; of a dup both ends are files."""
+    """Return the program with one file in place of another, at both ends of a dup."""
 
     def changed(call: Call) -> Call:
         made = replace(call, file=other) if call.file == file else call

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Oracles: whether a smaller reproducer still shows its crash."""
+"""Oracles: decide whether a smaller reproducer still shows its crash."""

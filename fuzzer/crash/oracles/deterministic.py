@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Oracle for crashes that always or never show: tells which of some reproducers do.
+"""Oracle for crashes that show always or never: finds a reproducer that shows its crash.
 
-Restoring a machine costs what a hundred programs do. So programs run on one
-machine as long as none splats, which leaves it as the target's reset says.
+Restoring a machine costs as much as a hundred programs. So programs run on one machine as
+long as none splats; between them the target's reset restores its state.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Shown:
 
 @dataclass(slots=True)
 class Effort:
-    """What was spent: runs of reproducers, and machines that were restored for them."""
+    """The effort spent: runs of reproducers, and machines restored for them."""
 
     runs: int = 0
     restores: int = 0
 
 
 Search: TypeAlias = Generator[None, None, Shown | None]
-"""Looks for what shows a crash, a slice of work at a time."""
+"""A search for a reproducer that shows the crash; it yields between slices of work."""
 
 
 class Trials(Protocol):
@@ -69,16 +69,16 @@ class Trials(Protocol):
 
 
 Match: TypeAlias = Wanted
-"""Whether a splat is the crash that is looked for."""
+"""A function that tells whether a splat is the crash that is looked for."""
 
 
 def matches(bug: Splat) -> Match:
-    """Return a function that knows a bug again, in the function that it was told of."""
+    """Return a function that recognises a bug, reported in the same function."""
     return Wanted(bug, same_report)
 
 
 class Spares:
-    """Fresh machines that are restored ahead: they come up on the cores that are left."""
+    """Fresh machines that are restored ahead, on idle cores."""
 
     def __init__(self, guest: Testbed, count: int) -> None:
         self._guest = guest
@@ -88,7 +88,7 @@ class Spares:
     def take(self) -> Machine:
         """Return a machine; the caller closes it."""
         while len(self._ready) <= self._count:
-            # The first program takes a machine as long as a hundred later ones.
+            # The first program on a machine takes as long as a hundred later ones.
             self._ready.append(self._guest.start(lambda channel: channel.post_program(b"")))
         machine = self._ready.popleft()
         try:
@@ -105,11 +105,11 @@ class Spares:
 
 
 class ReusingTrials:
-    """Tries serial programs that are alone, many on one machine.
+    """Tries serial programs without a history, many on one machine.
 
-    When ``careful``, one that shows the crash after others ran there has to
-    show it on a fresh machine as well; otherwise that is left to whoever
-    verifies the last one. ``late`` waits for reports that come after a program.
+    When ``careful``, a program that shows the crash on a used machine has to show it on a
+    fresh one as well; otherwise only the last step is verified, by the caller. With ``late``
+    reports that come after a program are awaited.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ReusingTrials:
         self._careful = careful
         self._spares = Spares(guest, max(1, min(cores - 1, _MOST_SPARES)))
         self._executor = ObservingExecutor(self._restore, wanted=match, goes_on=self._goes_on)
-        # Runs that are a slice of work.
+        # Runs in a slice of work.
         self._slice = 4 if late else 64
         self.effort = Effort()
 
@@ -137,7 +137,7 @@ class ReusingTrials:
         return None
 
     def _run(self, program: bytes) -> tuple[Splat | None, bool]:
-        """Run a program; tell what it showed, and whether the machine was fresh."""
+        """Run a program; return its splat, and whether the machine was fresh."""
         self.effort.runs += 1
         outcome = self._executor.run(program, late=self._late, hurried=True)
         return outcome.splat, len(self._executor.history) == 1
@@ -148,7 +148,7 @@ class ReusingTrials:
         return machine
 
     def _goes_on(self, outcome: Outcome) -> bool:
-        """Whether a machine that showed other bugs can show the crash: most report once only."""
+        """Tell whether a machine that showed other bugs is used further to look for the crash."""
         if outcome.splat is None or not outcome.usable:
             return outcome.splat is None
         bug = self._match.bug
@@ -164,8 +164,8 @@ class ReusingTrials:
 class FreshTrials:
     """Tries each reproducer on a machine of its own.
 
-    With ``guest``, on which serial programs show the crash, several machines
-    run side by side, and what shows it there runs once more by ``observe``.
+    With ``guest``, for serial programs, several machines of it run side by side, and a
+    reproducer that shows the crash there runs once more by ``observe``.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class FreshTrials:
         return None
 
     def _likely(self, guest: Testbed, part: Sequence[Reproducer]) -> list[int]:
-        """Run reproducers side by side; return the numbers of those that show the crash."""
+        """Run reproducers side by side; return the indices of those that show the crash."""
         self._count(len(part))
         with contextlib.ExitStack() as stack:
             machines = [stack.enter_context(guest.start(_posting(each))) for each in part]
@@ -207,15 +207,15 @@ class FreshTrials:
         self.effort.restores += runs
 
     def close(self) -> None:
-        """Do nothing: machines end with their runs."""
+        """End no machines: each ends with its run."""
 
 
 class LeakTrials:
-    """Tries programs that are alone and lose memory, all of a batch on one machine.
+    """Tries programs without a history that lose memory, all of a batch on one machine.
 
-    Looking for what was lost takes seconds, whatever ran before. Whose memory
-    it was is known; but a later program may have lost it, so when ``careful``
-    that one has to show it on a machine of its own as well.
+    A scan for lost memory takes seconds, however many programs ran. It tells the program
+    that allocated an object; but a later program may have lost it, so when ``careful`` the
+    program has to show the leak on a machine of its own as well.
     """
 
     def __init__(self, setups: Testbeds, match: Match, *, careful: bool) -> None:
@@ -233,7 +233,7 @@ class LeakTrials:
             if splat is None:
                 return None
             if at is None:
-                # Allocated by a worker of the kernel's, say. Then one at a time.
+                # The allocating program is not known, as for a kworker's object: try one at a time.
                 return (yield from self._first_alone(batch, begin))
             begin += at
             if self._careful and self._match(splat):
@@ -260,18 +260,18 @@ class LeakTrials:
         return outcome.splat, at
 
     def close(self) -> None:
-        """Do nothing: machines end with their batches."""
+        """End no machines: each ends with its batch."""
 
 
 def _posting(reproducer: Reproducer) -> Callable[[Channel], None]:
-    """Return a function that has a machine run a reproducer, its history first."""
+    """Return a function that posts a reproducer to a machine, its history first."""
     return partial(post_programs, history=reproducer.history, program=reproducer.program)
 
 
 def observed(observe: Observer, reproducer: Reproducer) -> Outcome:
     """Run a reproducer on a fresh machine and return what its own program did.
 
-    What splats before that is another reproducer's crash.
+    A splat in its history is not its own, and is dropped.
     """
     outcome, number = observe(reproducer.history, reproducer.program)
     if number < len(reproducer.history):

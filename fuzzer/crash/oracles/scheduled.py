@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Oracle for races with a schedule: tells which of some programs with threads crash under it.
+"""Oracle for races with a schedule: finds a program with threads that crashes under one.
 
-A program with fewer calls takes other times, so its schedule is looked for
-again: first the known one is tried, then some others.
+The calls of a shorter program take other times, so its schedule is looked for again: the
+known one is tried first, then some others.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fuzzer.program.schedule import Wait, is_scheduled, parallel_parts, with_wai
 from fuzzer.program.wire import decode, split
 from fuzzer.splat.splat import Splat
 
-# Schedules that are tried for each program before it counts as one that shows nothing.
+# Schedules tried for a program before it counts as one that does not crash.
 _LIMIT = 8
 _SOON = 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A thread's call, counted from 0 in that thread, is held for so many ticks."""
+    """A call that is held for so many ticks, by its index among the calls of its thread."""
 
     thread: int
     call: int
@@ -40,7 +40,7 @@ def unscheduled(reproducer: Reproducer) -> Reproducer:
 
 
 class ScheduledTrials:
-    """Tries programs without a schedule; shows them with one."""
+    """Tries programs without a schedule; returns those that crash with a schedule."""
 
     def __init__(
         self, guest: Testbed, match: Match, bug: Splat, known: Reproducer, seed: int
@@ -53,7 +53,7 @@ class ScheduledTrials:
         self.effort = Effort()
 
     def first(self, batch: Sequence[Reproducer]) -> Search:
-        """Return the first of a batch that shows the crash, with the schedule that it takes."""
+        """Return the first of a batch that shows the crash, with the schedule that shows it."""
         for index, reproducer in enumerate(batch):
             yield
             shown = self._with_known(reproducer) or (yield from self._searched(reproducer))
@@ -95,12 +95,12 @@ class ScheduledTrials:
         chunks = split(found.program)
         parts = parallel_parts(chunks)
         if parts and not is_scheduled(chunks):
-            # A program with threads counts as one that has a schedule if it waits at all.
+            # A program with threads counts as scheduled only if it has a wait.
             return self._run(reproducer, with_waits(chunks, [Wait(parts[0][0], _SOON)]))
         return found.program, found.outcome.splat
 
     def close(self) -> None:
-        """Do nothing: machines end with their runs."""
+        """End no machines: each ends with its run."""
 
 
 def _held_in(program: bytes) -> list[_Held]:
@@ -115,7 +115,7 @@ def _held_in(program: bytes) -> list[_Held]:
 
 
 def _waits(chunks: Sequence[bytes], held: Sequence[_Held]) -> list[Wait]:
-    """Return the waits before the same calls of a program that has fewer, where it has them."""
+    """Return waits for the held calls that a shorter program still has."""
     places: dict[int, list[int]] = {}
     for index, call in enumerate(decode(b"".join(chunks))):
         places.setdefault(call.thread, []).append(index)

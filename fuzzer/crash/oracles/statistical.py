@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Oracle for races: tells which of some reproducers crash as often as the first one did.
+"""Oracle for races: accepts a reproducer whose crash rate is no worse than the original's.
 
-A race is won or lost anew in each run. So a reproducer runs until a sequential
-test tells its rate from one that is worse; how often follows from the rate.
-What is run over and over may show it less often in a run if it has fewer calls,
-as there are more of its runs.
+A race is won or lost anew in each run. So a reproducer runs until a sequential test tells
+its rate from a worse one; the number of runs follows from the rate. A program with fewer
+calls may show the crash less often in a run, as it runs more often in the same time.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from fuzzer.program.wire import split
 from fuzzer.splat.splat import Splat
 
 ERROR = 0.02
-"""How probable it is that a step is accepted, or rejected, by luck."""
+"""The probability with which a step is accepted, or rejected, by luck."""
 
-# Runs on one machine, or as many as there are in so many seconds, and runs after which a
-# reproducer that shows nothing is given up.
+# The most runs on one machine, seconds after which no further ones begin there, and runs after
+# which a reproducer that never crashed is given up.
 _RACE_RUNS, _RACE_SECONDS = 1000, 2.0
 _MOST_RUNS = 20_000
-# A rate is measured until the crash was seen so often.
+# Crashes after which a rate is known well enough.
 _BASELINE_HITS = 8
 
 Sample: TypeAlias = Callable[[Reproducer], tuple[Splat | None, int]]
@@ -36,9 +35,9 @@ it and the number of runs."""
 
 
 def racing_sample(guest: Testbed, match: Match) -> Sample:
-    """Return how to run programs with threads, many times on a machine, to see a crash.
+    """Return a function that runs a program with threads many times on a machine.
 
-    If they begin by loading the module, it is preloaded by that.
+    If all programs begin with calls that load the module, the machine is preloaded by these.
     """
 
     def sample(reproducer: Reproducer) -> tuple[Splat | None, int]:
@@ -60,7 +59,7 @@ def racing_sample(guest: Testbed, match: Match) -> Sample:
 
 
 def single_sample(observe: Observer) -> Sample:
-    """Return how to run any program, once on a machine."""
+    """Return a function that runs any reproducer once on a machine."""
     return lambda reproducer: (observed(observe, reproducer).splat, 1)
 
 
@@ -71,7 +70,7 @@ def measure(
     most_runs: int,
     has_time: Callable[[], bool] = lambda: True,
 ) -> Generator[None, None, Rate]:
-    """Return how often a reproducer shows the crash; yields between machines."""
+    """Measure the rate at which a reproducer shows the crash; yields between machines."""
     hits = runs = 0
     while hits < _BASELINE_HITS and runs < most_runs and has_time():
         splat, count = sample(reproducer)
@@ -84,8 +83,8 @@ def measure(
 class RateTrials:
     """Tries reproducers against a known rate.
 
-    With ``calls``, which are those of the program that showed that rate, the
-    rate that a program is to have is for each of its calls.
+    With ``calls``, the number of calls of the program that showed that rate, rates are
+    compared for each call of a program, not for each run.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class RateTrials:
     def _as_often(self, reproducer: Reproducer) -> Generator[None, None, Splat | None]:
         known = self._rate.estimate
         if self._calls:
-            # Where what runs before it is enough, a program may have none.
+            # A program may have no calls if its history is enough for the crash.
             known *= min(1.0, max(1, len(split(reproducer.program))) / self._calls)
         test = Comparison(known, self._error)
         shown: Splat | None = None
@@ -132,4 +131,4 @@ class RateTrials:
         return shown if test.decision else None
 
     def close(self) -> None:
-        """Do nothing: machines end with their runs."""
+        """End no machines: each ends with its run."""
