@@ -43,6 +43,8 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # As it is typed: behind a prompt, a pipe or a variable, or at the start.
 _TYPED = re.compile(rf"(?:^|[$|] |\w=\S* )(?:\./)?{PROGRAM} (?P<words>[a-z].*)")
 _OPTION = re.compile(r"--[a-z][a-z-]*")
+# The openings of a docstring that asks instead of saying what something is or does.
+_QUESTION = re.compile(r"\s*(What|Which|Whose|Who|How|Where|When|Why|Whether)\b")
 # Options of other programs that the documents name.
 _FOREIGN = frozenset({"--strict"})
 
@@ -257,9 +259,29 @@ def test_a_heading_has_the_anchor_that_github_gives_it() -> None:
     assert anchors(text) == {"one", "the-loop-fuzzerengine", "what-run-prints"}
 
 
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines and texts of a module's docstrings, those of its constants as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            for statement in node.body:
+                value = statement.value if isinstance(statement, ast.Expr) else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield statement.lineno, value.value
+
+
 def test_a_module_says_what_it_is_and_asks_nothing() -> None:
-    embedded = ("What ", "Which ", "Whose ", "Where ", "How ", "Why ", "Whether ")
     for path in (ROOT / "fuzzer").rglob("*.py"):
         said = ast.get_docstring(ast.parse(path.read_text()))
         assert said, _name(path)
-        assert not said.startswith(embedded), f"{_name(path)}: {said.splitlines()[0]}"
+        assert not _QUESTION.match(said), f"{_name(path)}: {said.splitlines()[0]}"
+
+
+@pytest.mark.parametrize("package", ["engine", "program", "crash"])
+def test_no_docstring_opens_with_an_embedded_question(package: str) -> None:
+    found = [
+        f"{_name(path)}:{line}: {text.splitlines()[0]}"
+        for path in (ROOT / "fuzzer" / package).rglob("*.py")
+        for line, text in _docstrings(path)
+        if _QUESTION.match(text)
+    ]
+    assert not found
