@@ -41,7 +41,7 @@ _MAX_NUMBERS, _MAX_TEXTS, _MAX_TEXT = 64, 24, 64
 def known_ioctls(guest: Guest, programs: Iterable[bytes]) -> frozenset[int]:
     """Return the numbers of ioctls in programs that the driver does not refuse as unknown.
 
-    Programs that take long are cut short, and those that are left after a while are not tried.
+    Programs that take long are cut short, and after a while the rest is not tried.
     """
     known: set[int] = set()
     with_ioctls = [p for p in programs if any(call.op is Op.IOCTL for call in decode(p))]
@@ -64,9 +64,9 @@ def known_ioctls(guest: Guest, programs: Iterable[bytes]) -> frozenset[int]:
 
 
 def learned(facts: Facts, programs: Iterable[Program], known: Container[int]) -> str:
-    """Return a description with what programs of the corpus tell about a driver.
+    """Return a description with what programs of the corpus reveal of a driver.
 
-    Of ioctls those with a ``known`` number are in it, and those of the driver's source.
+    It has the ioctls whose number is ``known``, and those of the driver's source.
     """
     sizes: dict[tuple[int, bool], set[int]] = defaultdict(set)
     values: dict[tuple[int, bool], set[int]] = defaultdict(set)

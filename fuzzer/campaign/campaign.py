@@ -38,21 +38,22 @@ from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.progress import say
 
+# Seconds between two looks at the child processes.
 _TICK = 0.2
 # Seconds between two looks for crashes that nobody has judged yet.
 _KEEP_EVERY = 2.0
-# A worker that ends this soon after its start, so often in a row, will not do better.
+# A worker that ends within so many seconds, so many times in a row, is not started again.
 _SHORT_LIFE = 5.0
 _MAX_SHORT_LIVES = 5
-# Seconds that programs to start from may take until they count as fuzzing.
+# Seconds for running the corpus at the start; what it takes beyond that counts as fuzzing.
 _SLOW_START = 5.0
-# Below this the disk is full for our purposes; a crash needs some room itself.
+# Free space below which a campaign ends, as storing a crash takes some room.
 _MIN_FREE_MIB = 32
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignOptions:
-    """What the user asked for. ``seconds`` and ``programs`` of None: until ended."""
+    """Settings that the user gave; ``seconds`` or ``programs`` of None set no limit."""
 
     workdir: Workdir
     vms: int
@@ -67,9 +68,10 @@ class CampaignOptions:
 class Snapshot:
     """The state of a campaign at one moment, for the report.
 
-    ``judged_on`` is the judge's kernel, which is ``only_there`` if another one is fuzzed.
-    It has ``started`` once programs run, of which the first are ``seeds`` for each worker.
-    ``remarks`` are on what it cannot do.
+    ``judged_on`` is the flavour of the judge's kernel; ``only_there`` tells that another one
+    is fuzzed, so that only the judge runs on it. ``started`` is True once the campaign's
+    time runs. ``seeds`` is the number of runs that the corpus takes at the start, on all
+    workers together. ``remarks`` tell what hinders the campaign.
     """
 
     elapsed: float = 0.0
@@ -92,7 +94,7 @@ class Snapshot:
 
 
 class _Worker:
-    """One worker slot: its current process, and what its earlier ones had counted."""
+    """Slot of a worker: its present process, and the counts of the processes before it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -117,7 +119,7 @@ def _sum(first: WorkerCounts, second: WorkerCounts) -> WorkerCounts:
 
 
 class Campaign:
-    """Runs workers and judge over a working directory until time or user end it.
+    """Runs workers and judge over a working directory until its time is over or the user ends it.
 
     ``until`` is asked about each snapshot, also while judging goes on after
     the fuzzing; once it answers yes, the campaign ends without judging more.
@@ -161,7 +163,7 @@ class Campaign:
         self.interrupted = False
 
     def run(self) -> Snapshot:
-        """Fuzz, then judge what is waiting; returns the final state.
+        """Fuzz, then judge the sightings that wait; return the final state.
 
         Raises:
             InfrastructureError: workers cannot run, or the disk is full. What
@@ -199,7 +201,7 @@ class Campaign:
         return self.snapshot()
 
     def _change_clock(self, subject: Subject) -> None:
-        """Go on with machines of another clock, also those that judge."""
+        """Restart workers and judge on machines with another clock."""
         self._end_workers()
         if self._judge:
             self._judge.kill()
@@ -208,13 +210,13 @@ class Campaign:
         if self._racing is not None:
             self._racing = self._guest
         for worker in self._workers:
-            # What a call takes is another matter now.
+            # Times of calls by the old clock say nothing about the new one.
             worker.before.call_us = worker.before.idle = 0
             self._start(worker)
         self._start_judge()
 
     def _sight_load(self) -> None:
-        """Have judged what went wrong while the driver was loaded."""
+        """Queue a sighting for the judge if the kernel complained while the driver was loaded."""
         sighting = load_sighting(self._guest)
         if sighting is None:
             return
@@ -267,7 +269,7 @@ class Campaign:
                 number=number,
                 workers=options.vms,
             ),
-            # One worker sees all there is; looking at the disk would depend on time.
+            # A single worker knows the whole corpus; reading it again would depend on time.
             reload=not alone,
             parent=os.getpid(),
             racing=self._racing,
@@ -293,8 +295,8 @@ class Campaign:
         self._judge = Child("fuzzer.campaign.judging", task, self._workdir.logs / f"{JUDGE}.log")
 
     def _watch(self) -> None:
-        """Replace children that ended, and look after the disk."""
-        # First: on a full disk a child cannot even leave word of why it ended.
+        """Replace child processes that ended, and check the free space."""
+        # This comes first, as on a full disk a child cannot write why it ended.
         self._check_disk()
         for worker in self._workers:
             if worker.child and not worker.child.is_running():
@@ -302,7 +304,7 @@ class Campaign:
         if self._judge and not self._judge.is_running():
             self._replace_judge()
         if time.monotonic() - self._kept > _KEEP_EVERY:
-            # The judge may have a kernel to build first; nobody should wait to hear of a crash.
+            # The judge may build a kernel first; a crash is shown before that is done.
             self._kept = time.monotonic()
             self._keep_unjudged()
 
@@ -349,7 +351,7 @@ class Campaign:
         self._start_judge()
 
     def _raise_error(self, name: str) -> None:
-        """Raise what a child left as the reason for giving up, if it did."""
+        """Raise the error that a child process wrote when it gave up, if it did."""
         try:
             text = error_file(self._workdir.root, name).read_text()
         except OSError:
@@ -365,7 +367,7 @@ class Campaign:
                 worker.child = None
 
     def _finish_judging(self) -> None:
-        """Wait for the judge to have seen everything; Ctrl-C cuts it short."""
+        """Wait until the judge has judged every sighting; Ctrl-C cuts that short."""
         if self._is_cut_short() or self._judge is None:
             return
         self._judge.finish()
@@ -383,9 +385,9 @@ class Campaign:
             time.sleep(_TICK)
 
     def _keep_unjudged(self) -> None:
-        """Store what waits for the judge as it was seen, so that it is not overlooked.
+        """Store waiting sightings as crashes that are not reproduced, so that none is overlooked.
 
-        It stays in the spool as well, and is judged when the campaign goes on.
+        They stay in the spool as well, and are judged when the campaign is resumed.
         """
         store = self._workdir.crashes
         for path in self._workdir.spool.waiting():
@@ -433,7 +435,7 @@ class Campaign:
         return counts
 
     def snapshot(self) -> Snapshot:
-        """Return the state now."""
+        """Return the campaign's present state."""
         total = WorkerCounts()
         for worker in self._workers:
             total = _sum(total, worker.before)
@@ -466,7 +468,7 @@ class Campaign:
         )
 
     def _note_start(self, total: WorkerCounts) -> None:
-        """Begin to count the time, once programs run that count."""
+        """Start the campaign's time once it fuzzes, or running the corpus first takes long."""
         now = time.monotonic()
         if total.programs and self._first_ran is None:
             self._first_ran = now
@@ -475,11 +477,11 @@ class Campaign:
         if total.fuzzing:
             self._started = now
         elif self._first_ran is not None and now - self._first_ran > _SLOW_START:
-            # The programs to start from are all that will run for a while.
+            # The corpus keeps the workers busy for a while, which counts as fuzzing.
             self._started = self._first_ran
 
     def _crashes(self) -> tuple[Crash, ...]:
-        """Return the stored crashes; those that have not changed are not read again."""
+        """Return the stored crashes, reading only those again that have changed."""
         found: dict[Path, tuple[int, Crash]] = {}
         for path in self._workdir.crashes.records():
             try:
@@ -505,5 +507,5 @@ def default_vms() -> int:
 
 
 def default_workdir(target: str, bug: str | None) -> Path:
-    """Return where a campaign works when no directory was given."""
+    """Return the working directory of a campaign for which the user gave none."""
     return Path("work") / (f"{target}-{bug}" if bug else target)

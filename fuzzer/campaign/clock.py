@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The virtual clock: machines that wait for nothing, for drivers whose calls mostly wait.
+"""Virtual clock: machines on which waiting takes no time, for drivers whose calls mostly wait.
 
-A driver that sleeps for a second in each call has a machine do nothing nearly all the
-time. On one whose clock counts instructions a wait takes no time, and calls take their
-usual order and limits by that clock. It runs instructions more slowly and takes a while to
-be booted for the first time, so it is prepared by a process of its own, while fuzzing
-goes on, where the first programs show that there is much to gain.
+A driver that sleeps for a second in each call leaves a machine idle nearly all the time.
+On a machine whose clock counts instructions a wait takes no time, while calls keep their
+usual order, and their limits by that clock. Such a machine runs instructions more slowly,
+and its first boot takes a while. So a process of its own prepares it while fuzzing goes
+on, once the first programs show that there is much to gain.
 
 Started by the campaign with a pickled :class:`ClockTask` on standard input.
 """
@@ -27,14 +27,15 @@ from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 
 NAME = "clock"
-# Calls that take longer than so many microseconds, and of that time mostly wait: so many percent.
+# The clock is changed for calls that take longer than so many microseconds, and wait for at
+# least so many percent of that.
 _LONG_CALL, _MOSTLY_IDLE = 20_000, 90
 _NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ClockTask:
-    """A subject that is to have machines with a virtual clock on a kernel."""
+    """Task of preparing machines with a virtual clock: the subject, and the kernel."""
 
     subject: Subject
     kernel: Kernel
@@ -52,8 +53,8 @@ class _State(Enum):
 class Clock:
     """Notices that a campaign mostly waits, and prepares the virtual clock for it.
 
-    With ``counted`` programs it stays with the clock that there is: when to change it
-    depends on time.
+    A campaign whose number of programs is ``counted`` keeps its clock: the moment of a change
+    would depend on time, and the campaign could not be repeated.
     """
 
     def __init__(
@@ -66,9 +67,9 @@ class Clock:
         self._child: Child | None = None
 
     def watch(self, counts: WorkerCounts) -> Subject | None:
-        """Look at what workers count; return the subject with its new clock once, when it is ready.
+        """Check the workers' counts; return the subject with its new clock once, when it is ready.
 
-        ``counts`` are those of the worker that waits most.
+        The times in ``counts`` are those of the worker that waits most.
         """
         if self._state is _State.REAL:
             if counts.call_us > _LONG_CALL and counts.idle >= _MOSTLY_IDLE:
@@ -86,7 +87,7 @@ class Clock:
         return None
 
     def remarks(self) -> tuple[Remark, ...]:
-        """Return what is to be said of the clock."""
+        """Return the remarks on the clock."""
         if not self._counts.call_us:
             return ()
         seconds = f"{self._counts.call_us / 1e6:.2g} s"
@@ -103,14 +104,14 @@ class Clock:
         return (Remark("clock", text),)
 
     def close(self) -> None:
-        """End what is being prepared."""
+        """End the process that prepares the clock."""
         if self._child is not None:
             self._child.kill()
             self._child = None
 
 
 def virtual(subject: Subject) -> Subject:
-    """Return the subject with machines that wait for nothing."""
+    """Return the subject with machines on which waiting takes no time."""
     return replace(subject, virtual=True)
 
 

@@ -24,15 +24,16 @@ from fuzzer.program.text import load_program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import Target
 
-# What a campaign lets programs grow to.
+# Bytes of the longest program of a campaign.
 MAX_SIZE = PROGRAM_SIZE // 8
+# Suffixes of the directories beside a corpus while it is replaced, and after that.
 _BESIDE = ("new", "old")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a corpus was measured to cover: ``covered`` of ``blocks`` blocks."""
+    """The measured coverage of a corpus: ``covered`` of ``blocks`` blocks."""
 
     covered: int
     blocks: int
@@ -40,7 +41,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The programs in a directory; ``workdir`` is the campaign's that they belong to, if any."""
+    """The programs in a directory; ``workdir`` is that of the campaign they belong to, if any."""
 
     directory: Path
     workdir: Workdir | None = None
@@ -76,7 +77,7 @@ class Corpus:
         return {name: program for name, program in found if program}
 
     def find(self, name: str) -> bytes:
-        """Return the program whose name begins so.
+        """Return the program whose name begins with ``name``.
 
         Raises:
             BadInputError: there is none, or more than one.
@@ -101,7 +102,7 @@ class Corpus:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep campaigns out.
+        """Keep campaigns from using the corpus meanwhile.
 
         Raises:
             BadInputError: one is running.
@@ -137,10 +138,10 @@ class Corpus:
         return found if isinstance(found, dict) else {}
 
     def replace(self, programs: Iterable[bytes]) -> Path:
-        """Put these programs in the place of all; returns where the old ones are.
+        """Replace all programs by these; return the directory with the old ones.
 
-        They are swapped at once; whatever happens before leaves the old corpus
-        as it is.
+        The last step swaps the directories; a failure before that leaves the old corpus
+        as it was.
         """
         new, old = (self.directory.with_name(f"{self.directory.name}.{end}") for end in _BESIDE)
         shutil.rmtree(new, ignore_errors=True)
@@ -149,10 +150,10 @@ class Corpus:
             for program in programs:
                 (new / program_name(program)).write_bytes(program)
             if self.workdir:
-                # They are part of the corpus that becomes the old one.
+                # Queued programs are part of the corpus that becomes the old one.
                 self._empty_queue()
             shutil.rmtree(old, ignore_errors=True)
-            # Under its later name already, so that the last step is the only one that counts.
+            # The new directory takes the old one's later name, so that the swap is the last step.
             new.rename(old)
             _exchange(self.directory, old)
         finally:
@@ -169,13 +170,13 @@ class Corpus:
         tried_file(self.workdir.root).unlink(missing_ok=True)
 
     def note(self, coverage: Coverage) -> None:
-        """Remember what the programs in it cover."""
+        """Store the measured coverage of the present programs."""
         if self.workdir:
             record = {"programs": self._digest(), **asdict(coverage)}
             (self.workdir.root / "corpus.json").write_text(json.dumps(record) + "\n")
 
     def coverage(self) -> Coverage | None:
-        """Return what the programs were measured to cover, None unless that is known."""
+        """Return the measured coverage of the present programs, None if it is not known."""
         if self.workdir is None:
             return None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -185,7 +186,7 @@ class Corpus:
         return None
 
     def covered_now(self) -> int | None:
-        """Return how many blocks a campaign that runs at this moment has covered, if one does."""
+        """Return the number of blocks that a running campaign has covered, None if none runs."""
         covered: set[int] = set()
         for path in self.workdir.root.glob("worker-*.stats") if self.workdir else ():
             with contextlib.suppress(OSError):

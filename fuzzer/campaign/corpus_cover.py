@@ -25,16 +25,16 @@ def cover(
 ) -> list[str]:
     """Return the names of programs that together have all features, cheapest first.
 
-    The greedy set cover: the program that has most features for its cost that
-    are still missing, and so on; then those are dropped that the others make
-    up for. ``already`` are features that need not be covered.
+    This is the greedy set cover: it takes the program with most missing features
+    for its cost, until none is missing, and then drops programs whose features
+    the others have. ``already`` are features that need not be covered.
     """
     costs = {name: cost_of(split(programs[name])) for name in features}
     missing = 0
     for each in features.values():
         missing |= each
     missing &= ~already
-    # A gain can only fall. So one that is still the best when looked at again is the best.
+    # Gains only fall, so a program that is still the first with its new gain is the best one.
     waiting = [(-math.inf, name) for name in sorted(features)]
     chosen = []
     while missing:
@@ -53,7 +53,7 @@ def cover(
 
 
 def _needed(chosen: list[str], features: Mapping[str, int], already: int) -> list[str]:
-    """Return the chosen ones without those, the dearest first, that the others make up for."""
+    """Return the chosen programs without those, dearest first, whose features the others have."""
     times = _times(features[name] for name in chosen)
     needed = []
     for name in reversed(chosen):
@@ -85,14 +85,14 @@ def shorten_all(
     run: Callable[[bytes], bytes | None],
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[bytes]:
-    """Return the programs with fewer calls, which together have all features still.
+    """Return the programs with fewer calls, which together still have all features.
 
-    A program keeps the features that no other has. ``run`` returns its
-    counters, None if it crashed; what is kept was seen in two runs.
+    A program keeps the features that no other has. ``run`` returns a program's
+    counters, None if it crashed; a shorter one has the features of two runs.
     """
     times = _times(iter(features.values()))
     made = []
-    # The dearest first: what others have as well need not be theirs.
+    # The dearest first: features that others have as well are left to the cheaper ones.
     for number, name in enumerate(reversed(cheapest_first({n: programs[n] for n in features}))):
         progress(number)
         own = features[name]
@@ -111,7 +111,7 @@ def shorten_all(
 def _shorten(
     program: bytes, needed: int, run: Callable[[bytes], bytes | None]
 ) -> tuple[bytes | None, int]:
-    """Return a shorter program and its features, None if there is none that can be relied on."""
+    """Return a shorter program and its features; None if none has the needed ones repeatably."""
 
     def measured(candidate: bytes) -> int:
         counters = run(candidate)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coverage by function of a driver, and the way to what no program reaches."""
+"""Coverage of a driver by function, and the calls that lead to functions nothing reaches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from fuzzer.splat.symbols import SymbolFile
 
 Place = tuple[str, int]
 Locate = Callable[[Sequence[Place]], dict[Place, tuple[str, ...]]]
-"""Returns ``file:line`` of places in the code, where it was inlined from first."""
+"""Returns the ``file:line`` of places in the code, the innermost inlined function's first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A caller, its ``file:line`` if known. ``taken``: what it calls has its address taken there;
-    ``reached`` tells whether the caller was.
+    """A caller of a function.
+
+    ``place`` is the ``file:line`` of the call, if known. ``taken`` tells that the function's
+    address is taken there, rather than that it is called; ``reached``, that programs reached
+    the caller.
     """
 
     caller: str
@@ -35,10 +38,10 @@ class Link:
 class FunctionCoverage:
     """The coverage of a function.
 
-    ``missed`` are the lines of its other blocks, as ``file:line``, if that are not all.
-    ``links`` lead from its caller to the nearest one that was reached, if there is one;
+    ``missed`` are the lines of the other blocks, as ``file:line``, if some were reached.
+    ``links`` lead from its caller to the nearest caller that was reached, if there is one;
     ``entry`` says how the last of them is called otherwise, empty if nobody calls it.
-    ``gain`` is the number of blocks that are out of reach as long as it is as it is.
+    ``gain`` is the number of blocks that are out of reach until its coverage gets better.
     """
 
     name: str
@@ -51,7 +54,7 @@ class FunctionCoverage:
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """A sort key: the nearest first, which are most worth looking at, then the largest."""
+        """A sort key: functions next to reached code first, of these the largest gain first."""
         if self.reached == self.blocks:
             return 3, 0, self.name
         if self.reached:
@@ -66,9 +69,9 @@ def reached_blocks(
     programs: Iterable[bytes],
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[frozenset[int], int]:
-    """Return the numbers of the blocks that loading the driver and programs reach.
+    """Return the blocks reached by loading the driver and by programs, and a count of crashes.
 
-    And how many programs crashed: ``run`` returns None for these.
+    Blocks are numbers. The count is of the programs for which ``run`` returned None.
     """
     reached = set(guest.load_blocks)
     n_blocks, crashed = len(guest.blocks), 0
@@ -83,7 +86,7 @@ def reached_blocks(
 
 
 def source_lines_of(path: Path) -> Locate:
-    """Return what finds places of an object in the source; nothing without debug information."""
+    """Return a function that finds source lines of an object, none without debug information."""
     try:
         symbols = SymbolFile(path, path.stem)
     except BadInputError:
@@ -102,7 +105,7 @@ def source_lines_of(path: Path) -> Locate:
 def function_coverage(
     blocks: Sequence[Block], reached: Collection[int], graph: CallGraph, locate: Locate
 ) -> list[FunctionCoverage]:
-    """Return the coverage of each function with blocks, what is most worth looking at first."""
+    """Return the coverage of each function with blocks, sorted by rank."""
     return sorted(_Measured(blocks, reached, graph, locate).all(), key=lambda each: each.rank)
 
 
@@ -116,7 +119,7 @@ class _Measured:
         self._reached: dict[Function, int] = defaultdict(int)
         self._missed: dict[Function, list[Place]] = defaultdict(list)
         for number, block in enumerate(blocks):
-            # A block is known by where the call at its beginning returns to.
+            # A block's offset is the return address of the call at its beginning.
             place = (block.section, block.offset - 1)
             function = index.at(*place)
             if function is None:
@@ -134,11 +137,12 @@ class _Measured:
             function: self._way(function) for function in self._all if not self._reached[function]
         }
         self._lines = locate(self._places())
-        # Of code that was inlined the line where it was put is said, if it is the kernel's.
+        # The driver's own files, by outermost frames: code inlined from the kernel's headers is
+        # shown by its line in these.
         self._own = {lines[-1].rpartition(":")[0] for lines in self._lines.values() if lines}
 
     def _places(self) -> list[Place]:
-        """Return the places whose lines are told."""
+        """Return the places whose source lines are shown."""
         missed = [
             place for function, places in self._missed.items() for place in places
             if self._reached[function]
@@ -151,9 +155,9 @@ class _Measured:
         return next((line for line in lines if line.rpartition(":")[0] in self._own), "")
 
     def _way(self, function: Function) -> tuple[Caller, ...]:
-        """Return the callers that lead to the nearest one that was reached.
+        """Return the chain of callers up to the nearest one that was reached.
 
-        If there is none, those that lead to the nearest one that is called from elsewhere.
+        If there is none, it is the chain up to the nearest one that is called in another way.
         """
         ways: dict[Function, tuple[Caller, ...]] = {function: ()}
         waiting = [function]
@@ -175,7 +179,7 @@ class _Measured:
         return direct[:1]
 
     def _behind(self, function: Function) -> int:
-        """Return how many blocks of functions that nothing reached a function leads to."""
+        """Return the number of blocks of a function and of the unreached functions it leads to."""
         seen, waiting = {function}, [function]
         while waiting:
             for other in self._callees[waiting.pop()]:
@@ -185,7 +189,7 @@ class _Measured:
         return sum(self._all[each] for each in seen if each in self._all)
 
     def all(self) -> list[FunctionCoverage]:
-        """Return what was measured, in no order."""
+        """Return the coverage of all functions, in no order."""
         return [
             self._part(function) if self._reached[function] else self._whole(function)
             for function in self._all
@@ -203,7 +207,7 @@ class _Measured:
         )
 
     def _whole(self, function: Function) -> FunctionCoverage:
-        """Return what there is to say of a function that nothing reached."""
+        """Return the coverage of a function that no program reached."""
         way = self._ways[function]
         links = tuple(
             Link(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures the coverage of programs on a machine of their own, and whether it repeats."""
+"""Measurement of the coverage of programs, and of its repeatability, on a machine of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fuzzer.program.ops import Op
 from fuzzer.program.wire import decode
 from fuzzer.target.target import ResetKind
 
-# Machines that may get lost (their QEMU killed from outside) before this is given up.
+# Machines that may get lost (their QEMU killed from outside) before measuring is given up.
 _MAX_LOST = 5
 
 
@@ -76,12 +76,12 @@ class Bench:
 
 @dataclass(slots=True)
 class Measured:
-    """What a number of programs cover.
+    """The coverage of a number of programs.
 
-    ``features`` of a program by its name, of those that cover something that
-    the ones before them do not. ``flaky`` programs covered something in one run
-    and not in the other; ``flaky_features`` is all of that. ``crashed`` are the
-    names of those that crashed.
+    ``features`` are those of programs by name, without programs that cover nothing
+    new. ``flaky`` is the number of programs that covered something in one of two runs
+    only, ``flaky_features`` all of that. ``crashed`` are the names of those that
+    crashed.
     """
 
     features: dict[str, int] = field(default_factory=dict)
@@ -92,15 +92,16 @@ class Measured:
     crashed: list[str] = field(default_factory=list)
 
     def flaky_blocks(self, n_blocks: int) -> int:
-        """Return the number of blocks that no program covered each time, but some once."""
+        """Return the number of blocks that programs covered in one of two runs only."""
         either = blocks_of(self.total | self.flaky_features, n_blocks)
         return either - blocks_of(self.total, n_blocks)
 
 
 def contexts_for(described: Iterable[int], programs: Iterable[bytes]) -> tuple[int, ...]:
-    """Return the ioctl numbers to count coverage for: a campaign learns some while it runs.
+    """Return the ioctl numbers to count coverage for.
 
-    They are those ``described``, then those that programs use most.
+    They are the ``described`` ones, then those that programs use most, as a campaign learns
+    of more while it runs.
     """
     used: Counter[int] = Counter()
     for program in programs:
@@ -116,7 +117,7 @@ def measure(
     already: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Measured:
-    """Run each program twice; ``already`` are features that are covered anyway."""
+    """Measure programs by running each twice; ``already`` are features that are covered anyway."""
     found = Measured(total=already)
     for name, program in programs:
         found.programs += 1

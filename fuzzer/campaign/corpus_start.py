@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The start of a campaign's corpus: all of it, or of a large one a part."""
+"""Choice of the programs that a campaign starts with: its corpus, or a part of a large one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNTING_SHARE = 0.01
 
 
 def coverage_key(guest: Guest) -> str:
-    """Return a name for what coverage measured on this guest is comparable with."""
+    """Return a key that guests share whose coverage can be compared."""
     target = guest.target
     return content_key(guest.driver.key, target.module.params, repr(target.devices))
 
@@ -38,11 +38,11 @@ def set_aside(
     programs: int = START_PROGRAMS,
     cost: float = START_COST,
 ) -> int:
-    """Move what is too much to start with into the import queue; returns how much is to be tried.
+    """Move programs that are too many to start with to the import queue; return how many wait.
 
-    What stays are so many ``programs``, of such a ``cost``, at most. Names are
-    hashes, so which ones they are is left to chance, and always the same. ``key``
-    is that of the guest: what was tried on another counts no more.
+    At most so many ``programs`` stay, of such a ``cost`` together. Names are hashes,
+    so the choice is arbitrary, but always the same. ``key`` is the guest's coverage
+    key: programs that were tried on a guest with another key wait again.
 
     Raises:
         InfrastructureError: the directory cannot be written.
@@ -54,7 +54,7 @@ def set_aside(
         first = _start_of(workdir.corpus, names[:programs], cost)
         rest = names[len(first) :]
         if rest and not queue.exists():
-            # Many times faster than to move what may be nearly all.
+            # This is many times faster than moving nearly all programs one by one.
             workdir.corpus.rename(queue)
             workdir.corpus.mkdir()
             _move(first, queue, workdir.corpus)
@@ -68,7 +68,7 @@ def set_aside(
 
 
 def _start_of(directory: Path, names: list[str], most_cost: float) -> list[str]:
-    """Return the first names, of programs that cost no more together."""
+    """Return the first names whose programs together cost at most ``most_cost``."""
     cost = 0.0
     for number, name in enumerate(names):
         cost += cost_of(split((directory / name).read_bytes()))
@@ -83,7 +83,7 @@ def _move(names: list[str], source: Path, to: Path) -> None:
 
 
 def _begin_record(root: Path, key: str, fresh: set[str]) -> None:
-    """Make the record of what was tried fit ``key``; the ``fresh`` ones were not."""
+    """Make the record of tried programs one of ``key``, without the ``fresh`` ones."""
     record = tried_file(root)
     try:
         with record.open() as file:
@@ -97,10 +97,10 @@ def _begin_record(root: Path, key: str, fresh: set[str]) -> None:
 
 
 class CorpusCount:
-    """Counts the programs of a directory that others add to, without costing much.
+    """Cheap count of the programs in a directory that others add to.
 
-    The directory is listed only after it has changed, and less often the
-    longer that takes.
+    The directory is listed only after it has changed, and the less often the
+    longer listing takes.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text of a description: what is known of a driver, written down to be edited."""
+"""Text of a description with what is known of a driver, to be edited."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fuzzer.target.equipment import Equipment
 from fuzzer.target.schema import schema_line
 
 OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open"})
-"""What a file can have: a driver of which nothing is known is taken to have all."""
+"""Operations of files; a driver of which nothing is known is taken to have all of them."""
 
 SEEDS = ("read-write.prog", "ioctls.prog", "two-files.prog")
-"""The files that the programs to start from are in."""
+"""The names of the files with seeds."""
 
 POOLS = 'pools:\n  word: ["", "0", "1", "a", "abc", "start", "stop"]\n'
 _READ = """\
@@ -51,23 +51,23 @@ _NUMBERS = frozenset(
     ("byte", "short", "ushort", "int", "uint", "long", "ulong", "hexint", "ullong")
 )
 _TEXTS = frozenset({"charp", "string"})
-# Values about which a table, a shift or an allocation ends.
+# Values around the limits of tables, shifts and allocations.
 _LIMITS = "0..4|7..9|15..17|31..33|63..65|127|128|255..257|1024|4096|65535|65536"
 _UNSIGNED, _SIGNED = f"{{int:{_LIMITS}}}", f"{{int:{_LIMITS}|-1|2147483647}}"
 _PARAMETER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
-# Of such names those that mean something else to YAML.
+# Plain names that YAML reads as something else.
 _TRAPS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a driver without a description.
+    """Known facts of a driver without a description.
 
-    ``source`` is its directory, or else ``object`` its .ko, one for all kernels or one
-    for each. ``operations`` are those that any of its files has. ``kernel`` is the series
-    that it was built for, such as ``6.1``; empty for the usual one. ``needs`` are other
-    modules of its source to load before it. One that ``fails`` cannot be loaded.
+    ``source`` is its directory; without one ``object`` is its .ko, one for all kernels or
+    one for each. ``operations`` are those that any of its files has. ``kernel`` is the
+    series that it was built for, such as ``6.1``; empty for the usual one. ``needs`` are
+    other modules of its source to load before it. A driver that ``fails`` cannot be loaded.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Facts:
 
 
 def head(facts: Facts, why: str) -> str:
-    """Return what a description says of module and devices. ``why`` is its first comment."""
+    """Return a description's part on devices and module, with ``why`` as its first comment."""
     lines = [schema_line(), *(f"# {_one_line(line)}" for line in why.splitlines())]
     lines += ["version: 1", f"name: {_quoted(facts.name)}"]
     lines += [description_of(facts.devices).rstrip("\n"), "module:"]
@@ -130,7 +130,7 @@ def describe(facts: Facts, why: str) -> str:
 
 
 def plain_calls(facts: Facts) -> str:
-    """Return the calls that need no more than the operation to be there."""
+    """Return the calls that need nothing to be known but the operations."""
     text = _READ if "read" in facts.operations else ""
     if "write" in facts.operations:
         text += '  - pwrite: ["{word}"]\n'
@@ -141,9 +141,9 @@ def plain_calls(facts: Facts) -> str:
 
 
 def described_ioctls(facts: Facts) -> str:
-    """Return a call for each ioctl of the driver's source, and as 32-bit programs make it.
+    """Return a call for each ioctl of the driver's source.
 
-    That only if the driver has an entry for these.
+    If the driver has an entry for 32-bit programs, there is a second call that uses it.
     """
     forms = "".join(map(_ioctl, facts.ioctls))
     if "compat" not in facts.operations:
@@ -161,7 +161,7 @@ def _ioctl(macro: IoctlMacro) -> str:
         return (
             f"{text}    payload: [{macro.size}]    # {macro.type or 'not known'}\n    weight: 2\n"
         )
-    # No size says that the argument is a number, or that its author did not say.
+    # Without a size the argument is a number, or the author did not state its type.
     return f"{text}    value: [0, 1, -1]\n  - ioctl: {macro.name}\n    payload: [8, 64]\n"
 
 
@@ -177,7 +177,7 @@ def _struct(macro: IoctlMacro) -> str:
 
 
 def parameters(facts: Facts, word: str = "{word}") -> str:
-    """Return the call that loads the module with other parameters; texts are as ``word``."""
+    """Return the call that loads the module with other parameters, ``word`` for texts."""
     known = [each for each in facts.parameters if _PARAMETER.match(each.name)]
     if not known:
         return ""
@@ -187,7 +187,7 @@ def parameters(facts: Facts, word: str = "{word}") -> str:
         if each.description:
             told += f": {each.description}"
         text += f"  #   {_one_line(told)}\n"
-    # Without those that it is loaded with it may make no file.
+    # Its own parameters come first, as without them it may make no file.
     own = f"{facts.params} ".replace("{", "{{").replace("}", "}}") if facts.params else ""
     forms = [f"{own}{each.name}={value}" for each in known[:_MOST_LISTED]
              if (value := _values(each.kind, word))]  # fmt: skip
@@ -197,7 +197,7 @@ def parameters(facts: Facts, word: str = "{word}") -> str:
 
 
 def _values(kind: str, word: str) -> str:
-    """Return some values of a parameter as a template has them; empty if its kind says nothing."""
+    """Return a template of values for a kind of parameter; empty if the kind is not known."""
     kind = kind.removeprefix("array of ")
     if kind in _FLAGS:
         return "{int:0..1}"
@@ -213,12 +213,12 @@ def _quoted(name: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Return what a module says of itself as a part of a comment."""
+    """Return text of a module as a part of a comment."""
     return "".join(char if char.isprintable() else " " for char in text)[:200]
 
 
 def seeds(facts: Facts) -> dict[str, str]:
-    """Return three programs to start from, as text by file name."""
+    """Return three seeds, as text by file name."""
     if facts.fails:
         named = [each.name for each in facts.parameters if _PARAMETER.match(each.name)]
         other = f'load("{named[0]}=1")\n' if named else 'load("")\nunload()\n'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a driver as its author published it to what there is to fuzz.
+"""Discovery of what there is to fuzz in a driver as its author published it.
 
 The driver is built, on a kernel that has what it needs; loaded, to see which
-files it makes; and read, for the operations that these have and their ioctls.
+files it makes; and read, for the operations of these files and their ioctls.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from fuzzer.target.equipment import Equipment, listed, ordered
 from fuzzer.target.target import ModuleSpec, module_name
 
 _T = TypeVar("_T")
-# Tried for a driver that makes no file without parameters: one of something, a size.
+# Values tried for parameters of a driver that makes no file without them: a count, a size.
 _PARAMETER_VALUES = ("1", "65536")
 _PARAMETER_KINDS = frozenset({"int", "uint", "long", "ulong", "bool", "byte", "short", "ushort"})
 _MOST_PARAMETERS = 16
 _EXPORT = re.compile(r"^\s*EXPORT_SYMBOL(?:_GPL)?\s*\(\s*(\w+)\s*\)", re.MULTILINE)
-# Of subsystems that make files whose operations are their own.
+# Functions of subsystems that make files with operations of their own.
 _SUBSYSTEMS = (
     "register_framebuffer", "snd_card_", "input_register_device", "tty_register_d",
     "device_add_disk", "add_disk", "rtc_register", "iio_device_", "drm_dev_", "media_device_",
@@ -65,7 +65,7 @@ _SUBSYSTEMS = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to fuzz, as it was asked for.
+    """A driver to fuzz, as the user chose it.
 
     ``path`` is a driver's directory or a .ko. ``module`` chooses one of several that
     come out of it; ``devices`` are files to fuzz, instead of all that it makes.
@@ -79,7 +79,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A module that was loaded: the files that it made, or why it has none.
+    """A module that was loaded: the files that it made, or the ``problem`` if it made none.
 
     ``needs`` are other modules of its build that were loaded before it.
     """
@@ -118,11 +118,12 @@ class _Discovery:
         self._choice = choice
         self._accel = accel
         self._flavour = flavour
-        # Objects that do not compile, where what does is of no use without them.
+        # Objects that did not compile, if the others are of no use without them.
         self._failed: frozenset[str] = frozenset()
-        # Whether the kernel is the user's, so that there is no other one.
+        # True if the user gave a built kernel, so that there is no other one.
         self._is_given = False
-        # What the kernel said when a module was loaded that made no file, and all it printed then.
+        # Of the last load: a summary of the kernel's messages if no file was made, all of its log,
+        # and the problem if the machine was lost.
         self._said = ""
         self._log = b""
         self._lost = ""
@@ -163,7 +164,7 @@ class _Discovery:
         facts = Facts(
             found.driver.name,
             (),
-            # Where it was below what was given, looking for it again would take as long again.
+            # The directory in which the driver was found, so that it need not be searched again.
             source=place or source,
             params=found.params,
             config=options.variant.config,
@@ -193,7 +194,7 @@ class _Discovery:
             raise _left_out(build) from error
 
     def _lacks_some(self, build: SourceBuild) -> bool:
-        """Whether the module to fuzz may be one that did not compile."""
+        """Return whether the module to fuzz may be one that did not compile."""
         if not self._choice.module:
             return bool(build.failed)
         name = module_name(Path(self._choice.module).stem)
@@ -233,7 +234,7 @@ class _Discovery:
         if not useful:
             for module in modules:
                 if module.undefined:
-                    # It says what the kernel is without.
+                    # The error that this raises names what the kernel lacks.
                     _picked(build, module.name, self._choice.path)
             raise BadInputError(_why_none(self._choice.path, found))
         return self._best(useful, {module.name: module.blocks for module in modules}, kernel)
@@ -262,7 +263,7 @@ class _Discovery:
     def _try_together(
         self, build: SourceBuild, found: Sequence[_Found], kernel: Kernel
     ) -> list[_Found]:
-        """Return what each of some modules makes when the others are loaded before it."""
+        """Return the modules that make files once the others are loaded before them."""
         names = [each.driver.name for each in found if not each.problem]
         if len(names) < 2:
             return []
@@ -273,7 +274,7 @@ class _Discovery:
     def _try_after(
         self, build: SourceBuild, name: str, others: Sequence[str], kernel: Kernel
     ) -> _Found | None:
-        """Return what a module makes after as few of the others as will do; None if nothing."""
+        """Load a module after as few of the others as it needs; None if it makes no file so."""
 
         def tried(needs: Sequence[str]) -> _Found | None:
             driver = pick_module(build, name, self._choice.path, needs)
@@ -297,7 +298,7 @@ class _Discovery:
     def _load(
         self, driver: Driver, kernel: Kernel, info: ModuleInfo, build: SourceBuild | None = None
     ) -> _Found:
-        """Load a module; after others of its build, or with parameters, if it makes nothing else.
+        """Load a module; if it makes no file, after others, with equipment, or with parameters.
 
         Raises:
             BadInputError: it cannot be loaded, or makes no file.
@@ -314,7 +315,7 @@ class _Discovery:
             problem = _no_file(driver.name, self._said)
         complaint = self._complaint()
         if build and self._lost:
-            # To try anything else may take a minute each time.
+            # Each further attempt may take a minute.
             say(f"{self._lost}. Only loading is fuzzed")
             return self._failing(driver, params)
         others = [each.name for each in _others(build, driver.name)] if build else []
@@ -328,7 +329,7 @@ class _Discovery:
             if found:
                 return found
             if equipment:
-                # With it, more was said than without.
+                # The attempt with stand-ins for its hardware says more than the one without.
                 problem, is_loaded = refused or _no_file(driver.name, self._said), not refused
                 complaint = self._complaint() or complaint
         if not params and (found := self._try_parameters(driver, kernel, info)):
@@ -353,19 +354,20 @@ class _Discovery:
     def _failing(
         self, driver: Driver, params: str, equipment: tuple[Equipment, ...] = ()
     ) -> _Found:
-        """Return a driver that is loaded by programs alone, as that is where it fails."""
+        """Return a driver whose loading fails, so that programs do little but load it."""
         devices = tuple(map(Device, self._choice.devices or (f"/dev/{driver.name}",)))
         return _Found(driver, devices, params, equipment=equipment, fails=True)
 
     def _try_equipped(
         self, driver: Driver, kernel: Kernel, info: ModuleInfo
     ) -> tuple[_Found | None, tuple[Equipment, ...], str]:
-        """Return what a driver makes once there are stand-ins for its hardware, which these are.
+        """Load a driver with stand-ins for its hardware.
 
-        None if it makes nothing; and why it does not load, if it does not.
+        Returns what was found, None if it makes no file; the stand-ins; and why it does not
+        load, empty if it does.
 
         Raises:
-            BuildFailedError: it takes a kernel with more.
+            BuildFailedError: it takes a kernel with more options.
         """
         params, equipment = self._choice.params, asked_for(info)
         if equipment:
@@ -389,10 +391,10 @@ class _Discovery:
         return found, equipment, ""
 
     def _with_parts(self, found: _Found, kernel: Kernel, info: ModuleInfo) -> _Found:
-        """Return a driver that makes its files with what it asks for besides, such as lines.
+        """Return a driver with the equipment besides devices that it asks for, such as GPIO lines.
 
         Raises:
-            BuildFailedError: it takes a kernel with more.
+            BuildFailedError: it takes a kernel with more options.
         """
         equipment = tuple(each for each in asked_for(info) if not each.has_devices)
         if not equipment or (self._is_given and lacks(equipment, kernel)):
@@ -412,7 +414,7 @@ class _Discovery:
     def _on_buses(
         self, driver: Driver, kernel: Kernel, known: Sequence[Equipment]
     ) -> tuple[Equipment, ...]:
-        """Return devices for a driver by the buses on which it is, once it is loaded."""
+        """Return devices for a driver on the buses that it registers with when it is loaded."""
         base, _ = ensure_base(kernel, self._accel, Hardware())
         params = self._choice.params
         image = DriverImage(driver.image(), driver.name, (), params, driver.needed_images())
@@ -423,7 +425,7 @@ class _Discovery:
             return ()  # It does not load, which is told elsewhere.
 
     def _try_parameters(self, driver: Driver, kernel: Kernel, info: ModuleInfo) -> _Found | None:
-        """Return what the module makes with one of its parameters set; None if nothing."""
+        """Load a module with one of its parameters set; None if it makes no file with any."""
         names = [each.name for each in info.parameters if each.kind in _PARAMETER_KINDS]
         for value in _PARAMETER_VALUES:
             for name in names[:_MOST_PARAMETERS]:
@@ -453,7 +455,7 @@ class _Discovery:
             raise BadInputError(self._lost) from error
 
     def _complaint(self) -> Splat | None:
-        """Return what the kernel complained of when a module was tried last."""
+        """Return the kernel's report from the last load of a module, None if there was none."""
         return find_splat(console_lines(self._log))
 
     def _wanted(self, devices: tuple[Device, ...]) -> tuple[Device, ...]:
@@ -486,8 +488,8 @@ def _picked(build: SourceBuild, name: str, description: Path) -> Driver:
     """Return a module of a build.
 
     Raises:
-        MissingSymbolsError: the kernel lacks symbols that it needs; it says as well what
-            stands in for its hardware would take, so that one kernel has both.
+        MissingSymbolsError: the kernel lacks symbols that it needs. The error also has the
+        options for stand-ins of its hardware, so that one kernel has both.
         BadInputError: there is no such module.
     """
     try:
@@ -516,7 +518,7 @@ def _others(build: SourceBuild, name: str) -> list[BuiltModule]:
 
 
 def lacks_its_own(build: SourceBuild) -> bool:
-    """Whether all that compiled of a driver calls parts of it that did not."""
+    """Return whether each module that compiled calls parts of the driver that did not."""
     exported: set[str] = set()
     for path in build.directory.rglob("*.c"):
         exported.update(_EXPORT.findall(path.read_text(errors="replace")))
@@ -524,7 +526,7 @@ def lacks_its_own(build: SourceBuild) -> bool:
 
 
 def _left_out(build: SourceBuild) -> BuildFailedError:
-    """Return the error that some of a driver does not compile."""
+    """Return the error that parts of a driver do not compile."""
     log = build.log()
     error = first_error(log, build.directory)
     return BuildFailedError(f"{', '.join(build.failed)} does not compile:\n{error}", log)
@@ -569,7 +571,7 @@ def _tell(build: SourceBuild, seconds: float) -> None:
 def _operations(
     module: Path, tables: tuple[OperationTable, ...], devices: Sequence[Device]
 ) -> frozenset[str]:
-    """Return what the files of a driver can do; all there is where that is not known."""
+    """Return the operations of a driver's files; all that there are if they are not known."""
     symbols = module.read_bytes()
     if any(name.encode() in symbols for name in _SUBSYSTEMS):
         return OPERATIONS
@@ -595,7 +597,7 @@ def _why_nothing(
     *,
     is_loaded: bool = True,
 ) -> str:
-    """Return what to do about a module that is not loaded, or makes no file.
+    """Return advice on a module that does not load, or makes no file.
 
     ``equipment`` was registered for it in vain.
     """

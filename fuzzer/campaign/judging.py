@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judging process: sightings and corpus programs, run again on ``full``.
+"""Judging process: runs sightings and corpus programs again on ``full``.
 
 Started by the campaign with a pickled :class:`JudgeTask` on standard input.
 It builds the ``full`` kernel first if need be, at low priority. When standard
-input ends, it finishes what is waiting and ends.
+input ends, it judges the sightings that wait, and ends.
 """
 
 from __future__ import annotations
@@ -43,28 +43,29 @@ from fuzzer.target.target import Target
 _LOG = logging.getLogger(__name__)
 
 NAME = "judge"
-# What the status line says when the judge has nothing left to do.
+# Status line of a judge that has nothing left to do.
 READY = "ready"
+# Status line of a judge that minimizes crashes at a campaign's end.
 MINIMIZING = "minimizing"
 _BUILD_NICENESS = 19
 _NICENESS = 5
-# A judge that loses machine after machine is not helping.
+# Machines that a judge may lose before it gives up.
 _MAX_LOST = 20
-# Time for other work between two sightings, as a share of what the first took.
+# Time for other work between two sightings, as a share of the time that the first took.
 _OTHER_WORK = 0.5
-# Seconds that the programs before a sighted one may take. With many that load the module that
-# can be minutes, in which nothing else is judged: what takes longer is tried when there is time.
+# Seconds for the programs before a sighted one. Many that load the module can take minutes, in
+# which nothing else is judged: longer ones are left to the stage of retries.
 _PATIENCE = 20.0
-# Corpus programs between two looks at the spool, and seconds: a sighting goes first.
+# Corpus programs, and seconds for them, between two looks at the spool: sightings go first.
 _SLICE, _SLICE_SECONDS = 20, 3.0
-# Seconds for making crashes minimal when a campaign ends, and as many for verifying the one begun;
-# before that as many for programs that the kernel which judges has not run.
+# Seconds at a campaign's end for each of three things: corpus programs that the judge's kernel
+# has not run, then minimizing crashes, then verifying the one begun.
 _FINISH = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeTask:
-    """What the judge is asked to do."""
+    """Task of the judging process: subject, working directory and settings."""
 
     subject: Subject
     workdir: Workdir
@@ -89,15 +90,15 @@ class StatusLine:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: a line is written at once."""
+        """Return at once, as each line is written when it comes."""
 
     def isatty(self) -> bool:
-        """Ask for frequent updates."""
+        """Return True, so that progress is reported often."""
         return True
 
 
 class JudgeProcess:
-    """Judges until told to end."""
+    """The judge: judges sightings, runs corpus programs and uses spare time for its stages."""
 
     def __init__(
         self,
@@ -140,8 +141,8 @@ class JudgeProcess:
     def step(self) -> bool:
         """Judge a sighting or run programs of the corpus; tell whether there were any.
 
-        What does not reproduce can take a minute each, and there may be many.
-        So other work has half as much time afterwards.
+        A sighting that does not reproduce can take a minute, and there may be many.
+        So other work has half as much time after each.
         """
         if self._owed > 0 and self._explores:
             start = self._clock()
@@ -156,15 +157,15 @@ class JudgeProcess:
         return judged or self._guarded(self._run_corpus)
 
     def explore(self) -> bool:
-        """Use some time that is left to explore; tell whether there was anything to do."""
+        """Use spare time for the stages; tell whether there was anything to do."""
         return self._spare_time.step()
 
     def reduce(self, *, hurry: bool) -> bool:
-        """Go on with stored crashes; in a hurry only with the one begun. Tell if there was one."""
+        """Minimize stored crashes, in a hurry only the one begun; tell whether there was one."""
         return self._spare_time.finish(hurry=hurry)
 
     def finish_exploring(self) -> None:
-        """End the explorer's machines; what it has found so far is to be judged."""
+        """Stop exploring and end its machines; sightings that it has made are still judged."""
         self._explores = False
         self._corpus_end = self._clock() + _FINISH
         self._exploring.close()
@@ -173,7 +174,7 @@ class JudgeProcess:
         try:
             return work()
         except LostMachineError:
-            # Somebody killed QEMU. What was being judged is still in the spool.
+            # QEMU was killed from outside. The sighting that it judged is still in the spool.
             self._executor.close()
             self._exploring.drop_machines()
             self._lost += 1
@@ -195,7 +196,7 @@ class JudgeProcess:
         crashes = self._workdir.crashes.all()
         known = sighted(crashes, sighting.title, first_impression(sighting))
         runs = 1 if known and known.reproduced else VERIFY_RUNS
-        # What these found they found on this kernel.
+        # These ran on the judge's own kernel, so there is no other one to try.
         own = sighting.origin in {EXPLORER, NAME, ASIDE}
         verdict = self._kernels.judge(sighting, runs, patience=_PATIENCE, elsewhere=not own)
         judgement = verdict.judgement
@@ -203,14 +204,15 @@ class JudgeProcess:
         shown = judgement.reproduced and not verdict.unseen_on
         if not shown and sighting.origin != EXPLORER:
             self._exploring.retune(sighting.program, sighting.history)
-        # One that was met aside has none: two that show by turns would never end.
+        # Sightings made beside another one add no more: two bugs that show by turns would be judged
+        # for ever.
         for other in judgement.others if sighting.origin != ASIDE else ():
             self._report(other)
         shutil.rmtree(path)
         return True
 
     def store(self, sighting: Sighting, verdict: Verdict) -> None:
-        """Put a judged sighting into the crash store, or with the crash it belongs to."""
+        """Store a judged sighting as a crash, or with the stored crash of the same bug."""
         judgement = verdict.judgement
         guest = self._kernels.on(verdict.judged_on).plain
         seen = first_impression(sighting)
@@ -239,12 +241,12 @@ class JudgeProcess:
             self._spare_time.note(new)
 
     def looked(self) -> Looked:
-        """Return what has been looked at."""
+        """Return the record of what has run so far."""
         names = {path.name for path in self._workdir.corpus.iterdir()}
         return Looked(True, self._exploring.missing, len(names - self._seen))
 
     def _run_corpus(self) -> bool:
-        """Run some corpus programs that ``full`` has not seen."""
+        """Run some corpus programs that ``full`` has not run; tell whether there were any."""
         names = {path.name for path in self._workdir.corpus.iterdir()}
         fresh = sorted(names - self._seen)[:_SLICE]
         end = min(self._clock() + _SLICE_SECONDS, self._corpus_end)
@@ -261,11 +263,11 @@ class JudgeProcess:
         if sighting := self._executor.sighting(outcome, NAME):
             self._report(sighting)
         if outcome.splat is None or outcome.usable:
-            # Of known bugs some come with every program.
+            # Some known bugs show in every program, and leave the machine usable.
             self._exploring.note(program)
 
     def _report(self, sighting: Sighting) -> None:
-        """Have a sighting judged, unless it is known to reproduce."""
+        """Queue a sighting for the judge, unless its bug is known to reproduce."""
         self._workdir.spool.count(sighting.title)
         if not is_known(self._workdir.crashes, first_impression(sighting)):
             self._workdir.spool.add(sighting)

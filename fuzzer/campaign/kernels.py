@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernels that a sighting is judged on: the judge's own, then the one that showed it.
 
-``full`` may not show what another kernel did: a bug that it reports before ends the
-thread, an allocation is another one, a race is won less often. What it does not show is
-judged on the kernel that is fuzzed, and that is said.
+``full`` may not show what another kernel did: a report that only it makes may end the
+thread first, allocations differ, a race is won less often. A sighting that it does not
+show is judged on the kernel that is fuzzed as well, and the crash says so.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fuzzer.kernel.kernel import Flavour
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of a sighting, and the kernel that it is of.
+    """The judgement of a sighting, and the flavour of the kernel that it was made on.
 
-    ``unseen_on`` is the flavour that should have shown it and did not, empty if it did
-    or none did; ``instead`` are the titles of what it showed.
+    ``unseen_on`` is the flavour of the judge's kernel if only the fuzzed one showed the
+    splat, else empty; ``instead`` are the titles that the judge's kernel showed in its place.
     """
 
     judgement: Judgement
@@ -58,7 +58,7 @@ class JudgingKernels:
         return self.on(self._fuzzed_on) if is_fuzzed else self.own
 
     def on(self, flavour: Flavour) -> Testbeds:
-        """Return the guests on one of the kernels."""
+        """Return the guests on the kernel of a flavour."""
         if flavour is self._judged_on:
             return self.own
         if self._fuzzed is None:

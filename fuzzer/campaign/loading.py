@@ -16,7 +16,7 @@ ORIGIN = "load"
 
 
 def load_sighting(guest: Guest) -> Sighting | None:
-    """Return what the kernel complained of while a guest's driver was loaded; None if of nothing.
+    """Return a sighting of what the kernel reported while a guest's driver was loaded, or None.
 
     Its program unloads the driver and loads it again.
     """

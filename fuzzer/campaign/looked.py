@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A record of the judge: the things that it has looked at, for the campaign to tell at its end."""
+"""Record of the kinds of runs that the judge has made, which a campaign shows at its end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ LOADS = "loading and unloading"
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """``ready`` tells that the judge's kernel ran anything at all.
+    """The runs of a judge so far.
 
-    ``missing`` are kinds of runs that it was to make and has made none of, ``unrun`` the
-    number of programs of the corpus that it has not run.
+    ``ready`` tells that its kernel ran anything at all. ``missing`` are the kinds of runs that
+    it is to make and has not made once; ``unrun`` is the number of corpus programs that it has
+    not run.
     """
 
     ready: bool = False
@@ -30,14 +31,14 @@ class Looked:
 
 
 def write_looked(path: Path, looked: Looked) -> None:
-    """Replace the file."""
-    # On a full disk the campaign ends, and says so.
+    """Replace the record in a file."""
+    # The campaign ends on a full disk, and reports that.
     with contextlib.suppress(OSError):
         write_whole(path, json.dumps(asdict(looked)))
 
 
 def read_looked(path: Path) -> Looked:
-    """Return what the file says; without one, nothing was looked at."""
+    """Return the record in a file; one without any runs if there is no such file."""
     try:
         record = json.loads(path.read_text())
         return Looked(bool(record["ready"]), tuple(record["missing"]), int(record["unrun"]))

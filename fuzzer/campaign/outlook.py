@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remarks on a campaign that cannot get on, made while something can be done about it."""
+"""Remarks on what hinders a campaign, made while the user can do something about it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from fuzzer.program.ops import OP_NAMES, OPERATIONS, File, Op
 from fuzzer.target.calls import IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.target import Target
 
-# What is seen of fewer calls, loads or programs may be chance.
+# Fewer calls, loads or programs than these prove nothing.
 _FEWEST_CALLS, _FEWEST_LOADS, _FEWEST_PROGRAMS = 200, 40, 20
-# Programs that cover nothing before that is strange.
+# Programs after which it is strange that none covered a block.
 _NOTHING_AFTER = 500
-# The share of programs from which on something is said.
+# Shares of programs, with a device that stayed closed and with a timeout, that need a remark.
 _CLOSED_SHARE, _TIMEOUT_SHARE = 0.1, 0.1
+# Seconds between two looks at the workers' counts.
 _EVERY = 2.0
 
-# What an errno says of a call that is never without it.
+# Cause and advice for a call that always fails, by errno.
 _WHY = {
     errno.ENOTTY: "the driver does not know this number; compare number, type and size with its "
     "source",
@@ -54,6 +55,7 @@ _WHY = {
 }
 _LOOK = "look in the driver's source for where it returns that"
 
+# The same for a device that does not open.
 _WHY_CLOSED = {
     errno.EBUSY: "somebody has it open, or a program left it so; look at what release() gives back",
     errno.ENOENT: "the node is not there; compare 'device' with what the driver makes",
@@ -62,9 +64,10 @@ _WHY_CLOSED = {
     errno.EACCES: "it refuses how it is opened; try another device",
     errno.EPERM: "it refuses who opens it, which is root; look for what it checks",
 }
-# Processes that want to run, for each CPU: more leave too little for what goes by a clock.
+# Runnable processes for each CPU: with more, what goes by a clock has too little time.
 _OVERLOADED = 4.0
 
+# The same for a module that does not unload.
 _WHY_KEPT = {
     errno.EBUSY: "it has no exit function, or is not through with loading; without 'reload' in "
     "the description no program tries",
@@ -75,7 +78,7 @@ _WHY_KEPT = {
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A line on what does not work, and what it is ``about``, of which one line is enough."""
+    """A line on something that does not work; one is shown for each thing it is ``about``."""
 
     about: str
     text: str
@@ -83,7 +86,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The facts behind remarks. ``covered`` blocks are those that programs covered."""
+    """The facts behind remarks; ``covered`` counts the blocks that programs covered."""
 
     tally: Tally
     counts: WorkerCounts
@@ -91,11 +94,11 @@ class State:
     blocks: int
     unvaried: tuple[str, ...] = ()
     load: float = 0.0
-    """The processes that want to run, for each CPU of the host."""
+    """Runnable processes for each CPU of the host."""
 
 
 class Outlook:
-    """Reads what the workers of a campaign count; what earlier ones did is forgotten."""
+    """Makes remarks of the counts of a campaign's workers; counts of earlier ones are deleted."""
 
     def __init__(self, guest: Guest, directory: Path) -> None:
         self._target = guest.target
@@ -114,9 +117,9 @@ class Outlook:
     def remarks(
         self, counts: WorkerCounts, *, covered: int, last: bool = False
     ) -> tuple[Remark, ...]:
-        """Return what is to be said now; ``covered`` blocks are all, those of loading too.
+        """Return the present remarks; ``covered`` blocks include those of loading.
 
-        The ``last`` ones are not those of a moment ago.
+        Counts are read every few seconds only, but anew for the ``last`` remarks.
         """
         if last or time.monotonic() - self._looked > _EVERY:
             self._looked = time.monotonic()
@@ -231,7 +234,7 @@ def _on_loading(target: Target, state: State) -> Iterator[Remark]:
         yield Remark("unload", f"{name} does not unload: {_all(unloads)}: "
                      f"{_told(unloads, _WHY_KEPT)}")  # fmt: skip
         return
-    # That is of programs that load it twice.
+    # Programs that load it twice fail so.
     del loads[errno.EEXIST]
     if _always_fails(loads, _FEWEST_LOADS) and not target.module.fails:
         yield Remark("load", f"{name} does not load with other parameters: {_all(loads)}: "
@@ -243,7 +246,7 @@ def _on_calls(target: Target, state: State) -> Iterator[Remark]:
     compat = {spec.number for spec in ioctls if spec.compat}
     for name, op, number in _described(target):
         ends = state.tally.of(op, number)
-        # It may be one of 32-bit programs alone, whose calls are not looked at.
+        # Its number may be for 32-bit programs alone, whose calls are not counted.
         if op == Op.IOCTL and number in compat and ends[errno.ENOTTY] == ends.total():
             continue
         if _always_fails(ends, _FEWEST_CALLS):
@@ -263,7 +266,7 @@ def _described(target: Target) -> Iterator[tuple[str, int, int]]:
             each = (spec.kind.value, int(OP_NAMES[spec.kind.value]), 0)
         else:
             continue
-        # Whether others fail says something of the program, or of the device.
+        # Failures of other operations are due to the program or the device.
         if OPERATIONS[each[1]].file is File.USED and each[1:] not in seen:
             seen.add(each[1:])
             yield each

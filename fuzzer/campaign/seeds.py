@@ -19,12 +19,12 @@ from fuzzer.target.target import Target
 # For a target without seeds: so many generated programs of so many calls.
 _GENERATED = 16
 _GENERATED_CALLS = 6
-# And one that unloads the module while its file is open, with so many calls after it.
+# One more program unloads the module while its file is open, and makes so many calls after that.
 _UNLOADED_CALLS = 2
 
 
 def seed_directory(target: Target) -> Path | None:
-    """Return the seeds that belong to a target: beside it, or the project's own."""
+    """Return the directory of a target's seeds: beside its description, or the project's own."""
     for directory in (
         target.path.parent / "seeds",
         project_root() / "seeds" / target.name,
@@ -49,7 +49,7 @@ def load_seeds(target: Target, directory: Path | None, seed: int) -> list[bytes]
     generator = Generator(target, random.Random(seed))
     programs = [generator.program(_GENERATED_CALLS) for _ in range(_GENERATED)]
     if not target.module.builtin:
-        # Of many drivers the operations name no owner, so that they are gone while in use.
+        # Many drivers name no owner in their operations, so that they can be unloaded while in use.
         used = generator.program(_UNLOADED_CALLS)
         programs.append((Call(Op.UNLOAD), *used, Call(Op.CLOSE)))
     return [encode(program) for program in programs]

@@ -25,8 +25,8 @@ from fuzzer.target.target import SymbolSource, Target, load_target, with_params
 class Subject:
     """A driver under test and the means to make guests with it.
 
-    ``fuzzed_on`` is the flavour of kernel that it is fuzzed on. If ``virtual``, all
-    machines have a clock that waits for nothing; threads take turns on their only vCPU.
+    ``fuzzed_on`` is the flavour of kernel that it is fuzzed on. If ``virtual``, waiting
+    takes no time on its machines, and threads take turns on their only vCPU.
     """
 
     target: Target
@@ -38,7 +38,7 @@ class Subject:
 
     @property
     def judged_on(self) -> Flavour:
-        """The flavour that says whether something is a crash."""
+        """The flavour of kernel that sightings are judged on."""
         return self.fuzzed_on.judged_on
 
     def guest(
@@ -62,7 +62,7 @@ class Subject:
         )
 
     def setups(self, kernel: Kernel) -> Testbeds:
-        """Return the guests on a kernel that it takes to see any crash."""
+        """Return the testbed on a kernel: the guests that it takes to see any crash."""
         return Testbeds(
             self.guest(kernel),
             lambda hardware, arguments: self.guest(kernel, hardware=hardware, arguments=arguments),
@@ -106,7 +106,7 @@ def kernels_for(target: Target, kernels: KernelOptions) -> KernelOptions:
 def with_fitting_kernels(subject: Subject, confirm: Confirm) -> Subject:
     """Return the subject on kernels that have what its driver needs.
 
-    The driver is built for that, on the kernel that it is fuzzed on.
+    To find them, the driver is built on the kernel that it is fuzzed on.
 
     Raises:
         BadInputError: it does not build.
@@ -122,7 +122,7 @@ def with_fitting_kernels(subject: Subject, confirm: Confirm) -> Subject:
 
 
 def symbols_for(kernels: KernelOptions) -> SymbolSource:
-    """Return what knows the names of a target's driver, for ``load_target``.
+    """Return a source of the names in a target's driver, for ``load_target``.
 
     It builds the driver for the kernel that is fuzzed, when a header does not explain a name.
     """
@@ -140,7 +140,7 @@ def symbols_for(kernels: KernelOptions) -> SymbolSource:
 
 
 def identify(subject: Subject, guest: Guest) -> Identity:
-    """Return what a crash on this guest was found with."""
+    """Return the identity of a crash on this guest: the builds and settings that it shows with."""
     path = subject.target.path.resolve()
     root = project_root()
     return Identity(
@@ -163,7 +163,7 @@ def identify(subject: Subject, guest: Guest) -> Identity:
 def description_of(identity: Identity, directory: Path) -> Path | None:
     """Return the description file of a crash that is stored in a directory; None if it is gone.
 
-    One that is not the project's is where it was, or in the directory, as a copy.
+    If it is not the project's, it is looked for where it was, and as a copy in the directory.
     """
     path = Path(identity.description)
     places = [directory.resolve() / path, directory / path.name]

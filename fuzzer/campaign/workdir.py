@@ -43,12 +43,12 @@ class Workdir:
 
     @property
     def judge_status(self) -> Path:
-        """One line that the judge keeps up to date."""
+        """The judge's status line, which it keeps up to date."""
         return self.root / "judge.status"
 
     @property
     def judge_looked(self) -> Path:
-        """What the judge has looked at, see :mod:`fuzzer.campaign.looked`."""
+        """The judge's record of its runs, see :mod:`fuzzer.campaign.looked`."""
         return self.root / "judge.looked"
 
     @property

@@ -20,10 +20,10 @@ class CorpusStage(ABC):
 
     @abstractmethod
     def step(self) -> bool:
-        """Do a piece of work; tell whether there was any."""
+        """Work for a slice of time; tell whether there was anything to do."""
 
     def note(self, program: bytes) -> None:  # noqa: B027 - most look at the whole corpus
         """Take note of a program of the corpus."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing to tell
-        """Tell at the end what is not told yet."""
+        """Report at the end what is not reported yet."""

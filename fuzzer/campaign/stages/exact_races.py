@@ -2,10 +2,10 @@
 """Stage of races on exact machines: the fuzzer says at which instructions threads take turns.
 
 Parts of corpus programs are put on several threads, and each such program
-runs under many schedules, a batch of them on each machine. A machine has its
-whole batch when it begins to run, so what it does follows from the batch
-alone: a splat comes again each time, with what ran before it in the batch as
-its history.
+runs under many schedules, a batch of them on each machine. A machine is given
+its whole batch before it begins to run, so its behaviour follows from the batch
+alone: a splat shows again each time, with the programs before it in the batch
+as its history.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from fuzzer.program.wire import split
 NAME = "exact"
 # Schedules of a program that are tried on one machine.
 _BATCH = 32
-# Programs looked at before a step gives up to find one that can be scheduled.
+# Programs that a step looks at to find one that can be scheduled.
 _LOOKS = 20
 
 
 class ExactRaces(CorpusStage):
-    """Runs parts of corpus programs at the same time, as schedules say: exact mode is for that."""
+    """Runs parts of corpus programs on several threads at once, under schedules."""
 
     name, share = "exact races", HALF
 
@@ -46,7 +46,7 @@ class ExactRaces(CorpusStage):
                 continue
             program = bench.mutator.race(parent, LONGEST)
             chunks = without_waits(split(program))
-            # Whether there is anything to schedule does not hang on how long calls take.
+            # It takes no measured ticks to tell whether there is anything to schedule.
             if Schedules(chunks, [0] * len(chunks), bench.random):
                 self._try(chunks)
                 return True

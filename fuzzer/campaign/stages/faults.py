@@ -16,10 +16,13 @@ from fuzzer.program.cost import is_slow
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import split
 
-MAX_FAULTS, MAX_LOAD_FAULTS = 40, 400
-"""Allocations and copies of a call that fail in turn. Loading a module has many."""
+MAX_FAULTS = 40
+"""Allocations and user copies of a call that fail in turn."""
 
-# Of a load's, so many fail before another program's load may go on.
+MAX_LOAD_FAULTS = 400
+"""Allocations of a load of the module that fail in turn."""
+
+# Faults of one program's load before another program's load has a turn.
 _LOAD_TURN = 16
 _LOAD, _UNLOAD = int(Op.LOAD), int(Op.UNLOAD)
 
@@ -30,7 +33,7 @@ def failing(chunks: list[bytes], index: int, nth: int) -> bytes:
 
 
 class Faults(CorpusStage):
-    """Every allocation and copy of each call of quick programs fails in turn, the newest first."""
+    """Sweeps over quick programs, the newest first: every allocation and copy fails in turn."""
 
     name = "faults"
 
@@ -45,7 +48,7 @@ class Faults(CorpusStage):
             self._sweeps.prepend(self._fail_all(chunks))
 
     def step(self) -> bool:
-        """Have some fail; tell whether there were any."""
+        """Go on with the sweeps for a slice of time; tell whether there were any."""
         return self._sweeps.step()
 
     def _fail_all(self, chunks: list[bytes]) -> Iterator[bool]:
@@ -61,11 +64,11 @@ class Faults(CorpusStage):
 
 
 class LoadFaults(CorpusStage):
-    """Every allocation of a load of the module fails in turn.
+    """Sweeps over loads of the module: every allocation fails in turn.
 
-    Loads are much alike, whatever their parameters are. So of theirs those
-    come first that failed least often yet in any, and neighbours, which
-    mostly belong to one step, come apart.
+    Loads are much alike, whatever their parameters are. So allocations come first
+    that failed least often in any load so far, and neighbours, which mostly belong to
+    one step of loading, do not follow each other.
     """
 
     name = "faults of loads"
@@ -83,15 +86,15 @@ class LoadFaults(CorpusStage):
             self._sweeps.append(self._fail_all(chunks))
 
     def step(self) -> bool:
-        """Have some fail; tell whether there were any."""
+        """Go on with the sweeps for a slice of time; tell whether there were any."""
         return self._sweeps.step()
 
     def _fail_all(self, chunks: list[bytes]) -> Iterator[bool]:
-        """Have each load fail; what is beside it in such a program is had for less elsewhere."""
+        """Make each load fail; other calls fail at less cost in quick programs."""
         for index, chunk in enumerate(chunks):
             if chunk[0] != _LOAD or not can_fail(chunk):
                 continue
-            # One that comes while the module is there ends early.
+            # A load ends early while the module is loaded already.
             before = [each[0] for each in chunks[:index] if each[0] in (_LOAD, _UNLOAD)]
             if before[-1:] != [_UNLOAD] or chunk in self._loads:
                 continue
@@ -115,5 +118,5 @@ class LoadFaults(CorpusStage):
             yield turn % _LOAD_TURN != 0
 
     def _order(self, nth: int) -> tuple[int, int]:
-        """Return what sorts a load's allocations: seldom tried, and far from those before."""
+        """Return a sort key of a load's allocations: seldom failed ones first, neighbours apart."""
         return self._failed[nth], int(f"{nth:09b}"[::-1], 2)

@@ -20,7 +20,7 @@ _BATCH, _FROM_CORPUS = 400, 64
 
 
 class Leaks(CorpusStage):
-    """Looks for leaks on a guest that looks for lost memory; they have a share of all time."""
+    """Runs batches on a guest that finds lost memory, for a share of the judge's time."""
 
     name = "leaks"
 
@@ -34,7 +34,7 @@ class Leaks(CorpusStage):
 
     @property
     def is_pinning(self) -> bool:
-        """Whether a batch is looked into."""
+        """True while the program of a batch that leaks is searched."""
         return self._pinning is not None
 
     def note(self, program: bytes) -> None:
@@ -55,19 +55,19 @@ class Leaks(CorpusStage):
             programs += [bench.mutant(bench.quick) for _ in range(_BATCH - n)]
             bench.record_look(LEAKS)
             self._pinning = self._pin(programs)
-        # A look takes seconds, so there is one at a time.
+        # A look takes seconds, so a step takes one only.
         if next(self._pinning, self) is self:
             self._pinning = None
             self._at = bench.clock() + bench.times.leak_pause
         return True
 
     def close(self) -> None:
-        """Report what is not pinned down yet."""
+        """Report a leak whose program is still searched."""
         if self._pinning:
             self._pinning.close()
 
     def _pin(self, programs: list[bytes]) -> Generator[None, None, None]:
-        """Look for a leak, and find the program that has it: which allocated it, or by halves."""
+        """Look for a leak, and search its program: the one that allocated, else by bisecting."""
         outcome, number = self._lost_by(programs)
         try:
             if len(programs) > 1 and number is not None:
@@ -86,7 +86,7 @@ class Leaks(CorpusStage):
                 else:
                     break
         finally:
-            # Also when the campaign ends before it is pinned down.
+            # This is also for a campaign that ends during the search.
             if splat := outcome.splat:
                 history = tuple(programs[:-1])
                 self._bench.sight(

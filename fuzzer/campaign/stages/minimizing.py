@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage that makes stored crashes minimal which reproduce."""
+"""Stage that minimizes the stored crashes which reproduce."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_LOST = 3
 def with_minimal(crash: Crash, found: Minimized) -> Crash:
     """Return a crash with its minimal reproducer; the original program is kept."""
     reproducer = found.reproducer
-    # Another report of the same bug would not go with the title.
+    # A report of the same bug under another title would not match the crash's.
     same = found.splat.title == crash.report_title
     return replace(
         crash,
@@ -45,12 +45,11 @@ def with_minimal(crash: Crash, found: Minimized) -> Crash:
 
 
 class Minimizing:
-    """Makes stored crashes minimal, one at a time.
+    """Minimizes stored crashes, one at a time.
 
-    ``is_awaited(title)`` tells that somebody else is about to change a crash's
-    program, so that it has to wait. There are ``slice_seconds`` of work between two looks
-    at the spool, and one crash has ``limit`` seconds: races that happen seldom take as
-    long as they may.
+    ``is_awaited(title)`` tells that another stage is about to change a crash's
+    program, so that the crash has to wait. A step takes ``slice_seconds``, and a crash
+    at most ``limit`` seconds, which races that show seldom use up.
     """
 
     name, share = "minimizing", ALL
@@ -83,7 +82,7 @@ class Minimizing:
             self.note(crash)
 
     def note(self, crash: Crash) -> None:
-        """Take note of a stored crash that may be made smaller."""
+        """Take note of a stored crash that may be minimized."""
         if not crash.reproduced or not crash.runs or crash.minimized:
             return
         if crash.title not in self._waiting:
@@ -91,11 +90,11 @@ class Minimizing:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a crash is being worked on."""
+        """True while a crash is being minimized."""
         return self._minimizer is not None
 
     def step(self) -> bool:
-        """Do a piece of work; tell whether there was any.
+        """Minimize for a slice of time; tell whether there was a crash for it.
 
         Raises:
             LostMachineError: QEMU was killed from outside; go on.
@@ -111,18 +110,18 @@ class Minimizing:
             return True
 
     def hurry(self) -> None:
-        """Have the crash that is being worked on done with soon."""
+        """End the work on the present crash soon."""
         if self._minimizer:
             self._minimizer.hurry(0.0)
 
     def close(self) -> None:
-        """End the machines; what is being worked on stays as it was stored."""
+        """End the machines; the present crash stays as it was stored."""
         if self._minimizer:
             self._minimizer.close()
         self._minimizer = None
 
     def _give_back(self) -> None:
-        """Begin a crash anew whose machine was lost, but not for ever."""
+        """Queue a crash again whose machine was lost, unless that happened too often."""
         self.close()
         self._lost[self._title] = self._lost.get(self._title, 0) + 1
         if self._lost[self._title] < _MOST_LOST:

@@ -11,19 +11,19 @@ from fuzzer.campaign.stages.workbench import Workbench
 from fuzzer.program.cost import is_slow
 from fuzzer.program.wire import split
 
-# So many mutants are of programs that are such already.
+# Share of mutants made of programs that are of the stage's kind already.
 _OF_THEIR_KIND = 0.5
-# Of the programs of preloaded machines, so many may wait or load it once more.
+# Share of programs on preloaded machines that may wait, or load the module once more.
 _PRELOADED_SLOW = 0.05
 
 
 class Mutation(CorpusStage):
-    """Mutants of corpus programs, or programs of their own without coverage."""
+    """Runs mutants of corpus programs, or of generated ones where coverage is not used."""
 
     name = "mutation"
 
     def step(self) -> bool:
-        """Run some; tell whether there is a corpus."""
+        """Run some mutants; tell whether there is a corpus."""
         bench = self._bench
         if not bench.corpus:
             return False
@@ -33,12 +33,12 @@ class Mutation(CorpusStage):
 
 
 class SlowPrograms(CorpusStage):
-    """Mutants that wait or load the module: there is more time for them than in a loop."""
+    """Runs mutants that wait or load the module, for which a worker's loop has little time."""
 
     name = "slow programs"
 
     def step(self) -> bool:
-        """Run some; tell whether there is a corpus."""
+        """Run some mutants; tell whether there is a corpus."""
         bench = self._bench
         if not bench.corpus:
             return False
@@ -52,7 +52,7 @@ class SlowPrograms(CorpusStage):
 
 
 class PreloadedPrograms(CorpusStage):
-    """Mutants where the module was loaded with other parameters of the description."""
+    """Runs mutants on machines whose module was loaded with other parameters."""
 
     name = "preloaded programs"
 
@@ -64,20 +64,20 @@ class PreloadedPrograms(CorpusStage):
         )
 
     def step(self) -> bool:
-        """Run some; tell whether the module is loaded like that."""
+        """Run some mutants; tell whether there is a corpus, and the module could be loaded so."""
         bench, executor = self._bench, self._executor
         if not bench.corpus:
             return False
         executor.prepare()
         if not executor.preloaded:
-            # Parameters that the module does not load with; there may be others.
+            # The module does not load with these parameters; it may with others.
             executor.close()
             return False
         own = [each.removeprefix(executor.preloaded) for each in bench.slow]
         own = [each for each in own if not is_slow(split(each))]
         for _ in bench.slice():
             parents = own if own and bench.random.random() < _OF_THEIR_KIND else bench.quick
-            # Now and then one that unloads it, with what was left to do then.
+            # A few may unload the module, while it has work left to do.
             slow = bench.random.random() < _PRELOADED_SLOW
             bench.run(executor, bench.mutant(parents, slow=slow))
         return True

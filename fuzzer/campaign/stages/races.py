@@ -13,12 +13,12 @@ from fuzzer.machine.machine import Machine
 
 # Times that each program runs.
 _REPEATS = 5
-# So many of the machines have the module loaded with other parameters from the start.
+# Share of machines whose module is loaded with other parameters from the start.
 _PRELOADED = 0.5
 
 
 class Races(CorpusStage):
-    """Races of corpus programs, a few times each."""
+    """Runs corpus programs with a part of their calls on several threads, a few times each."""
 
     name = "races"
 
@@ -33,7 +33,7 @@ class Races(CorpusStage):
         self._scheduler.note(program)
 
     def step(self) -> bool:
-        """Run some; tell whether there is a corpus."""
+        """Run some programs; tell whether there is a corpus."""
         bench, executor = self._bench, self._executor
         if not bench.corpus:
             return False
@@ -50,7 +50,7 @@ class Races(CorpusStage):
         return True
 
     def _restore(self) -> Machine:
-        # That guest is made when it is needed.
+        # The racing guest is made here, when it is needed first.
         return self._bench.setups.racing.restore()
 
     def _choose_preload(self) -> bytes:

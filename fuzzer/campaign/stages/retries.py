@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage that tries stored crashes again which did not reproduce: what it took may be luck."""
+"""Stage that tries stored crashes again which did not reproduce, as some need luck."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _ORIGIN = "retry"
 
 
 class Retries:
-    """Tries each such crash a few times.
+    """Tries each crash that did not reproduce a few times.
 
-    What ran before a sighted program may take ``patience`` seconds. As that is long, there
-    is no try while others are busy, for ``pause`` seconds after a crash was stored, and for
-    ``rest`` times as long as the last one took. ``found`` is told of crashes that reproduced.
+    The programs before a sighted one may take ``patience`` seconds. As that is long, nothing
+    is tried while ``is_busy()``, for ``pause`` seconds after a crash was stored, and for
+    ``rest`` times as long as the last try took. ``found`` is called with each crash that
+    reproduced.
     """
 
     name, share = "retries", ALL
@@ -117,7 +118,7 @@ class Retries:
 
 
 def _as_shown(crash: Crash, verdict: Verdict) -> Crash:
-    """Return a crash as a verdict has it."""
+    """Return a crash with the findings of a verdict."""
     judgement = verdict.judgement
     splat = judgement.splat
     return replace(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage that runs what did not reproduce a little differently.
+"""Stage that varies programs whose crash did not reproduce.
 
 Other allocations fail, as kernels do not make the same ones. The module is loaded with
-other parameters: it takes ``full`` longer to unload it, and what was to go off after
-that goes off before.
+other parameters, such as a longer delay: ``full`` takes longer to unload a module, so that
+a timer which fired after that on the fuzzed kernel would fire before it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from fuzzer.program.conditions import can_fail, fault_of, is_parallel
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import decode, encode, split
 
-# Programs that are to run a little differently; older ones give way.
+# Sweeps that may wait; older ones are dropped.
 _MOST_WAITING = 8
-# What goes off later was set up by one of so many programs.
+# Last programs of a history that may have started what crashed later.
 _SUSPECTS = 8
-# So many that were tried are remembered: each is up to some kilobytes.
+# Variants remembered so that none runs twice; each is up to some kilobytes.
 _MOST_RELOADED = 1000
 _LOAD = int(Op.LOAD)
 
 
 class Retuning(CorpusStage):
-    """Programs of sightings that did not reproduce, with other faults and other parameters.
+    """Runs programs of sightings that did not reproduce with other faults and other parameters.
 
-    Many of them must not keep all else waiting.
+    It has half of the turns, so that many such programs do not keep other stages waiting.
     """
 
     name, share = "retuning", HALF
@@ -43,7 +43,7 @@ class Retuning(CorpusStage):
         self._reloaded: set[bytes] = set()
 
     def retune(self, program: bytes, history: Sequence[bytes] = ()) -> None:
-        """Have a program run which did not reproduce, and those before it."""
+        """Queue variants of a program that did not reproduce, and of those before it."""
         bench = self._bench
         if parameters := bench.mutator.load_parameters():
             self._sweeps.append(self._load_otherwise([*history, program], parameters))
@@ -54,13 +54,13 @@ class Retuning(CorpusStage):
                 self._sweeps.append(self._fail_near(chunks, index))
 
     def step(self) -> bool:
-        """Run some; tell whether there were any."""
+        """Run some variants; tell whether there were any."""
         return self._sweeps.step()
 
     def _load_otherwise(
         self, programs: Sequence[bytes], parameters: Sequence[bytes]
     ) -> Iterator[bool]:
-        """Run the last programs, as far as they load the module, with other parameters for it."""
+        """Run the last programs with other parameters, those of them that load the module."""
         bench = self._bench
         for program in reversed(programs[-_SUSPECTS:]):
             calls = decode(program)
@@ -83,7 +83,7 @@ class Retuning(CorpusStage):
                     return
 
     def _fail_near(self, chunks: list[bytes], index: int) -> Iterator[bool]:
-        """Have one call fail elsewhere, the nearest first, until there is a splat."""
+        """Make one call fail at other allocations, the nearest first, until there is a splat."""
         bench, chunk = self._bench, chunks[index]
         asked = fault_of(chunk)
         last = MAX_LOAD_FAULTS if chunk[0] == _LOAD else MAX_FAULTS

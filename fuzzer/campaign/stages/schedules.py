@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage that looks for schedules of crashes which take a race.
+"""Stage that searches schedules for crashes that need a race.
 
 A crash keeps its program and its rate until a schedule is found that shows it
 each time.
@@ -29,17 +29,17 @@ from fuzzer.target.target import Target
 
 _LOG = logging.getLogger(__name__)
 
-# A piece of work between two looks at the spool, in seconds.
+# Seconds of work between two looks at the spool.
 _SLICE = 0.5
-# Every try runs the programs before it as well; with more of them it takes too long.
+# Programs of a history, at most: every try runs them, and more would take too long.
 _LONGEST_HISTORY = 32
 
 
 class ScheduleSearches:
-    """Gives stored crashes their schedules; ``seed`` decides what is tried.
+    """Searches the schedules of stored crashes; ``seed`` decides which are tried.
 
-    ``setups_of(crash)`` are the guests on the kernel that showed it.
-    ``found`` is told of those that have got one.
+    ``setups_of(crash)`` returns the guests on the kernel that showed a crash.
+    ``found`` is called with each crash that has got a schedule.
     """
 
     name, share = "schedules", ALL
@@ -69,12 +69,12 @@ class ScheduleSearches:
             self._waiting.append(crash)
 
     def is_pending(self, title: str) -> bool:
-        """Whether a schedule is yet to be looked for."""
+        """Return whether the schedule of a crash is still to be searched."""
         searched = [self._crash] if self._crash and self._search else []
         return any(crash.title == title for crash in (*self._waiting, *searched))
 
     def stop(self) -> None:
-        """Look for no more schedules."""
+        """Drop the searches that wait, and the one begun."""
         self._waiting.clear()
         self._search = None
 
@@ -100,7 +100,7 @@ class ScheduleSearches:
         try:
             guest = self._setups_of(crash).exact
         except InfrastructureError as error:
-            # Its kernel boots slowly; a crash without a schedule is a crash as well.
+            # An exact machine boots slowly, and may fail to; crashes do without a schedule then.
             _LOG.warning("no exact machine: %s", error)
             self._waiting.clear()
             self._gave_up = True
@@ -126,7 +126,7 @@ class ScheduleSearches:
             return
         stored = self._store.get(crash.title)
         if stored is None:
-            # Its bug is stored under a title that says more.
+            # The bug is stored under another title by now.
             return
         exact = replace(
             stored,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge's spare time: its stages, in order, and turns of these while nothing is judged."""
+"""Stages of the judge's spare time, in order, and their turns while nothing is judged."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def exploring_stages(bench: Workbench, retuning: Retuning, *, exact: bool) -> li
 
 
 class Exploring:
-    """Runs variants of corpus programs; what splats goes to ``sight``.
+    """Runs variants of corpus programs in stages; ``sight`` is called with each sighting.
 
     With ``exact`` its races are on exact machines. Reports of bugs that are not
-    ``unknown`` are passed over where they hide nothing.
+    ``unknown`` are ignored where the machine stays usable.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Exploring:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The kinds of runs of which there was none yet."""
+        """The kinds of runs that were not made once yet."""
         return tuple(self.bench.missing)
 
     def note(self, program: bytes) -> None:
@@ -89,15 +89,15 @@ class Exploring:
             stage.note(program)
 
     def retune(self, program: bytes, history: Sequence[bytes] = ()) -> None:
-        """Run a program which did not reproduce, and those before it, a little differently."""
+        """Queue variants of a program that did not reproduce, and of those before it."""
         self._retuning.retune(program, history)
 
     def step(self) -> bool:
-        """Do a piece of work; tell whether there was any."""
+        """Let a stage work for a slice of time; tell whether there was anything to do."""
         return self._turns.step()
 
     def close(self) -> None:
-        """End the machines, and report what is not pinned down yet."""
+        """Report what the stages have not reported yet, and end the machines."""
         for stage in self.stages:
             stage.close()
         self.drop_machines()
@@ -108,11 +108,11 @@ class Exploring:
 
 
 class SpareTime:
-    """Brings stored crashes further, and explores.
+    """Works on stored crashes, and explores.
 
-    In each turn a crash is made minimal for a while, or tried again if there is none to be
-    made minimal; schedules are looked for; and one of the exploring stages works.
-    ``guard`` does such a piece of work, and what there is to do if its machine is lost.
+    In each turn a crash is minimized for a while, or one tried again if none is to be
+    minimized; schedules are searched; and one of the exploring stages works. ``guard``
+    calls a piece of such work, and deals with machines that get lost in it.
     """
 
     def __init__(
@@ -144,13 +144,13 @@ class SpareTime:
         self.minimizing.note(crash)
 
     def step(self) -> bool:
-        """Have a turn; tell whether there was anything to do."""
+        """Take a turn; tell whether there was anything to do."""
         stages = (self._bring_further, self.schedules.step, self.exploring.step)
         worked = [self._guard(step) for step in stages]
         return any(worked)
 
     def finish(self, *, hurry: bool) -> bool:
-        """Go on with stored crashes; in a hurry only with the one begun. Tell if there was one."""
+        """Minimize stored crashes, in a hurry only the one begun; tell whether there was one."""
         self.schedules.stop()
         if not hurry:
             return self._guard(self._bring_further)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stage, and what divides turns among several of them."""
+"""A stage, and the turns of several stages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ ALL = 1.0
 """The share of stages that work in every turn."""
 
 HALF = 0.5
+"""The share of stages that work in every other turn."""
+
 EQUAL = 0.0
 """The share of stages that divide equally what those with a share of their own leave."""
 
@@ -27,27 +29,27 @@ class Stage(Protocol):
         """Its part of the turns while others have work as well."""
 
     def step(self) -> bool:
-        """Do a piece of work; tell whether there was any."""
+        """Work for a slice of time; tell whether there was anything to do."""
 
 
 class Turns:
-    """Stages of which one works at a time.
+    """Stages that take turns, one at a time.
 
-    One with a share of its own has that part of the turns which those before it leave, and
-    those in which no other has any work. The others have the rest of the turns, one after
-    the other in this order.
+    A stage with a share of its own has that part of the turns that stages before it leave, and
+    turns in which no other stage has work. The other stages have the rest of the turns, one
+    after the other in their order.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.stages = tuple(stages)
-        """All of them."""
+        """The stages, in order."""
         self._preferred = [each for each in stages if each.share]
         self._equal = [each for each in stages if not each.share]
         self._cycle = itertools.cycle(self._equal)
         self._credit = {each.name: 1 - each.share for each in self._preferred}
 
     def step(self) -> bool:
-        """Have the next stage that has some do a piece of work; tell whether there was any."""
+        """Let the next stage that has work do some of it; tell whether there was any."""
         early = []
         for stage in self._preferred:
             self._credit[stage.name] += stage.share

@@ -10,9 +10,9 @@ from fuzzer.campaign.stages.workbench import Workbench
 
 
 class Sweeps:
-    """Sweeps that wait, each of which yields after a run: False where others may go first.
+    """A queue of sweeps; each yields after a run, False where the next one is to have a turn.
 
-    With ``most``, older ones give way.
+    With ``most``, older sweeps are dropped for new ones.
     """
 
     def __init__(self, bench: Workbench, most: int | None = None) -> None:
@@ -20,15 +20,15 @@ class Sweeps:
         self._waiting: deque[Iterator[bool]] = deque(maxlen=most)
 
     def append(self, sweep: Iterator[bool]) -> None:
-        """Begin one after the others."""
+        """Queue a sweep behind the others."""
         self._waiting.append(sweep)
 
     def prepend(self, sweep: Iterator[bool]) -> None:
-        """Begin one before the others."""
+        """Queue a sweep before the others."""
         self._waiting.appendleft(sweep)
 
     def step(self) -> bool:
-        """Go on for a slice of time; tell whether there was any."""
+        """Go on with sweeps for a slice of time; tell whether there was any."""
         waiting = self._waiting
         if not waiting:
             return False

@@ -24,10 +24,10 @@ from fuzzer.program.wire import split
 from fuzzer.target.target import Target
 
 NAME = "explorer"
-"""The origin of what is sighted here."""
+"""The origin of sightings made on a workbench."""
 
 LONGEST = MAX_PROGRAM_SIZE // 8
-"""The bytes that a program made here may have."""
+"""Bytes of the longest program made on a workbench."""
 
 # A machine is replaced after so many programs, which bounds a crash's history.
 _RESTORE_EVERY = 2000
@@ -35,11 +35,12 @@ _RESTORE_EVERY = 2000
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The times of stages, in seconds: ``slice_seconds`` of work between two looks at the spool.
+    """The times of stages, in seconds.
 
-    There is ``leak_pause`` of other work between two looks for leaks, and thrice as much
-    before the first. They take ``leak_share`` of a judge's time, and ``leak_credit``
-    beyond that at the start, when most is new.
+    A stage works for ``slice_seconds`` between two looks at the spool. Between two looks for
+    leaks there is ``leak_pause`` of other work, and thrice as much before the first one. They
+    take ``leak_share`` of the judge's time, and ``leak_credit`` beyond that, which is for the
+    start, when most is new.
     """
 
     slice_seconds: float = 0.5
@@ -52,10 +53,10 @@ USUAL_TIMES = Times()
 
 
 class Workbench:
-    """What stages share. What splats goes to ``sight``.
+    """Corpus, mutator and machines that stages share; ``sight`` is called with each sighting.
 
-    ``missing`` are the kinds of runs of which there was none yet. Reports of bugs that
-    are not ``unknown`` are passed over where they hide nothing.
+    ``missing`` are the kinds of runs that were not made once yet. Reports of bugs that
+    are not ``unknown`` are ignored where the machine stays usable.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Workbench:
         self.missing = _kinds_of_runs(mechanisms)
         self._executors: list[ObservingExecutor] = []
         self.plain = self.executor(setups.plain.restore)
-        """Runs programs on machines with the module as it is."""
+        """Runs programs on machines with the module as the description loads it."""
 
     def executor(
         self, restore: Callable[[], Machine], preload: Callable[[], bytes] = bytes
@@ -122,7 +123,7 @@ class Workbench:
             yield
 
     def run(self, executor: ObservingExecutor, program: bytes) -> Outcome:
-        """Run a program, and tell of what the kernel says."""
+        """Run a program, and report a splat to ``sight``."""
         outcome = executor.run(program)
         if outcome.splat and outcome.is_harmless:
             return Outcome(None, outcome.log)
@@ -131,12 +132,12 @@ class Workbench:
         return outcome
 
     def has_failed(self, index: int) -> bool:
-        """Tell whether the fault took place that a call of the last plain program asked for."""
+        """Tell whether a call of the last plain program had the fault that it asked for."""
         results = self.plain.machine.channel.results()
         return index < len(results) and results[index].faulted
 
     def mutant(self, parents: list[bytes], *, slow: bool = False) -> bytes:
-        """Return a mutant of one of the programs, or of one made from nothing without coverage."""
+        """Return a mutant of one of the programs; without coverage, one of a generated program."""
         if self.mechanisms.coverage:
             parent = self.random.choice(parents) if parents else b""
         else:
