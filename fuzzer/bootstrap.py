@@ -166,7 +166,7 @@ def _listed(packages: Sequence[Package]) -> str:
 
 
 def _root_prefix() -> list[str] | None:
-    """Return what to put before a command so that root runs it, None if nothing can."""
+    """Return the prefix by which root runs a command, None if there is none."""
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
     if os.geteuid() == 0:
         return environment

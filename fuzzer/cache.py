@@ -27,7 +27,7 @@ _COMPLETE = ".complete"
 _KEY_LENGTH = 16
 # Entries are removed when nobody has used them for so long.
 _KEEP_SECONDS = 3600
-# Seconds for which nobody is told that somebody else makes something, and between two tries.
+# Seconds of waiting for another process before the user is told, and between two tries.
 _SILENT_WAIT, _LOCK_TICK = 2.0, 0.05
 
 
@@ -67,7 +67,7 @@ def locked(
     try:
         _await_lock(fd, name, tell, silence)
         with contextlib.suppress(OSError):
-            # For those who wait; on a full disk they are told less.
+            # This is for processes that wait; on a full disk they tell the user less.
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()} {time.time():.0f}\n".encode(), 0)
         yield
@@ -76,7 +76,7 @@ def locked(
 
 
 def _await_lock(fd: int, name: str, tell: Callable[[str], None], silence: float) -> None:
-    """Take a lock; whoever has it for long is named."""
+    """Take a lock, and tell the user which process has it if that takes long."""
     end = time.monotonic() + silence
     while True:
         try:
@@ -92,7 +92,7 @@ def _await_lock(fd: int, name: str, tell: Callable[[str], None], silence: float)
 
 
 def _holder(fd: int) -> str:
-    """Return who has had a lock since when, as its holder wrote into it."""
+    """Return the process that has a lock and since when, as it wrote into the lock."""
     try:
         pid, since = map(int, os.pread(fd, 64, 0).split())
     except (OSError, ValueError):
@@ -175,7 +175,7 @@ def _prune(kind: str, keep: int) -> None:
         with contextlib.suppress(OSError):
             # Looked at again: removing those before it takes a while, and it may be in use now.
             if time.time() - stamp.stat().st_mtime > _KEEP_SECONDS:
-                # First of all, so that nobody takes what is half gone for complete.
+                # This is removed first, so that no process takes a half removed entry for complete.
                 stamp.unlink()
                 shutil.rmtree(directory, ignore_errors=True)
                 (cache_dir() / f".{directory.name}.lock").unlink(missing_ok=True)

@@ -31,7 +31,7 @@ class PkvfuzzError(Exception):
 
 
 class BadInputError(PkvfuzzError):
-    """What the user gave cannot be used: an option, a file, a description."""
+    """The user's input cannot be used: an option, a file, a description."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -43,7 +43,7 @@ class InfrastructureError(PkvfuzzError):
 
 
 def describe_os_error(error: OSError, where: object = "") -> str:
-    """Return what an error of the operating system means; ``where`` is used if it names no file."""
+    """Return an error of the operating system in words; ``where`` is used if it names no file."""
     place = error.filename or where
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return (

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 class FlavourSpec:
     """Everything that is known of one flavour.
 
-    ``summary`` is for the help of options. Of ``fragments`` of Kconfig options a later one
-    overrules an earlier one; ``patch`` is of this flavour alone, or empty. ``variables`` go to
-    make, and so does that ``sanitizer`` checks the core's objects which the file ``checked``
-    lists, if there is one.
+    ``summary`` is for the help of options. ``fragments`` are files of Kconfig options, of which
+    a later one overrules an earlier one; ``patch`` is of this flavour alone, or empty.
+    ``variables`` go to make, and so does a request that ``sanitizer`` checks the core's objects
+    which the file ``checked`` lists, if there is one.
 
-    It ``judges`` itself what was found by fuzzing on it; the others are judged on ``full``.
-    ``serial_programs`` run on a machine between two phases of races, None for as many as a
-    machine is good for. Whether it ``finds_leaks`` is a matter of kmemleak. ``only_here`` are
-    kinds of reports that it makes and a kernel that it judges for does not, in words.
-    ``console_level`` is the kernel's ``loglevel``.
+    A flavour that ``judges`` also judges sightings made on it; those of the others are judged on
+    ``full``. ``serial_programs`` run on a machine between two phases of races, None for as many
+    as a machine is good for. One that ``finds_leaks`` has kmemleak. ``only_here`` are kinds of
+    reports that it makes and the kernels that it judges for do not. ``console_level`` is the
+    kernel's ``loglevel``.
     """
 
     summary: str
@@ -54,7 +54,7 @@ class Flavour(enum.StrEnum):
 
     @property
     def judged_on(self) -> Flavour:
-        """The flavour that says whether what was found by fuzzing on this one is a crash."""
+        """The flavour that sightings made on this one are judged on."""
         return self if self.spec.judges else Flavour.FULL
 
 
@@ -99,5 +99,5 @@ NAMES = tuple(flavour.value for flavour in Flavour)
 
 
 def summaries() -> str:
-    """Return what each flavour is for, in one line."""
+    """Return the purpose of each flavour, in one line."""
     return "; ".join(f"{flavour} {flavour.spec.summary}" for flavour in Flavour)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of processes: with their parent, and when they are told to."""
+"""The end of processes: with their parent, and by signals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send this process a signal when ``parent`` is gone.
+    """Let the kernel send this process a signal when ``parent`` is gone.
 
     For a ``preexec_fn``, hence system calls alone, or at the start of a
     process. ``parent`` is a process id; if it is gone already, this process
@@ -34,7 +34,7 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 @contextlib.contextmanager
 def unwinding_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM end the process by SystemExit, so that what it made is taken along."""
+    """End the process on SIGTERM by SystemExit, so that its machines and files are cleaned up."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -48,9 +48,9 @@ def unwinding_on_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferring_signals() -> Iterator[None]:
-    """Have SIGINT and SIGTERM wait until the end of the block, where they take effect.
+    """Defer SIGINT and SIGTERM to the end of the block, where they take effect.
 
-    For what must not be left half done, and takes a moment only. Signals reach
+    This is for work that must not be left half done, and takes a moment only. Signals reach
     Python's main thread; in another one there is nothing to defer.
     """
     if threading.current_thread() is not threading.main_thread():

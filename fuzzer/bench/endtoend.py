@@ -33,8 +33,8 @@ from fuzzer.program import batch
 
 # Programs in a window, to which a batch may add: at their greatest length they fit the channel.
 WINDOW = 900
-# Until the guest's code is translated, and most of what is new at first has been found: looking
-# at that takes time, which a campaign spends once.
+# Programs of warm-up, until the guest's code is translated and most of what is new at first has
+# been found: triage of that takes time, which a campaign spends once.
 WARM_UP = 20_000
 # Seconds between looks at a guest that runs alone.
 _LOOK = 0.0005
@@ -103,7 +103,7 @@ class _Meter(Observer):
     def __init__(self) -> None:
         self.programs: list[bytes] = []
         self.again = 0
-        """How many ran besides, to be sure of something."""
+        """The number of programs run again to confirm what they did."""
         self.ahead_seconds = 0.0
 
     def ran(self, programs: Sequence[bytes]) -> None:

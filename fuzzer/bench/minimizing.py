@@ -28,7 +28,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Minimizing:
-    """From ``CALLS`` calls to ``calls``: what it took.
+    """The work of minimizing a program of ``CALLS`` calls to ``calls``.
 
     ``seconds`` is the time from start to end, verification included; ``runs``
     are those of programs, on ``restores`` machines.

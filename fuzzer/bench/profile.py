@@ -2,8 +2,8 @@
 """The guest's instructions by purpose: the driver, each sanitizer, the executor.
 
 QEMU logs the address of each instruction while a program runs; the kernel's
-symbols tell whose it was. As the guest counts instructions, nothing of the
-host has a say in it.
+symbols tell its function. As the guest counts instructions, the host has no
+influence on the numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STACKS = (
     r"|in_task_stack|__module_address|mod_find.*|is_module_text_address|in_gate_area_no_mm"
     r"|__?kasan_record_aux_stack.*"
 )
-# What an instruction is for, by the function that it is in; the first that matches.
+# Purposes of instructions by their function's name; the first that matches counts.
 _PURPOSES = tuple(
     (name, re.compile(pattern))
     for name, pattern in (
@@ -86,7 +86,7 @@ class SymbolMap:
 
 
 def purpose_of(function: str) -> str:
-    """Return what the instructions of a kernel function are for."""
+    """Return the purpose of a kernel function's instructions."""
     return next((name for name, pattern in _PURPOSES if pattern.fullmatch(function)), KERNEL)
 
 
@@ -106,7 +106,7 @@ def sum_up(addresses: Iterable[int], symbols: SymbolMap) -> dict[str, int]:
 def profile(
     guest: Guest, programs: Iterable[BenchProgram], counts: Iterable[InstructionCount]
 ) -> dict[str, int]:
-    """Return what the instructions of programs are for; ``counts`` are how many each takes.
+    """Return the purposes of programs' instructions; ``counts`` are how many each takes.
 
     Raises:
         InfrastructureError: this QEMU cannot log single instructions.

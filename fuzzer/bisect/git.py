@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``git bisect`` itself, in a repository of our own: merges and skips are its business."""
+"""``git bisect`` itself, in a repository of our own: it deals with merges and skips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POSSIBLE = re.compile(r"^# possible first bad commit: \[([0-9a-f]+)\]", re.MULT
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is next: a revision to try, or the end, when it is None.
+    """The next step of a bisection: a revision to try, or None at its end.
 
     ``left`` revisions are left to try after it, in about ``steps`` steps, if git
     says so. At the end ``candidates`` are the commits that may be the first bad one:

@@ -24,9 +24,9 @@ from fuzzer.tools import run_tool
 
 _TIMEOUT = 600.0
 _SHORT = 10
-# No hook, filter for signatures or colour of the user's has a say.
+# Options that keep the user's hooks, signature checks and colours out.
 _CONFIG = ("core.hooksPath=/dev/null", "color.ui=false", "log.showSignature=false")
-# Set where git runs us, as in a hook; they name another repository than ours.
+# Variables that git sets for a hook; they name another repository than ours.
 _LOCAL = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -162,7 +162,7 @@ class Revisions:
         return tuple(f"{what.strip()} {path}" for what, path in pairs)
 
     def is_before(self, earlier: Commit, later: Commit) -> bool:
-        """Whether a commit is another one's ancestor."""
+        """Return whether a commit is another one's ancestor."""
         order = ("merge-base", "--is-ancestor", earlier.hash, later.hash)
         return run_git(self.git, *order).returncode == 0
 

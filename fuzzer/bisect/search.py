@@ -33,7 +33,7 @@ ERROR = 0.01
 MOST_RUNS = 500
 """Runs of one revision, however seldom a crash happens."""
 
-# What tells the rate of a crash at the bad revision.
+# Runs, and hits among them, that measure the rate of a crash at the bad revision.
 _RATE_RUNS, _RATE_HITS = 10, 3
 _LOST_TRIES = 3
 _SEED = 1
@@ -191,7 +191,7 @@ class Trier:
                 outcome, _number = observe(reproducer.history, reproducer.program)
                 break
             except LostMachineError:
-                # Somebody may kill a QEMU at any moment.
+                # A QEMU may be killed from outside at any moment.
                 continue
         else:
             outcome, _number = observe(reproducer.history, reproducer.program)
@@ -222,7 +222,7 @@ def first_bad(
 ) -> Step:
     """Try what git asks for until it knows; return its last step.
 
-    ``ahead`` is called before each revision, ``told`` with what came of it.
+    ``ahead`` is called before each revision, ``told`` with its trial.
 
     Raises:
         BadInputError: the answers have no meaning: a merge base is bad.

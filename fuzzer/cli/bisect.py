@@ -94,7 +94,7 @@ def _check_order(revisions: Revisions, good: Commit, bad: Commit) -> None:
 
 
 def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
-    """Return what the bad revision shows, and say how often each is run.
+    """Return the trial of the bad revision, and say how often each revision is run.
 
     Raises:
         BadInputError: it does not show the crash.

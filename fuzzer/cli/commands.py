@@ -48,7 +48,7 @@ def _ends(done: str, other: str = "", **failures: str) -> Mapping[int, str]:
 
 
 EXIT_CODES = _ends("done, and nothing found", "a crash, or a failed test, was found")
-"""What the exit codes mean in general."""
+"""The meanings of the exit codes in general."""
 
 
 class Need(NamedTuple):
@@ -59,7 +59,7 @@ class Need(NamedTuple):
 
 
 MACHINE = Need("machine")
-"""What kernels, drivers and machines take."""
+"""The packages for kernels, drivers and machines."""
 
 
 class Command(NamedTuple):

@@ -88,7 +88,7 @@ def add_minimize(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Do what the second word of the command says."""
+    """Run the subcommand that the command's second word names."""
     corpus = open_corpus(options.corpus)
     verb = options.command.split()[-1]
     if verb in {"corpus", "show"}:
@@ -150,7 +150,7 @@ def _show(corpus: Corpus, options: argparse.Namespace) -> int:
 
 
 def _functions(corpus: Corpus, programs: Mapping[str, bytes], options: argparse.Namespace) -> int:
-    """Print what the programs leave of each function."""
+    """Print the coverage of each function, with the parts that no program reaches."""
     guest = _guest_for(corpus, options)
     with Bench(guest, programs.values()) as bench:
         progress = Progress("running", len(programs))

@@ -37,7 +37,7 @@ def debug(
     *,
     serve: bool,
 ) -> None:
-    """Have gdb stop in a function that a program calls; return when gdb is done.
+    """Start gdb, stopped in a function that a program calls; return when gdb is done.
 
     With ``serve``, gdb is not started: say how to, and wait until it is done or
     for Ctrl-C. However long that takes, the guest is not ended before.

@@ -124,7 +124,7 @@ def _checked(subject: str, check: Callable[[], Finding]) -> Finding:
 
 
 def examine() -> list[Finding]:
-    """Return everything that was looked at, in the order it matters."""
+    """Return all findings, the most important first."""
     return [
         _machine(),
         _memory(),

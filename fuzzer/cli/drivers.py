@@ -20,7 +20,7 @@ DESCRIPTION = "target.yaml"
 _YAML = (".yaml", ".yml")
 
 Finder = Callable[[Choice, argparse.Namespace, Accel], Facts]
-"""Finds out what is known of a driver."""
+"""Finds out the facts of a driver."""
 
 
 def choice_of(options: argparse.Namespace) -> Choice | None:
@@ -66,17 +66,17 @@ def choice_of(options: argparse.Namespace) -> Choice | None:
 
 
 def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> Facts:
-    """Return what is known of a driver; what can be found out takes a minute."""
+    """Return the facts of a driver; finding them out takes a minute."""
     flavour = Flavour(getattr(options, "kernel", Flavour.FAST))
     facts, _ = discover(choice, kernel_options(options), accel, flavour, confirmer(yes=options.yes))
     return facts
 
 
 def describe_driver(options: argparse.Namespace, find: Finder = found_out) -> Facts | None:
-    """Have a description made of a driver that is given by its path; return what is in it.
+    """Make a description of a driver that is given by its path; return the facts in it.
 
-    It is left in the working directory, which is named for the driver. None: a
-    description was given.
+    It is left in the working directory, which is named for the driver. Returns None if
+    a description was given.
     """
     choice = choice_of(options)
     if choice is None:

@@ -28,7 +28,7 @@ from fuzzer.target.target import load_shape
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What is to be run, and on what.
+    """A reproducer to run, and the subject and flavour of kernel to run it on.
 
     ``crash`` is None if a program was given. ``flavour`` is that of the kernel which the
     options name, else of the one that judged the crash.

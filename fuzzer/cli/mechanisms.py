@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fuzzer.program.mechanisms import Mechanisms
 
 ENGINES = ("libfuzzer", "random")
-"""What chooses programs: coverage, or chance alone."""
+"""Engines, which choose programs by coverage, or by chance alone."""
 
 _SWITCHES = {
     "hints": "do not try values that the driver compares its input with",

@@ -34,7 +34,7 @@ def parse_positive(text: str) -> int:
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which driver to work on, and on which machine."""
+    """Add the options for the driver to work on, and for its machine."""
     group = parser.add_argument_group("what to work on")
     group.add_argument(
         "--target", type=Path, metavar="YAML", help="the driver's description [the pkv driver's]"
@@ -47,7 +47,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which accelerator and kernels to use."""
+    """Add the options for the accelerator and the kernels to use."""
     group = parser.add_argument_group("what to run it on")
     group.add_argument(
         "--accel", default="auto", metavar="A", help="auto, kvm or tcg [auto: whichever works]"
@@ -56,7 +56,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_kernels(parser: argparse._ActionsContainer) -> None:
-    """Add what says where kernels come from."""
+    """Add the options for the origin of kernels."""
     parser.add_argument(
         "--kernel-version",
         metavar="X.Y",
@@ -72,20 +72,20 @@ def add_kernels(parser: argparse._ActionsContainer) -> None:
 
 
 def add_kernel_to_fuzz(parser: argparse.ArgumentParser) -> None:
-    """Add which kernel to fuzz on."""
+    """Add the option for the kernel to fuzz on."""
     _add_kernel(parser, f"fuzz on this kernel; {summaries()} [fast]", Flavour.FAST)
 
 
 def add_kernel(
     parser: argparse.ArgumentParser, otherwise: str = "the one that it was judged on, else full"
 ) -> None:
-    """Add which kernel to run something on; ``otherwise`` says which without the option."""
+    """Add the option for the kernel to run on; ``otherwise`` tells in words the default."""
     _add_kernel(parser, f"kernel to run it on [{otherwise}]", None)
 
 
 def _add_kernel(parser: argparse.ArgumentParser, text: str, default: Flavour | None) -> None:
     parser.add_argument("--kernel", choices=NAMES, default=default, help=text)
-    # What commands that do not fuzz called it.
+    # The option's former name in commands that do not fuzz.
     parser.add_argument(
         "--flavour",
         dest="kernel",
@@ -96,17 +96,17 @@ def _add_kernel(parser: argparse.ArgumentParser, text: str, default: Flavour | N
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """Add which description to use."""
+    """Add the option for the description to use."""
     parser.add_argument("--target", type=Path, metavar="YAML", help="[the pkv driver's]")
 
 
 def add_leaks(parser: argparse.ArgumentParser) -> None:
-    """Add whether a program is to be looked at for lost memory."""
+    """Add the switch for checking a program for lost memory."""
     parser.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
 
 
 def add_driver(parser: argparse.ArgumentParser) -> None:
-    """Add what says which driver to describe or to fuzz."""
+    """Add the options for the driver to describe or to fuzz."""
     parser.add_argument(
         "driver",
         type=Path,

@@ -45,7 +45,7 @@ def usage_of(command: Command) -> str:
 
 
 def groups_of(command: Command) -> tuple[Group, ...]:
-    """Return what a command takes, as its help groups it."""
+    """Return a command's options and arguments, as its help groups them."""
     parser = _parser_of(command)
     groups = []
     for number, group in enumerate(parser._action_groups):

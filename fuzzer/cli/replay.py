@@ -118,7 +118,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _debug(given: Given, setups: Testbeds, *, serve: bool) -> int:
-    """Stop where the crash is in gdb; where that is is found by running it, if it is not known."""
+    """Stop gdb at the crash, whose place is found by running it if it is not known."""
     program, history = given.reproducer.program, given.reproducer.history
     bug = given.bug
     if bug is None:
@@ -179,7 +179,7 @@ def _tell(
 
 
 def _verdict(same: int, others: dict[str, int]) -> str:
-    """Return what has become of a stored crash."""
+    """Return the verdict on a stored crash: whether it still shows."""
     if same:
         return "still crashes"
     return "a different bug now" if others else "fixed, or not seen in so few runs"

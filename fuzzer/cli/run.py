@@ -142,7 +142,7 @@ def command(options: argparse.Namespace) -> int:
             print(line)
         if facts is not None:
             _write_learned(workdir, guest, facts)
-    # Whoever says what is known wants to hear of what is not.
+    # A user who names known crashes wants the exit code to tell of unknown ones.
     crashes = accepted.new_of(final.crashes)
     if crashes:
         return int(ExitCode.FOUND)
@@ -157,7 +157,7 @@ def _stored_in(directories: Sequence[Path]) -> KnownCrashes:
 
 
 def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
-    """Return what is stored in directories, with the project and by earlier runs."""
+    """Return the crashes stored in directories, with the project and by earlier runs."""
     own = [project_root() / "crashes", workdir.crashes.directory]
     return _stored_in([*given, *(directory for directory in own if directory.is_dir())])
 

@@ -41,7 +41,7 @@ def target_of(options: argparse.Namespace) -> Target:
 
 
 def kernel_options(options: argparse.Namespace) -> KernelOptions:
-    """Return where kernels come from.
+    """Return the origin of kernels.
 
     Raises:
         BadInputError: two sources at once, a directory that does not exist, or what
@@ -63,7 +63,7 @@ def kernel_options(options: argparse.Namespace) -> KernelOptions:
 
 
 def confirmer(*, yes: bool) -> Confirm:
-    """Return what asks the user before something takes minutes; without a terminal, nobody."""
+    """Return a function that asks the user before a long build, if there is a terminal."""
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
     def confirm(what: str) -> bool:

@@ -209,7 +209,7 @@ def _converse(machine: Machine) -> None:
     try:
         tty.setraw(stdin)
         while machine.qemu.is_running():
-            # Of what is pasted the console takes as much as it can.
+            # The console takes as much of a pasted text as it can.
             sources = [console.fileno()] if typed else [console.fileno(), stdin]
             sinks = [console.fileno()] if typed else []
             ready, writable, _ = select.select(sources, sinks, [], _REST)

@@ -24,7 +24,7 @@ from fuzzer.target.target import module_name
 
 _MAKEFILES = ("Kbuild", "Makefile", "makefile", "GNUmakefile")
 _TIMEOUT_S, _QUERY_SECONDS = 900.0, 60.0
-# What an answer of make's begins with.
+# The beginning of an answer of make's.
 _SAID = "pkvfuzz-said "
 # Values of ARCH that leave a build for this one.
 _MACHINES = ("", "x86_64", "x86")
@@ -33,7 +33,7 @@ _COMPILERS = ("cc", "gcc")
 _FAILED_OBJECT = re.compile(r"\*\*\* \[[^\]]*?(/[^\s\]:]+\.o)\] Error")
 _ERROR = re.compile(r"^(\S+?:\d+(?::\d+)?: (?:fatal )?error: .*|.*\bundefined reference\b.*)$")
 _EXPANSION = re.compile(r"(\S+?:\d+:\d+): note: in expansion of macro ")
-# Lines below an error in which it is told where a macro of it stands.
+# Lines below an error that name the place of a macro in it.
 _MOST_NOTES = 30
 _MAKE_ERROR = re.compile(r"\*\*\*|: No rule|not found|No such file|^\(killed: ")
 _MODPOST_ERROR = re.compile(r"ERROR: modpost: (?!.* undefined!$)")
@@ -43,7 +43,7 @@ _LICENCE_HINT = (
     'licence of this one as such ("GPL", "GPL v2", "Dual BSD/GPL", "Dual MIT/GPL" and "Dual '
     'MPL/GPL" are, written so). Where that is a slip of MODULE_LICENSE, correct it in a copy'
 )
-# As shells say it, and make where it needs no shell.
+# Messages of shells, and of make where it needs no shell.
 _NO_TOOL = re.compile(
     r"(?:\S*sh: (?:line )?(?:\d+: )?|make(?:\[\d+\])?: )([\w.+-]+): "
     r"(?:command |)(?:not found|No such file or directory)$"
@@ -55,19 +55,19 @@ _PLACEHOLDER = re.compile(r"@(\w+)@")
 # Written by modpost beside each module that is linked.
 _LINKED = ".mod.c"
 _DKMS_MAKE = "${MAKE[0]:-$MAKE}"
-# Where dkms would have put the driver.
+# The directory in which dkms would have put the driver.
 _DKMS_PLACE = (
     'tree="$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION"; mkdir -p "$tree"; '
     'ln -s "$PWD" "$tree/build"; ln -s "$PWD" "$source_tree/$PACKAGE_NAME-$PACKAGE_VERSION"'
 )
-# Behind what is an error because the author of the Makefile says so.
+# The suffix of a warning that is an error because the Makefile's author wants it so.
 _STRICT = "[-Werror="
 _QUERY, _AUTHORS = ".pkvfuzz-query.mk", ".pkvfuzz-author.mk"
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorBuild:
-    """What came of a build: the modules made, and what is known of those that were not.
+    """The result of a build: the modules made, and facts on those that were not.
 
     ``modules`` are paths of ``.ko`` files. ``undefined`` are, by the name of a
     module, the symbols that the kernel does not have. ``failed`` are the names of
@@ -84,8 +84,8 @@ class AuthorBuild:
 class BuildFailedError(BadInputError):
     """No module came out of a driver's directory.
 
-    ``output`` is what the builds printed, ``unlinked`` what its objects call and the
-    kernel has not, as far as they compiled, and ``kconfig`` the text of its own Kconfig.
+    ``output`` is what the builds printed, ``unlinked`` are the symbols that its compiled
+    objects call and the kernel lacks, ``kconfig`` is the text of its own Kconfig.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Builder:
         self._found: list[str] | None = None
 
     def build(self) -> AuthorBuild:
-        """Return what the first attempt made that made modules.
+        """Return the build of the first attempt that made modules.
 
         Raises:
             BuildFailedError: none did.
@@ -169,7 +169,7 @@ class Builder:
         return (*self._make(), *place, "modules")
 
     def _variables(self) -> list[str]:
-        """Return where the kernel is, and for which machine it is, where Makefiles are wrong.
+        """Return variables with the kernel's directory and machine, for Makefiles with others.
 
         Public ones look below ``/lib/modules`` mostly, which the sandbox provides. Others
         name a directory of their author's, and the machine that its kernel was for.
@@ -196,7 +196,7 @@ class Builder:
         return variables
 
     def _values(self, *expressions: str) -> list[str] | None:
-        """Return what expressions are to the author's Makefile; None if make cannot say."""
+        """Return the values of expressions in the author's Makefile; None if make cannot tell."""
         shown = "".join(f"$(info {_SAID}{expression})" for expression in expressions)
         rule = f"pkvfuzz-query: ; @:{shown}"
         argv = ("make", "--no-print-directory", f"--eval={rule}", "pkvfuzz-query")
@@ -234,14 +234,14 @@ class Builder:
         return done
 
     def _query(self, argv: Sequence[str]) -> Finished:
-        """Run what only prints something."""
+        """Run a command that only prints something."""
         return self._sandbox.run(argv, self._directory, min(self._timeout, _QUERY_SECONDS))
 
     def _modules(self) -> tuple[Path, ...]:
         """Return the modules that are there, each once, where the kernel's build system put it.
 
-        Makefiles rename them and copy them elsewhere, and all that is known of how a module
-        was made lies where it was linked.
+        Makefiles rename modules and copy them elsewhere, but the files that tell how one was
+        made lie where it was linked.
         """
         homes = {
             module_name(path.name.removesuffix(_LINKED)): path.with_name(
@@ -345,7 +345,7 @@ class Builder:
         return BuildFailedError(first_error(output, self._directory), output)
 
     def _choose(self, objects: Iterable[str]) -> None:
-        """Have the kernel's build system make these modules, by a Kbuild file of our own.
+        """Write a Kbuild file by which the kernel's build system makes these modules.
 
         It is found before a Makefile. On a command line obj-m could not be given: it would
         not be changed into paths.

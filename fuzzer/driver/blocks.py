@@ -31,7 +31,7 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 # Elf64_Rela: offset, info (the symbol's number above 32 bits of type), addend.
 _RELOCATION = struct.Struct("<QQq")
 _STT_FUNC, _STT_FILE = 2, 4
-# What KCOV records is the return address: behind the call's 4-byte operand.
+# KCOV records the return address, which is behind the call's 4-byte operand.
 _OPERAND_SIZE = 4
 
 
@@ -137,7 +137,7 @@ def read_functions(module: Path) -> tuple[str, ...]:
 
 
 class _LinkedFunctions:
-    """Where a kernel's functions are; those of one file, as two may share a name."""
+    """The addresses of a kernel's functions, by source file, as two may share a name."""
 
     def __init__(self, vmlinux: Path) -> None:
         with vmlinux.open("rb") as file:
@@ -210,7 +210,7 @@ def read_builtin_blocks(objects: Sequence[Path], vmlinux: Path) -> tuple[Block, 
 
 @dataclass(frozen=True, slots=True)
 class BlockTable:
-    """What the executor needs to turn a PC into a counter.
+    """The table by which the executor turns a PC into a counter.
 
     ``entries`` is indexed by the PC's distance from ``base`` (relative to the
     start of ``.text``) and holds the block's number plus one, or 0.

@@ -39,7 +39,7 @@ _ADDRESS, _RELATIVE, _IMMEDIATE = 1, (2, 4), (10, 11)
 _PIECE = re.compile(r"(?:\.(?:cold|part|isra|constprop|llvm)(?:\.\d+)?)+$")
 _DATA = (".rodata", ".data", ".ro_after_init", ".init.data")
 _THIS_MODULE = ".gnu.linkonce.this_module"
-# It keeps a function from being dropped, and nobody calls that by it.
+# Prefix of variables that keep a function from being dropped: nothing calls it by them.
 _KEPT = "__UNIQUE_ID___addressable_"
 _EXPORTS = ("__ksymtab", "___ksymtab", ".export_symbol")
 # Of names that the module loader knows: what one calls a function of the author's.
@@ -90,12 +90,12 @@ class CallGraph:
     entries: Mapping[Function, tuple[str, ...]]
 
     def index(self) -> FunctionIndex:
-        """Return what tells which function is at a place."""
+        """Return an index of the functions by place."""
         return FunctionIndex(self.functions)
 
 
 class FunctionIndex:
-    """Tells which function is at a place."""
+    """Index of functions by place."""
 
     def __init__(self, functions: Sequence[Function]) -> None:
         self._spans: dict[str, list[tuple[int, int, Function]]] = defaultdict(list)
@@ -259,7 +259,7 @@ class _Object:
         self._read_branches()
 
     def graph(self) -> _Graph:
-        """Return what was read."""
+        """Return the call graph of the object."""
         functions = tuple(self._functions)
         return _Graph(functions, self._callers, self._entries, self._known, self._others)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of a driver as it was compiled: its own includes and flags, headers and C files alike.
 
-The compiler is run again as Kbuild ran it, on a file that includes the driver's source and
-behind it has what is asked. Nothing of the driver is run.
+The compiler is run again as Kbuild ran it, on a file that includes the driver's source,
+followed by the questions. Nothing of the driver is run.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Reading:
         return {word for code in self.code for word in _WORD.findall(code)}
 
     def labels(self, handlers: Collection[str]) -> list[str]:
-        """Return what ioctl handlers compare the number with."""
+        """Return the names that ioctl handlers compare the number with."""
         found = (name for code in self.code for name in case_labels(code, handlers))
         return [*dict.fromkeys(found)]
 
@@ -134,7 +134,7 @@ class CompiledDriver:
         return self.read(structs=names).structs
 
     def read(self, *, constants: Sequence[str] = (), structs: Sequence[str] = ()) -> Header:
-        """Return what names stand for, for a description; raises as above."""
+        """Return the meanings of names in a description; raises as above."""
         values: dict[str, int] = {}
         layouts: dict[str, StructLayout] = {}
         problems: dict[str, str] = {}
@@ -206,7 +206,7 @@ class CompiledDriver:
         return _Reading(unit, compiler, macros, set(_WORD.findall(text)), tuple(code))
 
     def _is_own(self, file: Path, unit: Unit) -> bool:
-        """Whether a file is the driver's, not the kernel's or the compiler's."""
+        """Return whether a file is the driver's, not the kernel's or the compiler's."""
         if self._objects:
             return file == unit.source
         path = file.resolve()
@@ -230,7 +230,7 @@ class CompiledDriver:
         )
 
     def _similar(self, name: str, *, is_struct: bool) -> set[str]:
-        """Return what the driver's own files name in a similar way and what is defined."""
+        """Return similar names of the driver's own files, and names that are defined."""
         words = {word for reading in self._readings for word in reading.mentioned} - {name}
         close = difflib.get_close_matches(name, sorted(words), n=_MOST_SIMILAR, cutoff=0.75)
         found: set[str] = set()

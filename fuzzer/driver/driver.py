@@ -75,7 +75,7 @@ class Driver:
 
 
 class Level(enum.StrEnum):
-    """How hard a planted bug is to find."""
+    """The difficulty of finding a planted bug."""
 
     EASY = "easy"
     MEDIUM = "medium"

@@ -20,13 +20,13 @@ from fuzzer.errors import BadInputError
 _ARTEFACTS = re.compile(
     r".*\.(?:ko|mod|mod\.[co]|o\.cmd|ko\.cmd|o\.d|order|symvers)\Z|\..*\.cmd\Z|Module\.symvers\Z"
 )
-# What no build reads: editing it must not make another build.
+# Files that no build reads: editing one must not make another build.
 _NOT_SOURCES = frozenset(
     {".md", ".rst", ".yaml", ".yml", ".prog", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf"}
 )
 _MAKEFILES = re.compile(r"(?:GNU)?[Mm]akefile.*|Kbuild.*|dkms\.conf|.*\.(?:mk|in)\Z")
 _CODE = frozenset({".c", ".h", ".S", ".inc"})
-# Of directories beside the driver's own only what a build of a module reads.
+# Files that a build reads in directories beside the driver's own.
 _OUTSIDE = _CODE | {
     ".asm",
     ".s",

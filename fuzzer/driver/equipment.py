@@ -21,7 +21,7 @@ from fuzzer.machine.machine import DriverImage, Machine
 from fuzzer.paths import project_root
 from fuzzer.target.equipment import BUSES, Equipment, listed, ordered
 
-# What the kernel must have for the module that registers devices of a bus.
+# Options of the kernel for the module that registers devices of a bus.
 _OPTIONS = {
     "gpio": ("GPIOLIB",),
     "i2c": ("I2C",),
@@ -58,7 +58,7 @@ _USB_ID = re.compile(
     r"usb:v([0-9A-F]{4}|\*)p([0-9A-F]{4}|\*)d.*?"
     r"ic([0-9A-F]{2}|\*)isc([0-9A-F]{2}|\*)ip([0-9A-F]{2}|\*)in.*"
 )
-# For a driver that takes any device of a vendor or a class: one that nobody has.
+# An id that no vendor has, for a driver that takes any device of a vendor or a class.
 _ANY_USB_ID = ("1209", "0001")
 # Buses whose drivers take devices by the drivers' own names.
 _BY_DRIVER = ("platform", "i2c", "spi")
@@ -72,7 +72,7 @@ def equipment_modules(
     """Return the modules that register equipment, built for a kernel, and their parameters.
 
     Raises:
-        BuildFailedError: the kernel has not what it takes.
+        BuildFailedError: the kernel lacks options that they take.
         InfrastructureError: one does not build.
     """
     require(equipment, kernel)
@@ -93,20 +93,20 @@ def _params(equipment: Equipment) -> str:
 
 
 def require(equipment: Sequence[Equipment], kernel: Kernel, *, device_tree: bool = False) -> None:
-    """See that a kernel has what it takes to register equipment; ``device_tree``, and to find it.
+    """Check that a kernel can register equipment, with ``device_tree`` also that drivers find it.
 
     Raises:
-        BuildFailedError: it has not.
+        BuildFailedError: it has not all of them.
     """
     options = _options(equipment, device_tree=device_tree)
     require_options(options, kernel, f"registering {listed(equipment)}")
 
 
 def require_options(options: Sequence[str], kernel: Kernel, what: str) -> None:
-    """See that a kernel has options that something takes, which ``what`` names.
+    """Check that a kernel has the options that something needs, which ``what`` names.
 
     Raises:
-        BuildFailedError: it has not.
+        BuildFailedError: it has not all of them.
     """
     lacking = _lacking(options, kernel)
     if lacking:
@@ -133,7 +133,7 @@ def _lacking(options: Iterable[str], kernel: Kernel) -> list[str]:
 
 
 def wish(equipment: Sequence[Equipment], *, device_tree: bool = False) -> str:
-    """Return what equipment takes of a kernel, as a driver's own Kconfig would say it."""
+    """Return the options that equipment takes of a kernel, as text of a driver's Kconfig."""
     return _kconfig(_options(equipment, device_tree=device_tree))
 
 
@@ -147,7 +147,7 @@ def _kconfig(options: Iterable[str]) -> str:
 
 
 def asked_for(info: ModuleInfo) -> tuple[Equipment, ...]:
-    """Return what a module asks for, by the functions that it calls and the ids in its tables.
+    """Return the equipment a module asks for, by functions that it calls and ids in its tables.
 
     A kernel without a subsystem may have stubs of its functions: their names are known from
     the module's debug information.
@@ -170,7 +170,7 @@ def asked_for(info: ModuleInfo) -> tuple[Equipment, ...]:
 
 
 def needs_device_tree(info: ModuleInfo) -> bool:
-    """Whether a module's devices are found by its table for device trees alone."""
+    """Return whether a module's devices are found by its table for device trees alone."""
     image = info.path.read_bytes()
     named = _ids(info, "i2c") or _mentions(image, _ASKS["i2c"])
     by_tree = _mentions(image, (_I2C_DRIVER,)) and _usable("i2c", _compatibles(info))

@@ -31,9 +31,9 @@ _MOST_ROUNDS = 6
 _NOT_INCLUDED = "a header has it"
 # A header that is asked for as one of the driver's own, not as one of the kernel's.
 _OWN_HEADER = re.compile(r"fatal error: (\S+): No such file or directory\n\s*\d+ \| *# *include \"")
-# A kernel that takes no longer is built without asking.
+# Seconds that building a kernel may take without asking.
 _SHORT_SECONDS = 180.0
-# Who uses the crypto API asks for an algorithm at run time: crypto_alloc_shash("md5").
+# Users of the crypto API ask for an algorithm at run time: crypto_alloc_shash("md5").
 _BY_NAME = {
     "CRYPTO=y": (
         "crypto/Kconfig",
@@ -45,12 +45,12 @@ _BY_NAME = {
 }
 
 Confirm = Callable[[str], bool]
-"""Asks whether something that takes minutes is to be done; the text says what."""
+"""Asks the user to confirm something that takes minutes, which the text describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Functions by which kernels are had, and what a driver needs of them is found out."""
+    """Functions that provide kernels, and that find out the options which a driver needs."""
 
     ensure: Callable[[Flavour, KernelOptions], Kernel] = ensure_kernel
     ready: Callable[[Flavour, KernelOptions], Kernel | None] = ready_kernel
@@ -75,9 +75,9 @@ def fitted(
 ) -> tuple[_T, KernelOptions]:
     """Return what ``use`` makes of a kernel, and the options of the kernel that it took.
 
-    ``use`` builds a driver. When that fails for something that the kernel lacks, a
-    kernel is made that has it. With ``compiles``, which only compiles the driver, no kernel
-    is built that it would not compile against, and older ones are tried.
+    ``use`` builds a driver. When that fails as the kernel lacks something, a kernel with it
+    is made. With ``compiles``, which only compiles the driver, kernels that it would not
+    compile against are not built, and older ones are tried.
 
     Raises:
         BadInputError: no kernel will do, or the driver is at fault.
@@ -198,10 +198,10 @@ def _extended(
 
 
 def _ask(options: KernelOptions, flavour: Flavour, confirm: Confirm, means: Means) -> None:
-    """Have the user say whether a kernel is to be built, if it takes more than a few minutes.
+    """Ask the user to confirm the build of a kernel, if it takes more than a few minutes.
 
     Raises:
-        BadInputError: it is not.
+        BadInputError: the user did not confirm it.
     """
     if options.build or means.ready(flavour, options) is not None:
         return

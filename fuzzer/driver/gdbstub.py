@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's gdb stub: it is opened on a machine that stands still, at a Unix socket.
 
-Guest time stands still as well while gdb has stopped the guest, so no time
-limit of the guest's ends while somebody thinks.
+Guest time stands still as well while gdb has stopped the guest, so that no time
+limit in the guest passes meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fuzzer.target.target import module_name
 
 _LABEL = "gdb"
 _CLOSED = "disconnected:"
-# Sections with what a debugger looks at. Those of initialisation are gone by then.
+# Sections that a debugger needs. Those of initialisation are gone by then.
 _SHOWN = (".text", ".exit.text", ".data", ".rodata", ".bss")
 
 

@@ -13,7 +13,7 @@ from fuzzer.target.layout import StructLayout
 
 
 class Direction(enum.StrEnum):
-    """Where the argument of an ioctl goes, as its number says; the caller's point of view."""
+    """The direction of an ioctl's argument in its number, from the caller's point of view."""
 
     NONE = "none"
     WRITE = "write"
@@ -44,7 +44,7 @@ class IoctlMacro:
 
     @property
     def direction(self) -> Direction:
-        """Where the argument goes."""
+        """The direction of the argument."""
         return _DIRECTIONS[self.number >> 30 & 3] if self.coded else Direction.NONE
 
     @property
@@ -113,7 +113,7 @@ def expansion_probe(names: Iterable[str]) -> str:
         f"#undef {name}\n#define {name}({parameters}) {_CODED}({size})\n"
         for name, (parameters, size) in _MAKERS.items()
     ]
-    # What tells the size of a type when it is given one.
+    # Macros that expand to the size of a type.
     lines.append("#undef _IOC_TYPECHECK\n#define _IOC_TYPECHECK(type) sizeof(type)\n")
     return "".join([*lines, *(f'"pkvfuzz:{name}" {name}\n' for name in names)])
 

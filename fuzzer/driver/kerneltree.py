@@ -15,8 +15,8 @@ _MAKEFILE = "Makefile"
 def build_tree(kernel: Kernel) -> Path:
     """Return a directory for ``make -C DIR M=$PWD modules``.
 
-    It is the kernel's build directory but for its Makefile, which exports what has
-    a module instrumented as a driver is that is given as source.
+    It is the kernel's build directory with another Makefile, which exports the variables
+    that instrument a module as a driver given as source is.
     """
     flags = [flag.partition("=")[::2] for flag in instrumentation(kernel)]
     exports = "".join(f"export {name} := {value}\n" for name, value in flags)

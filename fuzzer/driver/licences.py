@@ -46,7 +46,7 @@ def foreign_licences(source: Path, modules: Sequence[Path], output: str) -> tupl
 
 
 def put_under_gpl(source: Path) -> None:
-    """Have the files in a private copy of a driver state the GPL where they state no such."""
+    """Put the GPL into files of a driver's private copy that state another licence or none."""
     for path in _sources(source):
         text = path.read_bytes().decode(errors="surrogateescape")
         changed = _STATED.sub(_restated, text)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A module's own account of itself, and whether it fits a kernel.
+"""Facts in a module's file, and a check that the module fits a kernel.
 
-A ``.ko`` is a stranger's file: how much of it is read is bounded, and whatever is
-wrong with it is told as bad input.
+A ``.ko`` is a stranger's file: what is read of it is bounded, and any damage is reported
+as bad input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_SECTIONS = 1 << 16
 _MAX_INFO = 1 << 20
 _MAX_NAMES = 64 << 20
 _TRACE_PC = b"\0__sanitizer_cov_trace_pc\0"
-# What calls into each sanitizer begin with, by the option that turns it on.
+# Prefixes of calls into each sanitizer, by the option that turns it on.
 _SANITIZERS = {"KASAN": b"\0__asan_", "KCSAN": b"\0__tsan_"}
 # Aliases of these forms name no bus.
 _NOT_BUSES = ("devname", "symbol")
@@ -44,7 +44,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class ModuleInfo:
-    """What a module says of itself.
+    """Facts in a module's file.
 
     ``aliases`` are as in its file, such as ``pci:v00001AF4d*``. ``struct_size`` is that
     of its ``struct module`` in bytes, 0 if it has none; ``machine`` what it was built
@@ -71,12 +71,12 @@ class ModuleInfo:
         return tuple(sorted({bus for bus in found if bus not in _NOT_BUSES}))
 
     def fit(self) -> str:
-        """Return what a kernel compares with its own before it loads a module."""
+        """Return the facts that a kernel compares with its own before it loads a module."""
         return f"{self.vermagic!r}, struct module of {self.struct_size} bytes"
 
 
 def read_modinfo(path: Path) -> ModuleInfo:
-    """Return what a .ko says of itself.
+    """Return the facts in a .ko.
 
     Raises:
         BadInputError: it cannot be read, or is no kernel module.
@@ -86,7 +86,7 @@ def read_modinfo(path: Path) -> ModuleInfo:
             return _read(path, ELFFile(file))
     except OSError as error:
         raise BadInputError(f"reading the module {path}: {error.strerror}") from error
-    # What pyelftools raises for a file that is not what it says it is.
+    # Errors of pyelftools for a file that is not what its headers say.
     except (
         ELFError,
         ArithmeticError,
@@ -159,7 +159,7 @@ def _parameters(fields: dict[str, list[str]]) -> tuple[Parameter, ...]:
 
 
 def expected_modinfo(kernel: BuiltKernel) -> ModuleInfo:
-    """Return what a module of a kernel has, from an empty one that is built there once.
+    """Return the facts of a kernel's modules, from an empty one that is built there once.
 
     Raises:
         InfrastructureError: it does not build.

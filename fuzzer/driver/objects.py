@@ -34,7 +34,7 @@ def check_objects(target: Target, flavours: Sequence[Flavour], options: KernelOp
     Kernels that are not there yet are built for that.
 
     Raises:
-        BadInputError: it does not, or it has no coverage points.
+        BadInputError: it does not fit, or it has no coverage points.
     """
     module = target.module
     if module.object is None:
@@ -82,7 +82,7 @@ def _remedy(
     *,
     both: bool = False,
 ) -> str:
-    """Return what to do: commands that build it, and where to name the result."""
+    """Return advice: commands that build it, and where to name the result."""
     options = options or KernelOptions()
     words = [f"--config {shlex.quote(option)}" for option in module.config]
     for name, path in (("source", options.source), ("build", options.build)):

@@ -25,7 +25,7 @@ from fuzzer.kernel.kernel import Kernel
 
 _PROBE_NAME = "pkvfuzz_operations"
 _SECTION = ".pkvfuzz.operations"
-# What an entry is called here, and in the kernel's struct.
+# Names of an entry here, and in the kernel's struct.
 _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "file_operations": {
         "read": ("read", "read_iter"),

@@ -43,17 +43,17 @@ from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import ResetKind, Target
 
 _KEEP = 12
-# What is told of how long a boot takes.
+# The estimate of a boot's time that the user is told.
 _BOOT_SECONDS = {Accel.KVM: 3, Accel.TCG: 15}
 _RESTORE_TRIES = 3
 # Changes when a template of the same files is made in another way.
 _FORMAT = "told variables"
 _TEXT = ".text"
-# What reports begin with.
+# Beginnings of reports.
 _REPORT = re.compile(r"\b(?:BUG|WARNING|KASAN|KCSAN|UBSAN|INFO):|cut here")
-# Where a wait takes no time calls may wait longer: so many times the limit, and for so long
-# before the program goes on without them, so that what waits for a timer comes to see it.
-# The first is below what a kernel that sees hung tasks allows.
+# Where a wait takes no time, calls may wait longer: so many times the limit, and for so long
+# before the program goes on without them, so that a call which waits for a timer gets there.
+# The first is below the limit of a kernel that reports hung tasks.
 _VIRTUAL_TIMES, _VIRTUAL_WAIT_MS = 4, 2000
 _ON_EACH_THREAD = tuple(Call(Op.WAIT, thread=thread + 1) for thread in range(N_THREADS))
 
@@ -156,14 +156,14 @@ class Guest:
 
 def _tried_again(restore: Callable[[], Machine]) -> Machine:
     for _ in range(_RESTORE_TRIES - 1):
-        # Somebody may kill a QEMU at any moment; also one that is just starting.
+        # A QEMU may be killed from outside at any moment, also while it starts.
         with contextlib.suppress(LostMachineError):
             return restore()
     return restore()
 
 
 def equip_contexts(channel: layout.Channel, numbers: Sequence[int]) -> None:
-    """Have coverage of ioctls with these numbers counted for each of them as well."""
+    """Let the executor count coverage by ioctl as well, for these numbers."""
     header = channel.header
     numbers = numbers[: layout.MAX_CONTEXTS]
     header.contexts[: len(numbers)] = numbers
@@ -251,7 +251,7 @@ def describe(template: Template, target: Target, kernel: Kernel, driver: Driver)
 
 
 def driver_image(target: Target, driver: Driver) -> DriverImage:
-    """Return what the executor needs to load a driver."""
+    """Return the image by which the executor loads a driver."""
     return DriverImage(
         driver.image(),
         driver.name,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drivers built from their sources, once for their content; what came out is checked.
+"""Drivers built from their sources, once for each content, with a check of the modules.
 
 A build makes one module or forty. Each is looked at: whether it is one for
 this kernel, whether it reports coverage and is checked by the sanitizer, and
@@ -48,7 +48,7 @@ _DECLARES_MODULES = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]*=", re.MULT
 _DECLARATIONS = ("Kbuild", "Makefile", "Kbuild.in", "Makefile.in")
 _USUAL_PLACES = ("src", "driver", "drivers", "kernel", "module", "modules", "kmod", "linux")
 _MOST_DEPTH = 3
-# gcc may stop at the first header that is not there, and complain of others in the next round.
+# Attempts: gcc may stop at the first missing header, and report others in the next attempt.
 _MOST_ROUNDS = 4
 # Errors that a file may have which was not read to the end.
 _UNREAD = 1000
@@ -78,7 +78,8 @@ class SourceBuild:
 
     ``failed`` are objects that did not compile; ``how`` is the command that made
     the modules; ``key`` names all that went into it. ``licences`` are the author's, where
-    the copy says GPL instead. ``source`` is what was copied, which may lie below what was given.
+    the copy says GPL instead. ``source`` is the directory that was copied, which may lie below
+    the one that was given.
     """
 
     directory: Path
@@ -195,7 +196,7 @@ def _build_tree(
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What came of a copy that was built with further ``flags`` for gcc.
+    """The result of building a copy with further ``flags`` for gcc.
 
     ``licences`` are those of it that a kernel with lock checks does not take.
     """
@@ -211,7 +212,7 @@ class _Outcome:
 
     @property
     def faults(self) -> tuple[bool, int]:
-        """What sorts outcomes: the best first."""
+        """A sort key of outcomes, the best first."""
         if self.made:
             return False, len(self.made.failed)
         # gcc looks no further than the first header that is not there.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Functions that only fail, as the kernel was built without what they belong to.
+"""Functions that only fail, as the kernel was built without their subsystem.
 
 Headers have such stubs of many subsystems (``register_kprobe`` without KPROBES), so a
 driver that calls them compiles, and then does not load.

@@ -30,7 +30,7 @@ _COMPILE_SECONDS = 120.0
 
 
 def symbol_source(kernel_for: Callable[[Target], Kernel], run: Run | None = None) -> SymbolSource:
-    """Return what looks names up in a target's driver, for ``load_target``.
+    """Return a source of the names in a target's driver, for ``load_target``.
 
     The driver is built first, against the kernel that ``kernel_for`` returns, unless it comes
     ready built. ``run`` runs the compiler, in a sandbox if it is None.
@@ -56,7 +56,7 @@ def driver_symbols(
     structs: Sequence[str],
     run: Run | None = None,
 ) -> Header:
-    """Return what names stand for in a driver that was built from source.
+    """Return the meanings of names in a driver that was built from source.
 
     Raises:
         UnknownSymbolError: it has no such name.
@@ -103,7 +103,7 @@ def _compiled(driver: Driver, kernel: Kernel, run: Run | None) -> CompiledDriver
 
 
 def sandboxed(root: Path, kernel: Kernel) -> Run:
-    """Return what runs a compiler on a stranger's files below ``root``: it sees no others."""
+    """Return a runner of a compiler for a stranger's files below ``root``, which sees no others."""
 
     def run(
         command: Sequence[str], directory: Path, *, scratch: Path

@@ -33,7 +33,7 @@ _LANGUAGE = re.compile(
 # What runs other programs, or reads further options from a file.
 _REFUSED = re.compile(r"@|-B|-fplugin|-specs|--specs|-wrapper|-no-integrated-cpp|-x(?!c\Z)")
 _MODULE_NAME = re.compile(r'-DKBUILD_MODNAME="?([^"]*)"?\Z')
-# A command is a few kilobytes; nobody wrote more than this on purpose.
+# A command has a few kilobytes; a file larger than this is no proper one.
 _MOST_TEXT = 1 << 20
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The distribution's kernel headers, to build a driver against kernels that nobody runs here.
+"""The distribution's kernel headers, to build a driver against kernels that do not run here.
 
 Header packages are downloaded and unpacked in the cache by an ordinary user.
 Nothing is installed.
@@ -38,7 +38,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class AptPackage:
-    """What apt knows of a package's newest version."""
+    """A package's newest version in apt's lists."""
 
     name: str
     version: str
@@ -104,7 +104,7 @@ def newest_headers(names: Sequence[str], series: str) -> str | None:
 
 
 def parse_package(stanza: str) -> AptPackage:
-    """Return what a stanza of ``apt-cache show`` says of a header package.
+    """Return the header package in a stanza of ``apt-cache show``.
 
     Of its dependencies only those that hold headers, or the tools to build
     with them: not the kernel itself, nor the compiler of a certain version.

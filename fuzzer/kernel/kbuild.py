@@ -37,7 +37,7 @@ TOP_KCONFIG = "Kconfig.pkvfuzz"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a kernel is made from a source tree.
+    """Recipe for making a kernel from a source tree.
 
     ``fragments`` are files in ``vm/kernel``, of which a later one overrules an
     earlier one; ``options`` are requests on top of them. ``patch`` is one there

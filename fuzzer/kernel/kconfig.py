@@ -59,9 +59,9 @@ def symbols(tree: Path) -> frozenset[str]:
 
 
 def fit_requests(asked: Mapping[str, str], tree: Path) -> dict[str, str]:
-    """Return requests as a tree spells them, without those of options that it does not have.
+    """Return requests as a tree spells them, without options that it does not have.
 
-    What no campaign can do without stays.
+    Options that no campaign can do without stay.
     """
     unknown = unknown_requests(asked, tree)
     return {name: value for name, value in _spelled(asked, tree).items() if name not in unknown}

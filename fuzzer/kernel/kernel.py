@@ -53,7 +53,7 @@ NEEDED = (
 
 @dataclass(frozen=True, slots=True)
 class KernelOptions:
-    """Where kernels come from: the user's ``--kernel-source`` or ``--kernel-build``.
+    """The origin of kernels: the user's ``--kernel-source`` or ``--kernel-build``, if given.
 
     ``version`` is that of the distribution's source, as ``6.1``; empty for the default.
     ``variant`` is what the driver under test needs beyond the plain kernels.
@@ -72,7 +72,7 @@ class Kernel(BuiltKernel):
 
     @property
     def flavour(self) -> Flavour:
-        """What it is for."""
+        """Its flavour, which its name is."""
         return Flavour(self.name)
 
 
@@ -101,7 +101,7 @@ def kernel_key(flavour: Flavour, source: str) -> str:
 
 
 def flavour_requests(flavour: Flavour) -> dict[str, str]:
-    """Return what a flavour asks of Kconfig, as a ``.config`` has it, by name."""
+    """Return the options that a flavour asks Kconfig for, with values as in a ``.config``."""
     return parse_config(_recipe(flavour).fragment_text())
 
 

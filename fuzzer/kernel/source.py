@@ -46,8 +46,8 @@ def kernel_patches() -> list[Patch]:
 def older_patches() -> dict[str, Patch]:
     """Return those for older kernels alone, by name.
 
-    One of the name of another patch does the same as that. Others are for what is
-    not needed any more.
+    One with the name of another patch does the same as that. The others are for problems that
+    only older kernels have.
     """
     return {patch.path.name: patch for patch in _patches_in(project_root() / _PATCHES / "older")}
 
@@ -83,7 +83,7 @@ def _apply_patches(tree: Path, *, preferred: bool) -> None:
 
 def _applied(patch: Patch, tree: Path) -> bool:
     """Apply a patch, if it fits; return whether it did."""
-    # --batch would take out what is there already.
+    # --batch would reverse a patch that is there already.
     command = ["patch", "-p1", "--force", "--silent", "-i", str(patch.path)]
     dry = subprocess.run(
         [*command, "--dry-run"], cwd=tree, capture_output=True, timeout=60, check=False

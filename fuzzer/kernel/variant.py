@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Variants of a kernel: the plain one of a flavour with what a driver needs besides.
 
-A variant is made from a copy of the plain build, so that only what an option
-touches is compiled again. Options that come into sight with the requested ones
-stay off: a driver asks for what it needs, and each default costs build and boot.
+A variant is made from a copy of the plain build, so that only objects which an option
+changes are compiled again. Options that become visible with the requested ones stay off:
+a driver asks for those that it needs, and each default costs time to build and boot.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from fuzzer.packages import (
 )
 
 SOURCES = Path("/usr/src")
-"""Where packages put the tarballs."""
+"""The directory into which packages put the source's tarballs."""
 
 PREFERRED = PREFERRED_KERNEL_SOURCE.removeprefix("linux-source-")
 """The version that pkvfuzz is developed on; the newest other one is next best."""
@@ -142,7 +142,7 @@ def older_versions(current: str = "") -> tuple[str, ...]:
 
 
 def ensure_source_package(version: str) -> None:
-    """Have the source of a version installed.
+    """Install the source of a version, if it is not installed.
 
     Raises:
         BadInputError: that is no version, or the distribution has no such source.

@@ -63,7 +63,7 @@ _UNTOUCHED = 0xFFFFFFFF
 
 
 class Command(enum.IntEnum):
-    """What the host asks the executor for (``enum ch_command``)."""
+    """A request of the host to the executor (``enum ch_command``)."""
 
     PING = 1
     LOAD = 2
@@ -77,7 +77,7 @@ class Command(enum.IntEnum):
 
 
 class Status(enum.IntEnum):
-    """How a command ended (``enum ch_status``)."""
+    """The end of a command (``enum ch_status``)."""
 
     OK = 0
     ERROR = 1
@@ -249,7 +249,7 @@ _TIMER_SLACK_NS = 1000
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What one call returned.
+    """The results of one call.
 
     ``error`` is an errno or 0, ``output`` the bytes read (or an ioctl's buffer
     afterwards), ``tsc`` the TSC ticks it took if the program was timed.
@@ -269,7 +269,7 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class Comparisons:
-    """What a driver compared in the serial calls of a program.
+    """Comparisons that a driver made in the serial calls of a program.
 
     ``able`` is false when the kernel cannot record that. ``dropped`` is the
     number of comparisons that were left out for want of room, at least: some
@@ -339,7 +339,7 @@ class Channel:
         self.memory[DEVICES : DEVICES + DEVICES_SIZE] = saved[size:]
 
     def set_devices(self, devices: Sequence[Device]) -> None:
-        """Have programs open these by their numbers; ValueError for too many.
+        """Set the devices that programs open by number; ValueError for too many.
 
         Nodes that have to be made are made when the module is loaded.
         """
@@ -395,7 +395,7 @@ class Channel:
         words[_REQUEST] = (words[_REQUEST] + 1) & 0xFFFFFFFF
 
     def post_next(self, programs: Sequence[bytes], number: int) -> None:
-        """Have the guest go on with these programs when it is done with a batch.
+        """Hand over the programs that the guest goes on with when it is done with a batch.
 
         ``number`` counts the batches since :meth:`post_batch`, whose own is 0;
         the one before must have been begun. The guest does not begin with it
@@ -579,7 +579,7 @@ class Channel:
         return list(self._errors[: count * _RESULT_WORDS : _RESULT_WORDS])
 
     def forget_results(self) -> None:
-        """Have :meth:`results_so_far` tell which calls have returned since now."""
+        """Clear the results, so that :meth:`results_so_far` has those of calls from now on."""
         for raw in self._results:
             raw.faulted = _UNTOUCHED
 

@@ -24,9 +24,9 @@ class Testbed(Protocol):
 class Executor:
     """The machine at hand, which ``restore`` returned.
 
-    ``history`` are the programs that ran on it. It stays when the machine has ended, for
-    what is to be told of that, until there is the next one. ``preloaded`` are the calls by
-    which its module was loaded: all of its programs begin with them.
+    ``history`` are the programs that ran on it. It is kept when the machine has ended, for
+    reports on that, until there is the next machine. ``preloaded`` are the calls by which
+    its module was loaded: all of its programs begin with them.
     """
 
     def __init__(self, restore: Callable[[], Machine]) -> None:
@@ -50,7 +50,7 @@ class Executor:
 
     @property
     def machine(self) -> Machine:
-        """The machine, a fresh one if there is none."""
+        """The present machine, a fresh one if there is none."""
         return self._machine or self.renew()
 
     def renew(self) -> Machine:

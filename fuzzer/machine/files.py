@@ -22,13 +22,13 @@ from fuzzer.machine.qemu import Hardware
 from fuzzer.tools import find_tool
 
 GUEST_TMP = "/tmp"  # noqa: S108
-"""The directory for files in a guest: nobody else is there."""
+"""The directory for files in a guest, which nothing else uses."""
 
 _MIB = 1 << 20
-# What a guest needs to go on.
+# Bytes of memory that a guest needs to go on.
 _SPARE = 16 * _MIB
 _TIMEOUT = 60.0
-# No last command of the shell: it would be replaced by that, and its file with it.
+# This is not the shell's last command, for which the shell and its file would be replaced.
 _CARRIER = 'tail -c "$1" /proc/$$/exe {arrow} "$2" || exit'
 _ROOM = f"grep MemAvailable /proc/meminfo && df -kP {GUEST_TMP}"
 

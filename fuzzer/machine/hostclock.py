@@ -2,8 +2,8 @@
 """The rate of the host's time stamp counter, which is the guest's under TCG.
 
 A guest's kernel measures it against timers that a busy host serves late. On
-one boot in three it then had no use for the counter and told time by ticks of
-10 ms, or delayed for a hundredth of what was asked. So it is told.
+one boot in three it then rejected the counter and told time by ticks of 10 ms,
+or delayed for a hundredth of the time asked for. So the kernel is told the rate.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _ATTEMPTS = 5
 
 
 def counter_khz() -> int | None:
-    """Return the frequency of the host's time stamp counter in kHz, None if it is not to be had.
+    """Return the frequency of the host's time stamp counter in kHz, None if it is not available.
 
-    Not to be had means another architecture, or a host that forbids code in
-    memory that was written.
+    That is so on another architecture, and on a host that forbids running code in memory
+    that was written.
     """
     if platform.machine() != "x86_64":
         return None
@@ -41,7 +41,7 @@ def _measure(code: mmap.mmap) -> int:
     read = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
 
     def sample() -> tuple[int, int]:
-        # The closest of some pairs: whatever came between the two readings is noise.
+        # The closest of some pairs is taken, with least noise between its two readings.
         pairs = []
         for _ in range(_ATTEMPTS):
             before = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)

@@ -55,7 +55,7 @@ class LostMachineError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of one program: the calls' results and the kernel's log.
+    """The result of one program: the calls' results and the kernel's log.
 
     ``waited`` are the indices of the calls that were left waiting.
     """
@@ -70,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What came of a program that is not a wire program.
+    """The result of a program that is not a wire program.
 
     ``status`` is its exit status, or ``-n`` if signal ``n`` ended it, which is
     SIGKILL when its time was over (``timed_out``). ``output`` is what it wrote
@@ -104,18 +104,18 @@ def _text(output: str | bytes | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
-# Of what the kernel said, so many lines are told.
+# Lines of the kernel's log in an error message.
 _LAST_LINES = 5
 # Seconds between two looks at whether QEMU is still there.
 _SLICE = 0.2
 # How a guest reboots: at once, and in a way that ends QEMU. Others are tried for seconds before.
 REBOOT = "reboot=t"
-# Of a guest whose counter is the host's; it need not be measured, nor watched.
+# Options of a guest whose counter is the host's: it need not be measured, nor watched.
 CLOCK = "tsc=reliable tsc_early_khz={khz}"
 
 
 def _clock(hardware: Hardware, accel: Accel) -> str:
-    """Return what a guest's kernel is told of its time stamp counter.
+    """Return the options by which a guest's kernel is told of its time stamp counter.
 
     Under KVM it has a better clock, and where instructions are counted the
     counter is theirs: both are as exact as can be without a word.
@@ -141,7 +141,7 @@ class Machine:
         self.hardware = hardware
         self.accel = accel
         self._owns_channel = owns_channel
-        # What the kernel printed while the last driver was loaded, also if it was refused.
+        # The kernel's log of the last driver's load, also if it was refused.
         self.load_log = b""
 
     @classmethod
@@ -293,7 +293,7 @@ class Machine:
         total: bool = False,
         is_lost: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Wait for the posted command; time in which QEMU waits for the host does not count.
+        """Wait for the posted command, not counting time in which QEMU waits for the host.
 
         ``is_lost`` is asked several times a second whether waiting is in vain.
 
@@ -318,7 +318,7 @@ class Machine:
                 )
 
     def now(self) -> float:
-        """Return the time by which whoever waits for the guest goes, in seconds."""
+        """Return the time in seconds by the clock that limits waiting for the guest."""
         return time.monotonic()
 
     def rest(self, seconds: float) -> None:
@@ -333,7 +333,7 @@ class Machine:
         return self.qemu.console_text()
 
     def is_starved(self) -> bool:
-        """Tell whether the host has had too little time for it to judge by how long things take."""
+        """Tell whether the host gave it so little time that durations prove nothing."""
         return self.qemu.is_starved()
 
     def _last_words(self) -> str:
@@ -356,9 +356,9 @@ class Machine:
         return status
 
     def load(self, driver: DriverImage) -> Template:
-        """Load a driver; returns what is known of it, without a directory.
+        """Load a driver; return it as a template without a directory.
 
-        What it needs is loaded first, and stays when programs load it anew.
+        The modules that it needs are loaded first, and stay when programs load it anew.
 
         Raises:
             BadInputError: the kernel refused a module, or its first file is not there.
@@ -376,12 +376,12 @@ class Machine:
         return Template(Path(), self.hardware, self.accel, sections, tuple(set(words)), log)
 
     def keep(self, driver: DriverImage) -> Template:
-        """Have a driver ready for programs to load it; returns what is known of it.
+        """Keep a driver ready for programs to load it; return it as a template without a directory.
 
-        What it needs is loaded.
+        The modules that it needs are loaded.
 
         Raises:
-            BadInputError: the kernel refused what it needs.
+            BadInputError: the kernel refused a module that it needs.
         """
         self._load_before(driver)
         self.channel.header.flags |= FLAG_KEEP
@@ -428,7 +428,7 @@ class Machine:
         """Return what the kernel printed last, as a sentence; empty if it printed nothing."""
         log = self.channel.log().decode(errors="replace")
         lines = [line.split(";", 1)[-1] for line in log.splitlines() if ";" in line]
-        # Printed for every module, and no reason for anything.
+        # These are printed for every module, and explain nothing.
         last = [line for line in lines if "taints kernel" not in line][-_LAST_LINES:]
         return f" The kernel said: {' / '.join(last)}" if last else ""
 
@@ -442,7 +442,7 @@ class Machine:
     def run(
         self, program: bytes, timeout: float = 10.0, is_lost: Callable[[], bool] = lambda: False
     ) -> Run:
-        """Run a wire program and return what came of it, see :meth:`finish`.
+        """Run a wire program and return its result, see :meth:`finish`.
 
         Raises:
             LostMachineError: the guest hangs or QEMU is gone.
@@ -451,7 +451,7 @@ class Machine:
         return self.finish(timeout, is_lost)
 
     def finish(self, timeout: float = 10.0, is_lost: Callable[[], bool] = lambda: False) -> Run:
-        """Wait for the program that was posted and return what came of it.
+        """Wait for the program that was posted and return its result.
 
         ``is_lost`` is asked now and then whether the guest is known to hang.
 
@@ -484,8 +484,8 @@ class Machine:
     def compare(self, program: bytes, timeout: float = 10.0) -> tuple[Comparison, ...]:
         """Run a wire program and return what the driver compared in its serial calls.
 
-        It is empty where the kernel cannot record that. What else came of the
-        program is in the channel: its results, status and the kernel's log.
+        They are none where the kernel cannot record them. The program's results,
+        status and log are in the channel.
 
         Raises:
             LostMachineError: the guest hangs or QEMU is gone.
@@ -499,8 +499,8 @@ class Machine:
 
         ``image`` is a static executable that ``argv`` is handed to; without
         one ``argv[0]`` is a path in the guest, as ``/bin/busybox``. It is
-        killed after ``timeout`` seconds, with its process group. What it
-        leaves behind in the background lives on.
+        killed after ``timeout`` seconds, with its process group. Processes that it
+        leaves in the background live on.
 
         Raises:
             BadInputError: the image or the arguments do not fit the channel.
@@ -512,7 +512,7 @@ class Machine:
         return self.executed(argv[0])
 
     def executed(self, name: str) -> Execution:
-        """Return what came of the program that was posted to be run, now that it is over.
+        """Return the result of the posted program that is not a wire program, which is over.
 
         Raises:
             InfrastructureError: it could not be run; the message says why.

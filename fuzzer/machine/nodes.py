@@ -33,7 +33,7 @@ from fuzzer.target.device import (
 # Seconds that a guest has to list one file system.
 _TIMEOUT = 240.0
 _LIST = "/pkvfuzz-files"
-# Of one file system; more would take longer than anybody waits for.
+# Files of one file system; more would take too long.
 _MOST_FILES = 60_000
 _MOST_PIECES = 64
 _STAT = (
@@ -44,7 +44,7 @@ _FINDS = (
     "find /dev -type c -o -type b",
     "find /proc \\( -path '/proc/[0-9]*' -o -path /proc/irq \\) -prune -o -type f -print",
     "find /sys/kernel/debug -path /sys/kernel/debug/tracing -prune -o -type f -print",
-    # What a subsystem makes for every driver is much of it, and nothing to fuzz.
+    # Files that a subsystem makes for every driver: many, and nothing to fuzz.
     (
         "find /sys \\( -name power -o -name sections -o -name notes -o -name parameters "
         "-o -path /sys/kernel/debug -o -path /sys/kernel/slab -o -path /sys/kernel/irq "
@@ -113,7 +113,7 @@ _CORE_NAMES = (
         ),
     ),
 )
-# Of a kind at most so many, and of those that differ in a number at most so many.
+# Files taken of a kind, and of those that differ in a number only.
 _MOST = {
     DeviceKind.CHAR: 32,
     DeviceKind.BLOCK: 8,
@@ -129,8 +129,8 @@ _ALIKE = {
     DeviceKind.SYSFS: 4,
 }
 
-# Minors that are tried, and of those that can be opened so many are taken; and the last
-# one of a driver that asked for all that there once were.
+# Minors that are tried, and how many are taken of those that can be opened; and the last
+# minor of a driver that registered all that there once were.
 _TRIED, _TAKEN, _LAST = 16, 16, 255
 _NO_DEVICE = frozenset({errno.ENXIO, errno.ENODEV})
 _O_NONBLOCK = 0o4000
@@ -158,13 +158,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What there is: files by their paths, and the numbers that drivers have, in order."""
+    """Listing of a guest: files by their paths, and the numbers that drivers have, in order."""
 
     files: Mapping[str, Entry]
     numbers: tuple[Number, ...]
 
     def has_node(self, number: Number) -> bool:
-        """Whether there is a node of a major number."""
+        """Return whether there is a node of a major number."""
         kind = DeviceKind.BLOCK if number.block else DeviceKind.CHAR
         return any(
             entry.kind is kind and entry.major == number.major for entry in self.files.values()
@@ -172,7 +172,7 @@ class Listing:
 
 
 def parse_listing(files: str, numbers: str) -> Listing:
-    """Return the listing of what stat printed of each file, and of /proc/devices.
+    """Return the listing in what stat printed of each file, and in /proc/devices.
 
     Names with blanks or control characters are left out, and lines that cannot be: a driver
     that writes to memory which is not its own damages them.
@@ -202,7 +202,7 @@ def _numbers(text: str) -> Iterator[Number]:
 
 
 def list_files(machine: Machine) -> Listing:
-    """Return what a guest has.
+    """Return the listing of a guest.
 
     Raises:
         InfrastructureError: the guest cannot list it.
@@ -281,7 +281,7 @@ def new_devices(
 
 
 def _is_worth_it(path: str, entry: Entry) -> bool:
-    """Whether a file can be read or written, and is the driver's rather than a subsystem's."""
+    """Return whether a file can be read or written, and is a driver's rather than a subsystem's."""
     if not entry.mode & 0o666:
         return False
     if entry.kind is not DeviceKind.SYSFS:
@@ -354,7 +354,7 @@ def opening_minors(machine: Machine, number: Number, most: int = _TAKEN) -> tupl
 
 
 def _try_to_open(machine: Machine, device: int) -> tuple[bool, bool]:
-    """Return whether there is a device, and whether the guest bore being asked for it."""
+    """Return whether there is a device, and whether the guest survived opening it."""
     # File 0 is the first device until then.
     calls = (Call(Op.CLOSE), Call(Op.OPEN, cmd=_O_NONBLOCK, arg=device))
     try:
@@ -381,7 +381,7 @@ def find_devices(machine: Machine, driver: DriverImage) -> tuple[Device, ...]:
     machine.load(replace(driver, devices=(), needs=()))
     after = list_files(machine)
     known: dict[Number, tuple[int, ...]] = {}
-    # A guest that is lost by a number says nothing of those behind it.
+    # A guest that is lost at a number says nothing of the numbers after it.
     with contextlib.suppress(LostMachineError):
         for number, times in numbers_without_node(before, after).items():
             known[number] = opening_minors(machine, number, min(times * _TAKEN, _TRIED))

@@ -36,7 +36,7 @@ _STANDS_BACK = 7
 _MIB = 1 << 20
 # Where /proc/PID/stat has the user and the system time, behind the name (proc(5)).
 _CPU_TIMES = slice(11, 13)
-# What QEMU prints of SIGTERM and the like, after which it exits with 0.
+# QEMU's message on SIGTERM and other signals, after which it exits with 0.
 _ASKED_TO_END = b"terminating on signal"
 
 
@@ -46,7 +46,7 @@ class QemuKilledError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What the guest sees. A template only fits the hardware it was made on."""
+    """The guest's hardware; a template only fits the hardware it was made on."""
 
     ram_mib: int = 256
     cpus: int = 1
@@ -54,17 +54,17 @@ class Hardware:
 
     @property
     def is_exact(self) -> bool:
-        """Whether parallel parts of programs run as their waits say, and always the same."""
+        """True if parallel parts of programs run as their waits say, the same each time."""
         return self.icount and self.cpus > 1
 
     @property
     def is_virtual(self) -> bool:
-        """Whether a wait takes no time, and programs have no schedule."""
+        """True if a wait takes no time, and programs have no schedule."""
         return self.icount and self.cpus == 1
 
     @property
     def niceness(self) -> int:
-        """How far it stands back: calls meet where all vCPUs of a machine have a CPU each."""
+        """The niceness of QEMU: 0 where several vCPUs need a CPU each for calls to meet."""
         return 0 if self.cpus > 1 and not self.icount else _STANDS_BACK
 
     @property
@@ -145,7 +145,7 @@ def command_line(
 
 @dataclass(slots=True)
 class _Resources:
-    """What a running QEMU holds on the host, and how it is let go.
+    """The host's resources that a running QEMU holds, and their release.
 
     Apart from :class:`Qemu`, so that a finalizer can hold it: a machine that
     nobody closed is ended when it is collected, or when Python exits.
@@ -170,7 +170,7 @@ class _Resources:
             if self.process.poll() is None:
                 self.process.kill()
             self.process.wait()
-        # What Ctrl-C left half done is not to be told at length when it is collected.
+        # Operations that Ctrl-C left half done would be reported at length when they are collected.
         self.loop.set_exception_handler(lambda _loop, _context: None)
         with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, AssertionError):
             # qemu.qmp raises from its reader when QEMU is gone, and asserts in its
@@ -249,8 +249,8 @@ class Qemu:
                 *("-chardev", f"file,id=bell,path=/proc/self/fd/{channel.bell}"),
             ]
             try:
-                # Ctrl-C is for others to act on: a campaign, or gdb. QEMU would end,
-                # whether it was told to ignore it or not.
+                # Ctrl-C is meant for a campaign, or gdb. QEMU would end by it, even if
+                # told to ignore it.
                 with deferring_signals():
                     resources.process = start(
                         full,
@@ -388,7 +388,7 @@ class Qemu:
         return max(waited) / 1e9
 
     def clock(self) -> float:
-        """Return a time in seconds that stands still while it waits for a CPU of the host."""
+        """Return a time in seconds that stands still while QEMU waits for a CPU of the host."""
         return time.monotonic() - self.starved_seconds()
 
     def is_starved(self) -> bool:
@@ -400,7 +400,7 @@ class Qemu:
         with contextlib.suppress(subprocess.TimeoutExpired):
             # Its sockets close a moment before it can be waited for.
             self.process.wait(0.2)
-        # With -no-reboot it ends as if all was well, as it does when it was asked to by a signal.
+        # With -no-reboot it exits with 0, as it does after a signal that asks it to end.
         ended = self._release.alive and self.process.poll() == 0
         return ended and _ASKED_TO_END not in self.output()
 

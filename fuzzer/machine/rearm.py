@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports that a kernel makes once: made possible again.
+"""Re-arming of reports that a kernel makes once only.
 
-KASAN and lockdep are silent after their first report, and a WARN_ONCE() is; of calls
-that may not sleep one a second is told of. A machine that has reported while its driver
-was loaded would find nothing more, so its kernel's variables are set back, in the file
-that is its memory. Later the executor does so for KASAN, after each program that had
-the kernel say something. It is told where that is in memory, and where the kernel log is.
+KASAN, lockdep and each WARN_ONCE() are silent after their first report, and of calls that
+sleep where they may not, one a second is reported. A machine that has reported while its
+driver was loaded would find nothing more, so its kernel's variables are set back in the
+file that is its memory. Later the executor does so for KASAN, after each program at which
+the kernel printed something. It is told the addresses of these variables, and of the
+kernel log.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from fuzzer.machine.machine import Machine
 # Where the kernel's image is mapped on x86-64, without address space randomisation.
 _TEXT_MAPPING = 0xFFFFFFFF80000000
 _BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
-# When a function that sleeps was last called where it may not be: three of the name.
+# The time of the last report of a sleep in atomic context: three variables of this name.
 _SLEEP_TOLD = "prev_jiffy"
-# What variables of KASAN, lockdep and the scheduler are set to at boot: name, bytes.
+# Variables of KASAN, lockdep and the scheduler, and their bytes at boot.
 _KASAN, _LOG = "kasan_flags", "prb"
 _VARIABLES = {
     _KASAN: (0).to_bytes(8, "little"),
@@ -36,10 +37,10 @@ _SECONDS = 30.0
 
 
 def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
-    """Have a kernel report all it can once more; return whether that was possible.
+    """Re-arm a kernel's reports in a machine's memory; return whether that was possible.
 
-    ``memory`` is the file that a machine's memory is, shared; ``kernel`` the kernel's
-    build directory.
+    ``memory`` is the file of the machine's memory, mapped shared; ``kernel`` is the
+    kernel's build directory.
     """
     symbols = _symbols(kernel / "System.map")
     try:
@@ -48,7 +49,7 @@ def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
             if banner != _BANNER_TEXT:
                 return False
             for name, address in symbols.items():
-                # What is local to a function has a number behind its name.
+                # Variables that are local to a function have a number behind their names.
                 if value := _VARIABLES.get(name.partition(".")[0]):
                     os.pwrite(file.fileno(), value, address)
         machine.execute(["/bin/busybox", "sh", "-c", _ONCE], timeout=_SECONDS)
@@ -58,10 +59,10 @@ def rearm_reports(machine: Machine, memory: Path, kernel: Path) -> bool:
 
 
 def equip_variables(machine: Machine, kernel: Path) -> None:
-    """Tell a machine where its kernel's variables are.
+    """Tell a machine's executor the addresses of its kernel's variables.
 
-    With them its KASAN reports again after each program in which it has, so does what tells
-    of calls that may not sleep, and lines of the kernel log that are known cost little.
+    With them KASAN reports again after each program in which it has reported, so does the check
+    for sleeping in atomic context, and known lines of the kernel log cost little.
     ``kernel`` is the kernel's build directory. Without its System.map nothing is changed.
     """
     symbols = _symbols(kernel / "System.map")

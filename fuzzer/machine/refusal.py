@@ -40,7 +40,7 @@ def error_name(number: int) -> str:
 
 
 def refusal(message: str, number: int, said: str) -> str:
-    """Return what to tell of a module that was not loaded.
+    """Return the message on a module that was not loaded.
 
     ``message`` is the executor's, ``number`` the errno, ``said`` what the kernel said.
     """

@@ -21,7 +21,7 @@ _DIRECTORY = "/.pkvfuzz"
 _CONSOLE = "/dev/ttyS0"
 # A command may take its time before it reads.
 _PATIENCE = 1e6
-# Somebody has to hold the pipe open between two parts, or the command reads its end.
+# This process holds the pipe open between two parts, or the command would read its end.
 _SCRIPT = """\
 dmesg -n 7
 cd {directory} && mknod input p || exit
@@ -38,8 +38,8 @@ _MOST_WAITING = 4 << 20
 class Session:
     """A command that was started in a guest; without words it is a shell that reads commands.
 
-    ``feed()`` and ``end_input()`` give it input, ``push()`` sees to it that the guest gets that.
-    ``output()`` takes what was read from the console and returns what is to be shown;
+    ``feed()`` and ``end_input()`` give it input, ``push()`` passes that on to the guest.
+    ``output()`` takes bytes read from the console and returns those to be shown;
     ``status`` is the command's exit status once that was seen. ``log`` is what the kernel
     printed, as raw kmsg records.
     """
@@ -80,7 +80,7 @@ class Session:
         self._waiting += data
 
     def end_input(self) -> None:
-        """Have the command's input end behind what it was given."""
+        """End the command's input after what it was given."""
         self._ends = True
 
     def push(self) -> bool:
@@ -109,7 +109,7 @@ class Session:
         self._busy = True
 
     def output(self, data: bytes) -> bytes:
-        """Return what is to be shown of the console, with lines as the host ends them."""
+        """Return the console's bytes that are to be shown, with the host's line ends."""
         self._held += data
         if match := self._end.search(self._held):
             self.status = int(match[1])
@@ -125,7 +125,7 @@ class Session:
         return shown.replace(b"\r\n", b"\n")
 
     def rest(self) -> bytes:
-        """Return what was held back, when nothing more comes."""
+        """Return the bytes that were held back, when nothing more comes."""
         rest, self._held = self._held, b""
         return rest
 

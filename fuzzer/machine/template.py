@@ -76,8 +76,8 @@ class Template:
 def _migrate_through(qemu: Qemu, command: str, path: Path, flags: int) -> None:
     fd = os.open(path, flags, 0o600)
     try:
-        # Announcing itself to a network would take a timer of the host's, and with it
-        # the host's clock would have a say in when a vCPU's turn ends.
+        # Announcing itself to a network would take a timer of the host's, by which the
+        # host's clock would influence when a vCPU's turn ends.
         qemu.execute("migrate-set-parameters", announce_rounds=0)
         qemu.execute(
             "migrate-set-capabilities",

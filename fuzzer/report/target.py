@@ -49,7 +49,7 @@ class Checked:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it can be fuzzed with."""
+        """True if it can be fuzzed with."""
         errors = any(finding.severity is Severity.ERROR for finding in self.findings)
         return self.target is not None and not errors and not self.problems
 

@@ -47,7 +47,7 @@ _PYTEST_NOTHING_COLLECTED = 5
 
 
 class Outcome(enum.Enum):
-    """How a step ended."""
+    """The end of a step."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -74,7 +74,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended, and the tests it ran where it ran pytest.
+    """The outcome of a step, and the counts of tests if it ran pytest.
 
     ``note`` says what it looked at, where that depends on the host.
     """

@@ -71,7 +71,7 @@ def _named(
 
 
 def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
-    """Return what a report says. A function that is not sure is not named."""
+    """Return the record of a report. A function that is not certain is left out."""
     rule, texts = report.rule, report.texts
     stacks = find_stacks(texts, headless=rule.kind in _HEADLESS)
     guilty = find_guilty(rule, stacks)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 ARCHITECTURES = ("arm64", "x86")
-"""Those whose functions are in the table."""
+"""Architectures whose functions are in the table."""
 
 _ARCH = r"arch/\w+/(?:entry|kernel|lib|mm)/"
 _KERNEL = (

@@ -87,7 +87,7 @@ _POISON = (
 
 
 def classify(address: int, bits: int = 64) -> AddressClass:
-    """Return where an address points, on a machine with 48-bit addresses, or of 32 bits."""
+    """Return the class of an address, on a machine with 48-bit addresses, or of 32 bits."""
     if address < _PAGE:
         return AddressClass.NULL
     if address >= (1 << bits) - _MAX_ERRNO:
@@ -119,7 +119,7 @@ def _access(what: str | None, size: str | None, address: str | None) -> Access:
 
 
 def find_access(texts: Sequence[str], kind: str) -> Access | None:
-    """Return what was done to memory, as far as the report says."""
+    """Return the access to memory, as far as the report tells."""
     head = texts[:12]
     if kind == "kasan" and (match := _search(_KASAN, head)):
         what, size = match["what"] or match["what2"], match["size"] or match["size2"]
@@ -206,7 +206,7 @@ def find_object(texts: Sequence[str]) -> SlabObject | None:
 
 
 def find_task(texts: Sequence[str]) -> Task:
-    """Return who was running when the report was made."""
+    """Return the task that ran when the report was made."""
     if match := _search(_CPU, texts):
         return Task(match["name"], int(match["pid"]), int(match["cpu"]))
     if match := _search(_BY, texts[:6]):
@@ -239,7 +239,7 @@ def find_modules(texts: Sequence[str]) -> tuple[str, ...]:
 def find_locks(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the lock classes that a lockdep report is about, sorted.
 
-    What the task held besides is listed as well, and is another one each time.
+    Other locks that the task holds are left out, as they differ each time.
     """
     names: set[str] = set()
     is_of_held = any(_OF_HELD.search(text) for text in texts[:4])

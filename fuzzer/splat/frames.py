@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*.*$")
-"""What a compiler adds to the name of a clone of a function."""
+"""The suffix that a compiler adds to the name of a function's clone."""
 
 _NAME = r"(?P<name>[A-Za-z_][\w.$]*)"
 _IP = r"RIP:\ [0-9a-f]+:|IP:\ |pc\ :\ |PC\ is\ at\ "
@@ -59,7 +59,7 @@ class Frame:
 
 
 def plain_name(name: str) -> str:
-    """Return a function's name without what the compiler added."""
+    """Return a function's name without the compiler's suffix."""
     return SUFFIX.sub("", name)
 
 

@@ -97,7 +97,7 @@ def find_guilty(rule: Rule, stacks: Sequence[Stack]) -> Frame | None:
 
 
 def _waited_for(frames: Sequence[Frame]) -> Frame | None:
-    """Return what waits for all other CPUs: who calls it is held up by one of those."""
+    """Return the function that waits for all other CPUs; one of these holds up its caller."""
     for frame in frames:
         if found := _WAITS.match(frame.function):
             name = "smp_call_function" if found["call"] else "synchronize_rcu"
@@ -154,7 +154,7 @@ def named_at(texts: Sequence[str]) -> Frame | None:
 
 
 def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str | None:
-    """Return what a stack of nothing but machinery is called by.
+    """Return a name for a stack of nothing but machinery.
 
     The function that the first line names, if it was called; the system call; the
     first function that does more than everybody's errands.

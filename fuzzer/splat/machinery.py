@@ -27,7 +27,7 @@ _MADE = re.compile(
     )""",
     re.VERBOSE,
 )
-# What never is worth a title: ways in and out, reports, locks, copies, allocators. The names
+# Functions never worth a title: ways in and out, reports, locks, copies, allocators. The names
 # are those of any kernel: older ones than the table's had others.
 _LEAF = re.compile(
     r"""^(?:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 
 class AddressClass(enum.StrEnum):
-    """Where an address points."""
+    """The kind of memory that an address points to."""
 
     NULL = "null"
-    """Into the first page."""
+    """In the first page."""
     ERROR = "error"
     """Within 4095 bytes of the end: an error number that was used as a pointer, or NULL less
     an offset."""
@@ -25,7 +25,7 @@ class AddressClass(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What was done to memory.
+    """An access to memory.
 
     ``direction`` is ``read``, ``write``, ``free`` or ``execute``; ``size`` is bytes.
     """

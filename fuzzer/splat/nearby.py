@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Symbols that are on this machine: of a build tree here, or of the kernel that is installed.
 
-Nobody asked for them, so what cannot be read is passed over in silence.
+The user did not name them, so unreadable files are ignored.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _modules_in(tree: Path) -> Iterator[Path]:
 
 
 def _kernels(tree: Path, release: str) -> Iterator[Path]:
-    """Return where a kernel with debugging information may be."""
+    """Return paths at which a kernel with debugging information may be."""
     if (tree / "Kconfig").is_file():
         yield tree / "vmlinux"
     yield Path("/usr/lib/debug/boot", f"vmlinux-{release}")

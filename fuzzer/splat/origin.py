@@ -76,7 +76,7 @@ def find_source(texts: Sequence[str], guilty: Frame | None) -> str | None:
 
 
 def find_holders(texts: Sequence[str], task: Task) -> tuple[Holder, ...]:
-    """Return who else has a lock that a task which hangs has, or waits for.
+    """Return the other holders of locks that a hanging task has, or waits for.
 
     The kernel lists a lock that is waited for like one that is held.
     """

@@ -38,7 +38,7 @@ class Start:
 
 
 def find_start(text: str) -> Start | None:
-    """Return what report a line starts, None for most lines.
+    """Return the start of a report in a line, None for most lines.
 
     Rules for the beginning of a text are tried inside the line too.
     """

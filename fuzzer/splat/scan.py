@@ -75,7 +75,7 @@ class Scanner:
         return done
 
     def finish(self) -> list[Report]:
-        """The log is over; return the reports that were going on."""
+        """End the log; return the reports that were not over."""
         done = self._begin() if self._start is not None else []
         # A line that is cut before its text is not an empty line, which ends a stack.
         cut = not parse_line(decode_line(self._rest[:_MAX_LINE])).text.strip()

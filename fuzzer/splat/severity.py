@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The severity of a report: a score of 100, a level, and the reasons.
 
-The order is what counts, not the number: a write after free is above a read, a
-wild pointer above NULL, and what needs a race or a failed allocation is
-below what does not. A rule gives the starting score (``Rule.score``).
+The order counts, not the number: a write after free is above a read, a wild
+pointer above NULL, and a crash that needs a race or a failed allocation is
+below one that does not. A rule gives the starting score (``Rule.score``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEVELS = ((75, "critical"), (50, "high"), (25, "medium"), (0, "low"))
 
 
 class Level(enum.StrEnum):
-    """How bad, in a word."""
+    """Severity in a word."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -28,7 +28,7 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the caller knows of a crash and the log does not say; None is unknown."""
+    """Facts on a crash that the caller knows and the log does not tell; None is unknown."""
 
     needs_race: bool | None = None
     needs_fault: bool | None = None
@@ -39,7 +39,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Severity:
-    """``score`` is 0 to 100; ``reasons`` are what it is made of, in words.
+    """A severity. ``score`` is 0 to 100; ``reasons`` are the parts of it, in words.
 
     ``meaning`` says in a sentence what the kernel's users have to expect.
     """
@@ -67,7 +67,7 @@ _MEANINGS = {
 
 
 def meaning_of(rule: Rule, access: Access | None) -> str:
-    """Return what a report of a kind means, in a sentence; empty: that is not known."""
+    """Return the meaning of a kind of report in a sentence, empty if it is not known."""
     if not rule.crash:
         return "not a kernel bug"
     if rule.family is Family.ASSERT:
@@ -89,7 +89,7 @@ def rate(
     *,
     corrupted: bool,
 ) -> Severity:
-    """Return how bad a report is."""
+    """Return the severity of a report."""
     score = rule.score
     reasons = [f"{rule.kind}, {rule.family} bug: {rule.score}"]
 
@@ -106,7 +106,7 @@ def rate(
         if access.address_class == "null":
             count(-20, "through a NULL pointer")
         elif access.address_class == "error":
-            # As much as NULL: rules for wild pointers begin higher.
+            # As bad as NULL, while rules for wild pointers begin higher.
             count(-35, "through an error pointer, or NULL less an offset")
         elif access.address_class in {"noncanonical", "poison"}:
             count(5, "through a pointer that is data")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The identity of a bug: what tells whether two reports are of the same one.
+"""The identity of a bug, by which two reports are told to be of the same one.
 
 A freed object that is read is a KASAN report today, a general protection fault
 tomorrow and a page fault without KASAN: one bug. What both reports say decides, in
@@ -49,12 +49,12 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What is known of a bug; what is not known is empty or None.
+    """Facts on a bug; unknown ones are empty or None.
 
     ``allocated`` and ``freed`` are the driver's functions that did so to a freed object,
     ``locks`` the classes in lockdep's report, ``check`` the file and line of UBSAN's.
-    ``function`` is the guilty one, ``place`` leads to it, innermost first; ``site`` is where
-    in it. ``flaw`` says what is wrong with an access.
+    ``function`` is the guilty one, ``place`` the functions that lead to it, innermost first;
+    ``site`` is the instruction in it. ``flaw`` says what is wrong with an access.
     """
 
     title: str
@@ -78,12 +78,12 @@ class Signature:
 
     @property
     def has_object(self) -> bool:
-        """Whether it is known where a freed object was allocated and freed."""
+        """True if it is known where a freed object was allocated and freed."""
         return bool(self.allocated and self.freed)
 
 
 def _own(frames: Iterable[Frame]) -> list[str]:
-    """Return the frames that tell where it is: a module's, if there are any."""
+    """Return the frames that locate a bug: a module's, if there are any."""
     known = [frame for frame in frames if not is_machinery(frame)]
     own = [frame.function for frame in known if frame.module]
     names = own or [frame.function for frame in known]
@@ -108,13 +108,13 @@ def _place(splat: Splat, frames: Sequence[Frame]) -> tuple[str, ...]:
         return (" / ".join(places) or function,)
     place = _own(frames)[:_DEPTH]
     if function not in place:
-        # It is named beside a stack that is the core's alone, the same for everybody.
+        # The function is named beside a stack of the core alone, which is the same for all drivers.
         place = [function, *place][:_DEPTH]
     return tuple(place)
 
 
 def signature_of(splat: Splat) -> Signature:
-    """Return what a report says of its bug; of a damaged report only its title."""
+    """Return the signature in a report; of a damaged report only its title."""
     if splat.corrupted or splat.function is None:
         return Signature(splat.title, splat.family)
     frames = main_frames(splat.stacks, interrupted=splat.family is Family.HANG)
@@ -133,7 +133,7 @@ def signature_of(splat: Splat) -> Signature:
         site,
         flaw,
         _did(splat, Role.ALLOC) if is_freed else "",
-        # By a callback of RCU's: who queued that says more.
+        # An RCU callback freed it: the function that queued the callback says more.
         _did(splat, Role.FREE, Role.WORK) if is_freed else "",
         splat.locks if splat.family is Family.LOCK else (),
         check[1] if check else "",
@@ -141,7 +141,7 @@ def signature_of(splat: Splat) -> Signature:
 
 
 def decided(a: Signature, b: Signature) -> bool | None:
-    """Return whether two bugs are one by what says more than their place; None: nothing does."""
+    """Return whether two bugs are one by facts that say more than their place, None without any."""
     if a.has_object and b.has_object:
         return _is_same_object(a, b)
     if a.family is not b.family:
@@ -156,7 +156,7 @@ def decided(a: Signature, b: Signature) -> bool | None:
         # Lines of two builds of a driver say nothing.
         return False if _is_one_build(a, b) else None
     if a.flaw and b.flaw and a.flaw != b.flaw:
-        # A wild access of one instruction meets now this object, now that one.
+        # A wild access of one instruction hits another object each time.
         return a.site is not None and a.site == b.site
     return None
 
@@ -171,7 +171,7 @@ def same_bug(a: Signature, b: Signature) -> bool:
     if a.function is None or b.function is None:
         return False
     if a.family is Family.RACE:
-        # Of a race one side may be all that is known.
+        # A report of a race may know one of its sides only.
         one, other = set(a.function.split(" / ")), set(b.function.split(" / "))
         return one <= other or other <= one
     return a.function == b.function
@@ -180,9 +180,9 @@ def same_bug(a: Signature, b: Signature) -> bool:
 def _is_same_object(a: Signature, b: Signature) -> bool:
     """Tell whether two uses of freed objects are one bug.
 
-    Of where it was allocated, freed and used, two agree: several functions may use one, or
-    free it too early. A double free has two places that free, either of which may be first.
-    Builds of a driver inline differently: there the place of the use is enough.
+    Two of three places agree: of its allocation, free and use. Several functions may use an
+    object, or free it too early. A double free has two places that free, either of which may
+    be first. Builds of a driver inline differently: there the place of the use is enough.
     """
     allocated, freed = a.allocated == b.allocated, a.freed == b.freed
     if a.family is not b.family:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends that no kernel report tells: what is said of them instead.
+"""Splats for crashes without a kernel report, such as a machine that fell silent.
 
-A log cannot show them. Whoever ran the machine knows.
+A log cannot show them; only who ran the machine knows of them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Silence(enum.StrEnum):
 
     @property
     def kind(self) -> str:
-        """The kind that a sighting of it has."""
+        """The kind of its sightings."""
         return {Silence.DIED: "died", Silence.REBOOT: "reboot"}.get(self, "hang")
 
 
 def silent_splat(silence: Silence, lines: Sequence[str]) -> Splat:
-    """Return a splat of what is not in the log ``lines``."""
+    """Return a splat for a crash that the log ``lines`` do not report."""
     text = "\n".join([silence.value, *lines]) + "\n"
     return bare_splat(silence.value, silence.kind, text=text)

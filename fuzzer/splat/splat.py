@@ -17,7 +17,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Who was running."""
+    """The task that was running."""
 
     name: str | None = None
     pid: int | None = None
@@ -34,7 +34,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a lock that somebody waits for, and the function that took it, if that is told."""
+    """A task that holds a lock another one waits for, and the function that took it, if known."""
 
     lock: str
     task: str
@@ -85,12 +85,12 @@ class Splat:
 
     @property
     def complete(self) -> bool:
-        """Whether the report is neither damaged nor without a stack, or the end of one."""
+        """True if the report is not damaged, and has a whole stack."""
         return self.corrupted is None and not self.cut
 
     @property
     def is_reported(self) -> bool:
-        """Whether the kernel told of it; silence, and what only has a title, has no line."""
+        """True if it is in a log: silence, and a splat that only has a title, have no line."""
         return self.line > 0
 
     def stack(self, role: Role) -> Stack | None:

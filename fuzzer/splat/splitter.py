@@ -43,12 +43,12 @@ _SILENCE = 2000
 _MAX_OPEN = 64
 # Lines between two looks for reports that nobody continues.
 _CHECK = 100
-# How long a report keeps a consequence (a panic, an end mark) from being one of its own.
+# Seconds in which a consequence (a panic, an end mark) belongs to the report before it.
 _AFTERMATH = 500
 _CALLERS = 256
 
 LEAVING = "reboot: "
-"""Begins what a kernel prints before it restarts or halts, as it was told to."""
+"""The beginning of a kernel's message before it restarts or halts, as it was told to."""
 
 LEAD_LINES = 6
 """Lines before a report's first one that may belong to it: "cut here", and what WARN() says."""
@@ -62,7 +62,7 @@ _EPILOGUE = re.compile(
     r"|RSP: |Code: |[FCDE]S: |CR2: |DR\d: |PKRU: | *$|pstate|pc : |lr : |sp : |x\d+ *: "
     r"|Modules linked)"
 )
-# These name a function, and stand before the Oops line.
+# Kinds whose first line names a function, and stands before the Oops line.
 _POINTER = re.compile(r"^\s*(?:E?IP:|IP is|EIP is|PC is|LR is|NIP|LR|lr|epc|ra) ")
 # Lines at the beginning of a log that may be the rest of a report.
 _BEGINNING = 400
@@ -88,12 +88,12 @@ class Report:
 
     @property
     def texts(self) -> list[str]:
-        """What the kernel said, from the first line of the report, as a kernel of today says it."""
+        """The kernel's text from the report's first line on, in the form of today's kernels."""
         return current_forms([line.text for line in self.lines[self.lead :]])
 
     @property
     def message(self) -> str | None:
-        """What WARN() says between "cut here" and the first line."""
+        """The message of WARN() between "cut here" and the first line."""
         said = [line.text.strip() for line in self.lines[: self.lead] if not _LEAD.match(line.text)]
         return " ".join(filter(None, said)) or None
 
@@ -113,9 +113,9 @@ class _Open:
     asked: bool = False
     """Other CPUs were asked for their stacks."""
     parts: int = 0
-    """How many of the lines are known to be part of it."""
+    """The number of lines that are known to be part of it."""
     sure: bool = True
-    """It is a report, and no prose about one."""
+    """It is known to be a report, not prose about one."""
     talk: bool = False
     """Words stand before its first line."""
     evidence: bool = False
@@ -139,7 +139,7 @@ class Splitter:
 
     @property
     def idle(self) -> bool:
-        """No report is going on: lines without a hint need not be fed, but for the last three."""
+        """True between reports, when of lines without a hint only the last three must be fed."""
         return not self._open and self._beginning is None
 
     def skip_beginning(self) -> None:
@@ -276,7 +276,7 @@ class Splitter:
         return position + sum(map(len, raws)) + len(raws), number
 
     def finish(self) -> list[Report]:
-        """The log is over: return what was going on, oldest first."""
+        """End the log; return the reports that were not over, oldest first."""
         callers = sorted(self._open, key=lambda caller: self._open[caller].report.first.number)
         done = []
         for caller in callers:
@@ -441,7 +441,7 @@ class Splitter:
         return [report for caller in dict.fromkeys(over) for report in self._close(caller)]
 
     def _close(self, caller: str | None) -> list[Report]:
-        """Return the report that is over; nothing where it was only talked of."""
+        """Return a report that is over; none if it was only prose about one."""
         going = self._open.pop(caller)
         if self._helpers:
             self._helpers = {cpu: owner for cpu, owner in self._helpers.items() if owner != caller}

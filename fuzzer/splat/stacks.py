@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stacks of a report: what each one is of, and its frames, innermost first."""
+"""The stacks of a report: the role of each, and its frames, innermost first."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from fuzzer.splat.machinery import system_call
 
 
 class Role(enum.StrEnum):
-    """What a stack is of."""
+    """The role of a stack in a report."""
 
     FAULT = "fault"
-    """Where it happened."""
+    """The place of the fault."""
     ALLOC = "alloc"
     FREE = "free"
     ORIGIN = "origin"
-    """Where an uninitialised value comes from."""
+    """The origin of an uninitialised value."""
     WORK = "work"
-    """Where work, or a callback, that involves the object was queued."""
+    """The place that queued work, or a callback, which involves the object."""
     OTHER_TASK = "other-task"
     """The other side of a race, or another CPU."""
     LOCK_CHAIN = "lock-chain"
-    """Where a lock of lockdep's chain was taken."""
+    """The place that took a lock of lockdep's chain."""
     INTERRUPTED = "interrupted"
-    """What an interrupt interrupted."""
+    """The code that an interrupt interrupted."""
     PAGE = "page"
-    """Where the page was allocated or freed."""
+    """The place that allocated or freed the page."""
     OTHER = "other"
 
 

@@ -38,7 +38,7 @@ _HEAD_LINES = 40
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a report starts: the log's name and the line, from 1."""
+    """The start of a report: the log's name and the line, from 1."""
 
     log: str
     line: int
@@ -61,7 +61,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """What is reported of one bug: the first finding of it, and others under other titles."""
+    """The findings of one bug: the first one, and others under other titles."""
 
     finding: Finding
     others: tuple[Finding, ...]

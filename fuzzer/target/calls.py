@@ -18,7 +18,7 @@ class PoolRef:
 
 
 class NumberForm(enum.Enum):
-    """How a number stands in a template: in so many bytes, low or high ones first, or as text."""
+    """The form of a number in a template: so many bytes, low or high ones first, or text."""
 
     U8 = "u8"
     LE16 = "le16"

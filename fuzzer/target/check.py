@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that is wrong with a description, and what may be meant otherwise."""
+"""Findings on a description: all mistakes, and doubtful places."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 100
 
 
 class Severity(enum.StrEnum):
-    """How bad a finding is; with an error nothing can be fuzzed."""
+    """The severity of a finding; with an error nothing can be fuzzed."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -27,7 +27,7 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found at a place: ``line`` and ``column`` from 1, or 0 if they are not known."""
+    """A finding at a place: ``line`` and ``column`` from 1, or 0 if they are not known."""
 
     severity: Severity
     line: int

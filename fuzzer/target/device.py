@@ -60,7 +60,7 @@ class Device:
 
     @property
     def family(self) -> tuple[DeviceKind, str]:
-        """What it has in common with others of its kind: of nodes, all but the number."""
+        """The kind, and the path without its numbers, which devices of one family share."""
         return self.kind, re.sub(r"\d+", "0", self.path)
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 class Bus:
     """A kind of hardware that can be stood in for.
 
-    ``name`` is what a device's name matches, ``allowed`` that in words. ``alone`` is what
-    there is without any device; empty if that is of no use. With ``has_parts``, names are
-    not of devices but of what is ``alone``.
+    ``name`` is what a device's name matches, ``allowed`` that in words. ``alone`` names the
+    parts that there are without any device; empty if they are of no use. With ``has_parts``,
+    names are those of such parts, not of devices.
     """
 
     name: re.Pattern[str]
@@ -46,7 +46,7 @@ BUSES = {
     ),
     "platform": Bus(_named(23), "a name of up to 23 characters"),
 }
-"""By their keys, in the order in which they are registered."""
+"""Buses by their keys, in the order in which they are registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Equipment:
 
     @property
     def has_devices(self) -> bool:
-        """Whether there are devices, rather than something that a driver takes by itself."""
+        """True if it has devices, not only parts that a driver takes by itself."""
         return bool(self.names) and not BUSES[self.bus].has_parts
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Constants and struct layouts of C headers, found by compiling them for user space.
 
-A header is tried as it is; if it lacks what its users include before it, with that.
+A header is tried as it is, then with headers before it that its users may include.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INCLUDES = (
 _KERNEL_TYPES = tuple(f"{sign}{bits}" for sign in "us" for bits in (8, 16, 32, 64))
 _ANNOTATIONS = ("__user", "__iomem", "__kernel", "__force")
 _AS_INCLUDED = tuple(f"#include <{name}>" for name in _INCLUDES)
-# What a header is compiled behind, the first that will do.
+# Preludes that a header is compiled behind; the first that will do is taken.
 _PRELUDES = (
     (),
     _AS_INCLUDED,
@@ -45,7 +45,7 @@ _DEFINE = re.compile(r"^#define (\w+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What was asked of headers: values by macro or enumerator, layouts by tag or typedef.
+    """Names found in headers: values by macro or enumerator, layouts by tag or typedef.
 
     ``prelude`` are the lines of C that a program in user space needs before it includes the
     headers; None: it cannot have these names by including anything.

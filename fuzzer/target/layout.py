@@ -9,7 +9,7 @@ from typing import Any
 
 
 class MemberKind(enum.Enum):
-    """What a member holds, as far as making values for it goes."""
+    """The kind of a member's contents, as far as it matters for making values."""
 
     INTEGER = "integer"
     POINTER = "pointer"
@@ -43,12 +43,12 @@ class Member:
 
     @property
     def is_pointer(self) -> bool:
-        """Whether the C type is a pointer."""
+        """True if the C type is a pointer."""
         return self.kind is MemberKind.POINTER
 
     @property
     def holds_address(self) -> bool:
-        """Whether an address fits: a pointer, or a 64-bit integer as UAPI headers use."""
+        """True if an address fits: a pointer, or a 64-bit integer as UAPI headers use."""
         return self.kind is not MemberKind.BYTES and self.size == 8
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lint of descriptions: what can be read and is probably not meant, each finding with its place."""
+"""Lint of descriptions: text that is valid but probably not meant, with its place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAX_POINTERS = 8
 _SHOWN = 6
 _DIRECTIONS = ("_IO", "_IOW", "_IOR", "_IOWR")
 _DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+_IO(?:R|W|WR)?[ \t]*\(", re.MULTILINE)
-# What a member gets of which nothing is said; docs/descriptions.md has it in full.
+# Values of a member that a description does not mention; docs/descriptions.md has them in full.
 _GETS = {
     MemberKind.INTEGER: "mostly 0, else numbers at limits",
     MemberKind.POINTER: "mostly NULL, else such numbers",
@@ -68,7 +68,7 @@ class _Lint:
         self._document = document
         self._target = target
         self._is_resolved = reading.is_resolved
-        # What has errors is left out, and with it what it says and uses.
+        # Parts with errors are left out, and with them the names that they define and use.
         self._is_whole = not reading.errors
         self._root = _entries(reading.root)
         nodes = self._root["calls"].value

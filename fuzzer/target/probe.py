@@ -31,7 +31,7 @@ from fuzzer.tools import missing_tool
 _COMPILE_SECONDS = 120
 _CONSTANT, _TYPE = "pkvfuzz_constant_", "pkvfuzz_type_"
 _SECTION = ".pkvfuzz"
-# Errors that hide others behind them are few.
+# Rounds of compiling: errors that hide others are few.
 _MOST_ROUNDS = 8
 _ERROR = re.compile(r"^([^\s:][^:\n]*):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$", re.MULTILINE)
 _NO_STRUCT = "no struct, union or typedef of that name is defined"
@@ -144,10 +144,10 @@ class Compiler:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a probe found out; ``problems`` has the names that it did not, each with the reason.
+    """The answers of a probe; ``problems`` has the names without one, each with the reason.
 
-    ``types`` are layouts by what was asked: of structs or unions, and of what a pointer to one
-    points to; other types are in neither.
+    ``types`` are layouts by the types asked for, as C writes them: structs, unions, or pointers to
+    one, for which it is the layout of what they point to; other types are left out.
     """
 
     constants: Mapping[str, int] = field(default_factory=dict)
@@ -173,7 +173,7 @@ def ask(
     structs: Sequence[str] = (),
     types: Sequence[str] = (),
 ) -> Answers:
-    """Return what a compiler knows of names.
+    """Return the values and layouts that a compiler has for names.
 
     ``constants`` are macros or enumerators with an integer value, ``structs`` are tags of
     structs or unions without the keyword, or typedefs; ``types`` are types as C writes them.

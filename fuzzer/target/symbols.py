@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of a description that only its header can explain.
+"""Names in a description that its header defines.
 
 A description is parsed twice: once to check its shape and to learn which
 macros and structs it needs (``Symbols.header`` is None and every name has a

@@ -109,7 +109,7 @@ class ModuleSpec:
 
 
 class ResetKind(enum.Enum):
-    """How to get back to the known state between programs."""
+    """The way back to the known state between programs."""
 
     NONE = "none"
     CALLS = "calls"
@@ -164,9 +164,9 @@ def module_name(name: str) -> str:
 
 
 class SymbolSource(Protocol):
-    """Knows the names of a driver's source, by building it if need be.
+    """A function that explains names by a driver's source, building it if need be.
 
-    The target it is called with has its module, but nothing of what names stand for.
+    The target that it is called with has its module, but no values of names.
 
     Raises UnknownSymbolError for a name that the driver does not have, BadInputError when
     it does not build and InfrastructureError when building is not possible.
@@ -199,8 +199,8 @@ def load_shape(path: Path) -> Target:
 def read_document(document: Document) -> tuple[Target, bool]:
     """Return the target that a document describes, and whether all its names are known.
 
-    Without headers that have them they stand for nothing, as in ``load_shape``. Raises
-    as ``load_target`` does.
+    Names that no header has stand for nothing, as in ``load_shape``. Raises as
+    ``load_target`` does.
     """
     try:
         return _Loader(document, _not_built).target(), True
@@ -209,7 +209,7 @@ def read_document(document: Document) -> tuple[Target, bool]:
 
 
 class _NotBuiltError(Exception):
-    """Names are those of a driver that is not built here."""
+    """Names that only a driver explains which is not built here."""
 
 
 def _not_built(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
@@ -250,7 +250,7 @@ class _Loader:
         )
 
     def shape(self) -> Target:
-        """Return the target with a stand-in for all that names stand for."""
+        """Return the target with a stand-in value for each name."""
         document, root = self._document, self._root
         document.integer(root["version"], "version", 1, 1)
         name = self._matching(root["name"], "name", _NAME, "letters, digits, _ and -")
@@ -329,7 +329,7 @@ class _Loader:
         return text
 
     def _path(self, node: yaml.Node, what: str, is_right: Callable[[Path], bool]) -> Path:
-        """Return a path relative to the description that exists as what it should be."""
+        """Return a path relative to the description, which exists and is of the right kind."""
         given = self._document.string(node, what)
         path = self._directory / given
         if "\0" in given or not path.exists():
@@ -460,7 +460,7 @@ class _Loader:
         return ResetSpec(ResetKind.CALLS, lines, numbers)
 
     def _facts(self, shape: Target, include: tuple[Path, ...]) -> Header:
-        """Return what names stand for: from the headers, else from the driver as it is built."""
+        """Return the meanings of names: from the headers, else from the driver as it is built."""
         constants, structs = self._symbols.constants, self._symbols.structs
         problem: BadInputError | None = None
         if shape.headers:
@@ -496,7 +496,7 @@ class _Loader:
 
 
 def _mentions(source: Path | None, name: str) -> bool:
-    """Whether a driver's source has a name anywhere: it costs nothing to look, a build does."""
+    """Return whether a driver's source mentions a name, which costs less to find than a build."""
     word = re.compile(rb"\b%s\b" % name.encode())
     files = source.rglob("*.[ch]") if source is not None else ()
     return any(path.is_file() and word.search(path.read_bytes()) for path in files)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates of text and bytes: what stands in braces in them.
+"""Templates of text and bytes, and their placeholders in braces.
 
 A placeholder is ``{POOL}``, or ``{FORM:WHAT}`` with a form of
 :class:`fuzzer.target.calls.NumberForm`. ``WHAT`` are alternatives with ``|``

@@ -165,7 +165,7 @@ class Recorder:
 
 
 def spent_on(snapshot: Snapshot) -> Spent:
-    """Return what a campaign came to."""
+    """Return the work of a campaign."""
     counts = snapshot.counts
     return Spent(
         seconds=snapshot.elapsed,
@@ -205,7 +205,7 @@ class _StateFile:
 
 
 def _prepare_judging(task: RunTask) -> Testbeds:
-    """Make the judge's guests: that must not slow the first run of a bug and not the others."""
+    """Make the judge's guests beforehand, so that a bug's first run is no slower than others."""
     setups = task.subject.setups(ensure_kernel(task.subject.judged_on, task.subject.kernels))
     if task.mechanisms.races:
         _ = setups.racing
@@ -227,7 +227,7 @@ def _minimize(crash: Crash, setups: Testbeds, task: RunTask, store: CrashStore) 
             crash = with_minimal(crash, found)
             store.put(crash, target)
     except InfrastructureError as error:
-        # It was found all the same.
+        # The bug counts as found all the same.
         _LOG.warning("minimizing %s: %s", crash.title, error)
     return crash
 

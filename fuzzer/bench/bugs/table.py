@@ -36,7 +36,7 @@ _TITLE_WIDTH = 100
 
 
 def engine_label(mechanisms: Mechanisms, kernel: str = Flavour.FAST) -> str:
-    """Return the engine and what is not as usual: ``libfuzzer on full, no hints, no races``."""
+    """Return engine and mechanisms that are off, as ``libfuzzer on full, no hints, no races``."""
     parts = ["libfuzzer" if mechanisms.coverage else "random"]
     if kernel != Flavour.FAST:
         parts[0] += f" on {kernel}"

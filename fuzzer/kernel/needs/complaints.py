@@ -10,7 +10,7 @@ from typing import TypeVar
 
 _T = TypeVar("_T", str, tuple[str, str])
 
-# A build that went wrong in its every line is not looked at to the end.
+# Complaints that are read, at most: a build may go wrong in its every line.
 _MOST_CHARACTERS = 8 << 20
 _MOST_OF_A_KIND = 400
 _Q = "['\u2018\u2019\"`]"
@@ -36,7 +36,7 @@ _NAMESPACE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Complaints:
-    """What a build did not find, each sorted and without repetition.
+    """Things that a build did not find, each kind sorted and without repetition.
 
     ``symbols`` were not there to link against; ``names`` (functions, macros and
     types), struct ``tags`` and ``members`` (of a struct) not to compile with.
@@ -56,7 +56,7 @@ class Complaints:
 
 
 def read_complaints(output: str) -> Complaints:
-    """Return what the output of a build complains of."""
+    """Return the complaints in the output of a build."""
     text = output[:_MOST_CHARACTERS]
     # One that is undeclared is often undefined as well: linking says the same better.
     symbols = set(_SYMBOL.findall(text))

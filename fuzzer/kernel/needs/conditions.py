@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-# More than so many alternatives are not told apart.
+# Alternatives that are told apart, at most.
 _MOST = 24
 
 
@@ -109,7 +109,7 @@ class _Parser:
             return self._one(not wanted)
         if word == "(":
             inner = self._any(wanted)
-            # What was not understood inside does not leave the parenthesis.
+            # Text that was not understood inside stays within the parenthesis.
             while self._peek() not in (")", ""):
                 self._take()
             self._take()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's headers: what makes a name, a struct or one of its members visible."""
+"""The kernel's headers, and conditions under which names, structs and members are visible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Headers:
         self._places = ("include", f"arch/{arch}/include")
 
     def names(self, wanted: Sequence[str]) -> dict[str, Alternatives]:
-        """Return when functions, macros and types are declared; one that never is, is left out."""
+        """Return when functions, macros and types are declared, without those that never are."""
         found: dict[str, Alternatives] = {}
         for name, path in self._mentions(wanted):
             word = re.compile(rf"\b{name}\b(?!\s*->)")
@@ -32,7 +32,7 @@ class Headers:
         return found
 
     def tags(self, wanted: Sequence[str]) -> dict[str, Alternatives]:
-        """Return when structs and unions have a body; one that never has, is left out."""
+        """Return when structs and unions have a body, without those that never have."""
         found: dict[str, Alternatives] = {}
         for tag, path in self._mentions(wanted):
             body = re.compile(rf"\b(struct|union)\s+{tag}\s*\{{")
@@ -40,7 +40,7 @@ class Headers:
         return found
 
     def members(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Alternatives]:
-        """Return when structs have the members; one that never has, is left out."""
+        """Return when structs have the members, without those that never have."""
         found: dict[tuple[str, str], Alternatives] = {}
         asked = defaultdict(list)
         for tag, member in wanted:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel's Kconfig: which options must be asked for so that others are on.
+"""A kernel's Kconfig, and the options to ask for so that others are on.
 
 Options that come into sight stay off unless they are asked for, as in a
 variant of a kernel (``fuzzer.kernel.variant``).
@@ -34,7 +34,7 @@ _ATTRIBUTES = ((re.compile(r"(?m)^(\s+)modules\s*$"), r"\1option modules"),
 
 
 class _Kconfig(kconfiglib.Kconfig):  # type: ignore[misc]
-    """kconfiglib's reader, of what the kernel has come to write since."""
+    """kconfiglib's reader, extended by newer syntax of the kernel's."""
 
     def _open(self, filename: str, mode: str) -> TextIO:
         file: TextIO = super()._open(filename, mode)
@@ -48,7 +48,7 @@ class _Kconfig(kconfiglib.Kconfig):  # type: ignore[misc]
 
 
 class _Setting:
-    """What the configuration says of an option, to be restored."""
+    """An option's lines in the configuration, to be restored."""
 
     def __init__(self, symbol: Any) -> None:
         self._symbol = symbol
@@ -131,7 +131,7 @@ class OptionTree:
         return None if plan is None else frozenset(step.option for step in plan if step.asked)
 
     def settle(self, wanted: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the least to ask for so that options are built in, and those that will not be."""
+        """Return the fewest options to ask for so that some are built in, and those that stay off."""
         wanted = sorted(set(wanted))
         before: dict[str, _Setting] = {}
         for option in wanted:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kbuild's Makefiles: what an object of the kernel is built by."""
+"""Kbuild's Makefiles, and the conditions under which an object of the kernel is built."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Makefiles:
         return self._read[directory]
 
     def conditions(self, source: str) -> Alternatives:
-        """Return what builds a source file (relative to the tree); NEVER if nothing does."""
+        """Return the condition that builds a source file (relative to the tree), else NEVER."""
         return self._built(str(PurePosixPath(source).with_suffix(".o")), frozenset())
 
     def _built(self, path: str, seen: frozenset[str]) -> Alternatives:

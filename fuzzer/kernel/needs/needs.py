@@ -34,7 +34,7 @@ class Unexplained:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a driver needs of a kernel.
+    """The options that a driver needs of a kernel.
 
     ``options`` (``NAME=y``, sorted) are to be asked for on top of the kernel's
     own: as few as will do, those that they depend on included.
@@ -71,7 +71,7 @@ def needed_options(
 
 
 class _Search:
-    """What is wanted of a kernel so far, and what cannot be had."""
+    """Search for options: those wanted of a kernel so far, and reasons for those it cannot have."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans for turning options on: what to ask for, at the least price.
+"""Plans for turning options on at the least price.
 
 The graph of options has cycles (two can select each other), so plans are looked
 for until none becomes cheaper.
@@ -27,9 +27,9 @@ _AVOIDED = 400
 # Steps of a plan.
 _LONGEST = 60
 _ON = 2
-# What would change far more than what asks for it.
+# Options that would change far more than the one that asks for them.
 _NEVER_ASKED = frozenset({"BROKEN", "COMPILE_TEST", "HYPERV", "KUNIT", "XEN"})
-# What an architecture or a tool can do, which nobody can ask it for.
+# Abilities of an architecture or a tool, which cannot be asked for.
 _CAPABILITY = re.compile(r"(ARCH|HAVE|HAS|CC|AS|LD|GENERIC|NEED)_")
 # Drivers that make devices of their own when the kernel boots, which would be in the way.
 _MAKES_DEVICES = re.compile(r"TEST|DUMMY|VIRTUAL|SAMPLE")

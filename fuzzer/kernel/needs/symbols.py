@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Symbols that a driver links against: where a kernel has them, and what builds that in."""
+"""Symbols that a driver links against: the files that export them, and their conditions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Symbols:
         self._makefiles = Makefiles(tree)
 
     def exports(self, symbols: Iterable[str]) -> dict[str, Export]:
-        """Return how each symbol is exported."""
+        """Return the export of each symbol."""
         files = {symbol: self._exports.files(symbol) for symbol in symbols}
         unknown = [symbol for symbol, found in files.items() if not found]
         files |= self._exports.macro_files(unknown)

@@ -17,7 +17,7 @@ from fuzzer.kernel.variant import Variant, extend_config
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a variant of a kernel would be.
+    """Forecast of a kernel's variant, made without building it.
 
     ``lost`` are requests that Kconfig would not honour, in words, the flavour's
     own included. ``compiled`` of the variant's ``objects`` would be compiled; the

@@ -108,7 +108,7 @@ _UNKNOWN_GROUP = "|unknown fault"
 
 @dataclass(frozen=True, slots=True)
 class Titled:
-    """What a title says: the rule that gave it, and the guilty function if it names one."""
+    """The parts of a title: the rule that gave it, and the guilty function if it names one."""
 
     rule: Rule
     function: str | None
@@ -155,7 +155,7 @@ _TITLES = {_title_pattern(rule): rule for rule in RULES}
 
 
 def read_title(title: str) -> Titled | None:
-    """Return what a title says by the first rule that may give it; None: no rule does."""
+    """Return the parts of a title, by the first rule that may give it; None if no rule does."""
     for pattern, rule in _TITLES.items():
         if match := pattern.fullmatch(title):
             return Titled(rule, match.groupdict().get("function"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 class Family(enum.StrEnum):
-    """What kind of bug a report is about, whichever checker saw it.
+    """The kind of bug that a report is about, whichever checker saw it.
 
     A freed object that is read is a KASAN report on one kernel and a page
     fault on the next: the same family, hence the same bug if it is in the same
@@ -57,19 +57,19 @@ class Rule:
     absorbs: frozenset[str] = field(default=frozenset())
     site: re.Pattern[str] | None = None
     crash: bool = True
-    """False for what is worth a line of its own and is nobody's crash."""
+    """False for a notice, which is worth a line of its own and is no crash."""
     ruled: bool = False
     """The report ends with a line of ``=``."""
     interrupted: bool = False
-    """What was interrupted is guilty, not the interrupt that noticed."""
+    """The interrupted code is guilty, not the interrupt that noticed."""
     opener: bool = True
     """False when the line does not start a report if one of the same caller is near."""
     plain: bool = False
-    """The line does not say what is wrong; one that follows may."""
+    """The line does not say what is wrong, while one that follows may."""
     advice: str = ""
-    """What to do about it, where that is known."""
+    """Advice on it, where there is any."""
     single: bool = False
-    """The line is all there is."""
+    """The report is this line alone."""
     followed: bool = False
     """A line with another rule's hint follows at once: logs are not searched for this hint."""
 
