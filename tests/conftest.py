@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: the driver's description, and a marker by directory."""
+"""Things that all tests share: the driver's description, and a marker by directory."""
 
 from __future__ import annotations
 

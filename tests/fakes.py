@@ -44,7 +44,7 @@ from fuzzer.target.target import Target, load_target
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a guest does with a program.
+    """A guest's answer to a program.
 
     ``log`` is what its kernel prints, as raw records. Calls with the indices ``faulted``
     had the fault that they asked for, and each takes so many ``ticks``. ``counters`` are
@@ -66,7 +66,7 @@ NOTHING = Answer()
 _NOWHERE = Path("/nowhere")
 
 Behaviour: TypeAlias = Callable[[list[bytes]], Answer | bytes | None]
-"""What a guest does with the last of the programs that it was given: an answer, or the log only."""
+"""A guest's answer to the last of the programs that it was given, or its log only."""
 
 
 class FakeQemu:
@@ -107,7 +107,7 @@ class FakeChannel(Channel):
         self.guest: FakeMachine | None = None
 
     def wait(self, timeout: float, batch: int = NO_BATCH) -> bool:
-        """Have the guest do what was posted; tell whether it answered."""
+        """Let the guest run the posted command; tell whether it answered."""
         if self.guest and not self.finished():
             self.guest.work()
         return self.finished()
@@ -140,7 +140,7 @@ class FakeMachine(Machine):
         self.preloaded = b""
         """The calls by which the module was loaded for all programs."""
         self.late: list[bytes] = []
-        """What the kernel prints later, each time that somebody asks."""
+        """Log records that the kernel prints later, one each time that the host asks."""
         self._rested = 0.0
 
     def now(self) -> float:
@@ -148,11 +148,11 @@ class FakeMachine(Machine):
         return self.fake_qemu.now() + self._rested
 
     def rest(self, seconds: float) -> None:
-        """Have so much time gone by."""
+        """Let so many seconds pass."""
         self._rested += seconds
 
     def work(self) -> None:
-        """Do what was posted, unless it has fallen silent."""
+        """Run the posted command, unless the guest has fallen silent."""
         header = self.channel.header
         command = Command(header.command)
         if self._silent:
@@ -285,7 +285,7 @@ def demo_target() -> Target:
 
 
 Leaks: TypeAlias = Callable[[Sequence[bytes]], tuple[Outcome, int | None]]
-"""What programs lost, and which of them if that is known."""
+"""The outcome of a search for lost memory, and the number of the program if that is known."""
 
 
 class FakeSetups(Testbeds):

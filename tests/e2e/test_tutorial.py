@@ -23,7 +23,7 @@ _TIMEOUT = 600
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is typed, and what it prints by the tutorial; empty: it does not say."""
+    """Commands to type, and their output by the tutorial, empty if it has none."""
 
     commands: str
     output: str

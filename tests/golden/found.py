@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parser says of a log: the one place where golden logs meet it."""
+"""The parser's findings in a log: the one place where golden logs meet it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ DIRECTORY = Path(__file__).parent.parent / "data" / "golden"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a report is provoked on a fresh machine.
+    """Recipe for provoking a report on a fresh machine.
 
     ``program`` is a program's text, by default a write of the log's name to
     the device. Instead, ``user`` is the argument of the userfault program,
@@ -47,7 +47,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a log shows: its first report, or that there is none.
+    """The first report that a log is expected to show.
 
     ``function`` is the one to blame, None where the report does not tell.
     ``access`` is ``Read`` or ``Write`` where the report says so.
@@ -69,7 +69,7 @@ class Golden:
 
     @property
     def path(self) -> Path:
-        """Where the log is."""
+        """The path of the log."""
         return DIRECTORY / f"{self.name}.log"
 
     def lines(self) -> list[str]:

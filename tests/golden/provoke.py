@@ -64,7 +64,7 @@ def _load_patched(machine: Machine, guest: Guest, patch: tuple[str, str]) -> byt
 
 
 def _act(machine: Machine, guest: Guest, recipe: Recipe, scratch: Path) -> bytes:
-    """Do what the recipe says; returns what was logged meanwhile."""
+    """Follow the recipe; return the log of that time."""
     if recipe.user:
         return machine.execute(["userfault", recipe.user], _userfault(scratch)).log
     if recipe.patch:

@@ -28,7 +28,7 @@ _HARMLESS = ("cannot open data file, assuming not executed", "no functions found
 
 @dataclass(frozen=True, slots=True)
 class FileCoverage:
-    """What ran of one source file.
+    """Coverage of one source file.
 
     ``lines`` and ``branches`` count those there is code for, ``hit`` and
     ``taken`` those that ran at least once; ``missed`` are the numbers of the

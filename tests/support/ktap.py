@@ -34,7 +34,7 @@ _MOST_LEVELS = 16
 
 
 class Outcome(enum.Enum):
-    """How a test ended; the values are KTAP's words where it has some."""
+    """The end of a test; the values are KTAP's words where it has some."""
 
     OK = "ok"
     NOT_OK = "not ok"

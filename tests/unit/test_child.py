@@ -27,7 +27,7 @@ class GreetTask:
 
 
 def main() -> None:
-    """Do what the task says."""
+    """Carry out the task."""
     task: GreetTask = receive_task()
     logging.getLogger("child").warning("hello %s", task.name)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

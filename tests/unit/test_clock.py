@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a campaign changes to the clock that waits for nothing, and what it says of that."""
+"""A campaign's change to the virtual clock, and its remarks on that."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a large corpus a campaign starts with, and how the rest has its turn."""
+"""The part of a large corpus that a campaign starts with, and the turns of the rest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def workdir(tmp_path: Path) -> Workdir:
 
 
 def set_aside(workdir: Workdir, key: str) -> int:
-    """Have a corpus begin with 20 programs."""
+    """Leave 20 programs in a corpus, and queue the others."""
     return corpus_start.set_aside(workdir, key, programs=20)
 
 

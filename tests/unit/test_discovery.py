@@ -95,7 +95,7 @@ def _found(path: Path, module: str = "") -> Facts:
 
 
 def _noting_needs(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> list[str]:
-    """Have discovery find no kernel with more; return what it asks for, as it goes."""
+    """Let discovery find no kernel with more options; return a list of those that it asks for."""
     asked: list[str] = []
 
     def needs(_output: str, _kernel: Kernel, kconfig: str, _unlinked: object) -> Needs:
@@ -213,7 +213,7 @@ def equip(
     asked: Sequence[Equipment] = (),
     on_buses: Sequence[Equipment] = (),
 ) -> None:
-    """Have a driver ask for equipment, and take it."""
+    """Let a driver ask for equipment, and take it."""
 
     def take(driver: Driver, equipment: Sequence[Equipment], _kernel: Kernel) -> Driver:
         path = driver.object

@@ -89,7 +89,7 @@ def anchors(text: str) -> set[str]:
 
 
 def is_missing(word: str) -> bool:
-    """Whether a word names a file of the checkout that is not there."""
+    """Return whether a word names a file of the checkout that is not there."""
     path = word.rstrip("/,.").removeprefix("./")
     if path.split("/")[0] not in _TOP or _ILLUSTRATIVE.search(path) or "/" not in path:
         return False

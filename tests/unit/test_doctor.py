@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the doctor looks at."""
+"""The doctor's findings on a host."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command is given to run: a stored crash, or a program."""
+"""A command's input to run: a stored crash, or a program."""
 
 from __future__ import annotations
 

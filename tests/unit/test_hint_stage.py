@@ -22,7 +22,7 @@ NUMBER = Comparison(0xABCD, 0x1234, 0, 4, True)
 
 
 class Heard:
-    """Is told what libFuzzer would be."""
+    """Records the calls that libFuzzer would get."""
 
     def __init__(self) -> None:
         self.noted: list[tuple[int, int, int]] = []

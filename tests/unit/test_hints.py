@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comparisons suggest: always a program within limits, and the one that is asked for."""
+"""Programs that comparisons suggest: always within limits, and the right one among them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ OTHER = b"""\
 
 
 Shows: TypeAlias = Callable[[list[bytes], int], bool | bytes]
-"""What the machine of a number prints after programs; True for the usual report."""
+"""The report of a machine, given by number, after programs; True for the usual one."""
 
 
 def guest_that(shows: Shows) -> FakeGuest:

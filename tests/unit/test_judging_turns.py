@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose turn it is in the judge when there is always something to judge."""
+"""The judge's turns between judging and exploring, while sightings always wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Clock:
 
 
 class Busy(JudgeProcess):
-    """Has no machines: judging takes 10 seconds, a slice of exploring one."""
+    """A judge without machines: judging takes 10 seconds, a slice of exploring one."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

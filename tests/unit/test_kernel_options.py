@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Kconfig and Makefiles say of options: what to ask for, and what builds a file."""
+"""Options by Kconfig and Makefiles: those to ask for, and those that build a file."""
 
 from __future__ import annotations
 

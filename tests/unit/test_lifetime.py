@@ -17,7 +17,7 @@ from fuzzer.lifetime import deferring_signals, run, unwinding_on_sigterm
 
 @pytest.fixture(autouse=True)
 def own_sigint() -> Iterator[None]:
-    """Have Ctrl-C raise also where the tests run in the background, which ignores it."""
+    """Make Ctrl-C raise also where the tests run in the background, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands before the kernel's text, or was done to it, changes nothing."""
+"""Prefixes of the kernel's lines, and damage of logs on their way, which change nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people write about reports is none, and does no harm to the one that follows."""
+"""Prose about reports, which is no report and does no harm to the one that follows."""
 
 from __future__ import annotations
 

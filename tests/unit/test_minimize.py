@@ -33,7 +33,7 @@ WRITE, READ, CLOSE = Call(Op.WRITE, data=b"a\n"), Call(Op.READ), Call(Op.CLOSE)
 SEEK = Call(Op.LSEEK, arg=7)
 
 Shows = Callable[[list[Program]], Splat | None]
-"""What the last of the programs that a machine ran made it report."""
+"""The splat that the last of the programs of a machine causes."""
 
 
 def log_of(splat: Splat) -> bytes:

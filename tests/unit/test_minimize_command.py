@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``pkvfuzz minimize`` refuses, before any machine is started."""
+"""Input that ``pkvfuzz minimize`` refuses, before any machine is started."""
 
 from __future__ import annotations
 

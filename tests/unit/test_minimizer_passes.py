@@ -258,7 +258,7 @@ def test_a_history_that_needs_its_files_closed_becomes_part_of_the_program_with_
 
 
 def cleared_while_due(each: Reproducer) -> bool:
-    """Whether keys that expire are cleared, the module not loaded in between.
+    """Return whether keys that expire are cleared, the module not loaded in between.
 
     With programs before it the machine is preloaded: the module stays as it was loaded.
     """

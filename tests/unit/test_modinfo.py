@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a module says of itself, and which kernels it fits."""
+"""Facts in a module's file, and the kernels that it fits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fast(tmp_path: Path) -> Kernel:
 
 @pytest.fixture(autouse=True)
 def _kernels(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Have ``fast`` and ``full`` kernels whose struct module differs in size."""
+    """Fake ``fast`` and ``full`` kernels whose struct module differs in size."""
     probe = read_modinfo(make_module(tmp_path_factory.mktemp("probe") / "probe.ko"))
 
     def expected(kernel: Kernel) -> ModuleInfo:

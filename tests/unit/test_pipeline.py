@@ -34,7 +34,7 @@ def at(link: Channel, half: int, length: int) -> bytes:
 
 
 def take_next(link: Channel) -> None:
-    """Do as the guest does when nothing is to be looked at, and there is a next batch."""
+    """Act as a guest that has nothing to look at, and goes on with the next batch."""
     assert link.header.next_length
     link.header.next_length = 0
     begin_next(link)

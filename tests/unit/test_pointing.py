@@ -104,7 +104,7 @@ def test_other_calls_and_what_a_call_has_already_stay() -> None:
 
 
 def is_overflow(one: Call) -> bool:
-    """Whether the sum of the lengths of an array passes 64, of structs {address, length, x}."""
+    """Return whether the lengths of an array of structs {address, length, x} add up to over 64."""
     to = {address.at: address.to for address in addresses(one.fixups)}
     count, start = word(one.data, 8), to.get(0)
     if not 1 <= count <= 4 or start is None:

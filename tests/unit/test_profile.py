@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose an instruction is."""
+"""Functions and purposes of instructions."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_the_empty_program_that_libfuzzer_begins_with_does_not_count() -> None:
 
 
 def simulate(programs: Iterable[bytes]) -> tuple[Triage, list[bytes]]:
-    """Do as the loop and libFuzzer do; return the triage and the corpus."""
+    """Act as the loop and libFuzzer; return the triage and the corpus."""
     triage = Triage(counting, N_BLOCKS)
     corpus, known = [], 0
     todo = list(programs)[::-1]

@@ -53,7 +53,7 @@ class FakeAside:
 
 
 class Parts:
-    """What sources are made of, on a machine with ``preloaded`` calls."""
+    """Parts of sources, on a machine with ``preloaded`` calls."""
 
     def __init__(self, preloaded: bytes = b"") -> None:
         self.executor = SimpleNamespace(preloaded=preloaded)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for any log: nothing raises, nothing whole is lost, callers are kept apart."""
+"""Properties of any log: nothing raises, nothing whole is lost, callers are kept apart."""
 
 from __future__ import annotations
 

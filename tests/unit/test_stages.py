@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the judge does with spare time, on machines that exist only here."""
+"""The stages of the judge's spare time, on machines that exist only here."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a campaign says of its crashes."""
+"""A campaign's messages on its crashes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where YAML reads something else than what was written: the message names it and the mend."""
+"""Traps of YAML, which reads something else than was written: the message has the mend."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a program is run before it counts as having shown nothing."""
+"""The number of runs after which a program counts as having shown nothing."""
 
 from __future__ import annotations
 

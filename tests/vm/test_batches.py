@@ -81,7 +81,7 @@ def test_a_batch_ends_when_the_kernel_speaks(misbehaving: Guest) -> None:
 
 
 def heard_noise(machine: Machine, noise: bytes) -> None:
-    """Have the host hear lines that are no report, and go on."""
+    """Let the host hear lines that are no report, and go on."""
     assert run_batch(machine, [noise]) == 0
     assert machine.channel.header.log_length
     machine.channel.note_heard(harmless=True)

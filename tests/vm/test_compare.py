@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the driver compares reaches the host, and suggests the programs that pass its limits."""
+"""The driver's comparisons, which reach the host and suggest programs that pass its limits."""
 
 from __future__ import annotations
 

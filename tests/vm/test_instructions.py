@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calls cost in guest instructions: a bound that noise on the host cannot break.
+"""The cost of calls in guest instructions: a bound that noise on the host cannot break.
 
 A bound is half as much again as was counted when it was set. ``pkvfuzz bench``
 prints the present counts.

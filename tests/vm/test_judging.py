@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one program does to a fresh machine, as the judge and ``replay`` see it."""
+"""The outcome of one program on a fresh machine, as the judge and ``replay`` see it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one call gives and another takes: handles, and descriptors that become files."""
+"""Results that one call gives and another takes: handles, and descriptors that become files."""
 
 from __future__ import annotations
 

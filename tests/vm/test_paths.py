@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a block was reached counts, as far as one call goes."""
+"""Ways to reach a block, which count as far as one call goes."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class OptionTree:
         return None if plan is None else frozenset(step.option for step in plan if step.asked)
 
     def settle(self, wanted: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the fewest options to ask for so that some are built in, and those that stay off."""
+        """Return the least to ask for so that options are built in, and those that will not be."""
         wanted = sorted(set(wanted))
         before: dict[str, _Setting] = {}
         for option in wanted:
