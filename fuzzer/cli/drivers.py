@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fuzzer.campaign.campaign import default_workdir
+from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import Facts, describe
-from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.campaign.discovery import discover
 from fuzzer.cli.setting import accel_of, confirmer, kernel_options
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Flavour

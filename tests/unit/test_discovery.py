@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.campaign import discovery
+from fuzzer.campaign import discovery, trial_loads
+from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import Facts, describe, seeds
-from fuzzer.campaign.discovery import Choice, discover, lacks_its_own
+from fuzzer.campaign.discovery import discover, lacks_its_own
 from fuzzer.driver.author_build import BuildFailedError
 from fuzzer.driver.driver import Driver, Needed
 from fuzzer.driver.fitting import Means, fitted
@@ -55,10 +56,11 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     kernel = toy_kernel(tmp_path / "kernel")
     means = Means(ensure=lambda *_: kernel, versions=tuple)
     monkeypatch.setattr(discovery, "fitted", functools.partial(fitted, means=means))
-    monkeypatch.setattr(discovery, "bus_devices", lambda *_: ())
-    monkeypatch.setattr(discovery, "ensure_base", lambda *_: (None, None))
-    monkeypatch.setattr(discovery, "Machine", _Machine)
-    monkeypatch.setattr(discovery, "read_operations", lambda *_: ())
+    monkeypatch.setattr(trial_loads, "bus_devices", lambda *_: ())
+    monkeypatch.setattr(trial_loads, "ensure_base", lambda *_: (None, None))
+    monkeypatch.setattr(trial_loads, "Machine", _Machine)
+    for module in (discovery, trial_loads):
+        monkeypatch.setattr(module, "read_operations", lambda *_: ())
     monkeypatch.setattr(discovery, "driver_ioctls", lambda *_: ())
     return kernel
 
@@ -72,7 +74,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Callable[[Made], None]:
             path = made(image.name, frozenset(name for _, name, _ in image.needs))
             return (Device(path),) if path else ()
 
-        monkeypatch.setattr(discovery, "find_devices", find)
+        monkeypatch.setattr(trial_loads, "find_devices", find)
 
     return make
 
@@ -142,7 +144,7 @@ def test_a_driver_whose_calls_only_fail_gets_a_kernel_in_which_they_do_not(
         _found(path)
     assert asked == ["depends on BELL\n"]
     # A kernel of the user's is taken as it is.
-    monkeypatch.setattr(discovery, "require_options", lambda options, *_: options and 1 / 0)
+    monkeypatch.setattr(trial_loads, "require_options", lambda options, *_: options and 1 / 0)
     with pytest.raises(BadInputError, match=r"without BELL: calling ring\(\) only fails"):
         discover(Choice(path), KernelOptions(build=kernel.directory), Accel.TCG, Flavour.FAST)
 
@@ -219,9 +221,9 @@ def equip(
         path = driver.object
         return replace(driver, needs=tuple(Needed(path.with_name(each.bus)) for each in equipment))
 
-    monkeypatch.setattr(discovery, "asked_for", lambda _: tuple(asked))
-    monkeypatch.setattr(discovery, "bus_devices", lambda *_: tuple(on_buses))
-    monkeypatch.setattr(discovery, "with_equipment", take)
+    monkeypatch.setattr(trial_loads, "asked_for", lambda _: tuple(asked))
+    monkeypatch.setattr(trial_loads, "bus_devices", lambda *_: tuple(on_buses))
+    monkeypatch.setattr(trial_loads, "with_equipment", take)
     monkeypatch.setattr(Driver, "needed_images", _names_of_needs)
 
 
@@ -310,7 +312,7 @@ def test_why_a_driver_is_not_loaded_is_told_with_its_hardware(
     def find(_machine: object, image: DriverImage) -> tuple[Device, ...]:
         raise BadInputError(f"loading drv: refused with {[name for _, name, _ in image.needs]}")
 
-    monkeypatch.setattr(discovery, "find_devices", find)
+    monkeypatch.setattr(trial_loads, "find_devices", find)
     with pytest.raises(BadInputError) as caught:
         _found(_driver(tmp_path, "drv"))
     first, *others = str(caught.value).splitlines()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import Facts
-from fuzzer.campaign.discovery import Choice
 from fuzzer.cli import init
 from fuzzer.cli.drivers import choice_of, describe_driver
 from fuzzer.cli.main import main

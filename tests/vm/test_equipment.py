@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import Facts, describe
-from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.campaign.discovery import discover
 from fuzzer.campaign.subject import kernels_for
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import ensure_guest

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import describe
-from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.campaign.discovery import discover
 from fuzzer.campaign.loading import load_sighting
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import Guest, ensure_guest

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import Facts, describe
-from fuzzer.campaign.discovery import Choice, discover
+from fuzzer.campaign.discovery import discover
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.crash.observe import run_program
 from fuzzer.driver.driver import build_driver
