@@ -19,13 +19,11 @@ from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.loading import load_sighting
 from fuzzer.campaign.looked import Looked, read_looked
 from fuzzer.campaign.outlook import Outlook, Remark
-from fuzzer.campaign.subject import Subject, identify
+from fuzzer.campaign.subject import Subject
+from fuzzer.campaign.unjudged import keep_unjudged
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.child import Child
 from fuzzer.crash.crash import Crash
-from fuzzer.crash.dedup import sighted
-from fuzzer.crash.judge import first_impression
-from fuzzer.crash.sighting import read_sighting
 from fuzzer.crash.store import read_crash
 from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.provision import Guest
@@ -197,7 +195,7 @@ class Campaign:
                 self._judge.kill()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            self._keep_unjudged()
+            keep_unjudged(self._workdir, self._subject, self._guest)
         return self.snapshot()
 
     def _change_clock(self, subject: Subject) -> None:
@@ -306,7 +304,7 @@ class Campaign:
         if time.monotonic() - self._kept > _KEEP_EVERY:
             # The judge may build a kernel first; a crash is shown before that is done.
             self._kept = time.monotonic()
-            self._keep_unjudged()
+            keep_unjudged(self._workdir, self._subject, self._guest)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self._workdir.root).free >> 20
@@ -383,48 +381,6 @@ class Campaign:
             snapshot.finishing = True
             self._look(snapshot)
             time.sleep(_TICK)
-
-    def _keep_unjudged(self) -> None:
-        """Store waiting sightings as crashes that are not reproduced, so that none is overlooked.
-
-        They stay in the spool as well, and are judged when the campaign is resumed.
-        """
-        store = self._workdir.crashes
-        for path in self._workdir.spool.waiting():
-            try:
-                sighting = read_sighting(path)
-                splat = first_impression(sighting)
-                if sighted(store.all(), sighting.title, splat):
-                    continue
-                if not path.exists():
-                    continue  # the judge has just stored it
-                store.put(
-                    Crash(
-                        title=splat.title,
-                        kind=splat.kind,
-                        function=splat.function,
-                        judged_on=self._guest.kernel.flavour.value,
-                        reproduced=0,
-                        runs=0,
-                        sightings=1,
-                        sighted_as=(sighting.title,),
-                        identity=identify(self._subject, self._guest),
-                        report=splat.text,
-                        first_log=splat.text,
-                        program=sighting.program,
-                        history=sighting.history,
-                        first_run=(*sighting.history, sighting.program),
-                        log=sighting.log,
-                    ),
-                    self._subject.target,
-                )
-            except (OSError, ValueError, KeyError):
-                # A full disk or a damaged entry: it stays where it is.
-                continue
-        try:
-            store.update_sightings(self._workdir.spool.counts())
-        except OSError:
-            return
 
     def _counts_of(self, worker: _Worker) -> WorkerCounts:
         try:
