@@ -161,6 +161,13 @@ class Document:
             raise self._unexpected(node, what, f"a string{quotes}", trap)
         return str(node.value)
 
+    def matching(self, node: yaml.Node, what: str, pattern: re.Pattern[str], allowed: str) -> str:
+        """Return a string that matches ``pattern``; ``allowed`` is that in words."""
+        text = self.text(node, what)
+        if not pattern.match(text):
+            raise self.error(node, f"{what} is {text!r}; {allowed} is allowed")
+        return text
+
     def bytes(self, node: yaml.Node, what: str) -> bytes:
         r"""Return a byte string: ``!!binary``, or a string.
 

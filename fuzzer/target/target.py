@@ -18,16 +18,8 @@ from fuzzer.flavour import NAMES
 from fuzzer.packages import KERNEL_VERSION
 from fuzzer.target.call_parser import CallParser
 from fuzzer.target.calls import CallSpec
-from fuzzer.target.device import (
-    MAJOR_NAME,
-    MAJOR_NAME_ALLOWED,
-    MAX_DEVICES,
-    MAX_MAJOR,
-    MAX_MINOR,
-    PATH,
-    PATH_ALLOWED,
-    Device,
-)
+from fuzzer.target.device import Device
+from fuzzer.target.device_parser import read_devices
 from fuzzer.target.document import Document
 from fuzzer.target.equipment import BUSES, Equipment
 from fuzzer.target.header import Header, read_headers
@@ -60,7 +52,6 @@ MODULE_KEYS = (
     "needs",
     *BUSES,
 )
-DEVICE_KEYS = ("path", "major", "minor", "block")
 RESET_KEYS = ("calls", "reload", "restore")
 _REQUIRED = ("version", "name", "module", "calls")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
@@ -253,8 +244,8 @@ class _Loader:
         """Return the target with a stand-in value for each name."""
         document, root = self._document, self._root
         document.integer(root["version"], "version", 1, 1)
-        name = self._matching(root["name"], "name", _NAME, "letters, digits, _ and -")
-        devices = self._devices()
+        name = self._document.matching(root["name"], "name", _NAME, "letters, digits, _ and -")
+        devices = read_devices(document, root)
         module = self._module(root["module"])
         headers = self._headers()
         include = self._include()
@@ -277,56 +268,6 @@ class _Loader:
             structs={},
             include=include,
         )
-
-    def _devices(self) -> tuple[Device, ...]:
-        document, root = self._document, self._root
-        if ("device" in root) == ("devices" in root):
-            given = "both 'device' and 'devices'" if "device" in root else "no 'device'"
-            raise document.error(
-                root.get("devices", document.root),
-                f"a target description has {given}; exactly one of 'device' (a path) and "
-                "'devices' (a list) is needed",
-            )
-        if "device" in root:
-            return (Device(self._matching(root["device"], "device", PATH, PATH_ALLOWED)),)
-        items = document.sequence(root["devices"], "devices")
-        document.in_range(root["devices"], "the number of devices", len(items), 1, MAX_DEVICES)
-        devices: list[Device] = []
-        for item in items:
-            device = self._one_device(item)
-            if device.path in [other.path for other in devices]:
-                raise document.error(item, f"{device.path} is named twice; once is allowed")
-            devices.append(device)
-        return tuple(devices)
-
-    def _one_device(self, node: yaml.Node) -> Device:
-        document = self._document
-        what = "an entry of devices"
-        if not isinstance(node, yaml.MappingNode):
-            return Device(self._matching(node, what, PATH, PATH_ALLOWED))
-        entries = document.mapping(node, what, allowed=DEVICE_KEYS, required=("path", "major"))
-        path = self._matching(entries["path"], "path", PATH, PATH_ALLOWED)
-        if not path.startswith("/dev/"):
-            raise document.error(
-                entries["path"], f"path is {path!r}; a node with a major can be made below /dev"
-            )
-        major: str | int
-        if document.is_integer(entries["major"]):
-            major = document.integer(entries["major"], "major", 0, MAX_MAJOR)
-        else:
-            major = self._matching(entries["major"], "major", MAJOR_NAME, MAJOR_NAME_ALLOWED)
-        minor = 0
-        if "minor" in entries:
-            minor = document.integer(entries["minor"], "minor", 0, MAX_MINOR)
-        if "block" in entries:
-            document.true(entries["block"], "block")
-        return Device(path, major, minor, "block" in entries)
-
-    def _matching(self, node: yaml.Node, what: str, pattern: re.Pattern[str], allowed: str) -> str:
-        text = self._document.text(node, what)
-        if not pattern.match(text):
-            raise self._document.error(node, f"{what} is {text!r}; {allowed} is allowed")
-        return text
 
     def _path(self, node: yaml.Node, what: str, is_right: Callable[[Path], bool]) -> Path:
         """Return a path relative to the description, which exists and is of the right kind."""
@@ -360,8 +301,8 @@ class _Loader:
         config = self._texts(entries, "config", _OPTION, "NAME=y, without CONFIG_,")
         params = ""
         if "params" in entries:
-            params = self._matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
-        name = self._matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
+            params = document.matching(entries["params"], "params", _PARAMS, _PARAMS_ALLOWED)
+        name = document.matching(entries["name"], "module name", _NAME, "letters, digits, _ and -")
         kernel = self._kernel(entries["kernel"]) if "kernel" in entries else ""
         needs = self._texts(entries, "needs", _NAME, "a module's name")
         equipment = tuple(self._equipment(entries, key) for key in BUSES if key in entries)
@@ -388,7 +329,7 @@ class _Loader:
     def _kernel(self, node: yaml.Node) -> str:
         """Return the version of a kernel; as a number 6.10 would be 6.1 to other programs."""
         expected = 'a version in quotes, such as "6.1",'
-        return self._matching(node, "kernel", KERNEL_VERSION, expected)
+        return self._document.matching(node, "kernel", KERNEL_VERSION, expected)
 
     def _object(self, node: yaml.Node) -> Path | Mapping[str, Path]:
         if not isinstance(node, yaml.MappingNode):
@@ -407,7 +348,9 @@ class _Loader:
         if key not in entries:
             return ()
         items = self._document.sequence(entries[key], key)
-        return tuple(self._matching(item, f"an entry of {key}", pattern, allowed) for item in items)
+        return tuple(
+            self._document.matching(item, f"an entry of {key}", pattern, allowed) for item in items
+        )
 
     def _headers(self) -> tuple[Path, ...]:
         if "header" not in self._root:

@@ -18,15 +18,10 @@ from fuzzer.errors import BadInputError
 from fuzzer.paths import project_root
 from fuzzer.target.call_parser import CALLS, FIELD_RULES, IOCTL_KEYS, RECORD_KEYS
 from fuzzer.target.device import Device
+from fuzzer.target.device_parser import DEVICE_KEYS
 from fuzzer.target.equipment import BUSES
 from fuzzer.target.schema import schema_line, schema_path
-from fuzzer.target.target import (
-    DEVICE_KEYS,
-    KEYS,
-    MODULE_KEYS,
-    RESET_KEYS,
-    load_target,
-)
+from fuzzer.target.target import KEYS, MODULE_KEYS, RESET_KEYS, load_target
 from fuzzer.target.templates import MAX_PAYLOAD
 
 ROOT = project_root()
