@@ -22,15 +22,9 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine import channel as layout
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.boot import CLOCK, REBOOT, boot
 from fuzzer.machine.guest import ensure_initrd
-from fuzzer.machine.machine import (
-    BY_PROGRAMS,
-    CLOCK,
-    REBOOT,
-    DriverImage,
-    LostMachineError,
-    Machine,
-)
+from fuzzer.machine.machine import BY_PROGRAMS, DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.rearm import equip_variables, rearm_reports
 from fuzzer.machine.template import Template, check_space
@@ -193,7 +187,7 @@ def ensure_base(
         )
         check_space(directory, 2 * hardware.ram_mib)
         ram = directory / "ram"
-        with Machine.boot(
+        with boot(
             kernel.image,
             initrd,
             hardware,

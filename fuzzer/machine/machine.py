@@ -10,9 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pexpect import EOF, TIMEOUT
-from pexpect.socket_pexpect import SocketSpawn
-
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import (
@@ -26,17 +23,13 @@ from fuzzer.machine.channel import (
     Command,
     Status,
 )
-from fuzzer.machine.hostclock import counter_khz
 from fuzzer.machine.qemu import Hardware, Qemu, QemuKilledError, command_line
 from fuzzer.machine.refusal import refusal
-from fuzzer.machine.template import Template, copy_memory, create_memory, freeze, thaw
+from fuzzer.machine.template import Template, copy_memory, freeze, thaw
 from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import Device
 from fuzzer.target.target import module_name
 
-BOOT_TIMEOUT = {Accel.KVM: 20.0, Accel.TCG: 120.0}
-# Counting instructions makes waiting loops slow, and a kernel that boots is full of them.
-_COUNTING_BOOT_TIMEOUT = 600.0
 COMMAND_TIMEOUT = 60.0
 LOAD_TIMEOUT = 60.0
 BY_PROGRAMS = (
@@ -45,8 +38,6 @@ BY_PROGRAMS = (
 )
 # Seconds that a guest has to end a program which it was told to run for so long.
 _GRACE = 10.0
-READY = "pkvfuzz: executor ready"
-_PANIC = "Kernel panic - not syncing: "
 
 
 class LostMachineError(InfrastructureError):
@@ -100,28 +91,10 @@ class DriverImage:
     needs: tuple[tuple[bytes, str, str], ...] = ()
 
 
-def _text(output: str | bytes | None) -> str:
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
-
-
 # Lines of the kernel's log in an error message.
 _LAST_LINES = 5
 # Seconds between two looks at whether QEMU is still there.
 _SLICE = 0.2
-# How a guest reboots: at once, and in a way that ends QEMU. Others are tried for seconds before.
-REBOOT = "reboot=t"
-# Options of a guest whose counter is the host's: it need not be measured, nor watched.
-CLOCK = "tsc=reliable tsc_early_khz={khz}"
-
-
-def _clock(hardware: Hardware, accel: Accel) -> str:
-    """Return the options by which a guest's kernel is told of its time stamp counter.
-
-    Under KVM it has a better clock, and where instructions are counted the
-    counter is theirs: both are as exact as can be without a word.
-    """
-    khz = counter_khz() if accel is Accel.TCG and not hardware.icount else None
-    return CLOCK.format(khz=khz) if khz else ""
 
 
 class Machine:
@@ -143,75 +116,6 @@ class Machine:
         self._owns_channel = owns_channel
         # The kernel's log of the last driver's load, also if it was refused.
         self.load_log = b""
-
-    @classmethod
-    def boot(
-        cls,
-        kernel: Path,
-        initrd: Path,
-        hardware: Hardware,
-        accel: Accel,
-        ram: Path | None,
-        *,
-        console_level: int = 1,
-        arguments: str = "",
-    ) -> Self:
-        """Boot a kernel and wait for the executor.
-
-        ``ram`` is the memory file to create for a template, or None. Kernel
-        messages below ``console_level`` (1: panics, 5: warnings and worse)
-        are printed on the console as well; that takes time for each byte.
-        ``arguments`` are added to the kernel's command line.
-
-        Raises:
-            InfrastructureError: it did not come up; the message has the last
-                line of the console.
-        """
-        channel = Channel()
-        try:
-            if ram is not None:
-                create_memory(ram, hardware.ram_mib)
-            kernel_arguments = (
-                f"console=ttyS0 panic=-1 rdinit=/init mitigations=off nokaslr "
-                f"memmap={channel.map.size() >> 20}M${hardware.channel_address:#x} "
-                f"pkvfuzz_channel={hardware.channel_address:#x} pkvfuzz_console={console_level} "
-                f"pkvfuzz_exact={int(hardware.is_exact)} {_clock(hardware, accel)} "
-                f"{REBOOT} {arguments}"
-            )
-            command = [
-                *command_line(hardware, accel, ram=ram, ram_shared=True, channel_fd=channel.fd),
-                *("-kernel", str(kernel), "-initrd", str(initrd), "-append", kernel_arguments),
-            ]
-            machine = cls(Qemu(command, channel, interactive=True), channel, hardware, accel)
-        except BaseException:
-            channel.close()
-            raise
-        try:
-            machine._await_boot()
-            machine.command(Command.PING)
-        except BaseException:
-            machine.close()
-            raise
-        return machine
-
-    def _await_boot(self) -> None:
-        timeout = _COUNTING_BOOT_TIMEOUT if self.hardware.icount else BOOT_TIMEOUT[self.accel]
-        console = SocketSpawn(self.qemu.console, timeout=timeout)
-        try:
-            if console.expect_exact([READY, _PANIC]):
-                console.expect_exact("\n")
-                raise InfrastructureError(
-                    f"the guest's kernel gave up booting: {_PANIC}{_text(console.before).strip()}"
-                )
-        except (EOF, TIMEOUT) as error:
-            lines = [line for line in _text(console.before).splitlines() if line.strip()]
-            last = lines[-1] if lines else "nothing was printed"
-            raise InfrastructureError(
-                f"the guest did not boot within {timeout:.0f} s on {self.accel}; "
-                f"its last words: {last}"
-            ) from error
-        # The end of the greeting, which is still in the socket, is lost: no harm.
-        self.qemu.record_console()
 
     @classmethod
     def restore(

@@ -11,9 +11,9 @@ import pytest
 
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.boot import boot
 from fuzzer.machine.channel import Command
 from fuzzer.machine.guest import ensure_initrd
-from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
 
 pytestmark = pytest.mark.vm
@@ -40,7 +40,7 @@ def test_a_guest_that_boots_on_a_busy_host_has_a_clock_of_nanoseconds(
     fast_kernel: Kernel, accel: Accel, cpus: int
 ) -> None:
     initrd, _ = ensure_initrd()
-    with Machine.boot(fast_kernel.image, initrd, Hardware(cpus=cpus), accel, None) as machine:
+    with boot(fast_kernel.image, initrd, Hardware(cpus=cpus), accel, None) as machine:
         machine.command(Command.SHELL)
         console = machine.qemu.console
         console.settimeout(20.0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.boot import boot
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
@@ -33,7 +34,7 @@ def kernel(pkv_target: Target) -> BuiltinKernel:
 def machine(kernel: BuiltinKernel, accel: Accel) -> Iterator[Machine]:
     """Return a machine with that kernel, and no module."""
     initrd, _ = ensure_initrd()
-    with Machine.boot(kernel.image, initrd, Hardware(), accel, None) as booted:
+    with boot(kernel.image, initrd, Hardware(), accel, None) as booted:
         yield booted
 
 

@@ -23,6 +23,7 @@ from fuzzer.driver.provision import Guest, driver_image, ensure_base
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.boot import boot
 from fuzzer.machine.channel import Channel, Command, Status
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
@@ -86,7 +87,7 @@ def test_a_machine_that_does_not_answer_is_replaced_before_it_is_used(
 def test_boots_freezes_and_restores(fast_kernel: Kernel, accel: Accel, tmp_path: Path) -> None:
     initrd, _ = ensure_initrd()
     ram = tmp_path / "ram"
-    with Machine.boot(fast_kernel.image, initrd, Hardware(), accel, ram) as booted:
+    with boot(fast_kernel.image, initrd, Hardware(), accel, ram) as booted:
         assert booted.command(Command.PING) is Status.OK
         assert booted.console_text().isascii()
         template = booted.freeze(tmp_path)
@@ -102,16 +103,16 @@ def test_a_panic_while_booting_is_an_error_with_its_words(
     empty = tmp_path / "initrd"
     empty.write_bytes(b"")
     with pytest.raises(InfrastructureError, match=r"Kernel panic - not syncing: .*init"):
-        Machine.boot(fast_kernel.image, empty, Hardware(), accel, None)
+        boot(fast_kernel.image, empty, Hardware(), accel, None)
 
 
 def test_what_does_not_boot_in_time_is_an_error(
     fast_kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fuzzer.machine.machine.BOOT_TIMEOUT", {Accel.TCG: 0.01})
+    monkeypatch.setattr("fuzzer.machine.boot.BOOT_TIMEOUT", {Accel.TCG: 0.01})
     initrd, _ = ensure_initrd()
     with pytest.raises(InfrastructureError, match="did not boot within 0 s on tcg"):
-        Machine.boot(fast_kernel.image, initrd, Hardware(), Accel.TCG, None)
+        boot(fast_kernel.image, initrd, Hardware(), Accel.TCG, None)
 
 
 def test_machines_of_one_template_share_nothing(fast_misbehaving: Guest) -> None:

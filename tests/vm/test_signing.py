@@ -15,6 +15,7 @@ import pytest
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kbuild import BuiltKernel
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.boot import boot
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.machine import DriverImage, Machine
 from fuzzer.machine.qemu import Hardware
@@ -49,7 +50,7 @@ def kernel() -> BuiltKernel:
 def machine(kernel: BuiltKernel, accel: Accel) -> Iterator[Machine]:
     """Return a machine with that kernel; a module that was refused leaves nothing behind."""
     initrd, _ = ensure_initrd()
-    with Machine.boot(kernel.image, initrd, Hardware(), accel, None) as booted:
+    with boot(kernel.image, initrd, Hardware(), accel, None) as booted:
         yield booted
 
 
