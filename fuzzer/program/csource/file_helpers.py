@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E101 - C is indented as the kernel does
+"""Helpers in C for files, their mappings, and handles."""
+
+from __future__ import annotations
+
+from fuzzer.program.csource.helper import Helper
+
+FILE_HELPERS = {
+    "null": Helper(
+        """\
+/* An address that the compiler does not know to be NULL, and so does not warn of. */
+static char *volatile null;
+"""
+    ),
+    "take": Helper(
+        """\
+/* Take a file, so that no other thread closes it as well. */
+static int take(int *file)
+{
+	return __atomic_exchange_n(file, -1, __ATOMIC_RELAXED);
+}
+"""
+    ),
+    "replace": Helper(
+        """\
+/* Put an open file in the place of another one, which is closed. */
+static void replace(int *file, int fd)
+{
+	if (fd < 0)
+		return;
+	fd = __atomic_exchange_n(file, fd, __ATOMIC_RELAXED);
+	if (fd >= 0)
+		close(fd);
+}
+""",
+        ("unistd.h",),
+    ),
+    "leave_mapping": Helper(
+        """\
+static __thread sigjmp_buf past_mapping;
+
+static void leave_mapping(int signal)
+{
+	siglongjmp(past_mapping, signal);
+}
+""",
+        ("setjmp.h", "signal.h"),
+    ),
+    "maps": Helper(
+        """\
+/* The mappings that stay, and which of their pages are there. */
+static struct {
+	char *base;
+	unsigned int there;
+} maps[8];
+"""
+    ),
+    "unmap": Helper(
+        """\
+/* Unmap pages of a mapping, if they are there. */
+static void unmap(int number, unsigned int first, unsigned int pages)
+{
+	for (unsigned int page = first; page < first + pages && page < 8;) {
+		unsigned int end = page;
+
+		while (end < first + pages && end < 8 && maps[number].there >> end & 1)
+			maps[number].there &= ~(1u << end++);
+		if (end > page)
+			munmap(maps[number].base + page * 4096, (end - page) * 4096);
+		page = end + 1;
+	}
+}
+""",
+        ("sys/mman.h",),
+        ("maps",),
+    ),
+    "map": Helper(
+        """\
+/* Map pages of a file and leave them so, in place of those that were. */
+static void map(int number, int fd, size_t pages, off_t offset)
+{
+	char *base = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  fd, offset);
+
+	if (base == MAP_FAILED)
+		return;
+	unmap(number, 0, 8);
+	maps[number].base = base;
+	maps[number].there = (1u << pages) - 1;
+}
+""",
+        ("sys/mman.h",),
+        ("unmap",),
+    ),
+    "store": Helper(
+        """\
+/* Read and write the start of a page; that it may not be there is no end of the program. */
+static void store(int number, unsigned int page, uint64_t value)
+{
+	volatile uint64_t *at;
+
+	if (page > 7 || !(maps[number].there >> page & 1))
+		return;
+	signal(SIGBUS, leave_mapping);
+	at = (uint64_t *)(maps[number].base + page * 4096);
+	if (sigsetjmp(past_mapping, 1))
+		return;
+	(void)*at;
+	*at = value;
+}
+""",
+        ("setjmp.h", "signal.h", "sys/mman.h"),
+        ("maps", "leave_mapping"),
+    ),
+    "fork_once": Helper(
+        """\
+/* A process with all files and mappings, which ends at once. */
+static void fork_once(void)
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(0);
+	if (child > 0)
+		waitpid(child, NULL, 0);
+}
+""",
+        ("sys/wait.h", "unistd.h"),
+    ),
+    "control_epoll": Helper(
+        """\
+/* Add, change or remove a file of the one epoll instance, or look at what is ready. */
+static int epoll = -1;
+
+static void control_epoll(int fd, int control, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.fd = fd };
+
+	if (epoll < 0)
+		epoll = epoll_create1(0);
+	if (control)
+		epoll_ctl(epoll, control, fd, &event);
+	else
+		epoll_wait(epoll, &event, 1, 0);
+}
+""",
+        ("sys/epoll.h", "unistd.h"),
+    ),
+    "adopt": Helper(
+        """\
+/* Take a descriptor that a call handed out as a file; one that was there is closed. */
+static void adopt(int *file, uint64_t fd)
+{
+	if (fd > 2 && fcntl(fd, F_GETFD) >= 0)
+		replace(file, fd);
+}
+""",
+        ("fcntl.h",),
+        ("replace",),
+    ),
+    "give": Helper(
+        """\
+/* Keep what a call returned, if it succeeded, for later calls. */
+static long give(uint64_t *handle, long ret)
+{
+	if (ret != -1)
+		*handle = ret;
+	return ret;
+}
+"""
+    ),
+    "number_at": Helper(
+        """\
+/* Read a number out of a buffer. */
+static uint64_t number_at(const void *at, size_t size)
+{
+	uint64_t number = 0;
+
+	memcpy(&number, at, size);
+	return number;
+}
+""",
+        ("string.h",),
+    ),
+}
