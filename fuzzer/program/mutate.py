@@ -11,32 +11,27 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable
 
-from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser
+from fuzzer.program.choices import NOTHING_SEEN, Seen
 from fuzzer.program.conditions import ConditionMutator, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.cost import is_slow
+from fuzzer.program.field_mutator import FieldMutator
 from fuzzer.program.generate import Generator
 from fuzzer.program.linking import Relinker
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.ops import (
     FLAG_VALUE,
-    FLAG_WIDE,
-    OPERATIONS,
-    SEEN,
-    Number,
     Op,
-    Operation,
     ops_with,
 )
-from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, MAX_PROGRAM_SIZE, N_FILES
+from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, MAX_PROGRAM_SIZE
 from fuzzer.program.race_pairs import RacePairs
 from fuzzer.program.resize import Resizer
+from fuzzer.program.slow_mutator import SlowMutator
 from fuzzer.program.wire import (
     FIXUP_SIZE,
     HEADER,
     HEADER_SIZE,
-    position_of,
     split,
-    with_position,
     written_of,
 )
 from fuzzer.target.target import Target
@@ -44,9 +39,7 @@ from fuzzer.target.target import Target
 # The number of mutations that are stacked is one of these.
 _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
-_CHANGE_FILE = 0.1
-_IOCTL, _OPEN, _LOAD, _SLEEP = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD), int(Op.SLEEP)
-_PREAD = int(Op.PREAD)
+_IOCTL, _OPEN, _LOAD = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD)
 
 # Shares, for a driver with several devices: of programs that begin with another device than the
 # first; of changes of a device that change this one; and of those that go back to the first.
@@ -61,40 +54,14 @@ _WORD, _WORD_BESIDE_ADDRESSES = 0.5, 0.9
 # The share of programs that are made slow, of those that may be.
 _SLOW = 0.5
 
-# Shares of added loads at the program's end, and anywhere; the others are at its start.
-_AT_END, _ANYWHERE = 0.25, 0.2
-# The share of programs that also wait somewhere after an added load.
-_WAIT = 0.5
-# The share of added waits that are followed by a new call.
-_LOOK = 0.5
 # The share of programs with races that are race pairs of two corpus programs.
 _RACE_PAIRS = 0.5
 # The share of racing calls from other corpus programs, of those that are not the program's own.
 _FROM_NOTED = 0.5
-# The probability with which one more program is appended to a slow one, again and again.
-_FILL = 0.7
-# A changed wait takes a time of the description, seldom up to so many times that.
-_LONG_WAIT = 24
 
 _NOTED = 256
 """Programs remembered for splicing."""
 
-_CMD, _ARG = (4, 4), (8, 8)
-# Both fields, for the offset of a pread or pwrite: flags tell how it is split among them.
-_OFFSET = (0, 8)
-# Kinds of numbers that may have any value; others are chosen from a few values.
-_ANY = SEEN | {Number.TICKS}
-
-
-def _fields_of(operation: Operation) -> tuple[tuple[int, int], ...]:
-    """Return the fields that may have any value, as (offset in struct w_call, bytes)."""
-    arg = (_ARG,) if operation.arg in _ANY - {Number.VALUE} else ()
-    if operation.cmd is Number.POSITION:
-        return (*arg, _OFFSET)
-    return (*arg, _CMD) if operation.cmd in _ANY else arg
-
-
-_FIELDS = tuple(_fields_of(OPERATIONS[op]) for op in Op)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 
 # Payloads grow slowly beyond this many bytes: long ones cost the guest time
@@ -138,13 +105,13 @@ class Mutator:
         self._records = generator.records
         self._uses_files = generator.uses_files
         self._has_devices = generator.has_devices
-        self._integer = integer_chooser(rng)
+        self._fields = FieldMutator(rng, generator, mutate_bytes)
+        self._slower = SlowMutator(rng, generator, self._related, reloads=not target.module.builtin)
         self._conditions = ConditionMutator(rng)
         self._race_pairs = RacePairs(rng)
         self._resizer = Resizer(rng)
         self._relinker = Relinker(rng)
         self._lifecycle = mechanisms.lifecycle
-        self._reloads = not target.module.builtin
         self.slowed = False
         """True if the last program was made slow."""
         self.chunks: list[bytes] = []
@@ -206,8 +173,8 @@ class Mutator:
             table[int(rand() * len(table))](chunks, room)
         self.slowed = slow and self._lifecycle and rand() < _SLOW
         if self.slowed:
-            self._slow_down(chunks)
-            self._fill(chunks)
+            self._slower.slow_down(chunks)
+            self._slower.fill(chunks, self._noted, self._max)
         while len(chunks) < self._min:
             chunks.append(self._generate())
         result = b"".join(chunks)
@@ -266,45 +233,6 @@ class Mutator:
                 return chunk
         return self._generate(self._seen(chunks) if chunks else NOTHING_SEEN)
 
-    def _slow_down(self, chunks: list[bytes]) -> None:
-        """Add a wait, or calls that load the module anew."""
-        rand = self._random
-        wait = self._generator.wait()
-        if wait and (not self._reloads or (is_slow(chunks) and rand() < 0.7)):
-            loads = [i for i, chunk in enumerate(chunks) if chunk[0] == _LOAD]
-            self._wait(chunks, wait, loads[-1] + 2 if loads else 0)
-            return
-        if not self._reloads:
-            return
-        # Effects of parameters show in calls after the load, and what unloading forgets to clean
-        # up shows if the load comes last.
-        place = rand()
-        at = len(chunks) if place < _AT_END else 0
-        if place > 1 - _ANYWHERE:
-            at = int(rand() * (len(chunks) + 1))
-        files = {0, *(chunk[1] for chunk in chunks[:at] if chunk[0] == _OPEN)}
-        first = [chunk for chunk in chunks[:at] if chunk[0] == _OPEN and not chunk[1]]
-        device = int.from_bytes(first[-1][8:16], "little") if first else 0
-        calls = self._generator.reload(sorted(files), device)
-        chunks[at:at] = calls
-        # Some effects of a parameter show only later.
-        if wait and rand() < _WAIT:
-            self._wait(chunks, wait, at + len(calls))
-
-    def _wait(self, chunks: list[bytes], wait: bytes, first: int) -> None:
-        """Insert a wait after a call from ``first`` on, and often a new call after the wait."""
-        rand, n = self._random, len(chunks)
-        at = min(n, first + 1 + int(rand() * (n - first)))
-        chunks.insert(at, wait)
-        if rand() < _LOOK:
-            chunks.insert(at + 1, self._generate(self._seen(chunks)))
-
-    def _fill(self, chunks: list[bytes]) -> None:
-        """Append quick programs of the corpus: compared with a wait or a load they cost nothing."""
-        rand, noted = self._random, self._noted
-        while noted and len(chunks) < self._max and rand() < _FILL:
-            chunks += noted[int(rand() * len(noted))]
-
     def _fit(self, chunks: list[bytes], max_size: int) -> bytes:
         """Return the program cut to ``max_size``: last calls are dropped first, then payloads."""
         del chunks[self._max :]
@@ -327,6 +255,10 @@ class Mutator:
         rand, n = self._random, len(chunks)
         return self._find(chunks[int(rand() * n)]) or self._find(chunks[int(rand() * n)])
 
+    def _related(self, chunks: list[bytes]) -> bytes:
+        """Return a new call that may use strings of the program again."""
+        return self._generate(self._seen(chunks))
+
     def _insert(self, chunks: list[bytes], room: int) -> None:
         if len(chunks) >= self._max:
             self._replace(chunks, room)
@@ -342,7 +274,7 @@ class Mutator:
         chunks[int(self._random() * len(chunks))] = self._generate()
 
     def _reuse(self, chunks: list[bytes], room: int) -> None:
-        chunks[int(self._random() * len(chunks))] = self._generate(self._seen(chunks))
+        chunks[int(self._random() * len(chunks))] = self._related(chunks)
 
     def _remove(self, chunks: list[bytes], room: int) -> None:
         if len(chunks) <= self._min:
@@ -465,51 +397,12 @@ class Mutator:
         self._insert(chunks, room)
 
     def _change_field(self, chunks: list[bytes], room: int) -> None:
-        rand = self._random
-        index = int(rand() * len(chunks))
-        chunk = chunks[index]
-        if self._uses_files and rand() < _CHANGE_FILE:
-            chunks[index] = chunk[:1] + bytes((int(rand() * N_FILES),)) + chunk[2:]
-            return
-        op = chunk[0]
-        if op == _SLEEP:
-            # Most random numbers would mean the longest sleep: as long as ten thousand calls.
-            chunks[index] = self._generator.wait(_LONG_WAIT) or chunk
-            return
-        if OPERATIONS[op].cmd is Number.FILE:
-            source = int(rand() * N_FILES)
-            chunks[index] = chunk[:4] + source.to_bytes(4, "little") + chunk[8:]
-            return
-        fields = (_ARG,) if op == _IOCTL and chunk[2] & FLAG_VALUE else _FIELDS[op]
-        if not fields:
-            self._change_payload(chunks, room)
-            return
-        field = fields[int(rand() * len(fields))]
-        if field is _OFFSET:
-            old = position_of(chunk).to_bytes(8, "little")
-            offset = int.from_bytes(self._changed(old), "little")
-            chunks[index] = with_position(chunk, offset)
-            return
-        at, width = field
-        if op == _PREAD and chunk[2] & FLAG_WIDE:
-            width = 4
-        new = self._changed(chunk[at : at + width])
-        chunks[index] = chunk[:at] + new + chunk[at + width :]
-
-    def _changed(self, old: bytes) -> bytes:
-        """Return another number of the same width, as wire bytes."""
-        rand, width = self._random, len(old)
-        kind = rand()
-        if kind < 0.3:
-            return self._integer().to_bytes(8, "little")[:width]
-        if kind < 0.6:
-            return self._mutate_bytes(old, width)[:width].ljust(width, b"\0")
-        number = int.from_bytes(old, "little")
-        if kind < 0.8:
-            number += int(rand() * 33) - 16
+        index = int(self._random() * len(chunks))
+        changed = self._fields.change(chunks[index])
+        if changed:
+            chunks[index] = changed
         else:
-            number ^= 1 << int(rand() * 8 * width)
-        return (number & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
+            self._change_payload(chunks, room)
 
     def _change_payload(self, chunks: list[bytes], room: int) -> None:
         """Change a payload by mutate_bytes; of a struct often 8 aligned bytes only."""
