@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from fuzzer.program.choices import (
 from fuzzer.program.guesses import Guesser
 from fuzzer.program.links import Address
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_VALUE, Op
+from fuzzer.program.parameters import Parameters
 from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, MAX_PAYLOAD, Call, Program
 from fuzzer.program.records import RecordMaker, Records
 from fuzzer.program.strings import StringFinder
@@ -31,7 +31,6 @@ from fuzzer.target.calls import (
     ReadSpec,
     ReloadSpec,
     SleepSpec,
-    Template,
     WriteSpec,
 )
 from fuzzer.target.device import DeviceKind, families
@@ -42,10 +41,6 @@ _EXTRA_FILE = 0.15
 # For buffers of unknown content: the share of words that are not zero, of buffers with a pointer.
 _FILLED, _POINTER = 0.15, 0.2
 
-# Parameters drawn for a preload, of which those used least are taken.
-_DRAWN = 8
-# Parameters that a load keeps when it gets another one.
-_KEPT = 3
 _OFFSETS = (0, 0, 0, 1, 2, 8, 64, 512, 4096, 65536)
 # Offsets at the limits of signed and unsigned numbers, and of files.
 _FAR_OFFSETS = (
@@ -101,28 +96,17 @@ class Generator:
         self.records: dict[int, list[RecordMaker]] = {}
         """Makers of structs that are written, by operation."""
         table: list[_Maker] = []
-        reloads: list[Template] = []
         waits: list[int] = []
         for spec in target.calls:
             if isinstance(spec, SleepSpec):
                 waits += spec.milliseconds * spec.weight
-            elif isinstance(spec, ReloadSpec):
-                reloads += spec.templates * spec.weight
-            else:
+            elif not isinstance(spec, ReloadSpec):
                 table += [self._maker(spec, target)] * spec.weight
         if self.has_devices and not opens:
             table += [self._plain(PlainKind.OPEN)] * (1 + len(table) // _OPENS)
-        own = target.module.params.encode()
         self._table = tuple(table)
-        if target.module.builtin:
-            reloads = []
-        params = [self._templates.filler(template) for template in reloads]
-        # A machine preloaded with the module's usual parameters would be like all others.
-        self._preloads = tuple(
-            self._templates.described(template) for template in reloads if template.parts or own
-        )
-        params.append(lambda seen: own)
-        self._params = tuple(params)
+        self.parameters = Parameters(target, rng, self._templates)
+        """Parameters to load the module with."""
         self._waits = tuple(waits)
 
     def chunk(self, seen: Seen = NOTHING_SEEN) -> bytes:
@@ -188,49 +172,10 @@ class Generator:
         if kind < 0.15:
             wait = self.wait()
             return [*chunks, wait] if wait else chunks
-        params = self._params[int(rand() * len(self._params))](NOTHING_SEEN)
+        params = self.parameters.draw()
         chunks.append(_PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params)
         chunks.append(self._open(0, device, _O_RDWR))
         return chunks
-
-    def other_parameters(self, known: bytes) -> bytes:
-        """Return parameters to load the module with, often in addition to some of ``known``.
-
-        They are empty if the description has none.
-        """
-        rand = self._random
-        if not self._params:
-            return b""
-        made = self._params[int(rand() * len(self._params))](NOTHING_SEEN)
-        if rand() < 0.5 or b'"' in known:
-            return made
-        names = {word.partition(b"=")[0] for word in made.split()}
-        kept = [word for word in known.split() if word.partition(b"=")[0] not in names]
-        return b" ".join((*kept[-_KEPT:], made))
-
-    def load_parameters(self) -> list[bytes]:
-        """Return one string of parameters for each ``reload`` of the description."""
-        return [form() for form in self._preloads]
-
-    def choose_preload(self, used: Counter[bytes]) -> bytes:
-        """Return calls that load the module with parameters, in the wire form.
-
-        The parameters are the least ``used`` of a few that are drawn, and are counted as used
-        once more. Empty if the description has none to load it with.
-        """
-        forms = self._preloads
-        if not forms:
-            return b""
-        drawn = [forms[int(self._random() * len(forms))]() for _ in range(_DRAWN)]
-        params = min(drawn, key=lambda each: used[each])
-        used[params] += 1
-        calls = (
-            _PACK(int(Op.CLOSE), 0, 0, 0, 0, 0, 0),
-            _PACK(int(Op.UNLOAD), 0, 0, 0, 0, 0, 0),
-            _PACK(int(Op.LOAD), 0, 0, 0, 0, 0, len(params)) + params,
-            _PACK(int(Op.OPEN), 0, 0, 0, _O_RDWR, 0, 0),
-        )
-        return b"".join(calls)
 
     def program(self, n: int) -> Program:
         """Return a program of ``n`` calls, 0 to MAX_CALLS, that share some of their strings."""

@@ -199,11 +199,11 @@ class Mutator:
 
         Seldom ``used`` ones are chosen and counted as used once more. Empty if there are none.
         """
-        return self._generator.choose_preload(used) if self._lifecycle else b""
+        return self._generator.parameters.choose_preload(used) if self._lifecycle else b""
 
     def load_parameters(self) -> list[bytes]:
         """Return one string of parameters for each ``reload`` of the description."""
-        return self._generator.load_parameters() if self._lifecycle else []
+        return self._generator.parameters.all() if self._lifecycle else []
 
     def race(self, data: bytes, max_size: int, preload: bytes = b"") -> bytes:
         """Return a program of which a part runs on several threads.
@@ -444,7 +444,7 @@ class Mutator:
         """
         if self._random() < _ANY_PARAMETERS:
             return b""
-        data = self._generator.other_parameters(chunk[HEADER_SIZE:])[:MAX_PAYLOAD]
+        data = self._generator.parameters.change(chunk[HEADER_SIZE:])[:MAX_PAYLOAD]
         if not data or len(data) - (len(chunk) - HEADER_SIZE) > room:
             return b""
         return chunk[:16] + len(data).to_bytes(2, "little") + chunk[18:HEADER_SIZE] + data
