@@ -22,14 +22,14 @@ from fuzzer.driver.driver import Driver
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import (
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import (
     BULK,
     COUNTERS,
     LOG,
     NO_BATCH,
     PROGRAM,
     RESULTS,
-    Channel,
     Command,
     RawResult,
     Status,

@@ -27,7 +27,7 @@ from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.observer import Observer
 from fuzzer.engine.worker import WorkerTask
-from fuzzer.machine.channel import BULK, NO_BATCH, PROGRAM_SIZE, Command
+from fuzzer.machine.channel_layout import BULK, NO_BATCH, PROGRAM_SIZE, Command
 from fuzzer.machine.machine import COMMAND_TIMEOUT, LostMachineError
 from fuzzer.program import batch
 

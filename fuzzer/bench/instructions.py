@@ -16,7 +16,7 @@ from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import FLAG_TSC
+from fuzzer.machine.channel_layout import FLAG_TSC
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
 from fuzzer.paths import project_root

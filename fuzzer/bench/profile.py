@@ -17,7 +17,7 @@ from pathlib import Path
 from fuzzer.bench.instructions import BenchProgram, InstructionCount
 from fuzzer.driver.provision import Guest
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import FLAG_TSC
+from fuzzer.machine.channel_layout import FLAG_TSC
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Qemu
 

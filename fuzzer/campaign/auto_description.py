@@ -22,7 +22,7 @@ from fuzzer.campaign.description import (
     plain_calls,
 )
 from fuzzer.driver.provision import Guest
-from fuzzer.machine.channel import Status
+from fuzzer.machine.channel_layout import Status
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import FLAG_COMPAT, Op

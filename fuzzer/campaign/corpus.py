@@ -18,7 +18,7 @@ from fuzzer.campaign.workdir import Workdir
 from fuzzer.engine.import_queue import import_directory, queued_names, tried_file
 from fuzzer.engine.statistics import read_statistics
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
 from fuzzer.program.ops import OPERATIONS
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import decode, encode, split

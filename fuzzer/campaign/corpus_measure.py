@@ -13,7 +13,7 @@ from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.driver.provision import Guest, equip_contexts
 from fuzzer.engine.buckets import blocks_of, features_of, repeated
 from fuzzer.engine.loop import RESTORE_EVERY
-from fuzzer.machine.channel import MAX_CONTEXTS, PATH_COUNTERS
+from fuzzer.machine.channel_layout import MAX_CONTEXTS, PATH_COUNTERS
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import decode

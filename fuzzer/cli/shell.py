@@ -22,7 +22,7 @@ from fuzzer.crash.outcome import log_lines
 from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.kernel.kernel import Flavour, ensure_kernel
-from fuzzer.machine.channel import Command
+from fuzzer.machine.channel_layout import Command
 from fuzzer.machine.files import GUEST_TMP, HostFile, parse_file, put_bytes, put_files
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.session import Session

@@ -17,7 +17,8 @@ from fuzzer.crash.dedup import Wanted, titled
 from fuzzer.crash.observe import run_started
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.series import finish_batch, post_programs
-from fuzzer.machine.channel import FLAG_TSC, Channel
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import FLAG_TSC
 from fuzzer.machine.executor import Testbed
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.schedule import Schedules, Wait, with_waits, without_waits

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import FLAG_NAME
+from fuzzer.machine.channel_layout import FLAG_NAME
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import VIRTUAL_CLOCK
 from fuzzer.splat.find import find_splat

@@ -9,7 +9,7 @@ from functools import partial
 
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.outcome import HANG, Heard, Outcome, hear, log_lines
-from fuzzer.machine.channel import Command, Status
+from fuzzer.machine.channel_layout import Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine, Run
 from fuzzer.splat.aftermath import leaves_usable
 from fuzzer.splat.find import splats_in

@@ -18,7 +18,8 @@ from fuzzer.crash.observe import PROGRAM_TIMEOUT, listener, outcome_of
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.series import SeriesExecutor, post_programs
 from fuzzer.crash.testbeds import Place, Testbeds
-from fuzzer.machine.channel import FLAG_TRACE, MARK, CallResult, Channel, Status
+from fuzzer.machine.channel import CallResult, Channel
+from fuzzer.machine.channel_layout import FLAG_TRACE, MARK, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.program.program import MAX_CALLS, Program
 from fuzzer.program.wire import decode

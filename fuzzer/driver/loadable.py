@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine.channel import BULK_SIZE
+from fuzzer.machine.channel_layout import BULK_SIZE
 from fuzzer.tools import run_tool
 
 _TIMEOUT_S = 120

@@ -20,9 +20,10 @@ from fuzzer.driver.blocks import LINKED, Block, blocks_at, make_table
 from fuzzer.driver.driver import Driver
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import Kernel
-from fuzzer.machine import channel as layout
+from fuzzer.machine import channel_layout as layout
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.boot import CLOCK, REBOOT, boot
+from fuzzer.machine.channel import Channel
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.machine import BY_PROGRAMS, DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
@@ -67,7 +68,7 @@ class Guest:
     reset: bytes
     contexts: tuple[int, ...]
 
-    def restore(self, channel: layout.Channel | None = None) -> Machine:
+    def restore(self, channel: Channel | None = None) -> Machine:
         """Return a fresh machine in the template's state, ready for programs.
 
         Raises:
@@ -75,7 +76,7 @@ class Guest:
         """
         return self._restore(channel, self._equip)
 
-    def restore_awake(self, channel: layout.Channel) -> Machine:
+    def restore_awake(self, channel: Channel) -> Machine:
         """Return a fresh machine that has answered.
 
         Its template may have to come from a slow disk first: how long a program
@@ -96,7 +97,7 @@ class Guest:
 
         return _tried_again(restore)
 
-    def start(self, post: Callable[[layout.Channel], None], *, paused: bool = False) -> Machine:
+    def start(self, post: Callable[[Channel], None], *, paused: bool = False) -> Machine:
         """Return a fresh machine that has its first command when it begins to run.
 
         ``post`` is given the channel and posts it. Where instructions are
@@ -107,7 +108,7 @@ class Guest:
             InfrastructureError: it cannot be restored.
         """
 
-        def prepare(channel: layout.Channel) -> None:
+        def prepare(channel: Channel) -> None:
             self._equip(channel)
             post(channel)
 
@@ -115,8 +116,8 @@ class Guest:
 
     def _restore(
         self,
-        channel: layout.Channel | None,
-        prepare: Callable[[layout.Channel], None],
+        channel: Channel | None,
+        prepare: Callable[[Channel], None],
         *,
         paused: bool = False,
     ) -> Machine:
@@ -131,7 +132,7 @@ class Guest:
         """Write the block table, the reset and the limits into a machine's channel."""
         self._equip(machine.channel)
 
-    def _equip(self, channel: layout.Channel) -> None:
+    def _equip(self, channel: Channel) -> None:
         header = channel.header
         channel.memory[layout.TABLE : layout.TABLE + len(self.table)] = self.table
         channel.memory[layout.RESET : layout.RESET + len(self.reset)] = self.reset
@@ -156,7 +157,7 @@ def _tried_again(restore: Callable[[], Machine]) -> Machine:
     return restore()
 
 
-def equip_contexts(channel: layout.Channel, numbers: Sequence[int]) -> None:
+def equip_contexts(channel: Channel, numbers: Sequence[int]) -> None:
     """Let the executor count coverage by ioctl as well, for these numbers."""
     header = channel.header
     numbers = numbers[: layout.MAX_CONTEXTS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.loop import Loop
-from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
 
 
 class LibFuzzerAdapter:

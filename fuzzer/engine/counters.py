@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import ctypes
 
-from fuzzer.machine.channel import PATH_COUNTERS, Channel
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import PATH_COUNTERS
 
 
 class Counters:

@@ -27,7 +27,7 @@ from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.traits import ioctl_kind
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import Status
+from fuzzer.machine.channel_layout import Status
 from fuzzer.machine.hostclock import counter_khz
 from fuzzer.program.cost import cost_of_wait, is_slow
 from fuzzer.program.wire import split

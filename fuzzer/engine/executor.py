@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fuzzer.driver.provision import Guest, equip_contexts
 from fuzzer.engine.start import Start
-from fuzzer.machine.channel import FLAG_WAITS, MAX_CONTEXTS, NO_BATCH, Channel
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import FLAG_WAITS, MAX_CONTEXTS, NO_BATCH
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import Machine
 from fuzzer.splat.find import find_splat

@@ -13,7 +13,8 @@ from typing import TypeAlias
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import LONG, SeedScheduler
-from fuzzer.machine.channel import PROGRAM_SIZE, CallResult, Comparisons
+from fuzzer.machine.channel import CallResult, Comparisons
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
 from fuzzer.program.address_search import AddressSearch
 from fuzzer.program.conditions import fitted
 from fuzzer.program.cost import cost_of, is_slow

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from fuzzer.engine.candidate import Candidate
-from fuzzer.machine.channel import MAX_CALLS, Channel
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import MAX_CALLS
 
 
 class Pipeline:

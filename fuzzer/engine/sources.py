@@ -15,7 +15,7 @@ from fuzzer.engine.hint_stage import HintStage
 from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.triage import Triage
-from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
 from fuzzer.machine.executor import Executor
 from fuzzer.program.cost import cost_of
 from fuzzer.program.mutate import Mutator

@@ -22,7 +22,7 @@ from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.errors import InfrastructureError, PkvfuzzError, describe_os_error
-from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from pexpect.socket_pexpect import SocketSpawn
 
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import Channel, Command
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import Command
 from fuzzer.machine.hostclock import counter_khz
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware, Qemu, command_line

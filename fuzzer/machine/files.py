@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.channel import BULK_SIZE
+from fuzzer.machine.channel_layout import BULK_SIZE
 from fuzzer.machine.machine import Execution, Machine
 from fuzzer.machine.qemu import Hardware
 from fuzzer.tools import find_tool

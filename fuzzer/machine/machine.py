@@ -12,14 +12,13 @@ from typing import Self
 
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import (
+from fuzzer.machine.channel import CallResult, Channel
+from fuzzer.machine.channel_layout import (
     BULK,
     BULK_SIZE,
     FLAG_KEEP,
     OUTPUT,
     OUTPUT_SIZE,
-    CallResult,
-    Channel,
     Command,
     Status,
 )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import OUTPUT_SIZE, Status
+from fuzzer.machine.channel_layout import OUTPUT_SIZE, Status
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call

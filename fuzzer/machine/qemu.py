@@ -23,8 +23,8 @@ from qemu.qmp import QMPClient, QMPError
 from fuzzer.errors import InfrastructureError
 from fuzzer.lifetime import deferring_signals, start
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import SIZE as CHANNEL_SIZE
 from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import SIZE as CHANNEL_SIZE
 from fuzzer.tools import run_tool, tool_error
 
 QEMU = "qemu-system-x86_64"

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from fuzzer.errors import PkvfuzzError
-from fuzzer.machine.channel import MAX_SLEEP_TOLD
+from fuzzer.machine.channel_layout import MAX_SLEEP_TOLD
 from fuzzer.machine.machine import Machine
 
 # Where the kernel's image is mapped on x86-64, without address space randomisation.

@@ -12,7 +12,7 @@ from typing import Protocol
 from fuzzer.driver.provision import Guest, driver_image
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Flavour
-from fuzzer.machine.channel import Command
+from fuzzer.machine.channel_layout import Command
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode

@@ -28,7 +28,8 @@ from fuzzer.bench.speed import Shares, sum_up
 from fuzzer.errors import InfrastructureError
 from fuzzer.kernel.kernel import STANDARD
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import Channel, Command
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import Command
 from fuzzer.paths import project_root
 from fuzzer.splat.scan import scan
 from fuzzer.splat.triage import Triage

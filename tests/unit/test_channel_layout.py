@@ -10,7 +10,8 @@ import re
 import pytest
 
 from fuzzer.errors import BadInputError
-from fuzzer.machine import channel
+from fuzzer.machine import channel_layout as layout
+from fuzzer.machine.channel import Channel, Comparisons
 from fuzzer.paths import project_root
 from fuzzer.program import links, ops, program, wire
 from fuzzer.program.comparison import Comparison
@@ -56,7 +57,7 @@ def _values(*names: str) -> dict[str, int]:
 def test_each_constant_of_the_channel_is_the_headers() -> None:
     here = {
         _NAMES.get(name, f"CH_{name}"): value
-        for name, value in vars(channel).items()
+        for name, value in vars(layout).items()
         if name.isupper() and isinstance(value, int) and not name.startswith(("_", "NO_"))
     }
     assert len(here) > 15
@@ -64,7 +65,7 @@ def test_each_constant_of_the_channel_is_the_headers() -> None:
 
 
 def test_the_mark_of_a_traced_call_is_the_headers() -> None:
-    assert f'#define CH_MARK\t\t"{channel.MARK}"\n' in HEADER.read_text()
+    assert f'#define CH_MARK\t\t"{layout.MARK}"\n' in HEADER.read_text()
 
 
 def test_each_constant_of_programs_is_the_headers() -> None:
@@ -76,9 +77,9 @@ def test_each_constant_of_programs_is_the_headers() -> None:
 @pytest.mark.parametrize(
     ("c_enum", "prefix", "here"),
     [
-        ("ch_command", "CH_", channel.Command),
-        ("ch_status", "CH_", channel.Status),
-        ("ch_node", "CH_NODE_", channel.Node),
+        ("ch_command", "CH_", layout.Command),
+        ("ch_status", "CH_", layout.Status),
+        ("ch_node", "CH_NODE_", layout.Node),
         ("w_op", "W_", ops.Op),
         ("w_link", "W_", links.Kind),
     ],
@@ -95,11 +96,11 @@ def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enu
 @pytest.mark.parametrize(
     ("name", "here"),
     [
-        ("ch_header", channel.Header),
-        ("ch_device", channel.RawDevice),
-        ("ch_result", channel.RawResult),
-        ("ch_comparison", channel.RawComparison),
-        ("ch_comparisons", channel.RawComparisons),
+        ("ch_header", layout.Header),
+        ("ch_device", layout.RawDevice),
+        ("ch_result", layout.RawResult),
+        ("ch_comparison", layout.RawComparison),
+        ("ch_comparisons", layout.RawComparisons),
     ],
 )
 def test_each_member_is_where_the_compiler_puts_it(name: str, here: type[ctypes.Structure]) -> None:
@@ -132,23 +133,26 @@ def test_the_wire_form_is_packed_as_the_compiler_packs_it() -> None:
 
 def test_the_regions_do_not_overlap() -> None:
     regions = {
-        "header": (0, ctypes.sizeof(channel.Header)),
-        "results": (channel.RESULTS, channel.MAX_CALLS * ctypes.sizeof(channel.RawResult)),
+        "header": (0, ctypes.sizeof(layout.Header)),
+        "results": (
+            layout.RESULTS,
+            layout.MAX_CALLS * ctypes.sizeof(layout.RawResult),
+        ),
     }
     for name in ("RESET", "PROGRAM", "OUTPUT", "LOG", "COUNTERS", "DEVICES", "TABLE", "BULK"):
-        regions[name] = (getattr(channel, name), getattr(channel, f"{name}_SIZE"))
+        regions[name] = (getattr(layout, name), getattr(layout, f"{name}_SIZE"))
     end = 0
     for start, size in sorted(regions.values()):
         assert start >= end
         end = start + size
-    assert end <= channel.SIZE
+    assert end <= layout.SIZE
 
 
 def test_a_command_is_finished_when_the_guest_repeats_its_number() -> None:
-    link = channel.Channel()
-    link.post(channel.Command.PING, 7)
+    link = Channel()
+    link.post(layout.Command.PING, 7)
     header = link.header
-    assert (header.command, header.length, header.req_seq) == (channel.Command.PING, 7, 1)
+    assert (header.command, header.length, header.req_seq) == (layout.Command.PING, 7, 1)
     assert not link.finished()
     assert not link.wait(0.01)
     header.done_seq = 1
@@ -159,13 +163,13 @@ def test_a_command_is_finished_when_the_guest_repeats_its_number() -> None:
 
 
 def test_arguments_are_strings_one_after_the_other() -> None:
-    link = channel.Channel()
+    link = Channel()
     link.post_execution(["/bin/echo", "", "é"], b"\x7fELF", 1.5)
-    header, start = link.header, channel.Header.exec_args.offset
+    header, start = link.header, layout.Header.exec_args.offset
     expected = b"/bin/echo\0\0\xc3\xa9\0"
     assert bytes(link.memory[start : start + len(expected)]) == expected
-    assert bytes(link.memory[channel.BULK : channel.BULK + 4]) == b"\x7fELF"
-    assert (header.command, header.length) == (channel.Command.EXEC, 4)
+    assert bytes(link.memory[layout.BULK : layout.BULK + 4]) == b"\x7fELF"
+    assert (header.command, header.length) == (layout.Command.EXEC, 4)
     assert (header.exec_argc, header.exec_timeout_ms) == (3, 1500)
     link.close()
 
@@ -176,11 +180,11 @@ def test_arguments_are_strings_one_after_the_other() -> None:
         ([], b"", "0 arguments in 0 bytes"),
         (["x" * 1024], b"", "1 arguments in 1025 bytes"),
         (["a\0b"], b"", "without NUL"),
-        (["a"], bytes(channel.BULK_SIZE + 1), "at most 8388608 fit"),
+        (["a"], bytes(layout.BULK_SIZE + 1), "at most 8388608 fit"),
     ],
 )
 def test_what_cannot_be_executed_is_refused(argv: list[str], image: bytes, message: str) -> None:
-    link = channel.Channel()
+    link = Channel()
     with pytest.raises(BadInputError, match=message):
         link.post_execution(argv, image, 1.0)
     assert link.finished()
@@ -188,18 +192,18 @@ def test_what_cannot_be_executed_is_refused(argv: list[str], image: bytes, messa
 
 
 def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
-    link = channel.Channel()
+    link = Channel()
     link.post_comparing(b"program")
-    assert link.header.flags == channel.FLAG_COMPARE
-    assert link.comparisons() == channel.Comparisons(able=False, found=(), dropped=0)
-    raw = channel.RawComparisons.from_buffer(link.map, channel.BULK)
+    assert link.header.flags == layout.FLAG_COMPARE
+    assert link.comparisons() == Comparisons(able=False, found=(), dropped=0)
+    raw = layout.RawComparisons.from_buffer(link.map, layout.BULK)
     raw.able, raw.count, raw.dropped = 1, 2, 7
-    records = (channel.RawComparison * 2).from_buffer(
-        link.map, channel.BULK + ctypes.sizeof(channel.RawComparisons)
+    records = (layout.RawComparison * 2).from_buffer(
+        link.map, layout.BULK + ctypes.sizeof(layout.RawComparisons)
     )
-    records[0] = channel.RawComparison(0xFFFFFFFFFFFFFFFF, 1, 0xC0000040, 3, 8, 1)
-    records[1] = channel.RawComparison(2, 33, 0, 127, 4, 0)
-    assert link.comparisons() == channel.Comparisons(
+    records[0] = layout.RawComparison(0xFFFFFFFFFFFFFFFF, 1, 0xC0000040, 3, 8, 1)
+    records[1] = layout.RawComparison(2, 33, 0, 127, 4, 0)
+    assert link.comparisons() == Comparisons(
         able=True,
         found=(
             Comparison(0xFFFFFFFFFFFFFFFF, 1, 3, 8, constant=True, site=0xC0000040),
@@ -208,30 +212,30 @@ def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
         dropped=7,
     )
     raw.count = 0xFFFFFFFF
-    assert len(link.comparisons().found) == channel.MAX_CALLS * channel.CALL_COMPARISONS
+    assert len(link.comparisons().found) == layout.MAX_CALLS * layout.CALL_COMPARISONS
     link.close()
 
 
 def test_devices_are_where_the_executor_looks_for_them() -> None:
-    link = channel.Channel()
+    link = Channel()
     link.set_devices(
         [Device("/proc/a"), Device("/dev/b", "b c", 3), Device("/dev/d", 240, 1, True)]
     )
-    raw = (channel.RawDevice * 3).from_buffer(link.map, channel.DEVICES)
+    raw = (layout.RawDevice * 3).from_buffer(link.map, layout.DEVICES)
     assert link.header.n_devices == 3
     assert [(each.path, each.major_name, each.major, each.minor, each.node) for each in raw] == [
-        (b"/proc/a", b"", 0, 0, channel.Node.THERE),
-        (b"/dev/b", b"b c", 0, 3, channel.Node.CHAR),
-        (b"/dev/d", b"", 240, 1, channel.Node.BLOCK),
+        (b"/proc/a", b"", 0, 0, layout.Node.THERE),
+        (b"/dev/b", b"b c", 0, 3, layout.Node.CHAR),
+        (b"/dev/d", b"", 240, 1, layout.Node.BLOCK),
     ]
-    assert ctypes.sizeof(channel.RawDevice) * MAX_DEVICES == channel.DEVICES_SIZE
+    assert ctypes.sizeof(layout.RawDevice) * MAX_DEVICES == layout.DEVICES_SIZE
     with pytest.raises(ValueError, match="65 devices; at most 64 fit"):
         link.set_devices([Device("/dev/a")] * 65)
     link.close()
 
 
 def test_a_saved_channel_is_restored_with_its_devices() -> None:
-    link, other = channel.Channel(), channel.Channel()
+    link, other = Channel(), Channel()
     link.set_devices([Device("/dev/first"), Device("/dev/second", "drv")])
     link.header.module_name = b"drv"
     other.restore_header(link.save_header())
@@ -242,14 +246,12 @@ def test_a_saved_channel_is_restored_with_its_devices() -> None:
 
 
 def test_results_that_point_outside_are_cut() -> None:
-    link = channel.Channel()
-    raw = channel.RawResult.from_buffer(link.map, channel.RESULTS)
-    raw.ret, raw.out_offset, raw.out_length = 3, channel.OUTPUT_SIZE - 2, 0xFFFFFFFF
+    link = Channel()
+    raw = layout.RawResult.from_buffer(link.map, layout.RESULTS)
+    raw.ret, raw.out_offset, raw.out_length = 3, layout.OUTPUT_SIZE - 2, 0xFFFFFFFF
     link.header.n_results = 0xFFFFFFFF
-    link.memory[channel.OUTPUT : channel.OUTPUT + channel.OUTPUT_SIZE] = (
-        b"\xaa" * channel.OUTPUT_SIZE
-    )
+    link.memory[layout.OUTPUT : layout.OUTPUT + layout.OUTPUT_SIZE] = b"\xaa" * layout.OUTPUT_SIZE
     found = link.results()
-    assert len(found) == channel.MAX_CALLS
+    assert len(found) == layout.MAX_CALLS
     assert found[0].output == b"\xaa\xaa"
     link.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fuzzer.campaign.corpus_cover import cheapest_first, cover, shorten_all
 from fuzzer.campaign.corpus_measure import contexts_for, measure
 from fuzzer.engine.buckets import features_of
-from fuzzer.machine.channel import MAX_CONTEXTS
+from fuzzer.machine.channel_layout import MAX_CONTEXTS
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode

@@ -16,7 +16,7 @@ from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.errors import InfrastructureError
-from fuzzer.machine.channel import FLAG_WAITS, Status
+from fuzzer.machine.channel_layout import FLAG_WAITS, Status
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split

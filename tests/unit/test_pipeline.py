@@ -12,7 +12,7 @@ import pytest
 from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.pipeline import Pipeline
 from fuzzer.errors import BadInputError
-from fuzzer.machine import channel
+from fuzzer.machine import channel_layout as layout
 from fuzzer.machine.channel import Channel
 from fuzzer.program.batch import pack
 
@@ -29,7 +29,7 @@ def link() -> Iterator[Channel]:
 
 
 def at(link: Channel, half: int, length: int) -> bytes:
-    start = channel.BULK + half * channel.BATCH_SIZE
+    start = layout.BULK + half * layout.BATCH_SIZE
     return bytes(link.memory[start : start + length])
 
 
@@ -47,9 +47,9 @@ def begin_next(link: Channel) -> None:
 def test_the_next_batch_is_left_in_the_other_half(link: Channel) -> None:
     pipeline = Pipeline(link)
     pipeline.begin(FIRST, until_new=True)
-    assert link.header.flags & channel.FLAG_NEW
+    assert link.header.flags & layout.FLAG_NEW
     first, second, third = (pack([p for p, _ in each]) for each in (FIRST, SECOND, THIRD))
-    assert (link.header.command, link.header.length) == (channel.Command.BATCH, len(first))
+    assert (link.header.command, link.header.length) == (layout.Command.BATCH, len(first))
     pipeline.follow(SECOND)
     assert at(link, 0, len(first)) == first
     assert at(link, 1, len(second)) == second
@@ -85,7 +85,7 @@ def test_calls_are_those_since_the_last_look_and_not_what_a_bug_wrote(link: Chan
     link.header.loop_calls = 9
     assert pipeline.calls(2) == 4
     link.header.loop_calls = 1 << 60
-    assert pipeline.calls(2) == 2 * channel.MAX_CALLS
+    assert pipeline.calls(2) == 2 * layout.MAX_CALLS
     link.header.loop_calls = 0
     assert pipeline.calls(2) == 0
 
@@ -132,7 +132,7 @@ def test_a_batch_that_ends_without_the_bell_is_noticed_as_well(link: Channel) ->
 
 
 def test_what_does_not_fit_is_refused(link: Channel) -> None:
-    long = bytes(channel.BATCH_SIZE)
+    long = bytes(layout.BATCH_SIZE)
     link.post_batch([long])
     with pytest.raises(BadInputError, match="at most 4194304 fit"):
         link.post_next([long], 1)

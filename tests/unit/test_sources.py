@@ -26,7 +26,7 @@ from fuzzer.engine.sources import (
     Triaged,
 )
 from fuzzer.engine.triage import Triage
-from fuzzer.machine.channel import PROGRAM_SIZE
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
 from fuzzer.machine.executor import Executor
 from fuzzer.program.cost import cost_of
 from fuzzer.program.mutate import Mutator

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.engine.executor import WorkerExecutor
-from fuzzer.machine.channel import FLAG_WAITS, MAX_CONTEXTS, NO_BATCH
+from fuzzer.machine.channel_layout import FLAG_WAITS, MAX_CONTEXTS, NO_BATCH
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode

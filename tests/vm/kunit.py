@@ -12,7 +12,7 @@ import pytest
 
 from fuzzer.driver.driver import Driver
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.machine.channel import Command
+from fuzzer.machine.channel_layout import Command
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.machine.template import Template
 from tests.support.gcov import FileCoverage, read_coverage

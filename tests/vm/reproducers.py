@@ -10,7 +10,7 @@ from pathlib import Path
 from fuzzer.crash.leaks import find_leak, forget_leaks
 from fuzzer.crash.observe import listener, silent_guest
 from fuzzer.driver.provision import Guest
-from fuzzer.machine.channel import Command
+from fuzzer.machine.channel_layout import Command
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines

@@ -11,7 +11,7 @@ from fuzzer.bench.instructions import counting_guest
 from fuzzer.driver.provision import Guest
 from fuzzer.engine.buckets import features_of
 from fuzzer.kernel.kernel import Kernel
-from fuzzer.machine.channel import BULK, PATH_COUNTERS, Command, Status
+from fuzzer.machine.channel_layout import BULK, PATH_COUNTERS, Command, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.program import batch
 from fuzzer.target.target import Target

@@ -9,7 +9,8 @@ import pytest
 
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import STANDARD, Flavour
-from fuzzer.machine.channel import CallResult, Status
+from fuzzer.machine.channel import CallResult
+from fuzzer.machine.channel_layout import Status
 from fuzzer.machine.machine import Run
 from tests.vm.guests import GuestFactory, returned, run, splat
 

@@ -12,7 +12,7 @@ import pytest
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.boot import boot
-from fuzzer.machine.channel import Command
+from fuzzer.machine.channel_layout import Command
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.qemu import Hardware
 

@@ -13,7 +13,7 @@ from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import CALL_COMPARISONS, FLAG_COMPARE, Status
+from fuzzer.machine.channel_layout import CALL_COMPARISONS, FLAG_COMPARE, Status
 from fuzzer.machine.machine import Machine
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.hints import Hints

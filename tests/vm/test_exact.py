@@ -12,7 +12,8 @@ from fuzzer.driver.driver import build_driver, find_bug
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import FLAG_TSC, Channel
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import FLAG_TSC
 from fuzzer.machine.machine import Run
 from fuzzer.paths import project_root
 from fuzzer.program.schedule import Schedules, with_waits

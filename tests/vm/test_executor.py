@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from fuzzer.driver.provision import Guest
-from fuzzer.machine.channel import FLAG_WAITS, Command, Status
+from fuzzer.machine.channel_layout import FLAG_WAITS, Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.paths import project_root
 from fuzzer.splat.kmsg import console_lines

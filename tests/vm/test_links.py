@@ -14,7 +14,7 @@ from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import Status
+from fuzzer.machine.channel_layout import Status
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.linking import Result, linked
 from fuzzer.program.text import parse_program

@@ -19,7 +19,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine import machine as machine_module
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import Status
+from fuzzer.machine.channel_layout import Status
 from fuzzer.target.target import load_target, with_params
 from tests.vm.guests import returned, run, splat
 

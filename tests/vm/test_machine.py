@@ -24,7 +24,8 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.boot import boot
-from fuzzer.machine.channel import Channel, Command, Status
+from fuzzer.machine.channel import Channel
+from fuzzer.machine.channel_layout import Command, Status
 from fuzzer.machine.guest import ensure_initrd
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware

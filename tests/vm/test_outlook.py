@@ -25,7 +25,7 @@ from fuzzer.engine.tally import Tally, read_tally, tally_file
 from fuzzer.engine.worker import WorkerTask
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import Status
+from fuzzer.machine.channel_layout import Status
 from fuzzer.program.ops import Op
 from fuzzer.target.target import load_target
 from tests.vm.guests import run, splat, wire

@@ -7,7 +7,7 @@ import pytest
 
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
-from fuzzer.machine.channel import PATH_COUNTERS
+from fuzzer.machine.channel_layout import PATH_COUNTERS
 from fuzzer.machine.machine import Machine
 from tests.vm.guests import GuestFactory, returned, run
 

@@ -16,7 +16,7 @@ from fuzzer.driver.provision import Guest, ensure_base, ensure_guest
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
-from fuzzer.machine.channel import FLAG_WAITS, OUTPUT_SIZE, Command, Status
+from fuzzer.machine.channel_layout import FLAG_WAITS, OUTPUT_SIZE, Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware
 from fuzzer.program.text import parse_program

@@ -10,7 +10,7 @@ import pytest
 
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
-from fuzzer.machine.channel import Status
+from fuzzer.machine.channel_layout import Status
 from fuzzer.target.target import Target, load_target
 from tests.vm.guests import GuestFactory, returned, run
 

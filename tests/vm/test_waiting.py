@@ -17,7 +17,7 @@ from fuzzer.crash.sighting import Sighting
 from fuzzer.driver.driver import find_bug
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
-from fuzzer.machine.channel import FLAG_WAITS, Status
+from fuzzer.machine.channel_layout import FLAG_WAITS, Status
 from fuzzer.machine.machine import Machine
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.ops import FLAG_WAITS as WAITS

@@ -34,7 +34,7 @@ from fuzzer.crash.oracles.statistical import RateTrials, measure, racing_sample,
 from fuzzer.crash.outcome import HANG
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.testbeds import Testbeds
-from fuzzer.machine.channel import BULK_SIZE
+from fuzzer.machine.channel_layout import BULK_SIZE
 from fuzzer.program.conditions import is_parallel, with_thread
 from fuzzer.program.ops import Op
 from fuzzer.program.program import MAX_CALLS, Call
