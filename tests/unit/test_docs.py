@@ -276,11 +276,11 @@ def test_a_module_says_what_it_is_and_asks_nothing() -> None:
         assert not _QUESTION.match(said), f"{_name(path)}: {said.splitlines()[0]}"
 
 
-@pytest.mark.parametrize("package", ["engine", "program", "crash"])
-def test_no_docstring_opens_with_an_embedded_question(package: str) -> None:
+@pytest.mark.parametrize("directory", ["fuzzer", "tests"])
+def test_no_docstring_opens_with_an_embedded_question(directory: str) -> None:
     found = [
         f"{_name(path)}:{line}: {text.splitlines()[0]}"
-        for path in (ROOT / "fuzzer" / package).rglob("*.py")
+        for path in (ROOT / directory).rglob("*.py")
         for line, text in _docstrings(path)
         if _QUESTION.match(text)
     ]
