@@ -62,7 +62,7 @@ MACHINE = Need("machine")
 """The packages for kernels, drivers and machines."""
 
 
-class Command(NamedTuple):
+class Subcommand(NamedTuple):
     """A command; ``name`` is one word or two, ``module`` has its ``command(options)``.
 
     What it takes is added to a parser by the function ``options`` of that module, which is
@@ -90,7 +90,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
-    Command(
+    Subcommand(
         "run",
         "fuzzer.cli.run",
         "fuzz a driver; store every crash with a program that causes it",
@@ -103,7 +103,7 @@ COMMANDS = (
         ),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "init",
         "fuzzer.cli.init",
         "write a description of a driver, to be edited: build it, load it, look what it has",
@@ -111,7 +111,7 @@ COMMANDS = (
         _ends("written"),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "replay",
         "fuzzer.cli.replay",
         "run a stored crash again on fresh machines",
@@ -119,21 +119,21 @@ COMMANDS = (
         _ends("not reproduced; of --gdb: gdb is done", "reproduced, or another crash seen"),
         needs=(MACHINE, Need("debugger", "--gdb")),
     ),
-    Command(
+    Subcommand(
         "crashes",
         "fuzzer.cli.crashes",
         "list stored crashes, the most severe first, or show one",
         "./pkvfuzz crashes crashes",
         _ends("shown"),
     ),
-    Command(
+    Subcommand(
         "triage",
         "fuzzer.cli.triage",
         "say which kernel reports are in logs, from anywhere",
         f"./pkvfuzz triage {_CRASH}/log.txt",
         _ends("no report, or notices only", "a report is in a log"),
     ),
-    Command(
+    Subcommand(
         "minimize",
         "fuzzer.cli.minimize",
         "make a crash's program as small as it can be",
@@ -141,7 +141,7 @@ COMMANDS = (
         _ends("not reproduced", "reproduced, and the program is as small as it got"),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "bisect",
         "fuzzer.cli.bisect",
         "find the revision of a driver that brought a crash, with git",
@@ -149,7 +149,7 @@ COMMANDS = (
         _ends("the commit is found", "several are left, as others had to be skipped"),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "shell",
         "fuzzer.cli.shell",
         "open a shell in a guest that has the driver loaded, or run a command there",
@@ -166,14 +166,14 @@ COMMANDS = (
         ),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "convert",
         "fuzzer.cli.convert",
         "turn a program's text into wire form, or back",
         "./pkvfuzz convert --c seeds/pkv/list.prog",
         _ends("converted"),
     ),
-    Command(
+    Subcommand(
         "corpus",
         "fuzzer.cli.corpus",
         "look at a corpus, or take care of it with one of the commands below",
@@ -183,7 +183,7 @@ COMMANDS = (
         options="add_show",
         needs=(MACHINE._replace(option="--functions"),),
     ),
-    Command(
+    Subcommand(
         "corpus show",
         "fuzzer.cli.corpus",
         "say what is in a corpus, or print one of its programs",
@@ -193,7 +193,7 @@ COMMANDS = (
         options="add_show",
         needs=(MACHINE._replace(option="--functions"),),
     ),
-    Command(
+    Subcommand(
         "corpus export",
         "fuzzer.cli.corpus",
         "write a corpus as text, a .prog file for each program",
@@ -201,7 +201,7 @@ COMMANDS = (
         _ends("written"),
         options="add_export",
     ),
-    Command(
+    Subcommand(
         "corpus import",
         "fuzzer.cli.corpus",
         "put programs into a corpus: .prog files, or files in wire form",
@@ -209,7 +209,7 @@ COMMANDS = (
         {**_ends("all added, or there already"), 2: "wrong usage, or a file was left out"},
         options="add_import",
     ),
-    Command(
+    Subcommand(
         "corpus merge",
         "fuzzer.cli.corpus",
         "add the programs of other corpora that cover something new",
@@ -218,7 +218,7 @@ COMMANDS = (
         options="add_merge",
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "corpus minimize",
         "fuzzer.cli.corpus",
         "reduce a corpus to few and short programs that cover the same",
@@ -227,14 +227,14 @@ COMMANDS = (
         options="add_minimize",
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "bugs",
         "fuzzer.cli.bugs",
         "list the planted bugs of a driver, for run --bug",
         "./pkvfuzz bugs",
         _ends("listed"),
     ),
-    Command(
+    Subcommand(
         "kernel",
         "fuzzer.cli.kernel",
         "list the kernels, or say where to build a module for one",
@@ -248,7 +248,7 @@ COMMANDS = (
         ),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "target check",
         "fuzzer.cli.target",
         "say what is wrong with a description, and what will be fuzzed",
@@ -256,7 +256,7 @@ COMMANDS = (
         _ends("it can be used; there may be warnings and notes"),
         options="add_check",
     ),
-    Command(
+    Subcommand(
         "target schema",
         "fuzzer.cli.target",
         "print the JSON Schema of descriptions, for editors",
@@ -269,7 +269,7 @@ COMMANDS = (
         ),
         options="add_schema",
     ),
-    Command(
+    Subcommand(
         "bench",
         "fuzzer.cli.bench",
         "measure speed; prints ratios, and counts that noise cannot change",
@@ -277,7 +277,7 @@ COMMANDS = (
         _ends("measured"),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "bench bugs",
         "fuzzer.cli.bench_bugs",
         "measure how soon the fuzzer finds each planted bug",
@@ -285,7 +285,7 @@ COMMANDS = (
         _ends("each run found its bug", "a run did not find its bug"),
         needs=(MACHINE,),
     ),
-    Command(
+    Subcommand(
         "completion",
         "fuzzer.cli.completion",
         "print a script that has a shell complete commands, options and files",
@@ -293,14 +293,14 @@ COMMANDS = (
         _ends("printed"),
         details="The example as a line of ~/.bashrc; of zsh the same; of fish: ... fish | source",
     ),
-    Command(
+    Subcommand(
         "man",
         "fuzzer.cli.man",
         "print the manual page of all commands",
         "./pkvfuzz man | man -l -",
         _ends("printed"),
     ),
-    Command(
+    Subcommand(
         "doctor",
         "fuzzer.cli.doctor",
         "say what is missing or slow on this host, and what fixes it",
@@ -308,7 +308,7 @@ COMMANDS = (
         _ends("nothing that is needed is missing", failed="something that is needed is missing"),
         options="",
     ),
-    Command(
+    Subcommand(
         "test",
         "fuzzer.cli.test",
         "run the project's own checks and tests",

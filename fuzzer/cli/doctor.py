@@ -32,7 +32,7 @@ _RAM_MIB = 1500
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HostCheck:
     """One line of the doctor: a state, what was looked at, and the fix if one is needed."""
 
     state: str
@@ -41,97 +41,97 @@ class Finding:
     fix: str = ""
 
 
-def _machine() -> Finding:
+def _machine() -> HostCheck:
     if platform.machine() != "x86_64":
-        return Finding(_MISSING, "processor", platform.machine(), "use an x86-64 host")
+        return HostCheck(_MISSING, "processor", platform.machine(), "use an x86-64 host")
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
-        return Finding(
+        return HostCheck(
             _SLOW, "processor", "1 core: guest and fuzzer take turns", "give it 2 or more"
         )
-    return Finding(_OK, "processor", f"{cores} cores")
+    return HostCheck(_OK, "processor", f"{cores} cores")
 
 
-def _memory() -> Finding:
+def _memory() -> HostCheck:
     available = psutil.virtual_memory().available >> 20
     if available < _RAM_MIB:
         fix = f"free some: a VM and its worker take about {_RAM_MIB} MiB at most"
-        return Finding(_SLOW, "memory", f"{available} MiB available", fix)
-    return Finding(_OK, "memory", f"{available} MiB available")
+        return HostCheck(_SLOW, "memory", f"{available} MiB available", fix)
+    return HostCheck(_OK, "memory", f"{available} MiB available")
 
 
-def _packages() -> Finding:
+def _packages() -> HostCheck:
     missing = missing_packages(required_packages(["test"]))
     if missing:
         names = ", ".join(f"{package.name} ({package.why})" for package in missing)
-        return Finding(_MISSING, "packages", names, install_command(missing))
-    return Finding(_OK, "packages", "all installed")
+        return HostCheck(_MISSING, "packages", names, install_command(missing))
+    return HostCheck(_OK, "packages", "all installed")
 
 
-def _cache() -> Finding:
+def _cache() -> HostCheck:
     directory = cache_dir()
     existing = directory
     while not existing.exists():
         existing = existing.parent
     if not os.access(existing, os.W_OK):
-        return Finding(
+        return HostCheck(
             _MISSING, "cache", f"{directory} is not writable", "export PKVFUZZ_CACHE=DIRECTORY"
         )
     free = shutil.disk_usage(existing).free >> 20
     if free < _CACHE_MIB:
-        return Finding(
+        return HostCheck(
             _SLOW,
             "cache",
             f"{directory}: {free} MiB free, up to {_CACHE_MIB} are needed",
             "export PKVFUZZ_CACHE=DIRECTORY on a larger disk",
         )
-    return Finding(_OK, "cache", f"{directory}, {free} MiB free")
+    return HostCheck(_OK, "cache", f"{directory}, {free} MiB free")
 
 
-def _accelerator() -> Finding:
+def _accelerator() -> HostCheck:
     choice = probe_kvm(Path(os.environ.get("PKVFUZZ_KVM_DEVICE", "/dev/kvm")))
     if choice.accel is Accel.KVM:
-        return Finding(_OK, "accelerator", choice.reason)
+        return HostCheck(_OK, "accelerator", choice.reason)
     fix = "nothing is broken; a host with a working KVM is faster"
     if "usermod" in choice.reason:
         fix = "sudo usermod -aG kvm $USER, then log in again"
-    return Finding(_SLOW, "accelerator", f"tcg: {choice.reason}", fix)
+    return HostCheck(_SLOW, "accelerator", f"tcg: {choice.reason}", fix)
 
 
-def _kernel(flavour: Flavour) -> Finding:
+def _kernel(flavour: Flavour) -> HostCheck:
     tarball = find_tarball()
     try:
         kernel = ready_kernel(flavour, KernelOptions())
     except PkvfuzzError as error:
-        return Finding(_MISSING, f"{flavour} kernel", str(error))
+        return HostCheck(_MISSING, f"{flavour} kernel", str(error))
     if kernel is None and flavour not in STANDARD:
-        return Finding(_OK, f"{flavour} kernel", f"not built: run --kernel {flavour} builds it")
+        return HostCheck(_OK, f"{flavour} kernel", f"not built: run --kernel {flavour} builds it")
     if kernel is None:
-        return Finding(
+        return HostCheck(
             _SLOW,
             f"{flavour} kernel",
             f"not built yet, from {tarball.name}: the next run builds it",
             "nothing to do",
         )
-    return Finding(_OK, f"{flavour} kernel", f"built ({kernel.key})")
+    return HostCheck(_OK, f"{flavour} kernel", f"built ({kernel.key})")
 
 
-def _checked(subject: str, check: Callable[[], Finding]) -> Finding:
+def _checked(subject: str, check: Callable[[], HostCheck]) -> HostCheck:
     try:
         return check()
     except PkvfuzzError as error:
-        return Finding(_MISSING, subject, str(error))
+        return HostCheck(_MISSING, subject, str(error))
 
 
-def examine() -> list[Finding]:
+def examine() -> list[HostCheck]:
     """Return all findings, the most important first."""
     return [
         _machine(),
         _memory(),
-        Finding(_OK, "python", f"{platform.python_version()} ({sys.executable})"),
+        HostCheck(_OK, "python", f"{platform.python_version()} ({sys.executable})"),
         _packages(),
-        _checked("compiler", lambda: Finding(_OK, "compiler", compiler_version())),
-        _checked("qemu", lambda: Finding(_OK, "qemu", qemu_version())),
+        _checked("compiler", lambda: HostCheck(_OK, "compiler", compiler_version())),
+        _checked("qemu", lambda: HostCheck(_OK, "qemu", qemu_version())),
         _cache(),
         _checked("accelerator", _accelerator),
         *(

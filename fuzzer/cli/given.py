@@ -27,7 +27,7 @@ from fuzzer.target.target import load_shape
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class CommandInput:
     """A reproducer to run, and the subject and flavour of kernel to run it on.
 
     ``crash`` is None if a program was given. ``flavour`` is that of the kernel which the
@@ -56,7 +56,7 @@ class Given:
 
 def open_crash(
     options: argparse.Namespace, *, fitting: bool = True, plants_bug: bool = True
-) -> Given:
+) -> CommandInput:
     """Open what ``options.crash`` names; options not given become what a crash was found with.
 
     Without ``fitting`` the driver as it is now need not build, without ``plants_bug`` it is
@@ -75,9 +75,11 @@ def open_crash(
     if crash is None:
         start = Reproducer(encode(load_program(path, subject.target)))
         kind = LEAK if getattr(options, "leaks", False) else ""
-        return Given(subject, start, None, kind, Flavour(options.kernel or Flavour.FULL))
+        return CommandInput(subject, start, None, kind, Flavour(options.kernel or Flavour.FULL))
     flavour = Flavour(options.kernel or _judging_flavour(crash))
-    return Given(subject, Reproducer(crash.program, crash.history), crash, crash.kind, flavour)
+    return CommandInput(
+        subject, Reproducer(crash.program, crash.history), crash, crash.kind, flavour
+    )
 
 
 def stored_crash(options: argparse.Namespace) -> Crash:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fuzzer import __version__
-from fuzzer.cli.commands import ABOUT, COMMANDS, EXIT_CODES, Command
+from fuzzer.cli.commands import ABOUT, COMMANDS, EXIT_CODES, Subcommand
 from fuzzer.cli.parser import PROGRAM
 
 _PURPOSE = ABOUT[0].lower() + ABOUT[1:].rstrip(".")
@@ -21,7 +21,7 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OptionEntry:
     """An option or argument: how it is written, and what it does."""
 
     forms: tuple[str, ...]
@@ -33,10 +33,10 @@ class Group:
     """Options under a title; the first group of a command has none."""
 
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[OptionEntry, ...]
 
 
-def usage_of(command: Command) -> str:
+def usage_of(command: Subcommand) -> str:
     """Return a command's usage in a line, with its options as one word."""
     positionals = (
         _with_count(action) for action in _parser_of(command)._actions if not action.option_strings
@@ -44,7 +44,7 @@ def usage_of(command: Command) -> str:
     return " ".join((PROGRAM, command.name, "[OPTION...]", *positionals))
 
 
-def groups_of(command: Command) -> tuple[Group, ...]:
+def groups_of(command: Subcommand) -> tuple[Group, ...]:
     """Return a command's options and arguments, as its help groups them."""
     parser = _parser_of(command)
     groups = []
@@ -58,7 +58,7 @@ def groups_of(command: Command) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _parser_of(command: Command) -> argparse.ArgumentParser:
+def _parser_of(command: Subcommand) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     command.add_options(parser)
     return parser
@@ -75,12 +75,12 @@ def _with_count(action: argparse.Action) -> str:
     return {"?": f"[{name}]", "*": f"[{name}...]", "+": f"{name}..."}.get(str(action.nargs), name)
 
 
-def _entry(action: argparse.Action) -> Entry:
+def _entry(action: argparse.Action) -> OptionEntry:
     text = (action.help or "").replace("%%", "%")
     if not action.option_strings:
-        return Entry((_name_of(action),), text)
+        return OptionEntry((_name_of(action),), text)
     value = f" {_name_of(action)}" if action.nargs != 0 else ""
-    return Entry(tuple(option + value for option in action.option_strings), text)
+    return OptionEntry(tuple(option + value for option in action.option_strings), text)
 
 
 def manual_page() -> str:
@@ -105,7 +105,7 @@ def _manual_lines() -> Iterator[str]:
     yield from _terms(ENVIRONMENT)
 
 
-def _manual_command(command: Command) -> Iterator[str]:
+def _manual_command(command: Subcommand) -> Iterator[str]:
     yield f".SS {_troff(usage_of(command))}"
     yield _troff(_sentence(command.summary))
     if command.details:
@@ -152,7 +152,7 @@ def markdown() -> str:
     return "\n".join(parts)
 
 
-def _forms(entry: Entry) -> str:
+def _forms(entry: OptionEntry) -> str:
     return ", ".join(f"`{form}`" for form in entry.forms)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.cli.debugger import check_gdb, debug
-from fuzzer.cli.given import Given, open_crash
+from fuzzer.cli.given import CommandInput, open_crash
 from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_positive
 from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.exact import LIMIT, find_schedule
@@ -117,7 +117,7 @@ def _check_options(options: argparse.Namespace) -> None:
         check_gdb()
 
 
-def _debug(given: Given, setups: Testbeds, *, serve: bool) -> int:
+def _debug(given: CommandInput, setups: Testbeds, *, serve: bool) -> int:
     """Stop gdb at the crash, whose place is found by running it if it is not known."""
     program, history = given.reproducer.program, given.reproducer.history
     bug = given.bug

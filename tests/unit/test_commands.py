@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer import packages
-from fuzzer.cli.commands import BY_NAME, COMMANDS, MACHINE, Command
+from fuzzer.cli.commands import BY_NAME, COMMANDS, MACHINE, Subcommand
 from fuzzer.cli.main import main
 from fuzzer.cli.parser import build_parser, join_command
 from fuzzer.errors import BadInputError
@@ -33,17 +33,17 @@ _RUN = [
 ]
 
 
-def _name(command: Command) -> str:
+def _name(command: Subcommand) -> str:
     return command.name
 
 
-def _parser_of(command: Command) -> argparse.ArgumentParser:
+def _parser_of(command: Subcommand) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     command.add_options(parser)
     return parser
 
 
-def _example(command: Command) -> list[str]:
+def _example(command: Subcommand) -> list[str]:
     """Return the words after ``./pkvfuzz`` of a command's example."""
     found = re.search(r"\./pkvfuzz ([^|)]*)", command.example)
     assert found
@@ -52,7 +52,7 @@ def _example(command: Command) -> list[str]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=_name)
 def test_an_example_is_one_of_its_command_and_names_files_that_are_there(
-    command: Command,
+    command: Subcommand,
 ) -> None:
     words = join_command(_example(command))
     options = build_parser().parse_args(words)
@@ -64,7 +64,7 @@ def test_an_example_is_one_of_its_command_and_names_files_that_are_there(
 
 @pytest.mark.parametrize("command", _RUN, ids=_name)
 def test_an_example_that_takes_no_machine_ends_with_a_code_that_is_listed(
-    command: Command,
+    command: Subcommand,
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "fuzzer", *_example(command)],
@@ -82,7 +82,7 @@ def test_an_example_that_takes_no_machine_ends_with_a_code_that_is_listed(
 
 @pytest.mark.parametrize("command", COMMANDS, ids=_name)
 def test_help_has_the_commands_own_example_and_exit_codes(
-    command: Command, capsys: pytest.CaptureFixture[str]
+    command: Subcommand, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command.name.split(), "--help"])
@@ -107,7 +107,9 @@ def test_every_command_that_builds_or_boots_has_its_packages_installed() -> None
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=_name)
-def test_an_option_with_which_a_command_needs_packages_is_one_of_its_own(command: Command) -> None:
+def test_an_option_with_which_a_command_needs_packages_is_one_of_its_own(
+    command: Subcommand,
+) -> None:
     for need in command.needs:
         assert need.option in _parser_of(command).format_help()
 

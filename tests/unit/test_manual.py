@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from fuzzer.cli.commands import COMMANDS, Command
+from fuzzer.cli.commands import COMMANDS, Subcommand
 from fuzzer.cli.main import main
 from fuzzer.cli.reference import manual_page, markdown
 from tests.e2e.pkvfuzz_process import ROOT
@@ -21,7 +21,7 @@ def _plain(page: str) -> str:
     return page.replace("\n.B ", "\n")
 
 
-def _section(page: str, command: Command) -> str:
+def _section(page: str, command: Subcommand) -> str:
     """Return what a page says of a command."""
     start = page.index(f"\n.SS pkvfuzz {command.name} [OPTION...]")
     return page[start : page.index("\n.S", start + 5) + 1]
@@ -33,7 +33,7 @@ def test_the_page_that_is_installed_is_that_of_these_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_a_commands_section_has_all_that_its_help_has(command: Command) -> None:
+def test_a_commands_section_has_all_that_its_help_has(command: Subcommand) -> None:
     section = _section(_plain(manual_page()), command)
     parser = argparse.ArgumentParser(add_help=False)
     command.add_options(parser)
