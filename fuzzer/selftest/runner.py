@@ -46,7 +46,7 @@ _PYTEST_TESTS_FAILED = 1
 _PYTEST_NOTHING_COLLECTED = 5
 
 
-class Outcome(enum.Enum):
+class StepStatus(enum.Enum):
     """The end of a step."""
 
     PASSED = "passed"
@@ -79,14 +79,14 @@ class StepResult:
     ``note`` says what it looked at, where that depends on the host.
     """
 
-    outcome: Outcome
+    outcome: StepStatus
     counts: Counts | None = None
     note: str = ""
     output: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
-class _Step:
+class _SuiteStep:
     group: str
     name: str
     run: Callable[[], StepResult]
@@ -131,7 +131,7 @@ def run_tests(only: str | None, pytest_args: Sequence[str]) -> int:
     return int(ExitCode.FOUND) if total == Counts() else _exit_code(results)
 
 
-def _steps(root: Path, only: str | None, pytest_args: Sequence[str]) -> list[_Step]:
+def _steps(root: Path, only: str | None, pytest_args: Sequence[str]) -> list[_SuiteStep]:
     tests = root / "tests"
 
     def tool(*argv: str) -> Callable[[], StepResult]:
@@ -140,40 +140,40 @@ def _steps(root: Path, only: str | None, pytest_args: Sequence[str]) -> list[_St
     def pytest(*directories: str) -> Callable[[], StepResult]:
         return lambda: _run_pytest([tests / name for name in directories], pytest_args, root)
 
-    kernels = _Step("kernels", "kernels", lambda: _build_kernels(root, only))
+    kernels = _SuiteStep("kernels", "kernels", lambda: _build_kernels(root, only))
     steps = [
-        _Step("lint", "ruff check", tool("ruff", "check")),
-        _Step("lint", "ruff format", tool("ruff", "format", "--check")),
-        _Step("lint", "mypy --strict", tool("mypy", "--strict", "fuzzer", "tests")),
-        _Step("unit", "unit tests", pytest("unit")),
+        _SuiteStep("lint", "ruff check", tool("ruff", "check")),
+        _SuiteStep("lint", "ruff format", tool("ruff", "format", "--check")),
+        _SuiteStep("lint", "mypy --strict", tool("mypy", "--strict", "fuzzer", "tests")),
+        _SuiteStep("unit", "unit tests", pytest("unit")),
         kernels,
-        _Step("c", "driver C checks", lambda: _check_module(root)),
+        _SuiteStep("c", "driver C checks", lambda: _check_module(root)),
     ]
     if only in ("vm", "e2e"):
-        return [kernels, _Step(only, f"{only} tests", pytest(only))]
+        return [kernels, _SuiteStep(only, f"{only} tests", pytest(only))]
     if only is None:
-        return [*steps, _Step("vm", "VM and end-to-end tests", pytest("e2e", "vm"))]
+        return [*steps, _SuiteStep("vm", "VM and end-to-end tests", pytest("e2e", "vm"))]
     wanted = {only, "kernels"} if only == "c" else {only}
     return [step for step in steps if step.group in wanted]
 
 
-def _run_step(step: _Step) -> StepResult:
+def _run_step(step: _SuiteStep) -> StepResult:
     try:
         return step.run()
     except PkvfuzzError as error:
-        return StepResult(Outcome.BROKEN, output=f"{step.name}: {error}")
+        return StepResult(StepStatus.BROKEN, output=f"{step.name}: {error}")
     except subprocess.TimeoutExpired as error:
         return StepResult(
-            Outcome.FAILED,
+            StepStatus.FAILED,
             output=f"{step.name}: still running after {error.timeout:.0f} s; stopped",
         )
 
 
 def _exit_code(results: Sequence[StepResult]) -> int:
     outcomes = {result.outcome for result in results}
-    if Outcome.FAILED in outcomes:
+    if StepStatus.FAILED in outcomes:
         return int(ExitCode.FOUND)
-    return int(ExitCode.INFRASTRUCTURE if Outcome.BROKEN in outcomes else ExitCode.NOTHING_FOUND)
+    return int(ExitCode.INFRASTRUCTURE if StepStatus.BROKEN in outcomes else ExitCode.NOTHING_FOUND)
 
 
 def _run_tool(argv: Sequence[str], root: Path) -> StepResult:
@@ -189,8 +189,8 @@ def _run_tool(argv: Sequence[str], root: Path) -> StepResult:
         timeout=_LINT_TIMEOUT_S,
     )
     if result.returncode == 0:
-        return StepResult(Outcome.PASSED)
-    return StepResult(Outcome.FAILED, output=result.stdout.rstrip())
+        return StepResult(StepStatus.PASSED)
+    return StepResult(StepStatus.FAILED, output=result.stdout.rstrip())
 
 
 def _build_kernels(root: Path, only: str | None) -> StepResult:
@@ -203,7 +203,7 @@ def _build_kernels(root: Path, only: str | None) -> StepResult:
         ensure_signed_kernel()
         description = own_description()
         ensure_builtin_kernel(description.parent, description.stem)
-    return StepResult(Outcome.PASSED)
+    return StepResult(StepStatus.PASSED)
 
 
 def _ensure_variants(root: Path) -> None:
@@ -234,7 +234,7 @@ def _check_module(root: Path) -> StepResult:
     problems += check_module(
         root / "module" / "devices", equipped.source, equipped.directory, others
     )
-    outcome = Outcome.FAILED if problems else Outcome.PASSED
+    outcome = StepStatus.FAILED if problems else StepStatus.PASSED
     return StepResult(outcome, note=", ".join(built_against), output="\n".join(problems))
 
 
@@ -254,10 +254,10 @@ def _run_pytest(paths: Sequence[Path], pytest_args: Sequence[str], root: Path) -
         counts = _read_counts(report) if report.is_file() else None
     # A selection such as -k may leave nothing of one directory.
     if code == 0 or (code == _PYTEST_NOTHING_COLLECTED and pytest_args):
-        return StepResult(Outcome.PASSED, counts)
+        return StepResult(StepStatus.PASSED, counts)
     if code in (_PYTEST_TESTS_FAILED, _PYTEST_NOTHING_COLLECTED):
-        return StepResult(Outcome.FAILED, counts)
-    return StepResult(Outcome.BROKEN, counts, output=f"pytest ended with exit code {code}")
+        return StepResult(StepStatus.FAILED, counts)
+    return StepResult(StepStatus.BROKEN, counts, output=f"pytest ended with exit code {code}")
 
 
 def _read_counts(report: Path) -> Counts:
