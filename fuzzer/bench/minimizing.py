@@ -27,7 +27,7 @@ _TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Minimizing:
+class MinimizeResult:
     """The work of minimizing a program of ``CALLS`` calls to ``calls``.
 
     ``seconds`` is the time from start to end, verification included; ``runs``
@@ -41,7 +41,7 @@ class Minimizing:
     restores: int
 
 
-def measure_minimizing(target: Target, kernel: Kernel, accel: Accel) -> Minimizing | None:
+def measure_minimizing(target: Target, kernel: Kernel, accel: Accel) -> MinimizeResult | None:
     """Minimise the program of a planted bug among other calls; None if there is none.
 
     The bug is one that takes a sequence of calls and nothing else.
@@ -63,7 +63,7 @@ def _program(target: Target, bug: Bug) -> list[bytes]:
     return split(encode(load_program(path, target))) if path.exists() else []
 
 
-def _minimize(target: Target, plain: Guest, bug: str, needed: list[bytes]) -> Minimizing | None:
+def _minimize(target: Target, plain: Guest, bug: str, needed: list[bytes]) -> MinimizeResult | None:
     def make(hardware: Hardware, arguments: str) -> Guest:
         raise AssertionError("a serial program takes a plain machine")
 
@@ -79,7 +79,7 @@ def _minimize(target: Target, plain: Guest, bug: str, needed: list[bytes]) -> Mi
         if found:
             calls = len(split(found.reproducer.program))
             effort = found.effort
-            return Minimizing(bug, calls, found.seconds, effort.runs, effort.restores)
+            return MinimizeResult(bug, calls, found.seconds, effort.runs, effort.restores)
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from fuzzer.bench.instructions import InstructionCount
 from fuzzer.bench.logspeed import LogSpeed
 from fuzzer.bench.minimizing import CALLS as CALLS_OF_CRASH
-from fuzzer.bench.minimizing import Minimizing
+from fuzzer.bench.minimizing import MinimizeResult
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.speed import CALLS, Speed
 from fuzzer.kernel.kernel import Flavour
@@ -30,7 +30,7 @@ class FlavourResult:
     restores: RestoreTimes
     speed: Speed
     instructions: tuple[InstructionCount, ...]
-    minimizing: Minimizing | None = None
+    minimizing: MinimizeResult | None = None
     profile: dict[str, int] = field(default_factory=dict)
 
 
@@ -201,7 +201,7 @@ def _profile_rows(flavours: Sequence[FlavourResult]) -> list[tuple[str, Sequence
 def _minimizing_rows(flavours: Sequence[FlavourResult]) -> list[tuple[str, Sequence[str]]]:
     found = [flavour.minimizing for flavour in flavours]
 
-    def cells(show: Callable[[Minimizing], str]) -> list[str]:
+    def cells(show: Callable[[MinimizeResult], str]) -> list[str]:
         return [show(each) if each else "-" for each in found]
 
     restores = [flavour.restores.first_program.median for flavour in flavours]

@@ -13,7 +13,7 @@ from pathlib import Path
 from fuzzer import __version__
 from fuzzer.atomic import write_whole
 from fuzzer.bench.bugs.result import (
-    Outcome,
+    RunOutcome,
     RunResult,
     SuiteResult,
     SuiteSettings,
@@ -197,7 +197,7 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
 
 
 def _exit_code(result: SuiteResult) -> int:
-    failed = [run for bug in result.bugs for run in bug.counted_as(Outcome.FAILED)]
+    failed = [run for bug in result.bugs for run in bug.counted_as(RunOutcome.FAILED)]
     if failed:
         return max(run.exit_code for run in failed)
     return int(ExitCode.NOTHING_FOUND if result.all_found else ExitCode.FOUND)

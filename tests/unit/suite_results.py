@@ -9,7 +9,7 @@ from fuzzer.bench.bugs.result import (
     BugResult,
     FoundTitle,
     Moment,
-    Outcome,
+    RunOutcome,
     RunResult,
     Spent,
     SuiteResult,
@@ -39,13 +39,13 @@ def title(
     return FoundTitle(name, "full", reproduced, 3, 4, 0, 1, seen, shown, 9, True, 2.5)
 
 
-def run_result(outcome: Outcome, *titles: FoundTitle, seed: int = 1) -> RunResult:
+def run_result(outcome: RunOutcome, *titles: FoundTitle, seed: int = 1) -> RunResult:
     return RunResult(seed, outcome, titles, Spent(600.0, 1_000_000))
 
 
 def found_run(sighted: float, seed: int = 1, *others: FoundTitle) -> RunResult:
     found = title(EXPECT, sighted=sighted, verified=sighted + 2)
-    return run_result(Outcome.FOUND, found, *others, seed=seed)
+    return run_result(RunOutcome.FOUND, found, *others, seed=seed)
 
 
 def suite_result(

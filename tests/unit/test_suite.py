@@ -16,7 +16,7 @@ import pytest
 from fuzzer.bench.bugs.result import (
     BugResult,
     FoundTitle,
-    Outcome,
+    RunOutcome,
     RunResult,
     outcome_of,
     seconds_sighted,
@@ -115,23 +115,23 @@ def test_judging_after_the_fuzzing_does_not_take_for_ever(clock: Clock, spool: S
 @pytest.mark.parametrize(
     ("stored", "interrupted", "outcome"),
     [
-        ([title(EXPECT), title(OTHER)], False, Outcome.FOUND),
-        ([title(EXPECT)], True, Outcome.FOUND),
-        ([title(OTHER)], True, Outcome.INTERRUPTED),
-        ([title(OTHER), title(EXPECT, reproduced=0)], False, Outcome.UNVERIFIED),
-        ([title(OTHER)], False, Outcome.OTHER),
-        ([], False, Outcome.NOTHING),
+        ([title(EXPECT), title(OTHER)], False, RunOutcome.FOUND),
+        ([title(EXPECT)], True, RunOutcome.FOUND),
+        ([title(OTHER)], True, RunOutcome.INTERRUPTED),
+        ([title(OTHER), title(EXPECT, reproduced=0)], False, RunOutcome.UNVERIFIED),
+        ([title(OTHER)], False, RunOutcome.OTHER),
+        ([], False, RunOutcome.NOTHING),
     ],
 )
 def test_only_the_expected_title_reproduced_is_found(
-    stored: list[FoundTitle], interrupted: bool, outcome: Outcome
+    stored: list[FoundTitle], interrupted: bool, outcome: RunOutcome
 ) -> None:
     assert outcome_of(stored, EXPECT, interrupted=interrupted) is outcome
 
 
 def test_a_run_that_found_nothing_counts_in_the_median_as_one_without_end() -> None:
-    missed = run_result(Outcome.NOTHING)
-    cut = run_result(Outcome.INTERRUPTED)
+    missed = run_result(RunOutcome.NOTHING)
+    cut = run_result(RunOutcome.INTERRUPTED)
     most = BugResult(bug("a"), (found_run(2.0), missed, found_run(8.0), cut))
     assert most.median(seconds_sighted) == 8.0
     few = BugResult(bug("a"), (missed, found_run(2.0), missed))
@@ -259,7 +259,7 @@ def test_a_run_that_leaves_no_result_failed_and_the_rest_goes_on(
     runner.plan = lambda task: found_run(1.0) if task.directory.name == "two-1" else None
     result = runner.suite.run()
     (failed,) = result.bugs[1].runs
-    assert (failed.outcome, failed.exit_code) == (Outcome.FAILED, 3)
+    assert (failed.outcome, failed.exit_code) == (RunOutcome.FAILED, 3)
     assert "out of luck" in failed.message
     assert result.bugs[2].found
     assert not result.all_found
@@ -280,7 +280,7 @@ def test_ctrl_c_ends_what_runs_and_keeps_what_there_is(tmp_path: Path, pkv_targe
     assert not result.all_found
     assert FakeProcess.running[0] == 0
     assert [each.bug.name for each in result.run] == ["one"]
-    assert all(run.outcome is not Outcome.FAILED for each in result.bugs for run in each.runs)
+    assert all(run.outcome is not RunOutcome.FAILED for each in result.bugs for run in each.runs)
 
 
 def test_what_a_run_leaves_behind_is_read_back_or_is_not_there(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.bench.bugs.result import BugResult, Outcome, RunResult
+from fuzzer.bench.bugs.result import BugResult, RunOutcome, RunResult
 from fuzzer.bench.bugs.run import RunState
 from fuzzer.bench.bugs.suite import ActiveRun, SuiteState
 from fuzzer.bench.bugs.table import engine_label, run_line, summary, table, to_json
@@ -26,7 +26,7 @@ from tests.unit.suite_results import EXPECT, bug, found_run, run_result, suite_r
 OTHER = title("WARNING in demo_read", reproduced=2)
 
 
-def missed(outcome: Outcome = Outcome.NOTHING) -> RunResult:
+def missed(outcome: RunOutcome = RunOutcome.NOTHING) -> RunResult:
     return run_result(outcome)
 
 
@@ -70,7 +70,7 @@ def test_what_was_not_made_minimal_is_so_short_at_least(
 
 
 def test_another_title_does_not_count_as_found_and_is_shown() -> None:
-    other = run_result(Outcome.OTHER, OTHER)
+    other = run_result(RunOutcome.OTHER, OTHER)
     _, line, *below = rows(BugResult(bug("b"), (other, other, found_run(3.0))))
     assert cells(line)[:3] == ["b", "1 of 3", "> 10:00"]
     assert [text.strip() for text in below] == [
@@ -87,21 +87,21 @@ def test_what_else_a_run_found_is_shown_beside_the_expected() -> None:
 
 
 def test_an_expected_title_that_no_machine_showed_again_is_not_found() -> None:
-    run = run_result(Outcome.UNVERIFIED, title(EXPECT, reproduced=0))
+    run = run_result(RunOutcome.UNVERIFIED, title(EXPECT, reproduced=0))
     _, line, *below = rows(BugResult(bug("b"), (run,)))
     assert cells(line)[1] == "0 of 1"
     assert f"    sighted, not reproduced in 1 run: {EXPECT}" in below
 
 
 def test_bugs_that_were_not_run_are_listed() -> None:
-    cut = BugResult(bug("cut"), (missed(Outcome.INTERRUPTED),))
+    cut = BugResult(bug("cut"), (missed(RunOutcome.INTERRUPTED),))
     lines = rows(cut, BugResult(bug("wrong", "wrong answer"), (), skipped=True))
     assert cells(lines[1]) == ["cut", "not run to an end"]
     assert cells(lines[2]) == ["wrong", "not run: wrong answer"]
 
 
 def test_a_failed_run_says_why() -> None:
-    run = RunResult(1, Outcome.FAILED, message="the disk is full", exit_code=3)
+    run = RunResult(1, RunOutcome.FAILED, message="the disk is full", exit_code=3)
     _, line, *below = rows(BugResult(bug("b"), (found_run(1.0), run)))
     assert cells(line)[1] == "1 of 2"
     assert below == ["    failed: the disk is full"]
@@ -111,7 +111,7 @@ def test_the_summary_counts_bugs_and_runs() -> None:
     result = suite_result(
         BugResult(bug("a"), (found_run(1.0), found_run(2.0))),
         BugResult(bug("b"), (found_run(5.0), missed())),
-        BugResult(bug("c"), (missed(), run_result(Outcome.OTHER, OTHER))),
+        BugResult(bug("c"), (missed(), run_result(RunOutcome.OTHER, OTHER))),
         BugResult(bug("d", "wrong answer"), (), skipped=True),
         interrupted=True,
     )
@@ -127,12 +127,12 @@ def test_the_line_on_a_run_tells_what_was_found_when() -> None:
     assert text == (
         f"b, seed 1: found after 3.0 s, verified after 5.0 s (reproduced 3 of 3): {EXPECT}"
     )
-    text = run_line("b", run_result(Outcome.OTHER, OTHER), EXPECT)
+    text = run_line("b", run_result(RunOutcome.OTHER, OTHER), EXPECT)
     assert text == "b, seed 1: other title in 10:00 and 1,000,000 programs: WARNING in demo_read"
 
 
 def test_the_json_has_the_settings_and_every_run() -> None:
-    other = run_result(Outcome.OTHER, OTHER, seed=2)
+    other = run_result(RunOutcome.OTHER, OTHER, seed=2)
     data = json.loads(to_json(suite_result(BugResult(bug("b"), (found_run(1.0), other)))))
     assert data["version"] == 1
     assert data["settings"]["mechanisms"]["coverage"] is True

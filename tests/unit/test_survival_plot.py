@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fuzzer.bench.bugs.result import BugResult, Outcome
-from fuzzer.bench.bugs.survival import Series, draw, read_series, series_of
+from fuzzer.bench.bugs.result import BugResult, RunOutcome
+from fuzzer.bench.bugs.survival import SurvivalSample, draw, read_series, series_of
 from fuzzer.bench.bugs.table import to_json
 from fuzzer.cli.main import main
 from fuzzer.errors import BadInputError
@@ -22,7 +22,7 @@ _SVG = "{http://www.w3.org/2000/svg}"
 RANDOM = Mechanisms(coverage=False)
 RESULT = suite_result(
     BugResult(bug("a"), (found_run(2.0), found_run(20.0, 2))),
-    BugResult(bug("b"), (run_result(Outcome.NOTHING), run_result(Outcome.INTERRUPTED))),
+    BugResult(bug("b"), (run_result(RunOutcome.NOTHING), run_result(RunOutcome.INTERRUPTED))),
     BugResult(bug("c", "wrong answer"), (), skipped=True),
     mechanisms=RANDOM,
 )
@@ -49,7 +49,7 @@ def curves(svg: str) -> list[list[tuple[float, float]]]:
 
 
 def test_runs_that_were_cut_short_do_not_count() -> None:
-    assert series_of(RESULT) == Series("random", (2.0, 20.0), 3, 2, 600.0)
+    assert series_of(RESULT) == SurvivalSample("random", (2.0, 20.0), 3, 2, 600.0)
 
 
 def test_a_file_gives_the_same_series(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_curve_is_steps_up_to_the_share_found() -> None:
-    svg = draw([Series("libfuzzer", (1.0, 10.0, 100.0), 4, 4, 1000.0)])
+    svg = draw([SurvivalSample("libfuzzer", (1.0, 10.0, 100.0), 4, 4, 1000.0)])
     (corners,) = curves(svg)
     assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(corners))
     assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in pairwise(corners))
@@ -88,16 +88,18 @@ def test_a_curve_is_steps_up_to_the_share_found() -> None:
 
 
 def test_the_axes_are_labelled() -> None:
-    shown = texts(draw([Series("libfuzzer", (0.2,), 1, 1, 36000.0)]))
+    shown = texts(draw([SurvivalSample("libfuzzer", (0.2,), 1, 1, 36000.0)]))
     assert {"0 %", "100 %", "share of bugs found"} <= set(shown)
     assert {"0.1 s", "1 s", "10 s", "1 min", "10 min", "1 h", "10 h"} <= set(shown)
     assert "2 min" not in shown  # no room for more
     assert any("log scale" in text for text in shown)
-    assert {"2 s", "5 s", "30 s"} <= set(texts(draw([Series("x", (1.0,), 1, 1, 60.0)])))
+    assert {"2 s", "5 s", "30 s"} <= set(texts(draw([SurvivalSample("x", (1.0,), 1, 1, 60.0)])))
 
 
 def test_each_series_has_its_own_line_and_name() -> None:
-    svg = draw([Series("libfuzzer", (1.0,), 2, 1, 60.0), Series("a<b", (), 2, 2, 60.0)] * 2)
+    svg = draw(
+        [SurvivalSample("libfuzzer", (1.0,), 2, 1, 60.0), SurvivalSample("a<b", (), 2, 2, 60.0)] * 2
+    )
     strokes = [
         (path.get("stroke"), path.get("stroke-dasharray"))
         for path in ElementTree.fromstring(svg).iter(f"{_SVG}path")  # noqa: S314
@@ -111,13 +113,13 @@ def test_each_series_has_its_own_line_and_name() -> None:
 
 
 def test_without_runs_there_is_no_curve() -> None:
-    svg = draw([Series("libfuzzer", (), 0, 0, 60.0)])
+    svg = draw([SurvivalSample("libfuzzer", (), 0, 0, 60.0)])
     assert curves(svg) == []
     assert "100 %" in texts(svg)
 
 
 def test_labels_at_the_ends_do_not_touch() -> None:
-    svg = draw([Series(str(i), (1.0,), 50 + i % 2, 1, 60.0) for i in range(4)])
+    svg = draw([SurvivalSample(str(i), (1.0,), 50 + i % 2, 1, 60.0) for i in range(4)])
     ys = [
         float(text.get("y", "0"))
         for text in ElementTree.fromstring(svg).iter(f"{_SVG}text")  # noqa: S314

@@ -13,7 +13,7 @@ from fuzzer.driver.driver import Bug
 from fuzzer.program.mechanisms import Mechanisms
 
 
-class Outcome(enum.StrEnum):
+class RunOutcome(enum.StrEnum):
     """The end of a run against a planted bug.
 
     ``UNVERIFIED``: the expected title was seen, and no fresh machine showed it
@@ -82,7 +82,7 @@ class RunResult:
     """One run. ``message`` and ``exit_code`` tell why it failed, if it did."""
 
     seed: int
-    outcome: Outcome
+    outcome: RunOutcome
     titles: tuple[FoundTitle, ...] = ()
     spent: Spent = Spent()
     message: str = ""
@@ -100,17 +100,17 @@ def _match(titles: Iterable[FoundTitle], expect: Container[str]) -> FoundTitle |
 
 def outcome_of(
     titles: Iterable[FoundTitle], expect: Container[str], *, interrupted: bool
-) -> Outcome:
+) -> RunOutcome:
     """Return how a run ended that stored these crashes."""
     titles = tuple(titles)
     expected = _match(titles, expect)
     if expected and expected.reproduced:
-        return Outcome.FOUND
+        return RunOutcome.FOUND
     if interrupted:
-        return Outcome.INTERRUPTED
+        return RunOutcome.INTERRUPTED
     if expected:
-        return Outcome.UNVERIFIED
-    return Outcome.OTHER if titles else Outcome.NOTHING
+        return RunOutcome.UNVERIFIED
+    return RunOutcome.OTHER if titles else RunOutcome.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +124,15 @@ class BugResult:
     @property
     def counted(self) -> tuple[RunResult, ...]:
         """The runs that had their time: not those cut short by the user."""
-        return tuple(run for run in self.runs if run.outcome is not Outcome.INTERRUPTED)
+        return tuple(run for run in self.runs if run.outcome is not RunOutcome.INTERRUPTED)
 
     @property
     def found(self) -> tuple[FoundTitle, ...]:
         """The expected crash of each run that found it."""
-        matches = (run.match(self.bug.titles) for run in self.counted_as(Outcome.FOUND))
+        matches = (run.match(self.bug.titles) for run in self.counted_as(RunOutcome.FOUND))
         return tuple(match for match in matches if match)
 
-    def counted_as(self, outcome: Outcome) -> tuple[RunResult, ...]:
+    def counted_as(self, outcome: RunOutcome) -> tuple[RunResult, ...]:
         """Return the runs that ended so."""
         return tuple(run for run in self.runs if run.outcome is outcome)
 

@@ -20,7 +20,7 @@ from fuzzer.atomic import write_whole
 from fuzzer.bench.bugs.result import (
     FoundTitle,
     Moment,
-    Outcome,
+    RunOutcome,
     RunResult,
     Spent,
     outcome_of,
@@ -287,7 +287,7 @@ def main() -> None:
     except (PkvfuzzError, OSError) as error:
         text = str(error)
         code = error.exit_code if isinstance(error, PkvfuzzError) else PkvfuzzError.exit_code
-        keep(RunResult(task.seed, Outcome.FAILED, message=text, exit_code=int(code)))
+        keep(RunResult(task.seed, RunOutcome.FAILED, message=text, exit_code=int(code)))
 
 
 if __name__ == "__main__":

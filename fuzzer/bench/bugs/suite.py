@@ -19,7 +19,7 @@ from typing import Protocol
 
 from fuzzer.bench.bugs.result import (
     BugResult,
-    Outcome,
+    RunOutcome,
     RunResult,
     SuiteResult,
     SuiteSettings,
@@ -89,7 +89,7 @@ class SuiteState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slot:
+class _RunSlot:
     """A run in progress: number ``index`` of its bug."""
 
     subject: Subject
@@ -161,7 +161,7 @@ class Suite:
         self._launch = launch
         self._waiting = [(subject, i) for i in range(settings.runs) for subject in subjects]
         self._total = len(self._waiting)
-        self._slots: list[_Slot] = []
+        self._slots: list[_RunSlot] = []
         self._runs: dict[str, list[tuple[int, RunResult]]] = {}
         self._bugs = sorted(
             [(_bug_of(subject), False) for subject in subjects] + [(bug, True) for bug in skipped],
@@ -215,7 +215,7 @@ class Suite:
             task.directory.mkdir(parents=True)
         except OSError as error:
             raise InfrastructureError(f"making {task.directory}: {error.strerror}") from error
-        self._slots.append(_Slot(subject, index, task, self._launch(task)))
+        self._slots.append(_RunSlot(subject, index, task, self._launch(task)))
 
     def _collect(self) -> None:
         for slot in [slot for slot in self._slots if not slot.process.is_running()]:
@@ -223,15 +223,15 @@ class Suite:
             self._slots.remove(slot)
             self._take(slot)
 
-    def _take(self, slot: _Slot) -> None:
+    def _take(self, slot: _RunSlot) -> None:
         seed = slot.task.seed
         result = read_result(slot.task.directory)
         if result is None and self._interrupted:
-            result = RunResult(seed, Outcome.INTERRUPTED)
+            result = RunResult(seed, RunOutcome.INTERRUPTED)
         if result is None:
             result = RunResult(
                 seed,
-                Outcome.FAILED,
+                RunOutcome.FAILED,
                 message=f"its process ended without a result: {slot.process.last_words()}",
                 exit_code=int(ExitCode.INFRASTRUCTURE),
             )
@@ -270,7 +270,7 @@ class Suite:
         return SuiteState(
             total=self._total,
             done=len(results),
-            found=sum(result.outcome is Outcome.FOUND for result in results),
+            found=sum(result.outcome is RunOutcome.FOUND for result in results),
             active=active,
             left=left / max(1, min(settings.jobs, len(active) + len(self._waiting))),
             ending=self._interrupted,

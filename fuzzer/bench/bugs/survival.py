@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fuzzer.bench.bugs.result import Outcome, SuiteResult
+from fuzzer.bench.bugs.result import RunOutcome, SuiteResult
 from fuzzer.bench.bugs.table import JSON_VERSION, engine_label, to_json
 from fuzzer.errors import BadInputError
 from fuzzer.program.mechanisms import Mechanisms
@@ -33,7 +33,7 @@ _MAX_TICKS = 14
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class SurvivalSample:
     """One suite's runs: when bugs were found (seconds, ascending), of how many runs.
 
     ``limit`` is how long a run was allowed to take, in seconds.
@@ -55,12 +55,12 @@ class Series:
         return sum(each <= seconds for each in self.seconds) / self.runs if self.runs else 0.0
 
 
-def series_of(result: SuiteResult) -> Series:
+def series_of(result: SuiteResult) -> SurvivalSample:
     """Return the series of a suite that was just run."""
     return _series(json.loads(to_json(result)))
 
 
-def read_series(path: Path) -> Series:
+def read_series(path: Path) -> SurvivalSample:
     """Return the series of a suite's JSON file.
 
     Raises:
@@ -81,14 +81,14 @@ def read_series(path: Path) -> Series:
         ) from error
 
 
-def _series(data: dict[str, Any]) -> Series:
+def _series(data: dict[str, Any]) -> SurvivalSample:
     settings = data["settings"]
     counted = [
-        [run for run in bug["runs"] if run["outcome"] != Outcome.INTERRUPTED]
+        [run for run in bug["runs"] if run["outcome"] != RunOutcome.INTERRUPTED]
         for bug in data["bugs"]
     ]
     runs = [run for bug in counted for run in bug]
-    return Series(
+    return SurvivalSample(
         label=engine_label(Mechanisms(**settings["mechanisms"]), settings.get("kernel", "fast")),
         seconds=tuple(sorted(float(run["seconds"] or 0) for run in runs if run["found"])),
         runs=len(runs),
@@ -176,7 +176,7 @@ def _grid(axes: _Axes) -> list[str]:
     return lines
 
 
-def _curve(series: Series, axes: _Axes, number: int) -> str:
+def _curve(series: SurvivalSample, axes: _Axes, number: int) -> str:
     path = [f"M{axes.left:.1f} {axes.y(0):.1f}"]
     for seconds in sorted(set(series.seconds)):
         path.append(f"H{axes.x(seconds):.1f}V{axes.y(series.share(seconds)):.1f}")
@@ -184,7 +184,7 @@ def _curve(series: Series, axes: _Axes, number: int) -> str:
     return f'<path d="{"".join(path)}" {_stroke(number)}/>'
 
 
-def _end_labels(many: Sequence[Series], axes: _Axes) -> list[str]:
+def _end_labels(many: Sequence[SurvivalSample], axes: _Axes) -> list[str]:
     """Write the share each curve ends with at its end, moved apart where they would touch."""
     ends = sorted((axes.y(series.share(math.inf)), number) for number, series in enumerate(many))
     lines = []
@@ -197,7 +197,7 @@ def _end_labels(many: Sequence[Series], axes: _Axes) -> list[str]:
     return lines
 
 
-def draw(many: Sequence[Series]) -> str:
+def draw(many: Sequence[SurvivalSample]) -> str:
     """Return an SVG with one step curve for each series, in their order.
 
     A curve's height is the share of all runs, over all bugs, that had found

@@ -14,7 +14,7 @@ from fuzzer.bench.bugs.result import (
     BugResult,
     FoundTitle,
     Moment,
-    Outcome,
+    RunOutcome,
     RunResult,
     SuiteResult,
     seconds_sighted,
@@ -118,16 +118,16 @@ def _below(result: BugResult) -> list[str]:
     """Return the lines under a bug's row: what else was found, and what went wrong."""
     lines = []
     expect = result.bug.expect
-    failed = result.counted_as(Outcome.FAILED)
+    failed = result.counted_as(RunOutcome.FAILED)
     if missed := len(result.counted) - len(result.found) - len(failed):
         lines.append(f"missed {_times(missed)}: {_short(expect)}")
-    if unverified := result.counted_as(Outcome.UNVERIFIED):
+    if unverified := result.counted_as(RunOutcome.UNVERIFIED):
         lines.append(f"sighted, not reproduced {_times(len(unverified))}: {_short(expect)}")
     for heading, runs in (
-        ("other title", result.counted_as(Outcome.OTHER)),
+        ("other title", result.counted_as(RunOutcome.OTHER)),
         (
             "also",
-            [run for run in result.runs if run.outcome is not Outcome.OTHER],
+            [run for run in result.runs if run.outcome is not RunOutcome.OTHER],
         ),
     ):
         lines += [f"{heading} {line}" for line in _others(runs, result.bug.titles)]
@@ -182,7 +182,7 @@ def summary(result: SuiteResult) -> str:
         f"{engine_label(settings.mechanisms, settings.kernel)}, "
         f"at most {duration(settings.seconds)} each"
     )
-    others = [each for each in bugs if not each.found and each.counted_as(Outcome.OTHER)]
+    others = [each for each in bugs if not each.found and each.counted_as(RunOutcome.OTHER)]
     if others:
         text += f"; {len(others)} more with another title only"
     return text + ("; interrupted" if result.interrupted else "")
@@ -193,9 +193,9 @@ def run_line(name: str, run: RunResult, expect: Container[str]) -> str:
     text = f"{name}, seed {run.seed}: {run.outcome}"
     spent = f"{duration(run.spent.seconds)} and {run.spent.programs:,} programs"
     match = run.match(expect)
-    if run.outcome is Outcome.FAILED:
+    if run.outcome is RunOutcome.FAILED:
         return f"{text}: {run.message}"
-    if match and run.outcome is Outcome.FOUND:
+    if match and run.outcome is RunOutcome.FOUND:
         seen = duration(match.sighted.seconds) if match.sighted else "?"
         done = duration(match.verified.seconds) if match.verified else "?"
         return (
@@ -235,7 +235,7 @@ def _bug_json(result: BugResult) -> dict[str, Any]:
 
 
 def _run_json(run: RunResult, expect: Container[str]) -> dict[str, Any]:
-    match = run.match(expect) if run.outcome is Outcome.FOUND else None
+    match = run.match(expect) if run.outcome is RunOutcome.FOUND else None
 
     def seconds(moment: Moment | None) -> float | None:
         return moment.seconds if moment else None
