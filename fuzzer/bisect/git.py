@@ -16,7 +16,7 @@ _POSSIBLE = re.compile(r"^# possible first bad commit: \[([0-9a-f]+)\]", re.MULT
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BisectStep:
     """The next step of a bisection: a revision to try, or None at its end.
 
     ``left`` revisions are left to try after it, in about ``steps`` steps, if git
@@ -36,7 +36,7 @@ class Bisection:
     def __init__(self, revisions: Revisions) -> None:
         self._revisions = revisions
 
-    def start(self, good: Commit, bad: Commit, *, first_parent: bool = False) -> Step:
+    def start(self, good: Commit, bad: Commit, *, first_parent: bool = False) -> BisectStep:
         """Begin; only commits that change the driver's files are looked at.
 
         Raises:
@@ -48,7 +48,7 @@ class Bisection:
         run_git(self._revisions.git, "update-ref", "--no-deref", "HEAD", bad.hash)
         return self._told("start", *options, bad.hash, good.hash, "--", *paths)
 
-    def mark(self, commit: Commit, word: str) -> Step:
+    def mark(self, commit: Commit, word: str) -> BisectStep:
         """Say that a revision is ``good``, ``bad``, or one to ``skip``.
 
         Raises:
@@ -56,17 +56,17 @@ class Bisection:
         """
         return self._told(word, commit.hash)
 
-    def _told(self, *arguments: str) -> Step:
+    def _told(self, *arguments: str) -> BisectStep:
         done = run_git(self._revisions.git, "bisect", *arguments)
         log = run_git(self._revisions.git, "bisect", "log").stdout
         found = _FIRST.findall(log) or _POSSIBLE.findall(log)
         if found:
-            return Step(None, candidates=tuple(map(self._revisions.commit, found)))
+            return BisectStep(None, candidates=tuple(map(self._revisions.commit, found)))
         if done.returncode:
             raise BadInputError(f"git bisect {arguments[0]}: {complaint(done)}")
         left, steps = parse_left(done)
         head = run_git(self._revisions.git, "rev-parse", "--verify", "BISECT_HEAD").stdout.strip()
-        return Step(self._revisions.commit(head), left, steps)
+        return BisectStep(self._revisions.commit(head), left, steps)
 
 
 def parse_left(done: subprocess.CompletedProcess[str]) -> tuple[int, int]:

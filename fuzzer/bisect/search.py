@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from fuzzer.bisect.git import Bisection, Step
+from fuzzer.bisect.git import Bisection, BisectStep
 from fuzzer.bisect.revisions import Commit, Revisions
 from fuzzer.campaign.subject import Subject
 from fuzzer.crash.dedup import Wanted, same_bug
@@ -39,7 +39,7 @@ _LOST_TRIES = 3
 _SEED = 1
 
 
-class Verdict(enum.StrEnum):
+class RevisionVerdict(enum.StrEnum):
     """Verdicts on a revision; the words are git's."""
 
     GOOD = "good"
@@ -66,7 +66,7 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RevisionTrial:
     """The outcome of a revision: ``hits`` of ``runs`` machines showed the bug.
 
     ``shown`` is the title; ``others`` are the titles of different bugs. ``reason``
@@ -74,7 +74,7 @@ class Trial:
     """
 
     commit: Commit
-    verdict: Verdict
+    verdict: RevisionVerdict
     runs: int = 0
     hits: int = 0
     shown: str = ""
@@ -115,12 +115,12 @@ class Trier:
         self._suspect = suspect
         self._revisions = revisions
         self._params = params
-        self._known: dict[str, Trial] = {}
+        self._known: dict[str, RevisionTrial] = {}
         self.runs = 1
         # The same schedules do the same each time: once is enough.
         self.exact = is_scheduled(split(suspect.reproducer.program))
 
-    def measure(self, commit: Commit, times: int | None) -> Trial:
+    def measure(self, commit: Commit, times: int | None) -> RevisionTrial:
         """Try the revision that is said to be bad, and set ``runs`` by the rate it shows.
 
         With ``times``, each revision is run so often and no more; one with a
@@ -143,11 +143,11 @@ class Trier:
             self.runs = times or min(needed, MOST_RUNS)
         return trial
 
-    def test(self, commit: Commit) -> Trial:
+    def test(self, commit: Commit) -> RevisionTrial:
         """Try a revision until the bug shows, or ``runs`` times."""
         return self._try(commit, self.runs, lambda tally: tally.hits > 0)
 
-    def _try(self, commit: Commit, limit: int, enough: Callable[[_Tally], bool]) -> Trial:
+    def _try(self, commit: Commit, limit: int, enough: Callable[[_Tally], bool]) -> RevisionTrial:
         tally = _Tally()
         progress = Progress(f"{commit.hash[:10]}: trying", limit)
         try:
@@ -162,12 +162,14 @@ class Trier:
                 if tally.runs < limit:
                     progress.update(tally.runs, f"{tally.hits} of {tally.runs} runs showed it")
         except BadInputError as error:
-            return Trial(commit, Verdict.SKIP, reason=self._revisions.plain(str(error)))
+            return RevisionTrial(
+                commit, RevisionVerdict.SKIP, reason=self._revisions.plain(str(error))
+            )
         finally:
             progress.clear()
-        verdict = Verdict.BAD if tally.hits else Verdict.GOOD
+        verdict = RevisionVerdict.BAD if tally.hits else RevisionVerdict.GOOD
         others = tuple(dict.fromkeys(tally.others))
-        trial = Trial(commit, verdict, tally.runs, tally.hits, tally.shown, others)
+        trial = RevisionTrial(commit, verdict, tally.runs, tally.hits, tally.shown, others)
         self._known[key] = trial
         return trial
 
@@ -216,10 +218,10 @@ class Trier:
 def first_bad(
     trier: Trier,
     bisection: Bisection,
-    first: Step,
-    told: Callable[[Step, Trial], None],
-    ahead: Callable[[Step], None],
-) -> Step:
+    first: BisectStep,
+    told: Callable[[BisectStep, RevisionTrial], None],
+    ahead: Callable[[BisectStep], None],
+) -> BisectStep:
     """Try what git asks for until it knows; return its last step.
 
     ``ahead`` is called before each revision, ``told`` with its trial.

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fuzzer.bisect.git import Bisection, Step
+from fuzzer.bisect.git import Bisection, BisectStep
 from fuzzer.bisect.revisions import Commit, Revisions
-from fuzzer.bisect.search import ERROR, Suspect, Trial, Trier, Verdict, first_bad
+from fuzzer.bisect.search import ERROR, RevisionTrial, RevisionVerdict, Suspect, Trier, first_bad
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_positive
@@ -93,16 +93,16 @@ def _check_order(revisions: Revisions, good: Commit, bad: Commit) -> None:
         )
 
 
-def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
+def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> RevisionTrial:
     """Return the trial of the bad revision, and say how often each revision is run.
 
     Raises:
         BadInputError: it does not show the crash.
     """
     trial = trier.measure(bad, times)
-    if trial.verdict is Verdict.SKIP:
+    if trial.verdict is RevisionVerdict.SKIP:
         raise BadInputError(f"--bad {bad}: cannot be tried: {trial.reason}")
-    if trial.verdict is Verdict.GOOD:
+    if trial.verdict is RevisionVerdict.GOOD:
         raise BadInputError(
             f"--bad {bad}: does not show the crash in {count(trial.runs, 'run')}"
             f"{_and_others(trial)}. Give a revision that does, or --times N for more runs"
@@ -121,11 +121,11 @@ def _confirmed_bad(trier: Trier, bad: Commit, times: int | None) -> Trial:
     return trial
 
 
-def _confirmed_good(trier: Trier, good: Commit) -> Trial:
+def _confirmed_good(trier: Trier, good: Commit) -> RevisionTrial:
     trial = trier.test(good)
-    if trial.verdict is Verdict.SKIP:
+    if trial.verdict is RevisionVerdict.SKIP:
         raise BadInputError(f"--good {good}: cannot be tried: {trial.reason}")
-    if trial.verdict is Verdict.BAD:
+    if trial.verdict is RevisionVerdict.BAD:
         same = f", its sources are those of {trial.like.hash[:10]}" if trial.like else ""
         raise BadInputError(
             f"--good {good}: shows the crash{same}: {trial.shown}. Give an older revision"
@@ -133,16 +133,16 @@ def _confirmed_good(trier: Trier, good: Commit) -> Trial:
     return _told(trial)
 
 
-def _ahead(step: Step) -> None:
+def _ahead(step: BisectStep) -> None:
     say(f"bisecting: {count(step.left, 'revision')} left, about {count(step.steps, 'step')}")
 
 
-def _told(trial: Trial) -> Trial:
+def _told(trial: RevisionTrial) -> RevisionTrial:
     """Say what a revision is, and return it."""
     name = str(trial.commit)
     if len(name) > _SUBJECT:
         name = f"{name[: _SUBJECT - 3]}..."
-    if trial.verdict is Verdict.SKIP:
+    if trial.verdict is RevisionVerdict.SKIP:
         say(f"{name}: skipped: {trial.reason}")
     elif trial.like:
         say(f"{name}: {trial.verdict}: the same sources as {trial.like.hash[:10]}")
@@ -153,12 +153,12 @@ def _told(trial: Trial) -> Trial:
     return trial
 
 
-def _and_others(trial: Trial) -> str:
+def _and_others(trial: RevisionTrial) -> str:
     return f"; a different bug: {', '.join(trial.others)}" if trial.others else ""
 
 
 def _tell(
-    options: argparse.Namespace, revisions: Revisions, last: Step, trials: list[Trial]
+    options: argparse.Namespace, revisions: Revisions, last: BisectStep, trials: list[RevisionTrial]
 ) -> int:
     """Print the result."""
     found = last.candidates[0] if len(last.candidates) == 1 else None
@@ -169,14 +169,14 @@ def _tell(
         print(f"subject: {found.subject}\nauthor: {found.author}\ndate: {found.date}\nfiles:")
         print("".join(f"  {line}\n" for line in revisions.changed(found)), end="")
     else:
-        skipped = {trial.commit for trial in trials if trial.verdict is Verdict.SKIP}
+        skipped = {trial.commit for trial in trials if trial.verdict is RevisionVerdict.SKIP}
         print("the first bad commit is one of these:")
         for commit in last.candidates:
             print(f"  {commit.hash} {commit.subject}{' (skipped)' * (commit in skipped)}")
     return int(ExitCode.NOTHING_FOUND if found else _SEVERAL)
 
 
-def _as_json(revisions: Revisions, last: Step, trials: list[Trial]) -> dict[str, Any]:
+def _as_json(revisions: Revisions, last: BisectStep, trials: list[RevisionTrial]) -> dict[str, Any]:
     candidates = [
         {**dataclasses.asdict(commit), "files": list(revisions.changed(commit))}
         for commit in last.candidates
@@ -189,7 +189,7 @@ def _as_json(revisions: Revisions, last: Step, trials: list[Trial]) -> dict[str,
     }
 
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
+def _trial_json(trial: RevisionTrial) -> dict[str, Any]:
     return {
         "hash": trial.commit.hash,
         "subject": trial.commit.subject,

@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from fuzzer.bisect.git import Bisection, Step
+from fuzzer.bisect.git import Bisection, BisectStep
 from fuzzer.bisect.revisions import Commit, Revisions
-from fuzzer.bisect.search import Trial, Trier, Verdict, first_bad
+from fuzzer.bisect.search import RevisionTrial, RevisionVerdict, Trier, first_bad
 from fuzzer.errors import BadInputError
 from fuzzer.target.target import load_target
 from tests.driver_repository import DriverRepository
@@ -20,13 +20,13 @@ from tests.driver_repository import DriverRepository
 class _Oracle:
     """Stands in for a Trier: says what a revision is by its hash."""
 
-    def __init__(self, verdict_of: Callable[[str], Verdict]) -> None:
+    def __init__(self, verdict_of: Callable[[str], RevisionVerdict]) -> None:
         self._verdict_of = verdict_of
         self.asked: list[str] = []
 
-    def test(self, commit: Commit) -> Trial:
+    def test(self, commit: Commit) -> RevisionTrial:
         self.asked.append(commit.hash)
-        return Trial(commit, self._verdict_of(commit.hash))
+        return RevisionTrial(commit, self._verdict_of(commit.hash))
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def revisions_of(repository: DriverRepository, directory: Path) -> Revisions:
 
 
 def found_in(
-    revisions: Revisions, good: str, bad: str, verdict_of: Callable[[str], Verdict]
-) -> tuple[Step, list[str]]:
+    revisions: Revisions, good: str, bad: str, verdict_of: Callable[[str], RevisionVerdict]
+) -> tuple[BisectStep, list[str]]:
     """Return the last step of a bisection, and the revisions that it asked for."""
     oracle = _Oracle(verdict_of)
     bisection = Bisection(revisions)
@@ -63,7 +63,7 @@ def test_the_first_bad_commit_is_found_in_few_steps(
         revisions_of(repository, tmp_path),
         repository.first,
         commits[-1],
-        lambda name: Verdict.BAD if name in bad else Verdict.GOOD,
+        lambda name: RevisionVerdict.BAD if name in bad else RevisionVerdict.GOOD,
     )
     assert [commit.hash for commit in last.candidates] == [commits[first]]
     assert len(asked) <= 4
@@ -71,12 +71,14 @@ def test_the_first_bad_commit_is_found_in_few_steps(
 
 def test_what_was_skipped_stays_a_candidate(repository: DriverRepository, tmp_path: Path) -> None:
     commits = [repository.note(f"comment {number}") for number in range(8)]
-    verdicts = dict(zip(commits, [Verdict.GOOD] * 3 + [Verdict.SKIP] * 2, strict=False))
+    verdicts = dict(
+        zip(commits, [RevisionVerdict.GOOD] * 3 + [RevisionVerdict.SKIP] * 2, strict=False)
+    )
     last, _ = found_in(
         revisions_of(repository, tmp_path),
         repository.first,
         commits[-1],
-        lambda name: verdicts.get(name, Verdict.BAD),
+        lambda name: verdicts.get(name, RevisionVerdict.BAD),
     )
     assert {commit.hash for commit in last.candidates} == set(commits[3:6])
 
@@ -89,7 +91,7 @@ def test_commits_that_leave_the_driver_alone_are_not_tried(
         (repository.root / "elsewhere").write_text(str(number))
         tip = repository.commit(f"elsewhere {number}")
     last, asked = found_in(
-        revisions_of(repository, tmp_path), repository.first, tip, lambda name: Verdict.BAD
+        revisions_of(repository, tmp_path), repository.first, tip, lambda name: RevisionVerdict.BAD
     )
     assert [commit.hash for commit in last.candidates] == [bad]
     assert asked == [bad]
@@ -105,7 +107,12 @@ def test_a_bug_that_was_mended_on_the_good_side_is_told(
     main = repository.note("not here")
     revisions = revisions_of(repository, tmp_path)
     with pytest.raises(BadInputError, match=f"merge base {base} is bad"):
-        found_in(revisions, side, main, lambda name: Verdict.GOOD if name == side else Verdict.BAD)
+        found_in(
+            revisions,
+            side,
+            main,
+            lambda name: RevisionVerdict.GOOD if name == side else RevisionVerdict.BAD,
+        )
 
 
 def test_a_revision_has_its_own_sources_and_description(
@@ -235,6 +242,6 @@ def test_a_shallow_clone_is_enough_if_it_has_them(
         revisions,
         commits[2],
         commits[5],
-        lambda name: Verdict.BAD if name in commits[4:] else Verdict.GOOD,
+        lambda name: RevisionVerdict.BAD if name in commits[4:] else RevisionVerdict.GOOD,
     )
     assert [commit.hash for commit in last.candidates] == [commits[4]]
