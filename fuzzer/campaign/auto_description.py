@@ -15,7 +15,7 @@ from collections.abc import Container, Iterable
 
 from fuzzer.campaign.description import (
     POOLS,
-    Facts,
+    DriverFacts,
     described_ioctls,
     head,
     parameters,
@@ -63,7 +63,7 @@ def known_ioctls(guest: Guest, programs: Iterable[bytes]) -> frozenset[int]:
     return frozenset(known)
 
 
-def learned(facts: Facts, programs: Iterable[Program], known: Container[int]) -> str:
+def learned(facts: DriverFacts, programs: Iterable[Program], known: Container[int]) -> str:
     """Return a description with what programs of the corpus reveal of a driver.
 
     It has the ioctls whose number is ``known``, and those of the driver's source.

@@ -43,7 +43,7 @@ class ClockTask:
     parent: int
 
 
-class _State(Enum):
+class _ClockState(Enum):
     REAL = auto()
     PREPARING = auto()
     READY = auto()
@@ -62,7 +62,7 @@ class Clock:
     ) -> None:
         self._task = ClockTask(virtual(subject), kernel, workdir, os.getpid())
         self._able = subject.accel is Accel.TCG
-        self._state = _State.REFUSED if counted or subject.virtual else _State.REAL
+        self._state = _ClockState.REFUSED if counted or subject.virtual else _ClockState.REAL
         self._counts = WorkerCounts()
         self._child: Child | None = None
 
@@ -71,18 +71,18 @@ class Clock:
 
         The times in ``counts`` are those of the worker that waits most.
         """
-        if self._state is _State.REAL:
+        if self._state is _ClockState.REAL:
             if counts.call_us > _LONG_CALL and counts.idle >= _MOSTLY_IDLE:
                 self._counts = counts
-                self._state = _State.REFUSED
+                self._state = _ClockState.REFUSED
                 if self._able:
-                    self._state = _State.PREPARING
+                    self._state = _ClockState.PREPARING
                     log = self._task.workdir.logs / f"{NAME}.log"
                     self._child = Child("fuzzer.campaign.clock", self._task, log)
         elif self._child is not None and not self._child.is_running():
             done = self._child.process.returncode == 0
             self.close()
-            self._state = _State.READY if done else _State.REFUSED
+            self._state = _ClockState.READY if done else _ClockState.REFUSED
             return self._task.subject if done else None
         return None
 
@@ -94,7 +94,7 @@ class Clock:
         text = f"a call takes {seconds}, and for {self._counts.idle} % of that only waits: "
         if not self._able:
             text += "with --accel tcg the machines' clock could be put forward instead"
-        elif self._state is _State.READY:
+        elif self._state is _ClockState.READY:
             text += (
                 "from now on the machines' clock is put forward where all of the guest waits, "
                 "so that sleeping takes no time; limits of calls are by that clock"

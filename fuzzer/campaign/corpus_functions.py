@@ -14,13 +14,13 @@ from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError
 from fuzzer.splat.symbols import SymbolFile
 
-Place = tuple[str, int]
-Locate = Callable[[Sequence[Place]], dict[Place, tuple[str, ...]]]
+CodePlace = tuple[str, int]
+Locate = Callable[[Sequence[CodePlace]], dict[CodePlace, tuple[str, ...]]]
 """Returns the ``file:line`` of places in the code, the innermost inlined function's first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class CallEdge:
     """A caller of a function.
 
     ``place`` is the ``file:line`` of the call, if known. ``taken`` tells that the function's
@@ -49,7 +49,7 @@ class FunctionCoverage:
     reached: int
     gain: int
     missed: tuple[str, ...] = ()
-    links: tuple[Link, ...] = ()
+    links: tuple[CallEdge, ...] = ()
     entry: str = ""
 
     @property
@@ -92,7 +92,7 @@ def source_lines_of(path: Path) -> Locate:
     except BadInputError:
         return lambda _places: {}
 
-    def locate(places: Sequence[Place]) -> dict[Place, tuple[str, ...]]:
+    def locate(places: Sequence[CodePlace]) -> dict[CodePlace, tuple[str, ...]]:
         found = symbols.locate(places) if places else {}
         return {
             place: tuple(frame.file for frame in frames if frame.file)
@@ -117,7 +117,7 @@ class _Measured:
         self._graph = graph
         self._all: dict[Function, int] = defaultdict(int)
         self._reached: dict[Function, int] = defaultdict(int)
-        self._missed: dict[Function, list[Place]] = defaultdict(list)
+        self._missed: dict[Function, list[CodePlace]] = defaultdict(list)
         for number, block in enumerate(blocks):
             # A block's offset is the return address of the call at its beginning.
             place = (block.section, block.offset - 1)
@@ -141,7 +141,7 @@ class _Measured:
         # shown by its line in these.
         self._own = {lines[-1].rpartition(":")[0] for lines in self._lines.values() if lines}
 
-    def _places(self) -> list[Place]:
+    def _places(self) -> list[CodePlace]:
         """Return the places whose source lines are shown."""
         missed = [
             place for function, places in self._missed.items() for place in places
@@ -150,7 +150,7 @@ class _Measured:
         calls = [(each.section, each.offset) for way in self._ways.values() for each in way]
         return [*missed, *calls]
 
-    def _line(self, place: Place) -> str:
+    def _line(self, place: CodePlace) -> str:
         lines = self._lines.get(place, ())
         return next((line for line in lines if line.rpartition(":")[0] in self._own), "")
 
@@ -210,7 +210,7 @@ class _Measured:
         """Return the coverage of a function that no program reached."""
         way = self._ways[function]
         links = tuple(
-            Link(
+            CallEdge(
                 each.function.name,
                 self._line((each.section, each.offset)),
                 each.taken,

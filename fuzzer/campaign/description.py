@@ -61,7 +61,7 @@ _TRAPS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DriverFacts:
     """Known facts of a driver without a description.
 
     ``source`` is its directory; without one ``object`` is its .ko, one for all kernels or
@@ -85,7 +85,7 @@ class Facts:
     fails: bool = False
 
 
-def head(facts: Facts, why: str) -> str:
+def head(facts: DriverFacts, why: str) -> str:
     """Return a description's part on devices and module, with ``why`` as its first comment."""
     lines = [schema_line(), *(f"# {_one_line(line)}" for line in why.splitlines())]
     lines += ["version: 1", f"name: {_quoted(facts.name)}"]
@@ -114,7 +114,7 @@ def head(facts: Facts, why: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe(facts: Facts, why: str) -> str:
+def describe(facts: DriverFacts, why: str) -> str:
     """Return a description with all that is known, and comments where a person must decide."""
     if facts.fails:
         calls = "calls:\n  - reload: true\n  - open: true\n  - close: true\n"
@@ -129,7 +129,7 @@ def describe(facts: Facts, why: str) -> str:
     return text + parameters(facts)
 
 
-def plain_calls(facts: Facts) -> str:
+def plain_calls(facts: DriverFacts) -> str:
     """Return the calls that need nothing to be known but the operations."""
     text = _READ if "read" in facts.operations else ""
     if "write" in facts.operations:
@@ -140,7 +140,7 @@ def plain_calls(facts: Facts) -> str:
     return text + "  - open: true    # with O_NONBLOCK as well\n  - close: true\n"
 
 
-def described_ioctls(facts: Facts) -> str:
+def described_ioctls(facts: DriverFacts) -> str:
     """Return a call for each ioctl of the driver's source.
 
     If the driver has an entry for 32-bit programs, there is a second call that uses it.
@@ -176,7 +176,7 @@ def _struct(macro: IoctlMacro) -> str:
     )
 
 
-def parameters(facts: Facts, word: str = "{word}") -> str:
+def parameters(facts: DriverFacts, word: str = "{word}") -> str:
     """Return the call that loads the module with other parameters, ``word`` for texts."""
     known = [each for each in facts.parameters if _PARAMETER.match(each.name)]
     if not known:
@@ -217,7 +217,7 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)[:200]
 
 
-def seeds(facts: Facts) -> dict[str, str]:
+def seeds(facts: DriverFacts) -> dict[str, str]:
     """Return three seeds, as text by file name."""
     if facts.fails:
         named = [each.name for each in facts.parameters if _PARAMETER.match(each.name)]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import OPERATIONS, Facts
+from fuzzer.campaign.description import OPERATIONS, DriverFacts
 from fuzzer.campaign.trial_loads import Loaded, TrialLoads, leading
 from fuzzer.driver.author_build import BuildFailedError, first_error
 from fuzzer.driver.driver import Driver, MissingSymbolsError, pick_module
@@ -47,7 +47,7 @@ def discover(
     accel: Accel,
     flavour: Flavour,
     confirm: Confirm = lambda _what: True,
-) -> tuple[Facts, KernelOptions]:
+) -> tuple[DriverFacts, KernelOptions]:
     """Return what is known of a driver, and the options of the kernels that it needs.
 
     Raises:
@@ -73,7 +73,7 @@ class _Discovery:
         # Objects that did not compile, if the others are of no use without them.
         self._failed: frozenset[str] = frozenset()
 
-    def of_object(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
+    def of_object(self, options: KernelOptions) -> tuple[DriverFacts, KernelOptions]:
         path = self._choice.path.resolve()
         info = read_modinfo(path)
         name = module_name(info.name)
@@ -84,9 +84,9 @@ class _Discovery:
 
         (driver, kernel), options = fitted(take, options, self._flavour, self._confirm)
         found = self._loads.load(driver, kernel, info)
-        return self._facts(found, kernel, Facts(name, (), object=path)), options
+        return self._facts(found, kernel, DriverFacts(name, (), object=path)), options
 
-    def of_source(self, options: KernelOptions) -> tuple[Facts, KernelOptions]:
+    def of_source(self, options: KernelOptions) -> tuple[DriverFacts, KernelOptions]:
         source = self._choice.path.resolve()
 
         def build(kernel: Kernel) -> tuple[Loaded, Kernel, Path | None]:
@@ -105,7 +105,7 @@ class _Discovery:
         (found, kernel, place), options = fitted(
             build, options, self._flavour, self._confirm, compiles
         )
-        facts = Facts(
+        facts = DriverFacts(
             found.driver.name,
             (),
             # The directory in which the driver was found, so that it need not be searched again.
@@ -199,7 +199,7 @@ class _Discovery:
         )
         return first
 
-    def _facts(self, found: Loaded, kernel: Kernel, facts: Facts) -> Facts:
+    def _facts(self, found: Loaded, kernel: Kernel, facts: DriverFacts) -> DriverFacts:
         driver = found.driver
         tables = read_operations(driver.object, kernel)
         ioctls = driver_ioctls(driver, kernel) if facts.source is not None else ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuzzer.campaign.campaign import default_workdir
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import Facts, describe
+from fuzzer.campaign.description import DriverFacts, describe
 from fuzzer.campaign.discovery import discover
 from fuzzer.cli.setting import accel_of, confirmer, kernel_options
 from fuzzer.errors import BadInputError
@@ -20,7 +20,7 @@ from fuzzer.target.device import PATH, PATH_ALLOWED
 DESCRIPTION = "target.yaml"
 _YAML = (".yaml", ".yml")
 
-Finder = Callable[[Choice, argparse.Namespace, Accel], Facts]
+Finder = Callable[[Choice, argparse.Namespace, Accel], DriverFacts]
 """Finds out the facts of a driver."""
 
 
@@ -66,14 +66,14 @@ def choice_of(options: argparse.Namespace) -> Choice | None:
     return Choice(path, module, tuple(options.device or ()), options.params or "")
 
 
-def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> Facts:
+def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> DriverFacts:
     """Return the facts of a driver; finding them out takes a minute."""
     flavour = Flavour(getattr(options, "kernel", Flavour.FAST))
     facts, _ = discover(choice, kernel_options(options), accel, flavour, confirmer(yes=options.yes))
     return facts
 
 
-def describe_driver(options: argparse.Namespace, find: Finder = found_out) -> Facts | None:
+def describe_driver(options: argparse.Namespace, find: Finder = found_out) -> DriverFacts | None:
     """Make a description of a driver that is given by its path; return the facts in it.
 
     It is left in the working directory, which is named for the driver. Returns None if

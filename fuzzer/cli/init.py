@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
-from fuzzer.campaign.description import SEEDS, Facts, describe, seeds
+from fuzzer.campaign.description import SEEDS, DriverFacts, describe, seeds
 from fuzzer.cli.drivers import Finder, choice_of, found_out
 from fuzzer.cli.options import add_driver, add_machine_options
 from fuzzer.cli.setting import accel_of
@@ -68,7 +68,7 @@ def write_description(options: argparse.Namespace, find: Finder) -> int:
     return int(ExitCode.NOTHING_FOUND)
 
 
-def _relative(facts: Facts, directory: Path) -> Facts:
+def _relative(facts: DriverFacts, directory: Path) -> DriverFacts:
     """Return facts with the driver's place as a description in ``directory`` names it."""
     if facts.source is not None:
         return replace(facts, source=Path(os.path.relpath(facts.source, directory)))

@@ -20,7 +20,7 @@ from fuzzer.campaign.campaign import (
 )
 from fuzzer.campaign.corpus import Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
-from fuzzer.campaign.description import Facts
+from fuzzer.campaign.description import DriverFacts
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.drivers import describe_driver
@@ -162,7 +162,7 @@ def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
     return _stored_in([*given, *(directory for directory in own if directory.is_dir())])
 
 
-def _write_learned(workdir: Workdir, guest: Guest, facts: Facts) -> None:
+def _write_learned(workdir: Workdir, guest: Guest, facts: DriverFacts) -> None:
     programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)

@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from fuzzer.campaign.corpus_functions import FunctionCoverage, Link
+from fuzzer.campaign.corpus_functions import CallEdge, FunctionCoverage
 from fuzzer.wording import ranges
 
 # The compiler makes them for each file.
@@ -108,11 +108,11 @@ class _Names:
         who = ", which is" if len(each.links) == 1 else f"; {last.caller} behind it is"
         return f"{text}{who} called {each.entry}"
 
-    def _link(self, link: Link) -> str:
+    def _link(self, link: CallEdge) -> str:
         how = "called through a pointer that is set by" if link.taken else "called by"
         return f"{how} {link.caller}{self._at(link)}"
 
-    def _at(self, link: Link) -> str:
+    def _at(self, link: CallEdge) -> str:
         if not link.place:
             return ""
         file, _, line = link.place.rpartition(":")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.campaign.auto_description import learned
-from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.campaign.description import DriverFacts, describe, seeds
 from fuzzer.driver.modinfo import Parameter
 from fuzzer.program.ops import FLAG_VALUE, Op
 from fuzzer.program.program import Call
@@ -17,9 +17,9 @@ from fuzzer.target.device import Device
 from fuzzer.target.target import Target, load_target
 
 
-def facts(directory: Path) -> Facts:
+def facts(directory: Path) -> DriverFacts:
     directory.mkdir()
-    return Facts("my_driver", (Device("/dev/thing"), Device("/proc/thing")), source=directory)
+    return DriverFacts("my_driver", (Device("/dev/thing"), Device("/proc/thing")), source=directory)
 
 
 def loaded(text: str, directory: Path) -> Target:
@@ -52,7 +52,7 @@ def test_what_the_kernel_must_have_is_described(tmp_path: Path) -> None:
 def test_a_built_module_does_as_well(tmp_path: Path) -> None:
     built = tmp_path / "some-driver.ko"
     built.touch()
-    known = Facts("some_driver", (Device("/dev/thing"),), object=built)
+    known = DriverFacts("some_driver", (Device("/dev/thing"),), object=built)
     target = loaded(describe(known, "Made by a test."), tmp_path)
     assert target.module.object == built
 

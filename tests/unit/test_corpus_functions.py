@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 
 from fuzzer.campaign.corpus_functions import (
+    CallEdge,
     FunctionCoverage,
-    Link,
     function_coverage,
     reached_blocks,
     source_lines_of,
@@ -92,8 +92,8 @@ def test_the_nearest_reached_caller_is_found() -> None:
     calls = {"far": "mid", "mid": "near &set", "near": "set"}
     found = measured(dict.fromkeys(("far", "mid", "near", "set"), 2), {"set": 1}, calls)
     assert found["far"].links == (
-        Link("mid", "drv/mid.c:0", taken=False, reached=False),
-        Link("set", "drv/set.c:0", taken=True, reached=True),
+        CallEdge("mid", "drv/mid.c:0", taken=False, reached=False),
+        CallEdge("set", "drv/set.c:0", taken=True, reached=True),
     )
     assert [each.caller for each in found["near"].links] == ["set"]
     # Reaching one reaches what it leads to.
@@ -184,7 +184,7 @@ def test_a_real_object_is_told_by_its_lines(tmp_path: Path) -> None:
         "static int toy_read(int x) { return x > 2 ? middle(x) + 1 : 0; }"
     )
     assert found["toy_read"].missed == (f"{tmp_path}/toy.c:{line}",)
-    assert found["middle"].links == (Link("toy_read", f"{tmp_path}/toy.c:{line}", False, True),)
+    assert found["middle"].links == (CallEdge("toy_read", f"{tmp_path}/toy.c:{line}", False, True),)
     assert f"called by toy_read (toy.c:{line})" in format_functions(list(found.values()))
 
 

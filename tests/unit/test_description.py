@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.auto_description import learned
-from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.campaign.description import DriverFacts, describe, seeds
 from fuzzer.campaign.outlook import unnamed
 from fuzzer.cli.main import main
 from fuzzer.driver.driver import Driver
@@ -30,7 +30,7 @@ from tests.unit.fake_build import build
 WHY = "Made by a test."
 
 
-def described(facts: Facts, directory: Path) -> Target:
+def described(facts: DriverFacts, directory: Path) -> Target:
     """Return the target of what is written about a driver; it has no mistakes."""
     path = directory / "made.yaml"
     path.write_text(describe(facts, WHY))
@@ -44,17 +44,17 @@ def described(facts: Facts, directory: Path) -> Target:
 
 
 @pytest.fixture
-def facts(tmp_path: Path) -> Facts:
+def facts(tmp_path: Path) -> DriverFacts:
     """Return what is known of a driver."""
     (tmp_path / "mini").mkdir()
-    return Facts("mini", (Device("/dev/mini"),), source=tmp_path / "mini")
+    return DriverFacts("mini", (Device("/dev/mini"),), source=tmp_path / "mini")
 
 
 @pytest.mark.parametrize(
     "name",
     ["null", "on", "off", "yes", "y", "no", "123", "1e3", "0x10", "7_000", "true", "a-b", "12_30"],
 )
-def test_names_mean_themselves(name: str, facts: Facts, tmp_path: Path) -> None:
+def test_names_mean_themselves(name: str, facts: DriverFacts, tmp_path: Path) -> None:
     target = described(replace(facts, name=name), tmp_path)
     assert (target.name, target.module.name) == (name, name)
 
@@ -62,7 +62,7 @@ def test_names_mean_themselves(name: str, facts: Facts, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["with blank", 'quo"te', "br{ace", "col: on", "hash #1", "new\nline", "tab\t", "'", "%"]
 )
-def test_directories_may_have_any_name(name: str, facts: Facts, tmp_path: Path) -> None:
+def test_directories_may_have_any_name(name: str, facts: DriverFacts, tmp_path: Path) -> None:
     place = tmp_path / name
     place.mkdir()
     target = described(replace(facts, source=place), tmp_path)
@@ -74,7 +74,7 @@ def test_directories_may_have_any_name(name: str, facts: Facts, tmp_path: Path) 
 
 @pytest.mark.parametrize("stem", ["my.mini", "mini (1)", "ä", "_x", "x" * 80])
 def test_a_modules_file_may_have_another_name_than_it_has(
-    stem: str, facts: Facts, tmp_path: Path
+    stem: str, facts: DriverFacts, tmp_path: Path
 ) -> None:
     path = tmp_path / f"{stem}.ko"
     path.touch()
@@ -98,14 +98,14 @@ def test_a_modules_file_may_have_another_name_than_it_has(
         Device("/dev/x", 240, 7, block=True),
     ],
 )
-def test_files_are_named_as_they_are(device: Device, facts: Facts, tmp_path: Path) -> None:
+def test_files_are_named_as_they_are(device: Device, facts: DriverFacts, tmp_path: Path) -> None:
     target = described(replace(facts, devices=(device,)), tmp_path)
     assert target.devices == (device,)
     both = replace(facts, devices=(Device("/dev/first"), device))
     assert described(both, tmp_path).devices == both.devices
 
 
-def test_many_files_are_all_named(facts: Facts, tmp_path: Path) -> None:
+def test_many_files_are_all_named(facts: DriverFacts, tmp_path: Path) -> None:
     devices = tuple(Device(f"/dev/mini{number}") for number in range(64))
     assert described(replace(facts, devices=devices), tmp_path).devices == devices
 
@@ -122,7 +122,7 @@ def test_many_files_are_all_named(facts: Facts, tmp_path: Path) -> None:
     ],
 )
 def test_only_the_operations_that_there_are_are_called(
-    operations: Sequence[str], facts: Facts, tmp_path: Path
+    operations: Sequence[str], facts: DriverFacts, tmp_path: Path
 ) -> None:
     calls = described(replace(facts, operations=frozenset(operations)), tmp_path).calls
     kinds = {ReadSpec: "read", WriteSpec: "write", AnyIoctlSpec: "ioctl"}
@@ -130,14 +130,16 @@ def test_only_the_operations_that_there_are_are_called(
     assert made == {*operations, "open", "close"}
 
 
-def test_what_the_driver_needs_is_written_down(facts: Facts, tmp_path: Path) -> None:
+def test_what_the_driver_needs_is_written_down(facts: DriverFacts, tmp_path: Path) -> None:
     known = replace(facts, config=("NET=y", "CRYPTO=y"), params='name="a b" mode=1', kernel="6.1")
     module = described(known, tmp_path).module
     assert set(module.config) == {"CRYPTO=y", "NET=y"}
     assert (module.params, module.kernel) == (known.params, "6.1")
 
 
-def test_what_is_registered_before_the_driver_is_written_down(facts: Facts, tmp_path: Path) -> None:
+def test_what_is_registered_before_the_driver_is_written_down(
+    facts: DriverFacts, tmp_path: Path
+) -> None:
     equipment = (
         Equipment("gpio"),
         Equipment("i2c", ("lm75", "on")),
@@ -148,7 +150,9 @@ def test_what_is_registered_before_the_driver_is_written_down(facts: Facts, tmp_
     assert described(replace(facts, equipment=equipment), tmp_path).module.equipment == equipment
 
 
-def test_parameters_are_told_in_comments_whatever_they_say(facts: Facts, tmp_path: Path) -> None:
+def test_parameters_are_told_in_comments_whatever_they_say(
+    facts: DriverFacts, tmp_path: Path
+) -> None:
     parameters = (
         Parameter("size", "int", "bytes\nversion: 2\n# \x1b[31m"),
         Parameter("na\nme: x", "ki\nnd", ""),
@@ -168,7 +172,7 @@ def test_parameters_are_told_in_comments_whatever_they_say(facts: Facts, tmp_pat
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_module_is_loaded_with_other_parameters(
-    fails: bool, facts: Facts, tmp_path: Path
+    fails: bool, facts: DriverFacts, tmp_path: Path
 ) -> None:
     parameters = (
         Parameter("size", "uint"),
@@ -186,7 +190,7 @@ def test_the_module_is_loaded_with_other_parameters(
     assert unnamed([each.name for each in parameters], made) == ("odd",)
 
 
-def test_a_module_for_each_kernel_is_named(facts: Facts, tmp_path: Path) -> None:
+def test_a_module_for_each_kernel_is_named(facts: DriverFacts, tmp_path: Path) -> None:
     objects = {flavour: tmp_path / f"{flavour}.ko" for flavour in ("fast", "full")}
     for path in objects.values():
         path.touch()
@@ -249,7 +253,7 @@ def test_ioctls_of_all_kinds_are_described(toy: tuple[Driver, Kernel], tmp_path:
         return driver_symbols(driver, kernel, constants=constants, structs=structs)
 
     ioctls = driver_ioctls(driver, kernel)
-    known = Facts("toy", (Device("/dev/toy"),), source=tmp_path / "toy", ioctls=ioctls)
+    known = DriverFacts("toy", (Device("/dev/toy"),), source=tmp_path / "toy", ioctls=ioctls)
     path = tmp_path / "made.yaml"
     for text in (describe(known, WHY), learned(known, [], set())):
         path.write_text(text)
@@ -275,7 +279,7 @@ def test_ioctls_of_32_bit_programs_are_described_where_a_driver_has_an_entry_for
 
     made = {}
     for operations in (frozenset({"ioctl"}), frozenset({"ioctl", "compat"})):
-        known = Facts(
+        known = DriverFacts(
             "toy",
             (Device("/dev/toy"),),
             source=tmp_path / "toy",
@@ -293,7 +297,7 @@ def test_ioctls_of_32_bit_programs_are_described_where_a_driver_has_an_entry_for
 
 
 def test_a_description_that_was_made_passes_the_check(
-    facts: Facts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    facts: DriverFacts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert facts.source
     (facts.source / "Kbuild").write_text("obj-m := mini.o\n")

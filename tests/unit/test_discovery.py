@@ -13,7 +13,7 @@ import pytest
 
 from fuzzer.campaign import discovery, trial_loads
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.campaign.description import DriverFacts, describe, seeds
 from fuzzer.campaign.discovery import discover, lacks_its_own
 from fuzzer.driver.author_build import BuildFailedError
 from fuzzer.driver.driver import Driver, Needed
@@ -92,7 +92,7 @@ def _driver(tmp_path: Path, *names: str, broken: str = "") -> Path:
     return directory
 
 
-def _found(path: Path, module: str = "") -> Facts:
+def _found(path: Path, module: str = "") -> DriverFacts:
     return discover(Choice(path, module), KernelOptions(), Accel.TCG, Flavour.FAST)[0]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import Facts
+from fuzzer.campaign.description import DriverFacts
 from fuzzer.cli import init
 from fuzzer.cli.drivers import choice_of, describe_driver
 from fuzzer.cli.main import main
@@ -114,10 +114,10 @@ def test_a_path_that_a_description_cannot_name_is_refused(driver: Path) -> None:
 class Finder:
     """Finds things out without a machine, and notes what it was asked."""
 
-    facts: Facts
+    facts: DriverFacts
     asked: list[Choice] = field(default_factory=list)
 
-    def __call__(self, choice: Choice, options: argparse.Namespace, accel: Accel) -> Facts:
+    def __call__(self, choice: Choice, options: argparse.Namespace, accel: Accel) -> DriverFacts:
         assert options.accel == str(accel)
         self.asked.append(choice)
         return self.facts
@@ -126,7 +126,7 @@ class Finder:
 @pytest.fixture
 def finder(driver: Path) -> Finder:
     """Return what knows a driver with a file and a parameter."""
-    return Finder(Facts("mini", (Device("/dev/mini"), Device("/proc/mini")), source=driver))
+    return Finder(DriverFacts("mini", (Device("/dev/mini"), Device("/proc/mini")), source=driver))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from fuzzer.campaign.description import Facts, describe
+from fuzzer.campaign.description import DriverFacts, describe
 from fuzzer.cli.main import main
 from fuzzer.errors import BadInputError
 from fuzzer.paths import project_root
@@ -165,6 +165,6 @@ def test_the_command_prints_it_or_where_it_is(capsys: pytest.CaptureFixture[str]
 def test_a_description_that_is_made_names_it_and_is_valid(tmp_path: Path) -> None:
     module = tmp_path / "some.ko"
     module.write_bytes(b"")
-    text = describe(Facts("some", (Device("/dev/some"),), object=module), "Made by a test.")
+    text = describe(DriverFacts("some", (Device("/dev/some"),), object=module), "Made by a test.")
     assert text.splitlines()[0] == schema_line()
     assert problems(text) == []

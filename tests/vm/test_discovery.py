@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import Facts, describe, seeds
+from fuzzer.campaign.description import DriverFacts, describe, seeds
 from fuzzer.campaign.discovery import discover
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.driver.driver import build_driver
@@ -29,15 +29,15 @@ pytestmark = pytest.mark.vm
 
 STRANGERS = Path(__file__).parent.parent / "drivers" / "strangers"
 
-Describer = Callable[[Facts], Guest]
+Describer = Callable[[DriverFacts], Guest]
 
 
 @pytest.fixture(scope="session")
-def found(accel: Accel, fast_kernel: Kernel) -> Callable[..., Facts]:
+def found(accel: Accel, fast_kernel: Kernel) -> Callable[..., DriverFacts]:
     """Return what finds out about a driver, by its path below the strangers'."""
     assert fast_kernel.release()
 
-    def find(path: str | Path, module: str = "", params: str = "") -> Facts:
+    def find(path: str | Path, module: str = "", params: str = "") -> DriverFacts:
         choice = Choice(STRANGERS / path, module, (), params)
         facts, options = discover(choice, KernelOptions(), accel, Flavour.FAST)
         assert options == KernelOptions()
@@ -50,7 +50,7 @@ def found(accel: Accel, fast_kernel: Kernel) -> Callable[..., Facts]:
 def described(tmp_path: Path, fast_kernel: Kernel, accel: Accel) -> Describer:
     """Return what makes a guest by the description of a driver."""
 
-    def guest(facts: Facts) -> Guest:
+    def guest(facts: DriverFacts) -> Guest:
         path = tmp_path / "made.yaml"
         path.write_text(describe(facts, "Made by a test."))
         target = load_target(path, symbols_for(KernelOptions()))
@@ -83,7 +83,7 @@ def reached(guest: Guest, text: str) -> list[tuple[int, int]]:
     ],
 )
 def test_a_stranger_is_fuzzed(
-    kind: str, name: str, device: Device, found: Callable[..., Facts], described: Describer
+    kind: str, name: str, device: Device, found: Callable[..., DriverFacts], described: Describer
 ) -> None:
     facts = found(kind)
     assert (facts.name, facts.devices, facts.params) == (name, (device,), "")
@@ -92,7 +92,9 @@ def test_a_stranger_is_fuzzed(
     assert reached(described(facts), "read(f0, 7)\nread(f0, 8)\n") == [(7, 0), (-1, 22)]
 
 
-def test_ioctls_are_read_from_the_driver(found: Callable[..., Facts], described: Describer) -> None:
+def test_ioctls_are_read_from_the_driver(
+    found: Callable[..., DriverFacts], described: Describer
+) -> None:
     facts = found("ioctl-in-c")
     assert facts.operations == {"ioctl"}
     sizes = {macro.name: (macro.number, macro.size) for macro in facts.ioctls}
@@ -104,7 +106,7 @@ def test_ioctls_are_read_from_the_driver(found: Callable[..., Facts], described:
 
 
 def test_of_several_modules_the_one_with_a_node_is_fuzzed(
-    found: Callable[..., Facts], capsys: pytest.CaptureFixture[str]
+    found: Callable[..., DriverFacts], capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = found("several")
     assert (facts.name, facts.devices) == ("node", (Device("/dev/chosen"),))
@@ -114,7 +116,7 @@ def test_of_several_modules_the_one_with_a_node_is_fuzzed(
     assert "2 modules make files; fuzzing node" in said
 
 
-def test_another_of_several_modules_can_be_chosen(found: Callable[..., Facts]) -> None:
+def test_another_of_several_modules_can_be_chosen(found: Callable[..., DriverFacts]) -> None:
     facts = found("several", module="proc")
     assert (facts.name, facts.devices) == ("proc", (Device("/proc/several"),))
     assert facts.operations == {"read", "write", "lseek"}
@@ -125,7 +127,7 @@ def test_another_of_several_modules_can_be_chosen(found: Callable[..., Facts]) -
 
 
 def test_a_driver_comes_after_the_module_that_registers_its_device(
-    found: Callable[..., Facts], described: Describer
+    found: Callable[..., DriverFacts], described: Describer
 ) -> None:
     facts = found("boards")
     assert (facts.name, facts.needs, facts.equipment) == ("board", ("setup",), ())
@@ -134,7 +136,7 @@ def test_a_driver_comes_after_the_module_that_registers_its_device(
 
 
 def test_a_device_is_registered_by_the_name_in_a_drivers_table(
-    found: Callable[..., Facts], described: Describer
+    found: Callable[..., DriverFacts], described: Describer
 ) -> None:
     facts = found("board-alone")
     assert facts.equipment == (Equipment("platform", ("board-two",)),)
@@ -143,7 +145,7 @@ def test_a_device_is_registered_by_the_name_in_a_drivers_table(
 
 
 def test_a_parameter_is_tried_if_there_is_no_file_without(
-    found: Callable[..., Facts], described: Describer, capsys: pytest.CaptureFixture[str]
+    found: Callable[..., DriverFacts], described: Describer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = found("parameter")
     assert (facts.devices, facts.params) == ((Device("/dev/counted"),), "count_of=1")
@@ -154,7 +156,7 @@ def test_a_parameter_is_tried_if_there_is_no_file_without(
     assert given.params == "count_of=1 name=other"
 
 
-def test_what_keeps_a_driver_from_being_fuzzed_is_told(found: Callable[..., Facts]) -> None:
+def test_what_keeps_a_driver_from_being_fuzzed_is_told(found: Callable[..., DriverFacts]) -> None:
     with pytest.raises(BadInputError) as caught:
         found("platform")
     said = str(caught.value)
@@ -174,7 +176,7 @@ def test_what_keeps_a_driver_from_being_fuzzed_is_told(found: Callable[..., Fact
 
 
 def test_a_built_module_is_known_by_its_own_name(
-    found: Callable[..., Facts], described: Describer, fast_kernel: Kernel, tmp_path: Path
+    found: Callable[..., DriverFacts], described: Describer, fast_kernel: Kernel, tmp_path: Path
 ) -> None:
     (module,) = build_source(STRANGERS / "hyphen", fast_kernel).modules
     # As a browser names what it fetches again.
@@ -187,7 +189,7 @@ def test_a_built_module_is_known_by_its_own_name(
 
 
 def test_a_misspelt_licence_does_not_keep_a_driver_from_the_lock_checks(
-    found: Callable[..., Facts],
+    found: Callable[..., DriverFacts],
     tmp_path: Path,
     full_kernel: Kernel,
     accel: Accel,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import Facts, describe
+from fuzzer.campaign.description import DriverFacts, describe
 from fuzzer.campaign.discovery import discover
 from fuzzer.campaign.subject import kernels_for
 from fuzzer.driver.driver import build_driver
@@ -55,10 +55,10 @@ def results(options: KernelOptions, accel: Accel) -> Results:
 @pytest.fixture
 def found(
     options: KernelOptions, accel: Accel, tmp_path: Path
-) -> Callable[[str], tuple[Facts, Target]]:
+) -> Callable[[str], tuple[DriverFacts, Target]]:
     """Return what finds out about a driver among the strangers, and describes it."""
 
-    def find(stranger: str) -> tuple[Facts, Target]:
+    def find(stranger: str) -> tuple[DriverFacts, Target]:
         choice = Choice(TESTS / "drivers" / "strangers" / stranger)
         facts, taken = discover(choice, options, accel, Flavour.FAST)
         assert taken == options
@@ -82,7 +82,7 @@ def test_a_driver_finds_what_stands_in_for_its_hardware(
     stranger: str,
     device: str,
     equipment: Equipment,
-    found: Callable[[str], tuple[Facts, Target]],
+    found: Callable[[str], tuple[DriverFacts, Target]],
     results: Results,
 ) -> None:
     facts, target = found(stranger)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import Facts, describe
+from fuzzer.campaign.description import DriverFacts, describe
 from fuzzer.campaign.discovery import discover
 from fuzzer.campaign.subject import symbols_for
 from fuzzer.crash.observe import run_program
@@ -116,14 +116,16 @@ def test_each_bug_crashes_by_its_program_and_in_c(
 
 
 @pytest.fixture(scope="module")
-def found(accel: Accel, fast_kernel: Kernel) -> Facts:
+def found(accel: Accel, fast_kernel: Kernel) -> DriverFacts:
     """Return what is found out about the driver."""
     assert fast_kernel.release()
     choice = Choice(SOURCE, "", (), "")
     return discover(choice, KernelOptions(), accel, Flavour.FAST)[0]
 
 
-def test_all_files_and_the_calls_of_32_bit_programs_are_found(found: Facts, tmp_path: Path) -> None:
+def test_all_files_and_the_calls_of_32_bit_programs_are_found(
+    found: DriverFacts, tmp_path: Path
+) -> None:
     assert [device.path for device in found.devices] == [f"/dev/parcels{n}" for n in range(8)]
     assert found.operations == {"write", "ioctl", "compat"}
     path = tmp_path / "made.yaml"
