@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
-from fuzzer.engine.learning import Rule, Sample, dropped_of, learn, rule_of
+from fuzzer.engine.learning import CrashRule, Sample, dropped_of, learn, rule_of
 from fuzzer.engine.probing import Cause
-from fuzzer.engine.traits import Kind, Pattern, kind_of
+from fuzzer.engine.traits import CallKind, Pattern, kind_of
 from fuzzer.program.wire import split
 
 SLOW = "calls that take long"
@@ -52,7 +52,7 @@ class _Bug:
     sightings: int = 0
     cost: float = 0.0
     crashed: deque[Sample] = field(default_factory=lambda: deque(maxlen=_CRASHED))
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[CrashRule, ...] = ()
     unexpected: float = 0.0
     """The cost of the sightings, since the last rule was learned, that no rule predicted."""
     patience: float = _LEARNING
@@ -118,7 +118,7 @@ class Aside:
     def _known_others(self) -> list[Sample]:
         return [*self._others, *self._expected]
 
-    def learn(self, title: str, cause: Cause | None, cost: float) -> Rule | None:
+    def learn(self, title: str, cause: Cause | None, cost: float) -> CrashRule | None:
         """Keep rules for the cause of a bug; without a ``cause``, rules learned from samples.
 
         ``cost`` is the cost of finding it out. Returns the rule of a new kind of cause.
@@ -147,7 +147,7 @@ class Aside:
         return new
 
     def learn_siblings(
-        self, title: str, rule: Rule, pairs: Sequence[tuple[Pattern, Pattern]], cost: float
+        self, title: str, rule: CrashRule, pairs: Sequence[tuple[Pattern, Pattern]], cost: float
     ) -> None:
         """Keep rules for calls that lead to a bug in the place of one of a rule's calls.
 
@@ -159,7 +159,7 @@ class Aside:
         siblings = (rule.replaced(pattern, other) for pattern, other in pairs)
         bug.rules = (*bug.rules, *siblings)[-_MOST_RULES:]
 
-    def dropped_kinds(self, title: str) -> set[Kind]:
+    def dropped_kinds(self, title: str) -> set[CallKind]:
         """Return the kinds of calls that are left out for a bug."""
         return {rule.dropped.kind for rule in self._bugs[title].rules}
 
@@ -208,7 +208,7 @@ def calls_of(history: Sequence[bytes]) -> tuple[bytes, ...]:
 
 
 def sample_of(
-    program: bytes, history: Sequence[bytes], call: int | None, culprit: Kind | None
+    program: bytes, history: Sequence[bytes], call: int | None, culprit: CallKind | None
 ) -> Sample:
     """Return the sample of a program that crashed, in its ``call`` if that is known."""
     chunks = split(program)

@@ -21,7 +21,7 @@ from fuzzer.engine.aside import (
 )
 from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.executor import WorkerExecutor
-from fuzzer.engine.probing import Programs, Trials, find_cause
+from fuzzer.engine.probing import CountedTrials, Programs, find_cause
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.statistics import WorkerCounts
@@ -297,12 +297,12 @@ class CrashObserver:
             self._tell_aside(title)
             endless = title in _ENDLESS
             shows = self._takes_long if endless else partial(self._shows, title)
-            trials = Trials(shows, _MOST_LONG_TRIALS if endless else _MOST_TRIALS)
+            trials = CountedTrials(shows, _MOST_LONG_TRIALS if endless else _MOST_TRIALS)
             cause = find_cause(programs, trials, self._aside.choose) if programs else None
             each = RESTORE_COST + (cost_of_wait(1000 * _TAKES_LONG) if endless else 0.0)
             rule = self._aside.learn(title, cause, trials.made * each)
             if cause is not None and rule is not None:
-                more = Trials(shows, _MOST_SIBLING_TRIALS)
+                more = CountedTrials(shows, _MOST_SIBLING_TRIALS)
                 ioctls = (ioctl_kind(number) for number in self._executor.known_ioctls)
                 left = [kind for kind in ioctls if kind not in self._aside.dropped_kinds(title)]
                 pairs = siblings_of(cause, rule.dropped.kind, left, more.crashes)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fuzzer.engine.traits import Kind
+from fuzzer.engine.traits import CallKind
 from fuzzer.program.ops import OPERATIONS, Op
 
 _ENTRY = re.compile(r"ORIG_RAX: ([0-9a-f]{16})")
@@ -16,7 +16,7 @@ _OPS = {number: op for op in Op for number in OPERATIONS[op].syscalls}
 _NEAR = 4
 
 
-def culprit_of(lines: Sequence[str]) -> Kind | None:
+def culprit_of(lines: Sequence[str]) -> CallKind | None:
     """Return the kind of call that the first report in a log's lines is about, or None."""
     for number, line in enumerate(lines):
         entry = _ENTRY.search(line)

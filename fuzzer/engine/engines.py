@@ -18,14 +18,14 @@ from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.sources import (
     CandidateMaker,
-    Generation,
-    Hints,
-    Imports,
-    Mutation,
-    News,
-    Races,
+    GenerationSource,
+    HintSource,
+    ImportSource,
+    MutationSource,
+    NewsSource,
+    RaceSource,
     Source,
-    Triaged,
+    TriagedSource,
     WaitingSource,
 )
 from fuzzer.engine.statistics import WorkerCounts
@@ -76,17 +76,17 @@ def coverage_guided(material: Material, *, with_hints: bool) -> Engine:
     executor, mutator, scheduler = material.executor, material.mutator, material.scheduler
     maker = CandidateMaker(executor, material.aside, scheduler)
     triage = Triage(material.run_again, material.counters.n_blocks)
-    news = News(maker)
-    batched: list[Source] = [Imports(material.imports, scheduler, maker)]
+    news = NewsSource(maker)
+    batched: list[Source] = [ImportSource(material.imports, scheduler, maker)]
     keep = [mutator.note, scheduler.note]
     if with_hints:
-        batched.append(Hints(material.hints, scheduler, maker))
+        batched.append(HintSource(material.hints, scheduler, maker))
         keep.append(material.hints.want)
-    batched.append(Mutation(mutator, scheduler, maker))
+    batched.append(MutationSource(mutator, scheduler, maker))
     return Engine(
-        alone=(news, Triaged(triage, maker)),
+        alone=(news, TriagedSource(triage, maker)),
         batched=tuple(batched),
-        racing=(Races(mutator, scheduler, maker),),
+        racing=(RaceSource(mutator, scheduler, maker),),
         feedback=CoverageFeedback(
             executor,
             material.counters,
@@ -105,7 +105,7 @@ def unguided(material: Material) -> Engine:
     maker = CandidateMaker(material.executor, material.aside, scheduler)
     return Engine(
         alone=(),
-        batched=(Generation(mutator, scheduler, maker),),
-        racing=(Races(mutator, scheduler, maker),),
+        batched=(GenerationSource(mutator, scheduler, maker),),
+        racing=(RaceSource(mutator, scheduler, maker),),
         feedback=CoverageRecord(material.counters),
     )

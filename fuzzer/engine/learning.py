@@ -15,7 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from fuzzer.engine.traits import Condition, Kind, Operands, Pattern, kind_of, matching, operands_of
+from fuzzer.engine.traits import (
+    CallKind,
+    Condition,
+    Operands,
+    Pattern,
+    kind_of,
+    matching,
+    operands_of,
+)
 from fuzzer.program.ops import Op
 
 _MOST_RULES, _MOST_REFINEMENTS = 6, 5
@@ -42,11 +50,11 @@ class Sample:
 
     chunks: tuple[bytes, ...]
     before: tuple[bytes, ...] = ()
-    culprit: Kind | None = None
+    culprit: CallKind | None = None
     last: bool = False
 
     @cached_property
-    def made(self) -> dict[Kind, list[Operands]]:
+    def made(self) -> dict[CallKind, list[Operands]]:
         """The operands of the program's calls by their kind."""
         rows = _rows(self.chunks)
         if self.last and self.culprit is not None:
@@ -55,15 +63,15 @@ class Sample:
         return rows
 
     @cached_property
-    def ever_made(self) -> dict[Kind, list[Operands]]:
+    def ever_made(self) -> dict[CallKind, list[Operands]]:
         """The operands of the program's calls and of the calls before it, by their kind."""
         return _rows(dict.fromkeys((*self.before, *self.chunks)))
 
 
 def _rows(
     chunks: Iterator[bytes] | Sequence[bytes] | dict[bytes, None],
-) -> dict[Kind, list[Operands]]:
-    rows: dict[Kind, list[Operands]] = {}
+) -> dict[CallKind, list[Operands]]:
+    rows: dict[CallKind, list[Operands]] = {}
     for chunk in chunks:
         rows.setdefault(kind_of(chunk), []).append(operands_of(chunk))
     return rows
@@ -87,7 +95,7 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CrashRule:
     """The calls that lead to a crash: a program has to match each of ``patterns``.
 
     ``dropped`` is the pattern whose calls are left out to prevent the crash. If matching it
@@ -104,21 +112,21 @@ class Rule:
             return matching(self.dropped, chunks)
         return all(matching(pattern, chunks) for pattern in self.patterns)
 
-    def replaced(self, pattern: Pattern, other: Pattern) -> Rule:
+    def replaced(self, pattern: Pattern, other: Pattern) -> CrashRule:
         """Return the rule with the pattern ``other`` in place of ``pattern``."""
         patterns = tuple(other if each == pattern else each for each in self.patterns)
         dropped = other if self.dropped == pattern else self.dropped
-        return Rule(patterns, dropped, self.enough)
+        return CrashRule(patterns, dropped, self.enough)
 
-    def is_like(self, other: Rule) -> bool:
+    def is_like(self, other: CrashRule) -> bool:
         """Tell whether another rule has patterns of the same kinds and drops the same kind."""
         kinds, others = ({pattern.kind for pattern in rule.patterns} for rule in (self, other))
         return kinds == others and self.dropped.kind == other.dropped.kind
 
 
-def learn(crashed: Sequence[Sample], others: Sequence[Sample]) -> tuple[Rule, ...]:
+def learn(crashed: Sequence[Sample], others: Sequence[Sample]) -> tuple[CrashRule, ...]:
     """Return rules that match programs that crashed and few of the others."""
-    rules: list[Rule] = []
+    rules: list[CrashRule] = []
     left = list(crashed)
     while len(left) >= _FEWEST and len(rules) < _MOST_RULES:
         parts = _grow(left, others)
@@ -135,22 +143,24 @@ def _all_in(parts: Sequence[_Part], sample: Sample) -> bool:
     return all(part.is_in(sample) for part in parts)
 
 
-def _rule_of(parts: Sequence[_Part], others: Sequence[Sample]) -> Rule:
+def _rule_of(parts: Sequence[_Part], others: Sequence[Sample]) -> CrashRule:
     def frequency(part: _Part) -> int:
         # Among the calls of programs themselves, as only those can be dropped.
         return _frequency(part.pattern, others)
 
     dropped = min(parts, key=frequency)
-    return Rule(tuple(part.pattern for part in parts), dropped.pattern, dropped.ever)
+    return CrashRule(tuple(part.pattern for part in parts), dropped.pattern, dropped.ever)
 
 
-def rule_of(patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: bool = False) -> Rule:
+def rule_of(
+    patterns: Sequence[Pattern], others: Sequence[Sample], *, lasts: bool = False
+) -> CrashRule:
     """Return the rule for calls that all have to be made, in this order.
 
     Their effect ``lasts`` if an earlier program may make some of them.
     """
     dropped, enough = dropped_of(patterns, others, lasts=lasts)
-    return Rule(tuple(patterns), patterns[dropped], enough)
+    return CrashRule(tuple(patterns), patterns[dropped], enough)
 
 
 def dropped_of(

@@ -34,14 +34,14 @@ _OPTIONAL = frozenset({"flags", "fault", "cut"})
 _OPEN = int(Op.OPEN)
 _WITH_CMD = ops_with(lambda each: each.cmd in SEEN)
 
-Choice: TypeAlias = Callable[[tuple[Pattern, ...], bool], int | None]
+ChooseCall: TypeAlias = Callable[[tuple[Pattern, ...], bool], int | None]
 
 
 class EnoughError(Exception):
     """All trials are used up."""
 
 
-class Trials:
+class CountedTrials:
     """Counts trials; ``crashes`` tells whether programs crash a fresh machine.
 
     After ``most`` trials EnoughError is raised.
@@ -73,7 +73,7 @@ class Cause:
 
 
 def find_cause(
-    programs: Programs, trials: Trials, choose: Choice = lambda kinds, lasts: None
+    programs: Programs, trials: CountedTrials, choose: ChooseCall = lambda kinds, lasts: None
 ) -> Cause | None:
     """Return the cause of a crash, given programs of which the last crashed.
 
@@ -96,7 +96,7 @@ def find_cause(
     return Cause(patterns_of(programs, trials, choose(kinds, lasts)), lasts, programs)
 
 
-def shortest(programs: Programs, trials: Trials) -> Programs:
+def shortest(programs: Programs, trials: CountedTrials) -> Programs:
     """Return the fewest of the programs' calls that still crash.
 
     Raises:
@@ -120,7 +120,9 @@ def _joined(calls: Sequence[tuple[int, bytes]]) -> Programs:
     return tuple(tuple(chunk for at, chunk in calls if at == number) for number in range(n))
 
 
-def patterns_of(programs: Programs, trials: Trials, only: int | None = None) -> tuple[Pattern, ...]:
+def patterns_of(
+    programs: Programs, trials: CountedTrials, only: int | None = None
+) -> tuple[Pattern, ...]:
     """Return a pattern for each call of programs that crash, with conditions on its operands.
 
     If ``only`` is the index of a call, the others have no conditions. When the trials are

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fuzzer.engine.probing import Cause, EnoughError, Programs
-from fuzzer.engine.traits import Condition, Kind, Pattern, kind_of
+from fuzzer.engine.traits import CallKind, Condition, Pattern, kind_of
 from fuzzer.program.ops import FLAG_VALUE, Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode_call
@@ -24,7 +24,7 @@ _WIDTHS = frozenset({4, 8})
 
 
 def siblings_of(
-    cause: Cause, kind: Kind, others: Sequence[Kind], crashes: Callable[[Programs], bool]
+    cause: Cause, kind: CallKind, others: Sequence[CallKind], crashes: Callable[[Programs], bool]
 ) -> list[tuple[Pattern, Pattern]]:
     """Return pairs of patterns: of a cause's call of this kind, and of an ioctl in its place.
 
@@ -49,7 +49,7 @@ def siblings_of(
 
 
 def _forms(
-    chunk: bytes, conditions: tuple[Condition, ...], kind: Kind
+    chunk: bytes, conditions: tuple[Condition, ...], kind: CallKind
 ) -> list[tuple[bytes, tuple[Condition, ...]]]:
     """Return forms of an ioctl with another number, each with conditions on its operands.
 

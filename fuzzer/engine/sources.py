@@ -82,7 +82,7 @@ class CandidateMaker:
         return Candidate(program, self._scheduler.spend_on(split(self.own(program))))
 
 
-class News:
+class NewsSource:
     """Programs that covered something new in the middle of a batch, for libFuzzer to see."""
 
     def __init__(self, maker: CandidateMaker) -> None:
@@ -103,7 +103,7 @@ class News:
         return self._maker.whole(self._queue.popleft()) if self._queue else None
 
 
-class Triaged:
+class TriagedSource:
     """Shorter forms of programs that covered something new, and then the whole ones."""
 
     def __init__(self, triage: Triage, maker: CandidateMaker) -> None:
@@ -121,7 +121,7 @@ class Triaged:
         return self._maker.whole(program) if program else None
 
 
-class Imports:
+class ImportSource:
     """Programs of a large corpus that fuzzing did not wait for."""
 
     def __init__(self, queue: ImportQueue, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
@@ -137,7 +137,7 @@ class Imports:
         return None if program is None else self._maker.screened(program)
 
 
-class Hints:
+class HintSource:
     """Programs that compare hints suggest."""
 
     def __init__(self, stage: HintStage, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
@@ -151,7 +151,7 @@ class Hints:
         return None if program is None else self._maker.screened(program)
 
 
-class Mutation:
+class MutationSource:
     """Mutants of corpus programs, mostly of the one that libFuzzer asks for."""
 
     def __init__(self, mutator: Mutator, scheduler: SeedScheduler, maker: CandidateMaker) -> None:
@@ -181,7 +181,7 @@ class Mutation:
         return maker.make(made, chunks)
 
 
-class Generation(Mutation):
+class GenerationSource(MutationSource):
     """Programs made anew from the description."""
 
     def next(self, asked: bytes) -> Candidate:
@@ -190,7 +190,7 @@ class Generation(Mutation):
         return self._mutant(program, self._maker.executor.preloaded, slow=slow)
 
 
-class Races:
+class RaceSource:
     """Programs with a part that runs on several threads, made of any corpus programs."""
 
     def __init__(self, mutator: Mutator, scheduler: SeedScheduler, maker: CandidateMaker) -> None:

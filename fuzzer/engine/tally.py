@@ -45,7 +45,7 @@ _ODD_IOCTL = _ODD | FLAG_COMPAT
 OPEN_FIRST = encode((Call(Op.OPEN, cmd=os.O_RDWR),))
 """A program that opens the first file, to see the error of that."""
 
-Kind = tuple[int, int]
+CountedKind = tuple[int, int]
 """An operation, and the number of an ioctl or of the device that is opened."""
 
 
@@ -58,7 +58,7 @@ class Tally:
     ``unopened`` found it not open.
     """
 
-    ends: dict[Kind, Counter[int]] = field(default_factory=dict)
+    ends: dict[CountedKind, Counter[int]] = field(default_factory=dict)
     began: int = 0
     unopened: int = 0
 
@@ -111,7 +111,7 @@ class Tally:
             raise ValueError(f"no tally: {error}") from error
 
 
-def _kind_of(chunk: bytes, op: int) -> Kind:
+def _kind_of(chunk: bytes, op: int) -> CountedKind:
     if op == _IOCTL:
         return op, int.from_bytes(chunk[4:8], "little")
     if op == _OPEN:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import FIXUP_SIZE, HEADER, HEADER_SIZE
 
-Kind: TypeAlias = bytes
+CallKind: TypeAlias = bytes
 """An operation, with its number behind it for an ioctl."""
 
 Operands: TypeAlias = Mapping[str, int]
@@ -23,12 +23,12 @@ _WORD_NAMES = tuple(f"word{number}" for number in range(_WORDS))
 _BYTE_NAMES = tuple(f"byte{number}" for number in range(BYTES))
 
 
-def kind_of(chunk: bytes) -> Kind:
+def kind_of(chunk: bytes) -> CallKind:
     """Return a call's kind; ``chunk`` is its wire form."""
     return chunk[:1] + chunk[4:8] if chunk[0] == _IOCTL else chunk[:1]
 
 
-def ioctl_kind(number: int) -> Kind:
+def ioctl_kind(number: int) -> CallKind:
     """Return the kind of the ioctls with this number."""
     return bytes((_IOCTL,)) + number.to_bytes(4, "little")
 
@@ -82,7 +82,7 @@ class Condition:
 class Pattern:
     """Calls of one kind whose operands meet all conditions."""
 
-    kind: Kind
+    kind: CallKind
     conditions: tuple[Condition, ...] = ()
 
     def matches(self, chunk: bytes) -> bool:

@@ -21,7 +21,7 @@ _AS_THEY_ARE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TriageVerdict:
     """The decision about a program.
 
     ``counters`` are those that libFuzzer may see, one byte each. ``kept`` tells that the
@@ -69,7 +69,7 @@ class Triage:
         shortened: bool,
         preloaded: bytes = b"",
         repeated_already: bool = False,
-    ) -> Verdict:
+    ) -> TriageVerdict:
         """Return the decision about a program whose counters show something new.
 
         If it is to be ``shortened``, calls that it does not need are left out first, but none
@@ -78,14 +78,14 @@ class Triage:
         """
         if not program:
             # libFuzzer runs the empty program once at its start, and ignores its counters.
-            return Verdict(counters)
+            return TriageVerdict(counters)
         again = counters if repeated_already else self._run(program)
         if again is None:
-            return Verdict(bytes(len(counters)))
+            return TriageVerdict(bytes(len(counters)))
         counters = repeated(counters, again)
         new = features_of(counters) & ~self.seen
         if not new:
-            return Verdict(counters, flaky=True)
+            return TriageVerdict(counters, flaky=True)
         if shortened and program not in self._as_they_are:
             shorter = self._shorten(program, new, preloaded)
             if shorter is not program:
@@ -93,9 +93,9 @@ class Triage:
                 # otherwise the whole one shows nothing new by then.
                 self._queue += (shorter, program)
                 self._as_they_are += (shorter, program)
-                return Verdict(without(counters, new))
+                return TriageVerdict(without(counters, new))
         self.seen |= new
-        return Verdict(counters, kept=True)
+        return TriageVerdict(counters, kept=True)
 
     @property
     def waiting(self) -> bool:

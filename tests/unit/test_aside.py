@@ -20,8 +20,8 @@ from fuzzer.engine.aside import (
     write_aside,
 )
 from fuzzer.engine.culprit import culprit_of
-from fuzzer.engine.learning import Rule, Sample, learn, rule_of
-from fuzzer.engine.probing import Cause, Programs, Trials, find_cause, patterns_of, shortest
+from fuzzer.engine.learning import CrashRule, Sample, learn, rule_of
+from fuzzer.engine.probing import Cause, CountedTrials, Programs, find_cause, patterns_of, shortest
 from fuzzer.engine.siblings import siblings_of
 from fuzzer.engine.traits import Condition, Pattern, kind_of, operands_of
 from fuzzer.program.ops import FLAG_COUNT, FLAG_VALUE, Op
@@ -92,23 +92,23 @@ def test_a_condition_is_on_one_number(condition: Condition, value: int, holds: b
 def test_trials_tell_which_calls_and_operands_a_crash_takes() -> None:
     before = (READ, ZERO, setting(5, OTHER))
     last = (READ, READ, WRITE, READ)
-    trials = Trials(crashes, 100)
+    trials = CountedTrials(crashes, 100)
     assert shortest((before, last), trials) == ((ZERO,), (WRITE,))
-    found = find_cause(((READ,), before, last), Trials(crashes, 100))
+    found = find_cause(((READ,), before, last), CountedTrials(crashes, 100))
     assert found is not None
     assert found.lasts
     zero, write = found.patterns
     assert write == Pattern(kind_of(WRITE))
     assert zero.matches(ZERO)
     assert not zero.matches(setting(1))
-    together = find_cause(((READ, ZERO, WRITE),), Trials(crashes, 100))
+    together = find_cause(((READ, ZERO, WRITE),), CountedTrials(crashes, 100))
     assert together is not None
     assert not together.lasts
 
 
 def test_operands_are_tried_of_the_call_that_is_left_out_alone() -> None:
     before, last = (ZERO, READ), (encode_call(Call(Op.READ, arg=150)), WRITE)
-    all_tried, few_tried = Trials(crashes, 100), Trials(crashes, 100)
+    all_tried, few_tried = CountedTrials(crashes, 100), CountedTrials(crashes, 100)
     found = find_cause((before, last), all_tried)
     chosen = find_cause((before, last), few_tried, lambda kinds, lasts: 0 if lasts else None)
     assert found is not None
@@ -122,7 +122,7 @@ def test_the_least_that_a_number_has_to_be_is_found_out() -> None:
         return any(operands_of(chunk)["arg"] >= 100 for chunk in programs[0])
 
     big = encode_call(Call(Op.READ, arg=150))
-    assert patterns_of(((big,),), Trials(crashes_from, 12)) == (
+    assert patterns_of(((big,),), CountedTrials(crashes_from, 12)) == (
         Pattern(kind_of(READ), (Condition("arg", least=100),)),
     )
 
@@ -136,11 +136,11 @@ def test_arg_matters_only_where_a_call_looks_at_it() -> None:
         return arg >= 100
 
     counted = Call(Op.WRITE, flags=FLAG_COUNT, arg=100, data=bytes(200))
-    (pattern,) = patterns_of(((encode_call(counted),),), Trials(crashes_from, 100))
+    (pattern,) = patterns_of(((encode_call(counted),),), CountedTrials(crashes_from, 100))
     assert Condition("arg", least=100) in pattern.conditions
     for other in (Call(Op.LOAD, arg=100), Call(Op.DUP, arg=100), Call(Op.PWRITE, arg=100)):
         tried.clear()
-        patterns_of(((encode_call(other),),), Trials(crashes_from, 100))
+        patterns_of(((encode_call(other),),), CountedTrials(crashes_from, 100))
         assert tried <= {100}
 
 
@@ -149,7 +149,7 @@ def test_of_a_text_only_the_bytes_that_matter_are_asked_for() -> None:
         return any(operands_of(chunk).get("byte0") == ord("+") for chunk in programs[0])
 
     text = encode_call(Call(Op.WRITE, data=b"+some"))
-    (pattern,) = patterns_of(((text,),), Trials(crashes_on_plus, 40))
+    (pattern,) = patterns_of(((text,),), CountedTrials(crashes_on_plus, 40))
     assert Condition("byte0", ord("+"), ord("+")) in pattern.conditions
     assert pattern.matches(encode_call(Call(Op.WRITE, data=b"+other text")))
     assert not pattern.matches(encode_call(Call(Op.WRITE, data=b"-some")))
@@ -177,11 +177,11 @@ def test_ioctls_that_do_as_one_does_are_found_in_its_place(by_value: bool) -> No
         known = encode_call(Call(Op.IOCTL, cmd=THIRD, flags=FLAG_VALUE, arg=1))
     else:
         known = setting(1)
-    cause = find_cause(((READ, known, WRITE),), Trials(divides, 100))
+    cause = find_cause(((READ, known, WRITE),), CountedTrials(divides, 100))
     assert cause is not None
     kinds = [kind_of(each) for each in (READ, setting(1), setting(1, OTHER), setting(1, THIRD))]
 
-    trials = Trials(divides, 8)
+    trials = CountedTrials(divides, 8)
     pairs = siblings_of(cause, kind_of(known), kinds, trials.crashes)
 
     assert trials.made <= 4
@@ -196,19 +196,21 @@ def test_ioctls_that_do_as_one_does_are_found_in_its_place(by_value: bool) -> No
 
 
 def test_siblings_are_looked_for_as_long_as_trials_are_left() -> None:
-    cause = find_cause(((setting(1), WRITE),), Trials(divides, 100))
+    cause = find_cause(((setting(1), WRITE),), CountedTrials(divides, 100))
     assert cause is not None
     kinds = [kind_of(setting(1, OTHER)), kind_of(setting(1, THIRD))]
-    assert len(siblings_of(cause, kind_of(setting(1)), kinds, Trials(divides, 1).crashes)) == 1
-    assert siblings_of(cause, kind_of(WRITE), kinds, Trials(divides, 9).crashes) == []
+    assert (
+        len(siblings_of(cause, kind_of(setting(1)), kinds, CountedTrials(divides, 1).crashes)) == 1
+    )
+    assert siblings_of(cause, kind_of(WRITE), kinds, CountedTrials(divides, 9).crashes) == []
 
 
 def test_too_few_trials_or_a_crash_that_does_not_come_again_tell_nothing() -> None:
     programs = ((READ, ZERO, READ), (READ, READ, WRITE))
-    assert find_cause(programs, Trials(crashes, 4)) is None
-    assert find_cause(((READ,), (READ, WRITE)), Trials(crashes, 100)) is None
+    assert find_cause(programs, CountedTrials(crashes, 4)) is None
+    assert find_cause(((READ,), (READ, WRITE)), CountedTrials(crashes, 100)) is None
     # What could not be tried any more has to be as it was.
-    trials = Trials(crashes, 0)
+    trials = CountedTrials(crashes, 0)
     assert patterns_of(((ZERO,),), trials)[0].conditions
 
 
@@ -250,7 +252,7 @@ def test_nothing_is_learned_where_nothing_tells_apart() -> None:
 def test_what_prepares_a_crash_is_left_out_and_not_where_it_is() -> None:
     patterns = (Pattern(kind_of(ZERO), (Condition("word0", most=0),)), Pattern(kind_of(WRITE)))
     rare = rule_of(patterns, [Sample((WRITE,))] * 50)
-    assert rare == Rule(patterns, patterns[0], enough=True)
+    assert rare == CrashRule(patterns, patterns[0], enough=True)
     assert rare.matches([ZERO])
     # It is in too many other programs for what it may do to a later one.
     common = rule_of(patterns, [Sample((ZERO,))] * 50)

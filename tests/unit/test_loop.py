@@ -19,7 +19,15 @@ from fuzzer.engine.feedback import CoverageFeedback, CoverageRecord
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.observer import Observer
-from fuzzer.engine.sources import Generation, Hints, Imports, Mutation, News, Races, Triaged
+from fuzzer.engine.sources import (
+    GenerationSource,
+    HintSource,
+    ImportSource,
+    MutationSource,
+    NewsSource,
+    RaceSource,
+    TriagedSource,
+)
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
@@ -129,19 +137,19 @@ def test_the_guest_is_at_rest_after_as_many_programs_as_asked_for(tmp_path: Path
 def test_the_coverage_guided_engine_triages_before_it_mutates(tmp_path: Path) -> None:
     worker = Worker(tmp_path)
     engine = choose_engine(ALL, material_of(worker))
-    assert [type(each) for each in engine.alone] == [News, Triaged]
-    assert [type(each) for each in engine.batched] == [Imports, Hints, Mutation]
-    assert [type(each) for each in engine.racing] == [Races]
+    assert [type(each) for each in engine.alone] == [NewsSource, TriagedSource]
+    assert [type(each) for each in engine.batched] == [ImportSource, HintSource, MutationSource]
+    assert [type(each) for each in engine.racing] == [RaceSource]
     assert isinstance(engine.feedback, CoverageFeedback)
     without = choose_engine(Mechanisms(hints=False), material_of(worker))
-    assert [type(each) for each in without.batched] == [Imports, Mutation]
+    assert [type(each) for each in without.batched] == [ImportSource, MutationSource]
 
 
 def test_the_random_engine_has_no_other_source_than_the_description(tmp_path: Path) -> None:
     worker = Worker(tmp_path)
     engine = choose_engine(Mechanisms(coverage=False), material_of(worker))
     assert engine.alone == ()
-    assert [type(each) for each in engine.batched] == [Generation]
+    assert [type(each) for each in engine.batched] == [GenerationSource]
     assert isinstance(engine.feedback, CoverageRecord)
 
 

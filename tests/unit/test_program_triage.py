@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fuzzer.engine.buckets import blocks_of, features_of, repeated, without
 from fuzzer.engine.shorten import shorten
-from fuzzer.engine.triage import Triage, Verdict
+from fuzzer.engine.triage import Triage, TriageVerdict
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode
@@ -46,7 +46,7 @@ class Machine:
         return self._change(len(self.ran), counting(data))
 
 
-def consider(triage: Triage, data: bytes, *, shortened: bool = False) -> Verdict:
+def consider(triage: Triage, data: bytes, *, shortened: bool = False) -> TriageVerdict:
     counters = counting(data)
     assert triage.is_new(counters)
     return triage.consider(data, counters, shortened=shortened)
@@ -57,7 +57,7 @@ def test_where_runs_take_too_long_none_is_repeated() -> None:
     data = program(1, 1, 2)
     triage = Triage(machine.run, N_BLOCKS)
     verdict = triage.consider(data, counting(data), shortened=False, repeated_already=True)
-    assert verdict == Verdict(counting(data), kept=True)
+    assert verdict == TriageVerdict(counting(data), kept=True)
     assert not machine.ran
     assert not triage.is_new(counting(data))
 
@@ -66,7 +66,7 @@ def test_what_repeats_is_kept_and_no_longer_new() -> None:
     machine = Machine()
     triage = Triage(machine.run, N_BLOCKS)
     data = program(1, 1, 2)
-    assert consider(triage, data) == Verdict(counting(data), kept=True)
+    assert consider(triage, data) == TriageVerdict(counting(data), kept=True)
     assert machine.ran == [data]
     assert not triage.is_new(counting(data))
 
@@ -82,7 +82,7 @@ def test_only_a_new_bucket_is_new() -> None:
 def test_what_does_not_repeat_is_taken_out_and_not_remembered() -> None:
     triage = Triage(Machine(lambda number, counters: bytes(N_BLOCKS)).run, N_BLOCKS)
     data = program(3)
-    assert consider(triage, data) == Verdict(bytes(N_BLOCKS), flaky=True)
+    assert consider(triage, data) == TriageVerdict(bytes(N_BLOCKS), flaky=True)
     assert triage.is_new(counting(data))
 
 
@@ -90,7 +90,7 @@ def test_of_what_is_new_the_part_that_repeats_is_kept() -> None:
     # Block 2 ran in the first run only, block 1 four times and then twice.
     triage = Triage(lambda data: bytes((0, 2, 0, 0, 0, 0, 0, 0)), N_BLOCKS)
     verdict = consider(triage, program(1, 1, 1, 1, 2))
-    assert verdict == Verdict(bytes((0, 2, 0, 0, 0, 0, 0, 0)), kept=True)
+    assert verdict == TriageVerdict(bytes((0, 2, 0, 0, 0, 0, 0, 0)), kept=True)
     assert triage.is_new(counting(program(2)))
 
 
@@ -99,7 +99,7 @@ def test_of_a_program_that_can_be_shorter_nothing_new_is_shown() -> None:
     triage = Triage(machine.run, N_BLOCKS)
     consider(triage, program(1))
     verdict = consider(triage, program(1, 2, 3, 3), shortened=True)
-    assert verdict == Verdict(counting(program(1)))
+    assert verdict == TriageVerdict(counting(program(1)))
     assert triage.is_new(counting(program(2)))
 
 
@@ -111,7 +111,7 @@ def test_the_shorter_program_has_its_turn_and_is_kept_as_it_is() -> None:
     short = triage.take()
     assert short == program(2, 3, 3)
     before = len(machine.ran)
-    assert consider(triage, short, shortened=True) == Verdict(counting(short), kept=True)
+    assert consider(triage, short, shortened=True) == TriageVerdict(counting(short), kept=True)
     assert machine.ran[before:] == [short]
     # The whole one comes next, and is nothing new any more.
     whole = triage.take()
@@ -134,7 +134,7 @@ def test_a_program_that_needs_all_its_calls_is_kept_at_once() -> None:
     machine = Machine()
     triage = Triage(machine.run, N_BLOCKS)
     data = program(1, 2)
-    assert consider(triage, data, shortened=True) == Verdict(counting(data), kept=True)
+    assert consider(triage, data, shortened=True) == TriageVerdict(counting(data), kept=True)
     assert triage.take() is None
 
 
@@ -152,7 +152,7 @@ def test_counters_beside_those_of_blocks_can_be_new_and_are_not_blocks() -> None
 
 def test_one_that_crashes_when_run_again_shows_nothing() -> None:
     triage = Triage(Machine(lambda number, counters: None).run, N_BLOCKS)
-    assert consider(triage, program(1)) == Verdict(bytes(N_BLOCKS))
+    assert consider(triage, program(1)) == TriageVerdict(bytes(N_BLOCKS))
     assert triage.is_new(counting(program(1)))
 
 
@@ -180,7 +180,7 @@ def test_the_empty_program_that_libfuzzer_begins_with_does_not_count() -> None:
     machine = Machine()
     triage = Triage(machine.run, N_BLOCKS)
     counters = bytes([1] * N_BLOCKS)
-    assert triage.consider(b"", counters, shortened=True) == Verdict(counters)
+    assert triage.consider(b"", counters, shortened=True) == TriageVerdict(counters)
     assert triage.is_new(counters)
     assert machine.ran == []
 

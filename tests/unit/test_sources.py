@@ -17,13 +17,13 @@ from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.sources import (
     CandidateMaker,
-    Generation,
-    Hints,
-    Imports,
-    Mutation,
-    News,
-    Races,
-    Triaged,
+    GenerationSource,
+    HintSource,
+    ImportSource,
+    MutationSource,
+    NewsSource,
+    RaceSource,
+    TriagedSource,
 )
 from fuzzer.engine.triage import Triage
 from fuzzer.machine.channel_layout import PROGRAM_SIZE
@@ -70,7 +70,7 @@ class Parts:
 def test_news_runs_as_it_is_in_the_order_in_which_it_came() -> None:
     parts = Parts(LOAD)
     parts.aside.op = Op.READ
-    news = News(parts.maker)
+    news = NewsSource(parts.maker)
     assert not news.is_waiting
     assert news.next(b"") is None
     before = parts.scheduler.total
@@ -87,7 +87,7 @@ def test_shorter_forms_come_before_the_whole_program() -> None:
     parts = Parts()
     counters = bytes([1, 0])
     triage = Triage(lambda program: counters, 2)
-    source = Triaged(triage, parts.maker)
+    source = TriagedSource(triage, parts.maker)
     assert source.next(b"") is None
     triage.consider(PROGRAM, counters, shortened=True)
     assert source.is_waiting
@@ -100,7 +100,7 @@ def test_imports_wait_for_a_machine_with_the_module_as_it_is(tmp_path: Path) -> 
     parts = Parts(LOAD)
     queue = ImportQueue(tmp_path)
     queue.put_off(PROGRAM)
-    source = Imports(queue, parts.scheduler, parts.maker)
+    source = ImportSource(queue, parts.scheduler, parts.maker)
     assert source.next(b"") is None
     parts.executor.preloaded = b""
     parts.aside.op = Op.READ
@@ -117,7 +117,7 @@ def test_of_programs_that_exist_one_that_is_too_long_is_left_out() -> None:
 def test_hints_begin_with_the_calls_that_the_machine_skips() -> None:
     parts = Parts(LOAD)
     stage = SimpleNamespace(take=lambda scheduler: PROGRAM)
-    source = Hints(cast(HintStage, stage), parts.scheduler, parts.maker)
+    source = HintSource(cast(HintStage, stage), parts.scheduler, parts.maker)
     assert cast(Candidate, source.next(b"")).program == LOAD + PROGRAM
     parts.aside.op = Op.READ
     assert cast(Candidate, source.next(b"")).program == LOAD + WRITE
@@ -125,7 +125,7 @@ def test_hints_begin_with_the_calls_that_the_machine_skips() -> None:
 
 def test_mutants_are_of_the_program_asked_for_behind_the_preloaded_calls() -> None:
     parts = Parts(LOAD)
-    source = Mutation(parts.mutator, parts.scheduler, parts.maker)
+    source = MutationSource(parts.mutator, parts.scheduler, parts.maker)
     asked = encode(tuple(Call(Op.READ, arg=n) for n in range(15)))
     made = [source.next(LOAD + asked) for _ in range(20)]
     assert all(each.program.startswith(LOAD) for each in made)
@@ -137,7 +137,7 @@ def test_mutants_are_of_the_program_asked_for_behind_the_preloaded_calls() -> No
 def test_mutants_do_without_calls_that_are_set_aside() -> None:
     parts = Parts()
     parts.aside.op = Op.READ
-    source = Mutation(parts.mutator, parts.scheduler, parts.maker)
+    source = MutationSource(parts.mutator, parts.scheduler, parts.maker)
     made = [source.next(PROGRAM) for _ in range(200)]
     kept = [each for each in made if any(chunk[0] == Op.READ for chunk in split(each.program))]
     # Of these nothing else was left, three times in a row.
@@ -147,7 +147,8 @@ def test_mutants_do_without_calls_that_are_set_aside() -> None:
 def test_generation_does_not_care_what_is_asked_for() -> None:
     first, second = Parts(), Parts()
     make = [
-        Generation(parts.mutator, parts.scheduler, parts.maker).next for parts in (first, second)
+        GenerationSource(parts.mutator, parts.scheduler, parts.maker).next
+        for parts in (first, second)
     ]
     assert [make[0](PROGRAM) for _ in range(9)] == [make[1](b"") for _ in range(9)]
 
@@ -157,7 +158,7 @@ def test_races_are_made_of_the_corpus_and_are_no_cost_of_the_schedulers() -> Non
     parts.scheduler.note(LOAD + PROGRAM)
     parts.mutator.note(LOAD + PROGRAM)
     before = parts.scheduler.total
-    made = [Races(parts.mutator, parts.scheduler, parts.maker).next(b"") for _ in range(20)]
+    made = [RaceSource(parts.mutator, parts.scheduler, parts.maker).next(b"") for _ in range(20)]
     assert parts.scheduler.total == before
     assert all(each.program.startswith(LOAD) for each in made)
     assert all(each.cost == cost_of(split(each.program.removeprefix(LOAD))) for each in made)
