@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fuzzer import lifetime
-from fuzzer.crash.debugging import Session, debugged
+from fuzzer.crash.debugging import DebugSession, debugged
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.testbeds import Place
 from fuzzer.lifetime import unwinding_on_sigterm
@@ -56,7 +56,7 @@ def debug(
     say("the guest is ended")
 
 
-def _announce(session: Session, wanted: str | None) -> None:
+def _announce(session: DebugSession, wanted: str | None) -> None:
     if session.function:
         text = f"gdb stops at {session.function}, right before what the report tells of"
         again = "; the program is run until the kernel complains" if session.repeats else ""
@@ -76,7 +76,7 @@ def _run(command: Sequence[str]) -> None:
         lifetime.run(command, signal.SIGTERM, env=environment)
 
 
-def _serve(session: Session, command: Sequence[str]) -> None:
+def _serve(session: DebugSession, command: Sequence[str]) -> None:
     say("the guest stands still. In another terminal, run")
     print(shlex.join(command), flush=True)
     say("it is ended when gdb has detached, or by Ctrl-C here")

@@ -23,7 +23,7 @@ _SOCKET, _SCRIPT = "gdb.sock", "commands"
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class DebugSession:
     """A machine that waits for gdb, with the script for ``gdb -x`` and the stub.
 
     gdb's script sets a breakpoint at ``function`` and lets the program begin; without a
@@ -47,7 +47,7 @@ def debugged(
     directory: Path,
     *,
     wanted: Wanted | None = None,
-) -> Iterator[Session]:
+) -> Iterator[DebugSession]:
     """Restore a machine and stop it before a program, with gdb's stub and script in ``directory``.
 
     The history has run by then, except on an exact machine. gdb is to stop at ``function``.
@@ -65,7 +65,7 @@ def debugged(
         commands = [*symbols, f"target remote {directory / _SOCKET}", *_commands(known)]
         # Output of the script itself must not wait for a key.
         script.write_text("".join(f"with pagination off -- {each}\n" for each in commands))
-        yield Session(machine, stub, script, known, place.tries > 1)
+        yield DebugSession(machine, stub, script, known, place.tries > 1)
 
 
 def is_known(function: str, guest: Guest) -> bool:

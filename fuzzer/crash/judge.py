@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from fuzzer.crash.dedup import Wanted, akin, same_bug
 from fuzzer.crash.outcome import Passed, log_lines
-from fuzzer.crash.series import Observer
+from fuzzer.crash.series import HistoryRunner
 from fuzzer.crash.sighting import ASIDE, Sighting
 from fuzzer.program.conditions import is_parallel
 from fuzzer.program.waiting import note_waits
@@ -89,7 +89,7 @@ def _histories(sighting: Sighting) -> Iterator[tuple[bytes, ...]]:
 
 
 def judge(
-    watch: Callable[[Wanted], Observer],
+    watch: Callable[[Wanted], HistoryRunner],
     sighting: Sighting,
     verify_runs: int = VERIFY_RUNS,
     *,

@@ -90,7 +90,7 @@ class Rate:
         return min((self.hits + 0.5) / (self.runs + 1), _SURE)
 
 
-class Comparison:
+class SequentialTest:
     """Wald's sequential test of a program's rate against a known one.
 
     Runs are noted until ``decision`` is not None. It is true for a program that crashes at

@@ -23,7 +23,7 @@ _LONGEST_LOG = 1 << 20
 # several programs.
 _MOST_PASSED = 300
 
-Observer: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
+HistoryRunner: TypeAlias = "Callable[[Sequence[bytes], bytes], tuple[Outcome, int]]"
 """A function that runs a history and a program on a fresh machine, as run_history() does."""
 
 

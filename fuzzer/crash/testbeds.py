@@ -18,7 +18,7 @@ from fuzzer.crash.leaks import (
     forget_leaks,
 )
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.series import Observer, SeriesExecutor, run_history
+from fuzzer.crash.series import HistoryRunner, SeriesExecutor, run_history
 from fuzzer.driver.provision import Guest
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
@@ -106,7 +106,7 @@ class Testbeds:
 
         return Testbeds(make(self.plain.template.hardware, ""), make, self._race_calls)
 
-    def observe(self, kind: str, wanted: Wanted | None = None) -> Observer:
+    def observe(self, kind: str, wanted: Wanted | None = None) -> HistoryRunner:
         """Return a function that runs programs on a fresh machine to see a crash of that kind.
 
         The function takes the history and the program, and returns the first outcome with a

@@ -11,7 +11,7 @@ from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.judge import Judgement, judge
 from fuzzer.crash.observe import listener, run_program
 from fuzzer.crash.outcome import Outcome
-from fuzzer.crash.series import Observer, Series, run_history
+from fuzzer.crash.series import HistoryRunner, Series, run_history
 from fuzzer.crash.sighting import Sighting
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
@@ -62,7 +62,7 @@ def sighting(program: bytes, *history: bytes) -> Sighting:
 def judged(shows: Shows, found: Sighting) -> tuple[Judgement, FakeGuest]:
     guest = guest_that(shows)
 
-    def watch(wanted: Wanted) -> Observer:
+    def watch(wanted: Wanted) -> HistoryRunner:
         return functools.partial(run_history, guest, wanted=wanted)
 
     return judge(watch, found), guest

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fuzzer.crash.rate import Comparison, Rate, interval, runs_to_rule_out, show_interval
+from fuzzer.crash.rate import Rate, SequentialTest, interval, runs_to_rule_out, show_interval
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_small_rate_is_shown_with_a_digit_more() -> None:
 
 
 def decide(known: float, actual: float, rng: random.Random) -> bool:
-    test = Comparison(known, 0.02)
+    test = SequentialTest(known, 0.02)
     for _ in range(1_000_000):
         if test.decision is not None:
             return test.decision

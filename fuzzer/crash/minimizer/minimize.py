@@ -21,7 +21,7 @@ from fuzzer.crash.oracles.deterministic import (
     Effort,
     FreshTrials,
     LeakTrials,
-    Match,
+    Matcher,
     ReusingTrials,
     Search,
     Shown,
@@ -112,7 +112,7 @@ class Minimizer:
         self._reset_calls = reset_program(target)
         self._start = start
         self._bug = bug
-        self._match: Match = matches(bug)
+        self._match: Matcher = matches(bug)
         self._observe = self._setups.observe(bug.kind, self._match)
         self._observe_last = setups.observe(bug.kind, self._match)
         self._seed = seed

@@ -18,7 +18,7 @@ from fuzzer.crash.dedup import Wanted, same_report
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.series import Observer, finish_batch, post_programs
+from fuzzer.crash.series import HistoryRunner, finish_batch, post_programs
 from fuzzer.crash.testbeds import Testbeds
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.executor import Testbed
@@ -68,11 +68,11 @@ class Trials(Protocol):
         """End the machines. More may be tried afterwards."""
 
 
-Match: TypeAlias = Wanted
+Matcher: TypeAlias = Wanted
 """A function that tells whether a splat is the crash that is looked for."""
 
 
-def matches(bug: Splat) -> Match:
+def matches(bug: Splat) -> Matcher:
     """Return a function that recognises a bug, reported in the same function."""
     return Wanted(bug, same_report)
 
@@ -113,7 +113,7 @@ class ReusingTrials:
     """
 
     def __init__(
-        self, guest: Testbed, match: Match, *, late: bool, careful: bool, cores: int
+        self, guest: Testbed, match: Matcher, *, late: bool, careful: bool, cores: int
     ) -> None:
         self._match = match
         self._late = late
@@ -169,7 +169,12 @@ class FreshTrials:
     """
 
     def __init__(
-        self, observe: Observer, match: Match, *, guest: Testbed | None = None, cores: int = 1
+        self,
+        observe: HistoryRunner,
+        match: Matcher,
+        *,
+        guest: Testbed | None = None,
+        cores: int = 1,
     ) -> None:
         self._observe = observe
         self._match = match
@@ -218,7 +223,7 @@ class LeakTrials:
     program has to show the leak on a machine of its own as well.
     """
 
-    def __init__(self, setups: Testbeds, match: Match, *, careful: bool) -> None:
+    def __init__(self, setups: Testbeds, match: Matcher, *, careful: bool) -> None:
         self._setups = setups
         self._match = match
         self._careful = careful
@@ -268,7 +273,7 @@ def _posting(reproducer: Reproducer) -> Callable[[Channel], None]:
     return partial(post_programs, history=reproducer.history, program=reproducer.program)
 
 
-def observed(observe: Observer, reproducer: Reproducer) -> Outcome:
+def observed(observe: HistoryRunner, reproducer: Reproducer) -> Outcome:
     """Run a reproducer on a fresh machine and return what its own program did.
 
     A splat in its history is not its own, and is dropped.

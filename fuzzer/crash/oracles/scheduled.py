@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.exact import ScheduleSearch, run_exact
-from fuzzer.crash.oracles.deterministic import Effort, Match, Search, Shown
+from fuzzer.crash.oracles.deterministic import Effort, Matcher, Search, Shown
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.machine.executor import Testbed
 from fuzzer.program.ops import Op
@@ -43,7 +43,7 @@ class ScheduledTrials:
     """Tries programs without a schedule; returns those that crash with a schedule."""
 
     def __init__(
-        self, guest: Testbed, match: Match, bug: Splat, known: Reproducer, seed: int
+        self, guest: Testbed, match: Matcher, bug: Splat, known: Reproducer, seed: int
     ) -> None:
         self._guest = guest
         self._match = match

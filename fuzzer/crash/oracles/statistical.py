@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeAlias
 
-from fuzzer.crash.oracles.deterministic import Effort, Match, Search, Shown, observed
-from fuzzer.crash.rate import Comparison, Rate
+from fuzzer.crash.oracles.deterministic import Effort, Matcher, Search, Shown, observed
+from fuzzer.crash.rate import Rate, SequentialTest
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.series import Observer, Series, SeriesExecutor
+from fuzzer.crash.series import HistoryRunner, Series, SeriesExecutor
 from fuzzer.machine.executor import Testbed
 from fuzzer.program.wire import split
 from fuzzer.splat.splat import Splat
@@ -29,12 +29,12 @@ _MOST_RUNS = 20_000
 # Crashes after which a rate is known well enough.
 _BASELINE_HITS = 8
 
-Sample: TypeAlias = Callable[[Reproducer], tuple[Splat | None, int]]
+Sampler: TypeAlias = Callable[[Reproducer], tuple[Splat | None, int]]
 """Runs a reproducer on a fresh machine, perhaps repeatedly; returns the splat that ended
 it and the number of runs."""
 
 
-def racing_sample(guest: Testbed, match: Match) -> Sample:
+def racing_sample(guest: Testbed, match: Matcher) -> Sampler:
     """Return a function that runs a program with threads many times on a machine.
 
     If all programs begin with calls that load the module, the machine is preloaded by these.
@@ -58,14 +58,14 @@ def racing_sample(guest: Testbed, match: Match) -> Sample:
     return sample
 
 
-def single_sample(observe: Observer) -> Sample:
+def single_sample(observe: HistoryRunner) -> Sampler:
     """Return a function that runs any reproducer once on a machine."""
     return lambda reproducer: (observed(observe, reproducer).splat, 1)
 
 
 def measure(
-    sample: Sample,
-    match: Match,
+    sample: Sampler,
+    match: Matcher,
     reproducer: Reproducer,
     most_runs: int,
     has_time: Callable[[], bool] = lambda: True,
@@ -89,8 +89,8 @@ class RateTrials:
 
     def __init__(
         self,
-        sample: Sample,
-        match: Match,
+        sample: Sampler,
+        match: Matcher,
         rate: Rate,
         *,
         error: float = ERROR,
@@ -116,7 +116,7 @@ class RateTrials:
         if self._calls:
             # A program may have no calls if its history is enough for the crash.
             known *= min(1.0, max(1, len(split(reproducer.program))) / self._calls)
-        test = Comparison(known, self._error)
+        test = SequentialTest(known, self._error)
         shown: Splat | None = None
         total = 0
         while test.decision is None and total < _MOST_RUNS:
