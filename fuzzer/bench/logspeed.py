@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuzzer.splat.scan import BLOCK, Scanner
-from fuzzer.splat.triage import Triage
+from fuzzer.splat.triage import LogTriage
 
 _LINES = 200_000
 _TIMES = 5
@@ -139,7 +139,7 @@ def measure_log_speed(lines: int = _LINES) -> LogSpeed:
 
     def tell_apart() -> None:
         blocks = (flood[start : start + BLOCK] for start in range(0, len(flood), BLOCK))
-        Triage().add_log("flood", blocks)
+        LogTriage().add_log("flood", blocks)
 
     searches, reads, floods = [], [], []
     for _ in range(_TIMES):

@@ -17,7 +17,7 @@ from fuzzer.splat.formats import plain_chunks
 from fuzzer.splat.nearby import symbols_nearby
 from fuzzer.splat.scan import BLOCK
 from fuzzer.splat.symbols import Symbols
-from fuzzer.splat.triage import Triage, findings_json
+from fuzzer.splat.triage import LogTriage, findings_json
 
 STDIN = Path("-")
 
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Read the logs, print what is in them; 1 when that is a crash."""
-    triage = Triage()
+    triage = LogTriage()
     # Before the logs are read: they may be long, and a wrong file is told at once.
     symbols = Symbols(options.vmlinux, options.module) if _has_symbols(options) else None
     for path in options.logs:
@@ -72,7 +72,7 @@ def _has_symbols(options: argparse.Namespace) -> bool:
     return bool(options.vmlinux or options.module)
 
 
-def _add_file(triage: Triage, path: Path) -> None:
+def _add_file(triage: LogTriage, path: Path) -> None:
     try:
         with path.open("rb") as file:
             triage.add_log(str(path), plain_chunks(str(path), _chunks(file)))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from fuzzer.splat.splat import Splat
 from fuzzer.splat.stacks import Stack
 from fuzzer.splat.symbols import source_lines
-from fuzzer.splat.triage import Bug, Finding, Triage
+from fuzzer.splat.triage import Bug, Finding, LogTriage
 from fuzzer.wording import count
 
 _PLACES = 3
@@ -24,7 +24,7 @@ def printable(text: str) -> str:
     )
 
 
-def triage_text(triage: Triage) -> str:
+def triage_text(triage: LogTriage) -> str:
     """Return the lines and the details: one of each for each bug."""
     bugs = triage.bugs()
     lines = [_line(number, bug.finding) for number, bug in enumerate(bugs, 1)]
@@ -42,7 +42,7 @@ def triage_text(triage: Triage) -> str:
     return printable("\n".join(lines)) + "\n"
 
 
-def bug_report_text(triage: Triage) -> str:
+def bug_report_text(triage: LogTriage) -> str:
     """Return for each bug a block to paste into a report of it; notices have none."""
     blocks = [_block(bug) for bug in triage.bugs() if bug.finding.record.crash]
     if not blocks:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from fuzzer.splat.line import Line
-from fuzzer.splat.prefix import Start
+from fuzzer.splat.prefix import ReportStart
 from fuzzer.splat.rules import REMNANTS, Rule
 
 _PART = re.compile(
@@ -96,13 +96,13 @@ def has_remnant(log: bytes) -> bool:
     return _REMNANT.search(log) is not None
 
 
-def find_remnant(text: str, before: Sequence[Line]) -> Start | None:
+def find_remnant(text: str, before: Sequence[Line]) -> ReportStart | None:
     """Return what is left of a report by a line of it, where the first line is missing."""
     for rule in REMNANTS:
         if match := rule.pattern.search(text):
             # Stacks that somebody asked for look the same.
             asked = any(_ASKED.search(line.text) for line in before)
-            return None if asked else Start(rule, match)
+            return None if asked else ReportStart(rule, match)
     return None
 
 

@@ -29,7 +29,7 @@ _SENTENCE = re.compile(r"[^\W\d_]{2,} [^\W\d_]{2,} [^\W\d_]{2,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ReportStart:
     """The first line of a report: its rule, and how many characters stand before its text."""
 
     rule: Rule
@@ -37,7 +37,7 @@ class Start:
     before: int = 0
 
 
-def find_start(text: str) -> Start | None:
+def find_start(text: str) -> ReportStart | None:
     """Return the start of a report in a line, None for most lines.
 
     Rules for the beginning of a text are tried inside the line too.
@@ -51,8 +51,8 @@ def find_start(text: str) -> Start | None:
             before = own.start()
         # Groups and text as they are without what stands before.
         if 0 < before <= _MAX_PREFIX and (again := first_match(text[before:])):
-            return Start(*again, before)
-        return Start(rule, match)
+            return ReportStart(*again, before)
+        return ReportStart(rule, match)
     if HARMLESS.search(text) or is_frame(text):
         return None
     for number, place in enumerate(_PLACE.finditer(text, 0, _MAX_PREFIX)):
@@ -64,7 +64,7 @@ def find_start(text: str) -> Start | None:
         if found := anchored_match(rest):
             if _SENTENCE.search(text, 0, place.start()):
                 return None
-            return Start(*found, place.start())
+            return ReportStart(*found, place.start())
     return None
 
 

@@ -29,7 +29,7 @@ from fuzzer.splat.parts import (
     seconds_of,
 )
 from fuzzer.splat.plain import plain_lines
-from fuzzer.splat.prefix import Start, find_start, shape_of, without_prefix
+from fuzzer.splat.prefix import ReportStart, find_start, shape_of, without_prefix
 from fuzzer.splat.rules import OWN_STACK, Rule
 
 MAX_LINES = 400
@@ -219,7 +219,7 @@ class Splitter:
         text = without_prefix(self._shape, line.text)
         return None if text is None else line._replace(text=text)
 
-    def _learned(self, line: Line, start: Start, *, is_shaped: bool) -> Line:
+    def _learned(self, line: Line, start: ReportStart, *, is_shaped: bool) -> Line:
         """Learn what stands before a report's first line; return the line without it."""
         if not start.before:
             if not is_shaped:
@@ -322,7 +322,7 @@ class Splitter:
             return _EPILOGUE.match(line.text) is not None or "Kernel panic" in line.text
         return len(going.report.lines) - going.parts < _PATIENCE
 
-    def _is_replaced(self, going: _Open, start: Start, line: Line) -> bool:
+    def _is_replaced(self, going: _Open, start: ReportStart, line: Line) -> bool:
         """Tell whether what seemed to be a report was a word about the one that starts here."""
         report = going.report
         if going.evidence or "inline]" in report.first.raw:
@@ -332,7 +332,7 @@ class Splitter:
             return report.first.bare or (is_again and len(report.lines) <= going.parts)
         return not going.sure and (going.talk or start.rule.kind not in report.rule.absorbs)
 
-    def _starts(self, going: _Open | None, line: Line, start: Start) -> bool:
+    def _starts(self, going: _Open | None, line: Line, start: ReportStart) -> bool:
         """Tell whether a first line starts a report, and is not part of the one going on."""
         rule = start.rule
         if rule.kind == "reboot":
@@ -376,7 +376,7 @@ class Splitter:
         return bool(going.report.lines[-1].text.strip())
 
     def _begin(
-        self, line: Line, start: Start, *, crowded: bool = False, talk: bool = False
+        self, line: Line, start: ReportStart, *, crowded: bool = False, talk: bool = False
     ) -> None:
         rule = start.rule
         lead = self._lead_of(line)

@@ -33,7 +33,7 @@ _PLACE = re.compile(r"^(?P<file>.+):(?P<line>\d+)(?: \(discriminator \d+\))?$")
 
 
 @dataclass(frozen=True, slots=True)
-class _Function:
+class _SymbolFunction:
     section: str
     start: int
     size: int
@@ -49,7 +49,7 @@ class SymbolFile:
     def __init__(self, path: Path, module: str | None) -> None:
         self.path = path
         self.module = module
-        self._functions: dict[str, list[_Function]] = defaultdict(list)
+        self._functions: dict[str, list[_SymbolFunction]] = defaultdict(list)
         try:
             with path.open("rb") as file:
                 self._read(ELFFile(file))
@@ -78,7 +78,7 @@ class SymbolFile:
             if symbol["st_info"]["type"] != "STT_FUNC" or isinstance(symbol["st_shndx"], str):
                 continue
             section = elf.get_section(symbol["st_shndx"]).name
-            function = _Function(section, symbol["st_value"], symbol["st_size"])
+            function = _SymbolFunction(section, symbol["st_value"], symbol["st_size"])
             self._functions[plain_name(symbol.name)].append(function)
 
     def address_of(self, frame: Frame, *, exact: bool) -> tuple[str, int] | None:

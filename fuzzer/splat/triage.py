@@ -37,7 +37,7 @@ _HEAD_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LogPosition:
     """The start of a report: the log's name and the line, from 1."""
 
     log: str
@@ -55,7 +55,7 @@ class Finding:
     record: Splat
     signature: Signature
     count: int = 0
-    places: list[Place] = field(default_factory=list)
+    places: list[LogPosition] = field(default_factory=list)
     after: str | None = None
 
 
@@ -67,7 +67,7 @@ class Bug:
     others: tuple[Finding, ...]
 
 
-class Triage:
+class LogTriage:
     """Collects the reports of logs.
 
     ``dropped`` counts reports whose title came after too many others.
@@ -115,7 +115,7 @@ class Triage:
             finding.after = cause if finding.count == 0 or finding.after is not None else None
         finding.count += 1
         if len(finding.places) < MAX_PLACES:
-            finding.places.append(Place(log, report.first.number))
+            finding.places.append(LogPosition(log, report.first.number))
 
     def _cause_of(self, report: Report, title: str) -> str | None:
         """Return what a report is a likely consequence of: an earlier one that was fatal."""
@@ -191,7 +191,7 @@ def with_guilty_by_file(record: Splat) -> Splat:
     return dataclasses.replace(record, title=title, function=guilty.function, source=source)
 
 
-def findings_json(triage: Triage) -> dict[str, Any]:
+def findings_json(triage: LogTriage) -> dict[str, Any]:
     """Return all of it as JSON values."""
     return {
         "format": FORMAT,

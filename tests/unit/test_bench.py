@@ -32,7 +32,7 @@ from fuzzer.machine.channel import Channel
 from fuzzer.machine.channel_layout import Command
 from fuzzer.paths import project_root
 from fuzzer.splat.scan import scan
-from fuzzer.splat.triage import Triage
+from fuzzer.splat.triage import LogTriage
 from fuzzer.target.target import Target, load_target
 
 
@@ -147,7 +147,7 @@ def test_the_log_that_is_searched_has_no_report_and_the_speed_is_a_ratio() -> No
 
 def test_the_flood_that_is_measured_is_of_one_bug() -> None:
     log = flood_log(500)
-    triage = Triage()
+    triage = LogTriage()
     triage.add_log("flood", [log])
     (finding,) = triage.findings()
     assert finding.record.title == "KASAN: slab-use-after-free Read in drv_last"

@@ -18,7 +18,7 @@ from fuzzer.splat import triage as triage_module
 from fuzzer.splat.line import parse_line
 from fuzzer.splat.scan import BLOCK, Scanner
 from fuzzer.splat.splitter import Report, Splitter
-from fuzzer.splat.triage import Triage
+from fuzzer.splat.triage import LogTriage
 from tests.golden.index import DIRECTORY
 
 LOGS = [path.read_bytes() for path in sorted(DIRECTORY.glob("*.log"))]
@@ -93,7 +93,7 @@ def test_findings_are_the_same_when_each_report_is_analysed(
     found = []
     for looks in (triage_module.MAX_LOOKS, 1):
         monkeypatch.setattr(triage_module, "MAX_LOOKS", looks)
-        triage = Triage()
+        triage = LogTriage()
         triage.add_log("log", [log])
         found.append(
             {
@@ -126,7 +126,7 @@ def _chunks(size: int) -> Iterator[bytes]:
 
 def triage_flood(size: int) -> None:
     """Print how many reports a flood has, and the most memory this process had, in KiB."""
-    triage = Triage()
+    triage = LogTriage()
     triage.add_log("flood", _chunks(size))
     status = Path("/proc/self/status").read_text()
     peak = re.search(r"VmHWM:\s+(\d+)", status)

@@ -16,7 +16,7 @@ from fuzzer.splat.find import find_splat
 from fuzzer.splat.line import parse_line
 from fuzzer.splat.scan import Scanner, scan
 from fuzzer.splat.splitter import MAX_LINES
-from fuzzer.splat.triage import Triage
+from fuzzer.splat.triage import LogTriage
 from tests.unit.splats import DATA, LOGS, read_lines
 
 SOME = st.sampled_from(LOGS)
@@ -120,7 +120,7 @@ def test_interleaved_reports_of_two_callers_come_back(first: Path, second: Path,
 
 def test_a_flood_is_taken_in_bounded_memory() -> None:
     report = (DATA / "splats" / "warn.log").read_bytes()
-    triage = Triage()
+    triage = LogTriage()
     endless = (b"\x00\xff" * 100_000 for _ in range(20))
     triage.add_log("endless line", endless)
     triage.add_log("flood", (report for _ in range(500)))
