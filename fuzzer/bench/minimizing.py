@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fuzzer.crash.minimizer.minimize import Minimizer
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.testbeds import Testbeds
-from fuzzer.driver.driver import Bug, build_driver, list_bugs
+from fuzzer.driver.driver import PlantedBug, build_driver, list_bugs
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
@@ -58,7 +58,7 @@ def measure_minimizing(target: Target, kernel: Kernel, accel: Accel) -> Minimize
     return None
 
 
-def _program(target: Target, bug: Bug) -> list[bytes]:
+def _program(target: Target, bug: PlantedBug) -> list[bytes]:
     path = bug.path.with_suffix(".prog")
     return split(encode(load_program(path, target))) if path.exists() else []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fuzzer import __version__
 from fuzzer.crash.crash import Identity
 from fuzzer.crash.testbeds import Testbeds
-from fuzzer.driver.driver import Bug, Driver, build_driver, find_bug
+from fuzzer.driver.driver import Driver, PlantedBug, build_driver, find_bug
 from fuzzer.driver.fitting import Confirm, fitted
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.driver.symbols import symbol_source
@@ -30,7 +30,7 @@ class Subject:
     """
 
     target: Target
-    bug: Bug | None
+    bug: PlantedBug | None
     kernels: KernelOptions
     accel: Accel
     fuzzed_on: Flavour = Flavour.FAST

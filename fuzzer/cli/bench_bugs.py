@@ -35,7 +35,7 @@ from fuzzer.cli.options import (
     parse_positive,
 )
 from fuzzer.cli.setting import accel_of, kernel_options, target_of
-from fuzzer.driver.driver import Bug, list_bugs
+from fuzzer.driver.driver import PlantedBug, list_bugs
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.kernel.kernel import Flavour, ensure_kernel
 from fuzzer.machine.qemu import qemu_version
@@ -171,7 +171,7 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
     )
     view = SuiteView()
 
-    def ended(so_far: SuiteResult, bug: Bug, run: RunResult) -> None:
+    def ended(so_far: SuiteResult, bug: PlantedBug, run: RunResult) -> None:
         view.say(run_line(bug.name, run, bug.titles))
         if options.json not in {None, _STDOUT}:
             _write(options.json, to_json(so_far) + "\n")
@@ -213,7 +213,7 @@ def _directory(given: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def _check_fresh(given: Path | None, bugs: tuple[Bug, ...], settings: SuiteSettings) -> None:
+def _check_fresh(given: Path | None, bugs: tuple[PlantedBug, ...], settings: SuiteSettings) -> None:
     """Refuse to start a run where an earlier one worked: its corpus would help."""
     if given is None:
         return

@@ -74,7 +74,7 @@ class Driver:
         return tuple(f" {name}+0x" for part in self.parts for name in read_functions(part))
 
 
-class Level(enum.StrEnum):
+class Difficulty(enum.StrEnum):
     """The difficulty of finding a planted bug."""
 
     EASY = "easy"
@@ -83,7 +83,7 @@ class Level(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Bug:
+class PlantedBug:
     """A planted bug: a patch for the driver, and what its header says.
 
     ``expect`` is the title it is reported with; where no report comes,
@@ -99,7 +99,7 @@ class Bug:
     kind: str
     cwe: str
     expect: str
-    level: Level = Level.EASY
+    level: Difficulty = Difficulty.EASY
     needs: tuple[str, ...] = ()
     oracle: str = ""
     description: str = ""
@@ -130,19 +130,21 @@ def _read_header(text: str) -> dict[str, str]:
     return fields
 
 
-def _read_bug(path: Path) -> Bug:
+def _read_bug(path: Path) -> PlantedBug:
     fields = _read_header(path.read_text())
-    level = fields.get("Level", Level.EASY)
-    if level not in list(Level):
-        raise BadInputError(f"{path}: Level: {level} is not known; it is one of {', '.join(Level)}")
+    level = fields.get("Level", Difficulty.EASY)
+    if level not in list(Difficulty):
+        raise BadInputError(
+            f"{path}: Level: {level} is not known; it is one of {', '.join(Difficulty)}"
+        )
     needs = [need.strip() for need in fields.get("Needs", "").split(",")]
-    return Bug(
+    return PlantedBug(
         path.stem,
         path,
         fields.get("Class", ""),
         fields.get("CWE", ""),
         fields.get("Expect", ""),
-        Level(level),
+        Difficulty(level),
         tuple(need for need in needs if need),
         fields.get("Oracle", ""),
         fields.get("Description", ""),
@@ -151,7 +153,7 @@ def _read_bug(path: Path) -> Bug:
     )
 
 
-def list_bugs(target: Target) -> list[Bug]:
+def list_bugs(target: Target) -> list[PlantedBug]:
     """Return the planted bugs beside a target's description, by name.
 
     Raises:
@@ -161,7 +163,7 @@ def list_bugs(target: Target) -> list[Bug]:
     return [_read_bug(path) for path in patches]
 
 
-def find_bug(target: Target, name: str) -> Bug:
+def find_bug(target: Target, name: str) -> PlantedBug:
     """Return a planted bug.
 
     Raises:
@@ -180,7 +182,7 @@ def find_bug(target: Target, name: str) -> Bug:
 def build_driver(
     target: Target,
     kernel: Kernel,
-    bug: Bug | None = None,
+    bug: PlantedBug | None = None,
     variables: Sequence[str] = (),
 ) -> Driver:
     """Build a target's driver against a kernel; from the cache when nothing changed.

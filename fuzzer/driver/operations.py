@@ -93,13 +93,13 @@ def read_operations(module: Path, kernel: Kernel) -> tuple[OperationTable, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class _TableLayout:
     struct: str
     size: int
     entries: Mapping[int, str]
 
 
-def _tables(elf: ELFFile, layouts: tuple[_Layout, ...]) -> Iterator[OperationTable]:
+def _tables(elf: ELFFile, layouts: tuple[_TableLayout, ...]) -> Iterator[OperationTable]:
     symbols = elf.get_section_by_name(".symtab")
     if not isinstance(symbols, SymbolTableSection):
         return
@@ -152,7 +152,7 @@ def _filled_in(elf: ELFFile, sections: Sequence[int]) -> dict[int, dict[int, boo
     return found
 
 
-def _layouts(kernel: Kernel) -> tuple[_Layout, ...]:
+def _layouts(kernel: Kernel) -> tuple[_TableLayout, ...]:
     """Return the kernel's structs, from an object that is compiled there once."""
     numbers = (each for (each,) in struct.iter_unpack("<Q", _probe(kernel)))
     layouts = []
@@ -161,7 +161,7 @@ def _layouts(kernel: Kernel) -> tuple[_Layout, ...]:
         places = {
             next(numbers): operation for operation, members in entries.items() for _ in members
         }
-        layouts.append(_Layout(name, size, places))
+        layouts.append(_TableLayout(name, size, places))
     return tuple(layouts)
 
 

@@ -16,15 +16,15 @@ from fuzzer.bench.bugs.result import (
     SuiteSettings,
     SuiteVersions,
 )
-from fuzzer.driver.driver import Bug
+from fuzzer.driver.driver import PlantedBug
 from fuzzer.program.mechanisms import ALL, Mechanisms
 
 EXPECT = "KASAN: double-free in demo_write"
 VERSIONS = SuiteVersions("1", "QEMU", "tcg", "f", "g", 2)
 
 
-def bug(name: str, expect: str = EXPECT) -> Bug:
-    return Bug(name, Path(f"{name}.patch"), "double free", "415", expect)
+def bug(name: str, expect: str = EXPECT) -> PlantedBug:
+    return PlantedBug(name, Path(f"{name}.patch"), "double free", "415", expect)
 
 
 def settings(mechanisms: Mechanisms = ALL) -> SuiteSettings:

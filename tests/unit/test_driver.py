@@ -11,7 +11,15 @@ import pytest
 
 import fuzzer.driver.loadable
 from fuzzer.driver import modinfo
-from fuzzer.driver.driver import Bug, Driver, Level, Needed, build_driver, find_bug, list_bugs
+from fuzzer.driver.driver import (
+    Difficulty,
+    Driver,
+    Needed,
+    PlantedBug,
+    build_driver,
+    find_bug,
+    list_bugs,
+)
 from fuzzer.driver.loadable import loadable
 from fuzzer.driver.modinfo import read_modinfo
 from fuzzer.errors import BadInputError
@@ -106,13 +114,13 @@ def test_bugs_are_listed_with_their_headers(target: Target) -> None:
 def test_a_header_may_say_more_over_several_lines(target: Target, separator: str) -> None:
     path = target.path.parent / "bugs" / "rich.patch"
     path.write_text(_RICH_PATCH.format(separator=separator))
-    assert find_bug(target, "rich") == Bug(
+    assert find_bug(target, "rich") == PlantedBug(
         "rich",
         path,
         "use-after-free",
         "416",
         "KASAN: slab-use-after-free Read in toy_read",
-        Level.HARD,
+        Difficulty.HARD,
         ("sequence", "race", "expiry"),
         "a read returns bytes that nobody wrote",
         "The table is unlocked: too early. Write a key, DELETE it, read.",
@@ -121,7 +129,7 @@ def test_a_header_may_say_more_over_several_lines(target: Target, separator: str
 
 def test_a_header_may_say_less(target: Target) -> None:
     late = find_bug(target, "late")
-    assert (late.level, late.needs, late.oracle) == (Level.EASY, (), "")
+    assert (late.level, late.needs, late.oracle) == (Difficulty.EASY, (), "")
     assert late.description == "reads: too late."
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fuzzer.crash.leaks import ARGUMENTS, allocating_program, find_leak, forget_leaks
 from fuzzer.crash.observe import run_program
-from fuzzer.driver.driver import Bug, find_bug
+from fuzzer.driver.driver import PlantedBug, find_bug
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import Run
@@ -31,7 +31,7 @@ def wire_file(path: Path, target: Target) -> bytes:
     return encode(load_program(path, target))
 
 
-def guest_for(guest: GuestFactory, bug: Bug, *, planted: bool) -> Guest:
+def guest_for(guest: GuestFactory, bug: PlantedBug, *, planted: bool) -> Guest:
     """Return the guest that the bug's program needs, with the bug or without."""
     return guest(
         Flavour.FULL,
@@ -42,7 +42,7 @@ def guest_for(guest: GuestFactory, bug: Bug, *, planted: bool) -> Guest:
     )
 
 
-def is_leak(bug: Bug) -> bool:
+def is_leak(bug: PlantedBug) -> bool:
     return bug.expect.startswith("memory leak")
 
 
@@ -65,18 +65,18 @@ def title_of(guest: Guest, program: bytes, runs: int) -> str | None:
 
 
 @pytest.fixture(scope="module", params=BUGS)
-def bug(request: pytest.FixtureRequest, pkv_target: Target) -> Bug:
+def bug(request: pytest.FixtureRequest, pkv_target: Target) -> PlantedBug:
     """Return each planted bug in turn."""
     return find_bug(pkv_target, request.param)
 
 
 @pytest.fixture
-def program(bug: Bug, pkv_target: Target) -> bytes:
+def program(bug: PlantedBug, pkv_target: Target) -> bytes:
     """Return the program that triggers the bug."""
     return wire_file(bug.path.with_suffix(".prog"), pkv_target)
 
 
-def test_its_program_shows_it(bug: Bug, program: bytes, guest: GuestFactory) -> None:
+def test_its_program_shows_it(bug: PlantedBug, program: bytes, guest: GuestFactory) -> None:
     patched = guest_for(guest, bug, planted=True)
     if bug.kernel:
         # Its own kernel's test sees it (test_kcsan.py); on this one there is nothing to see.
@@ -99,7 +99,9 @@ def test_its_program_shows_it(bug: Bug, program: bytes, guest: GuestFactory) -> 
         assert title_of(patched, program, runs) == bug.expect
 
 
-def test_ordinary_use_does_not_show_it(bug: Bug, pkv_target: Target, guest: GuestFactory) -> None:
+def test_ordinary_use_does_not_show_it(
+    bug: PlantedBug, pkv_target: Target, guest: GuestFactory
+) -> None:
     with guest(Flavour.FULL, bug.name).restore() as machine, guest(Flavour.FULL).restore() as good:
         for path in SEEDS:
             seed = wire_file(path, pkv_target)
@@ -107,7 +109,7 @@ def test_ordinary_use_does_not_show_it(bug: Bug, pkv_target: Target, guest: Gues
             assert answers(machine.run(seed)) == answers(good.run(seed)), path.name
 
 
-def test_the_good_driver_is_silent(bug: Bug, program: bytes, guest: GuestFactory) -> None:
+def test_the_good_driver_is_silent(bug: PlantedBug, program: bytes, guest: GuestFactory) -> None:
     good = guest_for(guest, bug, planted=False)
     with good.restore() as machine:
         if is_leak(bug):

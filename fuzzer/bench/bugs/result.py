@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
-from fuzzer.driver.driver import Bug
+from fuzzer.driver.driver import PlantedBug
 from fuzzer.program.mechanisms import Mechanisms
 
 
@@ -117,7 +117,7 @@ def outcome_of(
 class BugResult:
     """All runs against one bug that have ended. ``skipped``: it was not to be run."""
 
-    bug: Bug
+    bug: PlantedBug
     runs: tuple[RunResult, ...] = ()
     skipped: bool = False
 

@@ -28,7 +28,7 @@ from fuzzer.bench.bugs.result import (
 from fuzzer.bench.bugs.run import RunState, RunTask, read_result, read_state
 from fuzzer.campaign.subject import Subject
 from fuzzer.child import Child
-from fuzzer.driver.driver import Bug
+from fuzzer.driver.driver import PlantedBug
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 
 WRONG_ANSWER = "wrong answer"
@@ -98,7 +98,9 @@ class _RunSlot:
     process: Process
 
 
-def choose_bugs(bugs: Sequence[Bug], names: Sequence[str], kernel: str = "") -> tuple[Bug, ...]:
+def choose_bugs(
+    bugs: Sequence[PlantedBug], names: Sequence[str], kernel: str = ""
+) -> tuple[PlantedBug, ...]:
     """Return the bugs to run: those named, else all that a kernel report tells.
 
     Of bugs that one flavour of kernel alone reports, those of ``kernel``.
@@ -145,8 +147,8 @@ class Suite:
         directory: Path,
         *,
         show: Callable[[SuiteState], None],
-        ended: Callable[[SuiteResult, Bug, RunResult], None],
-        skipped: Sequence[Bug] = (),
+        ended: Callable[[SuiteResult, PlantedBug, RunResult], None],
+        skipped: Sequence[PlantedBug] = (),
         keep: bool = False,
         launch: Callable[[RunTask], Process] = _RunChild,
         tick: float = _TICK,
@@ -293,6 +295,6 @@ def _index(pair: tuple[int, RunResult]) -> int:
     return pair[0]
 
 
-def _bug_of(subject: Subject) -> Bug:
+def _bug_of(subject: Subject) -> PlantedBug:
     assert subject.bug is not None
     return subject.bug
