@@ -36,8 +36,8 @@ from fuzzer.machine.channel_layout import (
     SEEN,
     SIZE,
     VERSION,
+    ChannelHeader,
     Command,
-    Header,
     Node,
     RawComparisons,
     RawDevice,
@@ -53,15 +53,15 @@ _UNTOUCHED = 0xFFFFFFFF
 _COMPARISON = struct.Struct("<QQIHB?")
 
 # Indices into the header as 32-bit words.
-_REQUEST = Header.req_seq.offset // 4
-_COMMAND = Header.command.offset // 4
-_FLAGS = Header.flags.offset // 4
-_LENGTH = Header.length.offset // 4
-_BATCH_AT = Header.batch_at.offset // 4
-_NEXT_LENGTH = Header.next_length.offset // 4
-_BATCHES = Header.batches.offset // 4
-_DONE = Header.done_seq.offset // 4
-_RINGS = Header.rings.offset // 4
+_REQUEST = ChannelHeader.req_seq.offset // 4
+_COMMAND = ChannelHeader.command.offset // 4
+_FLAGS = ChannelHeader.flags.offset // 4
+_LENGTH = ChannelHeader.length.offset // 4
+_BATCH_AT = ChannelHeader.batch_at.offset // 4
+_NEXT_LENGTH = ChannelHeader.next_length.offset // 4
+_BATCHES = ChannelHeader.batches.offset // 4
+_DONE = ChannelHeader.done_seq.offset // 4
+_RINGS = ChannelHeader.rings.offset // 4
 # Of a result, and where it says whether a call failed.
 _RESULT_WORDS = ctypes.sizeof(RawResult) // 4
 _RUN, _BATCH = int(Command.RUN), int(Command.BATCH)
@@ -139,11 +139,11 @@ class Channel:
         self._await_bell.register(self._rung, select.POLLIN)
         self.map = mmap.mmap(self.fd, SIZE)
         self.memory = memoryview(self.map)
-        self.header = Header.from_buffer(self.map)
+        self.header = ChannelHeader.from_buffer(self.map)
         self.header.magic = MAGIC
         self.header.version = VERSION
         # The header as plain indexable integers: many times faster than ctypes.
-        self._words = words = self.memory[: ctypes.sizeof(Header)].cast("I")
+        self._words = words = self.memory[: ctypes.sizeof(ChannelHeader)].cast("I")
         self._request = words[_REQUEST : _REQUEST + 1]
         self._done = words[_DONE : _DONE + 1]
         self._over = words[_BATCHES : _BATCHES + 1]
@@ -169,11 +169,11 @@ class Channel:
     def save_header(self) -> bytes:
         """Return header and devices, which a frozen guest expects to find again."""
         devices = self.memory[DEVICES : DEVICES + DEVICES_SIZE]
-        return bytes(self.memory[: ctypes.sizeof(Header)]) + bytes(devices)
+        return bytes(self.memory[: ctypes.sizeof(ChannelHeader)]) + bytes(devices)
 
     def restore_header(self, saved: bytes) -> None:
         """Put what :meth:`save_header` returned back, before its guest continues."""
-        size = ctypes.sizeof(Header)
+        size = ctypes.sizeof(ChannelHeader)
         self.memory[:size] = saved[:size]
         self.memory[DEVICES : DEVICES + DEVICES_SIZE] = saved[size:]
 
@@ -311,7 +311,7 @@ class Channel:
             BadInputError: the image or the arguments do not fit.
         """
         arguments = b"".join([os.fsencode(argument) + b"\0" for argument in argv])
-        room = Header.exec_args.size
+        room = ChannelHeader.exec_args.size
         if not argv or len(arguments) > room or arguments.count(b"\0") != len(argv):
             raise BadInputError(
                 f"{len(argv)} arguments in {len(arguments)} bytes; "
@@ -320,7 +320,7 @@ class Channel:
         if len(image) > BULK_SIZE:
             raise BadInputError(f"the program has {len(image)} bytes, at most {BULK_SIZE} fit")
         self.memory[BULK : BULK + len(image)] = image
-        start = Header.exec_args.offset
+        start = ChannelHeader.exec_args.offset
         self.memory[start : start + len(arguments)] = arguments
         self.header.exec_argc = len(argv)
         self.header.exec_timeout_ms = min(int(timeout * 1000), 0xFFFFFFFF)

@@ -72,7 +72,7 @@ class Status(enum.IntEnum):
     HELD = 5
 
 
-class Header(ctypes.Structure):
+class ChannelHeader(ctypes.Structure):
     """``struct ch_header``."""
 
     _fields_ = [

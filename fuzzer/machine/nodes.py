@@ -138,7 +138,7 @@ _CALL_TIMEOUT_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class MajorNumber:
     """A line of /proc/devices: the major number that a driver of this name has."""
 
     name: str
@@ -161,9 +161,9 @@ class Listing:
     """Listing of a guest: files by their paths, and the numbers that drivers have, in order."""
 
     files: Mapping[str, Entry]
-    numbers: tuple[Number, ...]
+    numbers: tuple[MajorNumber, ...]
 
-    def has_node(self, number: Number) -> bool:
+    def has_node(self, number: MajorNumber) -> bool:
         """Return whether there is a node of a major number."""
         kind = DeviceKind.BLOCK if number.block else DeviceKind.CHAR
         return any(
@@ -192,13 +192,13 @@ def parse_listing(files: str, numbers: str) -> Listing:
     return Listing(found, tuple(dict.fromkeys(_numbers(numbers))))
 
 
-def _numbers(text: str) -> Iterator[Number]:
+def _numbers(text: str) -> Iterator[MajorNumber]:
     block = False
     for line in text.split("\n"):
         block |= line.startswith("Block devices")
         match = _DRIVER.fullmatch(line)
         if match and int(match[1]) <= MAX_MAJOR:
-            yield Number(match[2], int(match[1]), block)
+            yield MajorNumber(match[2], int(match[1]), block)
 
 
 def list_files(machine: Machine) -> Listing:
@@ -230,13 +230,13 @@ def _shell(machine: Machine, script: str) -> bytes:
     return done.output
 
 
-def numbers_without_node(before: Listing, after: Listing) -> dict[Number, int]:
+def numbers_without_node(before: Listing, after: Listing) -> dict[MajorNumber, int]:
     """Return the major numbers that came without a node, and how often each was taken, by name.
 
     A driver can take a number several times, for other minors under other names. The
     name is then that of the lowest ones.
     """
-    found: dict[tuple[bool, int], list[Number]] = {}
+    found: dict[tuple[bool, int], list[MajorNumber]] = {}
     for number in after.numbers:
         if number not in before.numbers and not after.has_node(number):
             found.setdefault((number.block, number.major), []).append(number)
@@ -245,7 +245,9 @@ def numbers_without_node(before: Listing, after: Listing) -> dict[Number, int]:
 
 
 def new_devices(
-    before: Listing, after: Listing, minors: Callable[[Number], Sequence[int]] = lambda number: (0,)
+    before: Listing,
+    after: Listing,
+    minors: Callable[[MajorNumber], Sequence[int]] = lambda number: (0,),
 ) -> tuple[Device, ...]:
     """Return the files that came between two listings: device nodes first, few of each kind.
 
@@ -292,7 +294,7 @@ def _is_worth_it(path: str, entry: Entry) -> bool:
 
 
 def _made_nodes(
-    number: Number, minors: Sequence[int], taken: set[str], *, ambiguous: bool
+    number: MajorNumber, minors: Sequence[int], taken: set[str], *, ambiguous: bool
 ) -> Iterator[Device]:
     """Return devices whose nodes are to be made.
 
@@ -326,7 +328,7 @@ def _natural(device: Device) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in parts]
 
 
-def opening_minors(machine: Machine, number: Number, most: int = _TAKEN) -> tuple[int, ...]:
+def opening_minors(machine: Machine, number: MajorNumber, most: int = _TAKEN) -> tuple[int, ...]:
     """Return minors of a number that can be opened: ``most`` of the first, perhaps none.
 
     Of a driver that takes every minor it is the first. They are opened, so the driver's
@@ -380,7 +382,7 @@ def find_devices(machine: Machine, driver: DriverImage) -> tuple[Device, ...]:
     before = list_files(machine)
     machine.load(replace(driver, devices=(), needs=()))
     after = list_files(machine)
-    known: dict[Number, tuple[int, ...]] = {}
+    known: dict[MajorNumber, tuple[int, ...]] = {}
     # A guest that is lost at a number says nothing of the numbers after it.
     with contextlib.suppress(LostMachineError):
         for number, times in numbers_without_node(before, after).items():

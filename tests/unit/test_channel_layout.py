@@ -96,7 +96,7 @@ def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enu
 @pytest.mark.parametrize(
     ("name", "here"),
     [
-        ("ch_header", layout.Header),
+        ("ch_header", layout.ChannelHeader),
         ("ch_device", layout.RawDevice),
         ("ch_result", layout.RawResult),
         ("ch_comparison", layout.RawComparison),
@@ -133,7 +133,7 @@ def test_the_wire_form_is_packed_as_the_compiler_packs_it() -> None:
 
 def test_the_regions_do_not_overlap() -> None:
     regions = {
-        "header": (0, ctypes.sizeof(layout.Header)),
+        "header": (0, ctypes.sizeof(layout.ChannelHeader)),
         "results": (
             layout.RESULTS,
             layout.MAX_CALLS * ctypes.sizeof(layout.RawResult),
@@ -165,7 +165,7 @@ def test_a_command_is_finished_when_the_guest_repeats_its_number() -> None:
 def test_arguments_are_strings_one_after_the_other() -> None:
     link = Channel()
     link.post_execution(["/bin/echo", "", "é"], b"\x7fELF", 1.5)
-    header, start = link.header, layout.Header.exec_args.offset
+    header, start = link.header, layout.ChannelHeader.exec_args.offset
     expected = b"/bin/echo\0\0\xc3\xa9\0"
     assert bytes(link.memory[start : start + len(expected)]) == expected
     assert bytes(link.memory[layout.BULK : layout.BULK + 4]) == b"\x7fELF"

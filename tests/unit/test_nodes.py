@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from fuzzer.machine.nodes import Listing, Number, new_devices, numbers_without_node, parse_listing
+from fuzzer.machine.nodes import (
+    Listing,
+    MajorNumber,
+    new_devices,
+    numbers_without_node,
+    parse_listing,
+)
 from fuzzer.target.device import Device, DeviceKind
 
 FILES = """\
@@ -80,7 +86,7 @@ character special file|f0|0|600|/dev/drv
 
 def test_a_number_without_a_node_gets_nodes(before: Listing) -> None:
     later = after("", "240 my drv/x\n")
-    assert numbers_without_node(before, later) == {Number("my drv/x", 240, False): 1}
+    assert numbers_without_node(before, later) == {MajorNumber("my drv/x", 240, False): 1}
     assert found(before, later) == [Device("/dev/my_drv_x", "my drv/x")]
     assert found(before, later, (0, 2)) == [
         Device("/dev/my_drv_x0", "my drv/x", 0),
@@ -91,7 +97,7 @@ def test_a_number_without_a_node_gets_nodes(before: Listing) -> None:
 
 def test_a_number_taken_several_times_is_one(before: Listing) -> None:
     later = after("", "240 drv\n240 drvp\n")
-    assert numbers_without_node(before, later) == {Number("drv", 240, False): 2}
+    assert numbers_without_node(before, later) == {MajorNumber("drv", 240, False): 2}
 
 
 def test_a_node_of_another_kind_does_not_stand_for_a_number(before: Listing) -> None:
