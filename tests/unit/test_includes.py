@@ -10,7 +10,7 @@ import pytest
 from fuzzer.driver.author_build import BuildFailedError, first_error
 from fuzzer.driver.source_build import build_source
 from fuzzer.kernel.kernel import Kernel
-from fuzzer.kernel.needs.headers import Headers
+from fuzzer.kernel.needs.headers import SourceHeaders
 from tests.unit.toy_kernel import code, make_toy_kernel, write_files
 
 HEADERS = {
@@ -53,7 +53,7 @@ def driver(tmp_path: Path, **modules: str) -> Path:
 
 def test_the_header_that_declares_a_name_is_found(kernel: Kernel) -> None:
     names = ("ring_bell", "BELL_LOUD", "bell_t", "BELL_BIG", "port_read", "LONE", "never", "a")
-    assert Headers(kernel.source).declaring(names, ("bell_ops", "user_thing", "nobody")) == {
+    assert SourceHeaders(kernel.source).declaring(names, ("bell_ops", "user_thing", "nobody")) == {
         **dict.fromkeys(("ring_bell", "BELL_LOUD", "bell_t", "BELL_BIG"), "linux/bell.h"),
         "port_read": "linux/port.h",
         "LONE": "asm/lone.h",

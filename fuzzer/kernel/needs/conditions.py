@@ -23,8 +23,8 @@ class Term(NamedTuple):
     on: bool = True
 
 
-Condition = frozenset[Term]
-Alternatives = tuple[Condition, ...]
+BuildCondition = frozenset[Term]
+Alternatives = tuple[BuildCondition, ...]
 
 ALWAYS: Alternatives = (frozenset(),)
 NEVER: Alternatives = ()
@@ -38,7 +38,7 @@ def only(option: str, *, on: bool = True) -> Alternatives:
 def either(*several: Alternatives) -> Alternatives:
     """Return alternatives of which one holds if any of those given does, the smallest first."""
     conditions = sorted({condition for each in several for condition in each}, key=_order)
-    kept: list[Condition] = []
+    kept: list[BuildCondition] = []
     for condition in conditions:
         if not any(smaller <= condition for smaller in kept):
             kept.append(condition)
@@ -54,11 +54,11 @@ def both(*several: Alternatives) -> Alternatives:
     return joined
 
 
-def _possible(condition: Condition) -> bool:
+def _possible(condition: BuildCondition) -> bool:
     return not any(Term(term.option, not term.on) in condition for term in condition)
 
 
-def _order(condition: Condition) -> tuple[int, list[Term]]:
+def _order(condition: BuildCondition) -> tuple[int, list[Term]]:
     return len(condition), sorted(condition)
 
 

@@ -16,7 +16,7 @@ _K = TypeVar("_K")
 _COMMENT = re.compile(r"^\s*(\*|//|/\*)")
 
 
-class Headers:
+class SourceHeaders:
     """The headers that drivers include, of a kernel's source tree."""
 
     def __init__(self, tree: Path, arch: str = "x86") -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.kernel.needs.complaints import read_complaints
-from fuzzer.kernel.needs.headers import Headers
+from fuzzer.kernel.needs.headers import SourceHeaders
 
 _TIMEOUT_S = 30.0
 _BEFORE, _DIRECTORY = "-include", "-idirafter"
@@ -32,7 +32,7 @@ def missing_includes(output: str, kernel: Kernel) -> tuple[str, ...]:
         InfrastructureError: the kernel's source cannot be searched.
     """
     complaints = read_complaints(output)
-    headers = Headers(kernel.source)
+    headers = SourceHeaders(kernel.source)
     flags = []
     # The kernel's build takes away the compiler's own directory, which had these once.
     own = compiler_headers()

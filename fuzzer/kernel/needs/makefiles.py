@@ -29,7 +29,7 @@ _DEEPEST = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class MakeAssignment:
     """Words that are added to a variable: objects, directories, other variables.
 
     ``stem`` is the variable without ``-y``, ``-objs`` or ``-$(CONFIG_X)``.
@@ -48,12 +48,12 @@ class Makefiles:
 
     tree: Path
     arch: str = "x86"
-    _read: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
+    _read: dict[str, tuple[MakeAssignment, ...]] = field(default_factory=dict)
 
-    def rules(self, directory: str) -> tuple[Rule, ...]:
+    def rules(self, directory: str) -> tuple[MakeAssignment, ...]:
         """Return the rules of a directory, which is relative to the tree ("": its top)."""
         if directory not in self._read:
-            found: list[Rule] = []
+            found: list[MakeAssignment] = []
             for name in ("Kbuild", "Makefile"):
                 path = self.tree / directory / name
                 if path.is_file():
@@ -79,7 +79,7 @@ class Makefiles:
                 found = either(found, both(rule.condition, self._used(rule, seen | {path})))
         return found
 
-    def _used(self, rule: Rule, seen: frozenset[str]) -> Alternatives:
+    def _used(self, rule: MakeAssignment, seen: frozenset[str]) -> Alternatives:
         """Return when what a rule adds is built."""
         if rule.stem in _BUILT:
             return self._entered(rule.directory, seen)
@@ -96,7 +96,7 @@ class Makefiles:
     def _entered(self, directory: str, seen: frozenset[str]) -> Alternatives:
         return self._built(f"{directory}/", seen) if directory else ALWAYS
 
-    def _rules_above(self, path: str) -> Iterator[Rule]:
+    def _rules_above(self, path: str) -> Iterator[MakeAssignment]:
         """Yield the rules of all directories that a path lies below, the nearest first."""
         for parent in PurePosixPath(path).parents:
             name = "" if str(parent) == "." else str(parent)
@@ -152,7 +152,7 @@ def holds(alternatives: Alternatives, config: Mapping[str, str]) -> bool:
     )
 
 
-def _parse(text: str, directory: str) -> Iterator[Rule]:
+def _parse(text: str, directory: str) -> Iterator[MakeAssignment]:
     # One list for each conditional that is open: its branches, the present one last.
     stack: list[list[tuple[Alternatives, Alternatives]]] = []
     for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -168,7 +168,7 @@ def _parse(text: str, directory: str) -> Iterator[Rule]:
             option = re.search(r"CONFIG_(\w+)", suffixed[2]) if suffixed else None
             condition = both(only(option[1]) if option else ALWAYS, *map(_present, stack))
             if condition and words:
-                yield Rule(directory, stem, condition, words)
+                yield MakeAssignment(directory, stem, condition, words)
 
 
 def _present(branches: list[tuple[Alternatives, Alternatives]]) -> Alternatives:

@@ -12,13 +12,13 @@ from fuzzer.kernel.needs.complaints import Complaints, read_complaints, read_dep
 from fuzzer.kernel.needs.conditions import (
     ALWAYS,
     Alternatives,
-    Condition,
+    BuildCondition,
     only,
     parse_dependency,
 )
-from fuzzer.kernel.needs.headers import Headers
+from fuzzer.kernel.needs.headers import SourceHeaders
 from fuzzer.kernel.needs.kconfig import OptionTree
-from fuzzer.kernel.needs.symbols import Export, Symbols
+from fuzzer.kernel.needs.symbols import Export, SourceSymbols
 
 # Longer ones say nothing to a reader.
 _LONGEST_EXPRESSION = 160
@@ -102,7 +102,7 @@ class _Search:
         """Want what exports the symbols; say why not if the build ``told`` of them."""
         if not symbols:
             return
-        for symbol, export in Symbols(self._kernel.source).exports(symbols).items():
+        for symbol, export in SourceSymbols(self._kernel.source).exports(symbols).items():
             if export.files:
                 self._choose(symbol, export.conditions, f"{export.files[0]} exports it")
             else:
@@ -112,7 +112,7 @@ class _Search:
 
     def compile(self, complaints: Complaints) -> None:
         """Want what makes the headers declare what is missing."""
-        headers = Headers(self._kernel.source)
+        headers = SourceHeaders(self._kernel.source)
         declared = headers.names(complaints.names)
         for name in complaints.names:
             option = name.removeprefix("CONFIG_")
@@ -150,7 +150,7 @@ class _Search:
             if not missing:
                 self._reasons[f"#error {error}"] = "it names no option that this kernel is without"
         for header in complaints.headers:
-            there = Headers(self._kernel.source).has(header)
+            there = SourceHeaders(self._kernel.source).has(header)
             self._reasons[header] = (
                 "the kernel's source has it, and this build has not"
                 if there
@@ -184,13 +184,13 @@ class _Search:
         else:
             self._reasons[name] = f"{where}, which is not built for this machine"
 
-    def _fulfilled(self, condition: Condition) -> bool:
+    def _fulfilled(self, condition: BuildCondition) -> bool:
         return all(
             self._options.builtin(term.option) if term.on else not self._options.on(term.option)
             for term in condition
         )
 
-    def _price(self, condition: Condition) -> int | None:
+    def _price(self, condition: BuildCondition) -> int | None:
         """Return how many options a condition takes that nothing else asks for."""
         asked: set[str] = set()
         for term in condition:
@@ -204,7 +204,7 @@ class _Search:
             asked |= plan
         return len(asked - self._wanted.keys())
 
-    def _impossible(self, condition: Condition) -> str:
+    def _impossible(self, condition: BuildCondition) -> str:
         for term in sorted(condition):
             if not term.on and self._options.on(term.option):
                 return f"that needs a kernel without {term.option}"

@@ -26,7 +26,7 @@ class Export:
     defined_in: str = ""
 
 
-class Symbols:
+class SourceSymbols:
     """The symbols of a kernel's source tree."""
 
     def __init__(self, tree: Path) -> None:
