@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from fuzzer.program.comparison import Comparison
-from fuzzer.program.operands import CallView, Kind, mask
+from fuzzer.program.operands import CallView, MatchKind, mask
 from fuzzer.program.payload_metrics import counted_up, numbered_alike
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, split
@@ -49,7 +49,7 @@ _COUNTED_WORDS = 2
 
 _Copies: TypeAlias = Callable[[bytes, int], list[bytes]]
 
-_Candidate: TypeAlias = tuple[int, int, int, int, Kind, Callable[[], bytes | None]]
+_Candidate: TypeAlias = tuple[int, int, int, int, MatchKind, Callable[[], bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Substitution:
 
     call: int
     wire: bytes
-    kind: Kind
+    kind: MatchKind
     comparison: Comparison
 
 
@@ -128,7 +128,7 @@ class Hints:
 
     def _candidates(
         self, comparison: Comparison
-    ) -> Iterator[tuple[int, int, Kind, Callable[[], bytes | None]]]:
+    ) -> Iterator[tuple[int, int, MatchKind, Callable[[], bytes | None]]]:
         """Yield rank, call, kind and maker of the substitutions that one comparison suggests."""
         a, b, call, size, constant, _ = comparison
         here = _CONSTANT if constant else _VARIABLE
@@ -171,7 +171,7 @@ class Hints:
 
     def _counted(
         self, found: int, call: int
-    ) -> Iterator[tuple[int, int, Kind, Callable[[int], bytes | None]]]:
+    ) -> Iterator[tuple[int, int, MatchKind, Callable[[int], bytes | None]]]:
         """Yield substitutions where an operand is a count of things that several calls made.
 
         Each has a rank, the call to change, a kind, and a function that adds so many things.
@@ -179,12 +179,12 @@ class Hints:
         total = self._totals[call]
         if total and total[2] == found:
             at, separator, _ = total
-            yield 0, at, Kind.COUNT, partial(self._add_records, at, separator)
+            yield 0, at, MatchKind.COUNT, partial(self._add_records, at, separator)
         if found and found in (self._alike[call], self._alike[call] - 1):
-            yield _DOUBT, call, Kind.CALLS, partial(self._add_calls, call, numbered_alike)
+            yield _DOUBT, call, MatchKind.CALLS, partial(self._add_calls, call, numbered_alike)
             for word in range(_COUNTED_WORDS):
                 count_up = partial(counted_up, word=word)
-                yield _DOUBT + 1, call, Kind.CALLS, partial(self._add_calls, call, count_up)
+                yield _DOUBT + 1, call, MatchKind.CALLS, partial(self._add_calls, call, count_up)
 
     def _add_records(self, call: int, separator: int, more: int) -> bytes | None:
         view = self._views[call]

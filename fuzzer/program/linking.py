@@ -17,8 +17,8 @@ from fuzzer.program.comparison import Comparison
 from fuzzer.program.links import (
     CALL,
     N_HANDLES,
-    Kind,
     Link,
+    LinkKind,
     addresses_of,
     fixups_of,
     link_of,
@@ -45,11 +45,11 @@ _READ_SIZE, _PAGE = 64, 4096
 _BESIDE, _OTHER, _A_FILE = 0.3, 0.5, 0.2
 # The share of new calls that are made on a descriptor which the driver handed out.
 _ON_ADOPTED = 0.5
-_TAKEN = (Kind.TAKE, Kind.TAKE_NEXT, Kind.TAKE_LAST)
+_TAKEN = (LinkKind.TAKE, LinkKind.TAKE_NEXT, LinkKind.TAKE_LAST)
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenValue:
     """A ``value`` that call number ``call`` gave, at offset ``at`` of its buffer.
 
     With ``at`` of CALL the call returned it.
@@ -94,14 +94,14 @@ def linked(
     return [list(program) for program in islice(made, MOST)]
 
 
-def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[Given]:
+def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[GivenValue]:
     """Return the numbers that calls returned, and those that they put into their buffers."""
-    found: list[Given] = []
+    found: list[GivenValue] = []
     for call, (chunk, result) in enumerate(zip(chunks, results, strict=False)):
         if result.ret == -1 or chunk[0] not in _ON_FILE:
             continue
         if chunk[0] == Op.IOCTL and result.ret >= _LEAST:
-            found.append(Given(call, CALL, result.ret & (1 << 64) - 1))
+            found.append(GivenValue(call, CALL, result.ret & (1 << 64) - 1))
         body = chunk[HEADER_SIZE + FIXUP_SIZE * chunk[3] :] if chunk[0] == Op.IOCTL else b""
         places = [
             place
@@ -118,7 +118,7 @@ def given(chunks: Sequence[bytes], results: Sequence[Result]) -> list[Given]:
                 is_wide = value >> 32 > 0 < value & 0xFFFFFFFF
                 changed = word != body[at : at + size]
                 if changed and value >= _LEAST and (is_wide or size == 4):
-                    found.append(Given(call, at, value, size))
+                    found.append(GivenValue(call, at, value, size))
     return found
 
 
@@ -128,10 +128,10 @@ def links_of(chunk: bytes) -> list[Link]:
 
 
 def _compared(
-    chunks: Sequence[bytes], found: Sequence[Given], comparisons: Iterable[Comparison]
+    chunks: Sequence[bytes], found: Sequence[GivenValue], comparisons: Iterable[Comparison]
 ) -> Iterator[list[bytes]]:
     """Yield programs in which a call takes the number that it was compared with."""
-    by_value: dict[int, list[Given]] = {}
+    by_value: dict[int, list[GivenValue]] = {}
     for each in found:
         by_value.setdefault(each.value, []).append(each)
     for comparison in comparisons:
@@ -148,7 +148,7 @@ def _compared(
                         yield program
 
 
-def _blind(chunks: Sequence[bytes], found: Sequence[Given]) -> Iterator[list[bytes]]:
+def _blind(chunks: Sequence[bytes], found: Sequence[GivenValue]) -> Iterator[list[bytes]]:
     """Yield programs in which a later call takes a number at its first places, without a hint."""
     for each in found:
         for call in range(each.call + 1, len(chunks)):
@@ -172,19 +172,19 @@ def _places(chunk: bytes, value: int, size: int) -> Iterator[int]:
     yield from (at for at in range(0, len(data) - size + 1, 4) if data[at : at + size] == word)
 
 
-def _link(chunks: Sequence[bytes], each: Given, call: int, place: int) -> list[bytes] | None:
+def _link(chunks: Sequence[bytes], each: GivenValue, call: int, place: int) -> list[bytes] | None:
     """Return a program in which a call takes the number that an earlier one gives, at a place."""
     made = list(chunks)
     wide = each.size == 8
     handle = None
     for known in map(link_of, fixups_of(made[each.call])):
-        if known and known.kind is Kind.GIVE and known.at == each.at:
+        if known and known.kind is LinkKind.GIVE and known.at == each.at:
             handle = known.number
     if handle is None:
         handle = _free_handle(chunks)
-        link = Link(Kind.GIVE, each.at, handle, wide and each.at != CALL)
+        link = Link(LinkKind.GIVE, each.at, handle, wide and each.at != CALL)
         made[each.call] = with_link(made[each.call], link)
-    made[call] = with_link(made[call], Link(Kind.TAKE, place, handle, wide and place != CALL))
+    made[call] = with_link(made[call], Link(LinkKind.TAKE, place, handle, wide and place != CALL))
     return made if len(b"".join(made)) > len(b"".join(chunks)) else None
 
 
@@ -227,7 +227,7 @@ def with_link(chunk: bytes, link: Link) -> bytes:
 
 
 def _gives(link: Link) -> bool:
-    return link.kind is Kind.GIVE
+    return link.kind is LinkKind.GIVE
 
 
 def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[list[bytes]]:
@@ -242,9 +242,9 @@ def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[li
         if any((link := link_of(each)) and _gives(link) for each in fixups_of(chunk)):
             continue
         handle = _free_handle(chunks)
-        giving = with_link(chunk, Link(Kind.GIVE, CALL, handle))
+        giving = with_link(chunk, Link(LinkKind.GIVE, CALL, handle))
         adopt = with_link(
-            PLAIN_HEADER.pack(int(Op.ADOPT), file, 0, 0, 0, 0, 0), Link(Kind.TAKE, CALL, handle)
+            PLAIN_HEADER.pack(int(Op.ADOPT), file, 0, 0, 0, 0, 0), Link(LinkKind.TAKE, CALL, handle)
         )
         begun = [*chunks[:call], giving, adopt]
         others = [each for each in chunks if each[0] in _ON_FILE and each != chunk]

@@ -34,7 +34,7 @@ FILE = 0x40
 _KIND_SHIFT = 8
 
 
-class Kind(enum.IntEnum):
+class LinkKind(enum.IntEnum):
     """Kinds of links (``enum w_link``)."""
 
     GIVE = 0
@@ -51,7 +51,7 @@ class Link:
     the call then gives its result, or takes its argument.
     """
 
-    kind: Kind
+    kind: LinkKind
     at: int
     number: int
     is_wide: bool = False
@@ -99,8 +99,8 @@ def link_of(fixup: Fixup) -> Link | None:
     """Return the link that a fixup is; None if it is an address."""
     if fixup.to < LINK:
         return None
-    kind = Kind((fixup.to >> _KIND_SHIFT) % 16 % len(Kind))
-    is_file = bool(fixup.to & FILE) and kind is not Kind.GIVE
+    kind = LinkKind((fixup.to >> _KIND_SHIFT) % 16 % len(LinkKind))
+    is_file = bool(fixup.to & FILE) and kind is not LinkKind.GIVE
     is_wide = bool(fixup.to & WIDE) and fixup.at != CALL
     return Link(kind, fixup.at, fixup.to % N_HANDLES, is_wide, is_file)
 

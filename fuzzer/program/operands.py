@@ -69,7 +69,7 @@ _STRUCT = 64
 _RESULTS, _RESULT_WORDS, _RESULTS_OF_ONE = frozenset({4, 8}), 16, 4
 
 
-class Kind(enum.StrEnum):
+class MatchKind(enum.StrEnum):
     """The form in which a value occurs in a program."""
 
     FIELD = "field"
@@ -89,7 +89,7 @@ class Match:
     value is a name, as a part of an ioctl's number: its neighbours mean nothing.
     """
 
-    kind: Kind
+    kind: MatchKind
     strong: bool
     put: Callable[[int], bytes | None]
     is_name: bool = False
@@ -164,7 +164,7 @@ class CallView:
             n = 0
             for at, word in words:
                 put = partial(self._put_bytes, (at, width, "little"), width)
-                match = Match(Kind.BYTES, False, put)
+                match = Match(MatchKind.BYTES, False, put)
                 other = (value - word) % whole
                 if other and known.get(other, at) != at:
                     n += 1
@@ -196,7 +196,7 @@ class CallView:
         return payload_metrics.lengths(self.data)
 
     @cached_property
-    def _numbers(self) -> dict[int, list[payload_metrics.Number]]:
+    def _numbers(self) -> dict[int, list[payload_metrics.TextNumber]]:
         return payload_metrics.numbers(self.data)
 
     def put_records(self, separator: int, count: int) -> bytes | None:
@@ -235,17 +235,17 @@ class CallView:
                 strong = value >= _SMALL or (value > 0 and width == bits)
                 place = (at, bits, shift, min(width, 8 * size))
                 put = partial(self._put_field, place, size)
-                yield Match(Kind.FIELD, strong, put, is_name=len(parts) > 1 and width == bits)
+                yield Match(MatchKind.FIELD, strong, put, is_name=len(parts) > 1 and width == bits)
         if self.op in _POSITIONED:
             seen = position_of(self.chunk) & mask(8 * size)
             if value == seen:
-                yield Match(Kind.FIELD, value > 0, partial(self._put_position, size))
+                yield Match(MatchKind.FIELD, value > 0, partial(self._put_position, size))
         if self.op == Op.MMAP and value:
             # The driver sees a length in whole pages, and may count in pages.
             pages = -(-int.from_bytes(self.chunk[8:16], "little") // PAGE)
             for unit in (1, PAGE):
                 if value * unit == pages * PAGE:
-                    yield Match(Kind.FIELD, True, partial(self._put_pages, unit))
+                    yield Match(MatchKind.FIELD, True, partial(self._put_pages, unit))
 
     def _put_field(self, place: tuple[int, int, int, int], size: int, value: int) -> bytes | None:
         at, bits, shift, width = place
@@ -271,10 +271,10 @@ class CallView:
     def _in_lengths(self, value: int) -> Iterator[Match]:
         data = self.data
         if value == len(data) and not self.rigid:
-            yield Match(Kind.LENGTH, True, self._put_length)
+            yield Match(MatchKind.LENGTH, True, self._put_length)
         for start, end in self._lengths.get(value, ()):
             if value or not self.rigid:
-                yield Match(Kind.LENGTH, value > 1, partial(self._put_span, start, end))
+                yield Match(MatchKind.LENGTH, value > 1, partial(self._put_span, start, end))
 
     def _put_length(self, value: int) -> bytes | None:
         if value > MAX_PAYLOAD:
@@ -291,15 +291,17 @@ class CallView:
         for separator, count in self.counts.items():
             if count == value:
                 strong = separator == last
-                yield Match(Kind.COUNT, strong, partial(self.put_records, separator))
+                yield Match(MatchKind.COUNT, strong, partial(self.put_records, separator))
 
     def _in_text(self, value: int, size: int) -> Iterator[Match]:
         negative = value >> (8 * size - 1)
         for known in (value, value | mask(64) ^ mask(8 * size)) if negative else (value,):
             for number in self._numbers.get(known, ()):
-                yield Match(Kind.TEXT, True, partial(self._put_number, number, size))
+                yield Match(MatchKind.TEXT, True, partial(self._put_number, number, size))
 
-    def _put_number(self, number: payload_metrics.Number, size: int, value: int) -> bytes | None:
+    def _put_number(
+        self, number: payload_metrics.TextNumber, size: int, value: int
+    ) -> bytes | None:
         return self._splice(number.start, number.end, number.text(value, size))
 
     def _in_bytes(self, value: int, size: int) -> Iterator[Match]:
@@ -330,7 +332,7 @@ class CallView:
         many = strong or width == size or self._is_struct
         for at in islice(places, _OCCURRENCES if many else 2):
             place = (at, width, order)
-            yield Match(Kind.BYTES, strong, partial(self._put_bytes, place, size))
+            yield Match(MatchKind.BYTES, strong, partial(self._put_bytes, place, size))
 
     def _find(self, pattern: bytes) -> list[int]:
         places: list[int] = []

@@ -26,7 +26,7 @@ _ALIKE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class TextNumber:
     """A number written as text at ``[start, end)``."""
 
     start: int
@@ -100,9 +100,9 @@ def counts(data: bytes) -> dict[int, int]:
     }
 
 
-def numbers(data: bytes) -> dict[int, list[Number]]:
+def numbers(data: bytes) -> dict[int, list[TextNumber]]:
     """Return the numbers written as text in a payload, by value as unsigned 64-bit integer."""
-    found: dict[int, list[Number]] = {}
+    found: dict[int, list[TextNumber]] = {}
     for count, match in enumerate(_NUMBER.finditer(data)):
         if count == _NUMBERS:
             break
@@ -110,7 +110,7 @@ def numbers(data: bytes) -> dict[int, list[Number]]:
         hexadecimal = text[1:2] in (b"x", b"X")
         value = int(text, 16 if hexadecimal else 10)
         found.setdefault(value & _MASK, []).append(
-            Number(match.start(), match.end(), value, hexadecimal)
+            TextNumber(match.start(), match.end(), value, hexadecimal)
         )
     return found
 

@@ -81,7 +81,7 @@ class Schedules:
     def __init__(self, chunks: Sequence[bytes], ticks: Sequence[int], rng: random.Random) -> None:
         self._random = rng
         self._room = MAX_CALLS - len(chunks)
-        self._runs: list[_Run] = []
+        self._runs: list[_ThreadCalls] = []
         for part in parallel_parts(chunks):
             by_thread: dict[int, list[int]] = {}
             for index in part:
@@ -92,7 +92,9 @@ class Schedules:
                     _span(ticks[index] for index in others[:count])
                     for count in (1, math.isqrt(len(others)), len(others))
                 )
-                self._runs.append(_Run(tuple(calls), spans, _span(ticks[index] for index in part)))
+                self._runs.append(
+                    _ThreadCalls(tuple(calls), spans, _span(ticks[index] for index in part))
+                )
         self._fractions = {run: [rng.random() for _ in run.spans] for run in self._runs}
         self._turns = itertools.count()
 
@@ -109,12 +111,12 @@ class Schedules:
             return (self._single(run, level),)
         return self._each(run) if len(run.calls) > 1 else self._pair()
 
-    def _single(self, run: _Run, level: int) -> Wait:
+    def _single(self, run: _ThreadCalls, level: int) -> Wait:
         fractions = self._fractions[run]
         fractions[level] = (fractions[level] + _GOLDEN) % 1
         return Wait(run.calls[0], 1 + int(fractions[level] * run.spans[level]))
 
-    def _each(self, run: _Run) -> tuple[Wait, ...]:
+    def _each(self, run: _ThreadCalls) -> tuple[Wait, ...]:
         calls = run.calls[-self._room :]
         span = run.total >> int(self._random.random() * _HALVINGS)
         times = sorted(self._time(span) for _ in calls)
@@ -130,7 +132,7 @@ class Schedules:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _ThreadCalls:
     """A thread's calls in a part, and limits for the times that they are held, in ticks.
 
     ``spans`` are the times of the first, the first few and all calls of the other threads,

@@ -11,8 +11,8 @@ from fuzzer.program.links import (
     LOW,
     N_HANDLES,
     Address,
-    Kind,
     Link,
+    LinkKind,
     address_of,
     link_of,
 )
@@ -28,13 +28,13 @@ from fuzzer.program.ops import (
     flags_used,
 )
 from fuzzer.program.program import HALF, N_FILES, Call, Fixup
-from fuzzer.program.syntax import Line, TextError, quote, show_integer
+from fuzzer.program.syntax import TextError, TokenLine, quote, show_integer
 
 HANDLES = {f"h{number}": number for number in range(N_HANDLES)}
 """The numbers of handles by name."""
 
 _FILES = {f"f{number}": number for number in range(N_FILES)}
-_BESIDE = {Kind.TAKE_NEXT: "next", Kind.TAKE_LAST: "last"}
+_BESIDE = {LinkKind.TAKE_NEXT: "next", LinkKind.TAKE_LAST: "last"}
 _WIDE = 8
 TAKEN = frozenset({*HANDLES, *_FILES, *_BESIDE.values()})
 """Words that begin the text of a link which a call takes."""
@@ -85,7 +85,7 @@ def format_suffixes(call: Call, told: Call) -> str:
     return "".join([f" {part}" for part in parts])
 
 
-def parse_suffixes(line: Line, call: Call) -> Call:
+def parse_suffixes(line: TokenLine, call: Call) -> Call:
     """Return the call with the suffixes that follow on the line; TextError for a mistake."""
     fixups = list(call.fixups)
     flags = call.flags
@@ -131,7 +131,7 @@ def _format_fixup(fixup: Fixup) -> str:
             return f"@{fixup.at}->{address.to}:{address.size}"
         return f"@{fixup.at}->{fixup.to}"
     width = ":8" if link.is_wide else ""
-    if link.kind is Kind.GIVE:
+    if link.kind is LinkKind.GIVE:
         given = "ret" if link.at == CALL else f"@{link.at}{width}"
         return f"h{link.number}={given}"
     at = "arg" if link.at == CALL else link.at
@@ -141,14 +141,14 @@ def _format_fixup(fixup: Fixup) -> str:
 def show_taken(link: Link) -> str:
     """Return the text of the handle or file that a link takes, or of a number beside it."""
     taken = f"{'f' if link.is_file else 'h'}{link.number}"
-    return taken if link.kind is Kind.TAKE else f"{_BESIDE[link.kind]}({taken})"
+    return taken if link.kind is LinkKind.TAKE else f"{_BESIDE[link.kind]}({taken})"
 
 
-def parse_taken(line: Line, at: int) -> Link:
+def parse_taken(line: TokenLine, at: int) -> Link:
     """Read a link that takes 4 bytes at ``at``."""
     name = line.name("a handle, h0 to h7, or a file")
-    kind = next((kind for kind, beside in _BESIDE.items() if beside == name), Kind.TAKE)
-    if kind is not Kind.TAKE:
+    kind = next((kind for kind, beside in _BESIDE.items() if beside == name), LinkKind.TAKE)
+    if kind is not LinkKind.TAKE:
         line.expect("(")
         name = line.name("a handle, h0 to h7, or a file")
         line.expect(")")
@@ -159,7 +159,7 @@ def parse_taken(line: Line, at: int) -> Link:
     raise TextError(f"{name!r} where a handle, h0 to h7, or a file is expected")
 
 
-def _parse_fixup(line: Line) -> Fixup:
+def _parse_fixup(line: TokenLine) -> Fixup:
     at = CALL
     if line.peek().text == "arg":
         line.take()
@@ -179,16 +179,16 @@ def _parse_fixup(line: Line) -> Fixup:
     return dataclasses.replace(link, is_wide=at != CALL and _is_wide(line)).fixup()
 
 
-def _parse_given(line: Line, handle: int) -> Fixup:
+def _parse_given(line: TokenLine, handle: int) -> Fixup:
     if line.accept("@"):
-        link = Link(Kind.GIVE, line.counted("a handle's place", 0, CALL - 1), handle)
+        link = Link(LinkKind.GIVE, line.counted("a handle's place", 0, CALL - 1), handle)
         return dataclasses.replace(link, is_wide=_is_wide(line)).fixup()
     if line.name("ret, or @ and a place,") != "ret":
         raise TextError("a handle is given by what a call returned, ret, or by its buffer, @at")
-    return Link(Kind.GIVE, CALL, handle).fixup()
+    return Link(LinkKind.GIVE, CALL, handle).fixup()
 
 
-def _is_wide(line: Line) -> bool:
+def _is_wide(line: TokenLine) -> bool:
     return line.accept(":") and line.counted("the bytes of a handle", 4, 8) == _WIDE
 
 
@@ -221,7 +221,7 @@ def _allowed(call: Call) -> dict[str, str]:
     }
 
 
-def _value(line: Line, name: str) -> int | bytes:
+def _value(line: TokenLine, name: str) -> int | bytes:
     """Read the value behind a name."""
     if name == "!data":
         return line.string(name)

@@ -73,7 +73,7 @@ def show_integer(value: int) -> str:
     return str(value) if value < 65536 else f"{value:#x}"
 
 
-class Line:
+class TokenLine:
     """The tokens of one line, read from left to right."""
 
     def __init__(self, text: str, constants: Mapping[str, int]) -> None:

@@ -79,7 +79,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
-from fuzzer.program.links import CALL, Kind, Link, link_of
+from fuzzer.program.links import CALL, Link, LinkKind, link_of
 from fuzzer.program.ops import (
     FLAG_COUNT,
     FLAG_VALUE,
@@ -207,7 +207,7 @@ def _format_call(
 def _given(call: Call) -> tuple[str, Call]:
     """Return the text of the handle that a call's result gives, and the call without it."""
     link = link_of(call.fixups[-1]) if call.fixups else None
-    if link is None or link.kind is not Kind.GIVE or link.at != CALL:
+    if link is None or link.kind is not LinkKind.GIVE or link.at != CALL:
         return "", call
     if link.fixup() != call.fixups[-1]:
         return "", call
@@ -217,7 +217,7 @@ def _given(call: Call) -> tuple[str, Call]:
 def _taken(call: Call, number: int) -> str:
     """Return the text of the handle that a call's argument takes, empty if it is a ``number``."""
     link = link_of(call.fixups[0]) if call.fixups and not number else None
-    if link is None or link.kind is Kind.GIVE or link.at != CALL:
+    if link is None or link.kind is LinkKind.GIVE or link.at != CALL:
         return ""
     return show_taken(link) if link.fixup() == call.fixups[0] else ""
 
@@ -350,7 +350,7 @@ def _shown(value: Value) -> str:
     if isinstance(value, int):
         return show_integer(value)
     if isinstance(value, Link):
-        return f"->h{value.number}" if value.kind is Kind.GIVE else show_taken(value)
+        return f"->h{value.number}" if value.kind is LinkKind.GIVE else show_taken(value)
     if isinstance(value, Structs):
         shown = [f"{value.layout.name} {_struct(values)}" for values in value.each]
         return f"&{shown[0]}" if len(shown) == 1 else f"&[{', '.join(shown)}]"

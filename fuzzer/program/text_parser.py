@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 
 from fuzzer.errors import BadInputError
-from fuzzer.program.links import CALL, Kind, Link
+from fuzzer.program.links import CALL, Link, LinkKind
 from fuzzer.program.ops import (
     FLAG_COUNT,
     FLAG_VALUE,
@@ -33,7 +33,7 @@ from fuzzer.program.program import (
     at_position,
 )
 from fuzzer.program.suffixes import HANDLES, TAKEN, parse_suffixes, parse_taken
-from fuzzer.program.syntax import ACCESS, Line, TextError
+from fuzzer.program.syntax import ACCESS, TextError, TokenLine
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
 from fuzzer.target.calls import IoctlSpec, WriteSpec
 from fuzzer.target.layout import StructLayout
@@ -77,7 +77,7 @@ class LineParser:
 
     def call(self, text: str) -> Call | None:
         """Return the call on a line, None for a blank one; TextError for a mistake."""
-        line = Line(text, self._constants)
+        line = TokenLine(text, self._constants)
         if line.at_end():
             return None
         thread = _thread(line)
@@ -85,7 +85,7 @@ class LineParser:
         given: tuple[Fixup, ...] = ()
         if name in HANDLES:
             line.expect("=")
-            given = (Link(Kind.GIVE, CALL, HANDLES[name]).fixup(),)
+            given = (Link(LinkKind.GIVE, CALL, HANDLES[name]).fixup(),)
             name = line.name("a call")
         if name not in OP_NAMES:
             close = difflib.get_close_matches(name, OP_NAMES, n=1)
@@ -104,7 +104,7 @@ class LineParser:
             raise TextError(f"{len(call.fixups)} fixups; {MAX_FIXUPS} are allowed")
         return call
 
-    def _arguments(self, line: Line, call: Call) -> Call:
+    def _arguments(self, line: TokenLine, call: Call) -> Call:
         match call.op:
             case Op.OPEN:
                 return self._open(line, call)
@@ -131,7 +131,7 @@ class LineParser:
             case _:
                 return _plain(line, call)
 
-    def _open(self, line: Line, call: Call) -> Call:
+    def _open(self, line: TokenLine, call: Call) -> Call:
         arg, cmd = 0, ACCESS["O_RDWR"]
         more = line.accept(",")
         if more and line.peek().kind == "string":
@@ -141,7 +141,7 @@ class LineParser:
             cmd = line.integer(Number.FLAGS.value, 32)
         return dataclasses.replace(call, cmd=cmd, arg=arg)
 
-    def _device(self, line: Line) -> int:
+    def _device(self, line: TokenLine) -> int:
         path = line.string("a device").decode(errors="replace")
         if path not in self._devices:
             known = f"the description's are {', '.join(self._devices)}"
@@ -151,7 +151,7 @@ class LineParser:
             )
         return self._devices.index(path)
 
-    def _written(self, line: Line, call: Call) -> Call:
+    def _written(self, line: TokenLine, call: Call) -> Call:
         """Return a write of a string, of a struct, or of a list of structs."""
         if line.peek().kind == "name" or line.peek().text == "[":
             records = [self._record(line)] if not line.accept("[") else self._list(line)
@@ -165,14 +165,14 @@ class LineParser:
             return call
         return dataclasses.replace(call, data=line.string("what to write"))
 
-    def _list(self, line: Line) -> list[tuple[StructLayout, dict[str, Value]]]:
+    def _list(self, line: TokenLine) -> list[tuple[StructLayout, dict[str, Value]]]:
         records = [self._record(line)]
         while not line.accept("]"):
             line.expect(",")
             records.append(self._record(line))
         return records
 
-    def _record(self, line: Line) -> tuple[StructLayout, dict[str, Value]]:
+    def _record(self, line: TokenLine) -> tuple[StructLayout, dict[str, Value]]:
         name = line.name("a struct")
         if name not in self._structs:
             known = ", ".join(self._structs) or "none"
@@ -180,7 +180,7 @@ class LineParser:
         line.expect("{")
         return self._structs[name], self._members(line)
 
-    def _ioctl(self, line: Line, call: Call) -> Call:
+    def _ioctl(self, line: TokenLine, call: Call) -> Call:
         number = line.integer("an ioctl number", 32)
         arg, flags, data = 0, FLAG_VALUE, b""
         fixups: tuple[Fixup, ...] = ()
@@ -202,7 +202,7 @@ class LineParser:
                 arg = line.integer("a value", 64)
         return dataclasses.replace(call, flags=flags, cmd=number, arg=arg, data=data, fixups=fixups)
 
-    def _members(self, line: Line) -> dict[str, Value]:
+    def _members(self, line: TokenLine) -> dict[str, Value]:
         values: dict[str, Value] = {}
         while not line.accept("}"):
             if values:
@@ -214,11 +214,11 @@ class LineParser:
             values[name] = self._value(line, name)
         return values
 
-    def _value(self, line: Line, name: str) -> Value:
+    def _value(self, line: TokenLine, name: str) -> Value:
         if line.peek().kind == "string":
             return line.string(name)
         if line.accept("->"):
-            return Link(Kind.GIVE, 0, _handle(line))
+            return Link(LinkKind.GIVE, 0, _handle(line))
         if line.peek().kind == "name" and line.peek().text in TAKEN:
             return parse_taken(line, 0)
         if not line.accept("&"):
@@ -244,7 +244,7 @@ def _pointed(records: list[tuple[StructLayout, dict[str, Value]]]) -> Structs:
     return Structs(layout, tuple(values for _, values in records))
 
 
-def _plain(line: Line, call: Call) -> Call:
+def _plain(line: TokenLine, call: Call) -> Call:
     """Return a call with its arguments read: its numbers and its payload."""
     operation = OPERATIONS[call.op]
     begun = operation.uses_file
@@ -273,14 +273,14 @@ def _plain(line: Line, call: Call) -> Call:
     return call
 
 
-def _taken(line: Line) -> tuple[Fixup, ...]:
+def _taken(line: TokenLine) -> tuple[Fixup, ...]:
     """Return the link that a call's argument takes, if the next word is one."""
     if line.peek().kind != "name" or line.peek().text not in TAKEN:
         return ()
     return (parse_taken(line, CALL).fixup(),)
 
 
-def _thread(line: Line) -> int:
+def _thread(line: TokenLine) -> int:
     if not line.accept("["):
         return 0
     thread = line.counted("the thread", 1, N_THREADS)
@@ -288,7 +288,7 @@ def _thread(line: Line) -> int:
     return thread
 
 
-def _file(line: Line) -> int:
+def _file(line: TokenLine) -> int:
     file = line.name("a file, f0 to f7,")
     if file not in _FILES:
         raise TextError(f"no file {file!r}; allowed: f0 to f{N_FILES - 1}")
@@ -314,7 +314,7 @@ def record_layouts(target: Target | None) -> dict[Op, list[StructLayout]]:
     return layouts
 
 
-def _handle(line: Line) -> int:
+def _handle(line: TokenLine) -> int:
     name = line.name("a handle, h0 to h7,")
     if name not in HANDLES:
         raise TextError(f"no handle {name!r}; allowed: h0 to h7")

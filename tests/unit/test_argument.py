@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from fuzzer.program.argument import argument_of, count_words, places_in
-from fuzzer.program.links import Address, Kind, Link, addresses
+from fuzzer.program.links import Address, Link, LinkKind, addresses
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, FLAG_VALUE, Op
 from fuzzer.program.program import MAX_FIXUPS, Call, Fixup
 from fuzzer.program.wire import decode, encode_call
@@ -21,7 +21,7 @@ def test_only_what_has_a_buffer_is_an_argument() -> None:
 
 
 def test_an_argument_is_a_call_and_back() -> None:
-    link = Link(Kind.TAKE, 4, 2).fixup()
+    link = Link(LinkKind.TAKE, 4, 2).fixup()
     held = encode_call(call(bytes(range(32)), Fixup(8, 16), link))
     argument = argument_of(held)
     assert argument is not None
@@ -42,7 +42,7 @@ def test_places_are_where_no_address_is_in_what_is_pointed_to_first() -> None:
 
 
 def test_an_address_is_of_bytes_behind_and_comes_before_links() -> None:
-    link = Link(Kind.TAKE, 0, 2).fixup()
+    link = Link(LinkKind.TAKE, 0, 2).fixup()
     argument = argument_of(encode_call(call(b"\xff" * 13, link)))
     assert argument is not None
     (made,) = decode(argument.pointing([4], b"abc").wire() or b"")

@@ -81,7 +81,7 @@ def test_each_constant_of_programs_is_the_headers() -> None:
         ("ch_status", "CH_", layout.Status),
         ("ch_node", "CH_NODE_", layout.Node),
         ("w_op", "W_", ops.Op),
-        ("w_link", "W_", links.Kind),
+        ("w_link", "W_", links.LinkKind),
     ],
 )
 def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enum.IntEnum]) -> None:

@@ -14,7 +14,7 @@ from fuzzer.program import payload_metrics
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.generate import Generator
 from fuzzer.program.hints import Hints, thin
-from fuzzer.program.operands import Kind
+from fuzzer.program.operands import MatchKind
 from fuzzer.program.ops import FLAG_VALUE, FLAG_VECTOR, Op
 from fuzzer.program.program import Call, Fixup, Program
 from fuzzer.program.wire import decode, encode, split
@@ -341,7 +341,7 @@ def test_what_is_compared_with_a_constant_comes_first() -> None:
     known = constant(0x11112222, 0xDDCCBBAA)
     found = Hints(encode((write(data),)), [variable, known])
     assert found.substitutions[0].comparison == known
-    assert found.substitutions[0].kind is Kind.BYTES
+    assert found.substitutions[0].kind is MatchKind.BYTES
     assert {item.comparison for item in found.substitutions} == {known, variable}
     first = Hints(encode((write(data),)), [variable, known], limit=1)
     assert first.substitutions == found.substitutions[:1]

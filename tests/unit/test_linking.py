@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.linking import Relinker, Result, linked, links_of, with_link
-from fuzzer.program.links import CALL, Kind, Link, link_of
+from fuzzer.program.links import CALL, Link, LinkKind, link_of
 from fuzzer.program.ops import FLAG_VALUE, Op
 from fuzzer.program.program import MAX_FIXUPS, Call, Fixup
 from fuzzer.program.shrink.simpler import normalized, without_conditions
@@ -89,11 +89,11 @@ def test_a_call_that_failed_gives_nothing() -> None:
 
 def test_a_link_takes_the_place_of_one_that_was_there() -> None:
     (chunk,) = chunks_of('write(f0, "abcdefgh") @0=h1 @0->4')
-    changed = with_link(chunk, Link(Kind.TAKE_NEXT, 0, 2))
+    changed = with_link(chunk, Link(LinkKind.TAKE_NEXT, 0, 2))
     zeros = r"\x00" * 4
     assert text_of([changed]) == f'write(f0, "{zeros}efgh") @0->4 @0=next(h2)\n'
     (full,) = chunks_of('write(f0, "abcdefgh")' + " @0->1" * MAX_FIXUPS)
-    assert with_link(full, Link(Kind.TAKE, 0, 0)) == full
+    assert with_link(full, Link(LinkKind.TAKE, 0, 0)) == full
 
 
 def test_relinking_changes_what_is_taken_and_keeps_the_calls() -> None:
@@ -131,4 +131,4 @@ def test_a_simpler_call_gives_or_takes_nothing() -> None:
     plain = normalized(call)
     assert plain.fixups == (Fixup(CALL, 0xF000),)
     assert any(not each.fixups for each in without_conditions(plain))
-    assert links_of(encode((plain,))) == [Link(Kind.GIVE, CALL, 0)]
+    assert links_of(encode((plain,))) == [Link(LinkKind.GIVE, CALL, 0)]

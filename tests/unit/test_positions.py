@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fuzzer.program.conditions import ConditionMutator, buffer_size
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
-from fuzzer.program.operands import CallView, Kind
+from fuzzer.program.operands import CallView, MatchKind
 from fuzzer.program.ops import FLAG_COUNT, FLAG_WIDE, Op
 from fuzzer.program.program import HALF, Call, at_position, count, position
 from fuzzer.program.wire import (
@@ -94,7 +94,7 @@ def test_what_the_driver_compares_with_a_position_is_put_there() -> None:
     for start in (512, 3 << 32):
         chunk = encode_call(at_position(Call(Op.PREAD, arg=1), start))
         put = [match.put(0x200000001) for match in CallView(chunk).matches(start, 8)
-               if match.kind is Kind.FIELD]  # fmt: skip
+               if match.kind is MatchKind.FIELD]  # fmt: skip
         assert [position(decode(each)[0]) for each in put if each] == [0x200000001]
 
 

@@ -23,7 +23,7 @@ from fuzzer.program.csource.memory import (
     struct_memory,
     taken,
 )
-from fuzzer.program.links import CALL, Kind, links, of_call
+from fuzzer.program.links import CALL, LinkKind, links, of_call
 from fuzzer.program.ops import (
     FLAG_COMPAT,
     FLAG_NULL,
@@ -50,7 +50,7 @@ _PAGE = 4096
 
 
 @dataclass(slots=True)
-class Needs:
+class SourceNeeds:
     """Needs of the calls written so far.
 
     They are helpers, headers, files, handles, devices by number, bytes of ``buffer``.
@@ -86,7 +86,7 @@ class CallWriter:
         self._layouts = layouts
         self._devices = devices
         self._makes_nodes = any(device.major is not None for device in devices)
-        self.needs = Needs()
+        self.needs = SourceNeeds()
         self.open_files: dict[int, int] = {}
         self.mapped: set[int] = set()
 
@@ -137,7 +137,7 @@ class CallWriter:
 
     def _giving(self, call: Call, statement: list[str], memory: Memory | None) -> list[str]:
         """Return a call's statement with assignments to the handles that it gives."""
-        given = [link for link in links(call.fixups) if link.kind is Kind.GIVE]
+        given = [link for link in links(call.fixups) if link.kind is LinkKind.GIVE]
         if call.op not in _GIVING or not given:
             return statement
         needs = self.needs.helpers
@@ -163,7 +163,7 @@ class CallWriter:
 
     def _argument(self, call: Call, number: str) -> str:
         """Return the argument of a call: the handle that it takes, or ``number``."""
-        found = [link for link in links(of_call(call.fixups)) if link.kind is not Kind.GIVE]
+        found = [link for link in links(of_call(call.fixups)) if link.kind is not LinkKind.GIVE]
         return taken(found[-1]) if found else number
 
     def _mapping(self, call: Call) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fuzzer.program.csource.literals import c_integer, c_string
-from fuzzer.program.links import Kind, Link, addresses, in_buffer, links
+from fuzzer.program.links import Link, LinkKind, addresses, in_buffer, links
 from fuzzer.program.ops import FLAG_NULL, FLAG_READONLY
 from fuzzer.program.payload import Buffer, Structs, Value, unpack_struct
 from fuzzer.program.program import Call, Fixup
@@ -38,7 +38,7 @@ class Memory:
 def taken(link: Link) -> str:
     """Return the C expression of the handle or file that a link takes, or a number beside it."""
     name = f"{'f' if link.is_file else 'h'}{link.number}"
-    beside = {Kind.TAKE_NEXT: " + 1", Kind.TAKE_LAST: " - 1"}
+    beside = {LinkKind.TAKE_NEXT: " + 1", LinkKind.TAKE_LAST: " - 1"}
     return name + beside.get(link.kind, "")
 
 
@@ -79,7 +79,7 @@ def bytes_memory(call: Call) -> Memory:
     fixups = in_buffer(call.fixups)
     for link in links(fixups):
         width = min(link.size, size - link.at)
-        if link.kind is not Kind.GIVE and width > 0:
+        if link.kind is not LinkKind.GIVE and width > 0:
             lines.append(f"memcpy(data + {link.at}, &(uint64_t){{ {taken(link)} }}, {width});")
     for fixup in addresses(fixups):
         if fixup.at + fixup.size > len(call.data) or fixup.at >= size:
@@ -123,7 +123,7 @@ def struct_memory(call: Call, layout: StructLayout | None) -> Memory:
 def _given(fixups: tuple[Fixup, ...], layout: StructLayout, access: str) -> dict[int, str]:
     """Return the members of a struct that give handles, by their offsets."""
     names = {member.offset: member.name for member in layout.members}
-    places = [link.at for link in links(fixups) if link.kind is Kind.GIVE]
+    places = [link.at for link in links(fixups) if link.kind is LinkKind.GIVE]
     return {at: f"{access}{names[at]}" for at in places if at in names}
 
 
@@ -176,7 +176,7 @@ def _members(
             size = 0 if base else layout.size
             first.append(f".{name} = {_address(member, starts[base + member.offset], size)}")
         elif isinstance(value, Link):
-            if value.kind is not Kind.GIVE:
+            if value.kind is not LinkKind.GIVE:
                 number = taken(value)
                 first.append(f".{name} = {_pointer(number) if member.is_pointer else number}")
         elif isinstance(value, int):
