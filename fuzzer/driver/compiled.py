@@ -34,7 +34,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.target.dwarf import enumerators, named_layouts, type_names
 from fuzzer.target.header import Header, unknown_symbol
 from fuzzer.target.layout import StructLayout
-from fuzzer.target.probe import Answers, Compiler, Run, ask, run_compiler
+from fuzzer.target.probe import Answers, Compiler, CompilerRun, ask, run_compiler
 
 _T = TypeVar("_T")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -88,7 +88,7 @@ class CompiledDriver:
         *,
         module: str = "",
         objects: Sequence[Path] = (),
-        run: Run = run_compiler,
+        run: CompilerRun = run_compiler,
     ) -> None:
         self._directory = directory.resolve()
         self._kernel = kernel

@@ -19,7 +19,7 @@ from fuzzer.kernel.kernel import Kernel
 from fuzzer.progress import say
 from fuzzer.target.header import Header
 from fuzzer.target.layout import layout_from_json, layout_to_json
-from fuzzer.target.probe import Run
+from fuzzer.target.probe import CompilerRun
 from fuzzer.target.target import SymbolSource, Target
 
 # Changes when other things are read, or in another way.
@@ -29,7 +29,9 @@ _FILE = "symbols.json"
 _COMPILE_SECONDS = 120.0
 
 
-def symbol_source(kernel_for: Callable[[Target], Kernel], run: Run | None = None) -> SymbolSource:
+def symbol_source(
+    kernel_for: Callable[[Target], Kernel], run: CompilerRun | None = None
+) -> SymbolSource:
     """Return a source of the names in a target's driver, for ``load_target``.
 
     The driver is built first, against the kernel that ``kernel_for`` returns, unless it comes
@@ -54,7 +56,7 @@ def driver_symbols(
     *,
     constants: Sequence[str],
     structs: Sequence[str],
-    run: Run | None = None,
+    run: CompilerRun | None = None,
 ) -> Header:
     """Return the meanings of names in a driver that was built from source.
 
@@ -75,7 +77,9 @@ def driver_symbols(
     return Header(content["constants"], layouts, None)
 
 
-def driver_ioctls(driver: Driver, kernel: Kernel, run: Run | None = None) -> tuple[IoctlMacro, ...]:
+def driver_ioctls(
+    driver: Driver, kernel: Kernel, run: CompilerRun | None = None
+) -> tuple[IoctlMacro, ...]:
     """Return the ioctls of a driver that was built from source, by their place in it.
 
     Raises:
@@ -91,7 +95,7 @@ def driver_ioctls(driver: Driver, kernel: Kernel, run: Run | None = None) -> tup
     return tuple(map(_ioctl_from_json, _read(build_once("symbols", key, build, keep=_KEEP))))
 
 
-def _compiled(driver: Driver, kernel: Kernel, run: Run | None) -> CompiledDriver:
+def _compiled(driver: Driver, kernel: Kernel, run: CompilerRun | None) -> CompiledDriver:
     directory = kernel.directory if driver.parts else driver.object.parent
     return CompiledDriver(
         directory,
@@ -102,7 +106,7 @@ def _compiled(driver: Driver, kernel: Kernel, run: Run | None) -> CompiledDriver
     )
 
 
-def sandboxed(root: Path, kernel: Kernel) -> Run:
+def sandboxed(root: Path, kernel: Kernel) -> CompilerRun:
     """Return a runner of a compiler for a stranger's files below ``root``, which sees no others."""
 
     def run(

@@ -10,7 +10,7 @@ from fuzzer.program.choices import NOTHING_SEEN
 from fuzzer.program.ops import Op
 from fuzzer.program.templates import TemplateFiller
 from fuzzer.program.wire import PLAIN_HEADER
-from fuzzer.target.calls import ReloadSpec, Template
+from fuzzer.target.calls import CallTemplate, ReloadSpec
 from fuzzer.target.target import Target
 
 # Parameters drawn for a preload, of which those used least are taken.
@@ -28,7 +28,7 @@ class Parameters:
     def __init__(self, target: Target, rng: random.Random, templates: TemplateFiller) -> None:
         self._random = rng.random
         own = target.module.params.encode()
-        reloads: list[Template] = []
+        reloads: list[CallTemplate] = []
         for spec in target.calls:
             if isinstance(spec, ReloadSpec) and not target.module.builtin:
                 reloads += spec.templates * spec.weight

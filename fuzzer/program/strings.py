@@ -11,6 +11,7 @@ from fuzzer.program.choices import NOTHING_SEEN, Seen
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, written_of
 from fuzzer.target.calls import (
+    CallTemplate,
     Field,
     IoctlSpec,
     LengthOf,
@@ -18,7 +19,6 @@ from fuzzer.target.calls import (
     PoolField,
     PoolRef,
     RecordSpec,
-    Template,
     WriteSpec,
 )
 from fuzzer.target.layout import StructLayout
@@ -48,7 +48,7 @@ class StringFinder:
     """Finds the strings that a target's templates and struct members took from pools."""
 
     def __init__(self, target: Target) -> None:
-        templates: dict[Op, list[Template]] = {Op.WRITE: [], Op.PWRITE: []}
+        templates: dict[Op, list[CallTemplate]] = {Op.WRITE: [], Op.PWRITE: []}
         records: dict[Op, list[RecordSpec]] = {Op.WRITE: [], Op.PWRITE: []}
         self._ioctls: dict[bytes, _Finder] = {}
         for spec in target.calls:
@@ -130,7 +130,7 @@ def _ioctl_finder(spec: IoctlSpec) -> _Finder | None:
     return find
 
 
-def _template_finder(templates: Sequence[Template]) -> _Finder | None:
+def _template_finder(templates: Sequence[CallTemplate]) -> _Finder | None:
     shapes = list(dict.fromkeys(filter(None, map(_slots, templates))))
     if not shapes:
         return None
@@ -169,7 +169,7 @@ def _explained(chunk: bytes, at: int, slots: Sequence[_Slot]) -> dict[str, list[
     return seen
 
 
-def _slots(template: Template) -> tuple[bytes, tuple[_Slot, ...]] | None:
+def _slots(template: CallTemplate) -> tuple[bytes, tuple[_Slot, ...]] | None:
     """Return a template's leading literal and its slots, None if they cannot be told apart."""
     parts = template.parts
     first = parts[0] if parts and isinstance(parts[0], bytes) else b""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fuzzer.program.choices import NOTHING_SEEN, Seen, integer_chooser, pool_chooser
 from fuzzer.program.program import MAX_PAYLOAD
-from fuzzer.target.calls import Between, LengthOf, NumberForm, NumberRef, PoolRef, Template
+from fuzzer.target.calls import Between, CallTemplate, LengthOf, NumberForm, NumberRef, PoolRef
 
 _OUT_OF_RANGE = 0.05
 """Share of numbers outside of those that the description has for them."""
@@ -29,11 +29,11 @@ class TemplateFiller:
         self._pools = pools
         self._choosers = {n: pool_chooser(rng, n, found) for n, found in pools.items()}
 
-    def filler(self, template: Template) -> _Pick:
+    def filler(self, template: CallTemplate) -> _Pick:
         """Return a function that fills a template, mostly validly, at times with seen strings."""
         return self._filler(template, self._choosers, wrong=True)
 
-    def described(self, template: Template) -> Callable[[], bytes]:
+    def described(self, template: CallTemplate) -> Callable[[], bytes]:
         """Return a function that fills a template validly, with strings of its pools only."""
         fill = self._filler(
             template, {name: self._plain(found) for name, found in self._pools.items()}, wrong=False
@@ -44,7 +44,9 @@ class TemplateFiller:
         rand, count = self._random, len(strings)
         return lambda seen: strings[int(rand() * count)]
 
-    def _filler(self, template: Template, choosers: Mapping[str, _Pick], *, wrong: bool) -> _Pick:
+    def _filler(
+        self, template: CallTemplate, choosers: Mapping[str, _Pick], *, wrong: bool
+    ) -> _Pick:
         literals = [part if isinstance(part, bytes) else b"" for part in template.parts]
         picks = [
             (index, choosers[part.pool])

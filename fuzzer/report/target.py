@@ -20,7 +20,7 @@ from fuzzer.target.calls import (
     SleepSpec,
     WriteSpec,
 )
-from fuzzer.target.check import Finding, Severity
+from fuzzer.target.check import Diagnostic, DiagnosticSeverity
 from fuzzer.target.lint import ioctl_parts
 from fuzzer.target.target import ResetKind, Target
 from fuzzer.wording import count, table
@@ -43,14 +43,14 @@ class Checked:
     path: Path
     target: Target | None
     is_resolved: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnostic, ...]
     problems: tuple[str, ...] = ()
     seeds: tuple[Path, ...] = ()
 
     @property
     def is_usable(self) -> bool:
         """True if it can be fuzzed with."""
-        errors = any(finding.severity is Severity.ERROR for finding in self.findings)
+        errors = any(finding.severity is DiagnosticSeverity.ERROR for finding in self.findings)
         return self.target is not None and not errors and not self.problems
 
 
@@ -115,7 +115,7 @@ def _row_json(row: _Row) -> Json:
     }
 
 
-def _place(path: Path, finding: Finding) -> str:
+def _place(path: Path, finding: Diagnostic) -> str:
     parts = [str(path), *(str(part) for part in (finding.line, finding.column) if part)]
     return ":".join(parts)
 
@@ -138,7 +138,7 @@ def _described(checked: Checked, target: Target) -> list[str]:
         bad = [problem for problem in checked.problems if ".prog:" in problem]
         directory, number = checked.seeds[0].parent, len(checked.seeds)
         lines.append(f"seeds: {number - len(bad)} of {number} in {directory} can be read")
-    elif not any(each.severity is Severity.ERROR for each in checked.findings):
+    elif not any(each.severity is DiagnosticSeverity.ERROR for each in checked.findings):
         lines.append("seeds: none; it starts from generated programs")
     return lines
 
@@ -155,8 +155,8 @@ def _reset(target: Target) -> str:
 
 def _summary(checked: Checked) -> str:
     counts = Counter(finding.severity for finding in checked.findings)
-    counts[Severity.ERROR] += len(checked.problems)
-    told = ", ".join(f"{count(counts[s], s)}" for s in Severity)
+    counts[DiagnosticSeverity.ERROR] += len(checked.problems)
+    told = ", ".join(f"{count(counts[s], s)}" for s in DiagnosticSeverity)
     return f"{checked.path}: {told}"
 
 

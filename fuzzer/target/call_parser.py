@@ -11,6 +11,7 @@ import yaml
 from fuzzer.target.calls import (
     AnyIoctlSpec,
     CallSpec,
+    CallTemplate,
     CountField,
     Field,
     IoctlSpec,
@@ -25,13 +26,12 @@ from fuzzer.target.calls import (
     ReloadSpec,
     SleepSpec,
     StructsField,
-    Template,
     ValuesField,
     WriteSpec,
 )
 from fuzzer.target.document import Document, one_of
 from fuzzer.target.layout import Member, MemberKind, StructLayout
-from fuzzer.target.symbols import Symbols
+from fuzzer.target.symbols import HeaderSymbols
 from fuzzer.target.templates import MAX_PAYLOAD, TemplateParser
 from fuzzer.target.traps import in_braces
 
@@ -59,7 +59,7 @@ class CallParser:
     """Turns nodes into call specifications, given the pools and the header's symbols."""
 
     def __init__(
-        self, document: Document, symbols: Symbols, pools: Mapping[str, tuple[bytes, ...]]
+        self, document: Document, symbols: HeaderSymbols, pools: Mapping[str, tuple[bytes, ...]]
     ) -> None:
         self._document = document
         self._symbols = symbols
@@ -103,18 +103,18 @@ class CallParser:
         counts = tuple(document.integer(item, "a count", 0, _U64) for item in items)
         return ReadSpec(counts, positioned, weight)
 
-    def _reload(self, node: yaml.Node) -> tuple[Template, ...]:
+    def _reload(self, node: yaml.Node) -> tuple[CallTemplate, ...]:
         """Return the parameters to load the module with: a list, or ``true`` for none."""
         if isinstance(node, yaml.SequenceNode):
             items = self._document.sequence(node, "reload")
             return tuple(map(self._templates.parameters, items))
         self._document.true(node, "reload", otherwise="a list of parameters")
-        return (Template(()),)
+        return (CallTemplate(()),)
 
     def _write(self, node: yaml.Node, operation: str, weight: int) -> WriteSpec:
         single = isinstance(node, yaml.MappingNode)
         items = [node] if single else self._document.sequence(node, operation)
-        templates: list[Template] = []
+        templates: list[CallTemplate] = []
         records: list[RecordSpec] = []
         for item in items:
             if text := in_braces(item):

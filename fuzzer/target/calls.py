@@ -69,7 +69,7 @@ class NumberRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class CallTemplate:
     """Bytes to write: literal parts, and places filled from pools or with numbers."""
 
     parts: tuple[bytes | PoolRef | NumberRef, ...]
@@ -92,7 +92,7 @@ class RecordSpec:
 class WriteSpec:
     """``write``, or ``pwrite`` when ``positioned``: of one of ``templates`` and ``records``."""
 
-    templates: tuple[Template, ...]
+    templates: tuple[CallTemplate, ...]
     positioned: bool
     weight: int = 1
     records: tuple[RecordSpec, ...] = ()
@@ -142,7 +142,7 @@ class ReloadSpec:
     fuzzer to say, for it takes as long as a hundred programs.
     """
 
-    templates: tuple[Template, ...]
+    templates: tuple[CallTemplate, ...]
     weight: int = 1
 
 

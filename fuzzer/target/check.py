@@ -17,7 +17,7 @@ from fuzzer.target.target import Target, read_document
 _MOST = 100
 
 
-class Severity(enum.StrEnum):
+class DiagnosticSeverity(enum.StrEnum):
     """The severity of a finding; with an error nothing can be fuzzed."""
 
     ERROR = "error"
@@ -26,10 +26,10 @@ class Severity(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnostic:
     """A finding at a place: ``line`` and ``column`` from 1, or 0 if they are not known."""
 
-    severity: Severity
+    severity: DiagnosticSeverity
     line: int
     column: int
     message: str
@@ -45,7 +45,7 @@ class Reading:
     """
 
     target: Target | None
-    errors: tuple[Finding, ...]
+    errors: tuple[Diagnostic, ...]
     is_resolved: bool = False
     document: Document | None = None
 
@@ -64,7 +64,7 @@ def read_all(path: Path) -> Reading:
         BadInputError: there is no such file.
         InfrastructureError: its headers cannot be read for lack of gcc.
     """
-    errors: list[Finding] = []
+    errors: list[Diagnostic] = []
     try:
         document = Document(path)
     except LocatedError as error:
@@ -79,16 +79,16 @@ def read_all(path: Path) -> Reading:
             if not repair(document.root, error):
                 break
         except BadInputError as error:
-            errors.append(Finding(Severity.ERROR, 0, 0, str(error)))
+            errors.append(Diagnostic(DiagnosticSeverity.ERROR, 0, 0, str(error)))
             break
         else:
             return Reading(target, _sorted(errors), is_resolved, document)
     return Reading(None, _sorted(errors))
 
 
-def _sorted(errors: list[Finding]) -> tuple[Finding, ...]:
+def _sorted(errors: list[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple(sorted(errors, key=lambda error: (error.line, error.column)))
 
 
-def _finding(error: LocatedError) -> Finding:
-    return Finding(Severity.ERROR, error.line, error.column, error.problem)
+def _finding(error: LocatedError) -> Diagnostic:
+    return Diagnostic(DiagnosticSeverity.ERROR, error.line, error.column, error.problem)

@@ -13,6 +13,7 @@ from fuzzer.target.call_parser import most_pointers
 from fuzzer.target.calls import (
     AnyIoctlSpec,
     CallSpec,
+    CallTemplate,
     Field,
     IoctlSpec,
     LenField,
@@ -24,10 +25,9 @@ from fuzzer.target.calls import (
     RecordSpec,
     ReloadSpec,
     StructsField,
-    Template,
     WriteSpec,
 )
-from fuzzer.target.check import Finding, Reading, Severity
+from fuzzer.target.check import Diagnostic, DiagnosticSeverity, Reading
 from fuzzer.target.document import Document
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 from fuzzer.target.target import Target
@@ -55,7 +55,7 @@ def ioctl_parts(number: int) -> tuple[str, int]:
     return _DIRECTIONS[number >> 30], number >> 16 & 0x3FFF
 
 
-def lint(reading: Reading) -> tuple[Finding, ...]:
+def lint(reading: Reading) -> tuple[Diagnostic, ...]:
     """Return warnings and notes on a description, in the order of its lines."""
     if reading.target is None or reading.document is None:
         return ()
@@ -76,7 +76,7 @@ class _Lint:
             (spec, _entries(node)) for spec, node in zip(target.calls, nodes, strict=True)
         ]
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[Diagnostic]:
         """Yield the findings, by kind."""
         yield from self._anchors()
         yield from self._never_made()
@@ -86,21 +86,23 @@ class _Lint:
         if self._is_whole:
             yield from self._unused()
 
-    def _at(self, where: yaml.Node, severity: Severity, message: str) -> Finding:
-        return Finding(severity, *self._document.place(where), message)
+    def _at(self, where: yaml.Node, severity: DiagnosticSeverity, message: str) -> Diagnostic:
+        return Diagnostic(severity, *self._document.place(where), message)
 
-    def _note(self, where: yaml.Node, message: str) -> Finding:
-        return self._at(where, Severity.NOTE, message)
+    def _note(self, where: yaml.Node, message: str) -> Diagnostic:
+        return self._at(where, DiagnosticSeverity.NOTE, message)
 
-    def _warning(self, where: yaml.Node, message: str) -> Finding:
-        return self._at(where, Severity.WARNING, message)
+    def _warning(self, where: yaml.Node, message: str) -> Diagnostic:
+        return self._at(where, DiagnosticSeverity.WARNING, message)
 
-    def _anchors(self) -> Iterator[Finding]:
+    def _anchors(self) -> Iterator[Diagnostic]:
         for name, line, column in self._document.unused_anchors():
             problem = f"&{name} is an anchor to YAML, and not text: nothing refers to it"
-            yield Finding(Severity.WARNING, line, column, f"{problem}; put it in quotes")
+            yield Diagnostic(
+                DiagnosticSeverity.WARNING, line, column, f"{problem}; put it in quotes"
+            )
 
-    def _never_made(self) -> Iterator[Finding]:
+    def _never_made(self) -> Iterator[Diagnostic]:
         opens = any(isinstance(s, PlainSpec) and s.kind is PlainKind.OPEN for s, _ in self._calls)
         for spec, entries in self._calls:
             if isinstance(spec, ReloadSpec) and self._target.module.builtin:
@@ -113,7 +115,7 @@ class _Lint:
                     entries["close"], "only the first file is ever open without 'open: true'"
                 )
 
-    def _structs(self) -> Iterator[Finding]:
+    def _structs(self) -> Iterator[Diagnostic]:
         for spec, entries in self._calls:
             if isinstance(spec, IoctlSpec) and spec.struct is not None:
                 only_read = ioctl_parts(spec.number)[0] == "_IOR"
@@ -145,7 +147,7 @@ class _Lint:
         fields: Sequence[Field],
         *,
         only_read: bool = False,
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Diagnostic]:
         if not self._is_resolved:
             return
         rules = {field.member: field for field in fields}
@@ -158,7 +160,7 @@ class _Lint:
         if left and self._is_whole and not only_read:
             yield self._note(entries["struct"], f"{layout.c_type}: {_left(left)}")
 
-    def _numbers(self) -> Iterator[Finding]:
+    def _numbers(self) -> Iterator[Diagnostic]:
         seen: dict[int, tuple[IoctlSpec, yaml.Node]] = {}
         for spec, entries in self._calls:
             if not isinstance(spec, IoctlSpec):
@@ -167,7 +169,7 @@ class _Lint:
             if spec.number in seen:
                 first, other = seen[spec.number]
                 line = self._document.line(other)
-                severity = Severity.NOTE
+                severity = DiagnosticSeverity.NOTE
                 same = "with another argument"
                 if (first.struct, first.values, first.sizes, first.compat) == (
                     spec.struct,
@@ -175,13 +177,13 @@ class _Lint:
                     spec.sizes,
                     spec.compat,
                 ):
-                    severity, same = Severity.WARNING, "with the same argument"
+                    severity, same = DiagnosticSeverity.WARNING, "with the same argument"
                 message = f"ioctl {spec.number:#x} is on line {line} too, {same}"
                 yield self._at(node, severity, message)
             seen.setdefault(spec.number, (spec, node))
             yield from self._size(spec, entries)
 
-    def _size(self, spec: IoctlSpec, entries: Mapping[str, yaml.Node]) -> Iterator[Finding]:
+    def _size(self, spec: IoctlSpec, entries: Mapping[str, yaml.Node]) -> Iterator[Diagnostic]:
         macro, size = ioctl_parts(spec.number)
         name = spec.name or f"{spec.number:#x}"
         if spec.struct is not None:
@@ -204,7 +206,7 @@ class _Lint:
                 "name its 'struct', or give a 'payload'",
             )
 
-    def _unused(self) -> Iterator[Finding]:
+    def _unused(self) -> Iterator[Diagnostic]:
         used = {name for spec, _ in self._calls for name in _pools(spec)}
         pools = _keys(self._root["pools"]) if "pools" in self._root else {}
         for name, node in pools.items():
@@ -254,7 +256,7 @@ def _left(members: Sequence[Member]) -> str:
 
 def _pools(spec: CallSpec) -> Iterator[str]:
     """Yield the pools that a call uses."""
-    templates: Sequence[Template] = ()
+    templates: Sequence[CallTemplate] = ()
     fields: list[Field] = []
     if isinstance(spec, WriteSpec | ReloadSpec):
         templates = spec.templates

@@ -55,7 +55,7 @@ class NotCompiledError(BadInputError):
     """The code that should explain the names does not compile; the compiler's first error."""
 
 
-class Run(Protocol):
+class CompilerRun(Protocol):
     """Runs a compiler in a directory; ``scratch`` is another one, which it writes to."""
 
     def __call__(
@@ -89,7 +89,7 @@ class Compiler:
     directory: Path
     subject: str
     start: str = ""
-    run: Run = run_compiler
+    run: CompilerRun = run_compiler
 
     def output(self, options: Sequence[str], text: str) -> str:
         """Return what the compiler prints for a C text, behind ``start``.

@@ -32,7 +32,7 @@ _POOL = _node("[x]")
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _PathStep:
     """Entry number ``index`` of a list or mapping; of the latter its key, or its value."""
 
     parent: yaml.CollectionNode
@@ -89,7 +89,7 @@ def repair(root: yaml.Node, error: LocatedError) -> bool:
     return True
 
 
-def _repair_pool(step: _Step) -> None:
+def _repair_pool(step: _PathStep) -> None:
     # Without the pool, all that use it would seem wrong. A wrong name is not put right by that.
     if step.is_key or step.parent.value[step.index][1] is _POOL:
         step.remove()
@@ -97,7 +97,7 @@ def _repair_pool(step: _Step) -> None:
         step.put(_POOL)
 
 
-def _repair_call(steps: list[_Step]) -> bool:
+def _repair_call(steps: list[_PathStep]) -> bool:
     if len(steps) < 2:
         return False
     for before, step in pairwise(steps[2:]):
@@ -116,12 +116,12 @@ def _repair_call(steps: list[_Step]) -> bool:
     return bool(steps[1].parent.value)
 
 
-def _steps(root: yaml.MappingNode, error: LocatedError) -> list[_Step]:
+def _steps(root: yaml.MappingNode, error: LocatedError) -> list[_PathStep]:
     """Return the way from the root to the node of an error, or to the last on its line."""
-    found: list[_Step] = []
+    found: list[_PathStep] = []
     seen: set[int] = set()
 
-    def visit(node: yaml.Node, way: list[_Step]) -> bool:
+    def visit(node: yaml.Node, way: list[_PathStep]) -> bool:
         nonlocal found
         if node is error.node:
             found = way
@@ -135,7 +135,7 @@ def _steps(root: yaml.MappingNode, error: LocatedError) -> list[_Step]:
             parts = entry if isinstance(entry, tuple) else (entry,)
             for part in parts:
                 is_key = len(parts) > 1 and part is parts[0]
-                if visit(part, [*way, _Step(node, index, is_key)]):
+                if visit(part, [*way, _PathStep(node, index, is_key)]):
                     return True
         return False
 

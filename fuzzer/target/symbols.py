@@ -2,7 +2,7 @@
 """Names in a description that its header defines.
 
 A description is parsed twice: once to check its shape and to learn which
-macros and structs it needs (``Symbols.header`` is None and every name has a
+macros and structs it needs (``HeaderSymbols.header`` is None and every name has a
 stand-in value), then, after one compiler run for all of them, with their
 values.
 """
@@ -21,7 +21,7 @@ from fuzzer.target.traps import in_integer
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-class Symbols:
+class HeaderSymbols:
     """Looks up macros and structs, and remembers where each one is used first: node or line."""
 
     def __init__(self, document: Document) -> None:

@@ -25,7 +25,7 @@ from fuzzer.target.equipment import BUSES, Equipment
 from fuzzer.target.header import Header, read_headers
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.probe import UnknownSymbolError
-from fuzzer.target.symbols import Symbols
+from fuzzer.target.symbols import HeaderSymbols
 
 KEYS = (
     "version",
@@ -224,7 +224,7 @@ class _Loader:
         self._document = document
         self._source = symbols
         self._directory = document.path.absolute().parent
-        self._symbols = Symbols(document)
+        self._symbols = HeaderSymbols(document)
         self._root = document.mapping(
             document.root, "a target description", allowed=KEYS, required=_REQUIRED
         )

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import yaml
 
-from fuzzer.target.calls import Between, LengthOf, NumberForm, NumberRef, PoolRef, Template
+from fuzzer.target.calls import Between, CallTemplate, LengthOf, NumberForm, NumberRef, PoolRef
 from fuzzer.target.document import Document, one_of
-from fuzzer.target.symbols import Symbols
+from fuzzer.target.symbols import HeaderSymbols
 
 # A payload's length is 16 bits wide in the wire form.
 MAX_PAYLOAD = 0xFFFF
@@ -44,13 +44,13 @@ class TemplateParser:
     """Turns strings into templates, given the pools and the header's symbols."""
 
     def __init__(
-        self, document: Document, symbols: Symbols, pools: Mapping[str, tuple[bytes, ...]]
+        self, document: Document, symbols: HeaderSymbols, pools: Mapping[str, tuple[bytes, ...]]
     ) -> None:
         self._document = document
         self._symbols = symbols
         self._pools = pools
 
-    def template(self, node: yaml.Node) -> Template:
+    def template(self, node: yaml.Node) -> CallTemplate:
         """Return a template; BadInputError located at the node for a mistake."""
         text = self._document.bytes(node, "a template")
         parts: list[bytes | PoolRef | NumberRef] = []
@@ -81,14 +81,14 @@ class TemplateParser:
             parts[index] = NumberRef(
                 form, tuple(self._choice(node, each, index, pools) for each in choices)
             )
-        template = Template(tuple(parts))
+        template = CallTemplate(tuple(parts))
         if (least := self._least(template)) > MAX_PAYLOAD:
             raise self._document.error(
                 node, f"a template of at least {least} bytes; {MAX_PAYLOAD} are allowed"
             )
         return template
 
-    def parameters(self, node: yaml.Node) -> Template:
+    def parameters(self, node: yaml.Node) -> CallTemplate:
         """Return a template of a module's parameters, which are text."""
         template = self.template(node)
         for part in template.parts:
@@ -180,7 +180,7 @@ class TemplateParser:
         later = [place for place in places if place > index]
         return LengthOf(later[0] if later else places[-1])
 
-    def _least(self, template: Template) -> int:
+    def _least(self, template: CallTemplate) -> int:
         total = 0
         for part in template.parts:
             if isinstance(part, bytes):

@@ -19,7 +19,7 @@ from fuzzer.driver.symbols import driver_ioctls, driver_symbols
 from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.program.text import parse_program
 from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
-from fuzzer.target.check import Severity, read_all
+from fuzzer.target.check import DiagnosticSeverity, read_all
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.header import Header
@@ -36,7 +36,7 @@ def described(facts: DriverFacts, directory: Path) -> Target:
     path.write_text(describe(facts, WHY))
     reading = read_all(path)
     assert not reading.errors
-    assert [each for each in lint(reading) if each.severity is not Severity.NOTE] == []
+    assert [each for each in lint(reading) if each.severity is not DiagnosticSeverity.NOTE] == []
     assert reading.target is not None
     for text in seeds(facts).values():
         assert parse_program(text, reading.target, "seed")

@@ -23,12 +23,12 @@ from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, encode_call
 from fuzzer.target.calls import (
     Between,
+    CallTemplate,
     LengthOf,
     NumberForm,
     NumberRef,
     PoolRef,
     ReloadSpec,
-    Template,
     WriteSpec,
 )
 from fuzzer.target.target import Target, load_target
@@ -88,7 +88,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return load_target(path)
 
 
-def template(target: Target) -> Template:
+def template(target: Target) -> CallTemplate:
     (spec, *_) = target.calls
     assert isinstance(spec, WriteSpec)
     return spec.templates[0]
@@ -151,9 +151,9 @@ def test_strings_are_found_by_the_length_before_them(describe: Describe) -> None
 def test_a_reload_without_parameters(describe: Describe) -> None:
     target = describe("  - read: [1]\n  - reload: true\n  - reload: ['n={int:1..2}']\n")
     none, some = target.calls[1:]
-    assert none == ReloadSpec((Template(()),))
+    assert none == ReloadSpec((CallTemplate(()),))
     assert isinstance(some, ReloadSpec)
-    assert some.templates == (Template((b"n=", NumberRef(NumberForm.INT, (Between(1, 2),)))),)
+    assert some.templates == (CallTemplate((b"n=", NumberRef(NumberForm.INT, (Between(1, 2),)))),)
 
 
 def test_structs_are_written_with_what_they_point_to_behind_them(target: Target) -> None:

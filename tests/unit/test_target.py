@@ -14,6 +14,7 @@ import pytest
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import project_root
 from fuzzer.target.calls import (
+    CallTemplate,
     IoctlSpec,
     LenField,
     PlainKind,
@@ -23,7 +24,6 @@ from fuzzer.target.calls import (
     PoolRef,
     RangeField,
     ReadSpec,
-    Template,
     ValuesField,
     WriteSpec,
 )
@@ -62,7 +62,7 @@ def test_macros_of_reset_calls_are_known_too(target: Target) -> None:
 def test_templates_have_pools_and_literal_braces(target: Target) -> None:
     key, value = PoolRef("key"), PoolRef("value")
     assert target.calls[0] == WriteSpec(
-        (Template((key, b"=", value, b"\n")), Template((b"{", key, b"}\n"))), False, 4
+        (CallTemplate((key, b"=", value, b"\n")), CallTemplate((b"{", key, b"}\n"))), False, 4
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fuzzer.cli.main import main
 from fuzzer.paths import project_root
-from fuzzer.target.check import Finding, Severity, read_all
+from fuzzer.target.check import Diagnostic, DiagnosticSeverity, read_all
 from fuzzer.target.lint import lint
 from fuzzer.target.target import load_target
 
@@ -38,18 +38,18 @@ def demo(tmp_path: Path) -> Path:
 def errors(path: Path, text: str) -> list[tuple[int, int, str]]:
     path.write_text(text)
     found = read_all(path).errors
-    assert all(error.severity is Severity.ERROR for error in found)
+    assert all(error.severity is DiagnosticSeverity.ERROR for error in found)
     return [(error.line, error.column, error.message) for error in found]
 
 
-def findings(path: Path, text: str) -> list[Finding]:
+def findings(path: Path, text: str) -> list[Diagnostic]:
     path.write_text(text)
     reading = read_all(path)
     assert not reading.errors
     return list(lint(reading))
 
 
-def told(found: list[Finding], severity: Severity) -> list[tuple[int, int, str]]:
+def told(found: list[Diagnostic], severity: DiagnosticSeverity) -> list[tuple[int, int, str]]:
     return [(each.line, each.column, each.message) for each in found if each.severity is severity]
 
 
@@ -146,7 +146,7 @@ def test_a_description_that_loads_has_no_errors(demo: Path) -> None:
 def test_members_of_which_nothing_is_said_are_told_with_what_they_get(demo: Path) -> None:
     text = HEAD + POOLS + DELETE.replace("  - ioctl", "calls:\n  - write: ['{key}']\n  - ioctl", 1)
     text += "  - write: {struct: demo_odd, fields: {tag: {values: [1]}}}\n"
-    notes = told(findings(demo, text), Severity.NOTE)
+    notes = told(findings(demo, text), DiagnosticSeverity.NOTE)
     (message,) = [message for line, column, message in notes if (line, column) == (13, 21)]
     assert message.startswith(
         "struct demo_odd: nothing is said of pair.low, pair.high, inner.key_l"
@@ -166,7 +166,7 @@ def test_lengths_of_nothing_and_wrong_sizes_are_told(demo: Path) -> None:
         "    fields: {size: {len: flags}, buf: {pointer: 1}, flags: {values: [1]}}\n"
     )
     found = findings(demo, text)
-    assert told(found, Severity.WARNING) == [
+    assert told(found, DiagnosticSeverity.WARNING) == [
         (10, 13, "DEMO_IOC_LIST tells 24 bytes (_IOWR), struct demo_delete has 20"),
         (11, 23, "len of 'key', of which nothing is said: it is mostly 0"),
         (13, 13, "DEMO_IOC_DELETE tells 20 bytes (_IOW), struct demo_list has 24"),
@@ -183,11 +183,11 @@ def test_what_is_not_used_or_twice_there_is_told(demo: Path) -> None:
         "  - ioctl: 0x40086405\n"
     )
     found = findings(demo, text)
-    assert told(found, Severity.WARNING) == [
+    assert told(found, DiagnosticSeverity.WARNING) == [
         (8, 11, "&x is an anchor to YAML, and not text: nothing refers to it; put it in quotes"),
         (15, 13, "ioctl 0x6400 is on line 14 too, with the same argument"),
     ]
-    notes = told(found, Severity.NOTE)
+    notes = told(found, DiagnosticSeverity.NOTE)
     assert notes[0] == (5, 9, "demo.h has ioctls that no call makes: DEMO_IOC_LIST, DEMO_IOC_SEEN")
     assert notes[1][:2] == (8, 3)
     assert "pool 'other' is used by no template" in notes[1][2]
@@ -200,7 +200,7 @@ def test_what_is_not_used_or_twice_there_is_told(demo: Path) -> None:
 def test_a_builtin_driver_is_never_loaded_again(demo: Path) -> None:
     head = HEAD.replace("source: .", "builtin: [x.c]")
     found = findings(demo, head + "calls: [{read: [1]}, {reload: true}]\n")
-    assert told(found, Severity.WARNING) == [
+    assert told(found, DiagnosticSeverity.WARNING) == [
         (6, 31, "never made: a driver that is built in is not loaded again")
     ]
 

@@ -14,7 +14,7 @@ from fuzzer.engine.statistics import read_statistics
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.program.preload import preload_of
-from fuzzer.target.calls import PoolRef, ReloadSpec, SleepSpec, Template
+from fuzzer.target.calls import CallTemplate, PoolRef, ReloadSpec, SleepSpec
 from tests.vm.guests import GuestFactory
 from tests.vm.workers import run_worker
 
@@ -27,7 +27,7 @@ PROGRAMS = 4000
 def fast(guest: GuestFactory) -> Guest:
     """Return a ``fast`` guest with the driver, of which nothing hangs on the clock."""
     plain = guest(Flavour.FAST)
-    strategies = ReloadSpec((Template((b"lock=", PoolRef("lock"))),))
+    strategies = ReloadSpec((CallTemplate((b"lock=", PoolRef("lock"))),))
     calls = [each for each in plain.target.calls if not isinstance(each, SleepSpec | ReloadSpec)]
     target = dataclasses.replace(plain.target, calls=(*calls, strategies))
     return dataclasses.replace(plain, target=target)
