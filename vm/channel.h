@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	16
+#define CH_VERSION	17
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -84,6 +84,8 @@ enum ch_command {
 #define CH_F_KEEP	0x20	/* CH_LOAD: keep the image for programs to load */
 #define CH_F_WAITS	0x40	/* while a call waits the next ones are made */
 #define CH_F_HEARD	0x80	/* CH_BATCH: the last log is no reason to stop */
+#define CH_F_NOBODY	0x100	/* calls are those of a user without privileges */
+#define CH_F_NOBODY_OPENS 0x200	/* and that user opens files, too */
 
 /*
  * A batch ends with a program after which the kernel says something, except for

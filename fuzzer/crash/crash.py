@@ -17,6 +17,13 @@ from fuzzer.splat.signature import Signature, signature_of
 from fuzzer.splat.silence import Silence
 from fuzzer.splat.splat import Splat
 
+CALLERS = {
+    "anyone": "any user can cause it",
+    "opener": "whoever may open the file can cause it",
+    "root": "takes root's privileges",
+}
+"""The callers who can cause a crash, in words, by the privileges that it takes."""
+
 _NUMBERED = re.compile(r" \(\d+\)$")
 # The most reports that are kept parsed; a campaign has a few dozen, and uses them often.
 _MOST_PARSED = 256
@@ -96,6 +103,9 @@ class Crash:
     ``minimized`` tells that nothing was left to try. ``retries`` counts later attempts to
     reproduce a crash that did not reproduce.
 
+    ``privileges`` is a value of :class:`fuzzer.crash.privileges.Privileges`, empty if it is not
+    known which it takes.
+
     ``also_titles`` are other titles under which the same bug was judged. ``log`` is
     everything that the kernel printed in the run of the report. If another bug has the same
     title, ``title`` ends in a number: ``WARNING in f (2)``.
@@ -125,6 +135,7 @@ class Crash:
     unseen_on: str = ""
     instead: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    privileges: str = ""
 
     @property
     def report_title(self) -> str:
@@ -135,7 +146,11 @@ class Crash:
     def splat(self) -> Splat:
         """The kernel's report, parsed; for a silent guest a splat made of the title."""
         chunks = split(self.program)
-        facts = Facts(needs_race=is_parallel(chunks), needs_fault=any(map(fault_of, chunks)))
+        facts = Facts(
+            needs_race=is_parallel(chunks),
+            needs_fault=any(map(fault_of, chunks)),
+            caller=self.privileges,
+        )
         found = _splat_in(self.report, self.report_title, self.kind, facts)
         return found or bare_splat(self.report_title, self.kind, self.function, self.report)
 
@@ -165,6 +180,8 @@ class Crash:
         text += f", needs {' and '.join(needs)}" if needs else ""
         if self.after:
             text += f", after {_listed(self.after)}"
+        if self.privileges:
+            text += f", {CALLERS[self.privileges]}"
         return text + self._unseen()
 
     def _unseen(self) -> str:

@@ -11,7 +11,7 @@ import ctypes
 import enum
 
 MAGIC = 0x6B76667A7A756631
-VERSION = 16
+VERSION = 17
 SIZE = 0x1000000
 RESULTS = 0x1000
 RESET, RESET_SIZE = 0x3000, 0x1000
@@ -43,6 +43,8 @@ FLAG_WAITS = 0x40
 """While a serial call waits for something the next ones are made."""
 
 FLAG_HEARD = 0x80
+FLAG_NOBODY = 0x100
+FLAG_NOBODY_OPENS = 0x200
 MARK = "pkvfuzz: call "
 """Begins what the executor writes to the kernel log before each call, with FLAG_TRACE."""
 

@@ -35,6 +35,8 @@ class Facts:
     """An allocation or user copy must be made to fail."""
     size_controlled: bool | None = None
     """The program chooses how many bytes are accessed."""
+    caller: str = ""
+    """The callers who can cause it: ``anyone``, ``opener`` of the file, ``root``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,10 @@ def rate(
         count(-15, "needs a race")
     if facts.needs_fault:
         count(-15, "needs an allocation or copy to fail")
+    if facts.caller == "anyone":
+        count(10, "any user can cause it")
+    elif facts.caller == "root":
+        count(-20, "takes root's privileges")
     if corrupted:
         count(-10, "the report is damaged")
     score = max(0, min(100, score))

@@ -21,7 +21,18 @@ from fuzzer.target.header import read_headers
 HEADER = project_root() / "vm" / "channel.h"
 
 # Names that differ; all others are the header's without CH_.
-_FLAGS = ("TSC", "COMPARE", "NEW", "TRACE", "NAME", "KEEP", "WAITS", "HEARD")
+_FLAGS = (
+    "TSC",
+    "COMPARE",
+    "NEW",
+    "TRACE",
+    "NAME",
+    "KEEP",
+    "WAITS",
+    "HEARD",
+    "NOBODY",
+    "NOBODY_OPENS",
+)
 _NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in _FLAGS}
 
 _PROGRAM = {

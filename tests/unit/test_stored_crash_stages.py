@@ -14,6 +14,7 @@ import pytest
 
 from fuzzer.campaign.kernels import JudgingKernels
 from fuzzer.campaign.stages import minimizing
+from fuzzer.campaign.stages.callers import Callers
 from fuzzer.campaign.stages.minimizing import Minimizing
 from fuzzer.campaign.stages.retries import Retries
 from fuzzer.campaign.stages.spare_time import Exploring, SpareTime
@@ -28,6 +29,7 @@ from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import bare_splat
+from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.target import Target
 from tests.fakes import FakeGuest, FakeSetups
 from tests.unit.test_judge import FAULT
@@ -275,3 +277,29 @@ def test_what_waits_in_spare_time_goes_on_although_a_machine_was_lost(
     assert not stored(store).minimized
     assert work.step()
     assert stored(store).minimized
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_a_crash_that_needs_no_minimizing_is_run_as_another_user(
+    store: CrashStore, pkv_target: Target, shows: bool
+) -> None:
+    report = "\n".join(console_lines(USE_AFTER_FREE))
+    stored = crash(program=SHORT, report=report, minimized=True)
+    store.put(stored, pkv_target)
+    callers = Callers(kernels_that_print(USE_AFTER_FREE if shows else b""), store, pkv_target)
+    assert callers.step()
+    found = store.get(TITLE)
+    assert found is not None
+    assert found.privileges == ("anyone" if shows else "root")
+    words = "any user can cause it" if shows else "takes root's privileges"
+    assert words in found.verdict()
+    assert (found.splat.severity.score > stored.splat.severity.score) is shows
+    assert not callers.step()
+    assert not Callers(kernels_that_print(), store, pkv_target).step()
+
+
+def test_a_crash_that_did_not_reproduce_is_not_run_as_another_user(
+    store: CrashStore, pkv_target: Target
+) -> None:
+    store.put(crash(reproduced=0), pkv_target)
+    assert not Callers(kernels_that_print(), store, pkv_target).step()

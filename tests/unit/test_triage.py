@@ -62,8 +62,8 @@ def only(text: str, facts: Facts | None = None) -> str:
     return str(signature_of(record))
 
 
-def score(text: str, **facts: bool) -> int:
-    (record,) = all_splats(text.splitlines(), Facts(**facts))
+def score(text: str, facts: Facts | None = None) -> int:
+    (record,) = all_splats(text.splitlines(), facts or Facts())
     return record.severity.score
 
 
@@ -88,9 +88,9 @@ def test_timers_that_leak_are_told_apart_though_only_the_core_is_in_the_stack() 
 
 def test_a_write_is_worse_than_a_read_and_a_race_less_bad() -> None:
     write = KASAN.replace("Read of", "Write of")
-    assert score(write) > score(KASAN) > score(KASAN, needs_race=True)
-    assert score(KASAN) > score(KASAN, needs_fault=True)
-    assert score(KASAN, size_controlled=True) > score(KASAN, size_controlled=False)
+    assert score(write) > score(KASAN) > score(KASAN, Facts(needs_race=True))
+    assert score(KASAN) > score(KASAN, Facts(needs_fault=True))
+    assert score(KASAN, Facts(size_controlled=True)) > score(KASAN, Facts(size_controlled=False))
     null = FAULT.replace("ffffc90000201000", "0000000000000008")
     assert score(FAULT) > score(null)
 

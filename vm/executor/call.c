@@ -296,7 +296,7 @@ void call_make(struct thread *thread, const struct step *step,
 {
 	const struct w_call *call = &step->call;
 	bool timed = header->flags & CH_F_TSC;
-	bool faulted = false;
+	bool faulted = false, is_nobody;
 	const uint8_t *out = NULL;
 	int64_t ret, out_length = 0;
 	struct step linked;
@@ -324,9 +324,12 @@ void call_make(struct thread *thread, const struct step *step,
 		links_take_argument(&linked);
 		step = &linked;
 	}
+	is_nobody = user_begin(call);
 	errno = 0;
 	ret = run_call(thread, step, &out, &out_length);
 	error = errno;
+	if (is_nobody)
+		user_end();
 	if (timed)
 		took = (uint32_t)ticks() - took;
 	if (call->fault)
@@ -352,12 +355,18 @@ void call_make(struct thread *thread, const struct step *step,
 /* Have file 0 be device 0, as a program and the reset expect it. */
 void open_first_file(void)
 {
+	const struct w_call call = { .op = W_OPEN };
+	bool is_nobody;
+
 	if (files[0] >= 0 && !devices[0])
 		return;
 	if (files[0] >= 0)
 		close(files[0]);
 	devices[0] = 0;
+	is_nobody = user_begin(&call);
 	files[0] = device_open_usual(0);
+	if (is_nobody)
+		user_end();
 }
 
 /* Waiters and mappings keep a file: they go last. */

@@ -181,6 +181,10 @@ void mappings_end(void);
 int64_t epoll_do(int fd, const struct w_call *call);
 void epoll_end(void);
 
+/* user.c */
+bool user_begin(const struct w_call *call);
+void user_end(void);
+
 /* call.c: single calls */
 extern uint32_t output_used;
 void open_first_file(void);

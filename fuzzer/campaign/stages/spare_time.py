@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fuzzer.campaign.kernels import JudgingKernels
+from fuzzer.campaign.stages.callers import Callers
 from fuzzer.campaign.stages.corpus_stage import CorpusStage
 from fuzzer.campaign.stages.exact_races import ExactRaces
 from fuzzer.campaign.stages.faults import Faults, LoadFaults
@@ -110,9 +111,9 @@ class Exploring:
 class SpareTime:
     """Works on stored crashes, and explores.
 
-    In each turn a crash is minimized for a while, or one tried again if none is to be
-    minimized; schedules are searched; and one of the exploring stages works. ``guard``
-    calls a piece of such work, and deals with machines that get lost in it.
+    In each turn a crash is minimized for a while; if none is to be minimized, one is run as
+    another user, or tried again; schedules are searched; and one of the exploring stages
+    works. ``guard`` calls a piece of such work, and deals with machines that get lost in it.
     """
 
     def __init__(
@@ -132,12 +133,14 @@ class SpareTime:
             kernels.setups_of, store, target, seed, self._note_schedule
         )
         self.minimizing = Minimizing(kernels, store, target, seed, self.schedules.is_pending)
+        self.callers = Callers(kernels, store, target)
         self.retries = Retries(kernels, store, target, is_busy=is_busy, found=self.minimizing.note)
 
     def note(self, crash: Crash) -> None:
         """Take note of a crash that was just stored."""
         self.schedules.note(crash)
         self.minimizing.note(crash)
+        self.callers.note(crash)
         self.retries.note(crash)
 
     def _note_schedule(self, crash: Crash) -> None:
@@ -158,7 +161,7 @@ class SpareTime:
         return self.minimizing.has_begun and self._guard(self.minimizing.step)
 
     def _bring_further(self) -> bool:
-        return self.minimizing.step() or self.retries.step()
+        return self.minimizing.step() or self.callers.step() or self.retries.step()
 
     def close(self) -> None:
         """End the machines."""
