@@ -153,12 +153,17 @@ class SpareTime:
         return any(worked)
 
     def finish(self, *, hurry: bool) -> bool:
-        """Minimize stored crashes, in a hurry only the one begun; tell whether there was one."""
+        """Minimize stored crashes, and run them as another user; tell whether there was one.
+
+        In a hurry only the one begun is minimized.
+        """
         self.schedules.stop()
         if not hurry:
             return self._guard(self._bring_further)
         self.minimizing.hurry()
-        return self.minimizing.has_begun and self._guard(self.minimizing.step)
+        if self.minimizing.has_begun:
+            return self._guard(self.minimizing.step)
+        return self._guard(self.callers.step)
 
     def _bring_further(self) -> bool:
         return self.minimizing.step() or self.callers.step() or self.retries.step()
