@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from fuzzer.engine.aside import RESTORE_COST
 from fuzzer.engine.candidate import ALONE, Candidate
 from fuzzer.engine.race_slots import RaceSlots
 
@@ -67,6 +68,15 @@ class Phases:
         self._programs -= len(candidates)
         self._cost -= _cost_of(candidates)
         self._most -= len(candidates)
+
+    def spend_machine(self) -> None:
+        """Take note that the machine was replaced, for which so many programs could have run.
+
+        So what crashes after nearly every program does not go on as long as what does not.
+        """
+        self._programs -= RESTORE_COST / _COST
+        self._cost -= RESTORE_COST
+        self._most -= RESTORE_COST / _COST
 
     def ends_after(self, candidates: Sequence[Candidate]) -> bool:
         """Tell whether the phase is over once these programs ran as well."""

@@ -44,7 +44,7 @@ class Rotation:
         self._phases.change(may_race=may_race and self._executor.can_race)
         if may_preload:
             self._preload_with(b"" if waiting else self._phases.choose_preload(self.choose))
-        self.renew()
+        self._replace()
 
     def race_from_now_on(self) -> None:
         """Begin a phase of races that does not end, to measure how fast races are."""
@@ -52,7 +52,13 @@ class Rotation:
         self.renew()
 
     def renew(self) -> None:
-        """Replace the machine by a fresh one."""
+        """Replace the machine by a fresh one within a phase."""
+        if self._executor.preloaded:
+            # With other parameters it may run for longer.
+            self._phases.spend_machine()
+        self._replace()
+
+    def _replace(self) -> None:
         executor = self._executor
         # The slot is released once the machine that raced is gone.
         executor.close()

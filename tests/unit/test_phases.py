@@ -116,3 +116,13 @@ def test_machines_of_each_kind_are_preloaded_by_what_that_kind_used_least(tmp_pa
     # More of those that race.
     assert 0.2 * n < preloaded[False] < 0.4 * n
     assert 0.5 * n < preloaded[True] < 0.7 * n
+
+
+def test_a_phase_whose_machines_are_replaced_often_is_shorter(tmp_path: Path) -> None:
+    ours = phases(tmp_path, 10_000)
+    machines = 0
+    while not ours.is_over:
+        ours.spend([Candidate(b"", 500.0)])
+        ours.spend_machine()
+        machines += 1
+    assert machines == 30
