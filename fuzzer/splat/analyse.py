@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from fuzzer.splat import details
 from fuzzer.splat.frames import Frame
-from fuzzer.splat.guilty import POINTER, find_guilty, named_at, place_of, races, site_of, work_of
-from fuzzer.splat.origin import find_holders, find_module, find_source
+from fuzzer.splat.guilty import POINTER, find_guilty, named_at, place_of, races, site_of
+from fuzzer.splat.origin import find_holders, find_module, find_panic, find_source
 from fuzzer.splat.severity import Facts, rate
 from fuzzer.splat.splat import Splat
 from fuzzer.splat.splitter import Report, split_lines
@@ -63,10 +63,11 @@ def _named(
         return site
     if corrupted is None or "{function}" not in rule.title:
         return None
-    if head := named_at(texts):
+    has_stack = any(stack.role is Role.FAULT for stack in stacks)
+    if head := named_at(texts, is_all=not has_stack):
         return head.function
-    if guilty is None and any(stack.role is Role.FAULT for stack in stacks):
-        return work_of(texts) or (place_of(texts, stacks, rule) if _is_whole(stacks) else None)
+    if guilty is None and has_stack:
+        return place_of(texts, stacks, rule, is_whole=_is_whole(stacks))
     return None
 
 
@@ -106,7 +107,7 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
         caller=report.first.caller,
         crash=rule.crash,
         text=report.raw,
-        message=report.message,
+        message=report.message or find_panic(texts),
         advice=rule.advice or None,
         module=find_module(texts, stacks, function, guilty),
         source=find_source(texts, guilty),

@@ -8,7 +8,11 @@ import re
 ARCHITECTURES = ("arm64", "x86")
 """Architectures whose functions are in the table."""
 
-_ARCH = r"arch/\w+/(?:entry|kernel|lib|mm)/"
+# Not what an architecture has of devices, of virtual machines, or of system calls.
+_ARCH = (
+    r"arch/\w+/(?:entry|lib|mm)/|arch/\w+/kernel/(?!cpu/(?:microcode|mtrr|resctrl|sgx)/"
+    r"|(?:amd_nb|apm_32|cpuid|hw_breakpoint|ioport|kvm\w*|ldt|msr|ptrace|uprobes|vm86_32)\.c)"
+)
 _KERNEL = (
     r"kernel/(?:debug|dma|entry|irq|kcsan|locking|module|printk|rcu|sched|time)/|init/main\.c$"
     r"|kernel/(?:async|bounds|cfi|context_tracking|cpu|extable|hung_task|iomem|jump_label|kallsyms"
@@ -24,10 +28,14 @@ _ENTRY = (
     r"|readdir|select|seq_file|splice|stat)\.c$|fs/proc/generic\.c$|security/(?:commoncap|lsm_\w+|security)\.c$"
 )
 # Outside of the core's directories, for everybody all the same: what hands a driver's transfers
-# on, and the lock of terminals.
-_ERRANDS = r"drivers/usb/core/(?:message|urb)\.c$|drivers/tty/tty_ldsem\.c$"
-_NET = r"net/core/(?:datagram|skbuff|sock)\.c$|net/socket\.c$"
-_LIBRARIES = r"(?:crypto|lib|mm)/"
+# on, the lock of terminals, arm64's timer and interrupts.
+_ERRANDS = (
+    r"drivers/usb/core/(?:message|urb)\.c$|drivers/tty/tty_ldsem\.c$"
+    r"|drivers/clocksource/arm_arch_timer\.c$|drivers/irqchip/irq-gic\S*\.c$"
+)
+_NET = r"net/core/(?:datagram|page_pool|skbuff|sock)\.c$|net/socket\.c$"
+# Sockets of the crypto API are a protocol.
+_LIBRARIES = r"(?:crypto/(?!af_alg|algif_)|lib/|mm/)"
 _HEADERS = r"(?:arch/\w+/)?include/(?:asm|asm-generic|crypto|linux|net|trace|uapi)/"
 _CORE = re.compile(
     "|".join((_ARCH, _KERNEL, _DEVICES, _ENTRY, _ERRANDS, _NET, _LIBRARIES, _HEADERS))

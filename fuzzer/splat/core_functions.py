@@ -63,7 +63,7 @@ def _defined(text: bytes, suffix: str) -> Iterator[bytes]:
     for match in _DEFINITION.finditer(text):
         name = match[1]
         # What runs while the kernel starts only; macros in capitals, which make functions.
-        is_init = b"__init" in text[match.start() : match.start(1)]
+        is_init = b"__init " in text[match.start() : match.start(1)]
         if not (is_init or name in _NO_FUNCTION or name.isupper() or b"\n#" in match[2]):
             yield name
 
@@ -82,7 +82,7 @@ def functions_of(tree: Path, below: Iterable[str] = _TOP) -> CoreFunctions:
 
     ``below`` are the directories that are read.
     """
-    core, exported, others, exported_others, copied = (set[bytes]() for _ in range(5))
+    core, headers, exported, others, exported_others, copied = (set[bytes]() for _ in range(6))
     for name, path in _files(tree, below):
         text = path.read_bytes()
         found = set(_defined(text, path.suffix))
@@ -94,8 +94,11 @@ def functions_of(tree: Path, below: Iterable[str] = _TOP) -> CoreFunctions:
             exported.update(_EXPORT.findall(text))
         elif is_copied(name):
             copied |= found
+        else:
+            # What a compiler does not inline is a function of the kernel's own.
+            headers |= found
     # What everybody may call is meant, not a driver's static function of the same name.
-    own = core - others | exported - exported_others
+    own = (core | headers) - others | exported - exported_others
     return CoreFunctions(_decoded(own), _decoded(copied - core - others))
 
 

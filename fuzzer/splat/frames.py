@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from fuzzer.splat.rust_names import rust_name
+
 SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*.*$")
 """The suffix that a compiler adds to the name of a function's clone."""
 
@@ -59,8 +61,9 @@ class Frame:
 
 
 def plain_name(name: str) -> str:
-    """Return a function's name without the compiler's suffix."""
-    return SUFFIX.sub("", name)
+    """Return a function's name without what the compiler made of it."""
+    plain = SUFFIX.sub("", name)
+    return rust_name(plain) if plain.startswith(("_R", "__R")) else plain
 
 
 def parse_frame(text: str) -> Frame | None:

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from fuzzer.splat.frames import Frame, parse_frame, plain_name
-from fuzzer.splat.machinery import is_entry, is_leaf, is_machinery, system_call
+from fuzzer.splat.machinery import is_entry, is_leaf, is_machinery, is_made, system_call
 from fuzzer.splat.rules import Family, Rule
 from fuzzer.splat.stacks import Role, Stack, find_stacks
 
 POINTER = "instruction pointer"
 # "Workqueue: events drv_work [drv]"; the name of the queue may be empty.
-_WORK = re.compile(r"^Workqueue: (?:\S+ +)?([A-Za-z_][\w.]*)(?: \[\w+\])?$")
+_WORK = re.compile(r"^Workqueue: (?:\S+ +)?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: \([^()]*\))?$")
+_WORKERS = frozenset({"process_one_work", "process_scheduled_works", "worker_thread"})
 # What a first line names: KASAN's and lockdep's "in f+0x1/0x2", a warning's "at file f+0x1/0x2".
 # Decoded, "f (file:1) module" stands for that.
 _HEAD = re.compile(
@@ -29,6 +30,19 @@ _INTERRUPT = re.compile(
     r"|(?:asm_)?common_interrupt|ret_from_intr|el1h?_(?:64_)?irq|el1_interrupt|gic_handle_irq"
     r"|__irq_svc|decrementer_common|asm_exc_nmi|end_repeat_nmi|nmi)$"
 )
+# What runs under the timer interrupt that notices a stall.
+_TICK = re.compile(
+    r"^(?:hrtimer_interrupt|tick_|update_process_times|watchdog|rcu_sched_clock_irq)"
+)
+# What the core does for nobody in particular, whoever runs: it switches tasks, reclaims memory,
+# or serves an interrupt.
+_FOR_NOBODY = re.compile(
+    r"^(?:__schedule|(?:do_)?shrink_(?:slab|node|lruvec|one|many)\w*|(?:do_)?try_to_free_\w*pages"
+    r"|(?:kasan_)?quarantine_reduce|asm_(?:sysvec_\w+|common_interrupt))$"
+)
+# A report on a lock names its caller below this line.
+_RELEASE = re.compile(r" is trying to release lock .*at:$")
+_ALLOCATED = "page last allocated"
 # System calls that hand on to a file's or a protocol's operations.
 _PASSED_ON = re.compile(
     r"sys_(?:ioctl|p?readv?\d*|p?writev?\d*|read|write|mmap\w*|open\w*|close|poll|\w*sockopt|send\w*"
@@ -41,6 +55,10 @@ _WAITS = re.compile(
 _RECURSION = 3
 
 
+def _where(stacks: Sequence[Stack]) -> list[Frame]:
+    return [f for s in stacks if s.role is Role.FAULT for f in s.frames if f.reliable]
+
+
 def main_frames(stacks: Sequence[Stack], *, interrupted: bool = False) -> list[Frame]:
     """Return the reliable frames of where a report happened, innermost first.
 
@@ -48,16 +66,29 @@ def main_frames(stacks: Sequence[Stack], *, interrupted: bool = False) -> list[F
     stack: not those of other tasks, and not what an interrupt interrupted, unless
     ``interrupted`` says that this is what the report is about.
     """
-    frames = [f for s in stacks if s.role is Role.FAULT for f in s.frames if f.reliable]
+    frames = _where(stacks)
     if not interrupted:
-        return frames
+        return _for_somebody(frames)
     # The timer that noticed a stall, then what ran under it: in an interrupt, or in a task.
     first = next((i for i, f in enumerate(frames) if _INTERRUPT.match(f.function)), None)
-    if first is not None:
+    if first is not None and any(_TICK.match(frame.function) for frame in frames[:first]):
         pointer = [f for s in stacks if s.heading == POINTER for f in s.frames if f.reliable]
         frames = pointer[:1] + frames[first:]
     below = next((stack for stack in stacks if stack.role is Role.INTERRUPTED), None)
     return frames + ([frame for frame in below.frames if frame.reliable] if below else [])
+
+
+def _for_somebody(frames: list[Frame]) -> list[Frame]:
+    """Return the frames without those of whoever was interrupted, or was running by chance."""
+    working = False
+    for index, frame in enumerate(frames):
+        if not is_machinery(frame):
+            break
+        is_end = _FOR_NOBODY.match(frame.function) or _INTERRUPT.match(frame.function)
+        working = working or not (is_leaf(frame.function) or frame.function == "__schedule")
+        if is_end and working:
+            return frames[: index + 1]
+    return frames
 
 
 def guilty_frame(frames: Iterable[Frame]) -> Frame | None:
@@ -79,9 +110,14 @@ def guilty_function(lines: Sequence[str]) -> str | None:
 def find_guilty(rule: Rule, stacks: Sequence[Stack]) -> Frame | None:
     """Return the frame that is to blame for a report of a kind, None when all is machinery."""
     frames = main_frames(stacks, interrupted=rule.interrupted)
-    if rule.family is Family.STACK and (again := _recursion(frames)):
+    if rule.family is Family.STACK and (again := _recursion(_where(stacks))):
         return again
-    guilty = guilty_frame(frames)
+    if rule.of_page:
+        pages = [s.frames for s in stacks if s.heading.startswith(_ALLOCATED)]
+        owner = next((frame for each in pages if (frame := guilty_frame(each))), None)
+        if owner:
+            return owner
+    guilty = guilty_frame(frames) or _told_besides(rule, stacks)
     if not rule.interrupted or (guilty and guilty.module):
         return guilty
     if waited := _waited_for(frames):
@@ -94,6 +130,17 @@ def find_guilty(rule: Rule, stacks: Sequence[Stack]) -> Frame | None:
         frames = next((each for each in others if guilty_frame(each)), [])
         guilty = guilty_frame(frames)
     return _entered(frames, guilty) if guilty else None
+
+
+def _told_besides(rule: Rule, stacks: Sequence[Stack]) -> Frame | None:
+    """Return what another stack blames where that of the report is of the core alone."""
+    if rule.family is Family.UNINIT:
+        others = [stack.frames for stack in stacks if stack.role is Role.ORIGIN]
+    elif rule.family is Family.LOCK:
+        others = [stack.frames for stack in stacks if _RELEASE.search(stack.heading)]
+    else:
+        return None
+    return next((frame for frames in others if (frame := guilty_frame(frames))), None)
 
 
 def _waited_for(frames: Sequence[Frame]) -> Frame | None:
@@ -138,28 +185,43 @@ def site_of(rule: Rule, texts: Sequence[str]) -> str | None:
     return None
 
 
-def work_of(texts: Sequence[str]) -> str | None:
+def work_of(texts: Sequence[str], frames: Sequence[Frame]) -> str | None:
     """Return the work function whose worker a report is of."""
+    if not any(frame.function in _WORKERS for frame in frames):
+        return None
     for text in texts:
         if found := _WORK.match(text):
             return plain_name(found[1])
     return None
 
 
-def named_at(texts: Sequence[str]) -> Frame | None:
-    """Return the first frame that a report's first lines name and that is not machinery."""
+def named_at(texts: Sequence[str], *, is_all: bool = False) -> Frame | None:
+    """Return the first frame that a report's first lines name and that is not machinery.
+
+    Where that ``is_all`` there is, machinery is named too.
+    """
     heads = (found for text in texts[:_HEAD_LINES] if (found := _HEAD.search(text)))
-    frames = (frame for found in heads if (frame := parse_frame(found["frame"])))
-    return next((frame for frame in frames if not is_machinery(frame)), None)
+    frames = [frame for found in heads if (frame := parse_frame(found["frame"]))]
+    named = [frame for frame in frames if not is_machinery(frame)]
+    if is_all:
+        named += [frame for frame in frames if not is_leaf(frame.function)]
+    return named[0] if named else None
 
 
-def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str | None:
-    """Return a name for a stack of nothing but machinery.
+def place_of(
+    texts: Sequence[str], stacks: Sequence[Stack], rule: Rule, *, is_whole: bool
+) -> str | None:
+    """Return what a stack of nothing but machinery is called by.
 
-    The function that the first line names, if it was called; the system call; the
-    first function that does more than everybody's errands.
+    The work function; the function that the first line names, if it was called; the system
+    call; the first function that does more than everybody's errands; the outermost one
+    that is known by a name of its own. A stack that is not whole is called by what it has of these.
     """
     frames = main_frames(stacks, interrupted=rule.interrupted)
+    if not frames or not (is_whole or rule.kind != "hang"):
+        return None
+    if work := work_of(texts, frames):
+        return work
     found = _HEAD.search(texts[0]) if texts else None
     head = parse_frame(found["frame"]) if found else None
     if head and not is_leaf(head.function):
@@ -169,6 +231,16 @@ def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str |
     for frame in frames:
         if call := system_call(frame.function):
             return call
+    if busy := _first_busy(frames):
+        return busy
+    if not is_made(frames[-1].function):
+        return None
+    outer = [frame.function for frame in frames if not is_made(frame.function)]
+    return (outer or [frames[-1].function])[-1]
+
+
+def _first_busy(frames: Iterable[Frame]) -> str | None:
+    """Return the first function that does more than everybody's errands."""
     return next((frame.function for frame in frames if not is_leaf(frame.function)), None)
 
 
@@ -176,6 +248,13 @@ def races(stacks: Sequence[Stack], match: re.Match[str]) -> str | None:
     """Return both sides of a data race, sorted: ``f / g``; one, when only one is known."""
     sides = [s for s in stacks if s.role in {Role.FAULT, Role.OTHER_TASK}]
     named = [plain_name(name) for name in match.groups()[1:] if name]
-    found = [frame.function for s in sides[:2] if (frame := guilty_frame(s.frames))]
+    found = [name for side in sides[:2] if (name := _racing(side))]
     functions = found if len(found) >= len(named) else []
     return " / ".join(sorted(functions)) or None
+
+
+def _racing(side: Stack) -> str | None:
+    """Return the function of one side of a data race."""
+    frames = _for_somebody([frame for frame in side.frames if frame.reliable])
+    guilty = guilty_frame(frames)
+    return guilty.function if guilty else _first_busy(frames)

@@ -14,6 +14,7 @@ import re
 from fuzzer.splat.core_files import in_tree, is_copied, is_core
 from fuzzer.splat.core_functions import known_functions
 from fuzzer.splat.frames import Frame
+from fuzzer.splat.rust_names import is_rust_core
 
 # Names that macros or the compiler make: no source defines them as they are.
 _MADE = re.compile(
@@ -47,8 +48,9 @@ _LEAF = re.compile(
     |__(?:dabt|und|irq|pabt)_(?:svc|usr|invalid)|vector_|arch_jump_|bug_handler|call_break_hook
     |brk_handler|_stext$|_text$
     # Reports and stack dumps.
-    |warn_(?:slowpath|alloc|bogus)|__warn|report_(?:bug|page_fault|cfi|usercopy)|oops_|die$|__die|panic$|check_panic|get_taint|print_tainted
-    |show_(?:regs|stack|trace|opcodes|ip|registers|fault|iret|free|mem|state)|_*sched_show|vpanic
+    |warn_(?:slowpath|alloc|bogus)|__warn|report_(?:bug|page_fault|cfi|usercopy)|oops_|die$|__die
+    |_*v?panic(?:_\w+)?$|check_panic|get_taint|print_tainted
+    |show_(?:regs|stack|trace|opcodes|ip|registers|fault|iret|free|mem|state)|_*sched_show
     |print_(?:address|report|circular|usage|bad|unlock|deadlock|irq|object|trailer|trace|dead|lock
     |memory|tail|section|cpu|other|bug|modules|freed|kernel|shadow|vma|error|unreferenced)
     |_*dump_(?:stack|backtrace|trace|page|cpu_task|header|tasks|mem|invalid)
@@ -63,7 +65,8 @@ _LEAF = re.compile(
     |process_scheduled|update_process_times|tick_(?:sched|handle|periodic|do|nohz)|timer_interrupt
     |smpboot_|_*hrtimer_|local_apic_timer|rest_init|start_(?:secondary|kernel)
     |cpu_(?:startup_entry|idle)|default_idle|arch_cpu_idle|do_idle|native_safe_halt|pv_native
-    |secondary_startup|x86_64_start|call_timer_fn|run_ksoft
+    |secondary_startup|x86_64_start|call_timer_fn|run_ksoft|_*task_rq_(?:un)?lock
+    |_*wake_up(?:_(?:common|locked|sync|all|interruptible))*$
     # Locks and lockdep.
     |call_rwsem_|_*rwsem_|ldsem_|_*down(?:_|$)|_*up_(?:read|write)|up$|_*mutex_|_*rt_mutex|osq_|mcs_
     |(?:do_)?_*(?:raw_)*(?:spin|read|write)_(?:un|try)?lock|queued_|native_queued|__pv_|pv_
@@ -74,7 +77,7 @@ _LEAF = re.compile(
     |_*(?:k|v|kv)(?:m|z|c|re)alloc|_*(?:kmem_cache|slab|kmalloc|vmalloc|cache)_|_*krealloc|_*slab
     |_*(?:kv?|v)free|_*alloc_(?:pages?|frozen|skb)|alloc_page|_*get_free|get_page_from|new_slab
     |_*free_(?:pages|one|frozen|large)|_*(?:kv|v)?memdup|mem(?:cpy|set|move|cmp|chr|scan)|__mem
-    |_*str(?:n|l|s)?(?:len|cpy|cmp|cat|chr|rchr|str|dup)|_*list_(?:add|del|splice)|qlist_|quarantine
+    |_*str(?:n|l|s)?(?:len|cpy|cmp|cat|chr|rchr|str|dup)|_*list_(?:add|del|splice)
     |_*(?:rb|radix_tree|xas?|idr|ida|rhashtable|rht|klist)_|(?:v|s|vs)(?:n|c)?printf
     |_*(?:hex|string|number|pointer|format_decode)(?:_string)?$|read_word_at_a_time|crc(?:16|32|64|_)
     |_*debug_(?:object|check|smp|lockdep|print)|(?:timer|work)_(?:fixup|is_static)|aes_|sha\d+_|xts_
@@ -93,7 +96,7 @@ _OLDER = re.compile(
     |run_timer|run_local|expire_timers|__run_(?:timers|hrtimer)|_*del_timer|_*mod_timer|_*try_to_del
     |synchronize_(?:sched|rcu|net|srcu)|_*wait_rcu|_*call_rcu|call_srcu|rcu_(?:process|barrier)
     |_*flush_(?:work|delayed)|_*cancel_work|drain_workqueue|destroy_workqueue|_*queue_(?:work|delayed)
-    |jump_label_|_*static_key|smp_call_|on_each_cpu|generic_exec|native_flush_tlb|flush_tlb
+    |qlist_|qlink_|quarantine_|jump_label_|_*static_key|smp_call_|on_each_cpu|generic_exec|native_flush_tlb|flush_tlb
     |_*lock_page|lock_sock|release_sock|mempool_|percpu_|free_percpu|pcpu_|_*add_to_page_cache
     |_*(?:find|grab|read)_(?:get_page|cache_page|or_create)|pagecache_get|shrink_|_*get_user_pages
     |futex_wait_queue|queue_me|device_(?:del|add|register|unregister)|kobject_|_*vfs_|do_vfs|vfs_
@@ -102,6 +105,8 @@ _OLDER = re.compile(
     )""",
     re.VERBOSE,
 )
+# A subsystem's own ways to say that something is wrong: who calls them is to blame.
+_REPORTER = re.compile(r"^_*[a-z]\w*_(?:panic|assfail|assert(?:ion)?_?fail(?:ed)?)$")
 # Where the core enters what is not its own.
 _ENTRY = re.compile(
     r"^(?:process_one_work|call_timer_fn|_*run_timers|run_timer|_*hrtimer_run|do_softirq"
@@ -131,13 +136,15 @@ def is_machinery(frame: Frame) -> bool:
     if frame.module:
         if frame.inline and file is not None:
             return is_copied(file)
-        return frame.function in known_functions().copied
+        return frame.function in known_functions().copied or is_rust_core(frame.function)
     if file is not None and file.endswith(".h") and not frame.inline:
         # The place in a function that was inlined into this one.
         file = None
     if file is not None and is_core(file):
         return True
     if _MADE.match(frame.function) or _SYSTEM_CALL.match(frame.function):
+        return True
+    if is_rust_core(frame.function) or _REPORTER.match(frame.function):
         return True
     if file is not None:
         return False
@@ -149,6 +156,11 @@ def is_machinery(frame: Frame) -> bool:
 def is_leaf(function: str) -> bool:
     """Tell whether a function is not even to name where all of a stack is machinery."""
     return _LEAF.match(function) is not None or _MADE.match(function) is not None
+
+
+def is_made(function: str) -> bool:
+    """Tell whether a macro or the compiler made a function, or it is in assembly."""
+    return _MADE.match(function) is not None
 
 
 def is_entry(frame: Frame) -> bool:

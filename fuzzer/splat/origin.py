@@ -22,11 +22,11 @@ _MARKS = {
     "+": "being loaded",
     "-": "being unloaded",
 }
-_FILE = r"(?P<file>[\w./+-]{1,300}\.[chS]:\d+)"
+_FILE = r"(?P<file>[\w./+-]{1,300}\.(?:[chS]|rs):\d+)"
 # What UBSAN, WARN() and BUG() print, and checks of the context.
 _SOURCE = re.compile(
-    r"(?:UBSAN: .{1,80} in |WARNING: (?:.{1,60} at )?|[kK]ernel BUG at |invalid context at )"
-    + _FILE
+    r"(?:UBSAN: .{1,80} in |WARNING: (?:.{1,60} at )?|[kK]ernel BUG at |invalid context at "
+    r"|panicked at (?:'.{1,300}', )?)" + _FILE
 )
 _HEAD_LINES = 12
 _HELD_BY = re.compile(r"^\d+ locks? held by (?P<name>.{1,40})/(?P<pid>\d+):")
@@ -40,6 +40,7 @@ _OWNED = re.compile(
     r"owned by task (?P<name>.{1,40}):(?P<pid>\d+)"
 )
 _MAX_HELD = 2000
+_PANICKED = re.compile(r": panicked at (?:'(?P<message>.{1,300})', )?\S+:\d+:\d+:?$")
 
 
 def find_module(
@@ -73,6 +74,15 @@ def find_source(texts: Sequence[str], guilty: Frame | None) -> str | None:
         if found := _SOURCE.search(text):
             return found["file"]
     return guilty.file if guilty else None
+
+
+def find_panic(texts: Sequence[str]) -> str | None:
+    """Return the message of a Rust panic: in its next line, or up to Rust 1.72 in its first."""
+    found = _PANICKED.search(texts[0]) if texts else None
+    if found is None:
+        return None
+    after = texts[1].strip() if len(texts) > 1 else ""
+    return found["message"] or after or None
 
 
 def find_holders(texts: Sequence[str], task: Task) -> tuple[Holder, ...]:

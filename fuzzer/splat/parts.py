@@ -55,6 +55,11 @@ _NUMBERS = re.compile(
     r"|^Linux version \d+\.\d+\S* \("
 )
 _TALK = re.compile(r"[.?!] +(?!Usage)[A-Z]?[a-z]|[?\"“”’]| (?:I|we|my|this|when|after|since|with) ")
+# Sentences that nobody else has.
+_WHOLE = re.compile(
+    r"VFS: (?:Close: file count is (?:0|zero)"
+    r"|Busy inodes after unmount of \S+(?: \([^()]*\))?(?:\. Self-destruct in .*)?)$"
+)
 _WORDS = re.compile(r"[^\W\d_]{2,} [^\W\d_]{2,}|[\"“]$")
 _CPU = re.compile(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+)")
 # Words of the patterns of rules.REMNANTS, and of ends.LOST.
@@ -86,6 +91,8 @@ def is_talk(text: str) -> bool:
 
 def is_complete(text: str, rule: Rule) -> bool:
     """Tell whether a first line is the kernel's although nothing else says so."""
+    if _WHOLE.match(text):
+        return True
     return (
         rule.crash and len(text) < 400 and bool(_NUMBERS.search(text)) and not _TALK.search(text)
     ) or (not rule.crash and not _TALK.search(text))

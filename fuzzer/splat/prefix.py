@@ -20,7 +20,9 @@ _OWN = re.compile(
     r"(?:(?:(?:NMI )?watchdog|rcu|traps|sched|kobject|usercopy|perf|x86/[\w ]+|mm|slub|dma-debug"
     r"|DMA-API|kfence|sysfs|XFS \([\w-]+\)|XFS|VFS|SLUB|Oops|Internal error): ?|\[ )+$"
 )
-_PLACE = re.compile(r"(?<=[\s:\]>)|}/,;-])(?=\S)|(?<=[^\s ])(?=\ )")
+# KASAN of 4.x ends a line with these words, and without an end of line.
+_PLACE = re.compile(r"(?<=[\s:\]>)|}/,;-])(?=\S)|(?<=[^\s ])(?=\ )|(?<=user memory access)")
+_GUESS = re.compile(r"^kasan: GPF could be caused by ")
 _TOKEN = re.compile(
     r"(?P<bracket>\[[^][]*\]|\([^()]*\)|<[^<>]*>)|(?P<number>\ *\d+)|(?P<blank>\s+)"
 )
@@ -62,7 +64,7 @@ def find_start(text: str) -> ReportStart | None:
         if HARMLESS.search(rest):
             return None
         if found := anchored_match(rest):
-            if _SENTENCE.search(text, 0, place.start()):
+            if _SENTENCE.search(text, 0, place.start()) and not _GUESS.search(text):
                 return None
             return ReportStart(*found, place.start())
     return None

@@ -62,8 +62,8 @@ _EPILOGUE = re.compile(
     r"|RSP: |Code: |[FCDE]S: |CR2: |DR\d: |PKRU: | *$|pstate|pc : |lr : |sp : |x\d+ *: "
     r"|Modules linked)"
 )
-# Kinds whose first line names a function, and stands before the Oops line.
-_POINTER = re.compile(r"^\s*(?:E?IP:|IP is|EIP is|PC is|LR is|NIP|LR|lr|epc|ra) ")
+# These name a function, and stand before the Oops line.
+_POINTER = re.compile(r"^\s*(?:E?IP:|IP is|EIP is|PC is|LR is|NIP|LR|pc|lr|epc|ra) ")
 # Lines at the beginning of a log that may be the rest of a report.
 _BEGINNING = 400
 # Reports that follow each other within so many seconds may be of two CPUs at a time.

@@ -68,7 +68,7 @@ _CONTEXT_BEFORE = re.compile(r"^ *<(?P<mark>/?[A-Z#]\w*)> +(?=\S)")
 _NO_SYMBOL = re.compile(r"^ *(?:\? )?(?:\[<)?0x[0-9a-f]+(?:>\])?$")
 # Of a kernel thread that RCU waits for, printed before the stacks of those that stall.
 _HELPER = re.compile(r"grace-period kthread stack dump")
-_DUMP_OF = re.compile(r"^(?:CPU: |NMI backtrace for cpu )(?P<cpu>\d+)\b")
+_DUMP_OF = re.compile(r"^(?:CPU: |NMI backtrace for cpu |Task dump for CPU )(?P<cpu>\d+)\b")
 _STUCK_CPU = re.compile(
     r"lockup - CPU#(?P<cpu>\d+)|hard LOCKUP on cpu (?P<cpu2>\d+)"
     r"|^(?:rcu: )?\s+(?P<cpu3>\d+)-[.!OoNn]"
@@ -121,6 +121,8 @@ class _Collector:
         self._nmi = False
         self._helper = False
         self._registers = False
+        # The role of a stack that an empty line ended.
+        self._resumed: Role | None = None
 
     def _begin(self, role: Role, heading: str) -> None:
         self._end(closed=True)
@@ -160,6 +162,7 @@ class _Collector:
             self._outside(text, frame)
         elif frame and not (text.startswith("RIP: ") and not _KERNEL_IP.match(text)):
             self._frames.append(frame)
+            self._foreign = 0
             self._registers = self._registers or text.startswith("RIP: ")
         elif self._registers and _REGISTERS.match(text):
             # An exception was taken here; what took it follows its registers.
@@ -172,6 +175,7 @@ class _Collector:
             # Registers at the time of the interrupt: the stack goes on after them.
             pass
         elif _AFTER.match(text) and (self._frames or self._role is Role.INTERRUPTED):
+            self._resumed = self._role if self._frames and not text.strip() else None
             self._end(closed=True)
         elif self._frames:
             self._foreign += 1
@@ -190,6 +194,14 @@ class _Collector:
 
     def _outside(self, text: str, frame: Frame | None) -> None:
         if frame is None:
+            if text.strip():
+                self._resumed = None
+            return
+        if self._resumed is not None and text.startswith(" "):
+            # What ended the stack was the empty line of another program.
+            before = self.stacks.pop()
+            self._role, self._heading = self._resumed, before.heading
+            self._frames, self._resumed = [*before.frames, frame], None
             return
         if _KERNEL_IP.match(text):
             if self._ip is None and not self._main_seen:
@@ -206,7 +218,7 @@ class _Collector:
 
     def finish(self) -> list[Stack]:
         """Return the stacks. One that the log ends in is not closed, unless it got to its end."""
-        last = self._frames[-1].function if self._frames else ""
+        last = next((each.function for each in reversed(self._frames) if each.reliable), "")
         done = _LAST.match(last) is not None or system_call(last) is not None
         self._end(closed=done)
         if not any(stack.role is Role.FAULT for stack in self.stacks):

@@ -63,8 +63,26 @@ def test_a_title_that_is_a_first_line_is_no_second_report() -> None:
         "INFO: task meter:2039 blocked for more than 122 seconds.",
         "kernel BUG at drivers/gauge.c:31!",
         "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+        "VFS: Close: file count is 0",
+        "VFS: Busy inodes after unmount of sdb1 (gaugefs)",
+        "VFS: Busy inodes after unmount of sdb1. Self-destruct in 5 seconds.  Have a nice day...",
     ],
 )
 def test_a_whole_first_line_of_the_kernel_s_is_a_crash_on_its_own(line: str) -> None:
     (record,) = all_splats([line])
     assert record.crash
+
+
+def test_a_first_line_behind_kasans_guess_is_found() -> None:
+    """Kernels of 4.x have no end of line between the two."""
+    guess = "kasan: GPF could be caused by NULL-ptr deref or user memory access"
+    fault = "general protection fault: 0000 [#1] PREEMPT SMP KASAN"
+    lines = [f"[   44.870467] {guess}{fault}", *(f"[   44.9] {line}" for line in REPORT[3:])]
+    (record,) = all_splats(lines)
+    assert record.title == "general protection fault in gauge_put"
+
+
+def test_a_warning_of_the_unwinder_is_a_notice() -> None:
+    line = "WARNING: kernel stack regs at 000000001e0ba1d5 in meter:321 has bad 'bp' value 0000000"
+    (record,) = all_splats([f"[    1.000000] {line}"])
+    assert (record.title, record.crash) == ("WARNING: kernel stack regs has bad 'bp' value", False)

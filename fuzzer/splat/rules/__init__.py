@@ -145,7 +145,7 @@ def _title_pattern(rule: Rule) -> re.Pattern[str]:
     for index, group in enumerate(groups):
         place = re.escape(f"{{{index}}}")
         pattern = pattern.replace(place, f"(?:{group}{_UNKNOWN_GROUP})")
-    named = r"\ in\ (?P<function>[\w.$]+(?: / [\w.$]+)?)"
+    named = r"\ in\ (?P<function>[\w.$:]+(?: / [\w.$:]+)?)"
     where = re.escape(" in {function}")
     return re.compile(pattern.replace(where, f"(?:{named}|{re.escape(CUT_SHORT)})"))
 

@@ -11,16 +11,17 @@ from typing import Any
 from fuzzer.splat.rules.rule import Family, Rule, rule
 
 CONSEQUENCES = (
-    r"Fatal exception|Fatal machine check|panic_on_warn set|\w+: panic_on_warn set|kasan\.fault="
-    r"|hung_task: blocked tasks|softlockup: hung tasks|Hard LOCKUP|RCU Stall"
-    r"|Aiee, killing interrupt handler|Attempted to kill (?:init|the idle task)"
-    r"|kernel stack overflow|Oops|stack guard|Machine halted|Unrecoverable exception"
+    r"(?:[\w -]+: )?(?:Fatal exception|panic_on_warn set)|Fatal machine check|kasan\.fault="
+    r"|hung_task: blocked tasks|softlockup: hung tasks|Hard LOCKUP|RCU Stall|bad mode"
+    r"|scheduling while atomic|Aiee, killing interrupt handler"
+    r"|Attempted to kill (?:init|the idle task)|kernel stack overflow|Oops|stack guard"
+    r"|Machine halted|Unrecoverable exception"
 )
 """Panics that only say that there was a report before."""
 
 PANIC = (
     rule(
-        r"Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: ([\w.]+)?",
+        r"Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: (\S+)?",
         "kernel panic: stack is corrupted in {function}",
         "panic",
         family=Family.STACK,
@@ -28,7 +29,18 @@ PANIC = (
         score=75,
         example="Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: "
         "drv_guilty",
-        site=r"stack is corrupted in: ([\w.]+)",
+        # An address where the kernel does not know its functions' names.
+        site=r"stack is corrupted in: (?![0-9a-f]{8,16}$)([\w.]+)",
+    ),
+    rule(
+        r"Kernel panic - not syncing: corrupted stack end detected inside scheduler",
+        "kernel panic: corrupted stack end in {function}",
+        "panic",
+        family=Family.STACK,
+        hint="Kernel panic",
+        score=60,
+        example="Kernel panic - not syncing: corrupted stack end detected inside scheduler",
+        interrupted=True,
     ),
     rule(
         rf"Kernel panic - not syncing: ({CONSEQUENCES})",
@@ -258,6 +270,15 @@ NOTICES = (
         " hogged CPU for ",
         "workqueue: drv_work [drv] hogged CPU for >10000us 4 times, consider WQ_UNBOUND",
         advice="queue it on a workqueue with WQ_UNBOUND, or let it call cond_resched()",
+        single=True,
+    ),
+    # Of the unwinder, which was at a loss: it says nothing of the code that ran.
+    _notice(
+        r"WARNING: kernel stack (regs|frame pointer) at \S+ in .* has bad ('?\w*'? ?value)",
+        "WARNING: kernel stack {0} has bad {1}",
+        "warning",
+        "WARNING:",
+        "WARNING: kernel stack regs at 00000000c0ffee00 in init:27 has bad 'bp' value 000000001",
         single=True,
     ),
     # Where an allocation was made to fail while a module was loaded, which does it no harm.

@@ -69,7 +69,9 @@ class Rule:
     advice: str = ""
     """Advice on it, where there is any."""
     single: bool = False
-    """The report is this line alone."""
+    """The line is all there is."""
+    of_page: bool = False
+    """Who allocated the page is guilty, if that is told, and not who noticed."""
     followed: bool = False
     """A line with another rule's hint follows at once: logs are not searched for this hint."""
 
@@ -92,6 +94,7 @@ def rule(
     plain: bool = False,
     advice: str = "",
     single: bool = False,
+    of_page: bool = False,
     followed: bool = False,
 ) -> Rule:
     """Return a rule; ``absorbs`` are kinds, with spaces between."""
@@ -112,5 +115,6 @@ def rule(
         plain,
         advice,
         single,
+        of_page,
         followed,
     )

@@ -141,8 +141,8 @@ HEADED = (
         absorbs="bug fault oops warning",
     ),
     rule(
-        r"^(rust_kernel: panicked) at ",
-        "kernel panic: {0}",
+        r"^\w+: panicked at ",
+        "Rust panic in {function}",
         "panic",
         family=Family.PANIC,
         hint=": panic",
@@ -310,6 +310,13 @@ WARN = (
         example="mm/vmalloc.c:3139 __vmalloc_node_range+0x1/0x2 in",
     ),
     _warned(
+        r"mm/slab_common\.c:\d+ .*free_large_kmalloc",
+        "WARNING: bad free",
+        family=Family.FREE,
+        score=55,
+        example="mm/slab_common.c:935 free_large_kmalloc+0x1/0x2 in",
+    ),
+    _warned(
         r"mm/\w+\.[ch]:\d+ .*(?:k.?malloc|alloc_\w*pages|kvmalloc_node)",
         "WARNING: kmalloc bug",
         family=Family.ASSERT,
@@ -394,6 +401,7 @@ DAMAGE = (
         hint="BUG",
         score=55,
         example="BUG: Bad page state in process init  pfn:03c98",
+        of_page=True,
     ),
     rule(
         r"\bBUG: (Bad rss-counter state|non-zero pgtables_bytes)",
