@@ -106,7 +106,11 @@ _OLDER = re.compile(
     re.VERBOSE,
 )
 # A subsystem's own ways to say that something is wrong: who calls them is to blame.
-_REPORTER = re.compile(r"^_*[a-z]\w*_(?:panic|assfail|assert(?:ion)?_?fail(?:ed)?)$")
+_REPORTER = re.compile(r"^_*[a-z]\w*_(?:panic|assert(?:ion)?_?fail(?:ed)?)$")
+# Of modules that have assertions of their own.
+_ASSERTS = re.compile(
+    r"^(?:\w+_)?assfail$|^\w+_assertfail$|^spl_(?:panic|dumpstack)$|^lbug_with_loc$|^libcfs_call_trace$"
+)
 # Where the core enters what is not its own.
 _ENTRY = re.compile(
     r"^(?:process_one_work|call_timer_fn|_*run_timers|run_timer|_*hrtimer_run|do_softirq"
@@ -136,7 +140,8 @@ def is_machinery(frame: Frame) -> bool:
     if frame.module:
         if frame.inline and file is not None:
             return is_copied(file)
-        return frame.function in known_functions().copied or is_rust_core(frame.function)
+        name = frame.function
+        return name in known_functions().copied or is_rust_core(name) or bool(_ASSERTS.match(name))
     if file is not None and file.endswith(".h") and not frame.inline:
         # The place in a function that was inlined into this one.
         file = None
@@ -150,7 +155,13 @@ def is_machinery(frame: Frame) -> bool:
         return False
     known = known_functions()
     name = frame.function
-    return name in known.core or name in known.copied or is_leaf(name) or bool(_OLDER.match(name))
+    return (
+        name in known.core
+        or bool(_ASSERTS.match(name))
+        or name in known.copied
+        or is_leaf(name)
+        or bool(_OLDER.match(name))
+    )
 
 
 def is_leaf(function: str) -> bool:

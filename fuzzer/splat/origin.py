@@ -53,9 +53,9 @@ def find_module(
         frames = (frame for stack in stacks for frame in stack.frames if frame.reliable)
         name = next((f.module for f in frames if f.module and f.function in names), None)
     if name is None and function is not None:
-        # The first line may be all there is.
+        # The first line may be all there is; an interrupt's handlers stand below the stack.
         head = re.compile(rf"\b{re.escape(function)}(?:\.\S*)?(?:\+\S+)? \[(\w+)")
-        found = next((m for text in texts[:_HEAD_LINES] if (m := head.search(text))), None)
+        found = next((m for text in texts if function in text and (m := head.search(text))), None)
         name = found[1] if found else None
     return Module(name, _marks_of(texts, name)) if name else None
 

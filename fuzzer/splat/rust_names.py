@@ -3,7 +3,7 @@
 
 The kernel prints the names that the compiler gives them, in the form of Rust's RFC 2603 ("v0").
 What tells a function are the names of its crate, modules, type and itself:
-``drv::Device::open``. Of a trait's function the type that implements it is named, and not the trait.
+``drv::Device::open``. A function of a trait is named by the type, not by the trait.
 """
 
 from __future__ import annotations

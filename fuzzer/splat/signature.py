@@ -26,6 +26,10 @@ _T = TypeVar("_T")
 _DEPTH = 3
 _OUTER = 6
 _CHECK = re.compile(r"\bUBSAN: [\w -]+ in (\S+?:\d+)(?::\d+)?$", re.MULTILINE)
+_SYMBOL = re.compile(
+    r"^(module \w+: (?:Unknown symbol|disagrees about version of symbol|no symbol version for))"
+    r" \w+$"
+)
 # What is wrong with an access, where a title says it.
 _FLAWS = tuple(
     (re.compile(pattern), flaw)
@@ -116,7 +120,8 @@ def _place(splat: Splat, frames: Sequence[Frame]) -> tuple[str, ...]:
 def signature_of(splat: Splat) -> Signature:
     """Return the signature in a report; of a damaged report only its title."""
     if splat.corrupted or splat.function is None:
-        return Signature(splat.title, splat.family)
+        # A module of another kernel lacks many symbols, for one cause.
+        return Signature(_SYMBOL.sub(r"\1", splat.title), splat.family)
     frames = main_frames(splat.stacks, interrupted=splat.family is Family.HANG)
     guilty = guilty_frame(frames)
     site = None

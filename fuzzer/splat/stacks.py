@@ -58,6 +58,7 @@ _HEADINGS: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
         (r"^(?:race at unknown origin, with )?(?:read|write)[\w ()-]* to 0x", Role.FAULT),
         (r"^(?:assert no|read-write|read) .* by (?:task|interrupt)", Role.FAULT),
         (r"^page last (?:allocated|free)", Role.PAGE),
+        (r"^ref_tracker: .* users at", Role.FAULT),
     )
 )
 _CONTEXT_IN = re.compile(r"^ *<(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")

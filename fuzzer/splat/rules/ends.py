@@ -15,7 +15,7 @@ CONSEQUENCES = (
     r"|hung_task: blocked tasks|softlockup: hung tasks|Hard LOCKUP|RCU Stall|bad mode"
     r"|scheduling while atomic|Aiee, killing interrupt handler"
     r"|Attempted to kill (?:init|the idle task)|kernel stack overflow|Oops|stack guard"
-    r"|Machine halted|Unrecoverable exception"
+    r"|Machine halted|Unrecoverable exception|LBUG"
 )
 """Panics that only say that there was a report before."""
 
@@ -196,9 +196,9 @@ MODULES = (
         _SIGN,
     ),
     _unloadable(
-        r"^Lockdown: .*?: (unsigned module loading) is restricted",
+        r"^Lockdown: .*?(unsigned module loading|[Ll]oading of unsigned modules?) is restricted",
         "module: lockdown: {0} is restricted",
-        "unsigned module loading is restricted",
+        " is restricted; see",
         "Lockdown: insmod: unsigned module loading is restricted; see man kernel_lockdown.7",
         _SIGN,
     ),

@@ -11,6 +11,21 @@ from typing import Any
 
 from fuzzer.splat.rules.rule import Family, Rule, rule
 
+
+def _irq(what: str, hint: str, more: str) -> Rule:
+    """Return the rule of an interrupt that is wrong; its handlers are told below the stack."""
+    return rule(
+        rf"^irq (?:event )?\d+: ({what})",
+        "irq: {0} in {function}",
+        "irq",
+        family=Family.OTHER,
+        hint=hint,
+        score=30,
+        example=f"irq 18: {what} {more}",
+        site=r"^ ?(?:\[<[0-9a-f]*>\] )?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: threaded .*)?$",
+    )
+
+
 HEADED = (
     # FORTIFY_SOURCE and copy_to_user(): what is written is longer than what it is written to.
     rule(
@@ -66,16 +81,8 @@ HEADED = (
         example="unchecked MSR access error: RDMSR from 0x1 at rIP: 0xffff (drv_guilty+0x4/0x9)",
         site=r"at rIP: \S+ \(([A-Za-z_][\w.]*)(?:\+0x| \()",
     ),
-    rule(
-        r"^irq (?:event )?\d+: nobody cared",
-        "irq: nobody cared in {function}",
-        "irq",
-        family=Family.OTHER,
-        hint=": nobody cared (try",
-        score=30,
-        example='irq 18: nobody cared (try booting with the "irqpoll" option)',
-        site=r"^ ?(?:\[<[0-9a-f]*>\] )?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: threaded .*)?$",
-    ),
+    _irq("nobody cared", ": nobody cared (try", '(try booting with the "irqpoll" option)'),
+    _irq("bogus return value", ": bogus return value", "fffffff4"),
     rule(
         r"VFS: Busy inodes after unmount",
         "VFS: Busy inodes after unmount",
@@ -84,7 +91,7 @@ HEADED = (
         hint="VFS: Busy inodes after unmount",
         score=40,
         example="VFS: Busy inodes after unmount of sda1. Self-destruct in 5 seconds.",
-        absorbs="bug",
+        absorbs="bug fault oops warning",
     ),
     rule(
         r"VFS: Close: file count is (?:0|zero)",
@@ -94,20 +101,32 @@ HEADED = (
         hint="VFS: Close: file count is ",
         score=50,
         example="VFS: Close: file count is 0",
+        absorbs="bug fault oops warning",
     ),
     rule(
-        r"^unregister_netdevice: waiting for \S+ to become free",
+        r"^unregister_netdevice: waiting for \S+ to become free\. Usage count = -?\d+",
         "unregister_netdevice: waiting for a device to become free",
         "hang",
         family=Family.HANG,
         hint="unregister_netdevice: waiting for ",
         score=25,
         example="unregister_netdevice: waiting for eth0 to become free. Usage count = 2",
-        absorbs="hang",
+        single=True,
+    ),
+    # What follows it, where the kernel keeps track of who has a reference.
+    rule(
+        r"^ref_tracker: \S+ has \d+/\d+ users at",
+        "reference leak in {function}",
+        "leak",
+        family=Family.LEAK,
+        hint="ref_tracker: ",
+        score=25,
+        example="ref_tracker: eth0@ffff888003c98400 has 1/1 users at",
     ),
     # Modules that have assertions of their own: SPL and ZFS, file systems, Lustre.
     rule(
-        r"^(?:VERIFY|ASSERT)\w*\(.*\) (?:is )?(?:failed|false)|ASSERTION\(.*\) failed",
+        r"^(?:VERIFY|ASSERT)\w*\(.*\) (?:is )?(?:failed|false)"
+        r"|(?:^|\b\w+: )\d+:\d+:\(\S+\.c:\d+:\w+\(\)\) ASSERTION\(.*\) failed",
         "assertion failed in {function}",
         "bug",
         family=Family.ASSERT,
@@ -150,6 +169,17 @@ HEADED = (
         score=40,
         example="rust_kernel: panicked at drivers/drv.rs:12:3:",
         absorbs="bug panic fault oops",
+    ),
+    # Android's operating system beside the kernel.
+    rule(
+        r"^trusty: (panic\b|ASSERT FAILED)",
+        "trusty: {0}",
+        "panic",
+        family=Family.PANIC,
+        hint="trusty: ",
+        followed=True,
+        score=40,
+        example="trusty: panic: failed(-8) to start app 3",
     ),
     rule(
         r"ODEBUG: (?:\w+ (?:active|not)|object \S+ is (?:NOT )?on stack)",
