@@ -66,8 +66,8 @@ def _named(
     has_stack = any(stack.role is Role.FAULT for stack in stacks)
     if head := named_at(texts, is_all=not has_stack):
         return head.function
-    if guilty is None and has_stack:
-        return place_of(texts, stacks, rule, is_whole=_is_whole(stacks))
+    if guilty is None and has_stack and _is_whole(stacks):
+        return place_of(texts, stacks, rule)
     return None
 
 

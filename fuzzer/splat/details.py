@@ -15,7 +15,8 @@ _STATE = (
     r"(?P<kernel>\d+\.\S+|[\w.+~-]+(?= #\d))"
 )
 _CPU = re.compile(
-    rf"^CPU: (?P<cpu>\d+)(?: UID: \d+)? PID: (?P<pid>\d+) Comm: (?P<name>.*?) {_STATE}"
+    r"^(?:CPU: (?P<cpu>\d+)(?: UID: \d+)? PID: |Pid: )(?P<pid>\d+),? [Cc]omm: (?P<name>.*?) "
+    + _STATE
 )
 # Of a task that hangs, and of kernels before 3.11.
 _TASKLESS = re.compile(rf"^(?:CPU: \d+)? +{_STATE}")
@@ -208,7 +209,7 @@ def find_object(texts: Sequence[str]) -> SlabObject | None:
 def find_task(texts: Sequence[str]) -> Task:
     """Return the task that ran when the report was made."""
     if match := _search(_CPU, texts):
-        return Task(match["name"], int(match["pid"]), int(match["cpu"]))
+        return Task(match["name"], int(match["pid"]), int(match["cpu"]) if match["cpu"] else None)
     if match := _search(_BY, texts[:6]):
         name, pid = [group for group in match.groups() if group]
         return Task(name, int(pid))

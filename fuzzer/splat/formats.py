@@ -2,9 +2,9 @@
 """Logs in a machine's format, made into plain lines as they are read.
 
 The journal's ``-o json``, ``json-pretty``, ``json-sse``, ``json-seq``, ``export`` and ``verbose``,
-``dmesg --json``, the problems of abrt and satyr, and parts of pstore, which come in reversed
-order. A log is told by how it begins. Memory does not grow with the log but for pstore's, which
-are small.
+``dmesg --json``, the problems of abrt and satyr, parts of pstore, which come in reversed
+order, and mails that are quoted-printable. A log is told by how it begins. Memory does not grow
+with the log but for pstore's, which are small.
 
 In these the lines that are counted are those of the messages.
 """
@@ -12,13 +12,15 @@ In these the lines that are counted are those of the messages.
 from __future__ import annotations
 
 import json
+import quopri
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fuzzer.splat.packed import decompressed
 
-_SNIFFED = 4096
+# A mail has that much before its text.
+_SNIFFED = 16 * 1024
 # Bytes of a line, of a record or of pstore's parts; what is longer is cut.
 _MAX_RECORD = 8 << 20
 _CHUNK = 64 * 1024
@@ -143,6 +145,7 @@ def _joined(lines: Iterable[bytes]) -> Iterator[bytes]:
 _JSON = re.compile(rb"\A[\s\x1e]*(?:data: *)?\[?\s*\{\s*(?:\"|\Z)")
 _EXPORT = re.compile(rb"\A\s*(?:__CURSOR|__REALTIME_TIMESTAMP|__MONOTONIC_TIMESTAMP|_BOOT_ID)=")
 _VERBOSE = re.compile(rb"^\S.* \[s=[0-9a-f]+;i=[0-9a-f]+;[^\]]*\]\r?$", re.MULTILINE)
+_ENCODED = re.compile(rb"^Content-Transfer-Encoding: *([\w-]+)", re.MULTILINE | re.IGNORECASE)
 _PART = re.compile(rb"^([A-Z][a-z]+#\d+) Part(\d+)\r?$", re.MULTILINE)
 
 _Converter = Callable[[_Reader], Iterator[bytes]]
@@ -158,6 +161,8 @@ def _converter_of(start: bytes) -> _Converter | None:
         return _from_verbose
     if _PART.search(start):
         return _from_pstore
+    if any(each.lower() == b"quoted-printable" for each in _ENCODED.findall(start)):
+        return _from_mail
     return None
 
 
@@ -340,3 +345,23 @@ def _from_pstore(reader: _Reader) -> Iterator[bytes]:
     for parts in dumps.values():
         for number in sorted(parts, reverse=True):
             yield from parts[number]
+
+
+def _from_mail(reader: _Reader) -> Iterator[bytes]:
+    """Yield the lines of a mail, those that are quoted-printable (RFC 2045) as they were."""
+    is_quoted = False
+    rest = b""
+    for line in reader:
+        if encoded := _ENCODED.match(line):
+            is_quoted = encoded[1].lower() == b"quoted-printable"
+        if not is_quoted:
+            yield line
+            continue
+        text = rest + line.rstrip()
+        if text.endswith(b"=") and len(text) < _MAX_RECORD:
+            rest = text[:-1]
+            continue
+        rest = b""
+        yield quopri.decodestring(text).rstrip(b"\r\n")
+    if rest:
+        yield quopri.decodestring(rest)

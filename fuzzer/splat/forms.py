@@ -35,6 +35,10 @@ _RETURN = re.compile(
     rf"^ {{0,4}}(?:LR +|ra *: (?:[0-9a-f]{{8,16}} +)?|I7: <|RPC: <)(?P<frame>{_FUNCTION}{_MODULE})"
 )
 _KNOWN_POINTER = re.compile(r"^(?:RIP: 0010:|RIP: 0033:|IP: |pc : |PC is at )")
+# Kernels of 2.6 name the module first: ":drv:drv_open+0x1/0x2".
+_OLD_MODULE = re.compile(
+    r"(?<![\w:]):(?P<module>[a-z]\w*):(?P<frame>[A-Za-z_]\w*\+0x[0-9a-f]+/0x[0-9a-f]+)"
+)
 # arm: "(f+0x10/0x20) from (g+0x1/0x2)", "(f) from (g+0x1/0x2)", "f from g+0x1/0x2".
 _FROM = re.compile(
     rf"^ *\(?(?P<callee>[\w.$]+(?P<offset>\+0x[0-9a-f]+/0x[0-9a-f]+)?{_MODULE})\)? from "
@@ -93,6 +97,8 @@ def _lines(text: str) -> Iterator[str]:
         yield f"Workqueue: nameless {nameless[1]}"
         return
     bare = _ADDRESS.sub("", text) if "[" in text else text
+    if ":" in bare:
+        bare = _OLD_MODULE.sub(r"\g<frame> [\g<module>]", bare)
     if not _KNOWN_POINTER.match(bare) and (pointer := _POINTER.match(bare)):
         yield f"PC is at {pointer['frame']}"
     elif returns := _RETURN.match(bare):

@@ -208,17 +208,15 @@ def named_at(texts: Sequence[str], *, is_all: bool = False) -> Frame | None:
     return named[0] if named else None
 
 
-def place_of(
-    texts: Sequence[str], stacks: Sequence[Stack], rule: Rule, *, is_whole: bool
-) -> str | None:
+def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str | None:
     """Return what a stack of nothing but machinery is called by.
 
     The work function; the function that the first line names, if it was called; the system
     call; the first function that does more than everybody's errands; the outermost one
-    that is known by a name of its own. A stack that is not whole is called by what it has of these.
+    that is known by a name of its own.
     """
     frames = main_frames(stacks, interrupted=rule.interrupted)
-    if not frames or not (is_whole or rule.kind != "hang"):
+    if not frames:
         return None
     if work := work_of(texts, frames):
         return work

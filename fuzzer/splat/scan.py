@@ -16,6 +16,7 @@ from fuzzer.splat.line import decode_line, parse_line, split_glued
 from fuzzer.splat.parts import has_remnant
 from fuzzer.splat.rules import NEEDLES
 from fuzzer.splat.splitter import LEAD_LINES, LEAVING, Report, Splitter
+from fuzzer.splat.wrapped import wrapped_start
 
 BLOCK = 256 * 1024
 """Bytes that are searched at a time; chunks of about this size are fastest."""
@@ -26,6 +27,8 @@ _MAX_TEXT = 8192
 # Bytes at the beginning of a log in which the rest of a report is looked for.
 _BEGINNING = 32 * 1024
 _O = ord("O")
+# How a line begins that is no rest of another one, in most logs; and a block's end.
+_STAMPED = (b"[", b"<", b"")
 _NEEDLES = tuple(hint.encode() for hint in (*NEEDLES, LEAVING.strip()))
 
 
@@ -40,6 +43,7 @@ class Scanner:
         self._rest = b""
         self._overlong = False
         self._start: bytes | None = b""
+        self._is_wrapped = False
         self.lines = 0
         self.size = 0
 
@@ -98,6 +102,11 @@ class Scanner:
                     break
             stop = _line_end(block, position)
             done += self._line(block[position:stop])
+            if self._is_wrapped:
+                # Of the first line of a report.
+                position, stop = stop, _line_end(block, stop)
+                done += self._line(block[position:stop])
+                self._is_wrapped = False
             position, self.lines = self._splitter.take_plain(block, stop, self.lines)
         return done
 
@@ -123,10 +132,27 @@ class Scanner:
             # Other hits in this line say nothing more.
             position = _line_end(block, hit)
             raw = decode_line(block[start:position][:_MAX_LINE])
-            parts = (part[:_MAX_TEXT] for part in split_glued(raw))
-            if any(self._splitter.begins(parse_line(part).text) for part in parts):
+            parts = [parse_line(part[:_MAX_TEXT]) for part in split_glued(raw)]
+            if any(self._splitter.begins(part.text) for part in parts):
                 return start
+            if (wrapped := self._wrapped_at(block, start, raw)) is not None:
+                self._is_wrapped = True
+                return wrapped
         return len(block)
+
+    def _wrapped_at(self, block: bytes, start: int, raw: str) -> int | None:
+        """Return where a line that starts a report begins, if it is in two; one is at ``start``."""
+        stop = _line_end(block, start)
+        if block[stop : stop + 1] not in _STAMPED:
+            following = decode_line(block[stop : _line_end(block, stop)][:_MAX_TEXT])
+            if wrapped_start(parse_line(raw[:_MAX_TEXT]).text, following, len(raw)):
+                return start
+        if block[start : start + 1] not in _STAMPED and start:
+            before = block.rfind(b"\n", 0, start - 1) + 1
+            first = decode_line(block[before:start][:_MAX_TEXT])
+            if wrapped_start(parse_line(first).text, raw[:_MAX_TEXT], len(first)):
+                return before
+        return None
 
     def _line(self, raw: bytes) -> list[Report]:
         self.lines += 1

@@ -31,6 +31,7 @@ from fuzzer.splat.parts import (
 from fuzzer.splat.plain import plain_lines
 from fuzzer.splat.prefix import ReportStart, find_start, shape_of, without_prefix
 from fuzzer.splat.rules import OWN_STACK, Rule
+from fuzzer.splat.wrapped import rejoined, rejoined_frame, wrapped_start
 
 MAX_LINES = 400
 """Lines of one report; a longer one is cut here."""
@@ -167,8 +168,11 @@ class Splitter:
             line = shaped
         if LEAVING in line.text:
             self._leaving = True
-        if not line.stamped and line.caller is None and self._rejoined(line):
-            return done
+        if not line.stamped and line.caller is None:
+            is_rest = line.bare and shaped is None
+            line = (self._wrapped(line) if is_rest else None) or line
+            if not line.stamped and self._rejoined(line, is_rest=is_rest):
+                return done
         owner = self._owner(line)
         going = self._open.get(owner)
         if going and shaped is not None:
@@ -295,22 +299,54 @@ class Splitter:
                 self._helpers[line.caller] = asking[-1]
         return self._helpers.get(line.caller, line.caller)
 
-    def _rejoined(self, line: Line) -> bool:
+    def _rejoined(self, line: Line, *, is_rest: bool) -> bool:
         """Deal with a line without a stamp among lines that have one; tell whether that is done.
 
-        It is the rest of a stack frame that a terminal wrapped, or somebody else's.
+        It is the rest of a line that a terminal or a mail program wrapped, or somebody else's.
+        Where no line has a stamp, it is such a rest, or none. ``is_rest`` tells that nothing
+        stands before it: then it may be the rest of more than a stack's frame.
         """
-        stamped = [going for going in self._open.values() if going.report.first.stamped]
-        if not stamped or not line.text or line.text[0] == " ":
+        if not self._open:
             return False
-        going = max(stamped, key=lambda each: each.last_seen)
-        last = going.report.lines[-1]
-        text = last.text + line.text
-        if parse_frame(last.text) is None and parse_frame(text) is not None:
-            raw = f"{last.raw}\n{line.raw}"
-            going.report.lines[-1] = Line(last.number, raw, text, last.caller, True)
-            going.stack = True
+        going = max(self._open.values(), key=lambda each: each.last_seen)
+        report = going.report
+        last = report.lines[-1]
+        text = rejoined_frame(last.text, line.text) if report.first.stamped else None
+        if is_rest and text is None:
+            text = rejoined(last.text, line.text, len(last.raw))
+            if text is None and last is report.first:
+                start = ReportStart(report.rule, report.match)
+                text = wrapped_start(last.text, line.text, len(last.raw), start)
+        if text is not None:
+            self._extend(going, last, line, text)
+            return True
+        if not going.report.first.stamped or not line.text or line.text[0] == " ":
+            return False
         return find_start(line.text) is None
+
+    def _wrapped(self, line: Line) -> Line | None:
+        """Return a line and the one before it as the first line of a report that they are."""
+        last = self._lead[-1] if self._lead else None
+        if last is None or find_start(last.text):
+            return None
+        text = wrapped_start(last.text, line.text, len(last.raw))
+        if text is None:
+            return None
+        self._lead.pop()
+        return last._replace(raw=f"{last.raw}\n{line.raw}", text=text)
+
+    def _extend(self, going: _Open, last: Line, line: Line, text: str) -> None:
+        """Put the rest of a line to what there is of it."""
+        report = going.report
+        report.lines[-1] = last._replace(raw=f"{last.raw}\n{line.raw}", text=text)
+        if last is report.first:
+            report.first = report.lines[-1]
+            if start := find_start(text):
+                report.rule, report.match = start.rule, start.match
+        going.evidence = going.evidence or is_evidence(text)
+        if is_part(text):
+            going.parts = len(report.lines)
+        going.stack = going.stack or (not _POINTER.match(text) and parse_frame(text) is not None)
 
     def _belongs(self, going: _Open, line: Line) -> bool:
         if len(going.report.lines) >= MAX_LINES:

@@ -61,6 +61,8 @@ _HEADINGS: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
         (r"^ref_tracker: .* users at", Role.FAULT),
     )
 )
+# Headings that have no colon, or had one before they were wrapped.
+_COLONLESS = ("Alloc", "Freed", "page last", "read", "write", "assert", "race", "ref_tracker")
 _CONTEXT_IN = re.compile(r"^ *<(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")
 _CONTEXT_OUT = re.compile(r"^ *</(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")
 # Old kernels write the mark in front of a frame, and <EOI> where new ones write </IRQ>.
@@ -98,7 +100,7 @@ _MAX_FOREIGN = 3
 
 def _heading(text: str) -> Role | None:
     # Most lines are frames: do not try every pattern on each.
-    if ":" not in text and not text.startswith(("Alloc", "Freed", "page last")):
+    if ":" not in text and not text.startswith(_COLONLESS):
         return None
     for pattern, role in _HEADINGS:
         if pattern.search(text):
