@@ -167,11 +167,14 @@ def stored_table() -> str:
 @functools.cache
 def known_functions() -> CoreFunctions:
     """Return the functions of all versions of the table."""
-    table = read_table(stored_table()).values()
-    return CoreFunctions(
-        frozenset().union(*(each.core for each in table)),
-        frozenset().union(*(each.copied for each in table)),
-    )
+    names: dict[bool, set[str]] = {False: set(), True: set()}
+    is_copy = False
+    for line in stored_table().splitlines():
+        if line.startswith(("[", "#")):
+            is_copy = line.endswith(" copied]")
+        else:
+            names[is_copy].update(line.split())
+    return CoreFunctions(frozenset(names[False]), frozenset(names[True]))
 
 
 if __name__ == "__main__":

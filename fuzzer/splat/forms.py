@@ -42,7 +42,7 @@ _OLD_MODULE = re.compile(
 # arm: "(f+0x10/0x20) from (g+0x1/0x2)", "(f) from (g+0x1/0x2)", "f from g+0x1/0x2".
 _FROM = re.compile(
     rf"^ *\(?(?P<callee>[\w.$]+(?P<offset>\+0x[0-9a-f]+/0x[0-9a-f]+)?{_MODULE})\)? from "
-    rf"\(?(?P<caller>{_FUNCTION}{_MODULE})\)?$"
+    rf"\(?(?P<caller>{_FUNCTION}(?:\ [\w./-]+:\d+)?{_MODULE}|[\w.$]+\ [\w./-]+:\d+\ \[inline\])\)?$"
 )
 _BARE_FRAME = re.compile(
     r"^(?:\? )?[A-Za-z_][\w.$]*(?:\+0x[0-9a-f]+/0x[0-9a-f]+| \([^\s():]+:(?:\d+|\?)"
@@ -57,8 +57,14 @@ _OTHER = re.compile(
     r"| from |unreliable|\[[0-9a-f]{8,16}\]|^[A-Za-z_?]\S*(?: \S+)?(?:\+0x| \()|race: +\S| +$"
     r"|^ *[Bb]acktrace|^Workqueue:  "
 )
+_SAVED = re.compile(r"^(?:Exception stack|[0-9a-f]{3,4}: | r\d{1,2} ?:[0-9a-f]{8})")
 # Parts of a backtrace that a heading stands before on other architectures.
 _FIRST = re.compile(r"^ *(?:\[<[0-9a-f]+>\] *)?\(?\w[\w.]*\S*(?: \[\w+\])?\)? from ")
+
+
+def is_saved(text: str) -> bool:
+    """Tell whether a line is of registers that arm saved: what called is told after them."""
+    return _SAVED.match(text) is not None
 
 
 def current_forms(texts: Iterable[str]) -> list[str]:
@@ -68,12 +74,12 @@ def current_forms(texts: Iterable[str]) -> list[str]:
     for number, text in enumerate(texts):
         if not number or _OTHER.search(text) is None:
             current.append(text)
-            in_stack = in_stack and text.startswith(" ")
+            in_stack = in_stack and (text.startswith(" ") or is_saved(text))
             continue
         is_arm = _FIRST.match(text) is not None
         if is_arm and not in_stack:
             current.append("Call trace:")
-        in_stack = is_arm or _HEADING.match(text) is not None
+        in_stack = is_arm or _HEADING.match(text) is not None or (in_stack and is_saved(text))
         current.extend(_lines(text.rstrip(" ")))
     return current
 

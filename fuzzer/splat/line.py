@@ -179,7 +179,8 @@ def _says(text: str) -> bool:
 
 def split_glued(raw: str) -> list[str]:
     """Return the lines that a line was made of: a terminal, or a form, may lose their ends."""
-    if raw.count(".") < 2 or raw.find("[", 1) < 0:
+    # A caller's id follows a stamp at once.
+    if raw.count(".") < 2 or raw.count("[") - raw.count("][") < 2 - (raw[:1] != "["):
         return [raw]
     starts = [stamp.start() for stamp in _LATE_STAMP.finditer(raw)]
     cuts = [start for before, start in pairwise(starts) if _says(raw[before:start])]

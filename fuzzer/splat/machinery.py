@@ -37,7 +37,8 @@ _LEAF = re.compile(
     |bounds|debug|stack_segment|device_not_available|alignment_check|async_page_fault)$
     |do_(?:error_trap|trap|async_page_fault|kern_addr|user_addr|sea|mem_abort|translation|tag_check
     |alignment|bad_area|sp_pc)|__do_(?:page_fault|kernel_fault)|error_(?:code|entry|exit)$
-    |fixup_bug|handle_bug|math_error|bad_area|__bad_area|no_context|spurious_fault|vmalloc_fault
+    |do_(?:DataAbort|PrefetchAbort|undefinstr)$|ipi_handler$|fixup_bug|handle_bug|math_error
+    |bad_area|__bad_area|no_context|spurious_fault|vmalloc_fault
     |(?:smp_|trace_)*(?:apic_timer|reschedule|call_function\w*|irq_work|spurious|error)_interrupt
     |(?:common|ret_from)_(?:interrupt|intr)|interrupt_entry|retint_|restore_regs|do_IRQ$
     |(?:__)?(?:exiting|entering)_irq|irq_(?:enter|exit)|irqentry_|handle_(?:IPI|irq|domain_irq)$

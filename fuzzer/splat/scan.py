@@ -29,7 +29,7 @@ _BEGINNING = 32 * 1024
 _O = ord("O")
 # How a line begins that is no rest of another one, in most logs; and a block's end.
 _STAMPED = (b"[", b"<", b"")
-_NEEDLES = tuple(hint.encode() for hint in (*NEEDLES, LEAVING.strip()))
+_NEEDLES = tuple(hint.encode() for hint in (*NEEDLES, LEAVING))
 
 
 class Scanner:

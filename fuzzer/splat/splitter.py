@@ -47,6 +47,8 @@ _CHECK = 100
 # Seconds in which a consequence (a panic, an end mark) belongs to the report before it.
 _AFTERMATH = 500
 _CALLERS = 256
+# Makes a Line of all its fields, several times as fast as the class does.
+_new = tuple.__new__
 
 LEAVING = "reboot: "
 """The beginning of a kernel's message before it restarts or halts, as it was told to."""
@@ -268,7 +270,8 @@ class Splitter:
         if not raws:
             return position, number
         lines += [
-            Line(each, raw, raw[stamp:], caller, True) for each, raw in enumerate(raws, number + 1)
+            _new(Line, (each, raw, raw[stamp:], caller, True, False, False))
+            for each, raw in enumerate(raws, number + 1)
         ]
         if not going.stack:
             going.stack = any("+0x" in raw for raw in raws)

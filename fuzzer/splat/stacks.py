@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fuzzer.splat.forms import is_saved
 from fuzzer.splat.frames import Frame, parse_frame
 from fuzzer.splat.machinery import system_call
 
@@ -78,6 +79,8 @@ _STUCK_CPU = re.compile(
 )
 _REGISTERED = re.compile(r"state was registered at:|-irq-|lock(?:'s)? dependencies")
 _KERNEL_IP = re.compile(r"^(?:RIP: 0010:|IP: |pc : |PC is at )")
+_WILD = re.compile(r"^(?:pc : |PC is at )(?:0x)?[0-9a-f]+(?: |$)")
+_RETURN = re.compile(r"^(?:lr : |LR is at )")
 # What the kernel prints after a stack, or inside it where an exception was taken.
 _AFTER = re.compile(
     r"^(?: *$|RIP: |RSP: |R[A-D]X: |RBP: |R\d\d: |ORIG_RAX|Code: |CPU: |=+$|-{3,}|Modules linked"
@@ -120,7 +123,10 @@ class _Collector:
         self._frames: list[Frame] = []
         self._foreign = 0
         self._main_seen = False
+        self._main = ""
         self._last = ""
+        # The instruction pointer is no function's: who called it is where it returns to.
+        self._is_wild = False
         self._nmi = False
         self._helper = False
         self._registers = False
@@ -135,13 +141,17 @@ class _Collector:
             if self._main_seen or self._helper:
                 other = self._nmi or self._helper or " by " in heading
                 role = Role.OTHER_TASK if other else Role.OTHER
-            self._main_seen = self._main_seen or not self._helper
+            if not self._main_seen and not self._helper:
+                self._main_seen, self._main = True, heading
             self._helper = False
         self._role, self._heading = role, heading
 
     def _end(self, *, closed: bool) -> None:
         if self._role is not None and self._frames:
             self.stacks.append(Stack(self._role, _placed(self._frames), self._heading, closed))
+        elif self._role is Role.FAULT and not any(s.heading == self._main for s in self.stacks):
+            # A heading alone, with the stack under the next one.
+            self._main_seen = False
         self._role, self._frames, self._foreign, self._registers = None, [], 0, False
 
     def feed(self, text: str) -> None:
@@ -167,7 +177,7 @@ class _Collector:
             self._frames.append(frame)
             self._foreign = 0
             self._registers = self._registers or text.startswith("RIP: ")
-        elif self._registers and _REGISTERS.match(text):
+        elif (self._registers and _REGISTERS.match(text)) or (self._frames and is_saved(text)):
             # An exception was taken here; what took it follows its registers.
             pass
         elif _CONTEXT_OUT.match(text):
@@ -199,6 +209,11 @@ class _Collector:
         if frame is None:
             if text.strip():
                 self._resumed = None
+            self._is_wild = self._is_wild or _WILD.match(text) is not None
+            return
+        if self._is_wild and _RETURN.match(text) and self._ip is None and not self._main_seen:
+            self._ip = dataclasses.replace(frame, reliable=True)
+            self.stacks.append(Stack(Role.FAULT, (self._ip,), "instruction pointer"))
             return
         if self._resumed is not None and text.startswith(" "):
             # What ended the stack was the empty line of another program.

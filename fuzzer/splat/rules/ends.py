@@ -198,7 +198,7 @@ MODULES = (
     _unloadable(
         r"^Lockdown: .*?(unsigned module loading|[Ll]oading of unsigned modules?) is restricted",
         "module: lockdown: {0} is restricted",
-        " is restricted; see",
+        " is restricted; see man kernel_lockdown",
         "Lockdown: insmod: unsigned module loading is restricted; see man kernel_lockdown.7",
         _SIGN,
     ),
@@ -274,7 +274,7 @@ NOTICES = (
     ),
     # Of the unwinder, which was at a loss: it says nothing of the code that ran.
     _notice(
-        r"WARNING: kernel stack (regs|frame pointer) at \S+ in .* has bad ('?\w*'? ?value)",
+        r"WARNING: kernel stack (regs|frame pointer) at +\S+ in .* has bad ('?\w*'? ?value)",
         "WARNING: kernel stack {0} has bad {1}",
         "warning",
         "WARNING:",

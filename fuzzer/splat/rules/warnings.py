@@ -11,21 +11,6 @@ from typing import Any
 
 from fuzzer.splat.rules.rule import Family, Rule, rule
 
-
-def _irq(what: str, hint: str, more: str) -> Rule:
-    """Return the rule of an interrupt that is wrong; its handlers are told below the stack."""
-    return rule(
-        rf"^irq (?:event )?\d+: ({what})",
-        "irq: {0} in {function}",
-        "irq",
-        family=Family.OTHER,
-        hint=hint,
-        score=30,
-        example=f"irq 18: {what} {more}",
-        site=r"^ ?(?:\[<[0-9a-f]*>\] )?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: threaded .*)?$",
-    )
-
-
 HEADED = (
     # FORTIFY_SOURCE and copy_to_user(): what is written is longer than what it is written to.
     rule(
@@ -81,8 +66,17 @@ HEADED = (
         example="unchecked MSR access error: RDMSR from 0x1 at rIP: 0xffff (drv_guilty+0x4/0x9)",
         site=r"at rIP: \S+ \(([A-Za-z_][\w.]*)(?:\+0x| \()",
     ),
-    _irq("nobody cared", ": nobody cared (try", '(try booting with the "irqpoll" option)'),
-    _irq("bogus return value", ": bogus return value", "fffffff4"),
+    # Its handlers are told below the stack.
+    rule(
+        r"^irq (?:event )?\d+: nobody cared",
+        "irq: nobody cared in {function}",
+        "irq",
+        family=Family.OTHER,
+        hint=": nobody cared (try",
+        score=30,
+        example='irq 18: nobody cared (try booting with the "irqpoll" option)',
+        site=r"^ ?(?:\[<[0-9a-f]*>\] )?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: threaded .*)?$",
+    ),
     rule(
         r"VFS: Busy inodes after unmount",
         "VFS: Busy inodes after unmount",
