@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from fuzzer.splat import details
 from fuzzer.splat.frames import Frame
-from fuzzer.splat.guilty import POINTER, find_guilty, named_at, place_of, races, site_of
+from fuzzer.splat.guilty import POINTER, find_guilty, named_at, place_of, races, site_of, warned_at
 from fuzzer.splat.origin import find_holders, find_module, find_panic, find_source
 from fuzzer.splat.severity import Facts, rate
 from fuzzer.splat.splat import Splat
@@ -61,6 +61,8 @@ def _named(
         texts, stacks = texts[:1], ()
     if (site := site_of(rule, texts)) is not None:
         return site
+    if rule.plain and (warned := warned_at(texts, stacks, guilty)):
+        return warned.function
     if corrupted is None or "{function}" not in rule.title:
         return None
     has_stack = any(stack.role is Role.FAULT for stack in stacks)

@@ -39,6 +39,7 @@ _KNOWN_POINTER = re.compile(r"^(?:RIP: 0010:|RIP: 0033:|IP: |pc : |PC is at )")
 _OLD_MODULE = re.compile(
     r"(?<![\w:]):(?P<module>[a-z]\w*):(?P<frame>[A-Za-z_]\w*\+0x[0-9a-f]+/0x[0-9a-f]+)"
 )
+_LETTER = re.compile(r"(?<=[+/])Ox(?=[0-9a-f])")
 # arm: "(f+0x10/0x20) from (g+0x1/0x2)", "(f) from (g+0x1/0x2)", "f from g+0x1/0x2".
 _FROM = re.compile(
     rf"^ *\(?(?P<callee>[\w.$]+(?P<offset>\+0x[0-9a-f]+/0x[0-9a-f]+)?{_MODULE})\)? from "
@@ -55,7 +56,7 @@ _NAMELESS = re.compile(r"^Workqueue:  +(?!0x)([A-Za-z_].*)$")
 _OTHER = re.compile(
     r"\[<|\[\]|> |[^ ]> *$|^(?:RIP|EIP|NIP|LR|IP|epc|TPC|Krnl|I7|RPC)\b|^ *(?:ra|epc|ERA|pc)\b"
     r"| from |unreliable|\[[0-9a-f]{8,16}\]|^[A-Za-z_?]\S*(?: \S+)?(?:\+0x| \()|race: +\S| +$"
-    r"|^ *[Bb]acktrace|^Workqueue:  "
+    r"|[+/]Ox|^ *[Bb]acktrace|^Workqueue:  "
 )
 _SAVED = re.compile(r"^(?:Exception stack|[0-9a-f]{3,4}: | r\d{1,2} ?:[0-9a-f]{8})")
 # Parts of a backtrace that a heading stands before on other architectures.
@@ -103,6 +104,9 @@ def _lines(text: str) -> Iterator[str]:
         yield f"Workqueue: nameless {nameless[1]}"
         return
     bare = _ADDRESS.sub("", text) if "[" in text else text
+    if "Ox" in bare:
+        # What was read off a photograph.
+        bare = _LETTER.sub("0x", bare)
     if ":" in bare:
         bare = _OLD_MODULE.sub(r"\g<frame> [\g<module>]", bare)
     if not _KNOWN_POINTER.match(bare) and (pointer := _POINTER.match(bare)):

@@ -208,6 +208,21 @@ def named_at(texts: Sequence[str], *, is_all: bool = False) -> Frame | None:
     return named[0] if named else None
 
 
+def warned_at(texts: Sequence[str], stacks: Sequence[Stack], guilty: Frame | None) -> Frame | None:
+    """Return the function that a warning's first line names, where no stack has it.
+
+    A module's frame in the stack goes before a function of the kernel's own.
+    """
+    found = _HEAD.search(texts[0]) if texts else None
+    frame = parse_frame(found["frame"]) if found else None
+    if frame is None or is_machinery(frame):
+        return None
+    if guilty and guilty.module and not frame.module:
+        return None
+    seen = {each.function for stack in stacks for each in stack.frames if each.reliable}
+    return None if frame.function in seen else frame
+
+
 def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str | None:
     """Return what a stack of nothing but machinery is called by.
 

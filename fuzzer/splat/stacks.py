@@ -123,7 +123,6 @@ class _Collector:
         self._frames: list[Frame] = []
         self._foreign = 0
         self._main_seen = False
-        self._main = ""
         self._last = ""
         # The instruction pointer is no function's: who called it is where it returns to.
         self._is_wild = False
@@ -134,6 +133,9 @@ class _Collector:
         self._resumed: Role | None = None
 
     def _begin(self, role: Role, heading: str) -> None:
+        if self._role is Role.FAULT and not self._frames and self._last.strip() != self._heading:
+            # A heading with nothing but words under it.
+            self._main_seen = False
         self._end(closed=True)
         if role is Role.FAULT:
             # Only the first "Call Trace" is where it happened: a second one is another
@@ -141,17 +143,13 @@ class _Collector:
             if self._main_seen or self._helper:
                 other = self._nmi or self._helper or " by " in heading
                 role = Role.OTHER_TASK if other else Role.OTHER
-            if not self._main_seen and not self._helper:
-                self._main_seen, self._main = True, heading
+            self._main_seen = self._main_seen or not self._helper
             self._helper = False
         self._role, self._heading = role, heading
 
     def _end(self, *, closed: bool) -> None:
         if self._role is not None and self._frames:
             self.stacks.append(Stack(self._role, _placed(self._frames), self._heading, closed))
-        elif self._role is Role.FAULT and not any(s.heading == self._main for s in self.stacks):
-            # A heading alone, with the stack under the next one.
-            self._main_seen = False
         self._role, self._frames, self._foreign, self._registers = None, [], 0, False
 
     def feed(self, text: str) -> None:
@@ -206,6 +204,10 @@ class _Collector:
             self._role, self._heading = Role.INTERRUPTED, text.strip()
 
     def _outside(self, text: str, frame: Frame | None) -> None:
+        if frame is None and not self._main_seen and _CONTEXT_IN.match(text):
+            # All that is left of a heading.
+            self._begin(Role.FAULT, text.strip())
+            return
         if frame is None:
             if text.strip():
                 self._resumed = None

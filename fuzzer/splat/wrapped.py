@@ -62,6 +62,8 @@ def rejoined(last: str, text: str, columns: int) -> str | None:
         whole = last + text
         if rejoined_frame(last, text) or (is_task and _WHOLE_TASK.search(whole)):
             return whole
+    if is_task and text[:1] == " " and _WHOLE_TASK.search(last + text):
+        return last + text
     if not text or text[0] == " " or not _is_full(columns, text):
         return None
     spaced = f"{last.rstrip()} {text}"

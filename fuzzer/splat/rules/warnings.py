@@ -361,7 +361,7 @@ WARN = (
         family=Family.ASSERT,
         hint="WARNING:",
         score=25,
-        example="WARNING: CPU: 0 PID: 27 at drivers/drv.c:105 drv_warn+0x21/0x30 [drv]",
+        example="WARNING: CPU: 0 PID: 27 at drivers/drv.c:105 drv_guilty+0x21/0x30 [drv]",
         plain=True,
     ),
 )
