@@ -62,6 +62,8 @@ _HEADINGS: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
         (r"^ref_tracker: .* users at", Role.FAULT),
     )
 )
+# The stack of where it happened, in its parts.
+_MAIN = frozenset({Role.FAULT, Role.INTERRUPTED})
 # Headings that have no colon, or had one before they were wrapped.
 _COLONLESS = ("Alloc", "Freed", "page last", "read", "write", "assert", "race", "ref_tracker")
 _CONTEXT_IN = re.compile(r"^ *<(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>")
@@ -246,7 +248,18 @@ class _Collector:
             first = next((i for i, each in enumerate(self.stacks) if each.role is Role.OTHER), None)
             if first is not None:
                 self.stacks[first] = dataclasses.replace(self.stacks[first], role=Role.FAULT)
+        self._trust_guesses()
         return self.stacks
+
+    def _trust_guesses(self) -> None:
+        """Take what an unwinder guessed for the stack, where it knew nothing better."""
+        main = [s for s in self.stacks if s.role in _MAIN and s.heading != "instruction pointer"]
+        if not main or any(frame.reliable for stack in main for frame in stack.frames):
+            return
+        for index, stack in enumerate(self.stacks):
+            if stack.role in _MAIN:
+                frames = tuple(dataclasses.replace(each, reliable=True) for each in stack.frames)
+                self.stacks[index] = dataclasses.replace(stack, frames=frames)
 
 
 def _placed(frames: Sequence[Frame]) -> tuple[Frame, ...]:

@@ -93,3 +93,33 @@ Call Trace:
  [<ffffffff8126d88d>] gauge_get_page+0x3d/0x150
 """)
     assert record.function == "gauge_get_page"
+
+
+def test_a_hard_lockup_of_old_kernels_is_the_message_of_a_warning() -> None:
+    """Without frame pointers all of a stack is guessed."""
+    record = only("""
+WARNING: CPU: 3 PID: 0 at /build/linux-3.16.7/kernel/watchdog.c:265 watchdog_overflow+0x98/0xc0()
+Watchdog detected hard LOCKUP on cpu 3
+CPU: 3 PID: 0 Comm: swapper/3 Tainted: G        W  O  3.16.0-4-amd64 #1
+Call Trace:
+ <NMI>  [<ffffffff8150b4c5>] ? dump_stack+0x41/0x51
+ [<ffffffff81067767>] ? warn_slowpath_common+0x77/0x90
+ [<ffffffff8150ddb1>] ? end_repeat_nmi+0x1e/0x2e
+ <<EOE>>  <IRQ>  [<ffffffffa0123456>] ? gauge_target+0x56/0x110 [xt_gauge]
+ [<ffffffffa0223456>] ? ipt_do_table+0x56/0x110 [ip_tables]
+---[ end trace e9d0a0e126121c77 ]---
+""")
+    assert record.title == "BUG: hard lockup in gauge_target"
+
+
+def test_the_work_that_a_workqueue_waits_for_is_told() -> None:
+    record = only("""
+[90434.890000] BUG: workqueue lockup - pool cpus=0 flags=0x4 nice=0 stuck for 197s!
+[90434.890000] Showing busy workqueues and worker pools:
+[90434.890000] workqueue events: flags=0x0
+[90434.890000]   pwq 0: cpus=0 node=0 flags=0x0 nice=0 active=1/256 refcnt=2
+[90434.890000]     in-flight: 2067:gauge_work [gauge]
+""")
+    assert (record.title, record.function) == ("BUG: workqueue lockup", "gauge_work")
+    assert record.module
+    assert record.module.name == "gauge"

@@ -10,7 +10,9 @@ from __future__ import annotations
 from fuzzer.splat.rules.rule import Family, Rule, rule
 
 
-def _hang(pattern: str, title: str, hint: str, example: str, *, score: int = 35) -> Rule:
+def _hang(
+    pattern: str, title: str, hint: str, example: str, *, score: int = 35, **more: str
+) -> Rule:
     return rule(
         pattern,
         title,
@@ -20,6 +22,8 @@ def _hang(pattern: str, title: str, hint: str, example: str, *, score: int = 35)
         score=score,
         example=example,
         interrupted=True,
+        absorbs=more.get("absorbs", ""),
+        site=more.get("site"),
     )
 
 
@@ -52,6 +56,8 @@ RULES = (
         "hard LOCKUP",
         "watchdog: Watchdog detected hard LOCKUP on cpu 1",
         score=40,
+        # Before 4.5 it is the message of a WARN().
+        absorbs="warning",
     ),
     _hang(
         r"INFO: rcu\w* (?:self-)?detected (?:expedited )?stalls?\b",
@@ -65,5 +71,7 @@ RULES = (
         "BUG",
         "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 32s!",
         score=30,
+        # The work that does not end.
+        site=r"^ +in-flight: \d+(?:\(RESCUER\))?:([A-Za-z_][\w.]*)",
     ),
 )
