@@ -80,7 +80,7 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
     guilty = find_guilty(rule, stacks)
     corrupted = _damage(report, stacks, guilty)
     function = guilty.function if guilty and not corrupted else None
-    if rule.kind == "kcsan" and not corrupted:
+    if rule.kind == "kcsan" and not report.mixed:
         function = races(stacks, report.match)
         corrupted = None if function else "the stack of one side of the race is missing"
     named = _named(report, texts, stacks, guilty, corrupted)

@@ -39,6 +39,8 @@ _DEFINITION = re.compile(
 )
 _EXPORT = re.compile(rb"^\s*EXPORT_SYMBOL\w*\((\w+)", re.MULTILINE)
 _ASSEMBLY = re.compile(rb"^\s*SYM_(?:TYPED_)?(?:FUNC|CODE)_START\w*\((\w+)", re.MULTILINE)
+# Their functions were no inline ones in other versions.
+_PROTOCOLS = re.compile(r"include/(?:crypto|net|trace)/")
 _NO_FUNCTION = frozenset({b"if", b"for", b"while", b"switch", b"sizeof"})
 _VERSION = re.compile(r"^(VERSION|PATCHLEVEL) = (\d+)$", re.MULTILINE)
 _WIDTH = 100
@@ -94,7 +96,7 @@ def functions_of(tree: Path, below: Iterable[str] = _TOP) -> CoreFunctions:
             exported.update(_EXPORT.findall(text))
         elif is_copied(name):
             copied |= found
-        else:
+        elif not _PROTOCOLS.match(name):
             # What a compiler does not inline is a function of the kernel's own.
             headers |= found
     # What everybody may call is meant, not a driver's static function of the same name.

@@ -27,6 +27,7 @@ _HEAD_LINES = 12
 # From here on frames are of what a timer or an interrupt interrupted.
 _INTERRUPT = re.compile(
     r"^(?:(?:asm_)?sysvec_apic_timer_interrupt|(?:smp_)?apic_timer_interrupt|timer_interrupt|do_IRQ"
+    r"|(?:smp_)?(?:call_function(?:_single)?|irq_work|reschedule)_interrupt"
     r"|(?:asm_)?common_interrupt|ret_from_intr|el1h?_(?:64_)?irq|el1_interrupt|gic_handle_irq"
     r"|__irq_svc|decrementer_common|asm_exc_nmi|end_repeat_nmi|nmi)$"
 )

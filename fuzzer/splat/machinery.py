@@ -89,7 +89,8 @@ _LEAF = re.compile(
     )""",
     re.VERBOSE,
 )
-# Names of the core in kernels older than those of the table.
+# Names of the core in kernels older than those of the table; and device_release(), which is the
+# driver core's although drivers have a function of that name.
 _OLDER = re.compile(
     r"""^(?:
     wait_(?:on|for|woken)_|__wait_|out_of_line_wait|bit_wait|prepare_to_wait|finish_wait
@@ -97,10 +98,10 @@ _OLDER = re.compile(
     |run_timer|run_local|expire_timers|__run_(?:timers|hrtimer)|_*del_timer|_*mod_timer|_*try_to_del
     |synchronize_(?:sched|rcu|net|srcu)|_*wait_rcu|_*call_rcu|call_srcu|rcu_(?:process|barrier)
     |_*flush_(?:work|delayed)|_*cancel_work|drain_workqueue|destroy_workqueue|_*queue_(?:work|delayed)
-    |sync_(?:page|buffer)$|qlist_|qlink_|quarantine_|jump_label_|_*static_key|smp_call_|on_each_cpu|generic_exec|native_flush_tlb|flush_tlb
+    |sync_(?:page|buffer)$|free_thread_stack|put_task_stack|qlist_|qlink_|quarantine_|jump_label_|_*static_key|smp_call_|on_each_cpu|generic_exec|native_flush_tlb|flush_tlb
     |_*lock_page|lock_sock|release_sock|mempool_|percpu_|free_percpu|pcpu_|_*add_to_page_cache
     |_*(?:find|grab|read)_(?:get_page|cache_page|or_create)|pagecache_get|shrink_|_*get_user_pages
-    |futex_wait_queue|queue_me|device_(?:del|add|register|unregister)|kobject_|_*vfs_|do_vfs|vfs_
+    |futex_wait_queue|queue_me|device_(?:del|add|release$|register|unregister)|kobject_|_*vfs_|do_vfs|vfs_
     |exit_to_user|_*prepare_exit|rollback_registered|unregister_netdevice_(?:many|queue)
     |(?:do_)?iter_(?:read|write)|_*new_sync_|do_readv|do_writev|_do_fork
     )""",

@@ -40,6 +40,8 @@ def kasan(*functions: str, end: str = " </TASK>") -> Splat:
         *("skb_panic", "bad_page", "ref_tracker_free", "___might_sleep", "refcount_warn_saturate"),
         *("__alloc_frozen_pages_noprof", "__alloc_pages_nodemask", "folio_unlock", "vmalloc_user"),
         *("console_lock", "do_raw_spin_lock", "mutex_lock", "__wake_up_common", "mod_timer"),
+        # Headers' functions, and those of headers that only one file includes.
+        *("check_cpu_stall", "count_memcg_event_mm", "page_mkclean", "device_release"),
         *("do_tag_check_fault", "el1h_64_sync", "__do_kernel_fault", "__arch_copy_to_user"),
         *("__x86_indirect_thunk_rax", "kobject_put", "device_del", "sysfs_remove_file_ns"),
         *("vfs_read", "security_file_ioctl", "__x64_sys_ioctl", "do_syscall_64", "create_object"),

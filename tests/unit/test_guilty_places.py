@@ -275,3 +275,25 @@ def test_a_panic_that_tells_of_the_report_before_belongs_to_it() -> None:
         "",
     )
     assert record.title == "bad mode in drv_probe"
+
+
+def test_a_race_in_the_core_names_both_sides() -> None:
+    record = only(
+        "BUG: KCSAN: data-race in find_next_bit / rcu_report_exp_cpu_mult",
+        "",
+        "read to 0xffffffff85a7f140 of 8 bytes by task 27 on cpu 0:",
+        *frames(("find_next_bit", "sync_rcu_exp_select_node_cpus", "process_one_work", "kthread")),
+        "",
+        "write to 0xffffffff85a7f140 of 8 bytes by interrupt on cpu 1:",
+        *frames(
+            (
+                "rcu_report_exp_cpu_mult",
+                "rcu_exp_handler",
+                "call_function_single_interrupt",
+                "other_write",
+                *ENTRY,
+            )
+        ),
+        "",
+    )
+    assert record.function == "rcu_report_exp_cpu_mult / sync_rcu_exp_select_node_cpus"
