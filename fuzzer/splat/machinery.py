@@ -63,7 +63,7 @@ _LEAF = re.compile(
     # The scheduler's and the timer's ways, waiting.
     |___might|__might|might_|_*cond_resched|_*schedule$|schedule_(?:timeout|hrtimeout|preempt|debug)|preempt_schedule
     |io_schedule|context_switch|__switch_to|finish_task_switch|kthread$|worker_thread|process_one
-    |process_scheduled|update_process_times|tick_(?:sched|handle|periodic|do|nohz)|timer_interrupt
+    |process_scheduled|update_process_times|tick_(?:sched_|handle_|periodic|do_|nohz_)|timer_interrupt
     |smpboot_|_*hrtimer_|local_apic_timer|rest_init|start_(?:secondary|kernel)
     |cpu_(?:startup_entry|idle)|default_idle|arch_cpu_idle|do_idle|native_safe_halt|pv_native
     |secondary_startup|x86_64_start|call_timer_fn|run_ksoft|_*task_rq_(?:un)?lock
@@ -118,7 +118,7 @@ _ENTRY = re.compile(
     r"^(?:process_one_work|call_timer_fn|_*run_timers|run_timer|_*hrtimer_run|do_softirq"
     r"|__do_softirq|handle_softirqs|run_ksoftirqd|tasklet_|smpboot_thread|kthread$|start_secondary"
     r"|cpu_startup|ret_from|do_(?:fast_)?syscall|sysenter_|tracesys|el0_svc|invoke_syscall"
-    r"|_*netif_receive_skb|rtnetlink_rcv|nfnetlink_rcv|netlink_(?:dump|rcv|unicast)|genl_"
+    r"|_*netif_receive_skb|rtnetlink_rcv|nfnetlink_rcv|netlink_(?:dump|rcv)|genl_"
     r"|(?:compat_)?blkdev_(?:driver_)?ioctl|\w+_compat_ioctl$|x64_sys_call|vfs_|_*vfs_|do_iter_|call_(?:read|write)_iter|new_sync_"
     r"|ksys_ioctl|do_vfs_ioctl|do_dentry_open|mmap_region|do_mmap|sock_(?:send|recv)msg"
     r"|_*sock_release|sock_(?:do_)?ioctl|_*fput|task_work_run|exit_to_user|smp_call_|_*do_fault"
