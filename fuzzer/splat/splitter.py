@@ -47,6 +47,8 @@ _CHECK = 100
 # Seconds in which a consequence (a panic, an end mark) belongs to the report before it.
 _AFTERMATH = 500
 _CALLERS = 256
+# Lines after a report of one line in which another one may say who is to blame.
+_ATTENTION = 3
 # Makes a Line of all its fields, several times as fast as the class does.
 _new = tuple.__new__
 
@@ -139,11 +141,13 @@ class Splitter:
         self._helpers: dict[str | None, str | None] = {}
         self._booted = False
         self._leaving = False
+        # Lines to come of which the first may tell more of a report that is over.
+        self._attentive = 0
 
     @property
     def idle(self) -> bool:
-        """True between reports, when of lines without a hint only the last three must be fed."""
-        return not self._open and self._beginning is None
+        """No report is going on: lines without a hint need not be fed, but for the last three."""
+        return not (self._open or self._attentive) and self._beginning is None
 
     def skip_beginning(self) -> None:
         """Look for no rest of a report in the log's first lines: there is none."""
@@ -163,6 +167,8 @@ class Splitter:
             text = line.text[:_MAX_LINE]
             line = Line(line.number, line.raw[: 2 * _MAX_LINE], text, line.caller, line.stamped)
         done: list[Report] = []
+        if self._attentive:
+            self._attentive -= 1
         if line.foreign:
             return done
         shaped = None if self._shape is None else self._without_shape(line)
@@ -191,6 +197,7 @@ class Splitter:
             if not (line.bare and is_talk(line.text[: started.before])):
                 line = line._replace(text=line.text[started.before :])
                 done.append(Report(started.rule, started.match, line, 0, [line]))
+                self._attentive = _ATTENTION if started.rule.crash else 0
             self._lead.append(line)
             return done
         if started and going and self._is_replaced(going, started, line):

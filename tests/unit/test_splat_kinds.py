@@ -112,9 +112,15 @@ def test_who_has_a_reference_to_a_device_is_told() -> None:
         "     dev_hold+0x12/0x20",
         "     gauge_open+0x55/0x90 [gauge]",
     ]
-    first, leak, second = all_splats(stamped(waiting, *tracked, "", waiting))
+    lines = stamped(waiting, *tracked, "", waiting)
+    first, leak, second = all_splats(lines)
     assert first.title == second.title
     assert leak.title == "reference leak in gauge_open"
+    # Also in the middle of a log of which only parts are looked at.
+    quiet = stamped(*("eth7: link is up",) * 5000)
+    triage = LogTriage()
+    triage.add_log("log", ["\n".join([*quiet, *lines, *quiet]).encode()])
+    assert {bug.finding.record.title for bug in triage.bugs()} == {first.title, leak.title}
 
 
 def test_a_wait_for_a_device_does_not_damage_the_report_around_it() -> None:

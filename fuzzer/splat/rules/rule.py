@@ -73,7 +73,7 @@ class Rule:
     of_page: bool = False
     """Who allocated the page is guilty, if that is told, and not who noticed."""
     followed: bool = False
-    """A line with another rule's hint follows at once: logs are not searched for this hint."""
+    """A line with another rule's hint is right before or after: logs are not searched for this."""
 
 
 def rule(

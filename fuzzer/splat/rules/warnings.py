@@ -107,13 +107,14 @@ HEADED = (
         example="unregister_netdevice: waiting for eth0 to become free. Usage count = 2",
         single=True,
     ),
-    # What follows it, where the kernel keeps track of who has a reference.
+    # What follows it at once, where the kernel keeps track of who has a reference.
     rule(
         r"^ref_tracker: \S+ has \d+/\d+ users at",
         "reference leak in {function}",
         "leak",
         family=Family.LEAK,
         hint="ref_tracker: ",
+        followed=True,
         score=25,
         example="ref_tracker: eth0@ffff888003c98400 has 1/1 users at",
     ),
