@@ -64,7 +64,7 @@ _FIRST = re.compile(r"^ *(?:\[<[0-9a-f]+>\] *)?\(?\w[\w.]*\S*(?: \[\w+\])?\)? fr
 
 
 def is_saved(text: str) -> bool:
-    """Tell whether a line is of registers that arm saved: what called is told after them."""
+    """Tell whether a line is of registers that arm saved: the caller is told after them."""
     return _SAVED.match(text) is not None
 
 

@@ -61,7 +61,7 @@ class Frame:
 
 
 def plain_name(name: str) -> str:
-    """Return a function's name without what the compiler made of it."""
+    """Return a function's name without the compiler's suffix, a Rust one as its source has it."""
     plain = SUFFIX.sub("", name)
     return rust_name(plain) if plain.startswith(("_R", "__R")) else plain
 

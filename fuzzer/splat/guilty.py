@@ -80,7 +80,7 @@ def main_frames(stacks: Sequence[Stack], *, interrupted: bool = False) -> list[F
 
 
 def _for_somebody(frames: list[Frame]) -> list[Frame]:
-    """Return the frames without those of whoever was interrupted, or was running by chance."""
+    """Return the frames without those of a task that was interrupted, or ran by chance."""
     working = False
     for index, frame in enumerate(frames):
         if not is_machinery(frame):
@@ -134,7 +134,7 @@ def find_guilty(rule: Rule, stacks: Sequence[Stack]) -> Frame | None:
 
 
 def _told_besides(rule: Rule, stacks: Sequence[Stack]) -> Frame | None:
-    """Return what another stack blames where that of the report is of the core alone."""
+    """Return the guilty frame of another stack where that of the report is of the core alone."""
     if rule.family is Family.UNINIT:
         others = [stack.frames for stack in stacks if stack.role is Role.ORIGIN]
     elif rule.family is Family.LOCK:
@@ -225,7 +225,7 @@ def warned_at(texts: Sequence[str], stacks: Sequence[Stack], guilty: Frame | Non
 
 
 def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str | None:
-    """Return what a stack of nothing but machinery is called by.
+    """Return the name for a stack of nothing but machinery.
 
     The work function; the function that the first line names, if it was called; the system
     call; the first function that does more than everybody's errands; the outermost one

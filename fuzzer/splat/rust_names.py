@@ -27,7 +27,7 @@ class _NotMangledError(Exception):
     """The name is of no form that is read here."""
 
 
-class _Parser:
+class _MangledName:
     """Reads a mangled name from ``at`` on; each method returns the names of what it has read."""
 
     def __init__(self, text: str) -> None:
@@ -164,7 +164,7 @@ def rust_name(name: str) -> str:
     if start is None:
         return name
     try:
-        return "::".join(_Parser(name[start.end() :]).path()) or name
+        return "::".join(_MangledName(name[start.end() :]).path()) or name
     except _NotMangledError:
         return name
 

@@ -252,7 +252,7 @@ class _Collector:
         return self.stacks
 
     def _trust_guesses(self) -> None:
-        """Take what an unwinder guessed for the stack, where it knew nothing better."""
+        """Take guesses of an unwinder for the stack, where it knew nothing better."""
         main = [s for s in self.stacks if s.role in _MAIN and s.heading != "instruction pointer"]
         if not main or any(frame.reliable for stack in main for frame in stack.frames):
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guilty function where the stack's first functions are not run for whoever calls them."""
+"""The guilty function where the stack's first functions are not run for their caller."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Rule:
     single: bool = False
     """The line is all there is."""
     of_page: bool = False
-    """Who allocated the page is guilty, if that is told, and not who noticed."""
+    """The allocator of the page is guilty, if it is told, and not the function that noticed."""
     followed: bool = False
     """A line with another rule's hint is right before or after: logs are not searched for this."""
 
