@@ -219,12 +219,13 @@ def _read_whole(directory: Path) -> Crash | None:
     return read_crash(directory)
 
 
-def _elsewhere(crash: Crash) -> dict[str, Any]:
-    """Return the fields of a record about other kernels' and other bugs' reports, if any."""
+def _optional(crash: Crash) -> dict[str, Any]:
+    """Return the fields of a record that are left out where there is nothing to say."""
     found = {
         "unseen_on": crash.unseen_on,
         "instead": list(crash.instead),
         "after": list(crash.after),
+        "privileges": crash.privileges,
     }
     return {name: value for name, value in found.items() if value}
 
@@ -238,7 +239,7 @@ def _to_json(crash: Crash) -> str:
         "kind": crash.kind,
         "function": crash.function,
         "judged_on": crash.judged_on,
-        **_elsewhere(crash),
+        **_optional(crash),
         "reproduced": crash.reproduced,
         "runs": crash.runs,
         "exact": crash.exact,
@@ -250,7 +251,6 @@ def _to_json(crash: Crash) -> str:
         "program_bytes": len(crash.program),
         "minimize_seconds": round(crash.minimize_seconds, 2),
         "retries": crash.retries,
-        "privileges": crash.privileges,
         "sightings": crash.sightings,
         "sighted_as": list(crash.sighted_as),
         "identity": dataclasses.asdict(crash.identity),
