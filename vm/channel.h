@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	17
+#define CH_VERSION	18
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -301,6 +301,7 @@ enum w_op {
 	W_STORE,	/* read, and write arg, at the start of its page cmd */
 	W_FORK,		/* a process with all files and mappings, which ends at once */
 	W_EPOLL,	/* of the program's epoll instance, arg: enum w_epoll, cmd: events */
+	W_FLIP,		/* what is at cmd in the next call's buffer changes to arg and back */
 	W_N_OPS,
 };
 
@@ -311,6 +312,15 @@ enum w_epoll {
 	W_EPOLL_WAIT,	/* never waits */
 	W_N_EPOLL,
 };
+
+/*
+ * A flip is of the next call of its thread, if that writes or is an ioctl with a
+ * buffer. While that call runs, another vCPU writes arg and what was there in turn;
+ * where there is none, or on an exact machine, nothing changes. The lower half of
+ * cmd is the place, in bytes from the buffer's start. The next two bits say how
+ * many bytes of arg there are: 4, 1, 2 or 8; those above are ignored.
+ */
+#define W_FLIP_SIZE	16
 
 /*
  * Call flags. Those that an operation does not look at are ignored. A vector

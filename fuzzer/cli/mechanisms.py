@@ -17,7 +17,7 @@ ENGINES = ("libfuzzer", "random")
 _SWITCHES = {
     "hints": "do not try values that the driver compares its input with",
     "faults": "do not make allocations and user copies fail",
-    "races": "do not run calls on several threads",
+    "races": "do not run calls on several threads, nor with flips",
     "lifecycle": "do not unload and load the module",
     "leaks": "do not look for memory left behind",
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from fuzzer.crash.rate import show_interval
-from fuzzer.program.conditions import fault_of, is_parallel
+from fuzzer.program.conditions import fault_of, is_racing
 from fuzzer.program.wire import split
 from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.find import bare_splat
@@ -147,7 +147,7 @@ class Crash:
         """The kernel's report, parsed; for a silent guest a splat made of the title."""
         chunks = split(self.program)
         facts = Facts(
-            needs_race=is_parallel(chunks),
+            needs_race=is_racing(chunks),
             needs_fault=any(map(fault_of, chunks)),
             caller=self.privileges,
         )

@@ -17,7 +17,7 @@ from fuzzer.crash.dedup import Wanted, akin, same_bug
 from fuzzer.crash.outcome import Passed, log_lines
 from fuzzer.crash.series import HistoryRunner
 from fuzzer.crash.sighting import ASIDE, Sighting
-from fuzzer.program.conditions import is_parallel
+from fuzzer.program.conditions import is_racing
 from fuzzer.program.waiting import note_waits
 from fuzzer.program.wire import split
 from fuzzer.splat.find import bare_splat, find_splat
@@ -76,7 +76,7 @@ def _histories(sighting: Sighting) -> Iterator[tuple[bytes, ...]]:
     history = sighting.history
     yield ()
     length = _RECENT
-    if is_parallel(split(sighting.program)):
+    if is_racing(split(sighting.program)):
         # Unsynchronised code has several symptoms, and another one may come first.
         yield from [()] * (_CHANCES - 1)
         # Each attempt takes many runs, so the next one has all of the history.

@@ -22,7 +22,7 @@ from fuzzer.crash.series import HistoryRunner, SeriesExecutor, run_history
 from fuzzer.driver.provision import Guest
 from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Hardware
-from fuzzer.program.conditions import is_parallel
+from fuzzer.program.conditions import is_racing
 from fuzzer.program.schedule import is_scheduled
 from fuzzer.program.wire import split
 
@@ -122,10 +122,10 @@ class Testbeds:
         chunks = split(program)
         if is_scheduled(chunks):
             return Place(self.exact, exact=True)
-        if is_parallel(chunks):
+        if is_racing(chunks):
             tries = max(_FEWEST_TRIES, self._race_calls // len(chunks))
             return Place(self.racing, tries)
-        beside = any(is_parallel(split(earlier)) for earlier in history)
+        beside = any(is_racing(split(earlier)) for earlier in history)
         return Place(self.racing if beside else self.plain)
 
     def _run(

@@ -20,6 +20,7 @@ from fuzzer.program.conditions import fitted
 from fuzzer.program.cost import cost_of, is_slow
 from fuzzer.program.hints import Hints
 from fuzzer.program.linking import Result, linked
+from fuzzer.program.operands import MatchKind
 from fuzzer.program.ops import Op
 from fuzzer.program.pointing import pointed
 from fuzzer.program.wire import split
@@ -41,10 +42,20 @@ _Heap: TypeAlias = list[tuple[int, int, bytes]]
 
 
 class HintStage:
-    """Queues of programs whose comparisons are wanted, and of programs made of comparisons."""
+    """Queues of programs whose comparisons are wanted, and of programs made of comparisons.
 
-    def __init__(self, fuzzer: LibFuzzer, max_calls: int) -> None:
+    ``note_compared`` is given each call with a payload that is compared, and the call with the
+    other operand there.
+    """
+
+    def __init__(
+        self,
+        fuzzer: LibFuzzer,
+        max_calls: int,
+        note_compared: Callable[[bytes, bytes], None] = lambda chunk, other: None,
+    ) -> None:
         self._fuzzer = fuzzer
+        self._note_compared = note_compared
         self._max_calls = max_calls
         self._wanted: deque[bytes] = deque(maxlen=_WAITING)
         self._ready: tuple[_Heap, _Heap, _Heap] = ([], [], [])
@@ -112,7 +123,10 @@ class HintStage:
             max_size=_LONGEST,
             max_calls=self._max_calls,
         )
-        for number in range(len(hints)):
+        own = split(program)
+        for number, substitution in enumerate(hints.substitutions):
+            if substitution.kind is MatchKind.BYTES:
+                self._note_compared(own[substitution.call], substitution.wire)
             chunks = split(hints.apply(number))
             self._add(number, chunks)
             # An ioctl number that was put there encodes the size of the buffer.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from fuzzer.program.flips import has_flips, without_flips
 from fuzzer.program.links import addresses_of
 from fuzzer.program.ops import (
     CONDITIONS,
@@ -76,6 +77,16 @@ def with_thread(chunk: bytes, thread: int) -> bytes:
 def is_parallel(chunks: Sequence[bytes]) -> bool:
     """Tell whether any call of a program runs on a thread beside others."""
     return any(chunk[_THREAD] for chunk in chunks)
+
+
+def is_racing(chunks: Sequence[bytes]) -> bool:
+    """Tell whether another call runs beside one of a program, or changes its buffer."""
+    return is_parallel(chunks) or has_flips(chunks)
+
+
+def one_by_one(chunks: Sequence[bytes]) -> list[bytes]:
+    """Return a program with the same calls, and nothing beside any."""
+    return [with_thread(chunk, 0) for chunk in without_flips(chunks)]
 
 
 def can_fail(chunk: bytes) -> bool:

@@ -15,6 +15,7 @@ from fuzzer.program.choices import NOTHING_SEEN, Seen
 from fuzzer.program.conditions import ConditionMutator, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.cost import is_slow
 from fuzzer.program.field_mutator import FieldMutator
+from fuzzer.program.flips import FlipMaker
 from fuzzer.program.generate import Generator
 from fuzzer.program.linking import Relinker
 from fuzzer.program.mechanisms import ALL, Mechanisms
@@ -27,6 +28,7 @@ from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, MAX_PROGRAM_SIZE
 from fuzzer.program.race_pairs import RacePairs
 from fuzzer.program.resize import Resizer
 from fuzzer.program.slow_mutator import SlowMutator
+from fuzzer.program.text_parser import struct_layouts
 from fuzzer.program.wire import (
     FIXUP_SIZE,
     HEADER,
@@ -54,8 +56,9 @@ _WORD, _WORD_BESIDE_ADDRESSES = 0.5, 0.9
 # The share of programs that are made slow, of those that may be.
 _SLOW = 0.5
 
-# The share of programs with races that are race pairs of two corpus programs.
-_RACE_PAIRS = 0.5
+# Of the programs with races, the share with flips; of the others, the share that are race pairs of
+# two corpus programs.
+_FLIPS, _RACE_PAIRS = 0.2, 0.5
 # The share of racing calls from other corpus programs, of those that are not the program's own.
 _FROM_NOTED = 0.5
 
@@ -109,6 +112,7 @@ class Mutator:
         self._slower = SlowMutator(rng, generator, self._related, reloads=not target.module.builtin)
         self._conditions = ConditionMutator(rng)
         self._race_pairs = RacePairs(rng)
+        self._flips = FlipMaker(rng, struct_layouts(target))
         self._resizer = Resizer(rng)
         self._relinker = Relinker(rng)
         self._lifecycle = mechanisms.lifecycle
@@ -146,6 +150,10 @@ class Mutator:
         if chunks:
             (self._slow_noted if is_slow(chunks) else self._noted).append(chunks)
             self._race_pairs.note(data, chunks)
+
+    def note_compared(self, chunk: bytes, other: bytes) -> None:
+        """Take note of a call, and of it with the other operand of a comparison in its payload."""
+        self._flips.note(chunk, other)
 
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a mutant of 1 to ``max_size`` bytes.
@@ -206,16 +214,19 @@ class Mutator:
         return self._generator.parameters.all() if self._lifecycle else []
 
     def race(self, data: bytes, max_size: int, preload: bytes = b"") -> bytes:
-        """Return a program of which a part runs on several threads.
+        """Return a program of which a part runs on several threads, or with flips.
 
-        The part comes after the calls of ``data``, or is a race pair of two programs of the
-        corpus, see :class:`RacePairs`. The program is for a machine preloaded with ``preload``
-        and does not contain these calls. ValueError when ``max_calls`` is below 8.
+        A part on threads comes after the calls of ``data``, or is a race pair of two programs of
+        the corpus; a call with flips is of one, see :class:`RacePairs`. The program is for a
+        machine preloaded with ``preload`` and does not contain these calls. ValueError when
+        ``max_calls`` is below 8.
         """
         if self._max < 8:
             raise ValueError(f"max_calls is {self._max}; at least 8 are needed to race")
         chunks: list[bytes] = []
-        if self._random() < _RACE_PAIRS:
+        if self._random() < _FLIPS:
+            chunks = self._race_pairs.flip(self._flips, self._max, preload)
+        if not chunks and self._random() < _RACE_PAIRS:
             chunks = self._race_pairs.race(self._max, preload)
         chunks = chunks or self._conditions.race(split(data), self._to_race, self._max)
         return self._fit(chunks, min(max_size, MAX_PROGRAM_SIZE))

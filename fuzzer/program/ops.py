@@ -64,6 +64,7 @@ class Op(enum.IntEnum):
     STORE = 18
     FORK = 19
     EPOLL = 20
+    FLIP = 21
 
 
 class Number(enum.Enum):
@@ -84,6 +85,8 @@ class Number(enum.Enum):
     EVENTS = "events"
     CONTROL = "an operation of epoll"
     WORD = "what to store"
+    PLACE = "a place in the buffer"  # with its bytes, see flips
+    FLIPPED = "what is there in turn"
     DESCRIPTOR = "a descriptor"
     MILLISECONDS = "milliseconds"
     TICKS = "ticks"
@@ -91,7 +94,7 @@ class Number(enum.Enum):
 
 SEEN = frozenset(Number) - {
     *(Number.NONE, Number.DEVICE, Number.FILE, Number.DESCRIPTOR),
-    *(Number.MILLISECONDS, Number.TICKS),
+    *(Number.MILLISECONDS, Number.TICKS, Number.PLACE, Number.FLIPPED),
 }
 """Kinds of numbers that the driver sees; the others are for the executor."""
 
@@ -316,6 +319,7 @@ OPERATIONS: Mapping[int, Operation] = {
         can_fail=True,
         syscalls=(233,),
     ),
+    Op.FLIP: Operation("flip", cmd=Number.PLACE, arg=Number.FLIPPED),
 }
 """The records by operation; the number of an operation may be used as a key as well."""
 

@@ -12,9 +12,11 @@ the module. So on a machine preloaded alike half of the calls come from such pro
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from fuzzer.program.conditions import with_thread
 from fuzzer.program.cost import is_slow
+from fuzzer.program.flips import FlipMaker, PayloadKind, can_flip, kind_of
 from fuzzer.program.ops import Op, ops_with
 from fuzzer.program.preload import preload_of
 from fuzzer.program.wire import split
@@ -27,7 +29,10 @@ _LAST, _REPEATS, _LONGEST = 3, 4, 8
 _PRELOADED = 0.5
 # The most preloads for which calls are kept.
 _MOST_PRELOADS = 64
-_IOCTL, _OPEN = int(Op.IOCTL), int(Op.OPEN)
+# How often a call with a flip is repeated; the most calls looked at for one that can have a flip;
+# the share that is chosen from kinds of calls of which the driver compares the payload.
+_FLIPS, _LOOKS, _COMPARED = 8, 4, 0.8
+_OPEN = int(Op.OPEN)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 
 
@@ -72,12 +77,30 @@ class RacePairs:
         before = before[: limit - len(part)] if rand() < 0.5 else _opening(before)
         return before + part
 
+    def flip(self, maker: FlipMaker, limit: int, preload: bytes = b"") -> list[bytes]:
+        """Return a program in which a call is repeated, each time with the same flip.
+
+        Else it is as :meth:`race` says; empty, too, if no call was found that can have one.
+        """
+        for _ in range(_LOOKS if self._all else 0):
+            kinds = maker.compared if self._random() < _COMPARED else ()
+            (*before, call), other = self._pair(preload, kinds)
+            if can_flip(call):
+                pairs = [maker.flip(call, other), call] * min(_FLIPS, limit // 4)
+                before = before[: limit - len(pairs)] if self._random() < 0.5 else _opening(before)
+                return before + pairs
+        return []
+
     def _one(self, preload: bytes) -> list[bytes]:
         """Return a call behind the calls before it in its program, by chance of a preloaded one."""
+        return self._pair(preload)[0]
+
+    def _pair(self, preload: bytes, kinds: Sequence[PayloadKind] = ()) -> tuple[list[bytes], bytes]:
+        """Return a call, after those before it, and another one of its kind."""
         preloaded = self._preloaded.get(preload)
         if preloaded and self._random() < _PRELOADED:
-            return preloaded.one()
-        return self._all.one()
+            return preloaded.pair(kinds)
+        return self._all.pair(kinds)
 
 
 class _Calls:
@@ -85,7 +108,7 @@ class _Calls:
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
-        self._kinds: dict[tuple[int, bytes], int] = {}
+        self._kinds: dict[PayloadKind, int] = {}
         self._calls: list[list[list[bytes]]] = []
         self._known: set[bytes] = set()
 
@@ -98,8 +121,7 @@ class _Calls:
             chunk = with_thread(made, 0)
             if chunk[0] not in _REACHES_DRIVER or chunk in self._known:
                 continue
-            kind = chunk[0], chunk[4:8] if chunk[0] == _IOCTL else b""
-            number = self._kinds.setdefault(kind, len(self._calls))
+            number = self._kinds.setdefault(kind_of(chunk), len(self._calls))
             if number == len(self._calls):
                 self._calls.append([])
             calls = self._calls[number]
@@ -115,11 +137,15 @@ class _Calls:
             self._known.discard(calls[at][-1])
             calls[at] = until
 
-    def one(self) -> list[bytes]:
-        """Return a random call behind the calls before it in its program."""
+    def pair(self, kinds: Sequence[PayloadKind]) -> tuple[list[bytes], bytes]:
+        """Return one, after those before it in its program, and another one of its kind.
+
+        It is of one of these kinds if that is known.
+        """
         rand = self._random
-        calls = self._calls[int(rand() * len(self._calls))]
-        return calls[int(rand() * len(calls))]
+        number = self._kinds.get(kinds[int(rand() * len(kinds))]) if kinds else None
+        calls = self._calls[int(rand() * len(self._calls)) if number is None else number]
+        return calls[int(rand() * len(calls))], calls[int(rand() * len(calls))][-1]
 
 
 def _opening(chunks: list[bytes]) -> list[bytes]:

@@ -20,6 +20,8 @@ r"""Programs as readable text, one call a line, without loss.
     store(f0, 7, 0)                   read 8 bytes and write 7, at the start of its page 0
     fork()                            a process with all of these, which ends at once
     epoll(f0, EPOLL_ADD, 0x1)         events; EPOLL_MODIFY, EPOLL_DELETE, EPOLL_WAIT
+    flip(8, 80)                       while the next call runs, the 4 bytes at 8 of its buffer
+    flip(8:2, 80)                     become 80 and back, again and again; 2 bytes; 1, 8
     ioctl(f0, PKV_IOC_CLEAR)          the value 0
     ioctl(f0, PKV_IOC_CLEAR, 7)       a value
     ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})
@@ -79,6 +81,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
+from fuzzer.program.flips import FLIP_SIZES, flip_cmd, flip_place
 from fuzzer.program.links import CALL, Link, LinkKind, link_of
 from fuzzer.program.ops import (
     FLAG_COUNT,
@@ -195,6 +198,8 @@ def _format_call(
             told, arguments = _write(call, told, records)
         case Op.IOCTL:
             told, arguments = _ioctl(call, told, names, layouts)
+        case Op.FLIP:
+            told, arguments = _flip(call, told)
         case _:
             told, arguments = _plain(call, told, operation)
     if operation.uses_file:
@@ -256,6 +261,13 @@ def _number(kind: Number, value: int) -> str:
             return str(value)
         case _:
             return show_integer(value)
+
+
+def _flip(call: Call, told: Call) -> tuple[Call, list[str]]:
+    at, size = flip_place(call.cmd)
+    width = "" if size == FLIP_SIZES[0] else f":{size}"
+    told = replace(told, cmd=flip_cmd(at, size), arg=call.arg)
+    return told, [f"{at}{width}", show_integer(call.arg)]
 
 
 def _open(call: Call, told: Call, devices: Sequence[str]) -> tuple[Call, list[str]]:

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 
 from fuzzer.errors import BadInputError
+from fuzzer.program.flips import FLIP_SIZES, flip_cmd
 from fuzzer.program.links import CALL, Link, LinkKind
 from fuzzer.program.ops import (
     FLAG_COUNT,
@@ -128,6 +129,8 @@ class LineParser:
             case Op.IOCTL:
                 line.expect(",")
                 return self._ioctl(line, call)
+            case Op.FLIP:
+                return _flip(line, call)
             case _:
                 return _plain(line, call)
 
@@ -271,6 +274,18 @@ def _plain(line: TokenLine, call: Call) -> Call:
         cmd = _file(line) if is_file else line.integer(operation.cmd.value, 32)
         call = dataclasses.replace(call, cmd=cmd)
     return call
+
+
+def _flip(line: TokenLine, call: Call) -> Call:
+    at = line.integer(Number.PLACE.value, 16)
+    size = FLIP_SIZES[0]
+    if line.accept(":"):
+        size = line.counted("the bytes of a flip", 1, max(FLIP_SIZES))
+        if size not in FLIP_SIZES:
+            raise TextError(f"a flip of {size} bytes; 1, 2, 4 or 8 are allowed")
+    line.expect(",")
+    arg = line.integer(Number.FLIPPED.value, 64)
+    return dataclasses.replace(call, cmd=flip_cmd(at, size), arg=arg)
 
 
 def _taken(line: TokenLine) -> tuple[Fixup, ...]:

@@ -13,7 +13,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.machine import channel_layout as layout
 from fuzzer.machine.channel import Channel, Comparisons
 from fuzzer.paths import project_root
-from fuzzer.program import links, ops, program, wire
+from fuzzer.program import flips, links, ops, program, wire
 from fuzzer.program.comparison import Comparison
 from fuzzer.target.device import MAX_DEVICES, Device
 from fuzzer.target.header import read_headers
@@ -50,6 +50,7 @@ _PROGRAM = {
     "W_WAITS": ops.FLAG_WAITS,
     "W_MAX_WAIT": program.MAX_WAIT,
     "W_N_HANDLES": links.N_HANDLES,
+    "W_FLIP_SIZE": flips.SIZE_SHIFT,
     "W_LOW": links.LOW,
     "W_LINK": links.LINK,
     "W_LINK_WIDE": links.WIDE,

@@ -77,6 +77,28 @@ open(f3) waits
 ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) waits
 sleep(5)
 close(f3) waits
+flip(4, 80)
+ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"}) fail=2
+flip(0, 80)
+ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"}) compat
+flip(1:1, 0xff)
+write(f0, "a=1\\n")
+flip(0:2, 80)
+pwrite(f0, "a=1\\n", 8) cut=1
+flip(4, 80)
+write(f0, "a=1\\n")
+flip(0:2, 80)
+write(f0, "a=1\\n") split=2
+flip(24:8, 80)
+ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) readonly
+flip(8, 80)
+h1 = ioctl(f0, PKV_IOC_LIST, {buf: &"abcdefgh", room: 1})
+flip(0, 80)
+read(f0, 4)
+[1] flip(0, 80)
+[1] write(f0, "a=1\\n")
+[2] flip(0, 80)
+[2] write(f0, "a=1\\n") cut=1
 unload()
 load("lock=rcu") fail=3
 """
@@ -200,3 +222,33 @@ def test_programs_before_one_compile_without_a_warning(pkv_target: Target, tmp_p
     source = c_source(forms, pkv_target, "a title", history)
     assert source == c_source(forms, pkv_target, "a title", history)
     check(source, pkv_target, tmp_path)
+
+
+def test_a_flip_is_of_the_next_call_of_its_thread(pkv_target: Target) -> None:
+    text = (
+        'flip(0, 80)\nioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"})\nwrite(f0, "a=1\\n")\n'
+        '[1] flip(0:2, 7)\n[2] write(f0, "b=1\\n")\n[1] write(f0, "c=1\\n")\nflip(0, 1)\n'
+    )
+    source = c_source(parse_program(text, pkv_target, "test"), pkv_target)
+    assert (
+        """
+		flip(&arg.key_len, sizeof(arg.key_len), 80);
+		ioctl(f0, PKV_IOC_DELETE, &arg);
+		end_flip();
+	}
+	write(f0, "a=1\\n", 4);
+"""
+        in source
+    )
+    assert (
+        """
+		char data[] = "c=1\\n";
+
+		flip(data, 2, 7);
+		write(f0, data, 4);
+		end_flip();
+"""
+        in source
+    )
+    assert source.count("\tflip(") == 2
+    assert "taint() == before" in source

@@ -58,6 +58,17 @@ def test_what_was_compared_is_made_use_of_when_there_is_time() -> None:
     assert hints.learn() == set()
 
 
+def test_it_is_told_what_the_driver_compares_of_a_payload() -> None:
+    noted: list[tuple[bytes, bytes]] = []
+    hints = HintStage(cast(LibFuzzer, Heard()), 40, lambda *each: noted.append(each))
+    call = Call(Op.IOCTL, cmd=0x1234, data=b"\x39\x05\0\0\0\0\0\0")
+    hints.note(encode((call,)), Comparisons(True, (NUMBER, NUMBER._replace(b=0x539)), 0))
+    hints.learn()
+    wanted = replace(call, data=b"\xcd\xab\0\0\0\0\0\0")
+    assert (encode((call,)), encode((wanted,))) in noted
+    assert all(decode(other)[0].cmd == 0x1234 for _, other in noted)
+
+
 def test_a_kernel_that_cannot_compare_is_not_asked_again() -> None:
     hints = hint_stage(Heard())
     hints.want(IOCTL)

@@ -306,3 +306,32 @@ def test_outcomes_of_the_history_are_not_the_programs() -> None:
     found, _ = minimized(shows, (READ,), (READ, SEEK))
     # The program shows it alone, so the history that shows it first is left out.
     assert found is None or found.reproducer.history == ()
+
+
+FLIP = Call(Op.FLIP, cmd=8, arg=80)
+
+
+def test_flips_that_have_no_part_in_a_crash_are_left_out() -> None:
+    program = (SEEK, *(FLIP, WRITE) * 8)
+    found, _ = minimized(lambda ran: BUG if in_order(ran[-1], Op.WRITE) else None, program)
+    assert found
+    assert ops(found.reproducer) == [Op.WRITE]
+
+
+def test_a_crash_that_takes_a_flip_is_minimized_where_several_calls_run_at_a_time() -> None:
+    rng = random.Random(1)
+
+    def racing(ran: list[Program]) -> Splat | None:
+        flipped = sum(
+            (one.op, two.op) == (Op.FLIP, Op.WRITE) and one.arg > 8
+            for one, two in zip(ran[-1], ran[-1][1:], strict=False)
+        )
+        return BUG if flipped and rng.random() < 1 - 0.9**flipped else None
+
+    program = (SEEK, *(FLIP, WRITE) * 8)
+    found, _ = minimized(lambda ran: None, program, racing=racing)
+    assert found
+    assert decode(found.reproducer.program) == (
+        replace(FLIP, arg=16),
+        replace(WRITE, data=b""),
+    )

@@ -21,10 +21,11 @@ from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.sighting import Sighting
 from fuzzer.paths import project_root
+from fuzzer.program.conditions import is_racing
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call, Program
-from fuzzer.program.wire import decode, encode
+from fuzzer.program.wire import decode, encode, split
 from fuzzer.splat.find import bare_splat
 from fuzzer.target.target import load_target
 from tests.fakes import Answer, FakeGuest, FakeMachine, FakeSetups
@@ -158,9 +159,9 @@ def test_races_run_on_several_vcpus_and_a_few_times() -> None:
     for _ in range(2):
         work.step()
     assert setups.raced
-    assert all(any(call.thread for call in calls) for calls in setups.raced)
+    assert all(is_racing(split(encode(calls))) for calls in setups.raced)
     assert setups.raced[0] == setups.raced[4]
-    assert not any(call.thread for calls in setups.ran for call in calls)
+    assert not any(is_racing(split(encode(calls))) for calls in setups.ran)
 
 
 def test_loads_with_other_parameters_fail_where_none_did_yet() -> None:

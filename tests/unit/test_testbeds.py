@@ -22,3 +22,12 @@ def test_short_programs_with_threads_are_run_more_often_than_long_ones() -> None
     assert tries(10) == 100
     assert 20 <= tries(40) <= 100
     assert setups.place("kasan", (), encode((Call(Op.READ),))).tries == 1
+
+
+def test_programs_with_flips_run_on_several_vcpus() -> None:
+    plain, racing = FakeGuest(lambda ran: None), FakeGuest(lambda ran: None)
+    setups = Testbeds(plain, lambda hardware, arguments: racing, race_calls=1000)
+    program = encode((Call(Op.FLIP, arg=1), Call(Op.WRITE, data=b"a")))
+    place = setups.place("kasan", (), program)
+    assert (place.guest, place.tries, place.exact) == (racing, 500, False)
+    assert setups.place("kasan", (program,), encode((Call(Op.READ),))).guest is racing

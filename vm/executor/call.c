@@ -216,6 +216,7 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	case W_PWRITE:
 		data = buffer_fill(step, end);
 		buffer = buffer_address(call, data);
+		flip_start(thread, data);
 		if (call->op == W_PWRITE)
 			return pwrite(fd, buffer, write_count(call),
 				      position(call));
@@ -229,6 +230,7 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 			return control(call, fd, call->arg);
 		data = buffer_fill(step, end);
 		buffer = buffer_address(call, data);
+		flip_start(thread, data);
 		ret = control(call, fd, (uintptr_t)buffer);
 		*out = data;
 		*out_length = end - data;
@@ -260,6 +262,9 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return fork_once();
 	case W_EPOLL:
 		return epoll_do(fd, call);
+	case W_FLIP:
+		flip_note(thread, call);
+		return 0;
 	}
 	return 0;
 }
@@ -315,6 +320,8 @@ void call_make(struct thread *thread, const struct step *step,
 	if (context)
 		covered = coverage_count(thread->cover);
 	thread->spared = false;
+	if (thread->flips)
+		flip_prepare(thread, call);
 	if (call->fault)
 		fault_arm(thread->fail_nth, call->fault);
 	if (timed)
@@ -328,6 +335,8 @@ void call_make(struct thread *thread, const struct step *step,
 	errno = 0;
 	ret = run_call(thread, step, &out, &out_length);
 	error = errno;
+	if (thread->flipping)
+		flip_stop(thread);
 	if (is_nobody)
 		user_end();
 	if (timed)

@@ -144,6 +144,10 @@ struct thread {
 	uint64_t *cover;
 	int fail_nth;
 	bool spared;		/* the fault was taken back before it took place */
+	bool flips;		/* the next call's buffer is to change */
+	bool pinned;		/* to a vCPU, since its first call with a flip */
+	bool flipping;		/* the buffer of the call at hand does */
+	struct w_call flip;	/* and how */
 };
 
 extern struct thread threads[N_THREADS];
@@ -207,6 +211,13 @@ void schedule_wait(uint64_t until);
 /* datarace.c: whether KCSAN holds tasks up */
 void datarace_open(void);
 void datarace_look(bool on);
+
+/* flip.c: buffers that change while a call runs */
+void flips_begin(void);
+void flip_note(struct thread *thread, const struct w_call *call);
+void flip_prepare(struct thread *thread, const struct w_call *call);
+void flip_start(struct thread *thread, uint8_t *data);
+void flip_stop(struct thread *thread);
 
 /* parallel.c: parts of a program that several threads run at a time */
 int part_run(const struct step *steps, uint32_t first, uint32_t end,

@@ -126,6 +126,7 @@ static int run_calls(const uint8_t *program, size_t length,
 	going.n = 0;
 	going.first = 0;
 	going.error = 0;
+	flips_begin();
 	while (!program_go_on(0))
 		if (!waits_rest(0))
 			break;

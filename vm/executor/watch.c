@@ -222,7 +222,8 @@ static bool leave_waiting(pid_t runner, uint32_t stalled_ms)
 	uint32_t before = asleep, number = (turn & 0xff) - 1, next;
 
 	asleep = 0;
-	if (!turn || !idle || thread_state(runner, tid_of(number, runner)) != 'S')
+	if (!turn || !idle || thread_state(runner, tid_of(number, runner)) != 'S' ||
+	    __atomic_load_n(&watched->slow, __ATOMIC_ACQUIRE))
 		return false;
 	asleep = turn;
 	if (turn != before || stalled_ms < header->wait_ms)

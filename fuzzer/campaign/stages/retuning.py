@@ -16,7 +16,7 @@ from fuzzer.campaign.stages.faults import MAX_FAULTS, MAX_LOAD_FAULTS, failing
 from fuzzer.campaign.stages.stage import HALF
 from fuzzer.campaign.stages.sweeps import Sweeps
 from fuzzer.campaign.stages.workbench import Workbench
-from fuzzer.program.conditions import can_fail, fault_of, is_parallel
+from fuzzer.program.conditions import can_fail, fault_of, is_racing
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import decode, encode, split
 
@@ -47,7 +47,7 @@ class Retuning(CorpusStage):
         bench = self._bench
         if parameters := bench.mutator.load_parameters():
             self._sweeps.append(self._load_otherwise([*history, program], parameters))
-        if not bench.mechanisms.faults or is_parallel(chunks := split(program)):
+        if not bench.mechanisms.faults or is_racing(chunks := split(program)):
             return
         for index, chunk in enumerate(chunks):
             if can_fail(chunk) and fault_of(chunk):
@@ -64,7 +64,7 @@ class Retuning(CorpusStage):
         bench = self._bench
         for program in reversed(programs[-_SUSPECTS:]):
             calls = decode(program)
-            if any(call.thread for call in calls):
+            if is_racing(split(program)):
                 continue
             for each in parameters:
                 changed = encode(

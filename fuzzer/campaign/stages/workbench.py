@@ -15,7 +15,7 @@ from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.sighting import Sighting
 from fuzzer.crash.testbeds import Testbeds
 from fuzzer.machine.machine import Machine
-from fuzzer.program.conditions import fault_of, is_parallel
+from fuzzer.program.conditions import fault_of, is_racing
 from fuzzer.program.cost import is_slow
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
@@ -146,8 +146,8 @@ class Workbench:
 
 
 def is_as_it_was(chunks: list[bytes]) -> bool:
-    """Tell whether a program has neither threads nor faults, so that these can be added."""
-    return not is_parallel(chunks) and not any(map(fault_of, chunks))
+    """Tell whether a program has neither threads, flips nor faults, so that these can be added."""
+    return not is_racing(chunks) and not any(map(fault_of, chunks))
 
 
 def _kinds_of_runs(mechanisms: Mechanisms) -> dict[str, None]:

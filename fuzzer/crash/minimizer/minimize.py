@@ -35,7 +35,7 @@ from fuzzer.crash.outcome import HANG
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.testbeds import Testbeds
 from fuzzer.machine.channel_layout import BULK_SIZE
-from fuzzer.program.conditions import is_parallel, with_thread
+from fuzzer.program.conditions import is_racing, one_by_one
 from fuzzer.program.ops import Op
 from fuzzer.program.program import MAX_CALLS, Call
 from fuzzer.program.schedule import is_scheduled
@@ -164,15 +164,15 @@ class Minimizer:
     def _steps(self) -> Iterator[None]:
         start = self._start
         chunks = split(start.program)
-        races = is_parallel(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK
+        races = is_racing(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK
         if races:
-            # The crash may not need threads.
-            chunks = [with_thread(each, 0) for each in chunks]
-            serial = Reproducer(b"".join(chunks), start.history)
+            # The crash may need neither threads nor flips.
+            alone = one_by_one(chunks)
+            serial = Reproducer(b"".join(alone), start.history)
             if splat := (yield from self._shows_each_time(serial)):
                 yield from self._reduce_certain(serial, splat)
             else:
-                yield from self._try_waiting(chunks, each=False)
+                yield from self._try_waiting(alone, each=False)
             if self.result:
                 return
             sample = racing_sample(self._setups.racing, self._match)
@@ -200,7 +200,7 @@ class Minimizer:
         tried, and then with ``each`` a wait before each single call.
         """
         waits = [spec.milliseconds for spec in self._target.calls if isinstance(spec, SleepSpec)]
-        if not waits or self._bug.kind == LEAK or is_parallel(chunks):
+        if not waits or self._bug.kind == LEAK or is_racing(chunks):
             return
         wait = encode_call(Call(Op.SLEEP, arg=max(map(max, waits))))
         made = [wait.join(chunks)] if 2 * len(chunks) < MAX_CALLS else []
@@ -281,7 +281,8 @@ class Minimizer:
         """Minimise a reproducer that shows its crash at a rate."""
         self._trail = [_Step(start, self._bug)]
         self._use(make_trials())
-        yield from self._drive(minimal(start, self._layouts, self._reset_calls))
+        # What was worse is not tried again: that takes many runs each time.
+        yield from self._drive(minimal(start, self._layouts, self._reset_calls), set())
         final = make_trials(error=_FINAL_ERROR)
         self._use(final)
         # If time is over, only the last step and the original are verified.
@@ -353,7 +354,7 @@ class Minimizer:
     def _fresh(self, found: Reproducer) -> FreshTrials:
         """Return trials on fresh machines, side by side where the programs are plain."""
         programs = (*found.history, found.program)
-        is_plain = not any(is_parallel(split(program)) for program in programs)
+        is_plain = not any(is_racing(split(program)) for program in programs)
         if self._bug.kind == LEAK or not is_plain or 2 * found.size > BULK_SIZE:
             return FreshTrials(self._observe, self._match)
         plain = self._setups.plain

@@ -23,6 +23,7 @@ from fuzzer.program.csource.memory import (
     struct_memory,
     taken,
 )
+from fuzzer.program.flips import flip_place
 from fuzzer.program.links import CALL, LinkKind, links, of_call
 from fuzzer.program.ops import (
     FLAG_COMPAT,
@@ -40,6 +41,8 @@ from fuzzer.target.layout import StructLayout
 _GIVING = frozenset({Op.IOCTL, Op.READ, Op.PREAD, Op.WRITE, Op.PWRITE, Op.LSEEK})
 _EPOLL = ("EPOLL_CTL_ADD", "EPOLL_CTL_MOD", "EPOLL_CTL_DEL", "0")
 _MAX_SLEEP = 2000
+# How members of a struct are written, by the address of its first byte.
+_ACCESS = {"(char *)&arg": "arg.", "(char *)arg": "arg->"}
 MAX_PAGES = 16
 """The most pages of a mapping."""
 
@@ -73,7 +76,8 @@ class CallWriter:
     """Writes calls with the names of a target's ioctls and structs.
 
     ``open_files`` are those that may be open where the next call stands, each with
-    the number of its device; ``mapped`` are those that may have a mapping.
+    the number of its device; ``mapped`` are those that may have a mapping. ``flips`` are those
+    of the next call, by the thread.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class CallWriter:
         self.needs = SourceNeeds()
         self.open_files: dict[int, int] = {}
         self.mapped: set[int] = set()
+        self.flips: dict[int, Call] = {}
 
     def first_file(self) -> list[str]:
         """Return the lines that open file 0 before the first call, in place of any other."""
@@ -106,7 +111,11 @@ class CallWriter:
         """Return a call's lines, without indentation."""
         needs = self.needs
         needs.includes |= set(OPERATIONS[call.op].headers)
-        statement, memory = self._statement(call)
+        if call.op is Op.FLIP:
+            self.flips[call.thread] = call
+            return []
+        flip = self.flips.pop(call.thread, None)
+        statement, memory = self._statement(call, named=flip is not None)
         if not statement:
             return []
         if memory:
@@ -114,10 +123,14 @@ class CallWriter:
         for link in links(call.fixups):
             (needs.files if link.is_file else needs.handles).add(link.number)
         statement = self._giving(call, statement, memory)
-        before = after = []
+        before: list[str] = []
+        after: list[str] = []
+        if flip and memory and (place := self._flipped(call, flip, memory)):
+            needs.helpers.add("flip")
+            before, after = [f"flip({place}, {c_integer(flip.arg)});"], ["end_flip();"]
         if call.fault:
             needs.helpers.add("fail_nth")
-            before, after = [f"fail_nth({call.fault});"], ["fail_nth(0);"]
+            before, after = [*before, f"fail_nth({call.fault});"], ["fail_nth(0);", *after]
         if call.op is Op.MMAP:
             after = []  # This statement closes the file itself.
         if call.op is Op.LOAD:
@@ -161,6 +174,22 @@ class CallWriter:
             condition[-1] += " {"
         return [*condition, *(f"\t{line}" for line in lines), *(["}"] if len(lines) > 1 else [])]
 
+    def _flipped(self, call: Call, flip: Call, memory: Memory) -> str:
+        """Return the address and the size of what a flip changes; empty if that is not there.
+
+        What the kernel is not to write to, nobody here can.
+        """
+        at, size = flip_place(flip.cmd)
+        end = mapped_size(call, len(call.data))
+        if not memory.base or at + size > end or call.flags & FLAG_READONLY:
+            return ""
+        layout = self._layouts.get(call.cmd) if call.op is Op.IOCTL else None
+        access = _ACCESS.get(memory.base)
+        for member in layout.members if layout and access else ():
+            if (member.offset, member.size, member.count) == (at, size, 1):
+                return f"&{access}{member.name}, sizeof({access}{member.name})"
+        return f"{memory.base} + {at}, {size}" if at else f"{memory.base}, {size}"
+
     def _argument(self, call: Call, number: str) -> str:
         """Return the argument of a call: the handle that it takes, or ``number``."""
         found = [link for link in links(of_call(call.fixups)) if link.kind is not LinkKind.GIVE]
@@ -195,8 +224,11 @@ class CallWriter:
         self.needs.files.add(number)
         return f"f{number}"
 
-    def _statement(self, call: Call) -> tuple[list[str], Memory | None]:
-        """Return the statement that makes a call, and its buffer if it has one."""
+    def _statement(self, call: Call, *, named: bool = False) -> tuple[list[str], Memory | None]:
+        """Return the statement that makes a call, and its buffer if it has one.
+
+        With ``named``, what is written and an ioctl's argument have a name.
+        """
         match call.op:
             case Op.OPEN:
                 return self._open(call), None
@@ -207,9 +239,9 @@ class CallWriter:
             case Op.READ | Op.PREAD:
                 return self._read(call)
             case Op.WRITE | Op.PWRITE:
-                return self._write(call)
+                return self._write(call, named=named)
             case Op.IOCTL:
-                return self._ioctl(call)
+                return self._ioctl(call, named=named)
             case Op.LSEEK:
                 file, signed = self._file(call.file), _signed(call.arg)
                 offset = self._argument(call, c_integer(signed))
@@ -308,7 +340,7 @@ class CallWriter:
             return _arguments(f"syscall({name}, ", start, memory.expression, end), memory
         return _arguments(f"{OPERATIONS[call.op].name}(", start, memory.expression, end), memory
 
-    def _write(self, call: Call) -> tuple[list[str], Memory | None]:
+    def _write(self, call: Call, *, named: bool) -> tuple[list[str], Memory | None]:
         file = self._file(call.file)
         vector = call.op is Op.WRITE and call.flags & FLAG_VECTOR
         size = mapped_size(call, len(call.data))
@@ -316,13 +348,11 @@ class CallWriter:
             memory = Memory(["null"], needs=("null",))
             size = 0
         elif is_special(call):
-            memory = bytes_memory(call)
-            if vector and not memory.setup:
-                memory = placed(call, size, [], "char *data")
-        elif vector:
+            memory = bytes_memory(call, named=named or bool(vector))
+        elif vector or named:
             literal = c_string(call.data)
             setup = _arguments("char data[] = ", "", literal, ";")
-            memory = Memory(["data"], [*setup, ""])
+            memory = Memory(["data"], [*setup, ""], base="data")
         else:
             memory = Memory(c_string(call.data))
         if vector:
@@ -354,7 +384,7 @@ class CallWriter:
         lines = [f"{name}({file}, (struct iovec[]){{", *(f"\t{part}," for part in parts)]
         return [*lines, f"}}, {len(parts)});"], memory
 
-    def _ioctl(self, call: Call) -> tuple[list[str], Memory | None]:
+    def _ioctl(self, call: Call, *, named: bool) -> tuple[list[str], Memory | None]:
         file = self._file(call.file)
         number = self._names.get(call.cmd, f"{call.cmd:#x}")
         compat = call.flags & FLAG_COMPAT
@@ -366,22 +396,21 @@ class CallWriter:
             value = c_integer(call.arg & 0xFFFFFFFF if compat else call.arg)
             value = self._argument(call, value)
             return [f"{start}{file}, {number}, {value});"], None
-        plain = call
         if compat and not call.flags & FLAG_NULL:
-            memory = self._low_memory(plain)
+            memory = self._low_memory(call, named=named)
         else:
-            memory = struct_memory(plain, self._layouts.get(call.cmd))
+            memory = struct_memory(call, self._layouts.get(call.cmd), named=named)
         expression = memory.expression
         if compat:
             expression = ["0" if call.flags & FLAG_NULL else f"(uintptr_t){expression[0]}"]
         return _arguments(start, f"{file}, {number}, ", expression, ");"), memory
 
-    def _low_memory(self, call: Call) -> Memory:
+    def _low_memory(self, call: Call, *, named: bool) -> Memory:
         """Return a buffer that a 32-bit program could have: a struct is copied there."""
-        memory = struct_memory(call, self._layouts.get(call.cmd))
+        memory = struct_memory(call, self._layouts.get(call.cmd), named=named)
         if "before_gap" in memory.needs:
             return memory
-        return bytes_memory(call)
+        return bytes_memory(call, named=named)
 
 
 def _output_size(call: Call) -> int:

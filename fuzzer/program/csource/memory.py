@@ -70,8 +70,11 @@ def placed(call: Call, size: int, content: list[str], declaration: str) -> Memor
     return Memory([name], setup, cleanup, needs, ("string.h",), base=name)
 
 
-def bytes_memory(call: Call) -> Memory:
-    """Return a payload as bytes that end at the gap, with its addresses filled in."""
+def bytes_memory(call: Call, *, named: bool = False) -> Memory:
+    """Return a payload as bytes that end at the gap, with its addresses filled in.
+
+    With ``named`` there is a name for the bytes.
+    """
     size = mapped_size(call, len(call.data))
     lines = []
     if any(call.data[:size]):
@@ -89,26 +92,26 @@ def bytes_memory(call: Call) -> Memory:
         if fixup.is_low:
             address = f"(uint32_t){{ (uintptr_t)(data + {to}) }}"
         lines.append(f"memcpy(data + {fixup.at}, &{address}, {width});")
-    if not lines and not fixups and not call.flags & FLAG_READONLY:
+    if not lines and not fixups and not named and not call.flags & FLAG_READONLY:
         return Memory([f"before_gap({size})"], needs=("before_gap",))
     return placed(call, size, lines, "char *data")
 
 
-def struct_memory(call: Call, layout: StructLayout | None) -> Memory:
-    """Return an ioctl's payload as a struct if it is one, else as bytes."""
+def struct_memory(call: Call, layout: StructLayout | None, *, named: bool = False) -> Memory:
+    """Return an ioctl's payload as a struct if it is one, else as bytes; ``named`` as of bytes."""
     if call.flags & FLAG_NULL:
         return Memory(["NULL"], includes=("stddef.h",))
     fixups = in_buffer(call.fixups)
     values = unpack_struct(layout, call.data, fixups) if layout else None
     if layout is None or values is None or mapped_size(call, len(call.data)) < layout.size:
-        return bytes_memory(call)
+        return bytes_memory(call, named=named)
     placed = call.cut or call.flags & FLAG_READONLY or addresses(fixups)
     if placed or len(call.data) > layout.size:
         return _placed_struct(call, layout, values)
     first, later = _members(layout, values, "arg.")
     initialiser = _initialiser(first)
     given = _given(fixups, layout, "arg.")
-    if not later and not given:
+    if not later and not given and not named:
         if len(initialiser) == 1:
             return Memory([f"&({layout.c_type}){initialiser[0]}"])
         return Memory([f"&({layout.c_type}){initialiser[0]}", *initialiser[1:]])

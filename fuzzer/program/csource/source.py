@@ -57,7 +57,7 @@ def c_source(
     # Without a header for user space names are written as numbers, and structs as bytes.
     has_header = target.prelude is not None
     writer = CallWriter(names, struct_layouts(target) if has_header else {}, target.devices)
-    loops = any(call.thread for call in program)
+    loops = any(call.thread or call.op is Op.FLIP for call in program)
     functions: list[str] = []
     names_of: dict[Program, str] = {}
     before: list[str] = []
@@ -115,6 +115,7 @@ def _add_function(
     ``params`` are the parameters of the module.
     """
     writer.open_files = {}
+    writer.flips = {}
     body = writer.first_file()
     if again:
         found = links(fixup for call in program for fixup in call.fixups)

@@ -64,6 +64,50 @@ static void run_threads(int n, void *(*const functions[])(void *))
 """,
         ("pthread.h", "sched.h", "stdio.h", "stdlib.h", "unistd.h"),
     ),
+    "flip": Helper(
+        """\
+/* The bytes that another thread changes, and what it writes there in turn. */
+static __thread struct flipped {
+	void *at;
+	size_t size;
+	uint64_t values[2];
+	int begun, ends;
+	pthread_t thread;
+} flipped;
+
+static void *keep_flipping(void *argument)
+{
+	struct flipped *of = argument;
+
+	do {
+		memcpy(of->at, &of->values[0], of->size);
+		memcpy(of->at, &of->values[1], of->size);
+		__atomic_store_n(&of->begun, 1, __ATOMIC_RELEASE);
+	} while (!__atomic_load_n(&of->ends, __ATOMIC_ACQUIRE));
+	return NULL;
+}
+
+/* From now on, these bytes become the value and what they were, again and again. */
+static void flip(void *at, size_t size, uint64_t value)
+{
+	flipped = (struct flipped){ .at = at, .size = size, .values = { value } };
+	memcpy(&flipped.values[1], at, size);
+	if (pthread_create(&flipped.thread, NULL, keep_flipping, &flipped)) {
+		perror("pthread_create");
+		exit(1);
+	}
+	while (!__atomic_load_n(&flipped.begun, __ATOMIC_ACQUIRE))
+		sched_yield();
+}
+
+static void end_flip(void)
+{
+	__atomic_store_n(&flipped.ends, 1, __ATOMIC_RELEASE);
+	pthread_join(flipped.thread, NULL);
+}
+""",
+        ("pthread.h", "sched.h", "stdint.h", "stdio.h", "stdlib.h", "string.h"),
+    ),
     "leave_waiting": Helper(
         """\
 static pthread_t waiting[128];

@@ -37,7 +37,9 @@ from fuzzer.program.syntax import ACCESS
 # Kinds of numbers in ``cmd`` that are no names, so that smaller ones are simpler.
 _COUNTS_CMD = frozenset({Number.WHENCE, Number.EVENTS, Number.PAGES})
 _SIGNED = frozenset({Number.OFFSET, Number.VALUE})
-_NOT_SMALLER = TIMES | {Number.NONE}
+_NOT_SMALLER = TIMES | {Number.NONE, Number.FLIPPED}
+# What a flip changes a word to: whether it crashes takes many runs each time.
+_FLIPPED = (16, 64, 256, 4096, 65536)
 _RDWR = ACCESS["O_RDWR"]
 _SIGN = 1 << 63
 _WIDTH = 1 << 64
@@ -143,6 +145,8 @@ def smaller_numbers(call: Call) -> list[Call]:
         signed = operation.arg in _SIGNED
         values = smaller_signed(call.arg, 64) if signed else smaller(call.arg)
         found += [replace(call, arg=value) for value in values]
+    elif operation.arg is Number.FLIPPED:
+        found += [replace(call, arg=value) for value in _FLIPPED if value < call.arg]
     if operation.cmd is Number.POSITION:
         found += [at_position(call, value) for value in _smaller_offset(position(call))]
     if flags & FLAG_COUNT:
