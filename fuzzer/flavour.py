@@ -22,9 +22,9 @@ class FlavourSpec:
 
     A flavour that ``judges`` also judges sightings made on it; those of the others are judged on
     ``full``. ``serial_programs`` run on a machine between two phases of races, None for as many
-    as a machine is good for. One that ``finds_leaks`` has kmemleak. ``only_here`` are kinds of
-    reports that it makes and the kernels that it judges for do not. ``console_level`` is the
-    kernel's ``loglevel``.
+    as a machine is good for. One that ``finds_leaks`` has kmemleak, and can poison memory.
+    ``only_here`` are kinds of reports that it makes and the kernels that it judges for do not.
+    ``console_level`` is the kernel's ``loglevel``.
     """
 
     summary: str
@@ -73,6 +73,7 @@ _SPECS: Mapping[Flavour, FlavourSpec] = {
             "lockdep": "lock order and kept locks (lockdep)",
             "atomic-sleep": "sleeping in atomic context",
             "leak": "lost memory",
+            "infoleak": "memory that was never set and reaches a program",
         },
         # A guest that locks up can say so on its console only. fast cannot afford that.
         console_level=5,

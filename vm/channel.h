@@ -110,6 +110,12 @@ enum ch_command {
  */
 #define CH_MARK		"pkvfuzz: call "
 
+/*
+ * With poison, the free part of the kernel's stack is filled with that byte whenever a
+ * function of the driver's is called for a file, by the module pkvfuzz_stack.
+ */
+#define CH_POISON	0x100
+
 enum ch_status {
 	CH_OK,
 	CH_ERROR,	/* the command failed; message says why */
@@ -147,7 +153,7 @@ struct ch_header {
 	uint64_t kasan_flags;		/* and what KASAN has reported; 0: leave it */
 	uint64_t log_ring;		/* and a pointer to its log; 0: not known */
 	uint32_t wait_ms;		/* so long a call may sleep before it is left or ended */
-	uint32_t pad1;
+	uint32_t poison;		/* CH_POISON | byte that free stack is filled with; 0: none */
 	uint64_t sleep_told[CH_MAX_SLEEP_TOLD];	/* and since when it does not repeat
 						 * that it may not sleep; 0: none */
 	char pad[0x800 - 1904 - 8 * CH_MAX_SLEEP_TOLD];

@@ -11,6 +11,7 @@ from pathlib import Path
 from fuzzer.atomic import write_whole
 
 LEAKS = "lost memory"
+INFO_LEAKS = "memory that was never set"
 RACES = "races"
 FAULTS = "failing allocations"
 LOADS = "loading and unloading"

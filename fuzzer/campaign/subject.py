@@ -12,6 +12,7 @@ from fuzzer.crash.testbeds import Testbeds
 from fuzzer.driver.driver import Driver, PlantedBug, build_driver, find_bug
 from fuzzer.driver.fitting import Confirm, fitted
 from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.driver.stack_module import with_stack_module
 from fuzzer.driver.symbols import symbol_source
 from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions, Variant, ensure_kernel
 from fuzzer.kernel.source import compiler_version
@@ -42,20 +43,27 @@ class Subject:
         return self.fuzzed_on.judged_on
 
     def guest(
-        self, kernel: Kernel, *, hardware: Hardware | None = None, arguments: str = ""
+        self,
+        kernel: Kernel,
+        *,
+        hardware: Hardware | None = None,
+        arguments: str = "",
+        poisons_stack: bool = False,
     ) -> Guest:
         """Return the guest on a kernel, building the driver and templates if need be.
 
-        ``arguments`` are added to the kernel's command line.
+        ``arguments`` are added to the kernel's command line. If it ``poisons_stack``, free
+        stack can be filled with a byte.
         """
         if self.virtual and not (hardware and hardware.icount):
             hardware = VIRTUAL_CLOCK
         # Only software emulation can count instructions.
         counting = hardware is not None and hardware.icount
+        driver = build_driver(self.target, kernel, self.bug)
         return ensure_guest(
             self.target,
             kernel,
-            build_driver(self.target, kernel, self.bug),
+            with_stack_module(driver, kernel) if poisons_stack else driver,
             Accel.TCG if counting else self.accel,
             hardware,
             arguments=arguments,
@@ -66,6 +74,9 @@ class Subject:
         return Testbeds(
             self.guest(kernel),
             lambda hardware, arguments: self.guest(kernel, hardware=hardware, arguments=arguments),
+            make_poisoned=lambda arguments: self.guest(
+                kernel, arguments=arguments, poisons_stack=True
+            ),
         )
 
 

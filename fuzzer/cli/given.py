@@ -11,6 +11,7 @@ from fuzzer.campaign.subject import Subject, description_of
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.leaks import LEAK
+from fuzzer.crash.poison import INFO_LEAK
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.store import read_crash
 from fuzzer.crash.testbeds import Testbeds
@@ -74,12 +75,19 @@ def open_crash(
     subject = subject_of(options, fitting=fitting)
     if crash is None:
         start = Reproducer(encode(load_program(path, subject.target)))
-        kind = LEAK if getattr(options, "leaks", False) else ""
+        kind = _kind_asked_for(options)
         return CommandInput(subject, start, None, kind, Flavour(options.kernel or Flavour.FULL))
     flavour = Flavour(options.kernel or _judging_flavour(crash))
     return CommandInput(
         subject, Reproducer(crash.program, crash.history), crash, crash.kind, flavour
     )
+
+
+def _kind_asked_for(options: argparse.Namespace) -> str:
+    """Return the kind of crash that a program is looked at for; empty: what the kernel reports."""
+    if getattr(options, "info_leaks", False):
+        return INFO_LEAK
+    return LEAK if getattr(options, "leaks", False) else ""
 
 
 def stored_crash(options: argparse.Namespace) -> Crash:

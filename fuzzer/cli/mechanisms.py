@@ -20,6 +20,7 @@ _SWITCHES = {
     "races": "do not run calls on several threads, nor with flips",
     "lifecycle": "do not unload and load the module",
     "leaks": "do not look for memory left behind",
+    "info-leaks": "do not look for memory that was never set in what calls hand out",
 }
 
 
@@ -48,4 +49,5 @@ def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
         races=not options.no_races,
         lifecycle=not options.no_lifecycle,
         leaks=not options.no_leaks and Flavour(options.kernel).spec.finds_leaks,
+        info_leaks=not options.no_info_leaks and Flavour(options.kernel).spec.finds_leaks,
     )

@@ -101,8 +101,13 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def add_leaks(parser: argparse.ArgumentParser) -> None:
-    """Add the switch for checking a program for lost memory."""
+    """Add the switches for checking a program for lost memory, and for memory never set."""
     parser.add_argument("--leaks", action="store_true", help="look for memory that a .prog loses")
+    parser.add_argument(
+        "--info-leaks",
+        action="store_true",
+        help="look for memory that was never set in what a .prog is handed",
+    )
 
 
 def add_driver(parser: argparse.ArgumentParser) -> None:

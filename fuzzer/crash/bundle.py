@@ -10,9 +10,12 @@ from typing import Any
 
 from fuzzer.crash.crash import Crash, Identity
 from fuzzer.crash.headers import stored_headers
+from fuzzer.crash.leak_report import leaked_ranges, leaking_call
 from fuzzer.crash.leaks import ARGUMENTS, FILE, LEAK, MINIMUM_AGE, SCANS
 from fuzzer.crash.meaning import meaning_of
+from fuzzer.crash.poison import INFO_LEAK
 from fuzzer.paths import project_root
+from fuzzer.program.csource.calls import Printed
 from fuzzer.program.csource.source import c_source, can_precede
 from fuzzer.program.wire import decode
 from fuzzer.splat.splat import to_json
@@ -35,12 +38,19 @@ def write_bundle(directory: Path, crash: Crash, target: Target) -> None:
     if not can_precede(history):
         history = ()
     names = _copy_description(directory, target)
-    source = c_source(decode(crash.program), target, crash.title, history, names)
+    printed = _printed(crash)
+    source = c_source(decode(crash.program), target, crash.title, history, names, printed=printed)
     (directory / SOURCE).write_text(source)
     (directory / REPORT).write_text(json.dumps(_report_json(crash), indent=2) + "\n")
     (directory / README).write_text(
         _readme(crash, source, target, lacks=len(crash.history) - len(history))
     )
+
+
+def _printed(crash: Crash) -> Printed | None:
+    """Return what a program in C prints of a crash that no kernel reports."""
+    call = leaking_call(crash.report) if crash.kind == INFO_LEAK else None
+    return None if call is None else Printed(call, tuple(leaked_ranges(crash.report)))
 
 
 def _copy_description(directory: Path, target: Target) -> list[str]:
@@ -110,6 +120,11 @@ def _readme(crash: Crash, source: str, target: Target, *, lacks: int) -> str:
         lines += [f"A guest of yours needs `{ARGUMENTS}` for its kernel to tell what was lost.", ""]
     else:
         lines += [f"    {shell} -- {run}", ""]
+    if crash.kind == INFO_LEAK:
+        lines += [
+            "It prints the bytes, which are what the memory held before.",
+            "",
+        ]
     if takes_module:
         lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
     if lacks:

@@ -26,7 +26,7 @@ from fuzzer.target.target import Target
 
 _SILENT = frozenset({"hang", "reboot"})
 # Kinds of reports that never make a guest silent.
-_HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak"})
+_HARMLESS = frozenset({"warning", "ubsan", "atomic-sleep", "kcsan", "leak", "infoleak"})
 # Ranks of kinds of reports by how much they tell: the highest have checkers that catch the wrong
 # access itself, the lowest have faults, which are only its consequence.
 _TELLING = {"kasan": 2, "kfence": 2, "kmsan": 2, "fault": 0, "oops": 0}
@@ -57,6 +57,8 @@ def akin(seen: Splat, shown: Splat) -> bool:
         return shown.title == seen.title
     if same_bug(seen, shown):
         return True
+    if signature_of(seen).call and signature_of(shown).call:
+        return False
     if seen.function is None and seen.kind in _SILENT and shown.kind not in _HARMLESS:
         return True
     if seen.family is not shown.family:

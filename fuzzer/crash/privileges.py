@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import Wanted, same_bug
-from fuzzer.crash.leaks import LEAK
 from fuzzer.crash.series import run_history
-from fuzzer.crash.testbeds import Testbeds
+from fuzzer.crash.testbeds import UNLOGGED, Testbeds
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.channel_layout import FLAG_NOBODY, FLAG_NOBODY_OPENS
 from fuzzer.machine.executor import Testbed
@@ -70,7 +69,7 @@ def privileges_of(crash: Crash, setups: Testbeds) -> Privileges | None:
         LostMachineError: QEMU was killed from outside; try again.
     """
     place = setups.place(crash.kind, crash.history, crash.program)
-    if crash.kind == LEAK or place.exact or not crash.reproduced:
+    if crash.kind in UNLOGGED or place.exact or not crash.reproduced:
         return None
     programs = (*crash.history, crash.program)
     if any(chunk[0] in _LOADING for each in programs for chunk in split(_own(each))):

@@ -9,6 +9,7 @@ from functools import partial
 
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.exact import EXACT, run_exact
+from fuzzer.crash.info_leaks import LeakFinder
 from fuzzer.crash.leaks import (
     ARGUMENTS,
     HARDWARE,
@@ -18,6 +19,7 @@ from fuzzer.crash.leaks import (
     forget_leaks,
 )
 from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.poison import INFO_LEAK, POISONS, Poison
 from fuzzer.crash.series import HistoryRunner, SeriesExecutor, run_history
 from fuzzer.driver.provision import Guest
 from fuzzer.machine.machine import Machine
@@ -35,6 +37,9 @@ shows nothing. KASAN sees a race only if it is won, KCSAN checks one access in s
 
 # The least number of runs, for the longest programs.
 _FEWEST_TRIES = 50
+
+UNLOGGED = frozenset({LEAK, INFO_LEAK})
+"""Kinds of crashes that no log of a kernel tells of: they take a look afterwards."""
 
 HASTY = "pkvfuzz_hasty=1"
 """Argument for the kernel's command line: hangs are reported after 1 to 3 s, not 5 to 10."""
@@ -56,7 +61,8 @@ class Testbeds:
     """The guests of a driver under test, each made when it is first needed.
 
     ``make(hardware, arguments)`` returns the guest of the driver under test on
-    such hardware, with ``arguments`` added to the kernel's command line.
+    such hardware, with ``arguments`` added to the kernel's command line. ``make_poisoned``
+    returns one with arguments in which free stack can be filled.
     Programs with threads are run on a machine until they have made ``race_calls``.
     """
 
@@ -65,6 +71,8 @@ class Testbeds:
         plain: Guest,
         make: Callable[[Hardware, str], Guest],
         race_calls: int = RACE_CALLS,
+        *,
+        make_poisoned: Callable[[str], Guest] | None = None,
     ) -> None:
         self.plain = plain
         self._race_calls = race_calls
@@ -72,6 +80,17 @@ class Testbeds:
         self._racing: Guest | None = None
         self._leaking: Guest | None = None
         self._exact: Guest | None = None
+        self._make_poisoned = make_poisoned or partial(make, plain.template.hardware)
+        self._poisoned: dict[str, Guest] = {}
+        self.leaks = LeakFinder(self.poisoned)
+        """Looks for memory that was never set in what programs are handed."""
+
+    def poisoned(self, poison: Poison) -> Guest:
+        """Return the guest whose free memory holds a poison, but for its stack."""
+        arguments = poison.arguments
+        if arguments not in self._poisoned:
+            self._poisoned[arguments] = self._make_poisoned(arguments)
+        return self._poisoned[arguments]
 
     @property
     def racing(self) -> Guest:
@@ -104,7 +123,8 @@ class Testbeds:
         def make(hardware: Hardware, arguments: str) -> Guest:
             return self._make(hardware, arguments if hardware.icount else HASTY)
 
-        return Testbeds(make(self.plain.template.hardware, ""), make, self._race_calls)
+        plain = make(self.plain.template.hardware, "")
+        return Testbeds(plain, make, self._race_calls, make_poisoned=self._make_poisoned)
 
     def observe(self, kind: str, wanted: Wanted | None = None) -> HistoryRunner:
         """Return a function that runs programs on a fresh machine to see a crash of that kind.
@@ -113,12 +133,15 @@ class Testbeds:
         splat and the index of its program, ``len(history)`` for the program itself. With
         ``wanted``, reports of other bugs are passed over if they leave the machine usable.
         """
-        return partial(self._run_for_leaks if kind == LEAK else self._run, wanted)
+        runs = {LEAK: self._run_for_leaks, INFO_LEAK: self._run_poisoned}
+        return partial(runs.get(kind, self._run), wanted)
 
     def place(self, kind: str, history: Sequence[bytes], program: bytes) -> Place:
         """Return the guest on which programs show a crash of that kind, and the number of tries."""
         if kind == LEAK:
             return Place(self.leaking)
+        if kind == INFO_LEAK:
+            return Place(self.poisoned(POISONS[-1]))
         chunks = split(program)
         if is_scheduled(chunks):
             return Place(self.exact, exact=True)
@@ -142,6 +165,11 @@ class Testbeds:
         with self.leaking.restore() as machine:
             outcome, _ = self.leak_of(machine, [*history, program], wanted)
         return outcome, len(history)
+
+    def _run_poisoned(
+        self, wanted: Wanted | None, history: Sequence[bytes], program: bytes
+    ) -> tuple[Outcome, int]:
+        return self.leaks.look(history, program, wanted), len(history)
 
     def leak_of(
         self, machine: Machine, programs: Sequence[bytes], wanted: Wanted | None = None

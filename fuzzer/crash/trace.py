@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fuzzer.crash.dedup import Wanted
+from fuzzer.crash.leak_report import leaking_call
 from fuzzer.crash.leaks import LEAK, find_leak, forget_leaks
 from fuzzer.crash.observe import PROGRAM_TIMEOUT, listener, outcome_of
 from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.poison import INFO_LEAK, POISONS
 from fuzzer.crash.series import SeriesExecutor, post_programs
-from fuzzer.crash.testbeds import Place, Testbeds
+from fuzzer.crash.testbeds import UNLOGGED, Place, Testbeds
 from fuzzer.machine.channel import CallResult, Channel
-from fuzzer.machine.channel_layout import FLAG_TRACE, MARK, Status
+from fuzzer.machine.channel_layout import FLAG_TRACE, MARK, POISON, Status
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.program.program import MAX_CALLS, Program
 from fuzzer.program.wire import decode
@@ -161,8 +163,8 @@ def _is_parallel(program: Program, index: int | None) -> bool:
 def trace_of(program: Program, seen: _Seen) -> Trace:
     """Return the trace of a program, made of the observations of its run."""
     splat = seen.outcome.splat
-    # kmemleak's report is not in the log.
-    is_placed = splat and splat.is_reported and splat.kind != LEAK
+    # Not in the log is what was found afterwards.
+    is_placed = splat and splat.is_reported and splat.kind not in UNLOGGED
     reported = splat if seen.marks and is_placed else None
     line = reported.line if reported else len(seen.outcome.log) + 1
     stopped = seen.stopped
@@ -185,6 +187,8 @@ def trace_of(program: Program, seen: _Seen) -> Trace:
             at = int(what)
         else:
             during = what
+    elif splat and splat.kind == INFO_LEAK:
+        at = leaking_call(splat.text)
     elif splat:
         at = next((call.index for call in calls if call.result is None), None)
     return Trace(program, splat, calls, later, at, during)
@@ -203,6 +207,9 @@ class Tracer:
     def observe(self, history: Sequence[bytes], program: bytes) -> tuple[Outcome, int]:
         """Run programs on a fresh machine; return the outcome and the index of its program."""
         self.trace = None
+        looked = None
+        if self._kind == INFO_LEAK:
+            looked, _ = self._setups.observe(self._kind, self._wanted)(history, program)
         place = self._setups.place(self._kind, history, program)
         if place.exact:
             return self._run_exact(place, history, program)
@@ -210,13 +217,15 @@ class Tracer:
             machine = executor.machine
             if self._kind == LEAK:
                 forget_leaks(machine)
+            if looked:
+                machine.channel.header.poison = POISON | POISONS[-1].stack
             if executor.run_all(history):
                 return executor.series.result()
             machine.channel.header.flags |= FLAG_TRACE
             for run in range(1, place.tries + 1):
                 machine.channel.forget_results()
                 machine.channel.post_program(program)
-                late = run == place.tries and self._kind != LEAK
+                late = run == place.tries and self._kind not in UNLOGGED
                 seen = _watch(machine, self._wanted, late=late)
                 if ended := executor.series.note(seen.outcome, len(history)):
                     break
@@ -224,6 +233,9 @@ class Tracer:
                 leak = find_leak(machine, place.guest.driver.frame_marks())
                 if leak or seen.outcome.splat is None:
                     seen = replace(seen, outcome=Outcome(leak, b""))
+                executor.series.note(seen.outcome, len(history))
+            if looked and not ended:
+                seen = replace(seen, outcome=looked)
                 executor.series.note(seen.outcome, len(history))
         self._keep(history, program, seen, run)
         return executor.series.result()

@@ -16,15 +16,19 @@ from fuzzer.tools import tool_error
 _TIMEOUT = 300.0
 
 
-def build_probe(kernel: BuiltKernel, directory: Path, source: str, product: str) -> None:
+def build_probe(
+    kernel: BuiltKernel, directory: Path, source: str, product: str, kbuild: str = ""
+) -> None:
     """Build a module of one C file in an empty directory, up to ``NAME.ko`` or ``NAME.o``.
+
+    ``kbuild`` are its build rules, where they have to say more than what it is made of.
 
     Raises:
         InfrastructureError: it does not build.
     """
     name, _, suffix = product.rpartition(".")
     (directory / f"{name}.c").write_text(source)
-    (directory / "Kbuild").write_text(f"obj-m := {name}.o\n")
+    (directory / "Kbuild").write_text(kbuild or f"obj-m := {name}.o\n")
     target = "modules" if suffix == "ko" else product
     try:
         done = lifetime.run(

@@ -43,6 +43,9 @@ FLAG_WAITS = 0x40
 """While a serial call waits for something the next ones are made."""
 
 FLAG_HEARD = 0x80
+POISON = 0x100
+"""Beside the byte that free stack is filled with when a function of the driver's is called."""
+
 FLAG_NOBODY = 0x100
 FLAG_NOBODY_OPENS = 0x200
 MARK = "pkvfuzz: call "
@@ -104,7 +107,7 @@ class ChannelHeader(ctypes.Structure):
         ("kasan_flags", ctypes.c_uint64),
         ("log_ring", ctypes.c_uint64),
         ("wait_ms", ctypes.c_uint32),
-        ("pad1", ctypes.c_uint32),
+        ("poison", ctypes.c_uint32),
         ("sleep_told", ctypes.c_uint64 * MAX_SLEEP_TOLD),
         ("pad", ctypes.c_char * (0x800 - 1904 - 8 * MAX_SLEEP_TOLD)),
         ("done_seq", ctypes.c_uint32),

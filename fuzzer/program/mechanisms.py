@@ -14,7 +14,7 @@ class Mechanisms:
     program is made anew. ``hints``: values that the driver compares its input with are put
     into the input. ``faults``: allocations and user copies fail. ``races``: calls run on
     several threads. ``lifecycle``: the module is unloaded and loaded. ``leaks``: lost memory
-    is looked for.
+    is looked for. ``info_leaks``: memory that was never set is, in what calls hand out.
     """
 
     coverage: bool = True
@@ -23,6 +23,7 @@ class Mechanisms:
     races: bool = True
     lifecycle: bool = True
     leaks: bool = True
+    info_leaks: bool = True
 
 
 ALL = Mechanisms()

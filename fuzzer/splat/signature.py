@@ -25,6 +25,8 @@ from fuzzer.splat.stacks import Role
 _T = TypeVar("_T")
 _DEPTH = 3
 _OUTER = 6
+# What of which call was never set, where pkvfuzz itself tells of that.
+_UNSET = re.compile(r"^pkvfuzz: ([a-z ]+: [a-z_]+(?: 0x[0-9a-f]+)?) ", re.MULTILINE)
 _CHECK = re.compile(r"\bUBSAN: [\w -]+ in (\S+?:\d+)(?::\d+)?$", re.MULTILINE)
 _SYMBOL = re.compile(
     r"^(module \w+: (?:Unknown symbol|disagrees about version of symbol|no symbol version for))"
@@ -56,7 +58,8 @@ class Signature:
     """Facts on a bug; unknown ones are empty or None.
 
     ``allocated`` and ``freed`` are the driver's functions that did so to a freed object,
-    ``locks`` the classes in lockdep's report, ``check`` the file and line of UBSAN's.
+    ``locks`` the classes in lockdep's report, ``check`` the file and line of UBSAN's, ``call``
+    the one that hands out memory which was never set.
     ``function`` is the guilty one, ``place`` the functions that lead to it, innermost first;
     ``site`` is the instruction in it. ``flaw`` says what is wrong with an access.
     """
@@ -71,6 +74,7 @@ class Signature:
     freed: str = ""
     locks: tuple[str, ...] = ()
     check: str = ""
+    call: str = ""
 
     def __str__(self) -> str:
         """Return the bug's family and place, or its locks."""
@@ -130,6 +134,7 @@ def signature_of(splat: Splat) -> Signature:
     flaw = next((flaw for pattern, flaw in _FLAWS if pattern.search(splat.title)), "")
     is_freed = flaw == "freed" or splat.family is Family.FREE
     check = _CHECK.search(splat.text) if splat.kind == "ubsan" else None
+    call = _UNSET.search(splat.text) if splat.kind == "infoleak" else None
     return Signature(
         splat.title,
         splat.family,
@@ -142,6 +147,7 @@ def signature_of(splat: Splat) -> Signature:
         _did(splat, Role.FREE, Role.WORK) if is_freed else "",
         splat.locks if splat.family is Family.LOCK else (),
         check[1] if check else "",
+        call[1] if call else "",
     )
 
 
@@ -160,6 +166,9 @@ def decided(a: Signature, b: Signature) -> bool | None:
             return True
         # Lines of two builds of a driver say nothing.
         return False if _is_one_build(a, b) else None
+    if a.call and b.call:
+        same_place = a.function == b.function and (a.site == b.site or not _is_one_build(a, b))
+        return a.call == b.call and same_place
     if a.flaw and b.flaw and a.flaw != b.flaw:
         # A wild access of one instruction hits another object each time.
         return a.site is not None and a.site == b.site

@@ -33,7 +33,7 @@ from tests.fakes import Answer, FakeGuest, FakeMachine, FakeSetups
 S = TypeVar("S", bound=CorpusStage)
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 WRITE, READ, LOAD = Call(Op.WRITE, data=b"a=1\n"), Call(Op.READ, arg=4), Call(Op.LOAD)
-NOTHING = Mechanisms(faults=False, races=False, lifecycle=False, leaks=False)
+NOTHING = Mechanisms(faults=False, races=False, lifecycle=False, leaks=False, info_leaks=False)
 SPLAT = b"4,1,1000,-;WARNING: CPU: 0 PID: 1 at x\n4,2,1000,-;Call Trace:\n4,3,1,-; f+0x1/0x2 [d]\n"
 # Many drivers say something then.
 LOADED = Answer(b"6,1,1000,-;demo: loaded\n")

@@ -182,7 +182,7 @@ def test_each_mechanism_has_its_switch() -> None:
     assert parsed("--engine", "random") == dataclasses.replace(ALL, coverage=False)
     for field in dataclasses.fields(Mechanisms):
         if field.name != "coverage":
-            changed = parsed(f"--no-{field.name}")
+            changed = parsed(f"--no-{field.name.replace('_', '-')}")
             assert changed == dataclasses.replace(ALL, **{field.name: False})
 
 

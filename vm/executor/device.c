@@ -32,7 +32,7 @@ const struct ch_device *device_at(uint64_t number)
 
 int device_open(uint64_t number, int flags)
 {
-	return open(device_at(number)->path, flags | O_CLOEXEC);
+	return stack_watch(open(device_at(number)->path, flags | O_CLOEXEC));
 }
 
 /*

@@ -105,6 +105,9 @@ int fault_open(void);
 void fault_arm(int fail_nth, uint32_t nth);
 bool fault_disarm(int fail_nth);
 
+/* poison.c */
+int stack_watch(int fd);
+
 /* rearm.c */
 void rearm_reports(void);
 

@@ -33,6 +33,7 @@ from fuzzer.campaign.workdir import Workdir
 from fuzzer.child import receive_task
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.minimizer.minimize import Minimizer
+from fuzzer.crash.poison import POISONS
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
@@ -211,6 +212,9 @@ def _prepare_judging(task: RunTask) -> Testbeds:
         _ = setups.racing
     if task.mechanisms.leaks:
         _ = setups.leaking
+    if task.mechanisms.info_leaks:
+        for poison in POISONS:
+            setups.poisoned(poison)
     return setups
 
 

@@ -41,7 +41,8 @@ def engine_label(mechanisms: Mechanisms, kernel: str = Flavour.FAST) -> str:
     if kernel != Flavour.FAST:
         parts[0] += f" on {kernel}"
     on = asdict(mechanisms)
-    parts += [f"no {name}" for name in on if name != "coverage" and not on[name]]
+    off = [name for name in on if name != "coverage" and not on[name]]
+    parts += [f"no {name.replace('_', ' ')}" for name in off]
     return ", ".join(parts)
 
 

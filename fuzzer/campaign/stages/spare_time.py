@@ -12,6 +12,7 @@ from fuzzer.campaign.stages.callers import Callers
 from fuzzer.campaign.stages.corpus_stage import CorpusStage
 from fuzzer.campaign.stages.exact_races import ExactRaces
 from fuzzer.campaign.stages.faults import Faults, LoadFaults
+from fuzzer.campaign.stages.info_leaks import InfoLeaks
 from fuzzer.campaign.stages.leaks import Leaks
 from fuzzer.campaign.stages.minimizing import Minimizing
 from fuzzer.campaign.stages.mutation import Mutation, PreloadedPrograms, SlowPrograms
@@ -36,6 +37,9 @@ def exploring_stages(bench: Workbench, retuning: Retuning, *, exact: bool) -> li
     stages: list[CorpusStage] = [retuning]
     if on.races and exact:
         stages.append(ExactRaces(bench))
+    if on.info_leaks:
+        # It has the first turn: it has little to do, and finds what it does at once.
+        stages.append(InfoLeaks(bench))
     stages.append(Mutation(bench))
     if on.lifecycle:
         stages.append(SlowPrograms(bench))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fuzzer.campaign.looked import FAULTS, LEAKS, LOADS, RACES
+from fuzzer.campaign.looked import FAULTS, INFO_LEAKS, LEAKS, LOADS, RACES
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.crash.outcome import Outcome
@@ -157,5 +157,6 @@ def _kinds_of_runs(mechanisms: Mechanisms) -> dict[str, None]:
         LOADS: mechanisms.lifecycle,
         RACES: mechanisms.races,
         LEAKS: mechanisms.leaks,
+        INFO_LEAKS: mechanisms.info_leaks,
     }
     return {kind: None for kind, is_asked in asked.items() if is_asked}

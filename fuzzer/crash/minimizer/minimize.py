@@ -20,6 +20,7 @@ from fuzzer.crash.minimizer.passes import Reduction, minimal, shorter_history
 from fuzzer.crash.oracles.deterministic import (
     Effort,
     FreshTrials,
+    InfoLeakTrials,
     LeakTrials,
     Matcher,
     ReusingTrials,
@@ -32,8 +33,9 @@ from fuzzer.crash.oracles.deterministic import (
 from fuzzer.crash.oracles.scheduled import ScheduledTrials, unscheduled
 from fuzzer.crash.oracles.statistical import RateTrials, measure, racing_sample, single_sample
 from fuzzer.crash.outcome import HANG
+from fuzzer.crash.poison import INFO_LEAK
 from fuzzer.crash.reproducer import Reproducer
-from fuzzer.crash.testbeds import Testbeds
+from fuzzer.crash.testbeds import UNLOGGED, Testbeds
 from fuzzer.machine.channel_layout import BULK_SIZE
 from fuzzer.program.conditions import is_racing, one_by_one
 from fuzzer.program.ops import Op
@@ -164,7 +166,7 @@ class Minimizer:
     def _steps(self) -> Iterator[None]:
         start = self._start
         chunks = split(start.program)
-        races = is_racing(chunks) and not is_scheduled(chunks) and self._bug.kind != LEAK
+        races = is_racing(chunks) and not is_scheduled(chunks) and self._bug.kind not in UNLOGGED
         if races:
             # The crash may need neither threads nor flips.
             alone = one_by_one(chunks)
@@ -200,7 +202,7 @@ class Minimizer:
         tried, and then with ``each`` a wait before each single call.
         """
         waits = [spec.milliseconds for spec in self._target.calls if isinstance(spec, SleepSpec)]
-        if not waits or self._bug.kind == LEAK or is_racing(chunks):
+        if not waits or self._bug.kind in UNLOGGED or is_racing(chunks):
             return
         wait = encode_call(Call(Op.SLEEP, arg=max(map(max, waits))))
         made = [wait.join(chunks)] if 2 * len(chunks) < MAX_CALLS else []
@@ -257,6 +259,8 @@ class Minimizer:
             self._use(self._fresh(found))
         elif self._bug.kind == LEAK:
             self._use(LeakTrials(self._setups, self._match, careful=careful))
+        elif self._bug.kind == INFO_LEAK:
+            self._use(InfoLeakTrials(self._setups, self._match, careful=careful))
         else:
             self._use((yield from self._reusing(found, careful=careful)))
         yield
@@ -355,7 +359,7 @@ class Minimizer:
         """Return trials on fresh machines, side by side where the programs are plain."""
         programs = (*found.history, found.program)
         is_plain = not any(is_racing(split(program)) for program in programs)
-        if self._bug.kind == LEAK or not is_plain or 2 * found.size > BULK_SIZE:
+        if self._bug.kind in UNLOGGED or not is_plain or 2 * found.size > BULK_SIZE:
             return FreshTrials(self._observe, self._match)
         plain = self._setups.plain
         return FreshTrials(self._observe, self._match, guest=plain, cores=self._cores)

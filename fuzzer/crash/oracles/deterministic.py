@@ -16,7 +16,9 @@ from typing import Protocol, TypeAlias
 
 from fuzzer.crash.dedup import Wanted, same_report
 from fuzzer.crash.executor import ObservingExecutor
+from fuzzer.crash.leak_report import leaked_ranges
 from fuzzer.crash.outcome import Outcome
+from fuzzer.crash.poison import POISONS
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.series import HistoryRunner, finish_batch, post_programs
 from fuzzer.crash.testbeds import Testbeds
@@ -266,6 +268,47 @@ class LeakTrials:
 
     def close(self) -> None:
         """End no machines: each ends with its batch."""
+
+
+class InfoLeakTrials:
+    """Tries programs that are alone and are handed memory that was never set.
+
+    All of a batch run on one machine of each poison. As many bytes have to leak as in the
+    crash: a buffer that ends early shows less of it. When ``careful``, one that shows
+    the crash has to show it again on machines of its own.
+    """
+
+    def __init__(self, setups: Testbeds, match: Matcher, *, careful: bool) -> None:
+        self._leaks = setups.leaks
+        self._least = sum(map(len, leaked_ranges(match.bug.text)))
+        self._match = match
+        self._careful = careful
+        self.effort = Effort()
+
+    def first(self, batch: Sequence[Reproducer]) -> Search:
+        """Return the first of a batch that shows the crash."""
+        programs = [each.program for each in batch]
+        self._count(len(batch))
+        found = self._leaks.leaks_of(programs)
+        for index, program in enumerate(programs):
+            for leak in found[index]:
+                if leak.total < self._least:
+                    continue
+                yield
+                splat: Splat | None = self._leaks.report(leak, (), program, self._match)
+                if splat and self._match(splat) and self._careful:
+                    self._count(1)
+                    splat = self._leaks.look((), program, self._match).splat
+                if splat and self._match(splat):
+                    return Shown(index, batch[index], splat)
+        return None
+
+    def _count(self, runs: int) -> None:
+        self.effort.runs += runs * len(POISONS)
+        self.effort.restores += len(POISONS)
+
+    def close(self) -> None:
+        """Do nothing: machines end with their batches."""
 
 
 def _posting(reproducer: Reproducer) -> Callable[[Channel], None]:

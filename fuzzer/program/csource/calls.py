@@ -52,6 +52,14 @@ KEPT_PAGES = 8
 _PAGE = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What is printed of a call: ``ranges`` of bytes that it was handed, else its result."""
+
+    call: int
+    ranges: tuple[range, ...] = ()
+
+
 @dataclass(slots=True)
 class SourceNeeds:
     """Needs of the calls written so far.
@@ -94,6 +102,7 @@ class CallWriter:
         self.open_files: dict[int, int] = {}
         self.mapped: set[int] = set()
         self.flips: dict[int, Call] = {}
+        self._names_memory = False
 
     def first_file(self) -> list[str]:
         """Return the lines that open file 0 before the first call, in place of any other."""
@@ -107,22 +116,26 @@ class CallWriter:
             opened = "open_either(DEVICE)"
         return [*(["close(f0);"] if known else []), f"f0 = {opened};"]
 
-    def lines(self, call: Call) -> list[str]:
-        """Return a call's lines, without indentation."""
+    def lines(self, call: Call, printed: Printed | None = None) -> list[str]:
+        """Return a call's lines, without indentation, with those that print what it did."""
+        self._names_memory = printed is not None and bool(printed.ranges)
         needs = self.needs
         needs.includes |= set(OPERATIONS[call.op].headers)
         if call.op is Op.FLIP:
             self.flips[call.thread] = call
             return []
         flip = self.flips.pop(call.thread, None)
-        statement, memory = self._statement(call, named=flip is not None)
+        statement, memory = self._statement(call, named=flip is not None or self._names_memory)
         if not statement:
             return []
         if memory:
             needs.take(memory)
         for link in links(call.fixups):
             (needs.files if link.is_file else needs.handles).add(link.number)
-        statement = self._giving(call, statement, memory)
+        if printed:
+            statement = self._printing(printed, statement, memory)
+        else:
+            statement = self._giving(call, statement, memory)
         before: list[str] = []
         after: list[str] = []
         if flip and memory and (place := self._flipped(call, flip, memory)):
@@ -147,6 +160,20 @@ class CallWriter:
         gap = [] if "" in setup else [""]
         inside = [*setup, *gap, *before, *statement, *after, *cleanup]
         return ["{", *(f"\t{line}" if line else "" for line in inside), "}"]
+
+    def _printing(self, printed: Printed, statement: list[str], memory: Memory | None) -> list[str]:
+        """Return the statement that makes a call, with what prints bytes or else its result."""
+        if not printed.ranges:
+            self.needs.includes.add("stdio.h")
+            start, end = f'printf("it returned %ld\\n", (long){statement[0]}', statement[1:]
+            lines = [start, *end]
+            lines[-1] = f"{lines[-1][:-1]});"
+            return lines
+        if memory is None or not memory.base:
+            return statement
+        self.needs.helpers.add("show")
+        shown = (f"show({memory.base}, {each.start}, {each.stop - 1});" for each in printed.ranges)
+        return [*statement, *shown]
 
     def _giving(self, call: Call, statement: list[str], memory: Memory | None) -> list[str]:
         """Return a call's statement with assignments to the handles that it gives."""
@@ -323,7 +350,7 @@ class CallWriter:
             size = 0
         elif call.cut or call.flags & FLAG_READONLY or asked > ROOM:
             memory = placed(call, size, [], "char *data")
-            if not vector and not memory.cleanup and not call.fixups:
+            if not (vector or memory.cleanup or call.fixups or self._names_memory):
                 memory = Memory([f"before_gap({size})"], needs=memory.needs)
         else:
             memory = Memory(["buffer"], base="buffer")

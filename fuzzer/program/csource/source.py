@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from fuzzer.program.csource.calls import KEPT_PAGES, CallWriter
+from fuzzer.program.csource.calls import KEPT_PAGES, CallWriter, Printed
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
 from fuzzer.program.links import links
@@ -39,6 +40,8 @@ def c_source(
     title: str = "",
     history: Sequence[Program] = (),
     header_names: Sequence[str] | None = None,
+    *,
+    printed: Printed | None = None,
 ) -> str:
     """Return a program as one C file; the target's headers have to lie beside it.
 
@@ -48,7 +51,8 @@ def c_source(
     repeated until the kernel reports something. One in which loading the module fails at an
     allocation is repeated with the next few allocations failing. Where several runs begin by
     loading the module in the same way, this is done once before them, as on the preloaded
-    machine they come from. ``title`` is the title of the crash, for the comment at the top.
+    machine they come from. ``title`` is the title of the crash, for the comment at the top,
+    ``printed`` the bytes or the result that it prints.
     """
     names: dict[int, str] = {}
     for spec in target.calls:
@@ -66,6 +70,7 @@ def c_source(
         params = next(call.data for call in preload if call.op is Op.LOAD)
         history = [earlier[len(preload) :] for earlier in history]
         program = program[len(preload) :]
+        printed = printed and replace(printed, call=printed.call - len(preload))
         loading = [call for call in preload if call.op in {Op.UNLOAD, Op.LOAD}]
         body = _indent(_calls(loading, writer, functions))
         functions.append(f"static void preload(void)\n{{\n{body}}}\n")
@@ -81,7 +86,9 @@ def c_source(
         before.append("\t" * (times > 1) + f"{names_of[earlier]}();")
     calls = [call for each in (*history, program) for call in each]
     again = loops or any(call.op is Op.LOAD and call.fault for call in calls)
-    _add_function("run", program, target, writer, functions, params=params, again=again)
+    _add_function(
+        "run", program, target, writer, functions, params=params, again=again, printed=printed
+    )
     defined = {} if has_header else {name: number for number, name in names.items()}
     if header_names is None:
         header_names = [header.name for header in target.headers]
@@ -109,6 +116,7 @@ def _add_function(
     *,
     params: bytes,
     again: bool,
+    printed: Printed | None = None,
 ) -> None:
     """Add a function that runs a program; ``again`` tells that another run may follow.
 
@@ -121,17 +129,22 @@ def _add_function(
         found = links(fixup for call in program for fixup in call.fixups)
         handles = {link.number for link in found if not link.is_file}
         body += [f"h{number} = 0;" for number in sorted(handles)]
-    body += _calls(program, writer, functions)
+    body += _calls(program, writer, functions, printed)
     body += _ending(program, target, writer, params=params, again=again)
     functions.append(f"static void {name}(void)\n{{\n{_indent(body)}}}\n")
 
 
-def _calls(program: Sequence[Call], writer: CallWriter, functions: list[str]) -> list[str]:
+def _calls(
+    program: Sequence[Call],
+    writer: CallWriter,
+    functions: list[str],
+    printed: Printed | None = None,
+) -> list[str]:
     """Return the lines of all calls; those of threads are put into functions."""
     lines: list[str] = []
     part: list[Call] = []
     waiting = False
-    for call in (*program, None):
+    for index, call in enumerate((*program, None)):
         # Here the executor interrupts calls that wait.
         if waiting and (call is None or call.thread or call.op in {Op.LOAD, Op.UNLOAD}):
             lines.append("end_waiting();")
@@ -148,7 +161,7 @@ def _calls(program: Sequence[Call], writer: CallWriter, functions: list[str]) ->
             lines += _waiting(call, writer, functions)
             waiting = True
             continue
-        lines += writer.lines(call)
+        lines += writer.lines(call, printed if printed and printed.call == index else None)
         if waiting:
             lines.append("usleep(1000);")
     return lines

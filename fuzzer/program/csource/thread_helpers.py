@@ -147,6 +147,19 @@ static void end_waiting(void)
 """,
         ("pthread.h", "signal.h", "stdio.h", "stdlib.h", "unistd.h"),
     ),
+    "show": Helper(
+        """\
+/* Print bytes of a buffer: what was in the kernel's memory before. */
+static void show(const char *from, int first, int last)
+{
+	printf("bytes %d to %d:", first, last);
+	for (int i = first; i <= last; i++)
+		printf(" %02x", (unsigned char)from[i]);
+	printf("\\n");
+}
+""",
+        ("stdio.h",),
+    ),
     "taint": Helper(
         """\
 #define ROUNDS	10000

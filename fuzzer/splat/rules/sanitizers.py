@@ -184,4 +184,17 @@ KMEMLEAK = (
     ),
 )
 
-RULES = (*MTE, *KASAN, *KFENCE, *KMSAN, *KCSAN, *UBSAN, *KMEMLEAK)
+# What pkvfuzz itself reports, see fuzzer/crash/leak_report.py.
+INFO_LEAK = (
+    rule(
+        r"^pkvfuzz: (info leak|uninit return value): ",
+        "{0} in {function}",
+        "infoleak",
+        family=Family.UNINIT,
+        hint="pkvfuzz: ",
+        score=45,
+        example="pkvfuzz: info leak: ioctl 0x80304901 hands out 7 bytes never set",
+    ),
+)
+
+RULES = (*MTE, *KASAN, *KFENCE, *KMSAN, *KCSAN, *UBSAN, *KMEMLEAK, *INFO_LEAK)
