@@ -40,7 +40,7 @@ POISONS = (
     Poison("slub_debug=P", _FRESH, 0),
     Poison("slub_debug=P", _FRESH, _STACK),
 )
-"""What programs run under, in order: zeros, then another heap, then another stack."""
+"""The poisons that programs run under, in order: zeros, another heap, another stack."""
 
 Runs: TypeAlias = Sequence[Sequence[CallResult]]
 """The results of a program's calls under each poison."""
@@ -48,7 +48,7 @@ Runs: TypeAlias = Sequence[Sequence[CallResult]]
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What of memory that was never set came out of a call.
+    """Memory that was never set and came out of a call.
 
     ``stack`` and ``heap`` are the places, in bytes, of it in what the call wrote, of ``size``
     bytes. Where its result depends on the stack, ``results`` are those under each poison.
@@ -62,7 +62,7 @@ class Leak:
 
     @property
     def total(self) -> int:
-        """How many bytes leak."""
+        """The number of bytes that leak."""
         return len(self.stack) + len(self.heap)
 
 

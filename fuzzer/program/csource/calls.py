@@ -54,7 +54,7 @@ _PAGE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """What is printed of a call: ``ranges`` of bytes that it was handed, else its result."""
+    """The output about a call: ``ranges`` of bytes that it was handed, else its result."""
 
     call: int
     ranges: tuple[range, ...] = ()
