@@ -135,6 +135,28 @@ class CompiledDriver:
 
     def read(self, *, constants: Sequence[str] = (), structs: Sequence[str] = ()) -> Header:
         """Return the meanings of names in a description; raises as above."""
+        answers = self._answers(constants, structs)
+        values, layouts, problems = answers.constants, answers.structs, answers.problems
+        missing = [name for name in constants if name not in values]
+        missing += [name for name in structs if name not in layouts]
+        if missing:
+            # In the order of the description; the reason is that of the last unit that has it.
+            reasons = {name: problems.get(name, "its source has no such name") for name in missing}
+            where = self._module or self._directory.name
+            similar = self._similar(missing[0], is_struct=missing[0] not in constants)
+            raise unknown_symbol(where, Answers(problems=reasons), similar)
+        return Header(values, layouts, None)
+
+    def known(self, *, constants: Sequence[str] = (), structs: Sequence[str] = ()) -> Header:
+        """Return the meanings of names, without those that have none.
+
+        Raises:
+            BadInputError: the driver does not compile any more.
+        """
+        answers = self._answers(constants, structs)
+        return Header(answers.constants, answers.structs, None)
+
+    def _answers(self, constants: Sequence[str], structs: Sequence[str]) -> Answers:
         values: dict[str, int] = {}
         layouts: dict[str, StructLayout] = {}
         problems: dict[str, str] = {}
@@ -148,15 +170,7 @@ class CompiledDriver:
             values.update(answers.constants)
             layouts.update(answers.structs)
             problems.update(answers.problems)
-        missing = [name for name in constants if name not in values]
-        missing += [name for name in structs if name not in layouts]
-        if missing:
-            # In the order of the description; the reason is that of the last unit that has it.
-            reasons = {name: problems.get(name, "its source has no such name") for name in missing}
-            where = self._module or self._directory.name
-            similar = self._similar(missing[0], is_struct=missing[0] not in constants)
-            raise unknown_symbol(where, Answers(problems=reasons), similar)
-        return Header(values, layouts, None)
+        return Answers(constants=values, structs=layouts, problems=problems)
 
     def ioctls(self) -> tuple[IoctlMacro, ...]:
         """Return the macros that are ioctl numbers, in the order of their definition.

@@ -14,6 +14,8 @@ from fuzzer.driver.compiled import CompiledDriver, read_module
 from fuzzer.driver.driver import Driver, build_driver
 from fuzzer.driver.ioctls import IoctlMacro
 from fuzzer.driver.sandbox import KernelView, Sandbox
+from fuzzer.driver.source.child import read_apart
+from fuzzer.driver.source.interface import Interface, from_json, to_json
 from fuzzer.driver.source_build import build_root
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.progress import say
@@ -24,6 +26,8 @@ from fuzzer.target.target import SymbolSource, Target
 
 # Changes when other things are read, or in another way.
 _VERSION = "1"
+# The same, of what is read with libclang.
+_READING = "4"
 _KEEP = 200
 _FILE = "symbols.json"
 _COMPILE_SECONDS = 120.0
@@ -68,13 +72,10 @@ def driver_symbols(
     def build(directory: Path) -> None:
         say(f"reading names from the source of {driver.name} (seconds)")
         found = _compiled(driver, kernel, run).read(constants=constants, structs=structs)
-        layouts = {name: layout_to_json(layout) for name, layout in found.structs.items()}
-        _write(directory, {"constants": dict(found.constants), "structs": layouts})
+        _write_header(directory, found)
 
     key = content_key(_VERSION, driver.key, driver.name, *constants, "", *structs)
-    content = _read(build_once("symbols", key, build, keep=_KEEP))
-    layouts = {name: layout_from_json(each) for name, each in content["structs"].items()}
-    return Header(content["constants"], layouts, None)
+    return _read_header(build_once("symbols", key, build, keep=_KEEP))
 
 
 def driver_ioctls(
@@ -93,6 +94,46 @@ def driver_ioctls(
 
     key = content_key(_VERSION, driver.key, driver.name, "ioctls")
     return tuple(map(_ioctl_from_json, _read(build_once("symbols", key, build, keep=_KEEP))))
+
+
+def driver_known(
+    driver: Driver,
+    kernel: Kernel,
+    *,
+    constants: Sequence[str],
+    structs: Sequence[str],
+    run: CompilerRun | None = None,
+) -> Header:
+    """Return the meanings of names in a driver that was built from source, as far as known.
+
+    Raises:
+        BadInputError: it does not compile any more.
+    """
+
+    def build(directory: Path) -> None:
+        found = _compiled(driver, kernel, run).known(constants=constants, structs=structs)
+        _write_header(directory, found)
+
+    key = content_key(_VERSION, driver.key, driver.name, "known", *constants, "", *structs)
+    return _read_header(build_once("symbols", key, build, keep=_KEEP))
+
+
+def driver_interface(driver: Driver, kernel: Kernel) -> Interface:
+    """Return the interface that the source of a driver tells.
+
+    Raises:
+        BadInputError: it could not be read, and why.
+    """
+
+    def build(directory: Path) -> None:
+        say(f"reading the source of {driver.name} (seconds)")
+        compiled = _compiled(driver, kernel, None)
+        own = tuple(unit.source for unit in compiled.units) if driver.parts else ()
+        own = own or (build_root(driver.object.parent),)
+        _write(directory, to_json(read_apart(compiled.units, own)))
+
+    key = content_key(_VERSION, _READING, driver.key, driver.name, "interface")
+    return from_json(_read(build_once("symbols", key, build, keep=_KEEP)))
 
 
 def _compiled(driver: Driver, kernel: Kernel, run: CompilerRun | None) -> CompiledDriver:
@@ -118,6 +159,17 @@ def sandboxed(root: Path, kernel: Kernel) -> CompilerRun:
         return sandbox.capture(command, directory, _COMPILE_SECONDS)
 
     return run
+
+
+def _write_header(directory: Path, header: Header) -> None:
+    layouts = {name: layout_to_json(layout) for name, layout in header.structs.items()}
+    _write(directory, {"constants": dict(header.constants), "structs": layouts})
+
+
+def _read_header(directory: Path) -> Header:
+    content = _read(directory)
+    layouts = {name: layout_from_json(each) for name, each in content["structs"].items()}
+    return Header(content["constants"], layouts, None)
 
 
 def _write(directory: Path, content: object) -> None:
