@@ -14,13 +14,14 @@ from collections import defaultdict
 from collections.abc import Container, Iterable
 
 from fuzzer.campaign.description import (
-    POOLS,
     DriverFacts,
     described_ioctls,
     head,
     parameters,
     plain_calls,
+    pools,
 )
+from fuzzer.campaign.source_calls import remarks_text
 from fuzzer.driver.provision import Guest
 from fuzzer.machine.channel_layout import Status
 from fuzzer.machine.executor import Executor
@@ -83,8 +84,8 @@ def learned(facts: DriverFacts, programs: Iterable[Program], known: Container[in
                     values[call.cmd, compat].add(call.arg)
             elif call.op is Op.WRITE and 0 < len(call.data) <= _MAX_TEXT:
                 texts.add(call.data)
-    named = {macro.number for macro in facts.ioctls}
-    lines = [head(facts, "Learned by fuzzing. Edit it, and run: pkvfuzz run THIS"), POOLS]
+    named = {each.number for each in facts.described}
+    lines = [head(facts, "Learned by fuzzing. Edit it, and run: pkvfuzz run THIS"), pools(facts)]
     lines.append("calls:\n" + ("  - reload: true\n" if facts.fails else "") + plain_calls(facts))
     if texts:
         shortest = sorted(texts, key=lambda text: (len(text), text))[:_MAX_TEXTS]
@@ -94,6 +95,7 @@ def learned(facts: DriverFacts, programs: Iterable[Program], known: Container[in
     for each in made[:_MAX_NUMBERS]:
         lines.append(_ioctl(*each, sizes.get(each, set()), values.get(each, set())))
     lines.append(parameters(facts))
+    lines.append(remarks_text(facts.interface, facts.root))
     return "".join(lines)
 
 

@@ -5,15 +5,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.campaign.source_calls import (
+    SourceIoctl,
+    ioctl_text,
+    is_complete,
+    remarks_text,
+    source_ioctls,
+    words,
+    write_forms,
+)
 from fuzzer.driver.ioctls import Direction, IoctlMacro
 from fuzzer.driver.modinfo import Parameter
+from fuzzer.driver.source.interface import NOTHING, Interface
+from fuzzer.errors import BadInputError
 from fuzzer.target.device import Device, description_of
 from fuzzer.target.equipment import Equipment
+from fuzzer.target.header import Header
 from fuzzer.target.schema import schema_line
+from fuzzer.target.traps import WORDS
 
 OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open"})
 """Operations of files; a driver of which nothing is known is taken to have all of them."""
@@ -21,7 +34,7 @@ OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open
 SEEDS = ("read-write.prog", "ioctls.prog", "two-files.prog")
 """The names of the files with seeds."""
 
-POOLS = 'pools:\n  word: ["", "0", "1", "a", "abc", "start", "stop"]\n'
+_WORDS = ("", "0", "1", "a", "abc", "start", "stop")
 _READ = """\
   - read: [1, 64, 4096]
     weight: 2
@@ -56,8 +69,9 @@ _LIMITS = "0..4|7..9|15..17|31..33|63..65|127|128|255..257|1024|4096|65535|65536
 _UNSIGNED, _SIGNED = f"{{int:{_LIMITS}}}", f"{{int:{_LIMITS}|-1|2147483647}}"
 _PARAMETER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
-# Plain names that YAML reads as something else.
-_TRAPS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+
+
+_NO_NAMES = Header({}, {}, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class DriverFacts:
     one for each. ``operations`` are those that any of its files has. ``kernel`` is the
     series that it was built for, such as ``6.1``; empty for the usual one. ``needs`` are
     other modules of its source to load before it. A driver that ``fails`` cannot be loaded.
+    ``interface`` is read from its source, with ``known`` names.
     """
 
     name: str
@@ -83,6 +98,28 @@ class DriverFacts:
     needs: tuple[str, ...] = ()
     equipment: tuple[Equipment, ...] = ()
     fails: bool = False
+    root: str = ""
+    interface: Interface = NOTHING
+    known: Header = _NO_NAMES
+
+    @property
+    def source_ioctls(self) -> tuple[SourceIoctl, ...]:
+        """The ioctls that the source handles."""
+        return source_ioctls(self.interface, self.ioctls, self.known)
+
+    @property
+    def described(self) -> tuple[IoctlMacro | SourceIoctl, ...]:
+        """The ioctls of a description: those of the source, and macros that may be some."""
+        handled = self.source_ioctls
+        numbers = {each.number for each in handled}
+        others = [each for each in self.ioctls if each.number not in numbers]
+        return (*handled, *([] if is_complete(self.interface) else others))
+
+
+def pools(facts: DriverFacts) -> str:
+    """Return the pools of strings: some that any driver may take, and those it compares with."""
+    found = dict.fromkeys((*_WORDS, *words(facts.interface)))
+    return f"pools:\n  word: [{', '.join(map(json.dumps, found))}]\n"
 
 
 def head(facts: DriverFacts, why: str) -> str:
@@ -119,14 +156,13 @@ def describe(facts: DriverFacts, why: str) -> str:
     if facts.fails:
         calls = "calls:\n  - reload: true\n  - open: true\n  - close: true\n"
         return head(facts, why) + calls + parameters(facts, "a")
-    text = head(facts, why) + POOLS + "calls:\n" + plain_calls(facts)
+    text = head(facts, why) + pools(facts) + "calls:\n" + plain_calls(facts)
     if "write" in facts.operations:
         text += "  # What the driver expects to be written is for you to say; {word} is from\n"
-        text += "  # the pool above.\n" + _WRITE
+        text += "  # the pool above.\n" + _write(facts)
     if "ioctl" in facts.operations:
-        text += described_ioctls(facts) + _ANY
-        text += _ANY_COMPAT if "compat" in facts.operations else ""
-    return text + parameters(facts)
+        text += described_ioctls(facts) + _any(facts)
+    return text + parameters(facts) + remarks_text(facts.interface, facts.root)
 
 
 def plain_calls(facts: DriverFacts) -> str:
@@ -145,12 +181,33 @@ def described_ioctls(facts: DriverFacts) -> str:
 
     If the driver has an entry for 32-bit programs, there is a second call that uses it.
     """
-    forms = "".join(map(_ioctl, facts.ioctls))
-    if "compat" not in facts.operations:
+    macros = {each.number: each for each in reversed(facts.ioctls)}
+    forms, others = "", []
+    for each in facts.described:
+        if isinstance(each, IoctlMacro):
+            others.append(each)
+        else:
+            forms += ioctl_text(each, macros.get(each.number), facts.known)
+    forms += "".join(map(_ioctl, others))
+    if "compat" not in facts.operations or any(each.compat for each in facts.source_ioctls):
         return forms
-    compat = (re.sub(r"^(  - ioctl: .*)$", r"\1\n    compat: true", _ioctl(each), flags=re.M)
-              for each in facts.ioctls)  # fmt: skip
-    return forms + "".join(compat)
+    compat = re.sub(r"^(  - ioctl: .*)$", r"\1\n    compat: true", forms, flags=re.M)
+    return forms + compat
+
+
+def _write(facts: DriverFacts) -> str:
+    forms = "".join(f"      - {form}\n" for form in write_forms(facts.interface, facts.known))
+    if not forms:
+        return _WRITE
+    return f"  - write:\n{forms}    weight: 2\n{_WRITE}"
+
+
+def _any(facts: DriverFacts) -> str:
+    """Return calls of ioctls that are not known; few if the source told all."""
+    text = _ANY + (_ANY_COMPAT if "compat" in facts.operations else "")
+    if not is_complete(facts.interface):
+        return text
+    return re.sub(r"^    weight: .*\n", "", text, flags=re.M)
 
 
 def _ioctl(macro: IoctlMacro) -> str:
@@ -208,7 +265,7 @@ def _values(kind: str, word: str) -> str:
 
 def _quoted(name: str) -> str:
     """Return a name as YAML: in quotes where it would mean something else."""
-    plain = _PLAIN.match(name) and name.lower() not in _TRAPS
+    plain = _PLAIN.match(name) and name.lower() not in WORDS
     return name if plain else json.dumps(name)
 
 
@@ -227,9 +284,35 @@ def seeds(facts: DriverFacts) -> dict[str, str]:
     first = 'write(f0, "1\\n")\n' if "write" in facts.operations else ""
     first += "read(f0, 64)\n" if "read" in facts.operations else ""
     second = "poll(f0, POLLIN | POLLOUT)\n" if "poll" in facts.operations else ""
-    second += "".join(f"ioctl(f0, {macro.name})\n" for macro in facts.ioctls[:16])
+    second += "".join(f"ioctl(f0, {title})\n" for title in _titles(facts)[:16])
     other = f", {json.dumps(facts.devices[1].path)}" if len(facts.devices) > 1 else ""
     third = f"open(f1{other})\n"
     third += "read(f1, 4096)\n" if "read" in facts.operations else ""
     texts = (first or "close(f0)\n", second or "open(f1)\nclose(f0)\n", third + "close(f1)\n")
     return dict(zip(SEEDS, texts, strict=True))
+
+
+def _titles(facts: DriverFacts) -> list[str]:
+    """Return the ioctls by name, or number where they have none; each once."""
+    each = [each.name if isinstance(each, IoctlMacro) else each.title for each in facts.described]
+    return [*dict.fromkeys(each)]
+
+
+def known_names(facts: DriverFacts, constants: Sequence[str], structs: Sequence[str]) -> Header:
+    """Return what names of a description that is made stand for.
+
+    Raises:
+        BadInputError: one is not known.
+    """
+    numbers = {**{each.name: each.number for each in facts.ioctls}, **facts.known.constants}
+    layouts = {each.struct.name: each.struct for each in facts.ioctls if each.struct is not None}
+    layouts |= facts.known.structs
+    missing = [name for name in constants if name not in numbers]
+    missing += [name for name in structs if name not in layouts]
+    if missing:
+        raise BadInputError(f"{missing[0]} is not known")
+    return Header(
+        {name: numbers[name] for name in constants},
+        {name: layouts[name] for name in structs},
+        None,
+    )

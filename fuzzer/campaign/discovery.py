@@ -15,21 +15,25 @@ from pathlib import Path
 
 from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import OPERATIONS, DriverFacts
+from fuzzer.campaign.source_calls import constant_names, record_names
 from fuzzer.campaign.trial_loads import Loaded, TrialLoads, leading
 from fuzzer.driver.author_build import BuildFailedError, first_error
 from fuzzer.driver.driver import Driver, MissingSymbolsError, pick_module
 from fuzzer.driver.equipment import asked_for, needs_device_tree, wish
 from fuzzer.driver.fitting import Confirm, fitted
+from fuzzer.driver.ioctls import IoctlMacro
 from fuzzer.driver.modinfo import read_modinfo
 from fuzzer.driver.objects import object_that_fits
 from fuzzer.driver.operations import OperationTable, operation_names, read_operations
-from fuzzer.driver.source_build import BuiltModule, SourceBuild, build_source
-from fuzzer.driver.symbols import driver_ioctls
+from fuzzer.driver.source.interface import NOTHING, Interface
+from fuzzer.driver.source_build import BuiltModule, SourceBuild, build_root, build_source
+from fuzzer.driver.symbols import driver_interface, driver_ioctls, driver_known
 from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
 from fuzzer.machine.accel import Accel
 from fuzzer.progress import Progress, say
 from fuzzer.target.device import Device, DeviceKind
+from fuzzer.target.header import Header
 from fuzzer.target.target import ModuleSpec, module_name
 
 _EXPORT = re.compile(r"^\s*EXPORT_SYMBOL(?:_GPL)?\s*\(\s*(\w+)\s*\)", re.MULTILINE)
@@ -202,7 +206,11 @@ class _Discovery:
     def _facts(self, found: Loaded, kernel: Kernel, facts: DriverFacts) -> DriverFacts:
         driver = found.driver
         tables = read_operations(driver.object, kernel)
-        ioctls = driver_ioctls(driver, kernel) if facts.source is not None else ()
+        ioctls: tuple[IoctlMacro, ...] = ()
+        interface, known = facts.interface, facts.known
+        if facts.source is not None:
+            ioctls = driver_ioctls(driver, kernel)
+            interface, known = _from_source(driver, kernel)
         if not found.fails:
             say(f"{driver.name} makes {_listed(found.devices)}")
         return replace(
@@ -212,7 +220,25 @@ class _Discovery:
             operations=_operations(driver.object, tables, found.devices),
             ioctls=ioctls,
             parameters=read_modinfo(driver.object).parameters,
+            interface=interface,
+            known=known,
+            root=str(build_root(driver.object.parent)),
         )
+
+
+def _from_source(driver: Driver, kernel: Kernel) -> tuple[Interface, Header]:
+    """Return what a driver's source tells, and the names in there; nothing if it is not read."""
+    try:
+        interface = driver_interface(driver, kernel)
+        constants, structs = constant_names(interface), record_names(interface)
+        if not constants and not structs:
+            return interface, Header({}, {}, None)
+        known = driver_known(driver, kernel, constants=constants, structs=structs)
+    except PkvfuzzError as error:
+        why, *_ = str(error).splitlines() or [type(error).__name__]
+        say(f"the source of {driver.name} tells no more than its macros do: {why}")
+        return NOTHING, Header({}, {}, None)
+    return interface, known
 
 
 def _picked(build: SourceBuild, name: str, description: Path) -> Driver:

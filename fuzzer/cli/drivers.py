@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.campaign.campaign import default_workdir
 from fuzzer.campaign.choice import Choice
-from fuzzer.campaign.description import DriverFacts, describe
+from fuzzer.campaign.description import DriverFacts, describe, known_names
 from fuzzer.campaign.discovery import discover
 from fuzzer.cli.setting import accel_of, confirmer, kernel_options
+from fuzzer.driver.source.interface import NOTHING
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.accel import Accel
+from fuzzer.progress import say
 from fuzzer.target.device import PATH, PATH_ALLOWED
+from fuzzer.target.header import Header
+from fuzzer.target.target import Target, load_target
 
 DESCRIPTION = "target.yaml"
 _YAML = (".yaml", ".yml")
@@ -87,6 +93,28 @@ def describe_driver(options: argparse.Namespace, find: Finder = found_out) -> Dr
     options.workdir.mkdir(parents=True, exist_ok=True)
     path = options.workdir / DESCRIPTION
     why = f"Made from {choice.path}. To change it: pkvfuzz init {choice.path}"
-    path.write_text(describe(facts, why))
+    facts = write_checked(path, facts, why)
     options.target, options.params = path, None
+    return facts
+
+
+def write_checked(path: Path, facts: DriverFacts, why: str) -> DriverFacts:
+    """Write a description of what is known of a driver; return what is in it.
+
+    What its source tells is left out where that makes no description.
+    """
+
+    def known(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
+        return known_names(facts, constants, structs)
+
+    write_whole(path, describe(facts, why))
+    if facts.interface == NOTHING:
+        return facts
+    try:
+        load_target(path, known)
+    except BadInputError as error:
+        problem, *_ = str(error).splitlines()
+        say(f"what the source of {facts.name} tells makes no description, left out: {problem}")
+        facts = replace(facts, interface=NOTHING)
+        write_whole(path, describe(facts, why))
     return facts

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
-from fuzzer.campaign.description import SEEDS, DriverFacts, describe, seeds
-from fuzzer.cli.drivers import Finder, choice_of, found_out
+from fuzzer.campaign.description import SEEDS, DriverFacts, seeds
+from fuzzer.cli.drivers import Finder, choice_of, found_out, write_checked
 from fuzzer.cli.options import add_driver, add_machine_options
 from fuzzer.cli.setting import accel_of
 from fuzzer.errors import BadInputError, ExitCode
@@ -59,10 +59,10 @@ def write_description(options: argparse.Namespace, find: Finder) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / "seeds").mkdir(exist_ok=True)
     why = _WHY.format(path=choice.path, name=path.name)
-    write_whole(path, describe(_relative(facts, path.parent), why))
+    facts = write_checked(path, _relative(facts, path.parent), why)
     for place, text in programs.items():
         write_whole(place, text)
-    made = f"{len(facts.devices)} files, {len(facts.ioctls)} ioctls"
+    made = f"{len(facts.devices)} files, {len(facts.described)} ioctls"
     print(f"{path}: {made}; seeds in {path.parent}/seeds")
     print(f"next: edit it, then: pkvfuzz target check {path.name}; pkvfuzz run {path.name}")
     return int(ExitCode.NOTHING_FOUND)

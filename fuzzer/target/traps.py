@@ -8,6 +8,8 @@ import re
 import yaml
 
 TAG = "tag:yaml.org,2002:"
+WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+"""Words that, in any case, are no text to YAML where they stand without quotes."""
 
 _OCTAL = re.compile(r"[-+]?0[0-7_]+\Z")
 _PADDED = re.compile(r"[-+]?0[0-9]+\Z")

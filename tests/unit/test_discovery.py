@@ -19,6 +19,7 @@ from fuzzer.driver.author_build import BuildFailedError
 from fuzzer.driver.driver import Driver, Needed
 from fuzzer.driver.fitting import Means, fitted
 from fuzzer.driver.operations import OperationTable
+from fuzzer.driver.source.interface import NOTHING, Interface
 from fuzzer.driver.source_build import BuiltModule, SourceBuild
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
@@ -62,6 +63,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     for module in (discovery, trial_loads):
         monkeypatch.setattr(module, "read_operations", lambda *_: ())
     monkeypatch.setattr(discovery, "driver_ioctls", lambda *_: ())
+    monkeypatch.setattr(discovery, "driver_interface", lambda *_: NOTHING)
     return kernel
 
 
@@ -117,6 +119,24 @@ def test_a_driver_is_loaded_after_what_registers_its_device(
     facts = _found(_driver(tmp_path, "drv", "other", "setup"), module)
     assert (facts.name, facts.needs) == ("drv", ("setup",))
     assert facts.devices == (Device("/dev/drv"),)
+
+
+def test_a_driver_whose_source_cannot_be_read_is_described_as_before(
+    kernel: Kernel,
+    guest: Callable[[Made], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def unreadable(*_: object) -> Interface:
+        raise BadInputError("no libclang here\nand more")
+
+    monkeypatch.setattr(discovery, "driver_interface", unreadable)
+    guest(lambda name, _: f"/dev/{name}")
+    facts = _found(_driver(tmp_path, "drv"))
+    assert (facts.name, facts.interface) == ("drv", NOTHING)
+    (told,) = (line for line in capsys.readouterr().err.splitlines() if "source of drv" in line)
+    assert told.endswith("no more than its macros do: no libclang here")
 
 
 def test_a_module_that_makes_its_files_alone_is_loaded_alone(
