@@ -67,6 +67,8 @@ _TEXTS = frozenset({"charp", "string"})
 # Values around the limits of tables, shifts and allocations.
 _LIMITS = "0..4|7..9|15..17|31..33|63..65|127|128|255..257|1024|4096|65535|65536"
 _UNSIGNED, _SIGNED = f"{{int:{_LIMITS}}}", f"{{int:{_LIMITS}|-1|2147483647}}"
+# Lengths of texts, around the sizes of buffers.
+_LENGTHS = (1, 15, 16, 17, 31, 32, 33, 64, 255, 256, 257)
 _PARAMETER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 
@@ -119,7 +121,11 @@ class DriverFacts:
 def pools(facts: DriverFacts) -> str:
     """Return the pools of strings: some that any driver may take, and those it compares with."""
     found = dict.fromkeys((*_WORDS, *words(facts.interface)))
-    return f"pools:\n  word: [{', '.join(map(json.dumps, found))}]\n"
+    text = f"pools:\n  word: [{', '.join(map(json.dumps, found))}]\n"
+    if any(_base(each.kind) in _TEXTS for each in _named(facts)[:_MOST_LISTED]):
+        text += "  # Parameters as long as what they may be copied to, and longer.\n"
+        text += f"  long: [{', '.join('a' * length for length in _LENGTHS)}]\n"
+    return text
 
 
 def head(facts: DriverFacts, why: str) -> str:
@@ -235,7 +241,7 @@ def _struct(macro: IoctlMacro) -> str:
 
 def parameters(facts: DriverFacts, word: str = "{word}") -> str:
     """Return the call that loads the module with other parameters, ``word`` for texts."""
-    known = [each for each in facts.parameters if _PARAMETER.match(each.name)]
+    known = _named(facts)
     if not known:
         return ""
     text = "  # The module is loaded anew at times, with other parameters. Of these it has:\n"
@@ -247,20 +253,30 @@ def parameters(facts: DriverFacts, word: str = "{word}") -> str:
     # Its own parameters come first, as without them it may make no file.
     own = f"{facts.params} ".replace("{", "{{").replace("}", "}}") if facts.params else ""
     forms = [f"{own}{each.name}={value}" for each in known[:_MOST_LISTED]
-             if (value := _values(each.kind, word))]  # fmt: skip
+             for value in _values(each.kind, word)]  # fmt: skip
     if not forms:
         return text + f'  # - reload: ["{known[0].name}=1"]\n'
     return text + "  - reload:\n" + "".join(f"      - {json.dumps(form)}\n" for form in forms)
 
 
-def _values(kind: str, word: str) -> str:
-    """Return a template of values for a kind of parameter; empty if the kind is not known."""
-    kind = kind.removeprefix("array of ")
+def _values(kind: str, word: str) -> list[str]:
+    """Return templates of values for a kind of parameter; none if the kind is not known."""
+    kind = _base(kind)
     if kind in _FLAGS:
-        return "{int:0..1}"
+        return ["{int:0..1}"]
     if kind in _NUMBERS:
-        return _UNSIGNED if kind.startswith("u") else _SIGNED
-    return word if kind in _TEXTS else ""
+        return [_UNSIGNED if kind.startswith("u") else _SIGNED]
+    if kind not in _TEXTS:
+        return []
+    return [word, "{long}"] if word == "{word}" else [word]
+
+
+def _named(facts: DriverFacts) -> list[Parameter]:
+    return [each for each in facts.parameters if _PARAMETER.match(each.name)]
+
+
+def _base(kind: str) -> str:
+    return kind.removeprefix("array of ")
 
 
 def _quoted(name: str) -> str:

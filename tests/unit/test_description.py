@@ -185,8 +185,12 @@ def test_the_module_is_loaded_with_other_parameters(
     reloads = [spec for spec in made.calls if isinstance(spec, ReloadSpec)]
     templates = [each for spec in reloads for each in spec.templates if each.parts]
     firsts = [each.parts[0] for each in templates]
-    name = b"id={1} name=a" if fails else b"id={1} name="
-    assert firsts == [b"id={1} size=", b"id={1} loud=", name, b"id={1} ports="]
+    names = [b"id={1} name=a"] if fails else [b"id={1} name="] * 2
+    assert firsts == [b"id={1} size=", b"id={1} loud=", *names, b"id={1} ports="]
+    if not fails:
+        lengths = sorted(map(len, made.pools["long"]))
+        assert lengths[:3] == [1, 15, 16]
+        assert lengths[-1] == 257
     assert unnamed([each.name for each in parameters], made) == ("odd",)
 
 
