@@ -29,6 +29,8 @@
 #define SIGNALS		10
 /* Longest that what was woken up has before the next call. */
 #define LET_RUN_MS	10
+/* Longest that threads which were just made have until they are ready. */
+#define READY_MS	1000
 
 /* Whether calls of this program may be left. */
 static bool able;
@@ -54,6 +56,8 @@ static void *work(void *argument)
 
 static void make_threads(void)
 {
+	uint32_t made = 0;
+
 	slow_begin();
 	for (uint32_t number = FIRST_SPARE; number < N_THREADS; number++) {
 		int error = thread_make(number, work);
@@ -61,6 +65,15 @@ static void make_threads(void)
 		if (error)
 			fprintf(stderr, "pkvfuzz: making thread %u: %s\n", number,
 				strerror(error));
+		else
+			made |= 1u << number;
+	}
+	/* Nobody could go on before they are, and a first call that waits would be ended. */
+	for (int i = 0; i < READY_MS; i++) {
+		if ((__atomic_load_n(&watched->idle, __ATOMIC_ACQUIRE) & made) ==
+		    made)
+			break;
+		usleep(1000);
 	}
 	slow_end();
 }
