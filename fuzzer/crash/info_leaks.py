@@ -30,6 +30,9 @@ from fuzzer.target.target import module_name
 # Runs under each poison, each on a fresh machine, before a result that differs counts. Bytes
 # that are the poison are no chance.
 _RUNS = 3
+# An interrupt amid a call writes over the poison of the stack: looks before nothing is there, and
+# the runs that then decide, of which so many have to agree.
+_LOOKS, _MOST_RUNS, _AGREEING = 2, 7, 5
 # Allocations and copies of a call of which each is looked at.
 _MOST_FAULTS = 40
 _SAY_WHERE = "echo 2 > /sys/kernel/debug/fail_usercopy/verbose"
@@ -67,10 +70,11 @@ class LeakFinder:
         With ``wanted``, of that bug, if it is there.
         """
         programs = [*history, program]
-        for leak in self.leaks_of(programs)[-1]:
-            splat = self.report(leak, history, program, wanted)
-            if (wanted is None or wanted(splat)) and self._is_certain(leak, programs):
-                return Outcome(splat, splat.text.encode())
+        for _ in range(_LOOKS):
+            for leak in self.leaks_of(programs)[-1]:
+                splat = self.report(leak, history, program, wanted)
+                if (wanted is None or wanted(splat)) and self._is_certain(leak, programs):
+                    return Outcome(splat, splat.text.encode())
         return Outcome(None, b"")
 
     def report(
@@ -92,8 +96,15 @@ class LeakFinder:
 
     def _is_certain(self, leak: Leak, programs: Sequence[bytes]) -> bool:
         """Tell whether a leak of the last program is there each time, if chance may look so."""
-        runs = _RUNS if leak.results else 1
-        return all(leak in self.leaks_of(programs)[-1] for _ in range(runs - 1))
+        if not leak.results:
+            return True
+        runs = agreeing = 1
+        while runs < _MOST_RUNS and not agreeing == runs == _RUNS:
+            runs += 1
+            agreeing += leak in self.leaks_of(programs)[-1]
+            if runs - agreeing > _MOST_RUNS - _AGREEING:
+                return False
+        return True
 
     def _run(self, poison: Poison, programs: Sequence[bytes]) -> list[list[CallResult]]:
         """Return the results of programs on a fresh machine, until one spoils it."""
