@@ -37,9 +37,6 @@ def exploring_stages(bench: Workbench, retuning: Retuning, *, exact: bool) -> li
     stages: list[CorpusStage] = [retuning]
     if on.races and exact:
         stages.append(ExactRaces(bench))
-    if on.info_leaks:
-        # It has the first turn: it has little to do, and finds what it does at once.
-        stages.append(InfoLeaks(bench))
     stages.append(Mutation(bench))
     if on.lifecycle:
         stages.append(SlowPrograms(bench))
@@ -47,6 +44,8 @@ def exploring_stages(bench: Workbench, retuning: Retuning, *, exact: bool) -> li
         stages.append(PreloadedPrograms(bench))
     if on.faults:
         stages += [Faults(bench), LoadFaults(bench)]
+    if on.info_leaks:
+        stages.append(InfoLeaks(bench))
     if on.leaks:
         stages.append(Leaks(bench))
     if on.races and not exact:
