@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,12 +18,28 @@ from fuzzer.splat.signature import Signature, signature_of
 from fuzzer.splat.silence import Silence
 from fuzzer.splat.splat import Splat
 
-CALLERS = {
-    "anyone": "any user can cause it",
-    "opener": "whoever may open the file can cause it",
-    "root": "takes root's privileges",
+
+class Privileges(enum.StrEnum):
+    """The callers who can cause a crash, as far as was seen."""
+
+    ANYONE = "anyone"
+    """Any user: the file can be opened by all, as the driver and the kernel make it."""
+    OPENER = "opener"
+    """Whoever may open the file."""
+    ROOT = "root"
+    """Only a caller with root's privileges."""
+
+    @property
+    def told(self) -> str:
+        """They in words."""
+        return _TOLD[self]
+
+
+_TOLD = {
+    Privileges.ANYONE: "any user can cause it",
+    Privileges.OPENER: "whoever may open the file can cause it",
+    Privileges.ROOT: "takes root's privileges",
 }
-"""The callers who can cause a crash, in words, by the privileges that it takes."""
 
 _NUMBERED = re.compile(r" \(\d+\)$")
 # The most reports that are kept parsed; a campaign has a few dozen, and uses them often.
@@ -103,8 +120,7 @@ class Crash:
     ``minimized`` tells that nothing was left to try. ``retries`` counts later attempts to
     reproduce a crash that did not reproduce.
 
-    ``privileges`` is a value of :class:`fuzzer.crash.privileges.Privileges`, empty if it is not
-    known which it takes.
+    ``privileges`` are those that it takes, None while that is not known.
 
     ``also_titles`` are other titles under which the same bug was judged. ``log`` is
     everything that the kernel printed in the run of the report. If another bug has the same
@@ -135,7 +151,7 @@ class Crash:
     unseen_on: str = ""
     instead: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    privileges: str = ""
+    privileges: Privileges | None = None
 
     @property
     def report_title(self) -> str:
@@ -149,7 +165,7 @@ class Crash:
         facts = Facts(
             needs_race=is_racing(chunks),
             needs_fault=any(map(fault_of, chunks)),
-            caller=self.privileges,
+            caller=self.privileges or "",
         )
         found = _splat_in(self.report, self.report_title, self.kind, facts)
         return found or bare_splat(self.report_title, self.kind, self.function, self.report)
@@ -181,7 +197,7 @@ class Crash:
         if self.after:
             text += f", after {_listed(self.after)}"
         if self.privileges:
-            text += f", {CALLERS[self.privileges]}"
+            text += f", {self.privileges.told}"
         return text + self._unseen()
 
     def _unseen(self) -> str:

@@ -7,11 +7,10 @@ apart from what a driver asks of its callers, such as CAP_SYS_ADMIN for an ioctl
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fuzzer.crash.crash import Crash
+from fuzzer.crash.crash import Crash, Privileges
 from fuzzer.crash.dedup import Wanted, same_bug
 from fuzzer.crash.series import run_history
 from fuzzer.crash.testbeds import UNLOGGED, Testbeds
@@ -26,17 +25,6 @@ from fuzzer.program.wire import split
 # Machines for a crash that shows each time, and the most for one that shows seldom.
 _RUNS, _MOST_RUNS = 2, 6
 _LOADING = frozenset({int(Op.LOAD), int(Op.UNLOAD)})
-
-
-class Privileges(enum.StrEnum):
-    """The callers who can cause a crash."""
-
-    ANYONE = "anyone"
-    """Any user: the file can be opened by all, as the driver and the kernel make it."""
-    OPENER = "opener"
-    """Whoever may open the file."""
-    ROOT = "root"
-    """Only a caller with root's privileges, as far as was seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 from fuzzer.atomic import write_whole
 from fuzzer.crash.bundle import write_bundle
-from fuzzer.crash.crash import CALLERS, Crash, Identity, plain_title
+from fuzzer.crash.crash import Crash, Identity, Privileges, plain_title
 from fuzzer.errors import BadInputError
 from fuzzer.paths import cache_dir
 from fuzzer.program import batch
@@ -258,12 +258,6 @@ def _to_json(crash: Crash) -> str:
     return json.dumps(record, indent=2) + "\n"
 
 
-def _privileges(text: object) -> str:
-    if text not in {"", *CALLERS}:
-        raise ValueError(f"privileges {text!r}")
-    return str(text)
-
-
 def read_crash(directory: Path) -> Crash:
     """Return a stored crash.
 
@@ -322,7 +316,7 @@ def read_crash(directory: Path) -> Crash:
             minimized=bool(record.get("minimized", False)),
             minimize_seconds=float(record.get("minimize_seconds", 0.0)),
             retries=int(record.get("retries", 0)),
-            privileges=_privileges(record.get("privileges", "")),
+            privileges=Privileges(record["privileges"]) if "privileges" in record else None,
             also_titles=tuple(record.get("also_titles", ())),
             log=log.read_bytes() if log.exists() else b"",
             unseen_on=str(record.get("unseen_on", "")),

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.crash import Crash, Identity
-from fuzzer.crash.privileges import Privileges, privileges_of
+from fuzzer.crash.crash import Crash, Identity, Privileges
+from fuzzer.crash.privileges import privileges_of
 from fuzzer.crash.testbeds import Testbeds
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.channel_layout import FLAG_NOBODY
 from fuzzer.target.target import load_target
 from tests.vm.guests import run, wire
 
@@ -73,6 +74,6 @@ def test_a_crash_is_told_by_who_can_cause_it(
 
 def test_what_follows_a_call_as_another_user_is_made_by_root(doors: Guest) -> None:
     with doors.restore() as machine:
-        machine.channel.header.flags |= 0x100
+        machine.channel.header.flags |= FLAG_NOBODY
         denied = run(machine, doors, f"ioctl(f0, 0xb902, 0)\n{BACK}")
         assert [call.ret for call in denied.results] == [-1, 0]

@@ -58,5 +58,5 @@ class Callers:
         # Fuzzing may have seen it again meanwhile.
         now = self._store.get(crash.title)
         if now and found and now.program == crash.program:
-            self._store.put(replace(now, privileges=found.value), self._target)
+            self._store.put(replace(now, privileges=found), self._target)
         return True
