@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -67,6 +68,10 @@ _STRUCT = 64
 
 # Sums and multiples: the widths of words in bytes, the words searched, the results of a value.
 _RESULTS, _RESULT_WORDS, _RESULTS_OF_ONE = frozenset({4, 8}), 16, 4
+# The largest size of what a number may be the count of.
+_MOST_FACTOR = 4096
+# Text has no such words.
+_TEXT = re.compile(rb"[\t\n -~]*\Z")
 
 
 class MatchKind(enum.StrEnum):
@@ -169,7 +174,7 @@ class CallView:
                 if other and known.get(other, at) != at:
                     n += 1
                     yield match, width, [-other % whole, (wanted - other) % whole]
-                elif word and value > word and value % word == 0:
+                elif 1 < word < value <= _MOST_FACTOR * word and value % word == 0:
                     factor = value // word
                     n += 1
                     yield match, width, [-(-whole // factor), wanted // factor]
@@ -178,7 +183,7 @@ class CallView:
 
     def _words_of(self, width: int) -> list[tuple[int, int]]:
         """Return offset and value of those of the payload's first words that are not 0."""
-        data = self.data[: _RESULT_WORDS * width]
+        data = b"" if _TEXT.match(self.data) else self.data[: _RESULT_WORDS * width]
         words = [
             (at, int.from_bytes(data[at : at + width], "little"))
             for at in range(0, len(data) - width + 1, width)

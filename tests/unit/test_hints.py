@@ -230,6 +230,13 @@ def test_a_multiple_that_is_compared_wraps() -> None:
         assert new.to_bytes(4, "little") + data[4:] in found
 
 
+def test_words_of_a_text_are_no_summands() -> None:
+    text = b"aaaabbbb"
+    total = sum(int.from_bytes(text[at : at + 4], "little") for at in (0, 4)) % (1 << 32)
+    assert payloads(text, constant(4096, total)) == []
+    assert payloads(text[:4] + b"\x01bbb", constant(4096, total - 0x61)) != []
+
+
 def test_a_sum_of_64_bits_that_is_compared_wraps() -> None:
     data = (5).to_bytes(8, "little") + (8).to_bytes(8, "little")
     found = payloads(data, Comparison(64, 13, 0, 8, constant=False))
