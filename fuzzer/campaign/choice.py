@@ -11,11 +11,13 @@ from pathlib import Path
 class Choice:
     """A driver to fuzz, as the user chose it.
 
-    ``path`` is a driver's directory or a .ko. ``module`` chooses one of several that
-    come out of it; ``devices`` are files to fuzz, instead of all that it makes.
+    ``path`` is a driver's directory or a .ko, or in the kernel's tree ``tree`` a C file or a
+    directory. ``module`` chooses one of several that come out of it; ``devices`` are files to
+    fuzz, instead of all that it makes.
     """
 
     path: Path
     module: str = ""
     devices: tuple[str, ...] = ()
     params: str = ""
+    tree: Path | None = None

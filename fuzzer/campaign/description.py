@@ -81,10 +81,11 @@ class DriverFacts:
     """Known facts of a driver without a description.
 
     ``source`` is its directory; without one ``object`` is its .ko, one for all kernels or
-    one for each. ``operations`` are those that any of its files has. ``kernel`` is the
-    series that it was built for, such as ``6.1``; empty for the usual one. ``needs`` are
-    other modules of its source to load before it. A driver that ``fails`` cannot be loaded.
-    ``interface`` is read from its source, with ``known`` names.
+    one for each, or ``builtin`` are its C files in the kernel's tree. ``operations`` are those
+    that any of its files has. ``kernel`` is the series that it was built for, such as ``6.1``;
+    empty for the usual one. ``needs`` are other modules of its source to load before it. A
+    driver that ``fails`` cannot be loaded. ``interface`` is read from its source, with
+    ``known`` names.
     """
 
     name: str
@@ -103,6 +104,7 @@ class DriverFacts:
     root: str = ""
     interface: Interface = NOTHING
     known: Header = _NO_NAMES
+    builtin: tuple[str, ...] = ()
 
     @property
     def source_ioctls(self) -> tuple[SourceIoctl, ...]:
@@ -140,6 +142,9 @@ def head(facts: DriverFacts, why: str) -> str:
     elif facts.object:
         objects = {flavour: str(path) for flavour, path in facts.object.items()}
         lines.append(f"  object: {json.dumps(objects)}")
+    if facts.builtin:
+        lines.append("  builtin:")
+        lines += [f"    - {json.dumps(name)}" for name in facts.builtin]
     lines.append(f"  name: {_quoted(facts.name)}")
     if facts.kernel:
         lines.append(f'  kernel: "{facts.kernel}"')

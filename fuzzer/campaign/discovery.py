@@ -18,7 +18,7 @@ from fuzzer.campaign.description import OPERATIONS, DriverFacts
 from fuzzer.campaign.source_calls import constant_names, record_names
 from fuzzer.campaign.trial_loads import Loaded, TrialLoads, leading
 from fuzzer.driver.author_build import BuildFailedError, first_error
-from fuzzer.driver.driver import Driver, MissingSymbolsError, pick_module
+from fuzzer.driver.driver import Driver, MissingSymbolsError, builtin_driver, pick_module
 from fuzzer.driver.equipment import asked_for, needs_device_tree, wish
 from fuzzer.driver.fitting import Confirm, fitted
 from fuzzer.driver.ioctls import IoctlMacro
@@ -29,7 +29,17 @@ from fuzzer.driver.source.interface import NOTHING, Interface
 from fuzzer.driver.source_build import BuiltModule, SourceBuild, build_root, build_source
 from fuzzer.driver.symbols import driver_interface, driver_ioctls, driver_known
 from fuzzer.errors import BadInputError, PkvfuzzError
-from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.kernel.in_tree import TreeDriver, same_in_distribution, tree_driver
+from fuzzer.kernel.kernel import (
+    Flavour,
+    Kernel,
+    KernelOptions,
+    Variant,
+    ensure_kernel,
+    parse_config,
+)
+from fuzzer.kernel.needs.needs import options_that_build
+from fuzzer.kernel.versions import default_version
 from fuzzer.machine.accel import Accel
 from fuzzer.progress import Progress, say
 from fuzzer.target.device import Device, DeviceKind
@@ -61,6 +71,8 @@ def discover(
     """
     loads = TrialLoads(choice, accel, is_given=options.build is not None)
     discovery = _Discovery(choice, loads, flavour, confirm)
+    if choice.tree is not None:
+        return discovery.of_tree(choice.tree, options)
     if choice.path.is_file():
         return discovery.of_object(options)
     return discovery.of_source(options)
@@ -89,6 +101,43 @@ class _Discovery:
         (driver, kernel), options = fitted(take, options, self._flavour, self._confirm)
         found = self._loads.load(driver, kernel, info)
         return self._facts(found, kernel, DriverFacts(name, (), object=path)), options
+
+    def of_tree(self, tree: Path, options: KernelOptions) -> tuple[DriverFacts, KernelOptions]:
+        """Return the facts of a driver of the kernel's tree: it is built into the kernel."""
+        part = tree_driver(tree, self._choice.path, self._choice.module)
+        options = _kernels_of(tree, part, options)
+        plain = ensure_kernel(self._flavour, options)
+        needs = options_that_build(part.name, part.condition, plain)
+        if needs.unexplained:
+            why = "; ".join(each.reason for each in needs.unexplained)
+            raise BadInputError(f"{part.name} cannot be built into the kernel: {why}")
+        config = parse_config((plain.directory / ".config").read_text())
+        wanted = config | Variant(needs.options).options
+        sources = part.sources(plain.source, config, wanted)
+        if core := sorted(set(sources) - set(part.parts)):
+            say(f"{part.name} has no file operations; covering what has: {', '.join(core)}")
+        options = replace(options, variant=Variant(needs.options, sources))
+        target = ModuleSpec(None, None, part.name, builtin=sources)
+
+        def use(kernel: Kernel) -> tuple[Driver, Kernel]:
+            return builtin_driver(target, kernel), kernel
+
+        (driver, kernel), options = fitted(use, options, self._flavour, self._confirm)
+        made = _named_in(driver.parts, self._loads.built_in(plain, kernel))
+        devices = self._loads.wanted(made)
+        if not devices:
+            raise BadInputError(
+                f"{part.name} is built into the kernel, and makes no file to fuzz. If it needs "
+                "hardware, there is none; if others make its files, name one with --device"
+            )
+        facts = DriverFacts(
+            part.name,
+            (),
+            config=options.variant.config,
+            kernel=options.version,
+            builtin=options.variant.sources,
+        )
+        return self._facts(Loaded(driver, devices), kernel, facts), options
 
     def of_source(self, options: KernelOptions) -> tuple[DriverFacts, KernelOptions]:
         source = self._choice.path.resolve()
@@ -205,10 +254,11 @@ class _Discovery:
 
     def _facts(self, found: Loaded, kernel: Kernel, facts: DriverFacts) -> DriverFacts:
         driver = found.driver
-        tables = read_operations(driver.object, kernel)
+        objects = driver.parts or (driver.object,)
+        tables = tuple(table for path in objects for table in read_operations(path, kernel))
         ioctls: tuple[IoctlMacro, ...] = ()
         interface, known = facts.interface, facts.known
-        if facts.source is not None:
+        if facts.source is not None or facts.builtin:
             ioctls = driver_ioctls(driver, kernel)
             interface, known = _from_source(driver, kernel)
         if not found.fails:
@@ -217,13 +267,43 @@ class _Discovery:
             facts,
             devices=found.devices,
             params=found.params,
-            operations=_operations(driver.object, tables, found.devices),
+            operations=_operations(objects, tables, found.devices),
             ioctls=ioctls,
-            parameters=read_modinfo(driver.object).parameters,
+            parameters=() if driver.parts else read_modinfo(driver.object).parameters,
             interface=interface,
             known=known,
-            root=str(build_root(driver.object.parent)),
+            root=str(kernel.source if driver.parts else build_root(driver.object.parent)),
         )
+
+
+def _kernels_of(tree: Path, part: TreeDriver, options: KernelOptions) -> KernelOptions:
+    """Return the options of kernels with a driver of a kernel's tree.
+
+    Where the distribution's source has the same driver, its kernels are there already, or will
+    be for others.
+    """
+    if options.version or options.source or options.build:
+        return options
+    version = same_in_distribution(tree, part)
+    if not version:
+        say(f"building kernels from {tree}")
+        return replace(options, source=tree)
+    say(f"{part.name} is the same in the distribution's source of {version}, which is taken")
+    return options if version == default_version() else replace(options, version=version)
+
+
+def _named_in(objects: Sequence[Path], devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """Return the files whose names objects have, but for numbers; all if there is none.
+
+    The others come from what the driver is made with.
+    """
+    content = b"".join(path.read_bytes() for path in objects)
+    named = (
+        each
+        for each in devices
+        if (name := each.path.rpartition("/")[2].rstrip("0123456789")) and name.encode() in content
+    )
+    return tuple(named) or devices
 
 
 def _from_source(driver: Driver, kernel: Kernel) -> tuple[Interface, Header]:
@@ -310,10 +390,10 @@ def _tell(build: SourceBuild, seconds: float) -> None:
 
 
 def _operations(
-    module: Path, tables: tuple[OperationTable, ...], devices: Sequence[Device]
+    objects: Sequence[Path], tables: tuple[OperationTable, ...], devices: Sequence[Device]
 ) -> frozenset[str]:
     """Return the operations of a driver's files; all that there are if they are not known."""
-    symbols = module.read_bytes()
+    symbols = b"".join(path.read_bytes() for path in objects)
     if any(name.encode() in symbols for name in _SUBSYSTEMS):
         return OPERATIONS
     found = operation_names(tables)

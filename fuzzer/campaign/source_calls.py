@@ -283,6 +283,10 @@ def rule(number: GivenNumber, member: Member) -> str:
     return ""
 
 
+# The least mask that is taken for the rest after a division, by 8.
+_LOW_BITS = 7
+
+
 def allowed(number: GivenNumber, size: int = 8) -> list[int]:
     """Return the values that a number is compared with, and some that flags can have."""
     bits = (1 << 8 * size) - 1
@@ -292,6 +296,10 @@ def allowed(number: GivenNumber, size: int = 8) -> list[int]:
     equal = [value for value, _ in number.values]
     flags = 0
     for mask in (mask & bits for mask, _ in number.masks):
+        if mask >= _LOW_BITS and mask & (mask + 1) == 0 and mask != bits:
+            # The rest after a division: an alignment, or a number in some bits of another.
+            equal += [1, 2, 3, mask, *(times * (mask + 1) for times in (1, 2, 3, 16))]
+            continue
         # The complement of what is allowed, or a flag, or some.
         flags |= mask if mask.bit_count() <= 4 * size else ~mask & bits
     each = [1 << bit for bit in range(8 * size) if flags >> bit & 1]

@@ -30,7 +30,7 @@ from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.machine import DriverImage, LostMachineError, Machine
-from fuzzer.machine.nodes import find_devices
+from fuzzer.machine.nodes import added_devices, find_devices, list_files
 from fuzzer.machine.qemu import Hardware
 from fuzzer.progress import say
 from fuzzer.splat.find import find_splat
@@ -84,7 +84,7 @@ class TrialLoads:
             PkvfuzzError: it cannot be loaded.
         """
         params = self._choice.params
-        return Loaded(driver, self._wanted(self._try(driver, kernel, params)), params)
+        return Loaded(driver, self.wanted(self._try(driver, kernel, params)), params)
 
     def together(self, build: SourceBuild, found: Sequence[Loaded], kernel: Kernel) -> list[Loaded]:
         """Return the modules that make files once the others are loaded before them."""
@@ -117,7 +117,7 @@ class TrialLoads:
             without = tried(fewer)
             if without is not None and set(found.devices) <= set(without.devices):
                 found, needs = without, fewer
-        return replace(found, devices=self._wanted(found.devices))
+        return replace(found, devices=self.wanted(found.devices))
 
     def load(
         self, driver: Driver, kernel: Kernel, info: ModuleInfo, build: SourceBuild | None = None
@@ -134,7 +134,7 @@ class TrialLoads:
             problem, is_loaded = str(error), False
         else:
             if devices or self._choice.devices:
-                plain = Loaded(driver, self._wanted(devices), params)
+                plain = Loaded(driver, self.wanted(devices), params)
                 return self._with_parts(plain, kernel, info) if build else plain
             problem = _no_file(driver.name, self._said)
         complaint = self._complaint()
@@ -175,6 +175,19 @@ class TrialLoads:
             problem += "\nIt has no file operations: it may have nothing that could be fuzzed"
         raise BadInputError(_why_nothing(info, problem, equipment, is_loaded=is_loaded))
 
+    def built_in(self, plain: Kernel, kernel: Kernel) -> tuple[Device, ...]:
+        """Return the files that a kernel has beside those of the plain one.
+
+        Raises:
+            InfrastructureError: a machine does not start, or cannot list its files.
+        """
+        before, _ = ensure_base(plain, self._accel, Hardware())
+        with Machine.restore(before) as machine:
+            known = list_files(machine)
+        after, _ = ensure_base(kernel, self._accel, Hardware())
+        with Machine.restore(after) as machine:
+            return added_devices(machine, known)
+
     def _failing(
         self, driver: Driver, params: str, equipment: tuple[Equipment, ...] = ()
     ) -> Loaded:
@@ -211,7 +224,7 @@ class TrialLoads:
             return None, equipment, str(error)
         if not devices:
             return None, equipment, ""
-        found = Loaded(equipped, self._wanted(devices), params, equipment=equipment)
+        found = Loaded(equipped, self.wanted(devices), params, equipment=equipment)
         return found, equipment, ""
 
     def _with_parts(self, found: Loaded, kernel: Kernel, info: ModuleInfo) -> Loaded:
@@ -227,7 +240,7 @@ class TrialLoads:
         require(equipment, kernel)
         equipped = with_equipment(found.driver, equipment, kernel)
         try:
-            devices = self._wanted(self._try(equipped, kernel, found.params))
+            devices = self.wanted(self._try(equipped, kernel, found.params))
         except PkvfuzzError:
             devices = ()
         if not set(found.devices) <= set(devices):
@@ -259,7 +272,7 @@ class TrialLoads:
                 except BadInputError:
                     continue
                 if devices:
-                    return Loaded(driver, self._wanted(devices), params)
+                    return Loaded(driver, self.wanted(devices), params)
         return None
 
     def _try(self, driver: Driver, kernel: Kernel, params: str) -> tuple[Device, ...]:
@@ -282,7 +295,7 @@ class TrialLoads:
         """Return the kernel's report from the last load of a module, None if there was none."""
         return find_splat(console_lines(self._log))
 
-    def _wanted(self, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    def wanted(self, devices: tuple[Device, ...]) -> tuple[Device, ...]:
         """Return the devices that were asked for; all, if none was."""
         asked = self._choice.devices
         if not asked:

@@ -16,6 +16,7 @@ from fuzzer.campaign.discovery import discover
 from fuzzer.cli.setting import accel_of, confirmer, kernel_options
 from fuzzer.driver.source.interface import NOTHING
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.in_tree import in_source, kernel_tree
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.accel import Accel
 from fuzzer.progress import say
@@ -57,11 +58,9 @@ def choice_of(options: argparse.Namespace) -> Choice | None:
         options.target = path
         return None
     if not path.exists():
-        raise BadInputError(
-            f"{path}: there is no such file or directory. Give a driver's directory, its .ko or "
-            "its description (.yaml)"
-        )
-    if not path.is_dir() and path.suffix != ".ko":
+        path = _in_source(path, options)
+    tree = kernel_tree(path) if path.is_dir() or path.suffix == ".c" else None
+    if not path.is_dir() and path.suffix != ".ko" and tree is None:
         raise BadInputError(f"{path}: a driver's directory, a .ko or a .yaml is needed")
     try:
         str(path.resolve()).encode()
@@ -69,13 +68,38 @@ def choice_of(options: argparse.Namespace) -> Choice | None:
         raise BadInputError(
             f"{str(path)!a}: a description cannot name a path that is not UTF-8. Rename it"
         ) from None
-    return Choice(path, module, tuple(options.device or ()), options.params or "")
+    if tree is not None and options.params:
+        raise BadInputError(
+            f"{path}: a driver of the kernel's tree is built into it: no --params can be given"
+        )
+    return Choice(path, module, tuple(options.device or ()), options.params or "", tree)
+
+
+def _in_source(path: Path, options: argparse.Namespace) -> Path:
+    """Return a C file of the kernel's source that is named from its top, as drivers/misc/x.c.
+
+    Raises:
+        BadInputError: it has none of that path.
+    """
+    kernels = kernel_options(options)
+    found = None if kernels.build else in_source(path, kernels.source, kernels.version)
+    if found is None:
+        raise BadInputError(
+            f"{path}: there is no such file or directory. Give a driver's directory, its .ko or "
+            "its description (.yaml)"
+        )
+    return found
 
 
 def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> DriverFacts:
     """Return the facts of a driver; finding them out takes a minute."""
     flavour = Flavour(getattr(options, "kernel", Flavour.FAST))
-    facts, _ = discover(choice, kernel_options(options), accel, flavour, confirmer(yes=options.yes))
+    facts, kernels = discover(
+        choice, kernel_options(options), accel, flavour, confirmer(yes=options.yes)
+    )
+    if kernels.source is not None:
+        # That of the driver's own tree: what follows takes the same kernels.
+        options.kernel_source = kernels.source
     return facts
 
 

@@ -117,7 +117,8 @@ def add_driver(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         metavar="DRIVER",
-        help="a driver's directory, its .ko, or its description (.yaml) [the pkv driver's]",
+        help="a driver's directory, its .ko, its description (.yaml), or a C file of the kernel's "
+        "tree, such as drivers/dma-buf/udmabuf.c [the pkv driver's]",
     )
     parser.add_argument(
         "--module", metavar="NAME", help="of several modules that DRIVER makes, this one"

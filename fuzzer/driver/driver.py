@@ -19,7 +19,7 @@ from fuzzer.driver.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.target.equipment import Equipment
-from fuzzer.target.target import Target, module_name
+from fuzzer.target.target import ModuleSpec, Target, module_name
 
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
 
@@ -198,15 +198,7 @@ def build_driver(
     if module.builtin:
         if bug is not None or variables:
             raise BadInputError(f"{target.name} is built into the kernel: no --bug can be planted")
-        parts = tuple((kernel.directory / name).with_suffix(".o") for name in module.builtin)
-        for path in parts:
-            if not path.is_file():
-                raise BadInputError(
-                    f"{target.path}: the kernel was built without {path.name}; "
-                    "'config' must have the options that build it in"
-                )
-        key = content_key(kernel.key, *module.builtin)
-        return Driver(module.name, kernel.directory / "vmlinux", key, parts)
+        return builtin_driver(module, kernel, str(target.path))
     if module.object is not None:
         if bug is not None:
             raise BadInputError("--bug needs a driver in source form")
@@ -223,6 +215,23 @@ def build_driver(
     )
     driver = pick_module(build, module.name, target.path, module.needs)
     return with_equipment(driver, module.equipment, kernel)
+
+
+def builtin_driver(module: ModuleSpec, kernel: Kernel, place: str = "") -> Driver:
+    """Return a driver that is a part of the kernel; ``place`` is where its files are named.
+
+    Raises:
+        BadInputError: the kernel was built without one of its files.
+    """
+    parts = tuple((kernel.directory / name).with_suffix(".o") for name in module.builtin)
+    for path in parts:
+        if not path.is_file():
+            raise BadInputError(
+                f"{place or module.name}: the kernel was built without {path.name}; "
+                "'config' must have the options that build it in"
+            )
+    key = content_key(kernel.key, *module.builtin)
+    return Driver(module.name, kernel.directory / "vmlinux", key, parts)
 
 
 def with_equipment(driver: Driver, equipment: Sequence[Equipment], kernel: Kernel) -> Driver:

@@ -381,6 +381,17 @@ def find_devices(machine: Machine, driver: DriverImage) -> tuple[Device, ...]:
         machine.load(DriverImage(image, name, (), params))
     before = list_files(machine)
     machine.load(replace(driver, devices=(), needs=()))
+    return added_devices(machine, before)
+
+
+def added_devices(machine: Machine, before: Listing) -> tuple[Device, ...]:
+    """Return the files that a machine has beside those of a listing.
+
+    The machine is of no further use: numbers without a node are tried.
+
+    Raises:
+        InfrastructureError: the guest cannot list its files, or is lost.
+    """
     after = list_files(machine)
     known: dict[MajorNumber, tuple[int, ...]] = {}
     # A guest that is lost at a number says nothing of the numbers after it.

@@ -144,6 +144,13 @@ def test_members_have_what_they_are_compared_with(facts: DriverFacts, tmp_path: 
     }
 
 
+def test_what_has_to_be_aligned_is_mostly_a_multiple(facts: DriverFacts, tmp_path: Path) -> None:
+    numbers = (GivenNumber((*ARG, "length"), masks=((0xFFF, ""),)),)
+    made = fields_of(facts, tmp_path, with_struct(numbers=numbers))
+    multiples = (0x1000, 0x2000, 0x3000, 0x10000)
+    assert made == {"length": ValuesField("length", (0, 1, 2, 3, 0xFFF, *multiples))}
+
+
 def test_addresses_have_lengths_and_arrays_counts(facts: DriverFacts, tmp_path: Path) -> None:
     made = fields_of(
         facts,

@@ -17,7 +17,9 @@ from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.driver.source_build import build_source
 from fuzzer.errors import BadInputError
+from fuzzer.kernel.in_tree import kernel_tree
 from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.kernel.source import prepare_source
 from fuzzer.machine.accel import Accel
 from fuzzer.program.text import parse_program
 from fuzzer.target.device import Device
@@ -206,3 +208,17 @@ def test_a_misspelt_licence_does_not_keep_a_driver_from_the_lock_checks(
         seen = splat(done.log)
     assert seen is not None
     assert seen.title == "WARNING: lock held when returning to user space in licence_read"
+
+
+def test_a_driver_of_the_kernels_tree_is_built_in_and_its_file_found(accel: Accel) -> None:
+    path = prepare_source().directory / "drivers" / "dma-buf" / "udmabuf.c"
+    choice = Choice(path, tree=kernel_tree(path))
+    facts, options = discover(choice, KernelOptions(), accel, Flavour.FAST)
+    assert facts.builtin == ("drivers/dma-buf/udmabuf.c",)
+    assert facts.config == options.variant.config == ("DMA_SHARED_BUFFER=y", "UDMABUF=y")
+    # The file of dma-buf, on which it is built, is none of its own.
+    assert [each.path for each in facts.devices] == ["/dev/udmabuf"]
+    assert {each.title for each in facts.source_ioctls} == {
+        "UDMABUF_CREATE",
+        "UDMABUF_CREATE_LIST",
+    }

@@ -70,6 +70,17 @@ def needed_options(
     return search.result()
 
 
+def options_that_build(name: str, alternatives: Alternatives, kernel: Kernel) -> Needs:
+    """Return what builds a part of the kernel's own tree in, which is built under a condition.
+
+    Raises:
+        InfrastructureError: the kernel's Kconfig files cannot be read.
+    """
+    search = _Search(kernel)
+    search.build(name, alternatives)
+    return search.result()
+
+
 class _Search:
     """Search for options: those wanted of a kernel so far, and reasons for those it cannot have."""
 
@@ -97,6 +108,11 @@ class _Search:
             )
             if known and not any(map(self._fulfilled, known)):
                 self._choose(expression, known, "the driver's Kconfig names it")
+
+    def build(self, name: str, alternatives: Alternatives) -> None:
+        """Want what builds a part of the tree in, unless it is built in."""
+        if not any(map(self._fulfilled, alternatives)):
+            self._choose(name, alternatives, "its Makefile builds it under a condition")
 
     def link(self, symbols: Sequence[str], *, told: bool = True) -> None:
         """Want what exports the symbols; say why not if the build ``told`` of them."""
