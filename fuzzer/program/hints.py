@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.operands import CallView, MatchKind, mask
+from fuzzer.program.ops import Op
 from fuzzer.program.payload_metrics import counted_up, numbered_alike
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, split
@@ -44,6 +45,8 @@ _DOUBT = 2
 
 _SIZES = frozenset({1, 2, 4, 8})
 
+# The number of kinds of calls of which there may be as many as an operand says.
+_KINDS = 4
 # The first words of 32 bits of a payload that may be the number by which things differ.
 _COUNTED_WORDS = 2
 
@@ -89,7 +92,7 @@ class Hints:
         self._room = max(0, min(max_size, MAX_PROGRAM_SIZE) - size)
         self._room_calls = max(0, min(max_calls, MAX_CALLS) - len(self._chunks))
         self._totals = self._count_records()
-        self._alike = self._count_alike()
+        self._kinds = self._count_kinds()
         known = thin(item for item in comparisons if item.call < len(self._chunks))
         self.substitutions = self._choose(known, limit)
 
@@ -180,11 +183,17 @@ class Hints:
         if total and total[2] == found:
             at, separator, _ = total
             yield 0, at, MatchKind.COUNT, partial(self._add_records, at, separator)
-        if found and found in (self._alike[call], self._alike[call] - 1):
-            yield _DOUBT, call, MatchKind.CALLS, partial(self._add_calls, call, numbered_alike)
+        if not 0 < found <= MAX_CALLS:
+            return
+        for at, count in self._kinds[call]:
+            if found not in (count, count - 1):
+                continue
+            # What one kind of call makes, another may look at.
+            rank = _DOUBT if at == call else _DOUBT + 1
+            yield rank, at, MatchKind.CALLS, partial(self._add_calls, at, numbered_alike)
             for word in range(_COUNTED_WORDS):
                 count_up = partial(counted_up, word=word)
-                yield _DOUBT + 1, call, MatchKind.CALLS, partial(self._add_calls, call, count_up)
+                yield rank + 1, at, MatchKind.CALLS, partial(self._add_calls, at, count_up)
 
     def _add_records(self, call: int, separator: int, more: int) -> bytes | None:
         view = self._views[call]
@@ -217,16 +226,20 @@ class Hints:
             totals.append(None if own else last)
         return totals
 
-    def _count_alike(self) -> list[int]:
-        """Return for each call the number of calls of its kind up to it."""
-        seen: dict[bytes, int] = {}
-        counts = []
-        for chunk in self._chunks:
+    def _count_kinds(self) -> list[list[tuple[int, int]]]:
+        """Return for each call the last call up to it of each kind, and the number of these.
+
+        Its own kind comes first, then those of the calls nearest before it.
+        """
+        last: dict[bytes, tuple[int, int]] = {}
+        kinds = []
+        for call, chunk in enumerate(self._chunks):
             # The kind is operation and command; the file does not matter.
-            key = chunk[:1] + chunk[4:8]
-            seen[key] = seen.get(key, 0) + 1
-            counts.append(seen[key])
-        return counts
+            key = chunk[:1] + (chunk[4:8] if chunk[0] == Op.IOCTL else b"")
+            _, count = last.pop(key, (0, 0))
+            last[key] = call, count + 1
+            kinds.append([*reversed(last.values())][:_KINDS])
+        return kinds
 
 
 def _around(wanted: int, size: int) -> list[int]:

@@ -275,6 +275,16 @@ def test_calls_are_added_that_fill_a_table_with_different_things(made: bytes) ->
     assert all(len(call.data) == len(made) for program in full for call in program)
 
 
+def test_calls_of_another_kind_are_added_that_are_as_many_as_is_compared() -> None:
+    look = Call(Op.IOCTL, cmd=2, data=b"")
+    calls = (write(b"a"), Call(Op.POLL), write(b"b"), look)
+    found = suggested(calls, constant(6, 2, 3))
+    assert any(
+        len(program) == 8 and sum(call.op is Op.WRITE for call in program) == 6 for program in found
+    )
+    assert all(len(program) == 4 for program in suggested(calls, constant(6, 5, 3)))
+
+
 def test_a_length_in_front_of_a_name_grows_with_it() -> None:
     name = b"\x07\0\0\0\x01\0\0\0c\0\0\0\0"
     assert payload_metrics.numbered_alike(name, 11)[10] == b"\x07\0\0\0\x02\0\0\0" + b"10\0\0\0"

@@ -161,14 +161,17 @@ def guest_of(tmp_path: Path, fast_kernel: Kernel, accel: Accel) -> Callable[[str
 
 
 def crashes_by_hints(
-    name: str, struct: tuple[str, str], text: str, guest_of: Callable[[str], Guest]
+    name: str, calls: str, text: str, guest_of: Callable[[str], Guest]
 ) -> dict[str, Program]:
-    """Return what the hints of a program show on a driver, by title."""
+    """Return what the hints of a program show on a driver, by title.
+
+    ``calls`` are those of its description.
+    """
     source = STRANGERS / name
     description = (
         f"version: 1\nname: {name}\ndevice: /dev/{name}\n"
         f"module: {{source: {source}, name: {name}}}\nheader: {source}/{name}.h\n"
-        f"calls: [{{ioctl: {struct[0]}, struct: {struct[1]}}}]\n"
+        f"calls: [{calls}]\n"
     )
     guest = guest_of(description)
     target = guest.target
@@ -187,9 +190,19 @@ def test_a_full_table_is_reached_beside_a_loop_with_the_same_limit(
     guest_of: Callable[[str], Guest],
 ) -> None:
     text = "".join(f'ioctl(f0, SHELF_PUT, {{name: "{name}"}})\n' for name in "abc")
-    shown = crashes_by_hints("shelf", ("SHELF_PUT", "shelf_book"), text, guest_of)
+    shown = crashes_by_hints("shelf", "{ioctl: SHELF_PUT, struct: shelf_book}", text, guest_of)
     assert set(shown) == {"KASAN: slab-out-of-bounds Write in shelf_ioctl"}
     assert all(len(program) > 16 for program in shown.values())
+
+
+def test_a_count_is_reached_that_calls_of_another_kind_make(
+    guest_of: Callable[[str], Guest],
+) -> None:
+    text = 'write(f0, "a")\nwrite(f0, "b")\nioctl(f0, TALLY_SUM)\n'
+    calls = '{write: ["a"]}, {ioctl: TALLY_SUM}'
+    shown = crashes_by_hints("tally", calls, text, guest_of)
+    assert set(shown) == {"KASAN: slab-out-of-bounds Read in tally_ioctl"}
+    assert all(len(program) == 7 for program in shown.values())
 
 
 @pytest.mark.parametrize(
@@ -203,6 +216,6 @@ def test_sums_and_products_wrap(
     call: str, struct: str, given: str, guest_of: Callable[[str], Guest]
 ) -> None:
     text = f"ioctl(f0, {call}, {{{given}}})\n"
-    shown = crashes_by_hints("extent", (call, struct), text, guest_of)
+    shown = crashes_by_hints("extent", f"{{ioctl: {call}, struct: {struct}}}", text, guest_of)
     assert shown
     assert all("in extent_ioctl" in title for title in shown)
