@@ -355,20 +355,28 @@ def ioctl_text(ioctl: SourceIoctl, macro: IoctlMacro | None, known: Header) -> s
     memory = writer.memory(whole)
     size = macro.size if macro is not None else ioctl.coded_size
     is_clear = ioctl.is_whole and not ioctl.operand.unclear
-    if writer.has_below(whole) or (size and not is_clear):
+    number = writer.number(_ARG)
+    # Whatever its number says of a size.
+    is_number = number is not None and _is_compared(number)
+    if writer.has_below(whole) or (size and not is_clear and not is_number):
         sizes = {memory.size if memory else 0, size} - {0}
         if memory is not None and memory.is_text:
             sizes |= {8, 64}
         listed = sorted(min(each, _LARGEST) for each in sizes) or [8, 64, 256]
         lines += [f"    payload: {listed}", "    weight: 2"]
         return _with(lines, remarks)
-    number = writer.number(_ARG)
     values = _values(number) if number is not None else [0, 1, -1]
     lines.append(f"    value: {json.dumps(values)}")
     if number is None and not is_clear:
         lines += [f"  - ioctl: {ioctl.title}", *["    compat: true"] * ioctl.compat]
         lines.append("    payload: [8, 64]")
     return _with(lines, remarks)
+
+
+def _is_compared(number: GivenNumber) -> bool:
+    """Return True if a driver looks at a number itself: it is no address."""
+    bounds = any(limit for _, limit in number.bounds)
+    return bounds or bool(number.masks) or any(each for each, _ in number.values + number.required)
 
 
 def _values(number: GivenNumber) -> list[int]:

@@ -198,6 +198,16 @@ def test_names_of_members_mean_themselves(name: str, facts: DriverFacts, tmp_pat
     assert made.fields == (ValuesField(name, (7,)),)
 
 
+def test_an_argument_that_is_compared_is_a_number_whatever_its_ioctl_is_called(
+    facts: DriverFacts, tmp_path: Path
+) -> None:
+    compared = GivenNumber(("arg",), bounds=((">", 31),))
+    coded = ioctl(0x40045564, numbers=(compared,), unclear=("set_bit",))
+    (made,) = described(facts, tmp_path, entry(coded)).values()
+    assert made.values == (0, 1, -1, 31, 32)
+    assert made.struct is None
+
+
 def test_handles_are_remarks(facts: DriverFacts) -> None:
     taken = (
         GivenNumber((*ARG, "length"), takes="fd"),

@@ -311,19 +311,58 @@ def test_plain_numbers_and_ranges_are_ioctls(driver: Path) -> None:
     }
 
 
-def test_a_mask_leaves_the_number_that_is_compared(driver: Path) -> None:
+def test_of_a_label_that_is_masked_the_whole_number_is_known(driver: Path) -> None:
     body = """
 	switch (cmd & ~(0x3fffU << 16)) {
 	case TOY_SET & ~(0x3fffU << 16): return set(arg);
 	}
 	return 0;"""
+    entry = handler(driver, body)
+    assert ioctls(entry) == {SET: "r toy"}
+    assert [each.name for each in entry.ioctls] == ["TOY_SET"]
+
+
+def test_a_mask_leaves_the_number_that_is_compared(driver: Path) -> None:
+    body = "switch (cmd & ~(0x3fffU << 16)) { case 0x40007401: return set(arg); } return 0;"
     assert ioctls(handler(driver, body)) == {0x40007401: "r toy"}
+
+
+def test_of_a_part_that_is_copied_the_struct_is_known(driver: Path) -> None:
+    body = """
+	struct toy toy = {};
+	if (cmd != TOY_SET)
+		return -ENOTTY;
+	return copy_from_user(&toy, (void __user *)arg, min(_IOC_SIZE(cmd), sizeof(toy)));"""
+    assert ioctls(handler(driver, body)) == {SET: "r toy"}
 
 
 def test_of_a_number_that_is_known_in_part_that_part_is_told(driver: Path) -> None:
     body = "if (_IOC_TYPE(cmd) != 't') return 0; switch (_IOC_NR(cmd)) { case 8: return set(arg); }"
     (found,) = handler(driver, f"{body} return 0;").ioctls
     assert (found.number, found.mask) == (0x7408, 0xFFFF)
+
+
+def test_of_two_structs_the_one_of_the_coded_size_is_taken(driver: Path) -> None:
+    before = """
+struct short_toy { u32 mode; };
+static int is_short(void);
+static long both(unsigned long arg)
+{
+	struct short_toy less;
+	struct toy toy;
+
+	if (is_short())
+		return copy_from_user(&less, (void __user *)arg, sizeof(less)) || less.mode;
+	return copy_from_user(&toy, (void __user *)arg, sizeof(toy));
+}"""
+    body = """
+	switch (cmd) {
+	case TOY_SET: case _IOW('t', 9, struct short_toy): return both(arg);
+	}
+	return 0;"""
+    found = handler(driver, body, before).ioctls
+    records = {each.number: each.operand.memory[0].record for each in found}
+    assert records == {SET: "toy", 0x40047409: "short_toy"}
 
 
 def test_what_all_ioctls_share_is_known_of_each(driver: Path) -> None:

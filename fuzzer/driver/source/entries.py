@@ -27,6 +27,7 @@ from fuzzer.driver.source.values import (
     Functions,
     Given,
     IoctlNumber,
+    Key,
     Path,
     Size,
     SourceValue,
@@ -206,7 +207,8 @@ def _entry(entry: DriverEntry, notes: Notes) -> DriverEntry:
         if not key.is_whole and any(key.covers(other) and key != other for other in keys):
             continue
         name, file, line = notes.commands[key]
-        ioctls.append(Ioctl(key.value, key.mask, name, file, line, operand(notes.of(key))))
+        found = operand(notes.of(key), _coded_size(key))
+        ioctls.append(Ioctl(key.value, key.mask, name, file, line, found))
     return DriverEntry(
         entry.table,
         entry.record,
@@ -218,8 +220,13 @@ def _entry(entry: DriverEntry, notes: Notes) -> DriverEntry:
     )
 
 
-def operand(facts: SourceFacts) -> Operand:
-    """Return what facts say of the operand of a call."""
+def _coded_size(key: Key) -> int:
+    """Return the bytes that a number tells of, as made by ``_IOW()``; 0 if of none."""
+    return key.value >> 16 & 0x3FFF if key.is_whole and key.value >> 30 else 0
+
+
+def operand(facts: SourceFacts, size: int = 0) -> Operand:
+    """Return what facts say of the operand of a call, which is said to have a ``size`` in bytes."""
     memory, numbers = [], []
     unclear: set[str] = set()
     for path, fact in sorted(facts.items()):
@@ -227,7 +234,7 @@ def operand(facts: SourceFacts) -> Operand:
         if path == ("return",):
             continue
         if path[-1] == OF:
-            memory.append(_memory(path, fact))
+            memory.append(_memory(path, fact, size if path == (*_ARG, OF) else 0))
         else:
             numbers.append(_number(path, fact))
             if fact.texts or fact.formats or fact.is_text or fact.sizes:
@@ -236,8 +243,8 @@ def operand(facts: SourceFacts) -> Operand:
     return Operand(tuple(memory), tuple(numbers), gives, tuple(sorted(unclear)))
 
 
-def _memory(path: Path, fact: Fact) -> GivenMemory:
-    kind = _kind(fact)
+def _memory(path: Path, fact: Fact, coded: int = 0) -> GivenMemory:
+    kind = _kind(fact, coded)
     length = next((each for each in fact.sizes if isinstance(each, Size)), None)
     constant = max((each for each in fact.sizes if isinstance(each, int)), default=0)
     record, size = "", constant
@@ -257,12 +264,13 @@ def _memory(path: Path, fact: Fact) -> GivenMemory:
     )
 
 
-def _kind(fact: Fact) -> CType | None:
-    """Return the type that memory most likely is of: a struct rather than bytes."""
+def _kind(fact: Fact, coded: int) -> CType | None:
+    """Return the type that memory most likely is of: a struct, and of the coded size."""
     ranked = sorted(
         fact.types.items(),
         key=lambda item: (
             item[0].sort is Sort.RECORD and bool(item[0].name),
+            item[0].size == coded,
             item[1],
             item[0].size,
         ),

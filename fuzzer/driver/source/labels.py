@@ -16,6 +16,7 @@ Keys: TypeAlias = list[Key] | None
 _LONGEST_RANGE = 255
 _NAME = re.compile(r"\(*\s*([A-Za-z_]\w*)\s*\)*\Z")
 _PART_OF = re.compile(r"\(*\s*_IOC_(?:NR|TYPE)\s*\(\s*([A-Za-z_]\w*)\s*\)\s*\)*\Z")
+_MASKED = re.compile(r"\(*\s*([A-Za-z_]\w*)\s*\)*\s*&")
 
 
 def labels_of(part: SyntaxNode) -> tuple[list[SyntaxNode], SyntaxNode | None]:
@@ -70,5 +71,5 @@ def inside_of(operand: SyntaxNode) -> int | None:
 
 def part_of(text: str) -> str:
     """Return the ioctl that a text is a part of the number of; "" for none."""
-    match = _PART_OF.match(text)
+    match = _PART_OF.match(text) or _MASKED.match(text)
     return match[1] if match else ""

@@ -151,7 +151,11 @@ class Models:
         if isinstance(size, Size):
             unit = size.factor
         for each, weight in ((kind, _COPY_WEIGHT), (_pointed(pointer), 1)):
-            if each is not None and each.size and each.size == unit:
+            if each is None or not each.size:
+                continue
+            # Of a part of a struct, of as many bytes as the caller says, the struct is known.
+            is_part = not unit and weight == _COPY_WEIGHT and each.sort is Sort.RECORD
+            if each.size == unit or is_part:
                 fact.types[each] = fact.types.get(each, 0) + weight
 
     def _copy(self, to: SourceValue, source: SourceValue) -> None:

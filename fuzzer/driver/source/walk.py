@@ -227,7 +227,7 @@ class Walker(Expressions):
         """Note an ioctl that is compared with; return what is then known of its number."""
         key = value.equal(number)
         name = name_of(operand.text)
-        if not key.is_whole and (named := part_of(operand.text)):
+        if value != IoctlNumber() and (named := part_of(operand.text)):
             # A part of an ioctl that is known.
             whole = inside_of(operand)
             if whole is not None:
