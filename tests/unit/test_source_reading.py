@@ -342,6 +342,36 @@ def test_of_a_number_that_is_known_in_part_that_part_is_told(driver: Path) -> No
     assert (found.number, found.mask) == (0x7408, 0xFFFF)
 
 
+def test_what_is_added_to_an_address_of_the_kernel_is_no_address(driver: Path) -> None:
+    body = """
+	char *data = kmalloc(64, 0);
+	struct toy *toy = (void *)(data + arg * 8);
+	if (cmd != TOY_PLAIN || arg > 4)
+		return -EINVAL;
+	return toy->mode == TOY_FAST;"""
+    (found,) = handler(driver, body).ioctls
+    assert {each.path for each in found.operand.numbers} == {("arg",)}
+    assert found.operand.memory == ()
+
+
+def test_what_another_ioctl_left_in_a_variable_is_none_of_an_argument(driver: Path) -> None:
+    body = """
+	struct toy toy;
+	switch (cmd) {
+	case TOY_SET:
+		if (copy_from_user(&toy, (void __user *)arg, sizeof(toy)))
+			return -EFAULT;
+		kept = toy.mode;
+		return 0;
+	case TOY_PLAIN:
+		return kept > 3 ? arg : 0;
+	}
+	return 0;"""
+    entry = handler(driver, body, "static u32 kept;")
+    assert only(entry, PLAIN).operand.numbers == ()
+    assert ioctls(entry)[SET] == "r toy"
+
+
 def test_of_two_structs_the_one_of_the_coded_size_is_taken(driver: Path) -> None:
     before = """
 struct short_toy { u32 mode; };

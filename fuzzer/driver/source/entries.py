@@ -231,7 +231,7 @@ def operand(facts: SourceFacts, size: int = 0) -> Operand:
     unclear: set[str] = set()
     for path, fact in sorted(facts.items()):
         unclear |= fact.passed_to
-        if path == ("return",):
+        if path == ("return",) or not _is_copied(path, facts):
             continue
         if path[-1] == OF:
             memory.append(_memory(path, fact, size if path == (*_ARG, OF) else 0))
@@ -241,6 +241,17 @@ def operand(facts: SourceFacts, size: int = 0) -> Operand:
                 memory.append(_memory(path, fact))
     gives = facts[("return",)].gives if ("return",) in facts else ""
     return Operand(tuple(memory), tuple(numbers), gives, tuple(sorted(unclear)))
+
+
+def _is_copied(path: Path, facts: SourceFacts) -> bool:
+    """Return whether memory that a number is in is looked at by the same calls.
+
+    Otherwise it is what another ioctl left in a variable.
+    """
+    if OF not in path or path[-1] == OF:
+        return True
+    last = len(path) - path[::-1].index(OF)
+    return path[:last] in facts
 
 
 def _memory(path: Path, fact: Fact, coded: int = 0) -> GivenMemory:
