@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	18
+#define CH_VERSION	19
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -308,8 +308,59 @@ enum w_op {
 	W_FORK,		/* a process with all files and mappings, which ends at once */
 	W_EPOLL,	/* of the program's epoll instance, arg: enum w_epoll, cmd: events */
 	W_FLIP,		/* what is at cmd in the next call's buffer changes to arg and back */
+	W_REMAP,
+	W_PROTECT,
+	W_ADVISE,
+	W_FCNTL,	/* arg: enum w_fcntl, cmd: its argument */
+	W_FLOCK,	/* cmd: operation; never waits */
+	W_FSYNC,	/* cmd: 1 for fdatasync */
+	W_GETDENTS,	/* arg: count */
+	W_FDINFO,	/* reads what /proc says of it */
+	W_SPLICE_READ,	/* arg: count, cmd: enum w_splice */
+	W_SPLICE_WRITE,	/* payload, cmd: enum w_splice */
+	W_CREATE,	/* file = one that is not the driver's, cmd: enum w_create; replaces it */
 	W_N_OPS,
 };
+
+/* A lock is its type, F_RDLCK, F_WRLCK or F_UNLCK, then where it begins, and its length. */
+enum w_fcntl {
+	W_F_GETFL,	/* takes nothing */
+	W_F_SETFL,	/* flags */
+	W_F_SETOWN,	/* nothing: the owner is the program */
+	W_F_SETSIG,	/* 0: SIGIO, else SIGURG; both are ignored */
+	W_F_GETLK,
+	W_F_SETLK,
+	W_F_OFD_SETLK,
+	W_F_SETLEASE,	/* a lock's type */
+	W_N_FCNTL,
+};
+
+#define W_LOCK_START	2
+#define W_LOCK_LENGTH	16
+
+/*
+ * Splicing goes through the program's pipe, which is emptied afterwards: what was read is
+ * the call's output. With W_SPLICE_KEEP it is not, so that the pages stay up to the next
+ * such call, or until the files are closed. A memfd stands in for the pipe with W_SENDFILE.
+ */
+enum w_splice {
+	W_SPLICE,
+	W_SPLICE_KEEP,
+	W_SENDFILE,
+	W_N_SPLICE,
+};
+
+enum w_create {
+	W_EVENTFD,
+	W_PIPE,		/* of both ends in one */
+	W_MEMFD,	/* of W_MEMFD_SIZE bytes, and does not shrink */
+	W_TIMERFD,
+	W_SOCKET,
+	W_NULL_DEVICE,	/* /dev/null */
+	W_N_CREATE,
+};
+
+#define W_MEMFD_SIZE	0x10000
 
 enum w_epoll {
 	W_EPOLL_ADD,

@@ -22,6 +22,7 @@ from fuzzer.driver.ioctls import Direction, IoctlMacro
 from fuzzer.driver.modinfo import Parameter
 from fuzzer.driver.source.interface import NOTHING, Interface
 from fuzzer.errors import BadInputError
+from fuzzer.target.calls import FileKind
 from fuzzer.target.device import Device, description_of
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.header import Header
@@ -29,7 +30,12 @@ from fuzzer.target.schema import schema_line
 from fuzzer.target.traps import WORDS
 
 OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open"})
-"""Operations of files; a driver of which nothing is known is taken to have all of them."""
+"""Usual operations of files; a driver of which nothing is known is taken to have all of them."""
+
+_PLAIN_CALLS = (
+    *("lseek", "poll", "mmap", "fasync", "lock", "flock", "fsync", "getdents", "fdinfo"),
+    *("splice_read", "splice_write"),
+)
 
 SEEDS = ("read-write.prog", "ioctls.prog", "two-files.prog")
 """The names of the files with seeds."""
@@ -80,9 +86,10 @@ _NO_NAMES = Header({}, {}, None)
 class DriverFacts:
     """Known facts of a driver without a description.
 
-    ``source`` is its directory; without one ``object`` is its .ko, one for all kernels or
-    one for each, or ``builtin`` are its C files in the kernel's tree. ``operations`` are those
-    that any of its files has. ``kernel`` is the series that it was built for, such as ``6.1``;
+        ``source`` is its directory; without one ``object`` is its .ko, one for all kernels or
+        one for each, or ``builtin`` are its C files in the kernel's tree. ``operations`` are those
+    that any of its files has, ``takes_files`` the kinds of files not its own of which it may
+    be given descriptors. ``kernel`` is the series that it was built for, such as ``6.1``;
     empty for the usual one. ``needs`` are other modules of its source to load before it. A
     driver that ``fails`` cannot be loaded. ``interface`` is read from its source, with
     ``known`` names.
@@ -96,6 +103,7 @@ class DriverFacts:
     config: tuple[str, ...] = ()
     kernel: str = ""
     operations: frozenset[str] = OPERATIONS
+    takes_files: tuple[FileKind, ...] = ()
     ioctls: tuple[IoctlMacro, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     needs: tuple[str, ...] = ()
@@ -181,9 +189,12 @@ def plain_calls(facts: DriverFacts) -> str:
     text = _READ if "read" in facts.operations else ""
     if "write" in facts.operations:
         text += '  - pwrite: ["{word}"]\n'
-    for name in ("lseek", "poll", "mmap"):
+    for name in _PLAIN_CALLS:
         if name in facts.operations:
             text += f"  - {name}: true\n"
+    if facts.takes_files:
+        kinds = ", ".join(kind.name.lower() for kind in facts.takes_files)
+        text += f"  - create: [{kinds}]    # files that are not its own, as it takes descriptors\n"
     return text + "  - open: true    # with O_NONBLOCK as well\n  - close: true\n"
 
 

@@ -21,6 +21,7 @@ from fuzzer.driver.author_build import BuildFailedError, first_error
 from fuzzer.driver.driver import Driver, MissingSymbolsError, builtin_driver, pick_module
 from fuzzer.driver.equipment import asked_for, needs_device_tree, wish
 from fuzzer.driver.fitting import Confirm, fitted
+from fuzzer.driver.imports import files_taken
 from fuzzer.driver.ioctls import IoctlMacro
 from fuzzer.driver.modinfo import read_modinfo
 from fuzzer.driver.objects import object_that_fits
@@ -268,6 +269,7 @@ class _Discovery:
             devices=found.devices,
             params=found.params,
             operations=_operations(objects, tables, found.devices),
+            takes_files=files_taken(objects),
             ioctls=ioctls,
             parameters=() if driver.parts else read_modinfo(driver.object).parameters,
             interface=interface,

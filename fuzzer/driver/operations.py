@@ -36,6 +36,14 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "compat": ("compat_ioctl",),
         "mmap": ("mmap",),
         "open": ("open",),
+        "fasync": ("fasync", "check_flags"),
+        "lock": ("lock", "setlease"),
+        "flock": ("flock",),
+        "fsync": ("fsync",),
+        "getdents": ("iterate_shared",),
+        "fdinfo": ("show_fdinfo",),
+        "splice_read": ("splice_read",),
+        "splice_write": ("splice_write",),
     },
     "v4l2_file_operations": {
         "read": ("read",),
@@ -55,7 +63,8 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "open": ("proc_open",),
     },
 }
-_COMPAT = "compat"
+# Here the kernel's own functions do nothing, or pass the call on.
+_OWN = frozenset({"compat", "fsync"})
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 _STT_OBJECT = 1
@@ -68,7 +77,7 @@ class OperationTable:
     """One table: the name of its variable, its struct, and the operations it has.
 
     Operations are named as the calls of a description are: read, write, lseek, poll,
-    ioctl, mmap, open; compat are the ioctls of 32-bit programs.
+    ioctl, mmap, open, fasync and so on; compat are the ioctls of 32-bit programs.
     """
 
     name: str
@@ -119,8 +128,7 @@ def _tables(elf: ELFFile, layouts: tuple[_TableLayout, ...]) -> Iterator[Operati
             found = frozenset(
                 layout.entries[at]
                 for at in inside.keys() & layout.entries.keys()
-                # The kernel's own handler only passes the call on.
-                if inside[at] or layout.entries[at] != _COMPAT
+                if inside[at] or layout.entries[at] not in _OWN
             )
             if found:
                 text = str(names[name : names.index(b"\0", name)], "ascii", "replace")

@@ -21,10 +21,20 @@ from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, MAX_PAYLOAD, Call, Pro
 from fuzzer.program.records import RecordMaker, Records
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
+from fuzzer.program.syntax import FCNTL, FLOCK
 from fuzzer.program.templates import TemplateFiller
-from fuzzer.program.wire import FIXUP, FIXUP_SIZE, PLAIN_HEADER, decode, plain_positioned
+from fuzzer.program.wire import (
+    FIXUP,
+    FIXUP_SIZE,
+    HEADER_SIZE,
+    PLAIN_HEADER,
+    decode,
+    plain_positioned,
+    written_of,
+)
 from fuzzer.target.calls import (
     AnyIoctlSpec,
+    CreateSpec,
     IoctlSpec,
     PlainKind,
     PlainSpec,
@@ -57,7 +67,15 @@ _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
 # First pages of a part of a mapping; values stored there; epoll operations.
 _PART_PAGES, _STORED, _EPOLL = (0, 0, 0, 1, 1, 2), (0, 1, (1 << 64) - 1), (0, 0, 1, 2, 3)
-_O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
+_O_RDWR, _O_NONBLOCK, _O_APPEND, _O_ASYNC = 2, 0o4000, 0o2000, 0o20000
+# Arguments of fcntl for a driver that sends signals: the flags that are set, and all the rest.
+_SET_FLAGS = (_O_ASYNC, _O_ASYNC, _O_ASYNC, 0, 0, _O_NONBLOCK, _O_ASYNC | _O_NONBLOCK, _O_APPEND)
+_OWNER = (FCNTL["F_SETOWN"], FCNTL["F_SETOWN"], FCNTL["F_SETSIG"], FCNTL["F_GETFL"])
+_LOCK_COMMANDS = tuple(FCNTL[f"F_{name}"] for name in ("SETLK", "SETLK", "GETLK", "OFD_SETLK"))
+# Locks of all types, of the whole file and of a part.
+_LOCKS = (0, 1, 2, 1, 2, 8 << 16, 1 | 8 << 16, 2 | 8 << 16 | 4 << 2)
+_SPLICED = (1, 8, 64, 4096, 8192)
+_SPLICE_WAYS = (0, 0, 0, 1, 1, 2)
 # Flags of an open of a file that can often be either read or written.
 _ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
 # Where the description does not say how often to open a file, one call in so many does.
@@ -88,7 +106,14 @@ class Generator:
         self._families = families(target.devices)
         self.has_devices = len(target.devices) > 1
         """True if the target has more than one device."""
-        self.uses_files = opens or self.has_devices
+        self.created = [
+            int(kind)
+            for spec in target.calls
+            if isinstance(spec, CreateSpec)
+            for kind in spec.kinds
+        ]
+        """Kinds of files that programs create, for calls that take a descriptor."""
+        self.uses_files = opens or self.has_devices or bool(self.created)
         """True if programs of the target open more files than file 0."""
         self.strings = StringFinder(target)
         self.structs: dict[bytes, StructMaker] = {}
@@ -190,14 +215,21 @@ class Generator:
         return decode(b"".join(chunks))
 
     def _maker(
-        self, spec: WriteSpec | ReadSpec | PlainSpec | IoctlSpec | AnyIoctlSpec, target: Target
+        self,
+        spec: WriteSpec | ReadSpec | PlainSpec | CreateSpec | IoctlSpec | AnyIoctlSpec,
+        target: Target,
     ) -> _Maker:
         if isinstance(spec, WriteSpec):
             return self._write(spec, target)
         if isinstance(spec, ReadSpec):
             return self._read(spec)
         if isinstance(spec, PlainSpec):
+            if spec.kind is PlainKind.SPLICE_WRITE:
+                return self._splice_write(target)
             return self._plain(spec.kind)
+        if isinstance(spec, CreateSpec):
+            kinds = [int(kind) for kind in spec.kinds]
+            return self._fields(Op.CREATE, lambda broken: self._extra_file(), kinds, (0,))
         if isinstance(spec, AnyIoctlSpec):
             return self._ioctl_buffer(None, spec.sizes, compat=spec.compat)
         if spec.struct is None:
@@ -336,6 +368,53 @@ class Generator:
                     (self._fields(Op.STORE, any_file, _PART_PAGES, _STORED, integer), 3),
                     (self._fields(Op.FORK, _no_file, (0,), (0,)), 1),
                 )
+
+            case _:
+                return self._plain_on_file(kind, any_file)
+
+    def _plain_on_file(self, kind: PlainKind, file: Callable[[bool], int]) -> _Maker:
+        """Return a maker of calls that neither read nor write a file."""
+        fields = self._fields
+        match kind:
+            case PlainKind.FASYNC:
+                return self._one_of(
+                    (fields(Op.FCNTL, file, _SET_FLAGS, (FCNTL["F_SETFL"],)), 3),
+                    (fields(Op.FCNTL, file, (0, 0, 1), _OWNER), 1),
+                )
+            case PlainKind.LOCK:
+                return self._one_of(
+                    (fields(Op.FCNTL, file, _LOCKS, _LOCK_COMMANDS), 4),
+                    (fields(Op.FCNTL, file, _LOCKS[:3], (FCNTL["F_SETLEASE"],)), 1),
+                )
+            case PlainKind.FLOCK:
+                return fields(Op.FLOCK, file, tuple(FLOCK.values()), (0,))
+            case PlainKind.FSYNC:
+                return fields(Op.FSYNC, file, (0, 0, 1), (0,))
+            case PlainKind.GETDENTS:
+                return fields(Op.GETDENTS, file, (0,), (4096, 4096, 64, 1), self._integer)
+            case PlainKind.FDINFO:
+                return fields(Op.FDINFO, file, (0,), (0,))
+            case PlainKind.SPLICE_READ:
+                return fields(Op.SPLICE_READ, file, _SPLICE_WAYS, _SPLICED, self._integer)
+            case _:
+                raise ValueError(f"{kind} is not made of numbers alone")
+
+    def _splice_write(self, target: Target) -> _Maker:
+        """Return a maker of calls that splice what writes would have written."""
+        specs = [s for s in target.calls if isinstance(s, WriteSpec) and not s.positioned]
+        makers = [self._write(spec, target) for spec in specs]
+        rand, integer, file = self._random, self._integer, self._file_chooser()
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            data = integer().to_bytes(8, "little")
+            if makers:
+                chunk = makers[int(rand() * len(makers))](seen, broken)
+                body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
+                data = chunk[body : body + written_of(chunk)]
+            way = _SPLICE_WAYS[int(rand() * len(_SPLICE_WAYS))]
+            return _PACK(int(Op.SPLICE_WRITE), file(), 0, 0, way, 0, len(data)) + data
+
+        return make
 
     def _one_of(self, *weighted: tuple[_Maker, int]) -> _Maker:
         rand = self._random

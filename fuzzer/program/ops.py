@@ -65,6 +65,17 @@ class Op(enum.IntEnum):
     FORK = 19
     EPOLL = 20
     FLIP = 21
+    REMAP = 22
+    PROTECT = 23
+    ADVISE = 24
+    FCNTL = 25
+    FLOCK = 26
+    FSYNC = 27
+    GETDENTS = 28
+    FDINFO = 29
+    SPLICE_READ = 30
+    SPLICE_WRITE = 31
+    CREATE = 32
 
 
 class Number(enum.Enum):
@@ -87,6 +98,12 @@ class Number(enum.Enum):
     WORD = "what to store"
     PLACE = "a place in the buffer"  # with its bytes, see flips
     FLIPPED = "what is there in turn"
+    FCNTL = "a command of fcntl"
+    SETTING = "what fcntl is given"
+    LOCKING = "an operation of flock"
+    ONLY_DATA = "1 for fdatasync"
+    SPLICING = "a way to splice"
+    KIND = "a kind of file"
     DESCRIPTOR = "a descriptor"
     MILLISECONDS = "milliseconds"
     TICKS = "ticks"
@@ -95,6 +112,7 @@ class Number(enum.Enum):
 SEEN = frozenset(Number) - {
     *(Number.NONE, Number.DEVICE, Number.FILE, Number.DESCRIPTOR),
     *(Number.MILLISECONDS, Number.TICKS, Number.PLACE, Number.FLIPPED),
+    *(Number.SPLICING, Number.KIND),
 }
 """Kinds of numbers that the driver sees; the others are for the executor."""
 
@@ -121,6 +139,7 @@ class Payload(enum.Enum):
     WRITTEN = "what to write"
     ARGUMENT = "a payload"
     PARAMETERS = "the module's parameters"
+    SPLICED = "what to splice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +339,66 @@ OPERATIONS: Mapping[int, Operation] = {
         syscalls=(233,),
     ),
     Op.FLIP: Operation("flip", cmd=Number.PLACE, arg=Number.FLIPPED),
+    Op.REMAP: Operation("remap"),
+    Op.PROTECT: Operation("protect"),
+    Op.ADVISE: Operation("advise"),
+    Op.FCNTL: Operation(
+        "fcntl",
+        file=File.USED,
+        cmd=Number.SETTING,
+        arg=Number.FCNTL,
+        reaches_driver=True,
+        can_fail=True,
+        headers=("fcntl.h",),
+        syscalls=(72,),
+    ),
+    Op.FLOCK: Operation(
+        "flock",
+        file=File.USED,
+        cmd=Number.LOCKING,
+        reaches_driver=True,
+        can_fail=True,
+        headers=("sys/file.h",),
+        syscalls=(73,),
+    ),
+    Op.FSYNC: Operation(
+        "fsync",
+        file=File.USED,
+        cmd=Number.ONLY_DATA,
+        reaches_driver=True,
+        can_fail=True,
+        headers=("unistd.h",),
+        syscalls=(74, 75),
+    ),
+    Op.GETDENTS: Operation(
+        "getdents",
+        file=File.USED,
+        arg=Number.COUNT,
+        reaches_driver=True,
+        can_fail=True,
+        headers=("sys/syscall.h", "unistd.h"),
+        syscalls=(78, 217),
+    ),
+    Op.FDINFO: Operation("fdinfo", file=File.USED, reaches_driver=True, can_fail=True),
+    Op.SPLICE_READ: Operation(
+        "splice_read",
+        file=File.USED,
+        cmd=Number.SPLICING,
+        arg=Number.COUNT,
+        reaches_driver=True,
+        can_fail=True,
+        syscalls=(275,),
+    ),
+    Op.SPLICE_WRITE: Operation(
+        "splice_write",
+        file=File.USED,
+        cmd=Number.SPLICING,
+        payload=Payload.SPLICED,
+        reaches_driver=True,
+        can_fail=True,
+        syscalls=(40,),
+    ),
+    Op.CREATE: Operation("create", file=File.OPENED, cmd=Number.KIND),
 }
 """The records by operation; the number of an operation may be used as a key as well."""
 

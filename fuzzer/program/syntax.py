@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fuzzer.target.calls import FileKind
+
 _TOKEN = re.compile(
     r"""[ \t\r]*(?:
     (?P<string>"(?:[^"\\]|\\.)*")
@@ -36,6 +38,7 @@ OPEN_FLAGS = {
     "O_APPEND": 0o2000,
     "O_NONBLOCK": 0o4000,
     "O_DSYNC": 0o10000,
+    "O_ASYNC": 0o20000,
     "O_DIRECT": 0o40000,
     "O_CLOEXEC": 0o2000000,
 }
@@ -44,8 +47,28 @@ OPEN_FLAGS = {
 EPOLL = {"EPOLL_ADD": 0, "EPOLL_MODIFY": 1, "EPOLL_DELETE": 2, "EPOLL_WAIT": 3}
 """Values of the operations on a program's epoll instance by name (``enum w_epoll``)."""
 
+_FCNTL = (
+    *("F_GETFL", "F_SETFL", "F_SETOWN", "F_SETSIG"),
+    *("F_GETLK", "F_SETLK", "F_OFD_SETLK", "F_SETLEASE"),
+)
+FCNTL = {name: number for number, name in enumerate(_FCNTL)}
+"""Numbers of the commands of fcntl by name (``enum w_fcntl``)."""
+
+LOCK_TYPES = {"F_RDLCK": 0, "F_WRLCK": 1, "F_UNLCK": 2}
+"""Values of a lock's type by name."""
+
+FLOCK = {"LOCK_SH": 1, "LOCK_EX": 2, "LOCK_UN": 8}
+"""Values of the operations of flock by name."""
+
+SPLICE = {"SPLICE": 0, "SPLICE_KEEP": 1, "SENDFILE": 2}
+"""Numbers of the ways to splice by name (``enum w_splice``)."""
+
+CREATED = {kind.name: int(kind) for kind in FileKind}
+"""Numbers of the kinds of files that are not the driver's by name (``enum w_create``)."""
+
 _POLL = {"POLLIN": 0x1, "POLLPRI": 0x2, "POLLOUT": 0x4, "POLLERR": 0x8, "POLLHUP": 0x10}
 _NAMES = {**WHENCE, **ACCESS, **OPEN_FLAGS, **_POLL, **EPOLL}
+_NAMES |= {**FCNTL, **LOCK_TYPES, **FLOCK, **SPLICE, **CREATED}
 
 
 class TextError(Exception):

@@ -20,6 +20,15 @@ r"""Programs as readable text, one call a line, without loss.
     store(f0, 7, 0)                   read 8 bytes and write 7, at the start of its page 0
     fork()                            a process with all of these, which ends at once
     epoll(f0, EPOLL_ADD, 0x1)         events; EPOLL_MODIFY, EPOLL_DELETE, EPOLL_WAIT
+    fcntl(f0, F_SETFL, O_ASYNC)       F_GETFL, F_SETOWN (the program), F_SETSIG (0: SIGIO)
+    fcntl(f0, F_SETLK, F_WRLCK)       F_GETLK, F_OFD_SETLK, F_SETLEASE; start << 2, length << 16
+    flock(f0, LOCK_EX)                LOCK_SH, LOCK_UN; never waits
+    fsync(f0, 0)                      1: fdatasync
+    getdents(f0, 4096)                bytes
+    fdinfo(f0)                        what /proc/self/fdinfo has of it is read
+    splice_read(f0, 64, SPLICE)       bytes, into the program's pipe, which is read then;
+    splice_write(f0, "a", SPLICE)     SPLICE_KEEP: the pipe keeps what is in it; SENDFILE
+    create(f1, EVENTFD)               f1 becomes a file of this kind: PIPE, MEMFD, TIMERFD, ...
     flip(8, 80)                       while the next call runs, the 4 bytes at 8 of its buffer
     flip(8:2, 80)                     become 80 and back, again and again; 2 bytes; 1, 8
     ioctl(f0, PKV_IOC_CLEAR)          the value 0
@@ -105,7 +114,20 @@ from fuzzer.program.program import (
     position,
 )
 from fuzzer.program.suffixes import format_suffixes, show_taken
-from fuzzer.program.syntax import ACCESS, EPOLL, OPEN_FLAGS, WHENCE, TextError, quote, show_integer
+from fuzzer.program.syntax import (
+    ACCESS,
+    CREATED,
+    EPOLL,
+    FCNTL,
+    FLOCK,
+    LOCK_TYPES,
+    OPEN_FLAGS,
+    SPLICE,
+    WHENCE,
+    TextError,
+    quote,
+    show_integer,
+)
 from fuzzer.program.text_parser import (
     LineParser,
     parse_program,
@@ -120,8 +142,19 @@ from fuzzer.target.target import Target
 __all__ = ["format_program", "load_program", "parse_program", "reset_program"]
 
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*")
-_WHENCE_NAMES = {number: name for name, number in WHENCE.items()}
-_EPOLL_NAMES = {number: name for name, number in EPOLL.items()}
+_NAMED = {
+    kind: {number: name for name, number in numbers.items()}
+    for kind, numbers in {
+        Number.WHENCE: WHENCE,
+        Number.CONTROL: EPOLL,
+        Number.FCNTL: FCNTL,
+        Number.LOCKING: FLOCK,
+        Number.SPLICING: SPLICE,
+        Number.KIND: CREATED,
+    }.items()
+}
+_LOCK_NAMES = {number: name for name, number in LOCK_TYPES.items()}
+_TAKES_LOCK = frozenset(FCNTL[name] for name in ("F_GETLK", "F_SETLK", "F_OFD_SETLK", "F_SETLEASE"))
 _ACCESS_NAMES = {number: name for name, number in ACCESS.items()}
 
 
@@ -200,6 +233,8 @@ def _format_call(
             told, arguments = _ioctl(call, told, names, layouts)
         case Op.FLIP:
             told, arguments = _flip(call, told)
+        case Op.FCNTL:
+            told, arguments = _fcntl(call, told)
         case _:
             told, arguments = _plain(call, told, operation)
     if operation.uses_file:
@@ -251,16 +286,23 @@ def _number(kind: Number, value: int) -> str:
             return f"f{value}"
         case Number.OFFSET:
             return str(_signed(value))
-        case Number.WHENCE:
-            return _WHENCE_NAMES.get(value, show_integer(value))
-        case Number.CONTROL:
-            return _EPOLL_NAMES.get(value, show_integer(value))
         case Number.EVENTS:
             return f"{value:#x}"
         case Number.TICKS:
             return str(value)
         case _:
-            return show_integer(value)
+            return _NAMED.get(kind, {}).get(value) or show_integer(value)
+
+
+def _fcntl(call: Call, told: Call) -> tuple[Call, list[str]]:
+    told = replace(told, cmd=call.cmd, arg=call.arg)
+    shown = show_integer(call.cmd)
+    if call.arg == FCNTL["F_SETFL"]:
+        shown = _flag_names(call.cmd)
+    elif call.arg in _TAKES_LOCK and call.cmd & 3 in _LOCK_NAMES:
+        rest = f"|{call.cmd & ~3:#x}" if call.cmd & ~3 else ""
+        shown = _LOCK_NAMES[call.cmd & 3] + rest
+    return told, [_number(Number.FCNTL, call.arg), shown]
 
 
 def _flip(call: Call, told: Call) -> tuple[Call, list[str]]:
@@ -343,13 +385,14 @@ def _offset(offset: int) -> str:
 
 
 def _open_flags(flags: int) -> str:
-    names = [_ACCESS_NAMES[flags & 3]] if flags & 3 in _ACCESS_NAMES else ["0x3"]
-    rest = flags & ~3
-    for name, bit in OPEN_FLAGS.items():
-        if rest & bit:
-            names.append(name)
-            rest &= ~bit
-    return "|".join([*names, f"{rest:#x}"] if rest else names)
+    access = _ACCESS_NAMES.get(flags & 3, "0x3")
+    return f"{access}|{_flag_names(flags & ~3)}" if flags & ~3 else access
+
+
+def _flag_names(flags: int) -> str:
+    names = [name for name, bit in OPEN_FLAGS.items() if flags & bit]
+    rest = flags & ~sum(OPEN_FLAGS.values())
+    return "|".join([*names, f"{rest:#x}"] if rest else names) or "0"
 
 
 def _struct(values: Mapping[str, Value]) -> str:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from fuzzer.target.calls import (
     AnyIoctlSpec,
     CallSpec,
+    CreateSpec,
     IoctlSpec,
     PlainSpec,
     ReadSpec,
@@ -176,6 +177,8 @@ def _row(spec: CallSpec, total: int, *, is_resolved: bool) -> _Row:
             return _Row("reload", None, count(len(told), "template") if told else "no parameters")
         case PlainSpec(kind):
             return _Row(kind.value, share, "")
+        case CreateSpec(kinds):
+            return _Row("create", share, ", ".join(kind.name.lower() for kind in kinds))
         case ReadSpec(counts, positioned):
             return _Row("pread" if positioned else "read", share, f"{_any_of(counts)} bytes")
         case WriteSpec(templates, positioned):

@@ -13,7 +13,9 @@ from fuzzer.target.calls import (
     CallSpec,
     CallTemplate,
     CountField,
+    CreateSpec,
     Field,
+    FileKind,
     IoctlSpec,
     LenField,
     PlainKind,
@@ -36,7 +38,8 @@ from fuzzer.target.templates import MAX_PAYLOAD, TemplateParser
 from fuzzer.target.traps import in_braces
 
 _PLAIN = tuple(kind.value for kind in PlainKind)
-CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "ioctl", "sleep", "reload")
+_CREATED = {kind.name.lower(): kind for kind in FileKind}
+CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "create", "ioctl", "sleep", "reload")
 IOCTL_KEYS = ("struct", "fields", "value", "payload", "compat")
 RECORD_KEYS = ("struct", "fields", "count")
 FIELD_RULES = ("pool", "len", "pointer", "values", "range", "struct", "count_of")
@@ -91,6 +94,9 @@ class CallParser:
         if operation in _PLAIN:
             document.true(value, operation)
             return PlainSpec(PlainKind(operation), weight)
+        if operation == "create":
+            items = document.sequence(value, operation)
+            return CreateSpec(tuple(map(self._created, items)), weight)
         if operation == "reload":
             return ReloadSpec(self._reload(value), weight)
         positioned = operation.startswith("p")
@@ -102,6 +108,13 @@ class CallParser:
             return SleepSpec(tuple(times), weight)
         counts = tuple(document.integer(item, "a count", 0, _U64) for item in items)
         return ReadSpec(counts, positioned, weight)
+
+    def _created(self, node: yaml.Node) -> FileKind:
+        name = str(node.value)
+        if name not in _CREATED:
+            problem = f"no kind of file {name!r}; {one_of(name, tuple(_CREATED))}"
+            raise self._document.error(node, problem)
+        return _CREATED[name]
 
     def _reload(self, node: yaml.Node) -> tuple[CallTemplate, ...]:
         """Return the parameters to load the module with: a list, or ``true`` for none."""

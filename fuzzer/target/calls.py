@@ -115,6 +115,14 @@ class PlainKind(enum.Enum):
     LSEEK = "lseek"
     POLL = "poll"
     MMAP = "mmap"
+    FASYNC = "fasync"
+    LOCK = "lock"
+    FLOCK = "flock"
+    FSYNC = "fsync"
+    GETDENTS = "getdents"
+    FDINFO = "fdinfo"
+    SPLICE_READ = "splice_read"
+    SPLICE_WRITE = "splice_write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,25 @@ class PlainSpec:
     """A call that needs no description of its own."""
 
     kind: PlainKind
+    weight: int = 1
+
+
+class FileKind(enum.IntEnum):
+    """Kinds of files that are not the driver's (``enum w_create`` in vm/channel.h)."""
+
+    EVENTFD = 0
+    PIPE = 1
+    MEMFD = 2
+    TIMERFD = 3
+    SOCKET = 4
+    NULL_DEVICE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSpec:
+    """A file of one of some kinds is created, for calls that take a descriptor."""
+
+    kinds: tuple[FileKind, ...]
     weight: int = 1
 
 
@@ -247,5 +274,12 @@ class AnyIoctlSpec:
 
 
 CallSpec: TypeAlias = (
-    WriteSpec | ReadSpec | PlainSpec | IoctlSpec | AnyIoctlSpec | SleepSpec | ReloadSpec
+    WriteSpec
+    | ReadSpec
+    | PlainSpec
+    | CreateSpec
+    | IoctlSpec
+    | AnyIoctlSpec
+    | SleepSpec
+    | ReloadSpec
 )

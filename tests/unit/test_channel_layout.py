@@ -13,8 +13,9 @@ from fuzzer.errors import BadInputError
 from fuzzer.machine import channel_layout as layout
 from fuzzer.machine.channel import Channel, Comparisons
 from fuzzer.paths import project_root
-from fuzzer.program import flips, links, ops, program, wire
+from fuzzer.program import flips, links, ops, program, syntax, wire
 from fuzzer.program.comparison import Comparison
+from fuzzer.program.csource import file_calls
 from fuzzer.target.device import MAX_DEVICES, Device
 from fuzzer.target.header import read_headers
 
@@ -49,6 +50,9 @@ _PROGRAM = {
     "W_COUNT": ops.FLAG_COUNT,
     "W_WAITS": ops.FLAG_WAITS,
     "W_MAX_WAIT": program.MAX_WAIT,
+    "W_LOCK_START": file_calls.LOCK_START,
+    "W_LOCK_LENGTH": file_calls.LOCK_LENGTH,
+    "W_MEMFD_SIZE": file_calls.MEMFD_SIZE,
     "W_N_HANDLES": links.N_HANDLES,
     "W_FLIP_SIZE": flips.SIZE_SHIFT,
     "W_LOW": links.LOW,
@@ -103,6 +107,17 @@ def test_each_enumerator_is_the_headers(c_enum: str, prefix: str, here: type[enu
     names = [name for name in names if name not in {"W_N_OPS", "W_N_LINKS"}]
     assert {name.removeprefix(prefix) for name in names} == {member.name for member in here}
     assert _values(*names) == {f"{prefix}{member.name}": member.value for member in here}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "here"),
+    [("W_", syntax.SPLICE), ("W_", syntax.CREATED), ("W_", syntax.FCNTL), ("W_", syntax.EPOLL)],
+    ids=["splice", "create", "fcntl", "epoll"],
+)
+def test_each_name_of_program_text_is_the_headers(prefix: str, here: dict[str, int]) -> None:
+    assert _values(*(f"{prefix}{name}" for name in here)) == {
+        f"{prefix}{name}": number for name, number in here.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,16 @@ from fuzzer.driver.modinfo import Parameter
 from fuzzer.driver.symbols import driver_ioctls, driver_symbols
 from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.program.text import parse_program
-from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
+from fuzzer.target.calls import (
+    AnyIoctlSpec,
+    CreateSpec,
+    FileKind,
+    IoctlSpec,
+    PlainSpec,
+    ReadSpec,
+    ReloadSpec,
+    WriteSpec,
+)
 from fuzzer.target.check import DiagnosticSeverity, read_all
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment
@@ -118,6 +127,7 @@ def test_many_files_are_all_named(facts: DriverFacts, tmp_path: Path) -> None:
         ("write",),
         ("ioctl",),
         ("lseek", "poll", "mmap"),
+        ("fasync", "lock", "flock", "fsync", "getdents", "fdinfo", "splice_read", "splice_write"),
         ("read", "write", "lseek", "poll", "ioctl", "mmap", "open"),
     ],
 )
@@ -128,6 +138,14 @@ def test_only_the_operations_that_there_are_are_called(
     kinds = {ReadSpec: "read", WriteSpec: "write", AnyIoctlSpec: "ioctl"}
     made = {spec.kind.value if isinstance(spec, PlainSpec) else kinds[type(spec)] for spec in calls}
     assert made == {*operations, "open", "close"}
+
+
+def test_files_of_the_kinds_that_the_driver_takes_are_created(
+    facts: DriverFacts, tmp_path: Path
+) -> None:
+    kinds = (FileKind.EVENTFD, FileKind.MEMFD)
+    calls = described(replace(facts, takes_files=kinds), tmp_path).calls
+    assert [each for each in calls if isinstance(each, CreateSpec)] == [CreateSpec(kinds)]
 
 
 def test_what_the_driver_needs_is_written_down(facts: DriverFacts, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from fuzzer.driver.blocks import read_blocks
+from fuzzer.driver.imports import files_taken, read_imports
 from fuzzer.driver.operations import OperationTable, operation_names, read_operations
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import Flavour, Kernel
+from fuzzer.target.calls import FileKind
 from tests.unit.toy_kernel import write_files
 
 _MAKEFILE = "%.o:\n\tgcc -c -Iinclude -o $(M)/$@ $(M)/$*.c\n"
@@ -35,7 +37,8 @@ _FILE = [
     "read_iter",
     "write_iter",
 ]
-_FILE += ["release", "read", "write"]
+_FILE += ["release", "read", "write", "fasync", "check_flags", "lock", "setlease", "flock"]
+_FILE += ["fsync", "iterate_shared", "show_fdinfo", "splice_read", "splice_write"]
 _V4L2 = ["read", "write", "poll", "unlocked_ioctl", "mmap", "open"]
 _PROC = [
     f"proc_{each}" for each in ("lseek", "read", "read_iter", "write", "poll", "ioctl", "mmap")
@@ -107,6 +110,33 @@ def test_an_entry_of_its_own_for_32_bit_programs_is_told(kernel: Kernel) -> None
         "own": ("file_operations", {"ioctl", "compat"}),
         "passed_on": ("file_operations", {"ioctl"}),
     }
+
+
+def test_operations_beside_reading_and_writing_are_told(kernel: Kernel) -> None:
+    text = """\
+        struct file_operations one = { .check_flags = here, .iterate_shared = here };
+        struct file_operations two = { .lock = here, .flock = here, .show_fdinfo = here };
+        struct file_operations kernels = { .fsync = elsewhere, .splice_read = elsewhere };
+        struct file_operations own = { .fsync = here, .splice_write = here, .fasync = here };
+    """
+    assert tables(kernel, text) == {
+        "one": ("file_operations", {"fasync", "getdents"}),
+        "two": ("file_operations", {"lock", "flock", "fdinfo"}),
+        "kernels": ("file_operations", {"splice_read"}),
+        "own": ("file_operations", {"fsync", "splice_write", "fasync"}),
+    }
+
+
+def test_files_that_a_module_takes_are_told_by_what_it_calls(kernel: Kernel) -> None:
+    text = """\
+        extern void eventfd_ctx_fdget(void), memfd_fcntl(void), fget_of_ours(void);
+        static void fget(void) {}
+        void *used[] = { eventfd_ctx_fdget, memfd_fcntl, fget_of_ours, fget };
+    """
+    module = compiled(kernel, text)
+    assert read_imports(module) >= {"eventfd_ctx_fdget", "memfd_fcntl", "fget_of_ours"}
+    assert files_taken([module]) == (FileKind.EVENTFD, FileKind.MEMFD)
+    assert not files_taken([compiled(kernel, "")])
 
 
 def test_what_is_no_table_is_passed_over(kernel: Kernel) -> None:

@@ -7,6 +7,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,18 @@ from fuzzer.program.ops import FLAG_VALUE, OPERATIONS, Op
 from fuzzer.program.program import Call
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.wire import decode, encode
+from fuzzer.target.calls import CreateSpec, FileKind, PlainKind, PlainSpec
 from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
 DELETE, LIST = TARGET.constants["DEMO_IOC_DELETE"], TARGET.constants["DEMO_IOC_LIST"]
 KEYS, VALUES = TARGET.pools["key"], TARGET.pools["value"]
+
+
+# Made for drivers alone that have a function for them.
+_ON_DEMAND = {
+    *(Op.FCNTL, Op.FLOCK, Op.FSYNC, Op.GETDENTS, Op.FDINFO, Op.SPLICE_READ, Op.SPLICE_WRITE),
+}
 
 
 def generated(n: int, seed: int = 1) -> list[Call]:
@@ -39,12 +47,53 @@ def share(calls: list[Call], wanted: Callable[[Call], object]) -> float:
 
 def test_every_described_call_is_made_as_often_as_its_weight_says(calls: list[Call]) -> None:
     counts = Counter(call.op for call in calls)
-    assert counts.keys() == {op for op in Op if OPERATIONS[op].reaches_driver}
+    assert counts.keys() == {op for op in Op if OPERATIONS[op].reaches_driver} - _ON_DEMAND
     # 16 is the sum of all weights.
     assert counts[Op.WRITE] / len(calls) == pytest.approx(4 / 16, abs=0.03)
     assert counts[Op.IOCTL] / len(calls) == pytest.approx(5 / 16, abs=0.03)
     polls = counts[Op.POLL] + counts[Op.EPOLL]
     assert polls / len(calls) == pytest.approx(1 / 16, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ops"),
+    [
+        ("fasync", {Op.FCNTL}),
+        ("lock", {Op.FCNTL}),
+        ("flock", {Op.FLOCK}),
+        ("fsync", {Op.FSYNC}),
+        ("getdents", {Op.GETDENTS}),
+        ("fdinfo", {Op.FDINFO}),
+        ("splice_read", {Op.SPLICE_READ}),
+        ("splice_write", {Op.SPLICE_WRITE}),
+    ],
+)
+def test_calls_on_a_file_are_made_where_they_are_described(kind: str, ops: set[Op]) -> None:
+    described = (*TARGET.calls, PlainSpec(PlainKind(kind)))
+    generator = Generator(replace(TARGET, calls=described), random.Random(1))
+    made = [generator.call() for _ in range(1000)]
+    found = [call for call in made if call.op in _ON_DEMAND]
+    assert {call.op for call in found} == ops
+    assert len({(call.cmd, call.arg, call.data) for call in found}) > (kind != "fdinfo")
+    assert decode(encode(tuple(found))) == tuple(found)
+
+
+def test_what_is_spliced_is_what_would_be_written() -> None:
+    described = (*TARGET.calls, PlainSpec(PlainKind.SPLICE_WRITE, 20))
+    generator = Generator(replace(TARGET, calls=described), random.Random(1))
+    made = [generator.call() for _ in range(1000)]
+    spliced = [call for call in made if call.op is Op.SPLICE_WRITE]
+    assert share(spliced, lambda call: call.data.endswith((b"\n", b"}\n"))) > 0.7
+    assert {call.cmd for call in spliced} == {0, 1, 2}
+
+
+def test_files_of_the_described_kinds_are_created_beside_the_first() -> None:
+    described = (*TARGET.calls, CreateSpec((FileKind.EVENTFD, FileKind.MEMFD), 4))
+    generator = Generator(replace(TARGET, calls=described), random.Random(1))
+    assert generator.created == [FileKind.EVENTFD, FileKind.MEMFD]
+    created = [call for call in map(lambda _: generator.call(), range(500)) if call.op is Op.CREATE]
+    assert {call.cmd for call in created} >= {FileKind.EVENTFD, FileKind.MEMFD}
+    assert all(call.file for call in created)
 
 
 def test_most_writes_follow_a_template_and_about_one_in_ten_does_not(calls: list[Call]) -> None:

@@ -15,6 +15,8 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import project_root
 from fuzzer.target.calls import (
     CallTemplate,
+    CreateSpec,
+    FileKind,
     IoctlSpec,
     LenField,
     PlainKind,
@@ -70,7 +72,23 @@ def test_counts_and_plain_calls_are_read(target: Target) -> None:
     assert target.calls[1] == ReadSpec((0, 1, 64, 4096), False)
     assert target.calls[2] == ReadSpec((64,), True)
     plain = {call.kind for call in target.calls if isinstance(call, PlainSpec)}
-    assert plain == set(PlainKind)
+    assert plain == {PlainKind(name) for name in ("open", "close", "lseek", "poll", "mmap")}
+
+
+def test_each_plain_call_can_be_named_and_so_can_files_to_create(tmp_path: Path) -> None:
+    calls = "".join(f"  - {kind.value}: true\n" for kind in PlainKind)
+    path = tmp_path / "x.yaml"
+    (tmp_path / "x.ko").write_bytes(b"")
+    path.write_text(
+        "version: 1\nname: x\ndevice: /dev/x\nmodule: {object: x.ko, name: x}\n"
+        f"calls:\n{calls}  - create: [eventfd, memfd]\n"
+    )
+    *plain, created = load_target(path).calls
+    assert plain == [PlainSpec(kind) for kind in PlainKind]
+    assert created == CreateSpec((FileKind.EVENTFD, FileKind.MEMFD))
+    path.write_text(path.read_text().replace("memfd", "memory"))
+    with pytest.raises(BadInputError, match="no kind of file 'memory'; did you mean 'memfd'"):
+        load_target(path)
 
 
 def test_ioctl_fields_are_read_with_macros_resolved(target: Target) -> None:
@@ -113,6 +131,7 @@ def test_without_gcc_the_package_to_install_is_named(monkeypatch: pytest.MonkeyP
 def test_a_target_without_header_and_reset(tmp_path: Path) -> None:
     (tmp_path / "x.ko").write_bytes(b"")
     path = tmp_path / "x.yaml"
+    (tmp_path / "x.ko").write_bytes(b"")
     path.write_text(
         "version: 1\nname: x\ndevice: /dev/x\nmodule: {object: x.ko, name: x}\n"
         "pools: {p: [!!binary AP8=, é, '€']}\n"

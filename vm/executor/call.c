@@ -79,6 +79,20 @@ static int64_t adopt_file(int *file, uint64_t number)
 	return 0;
 }
 
+/* What is not the driver's has no device either. One that cannot be made changes nothing. */
+static int64_t create_file(int *file, uint32_t kind)
+{
+	int fd = create(kind);
+
+	if (fd < 0)
+		return -1;
+	devices[file - files] = NO_DEVICE;
+	fd = replace_file(file, fd);
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
 int file_descriptor(uint32_t number)
 {
 	return __atomic_load_n(&files[number % W_N_FILES], __ATOMIC_RELAXED);
@@ -265,6 +279,37 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	case W_FLIP:
 		flip_note(thread, call);
 		return 0;
+	case W_REMAP:
+	case W_PROTECT:
+	case W_ADVISE:
+		return 0;
+	case W_FCNTL:
+		return file_control(fd, call);
+	case W_FLOCK:
+		return file_lock(fd, call->cmd);
+	case W_FSYNC:
+		return file_sync(fd, call->cmd);
+	case W_GETDENTS:
+		data = end - buffer_mapped(call, call->arg);
+		ret = file_entries(fd, data, end - data);
+		*out = data;
+		*out_length = ret > end - data ? end - data : ret;
+		return ret;
+	case W_FDINFO:
+		data = end - PAGE;
+		ret = file_info(fd, data, PAGE);
+		*out = data;
+		*out_length = ret;
+		return ret;
+	case W_SPLICE_READ:
+		data = end - buffer_mapped(call, call->arg);
+		ret = splice_from(fd, call, data, end - data, out_length);
+		*out = data;
+		return ret;
+	case W_SPLICE_WRITE:
+		return splice_to(fd, step);
+	case W_CREATE:
+		return create_file(file, call->cmd);
 	}
 	return 0;
 }
@@ -378,7 +423,7 @@ void open_first_file(void)
 		user_end();
 }
 
-/* Waiters and mappings keep a file: they go last. */
+/* Waiters, mappings and pages in the pipe outlive a file: they go last. */
 void close_files(void)
 {
 	for (int i = 0; i < W_N_FILES; i++) {
@@ -388,4 +433,5 @@ void close_files(void)
 	}
 	epoll_end();
 	mappings_end();
+	splice_end();
 }

@@ -188,6 +188,23 @@ void mappings_end(void);
 int64_t epoll_do(int fd, const struct w_call *call);
 void epoll_end(void);
 
+/* file.c: a file's flags, locks and owner, and what it tells */
+void file_open(void);
+int64_t file_control(int fd, const struct w_call *call);
+int64_t file_lock(int fd, uint32_t operation);
+int64_t file_sync(int fd, uint32_t only_data);
+int64_t file_entries(int fd, uint8_t *data, uint64_t room);
+int64_t file_info(int fd, uint8_t *data, uint64_t room);
+
+/* splice.c */
+int64_t splice_from(int fd, const struct w_call *call, uint8_t *data,
+		    uint64_t room, int64_t *got);
+int64_t splice_to(int fd, const struct step *step);
+void splice_end(void);
+
+/* create.c: files that are not the driver's */
+int create(uint32_t kind);
+
 /* user.c */
 bool user_begin(const struct w_call *call);
 void user_end(void);

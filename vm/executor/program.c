@@ -17,6 +17,7 @@ void program_open(void)
 	compat_probe();
 	schedule_open();
 	mapping_open();
+	file_open();
 	thread_open(0);
 	handed_begin();
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fuzzer.program.csource.file_calls import FILE_CALLS, FileCall, created_file, file_call
 from fuzzer.program.csource.literals import (
     c_integer,
     c_string,
@@ -78,6 +79,12 @@ class SourceNeeds:
         """Add the needs of a buffer."""
         self.helpers |= set(memory.needs)
         self.includes |= set(memory.includes)
+
+    def take_call(self, made: FileCall) -> None:
+        """Add the needs of a call."""
+        self.helpers |= set(made.helpers)
+        self.includes |= set(made.includes)
+        self.buffer = max(self.buffer, made.buffer)
 
 
 class CallWriter:
@@ -247,6 +254,17 @@ class CallWriter:
         self.open_files[call.file] = -1
         return [f"adopt(&{file}, {self._argument(call, c_integer(call.arg))});"]
 
+    def _create(self, call: Call) -> list[str]:
+        file = self._file(call.file)
+        expression, made = created_file(call)
+        self.needs.take_call(made)
+        known = call.file in self.open_files
+        self.open_files[call.file] = -1
+        if call.thread or known:
+            self.needs.helpers.add("replace")
+            return [f"replace(&{file}, {expression});"]
+        return [f"{file} = {expression};"]
+
     def _file(self, number: int) -> str:
         self.needs.files.add(number)
         return f"f{number}"
@@ -304,6 +322,12 @@ class CallWriter:
                 return _arguments("load(", "", literal, ");"), None
             case Op.ADOPT:
                 return self._adopt(call), None
+            case Op.CREATE:
+                return self._create(call), None
+            case op if op in FILE_CALLS:
+                made = file_call(call, self._file(call.file))
+                self.needs.take_call(made)
+                return made.lines, None
             case Op.WAIT if call.thread:
                 self.needs.helpers.add("hold")
                 return [f"hold({call.arg});"], None

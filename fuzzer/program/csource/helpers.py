@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from fuzzer.program.csource.condition_helpers import CONDITION_HELPERS
 from fuzzer.program.csource.file_helpers import FILE_HELPERS
 from fuzzer.program.csource.module_helpers import MODULE_HELPERS
+from fuzzer.program.csource.splice_helpers import SPLICE_HELPERS
 from fuzzer.program.csource.thread_helpers import THREAD_HELPERS
 
-HELPERS = {**FILE_HELPERS, **CONDITION_HELPERS, **MODULE_HELPERS, **THREAD_HELPERS}
+HELPERS = {**FILE_HELPERS, **SPLICE_HELPERS, **CONDITION_HELPERS, **MODULE_HELPERS}
+HELPERS |= THREAD_HELPERS
 """All of them by name; one comes after those that it needs."""
 
 

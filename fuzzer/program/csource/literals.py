@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fuzzer.program.syntax import ACCESS, WHENCE
+from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE
 
 _WIDTH = 64
 _SHOWN = {9: r"\t", 10: r"\n", 13: r"\r", 34: r"\"", 92: r"\\"}
@@ -69,6 +69,17 @@ def open_flags(flags: int) -> str:
         case _:
             names.append("(O_SYNC & ~O_DSYNC)")
     return " | ".join(names)
+
+
+def flag_names(flags: int) -> str:
+    """Return the flags of a file as fcntl sets them, as text."""
+    known = {**OPEN_FLAGS, "O_SYNC": _SYNC}
+    names: list[str] = []
+    for name, bits in sorted(known.items(), key=lambda each: -each[1].bit_count()):
+        if flags & bits == bits:
+            names.append(name)
+            flags &= ~bits
+    return " | ".join([*names, *([f"{flags:#x}"] if flags else [])]) or "0"
 
 
 def whence(value: int) -> str:

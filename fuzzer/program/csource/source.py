@@ -223,6 +223,8 @@ def _close_all(writer: CallWriter) -> list[str]:
     ]
     if "control_epoll" in writer.needs.helpers:
         lines += ["close(epoll);", "epoll = -1;"]
+    if {"splice_from", "splice_to"} & writer.needs.helpers:
+        lines.append("close_pipe();")
     return lines + [f"unmap({number}, 0, {KEPT_PAGES});" for number in sorted(writer.mapped)]
 
 
