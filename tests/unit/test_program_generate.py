@@ -91,7 +91,8 @@ def test_files_of_the_described_kinds_are_created_beside_the_first() -> None:
     described = (*TARGET.calls, CreateSpec((FileKind.EVENTFD, FileKind.MEMFD), 4))
     generator = Generator(replace(TARGET, calls=described), random.Random(1))
     assert generator.created == [FileKind.EVENTFD, FileKind.MEMFD]
-    created = [call for call in map(lambda _: generator.call(), range(500)) if call.op is Op.CREATE]
+    made = [generator.call() for _ in range(500)]
+    created = [call for call in made if call.op is Op.CREATE]
     assert {call.cmd for call in created} >= {FileKind.EVENTFD, FileKind.MEMFD}
     assert all(call.file for call in created)
 
