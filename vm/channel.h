@@ -265,6 +265,10 @@ struct ch_comparisons {
  * unloaded or a parallel part begins, are interrupted then. Otherwise, with
  * CH_F_COMPARE and on an exact machine calls that wait are interrupted soon.
  *
+ * What a child process opens, closes and is given is its own. Its calls are serial, it
+ * neither loads nor unloads the module, and none of its calls is left waiting. The program
+ * goes on behind its end when it has ended. A child has no children.
+ *
  * A program that loads or unloads the module leaves it as it likes: before
  * the reset it is loaded again as it was.
  *
@@ -319,6 +323,8 @@ enum w_op {
 	W_SPLICE_READ,	/* arg: count, cmd: enum w_splice */
 	W_SPLICE_WRITE,	/* payload, cmd: enum w_splice */
 	W_CREATE,	/* file = one that is not the driver's, cmd: enum w_create; replaces it */
+	W_CHILD,	/* the calls that follow are another process's, which has all files */
+	W_EXIT,		/* which ends here, or with the program, with its files open */
 	W_N_OPS,
 };
 

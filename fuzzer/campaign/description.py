@@ -34,7 +34,7 @@ OPERATIONS = frozenset({"read", "write", "lseek", "poll", "ioctl", "mmap", "open
 
 _PLAIN_CALLS = (
     *("lseek", "poll", "mmap", "fasync", "lock", "flock", "fsync", "getdents", "fdinfo"),
-    *("splice_read", "splice_write"),
+    *("splice_read", "splice_write", "child"),
 )
 
 SEEDS = ("read-write.prog", "ioctls.prog", "two-files.prog")

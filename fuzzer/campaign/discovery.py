@@ -21,7 +21,7 @@ from fuzzer.driver.author_build import BuildFailedError, first_error
 from fuzzer.driver.driver import Driver, MissingSymbolsError, builtin_driver, pick_module
 from fuzzer.driver.equipment import asked_for, needs_device_tree, wish
 from fuzzer.driver.fitting import Confirm, fitted
-from fuzzer.driver.imports import files_taken
+from fuzzer.driver.imports import files_taken, looks_at_callers
 from fuzzer.driver.ioctls import IoctlMacro
 from fuzzer.driver.modinfo import read_modinfo
 from fuzzer.driver.objects import object_that_fits
@@ -399,11 +399,13 @@ def _operations(
     if any(name.encode() in symbols for name in _SUBSYSTEMS):
         return OPERATIONS
     found = operation_names(tables)
+    if looks_at_callers(objects):
+        found |= {"child"}
     if "compat" in found:
         found |= {"ioctl"}
     if any(not device.path.startswith("/dev/") for device in devices):
         # The kernel's own operations lead to the driver's: attributes, sequences.
         found |= {"read", "write", "lseek"}
-    if not found - {"open"}:
+    if not found - {"open", "child"}:
         return OPERATIONS
     return found

@@ -24,6 +24,10 @@ _TAKERS: Mapping[str, tuple[FileKind, ...]] = {
 }
 
 
+# What a module has that looks at who calls it.
+_CURRENT = frozenset({"current_task", "pcpu_hot", "const_pcpu_hot", "const_current_task"})
+
+
 def read_imports(module: Path) -> frozenset[str]:
     """Return the names of other modules' and the kernel's symbols that a module uses.
 
@@ -40,6 +44,11 @@ def read_imports(module: Path) -> frozenset[str]:
             )
     except (OSError, ELFError, ValueError, OverflowError, MemoryError) as error:
         raise BadInputError(f"{module}: not a kernel module: {error}") from error
+
+
+def looks_at_callers(objects: Sequence[Path]) -> bool:
+    """Tell whether a driver may look at the process that calls it."""
+    return any(not _CURRENT.isdisjoint(read_imports(each)) for each in objects)
 
 
 def files_taken(objects: Sequence[Path]) -> tuple[FileKind, ...]:

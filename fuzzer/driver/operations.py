@@ -44,6 +44,8 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "fdinfo": ("show_fdinfo",),
         "splice_read": ("splice_read",),
         "splice_write": ("splice_write",),
+        # It is for a process that closes a file or exits.
+        "child": ("flush",),
     },
     "v4l2_file_operations": {
         "read": ("read",),

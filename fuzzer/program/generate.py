@@ -113,6 +113,8 @@ class Generator:
             for kind in spec.kinds
         ]
         """Kinds of files that programs create, for calls that take a descriptor."""
+        self.child_weight = 0
+        """Weight of calls that another process makes."""
         self.uses_files = opens or self.has_devices or bool(self.created)
         """True if programs of the target open more files than file 0."""
         self.strings = StringFinder(target)
@@ -123,7 +125,9 @@ class Generator:
         table: list[_Maker] = []
         waits: list[int] = []
         for spec in target.calls:
-            if isinstance(spec, SleepSpec):
+            if spec == PlainSpec(PlainKind.CHILD, spec.weight):
+                self.child_weight = spec.weight
+            elif isinstance(spec, SleepSpec):
                 waits += spec.milliseconds * spec.weight
             elif not isinstance(spec, ReloadSpec):
                 table += [self._maker(spec, target)] * spec.weight

@@ -33,6 +33,7 @@ from fuzzer.program.wire import (
     FIXUP_SIZE,
     HEADER,
     HEADER_SIZE,
+    PLAIN_HEADER,
     split,
     written_of,
 )
@@ -42,6 +43,7 @@ from fuzzer.target.target import Target
 _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _IOCTL, _OPEN, _LOAD = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD)
+_CHILD, _EXIT = int(Op.CHILD), int(Op.EXIT)
 
 # Shares, for a driver with several devices: of programs that begin with another device than the
 # first; of changes of a device that change this one; and of those that go back to the first.
@@ -141,6 +143,7 @@ class Mutator:
             (self._change_device, 3 if self._has_devices else 0),
             (self._fail, 2 if mechanisms.faults else 0),
             (self._cut, 2 if mechanisms.faults else 0),
+            (self._change_child, min(3, generator.child_weight)),
         )
         self._table = tuple(method for method, weight in weighted for _ in range(weight))
 
@@ -384,6 +387,23 @@ class Mutator:
             return
         index = opens[int(rand() * len(opens))]
         chunks[index] = self._generator.with_device(chunks[index])
+
+    def _change_child(self, chunks: list[bytes], room: int) -> None:
+        """Have another process make some of the calls, or no longer."""
+        rand, n = self._random, len(chunks)
+        ends = [index for index, chunk in enumerate(chunks) if chunk[0] in (_CHILD, _EXIT)]
+        if ends:
+            if n - len(ends) >= self._min and rand() < _TAKE_BACK:
+                chunks[:] = [chunk for chunk in chunks if chunk[0] not in (_CHILD, _EXIT)]
+                return
+            # One end of what the process does is moved.
+            chunks.insert(int(rand() * n), chunks.pop(ends[int(rand() * len(ends))]))
+            return
+        if n + 2 > self._max:
+            return
+        end = 1 + int(rand() * n)
+        chunks.insert(end, PLAIN_HEADER.pack(_EXIT, 0, 0, 0, 0, 0, 0))
+        chunks.insert(int(rand() * end), PLAIN_HEADER.pack(_CHILD, 0, 0, 0, 0, 0, 0))
 
     def _fail(self, chunks: list[bytes], room: int) -> None:
         self._change_condition(chunks, room, can_fail, self._conditions.fail)

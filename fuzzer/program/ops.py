@@ -76,6 +76,8 @@ class Op(enum.IntEnum):
     SPLICE_READ = 30
     SPLICE_WRITE = 31
     CREATE = 32
+    CHILD = 33
+    EXIT = 34
 
 
 class Number(enum.Enum):
@@ -399,6 +401,8 @@ OPERATIONS: Mapping[int, Operation] = {
         syscalls=(40,),
     ),
     Op.CREATE: Operation("create", file=File.OPENED, cmd=Number.KIND),
+    Op.CHILD: Operation("child", cost=_FORK_COST, headers=("sys/wait.h", "unistd.h")),
+    Op.EXIT: Operation("exit", reaches_driver=True, headers=("unistd.h",), syscalls=(60, 231)),
 }
 """The records by operation; the number of an operation may be used as a key as well."""
 

@@ -29,6 +29,8 @@ r"""Programs as readable text, one call a line, without loss.
     splice_read(f0, 64, SPLICE)       bytes, into the program's pipe, which is read then;
     splice_write(f0, "a", SPLICE)     SPLICE_KEEP: the pipe keeps what is in it; SENDFILE
     create(f1, EVENTFD)               f1 becomes a file of this kind: PIPE, MEMFD, TIMERFD, ...
+    child()                           the calls up to exit() are made by another process, which
+    exit()                            ends with its files open before the program goes on
     flip(8, 80)                       while the next call runs, the 4 bytes at 8 of its buffer
     flip(8:2, 80)                     become 80 and back, again and again; 2 bytes; 1, 8
     ioctl(f0, PKV_IOC_CLEAR)          the value 0

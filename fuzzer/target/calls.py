@@ -123,6 +123,7 @@ class PlainKind(enum.Enum):
     FDINFO = "fdinfo"
     SPLICE_READ = "splice_read"
     SPLICE_WRITE = "splice_write"
+    CHILD = "child"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,6 @@
 
 #define OPEN_FLAGS	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
 
-uint32_t output_used;
-
 static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
 /* The device of each, from the last time that it was opened. */
 static uint32_t devices[W_N_FILES];
@@ -257,9 +255,11 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	case W_SLEEP:
 		return sleep_ms(call->arg);
 	case W_UNLOAD:
-		return module_remove();
 	case W_LOAD:
-		return load(thread, step);
+		/* The module is the runner's to keep track of. */
+		if (is_child)
+			return 0;
+		return call->op == W_LOAD ? load(thread, step) : module_remove();
 	case W_DUP:
 		return dup_file(file, call->cmd);
 	case W_WAIT:
@@ -277,7 +277,8 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	case W_EPOLL:
 		return epoll_do(fd, call);
 	case W_FLIP:
-		flip_note(thread, call);
+		if (!is_child)
+			flip_note(thread, call);
 		return 0;
 	case W_REMAP:
 	case W_PROTECT:
@@ -308,6 +309,9 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return ret;
 	case W_SPLICE_WRITE:
 		return splice_to(fd, step);
+	case W_CHILD:
+	case W_EXIT:
+		return 0;	/* program.c sees to it */
 	case W_CREATE:
 		return create_file(file, call->cmd);
 	}
@@ -320,11 +324,12 @@ static void store_output(struct ch_result *result, const uint8_t *out,
 {
 	uint32_t at;
 
-	result->out_offset = output_used;
+	result->out_offset = watched->output_used;
 	result->out_length = 0;
 	if (length <= 0)
 		return;
-	at = __atomic_fetch_add(&output_used, length, __ATOMIC_RELAXED);
+	at = __atomic_fetch_add(&watched->output_used, length,
+				__ATOMIC_RELAXED);
 	if (at > CH_OUTPUT_SIZE)
 		at = CH_OUTPUT_SIZE;
 	if (length > CH_OUTPUT_SIZE - at)
@@ -358,9 +363,9 @@ void call_make(struct thread *thread, const struct step *step,
 		result->waited = 0;
 	note_progress();
 	coverage_mark();
-	if (call->op == W_LOAD)
+	if (call->op == W_LOAD && !is_child)
 		coverage_fold(thread->cover);
-	if (result)
+	if (result && !is_child)
 		context = coverage_context(call);
 	if (context)
 		covered = coverage_count(thread->cover);
@@ -392,7 +397,9 @@ void call_make(struct thread *thread, const struct step *step,
 		links_give(step, ret, out, out_length);
 	if (context)
 		coverage_fold_context(thread->cover, covered, context);
-	if (call->op == W_LOAD && ret)
+	if (is_child)
+		;
+	else if (call->op == W_LOAD && ret)
 		coverage_drop(thread->cover);
 	else if (call->op == W_LOAD)
 		module_await(true);

@@ -20,6 +20,9 @@ static __thread int kcov = -1;
 static __thread uint64_t *recorded;
 static __thread size_t capacity;
 
+#define CHILD_ENTRIES	(16 << 10)
+static int child_kcov = -1;
+
 /* The counters that are not 0, each once. */
 static uint32_t touched[CH_COUNTERS_SIZE];
 static uint32_t n_touched;
@@ -89,6 +92,35 @@ uint64_t *coverage_open(size_t entries)
 	recorded = cover;
 	capacity = entries;
 	return cover;
+}
+
+/* A buffer for children, of which there is one at a time; NULL if the kernel has none. */
+uint64_t *coverage_of_child(void)
+{
+	static uint64_t *cover;
+
+	if (child_kcov >= 0)
+		return cover;
+	child_kcov = descriptor_of_ours(open("/sys/kernel/debug/kcov",
+					     O_RDWR | O_CLOEXEC));
+	if (child_kcov < 0 || ioctl(child_kcov, KCOV_INIT_TRACE, CHILD_ENTRIES))
+		return NULL;
+	cover = mmap(NULL, CHILD_ENTRIES * sizeof(*cover), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_POPULATE, child_kcov, 0);
+	if (cover == MAP_FAILED)
+		cover = NULL;
+	return cover;
+}
+
+/* The calling thread is a child's: record it there, for its parent to fold. */
+void coverage_be_child(uint64_t *cover)
+{
+	recorded = NULL;
+	if (!cover || ioctl(child_kcov, KCOV_ENABLE, KCOV_TRACE_PC))
+		return;
+	kcov = child_kcov;
+	recorded = cover;
+	capacity = CHILD_ENTRIES;
 }
 
 /* Forget what the calling thread compared so far. */

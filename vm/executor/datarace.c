@@ -34,7 +34,8 @@ static void set_delay(const char *text)
 /* Call it before the fork. */
 void datarace_open(void)
 {
-	delay = open(PARAMETERS "udelay_task", O_WRONLY | O_CLOEXEC);
+	delay = descriptor_of_ours(open(PARAMETERS "udelay_task",
+					O_WRONLY | O_CLOEXEC));
 	if (delay < 0)
 		return;
 	write_file(PARAMETERS "skip_watch", ACCESSES);

@@ -44,6 +44,7 @@ struct watched {
 	uint32_t idle;		/* bit n: thread n may go on with the program */
 	uint32_t ending;	/* waits_end() is at work */
 	uint32_t load_ms;	/* the longest that the module took to be loaded */
+	uint32_t output_used;	/* bytes in CH_OUTPUT */
 	struct {
 		pid_t tid;	/* 0: not made yet */
 		uint32_t call;	/* the call it is making */
@@ -76,6 +77,8 @@ int ring_read(uint64_t seq, char *text, size_t room);
 
 /* coverage.c: KCOV, for each thread */
 uint64_t *coverage_open(size_t entries);
+uint64_t *coverage_of_child(void);
+void coverage_be_child(uint64_t *cover);
 void coverage_drop(uint64_t *cover);
 void coverage_begin(void);
 void coverage_mark(void);
@@ -210,7 +213,6 @@ bool user_begin(const struct w_call *call);
 void user_end(void);
 
 /* call.c: single calls */
-extern uint32_t output_used;
 void open_first_file(void);
 void close_files(void);
 int file_descriptor(uint32_t number);
@@ -251,6 +253,11 @@ void waits_let_run(void);
 void waits_end(bool last);
 void waits_over(void);
 bool waits_rest(uint32_t number);
+
+/* child.c: a process that makes some of a program's calls */
+extern bool is_child;
+bool child_begin(uint32_t number);
+void child_end(void) __attribute__((noreturn));
 
 /* program.c: programs, one at a time */
 void program_open(void);

@@ -46,7 +46,8 @@ static uint32_t n_new;
 
 void log_open(void)
 {
-	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	kmsg = descriptor_of_ours(open("/dev/kmsg",
+					O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 	if (kmsg >= 0)
 		lseek(kmsg, 0, SEEK_END);
 }

@@ -52,6 +52,21 @@ static void go_parallel(uint32_t end)
 		going.first = end;
 }
 
+/* Have a child make the calls up to its end, and go on behind that. */
+static void go_without_child(uint32_t number)
+{
+	memset(&going.results[going.n], 0,
+	       (CH_MAX_CALLS - going.n) * sizeof(*going.results));
+	if (!child_begin(number))
+		return;
+	while (going.n < CH_MAX_CALLS &&
+	       step_decode(going.program, going.length, &going.at,
+			   &going.steps[going.n]))
+		if (going.steps[going.n++].call.op == W_EXIT)
+			break;
+	going.first = going.n;
+}
+
 /* Make a serial call; false: another thread has gone on meanwhile. */
 static bool go_serial(uint32_t number, uint32_t index)
 {
@@ -62,14 +77,22 @@ static bool go_serial(uint32_t number, uint32_t index)
 		return true;
 	}
 	header->current_call = index;
-	if (step->call.op == W_LOAD || step->call.op == W_UNLOAD)
+	if (!is_child && (step->call.op == W_LOAD || step->call.op == W_UNLOAD))
 		waits_end(false);
 	if (tracing)
 		log_mark_call(index);
 	if (comparing)
 		coverage_forget();
+	if (is_child) {
+		if (step->call.op == W_EXIT)
+			child_end();
+		call_make(&threads[number], step, &going.results[index]);
+		return true;
+	}
 	waits_begin(number, index, &step->call);
 	call_make(&threads[number], step, &going.results[index]);
+	if (step->call.op == W_CHILD)
+		go_without_child(number);
 	if (!waits_return(number))
 		return false;
 	waits_let_run();
@@ -96,7 +119,7 @@ bool program_go_on(uint32_t number)
 			going.first = going.n;
 			continue;
 		}
-		if (going.steps[index].call.thread && going.results)
+		if (going.steps[index].call.thread && going.results && !is_child)
 			continue;
 		if (going.first < index)
 			go_parallel(index);
@@ -106,6 +129,8 @@ bool program_go_on(uint32_t number)
 		if (!go_serial(number, index))
 			return false;
 	}
+	if (is_child)
+		child_end();
 	if (!going.error && going.first < going.n)
 		go_parallel(going.n);
 	if (going.results) {
@@ -133,8 +158,8 @@ static int run_calls(const uint8_t *program, size_t length,
 			break;
 	if (results) {
 		header->n_results = going.error ? going.first : going.n;
-		header->output_length = output_used < CH_OUTPUT_SIZE ?
-			output_used : CH_OUTPUT_SIZE;
+		header->output_length = watched->output_used < CH_OUTPUT_SIZE ?
+			watched->output_used : CH_OUTPUT_SIZE;
 	}
 	return going.error;
 }
@@ -177,7 +202,7 @@ void program_run(const uint8_t *program, size_t length)
 	name_process();
 	header->n_pcs = 0;
 	header->waited = 0;
-	output_used = 0;
+	watched->output_used = 0;
 	links_begin();
 	waits_prepare();
 	coverage_begin();

@@ -144,7 +144,10 @@ def _calls(
     lines: list[str] = []
     part: list[Call] = []
     waiting = False
+    child_end = 0
     for index, call in enumerate((*program, None)):
+        if index < child_end:
+            continue
         # Here the executor interrupts calls that wait.
         if waiting and (call is None or call.thread or call.op in {Op.LOAD, Op.UNLOAD}):
             lines.append("end_waiting();")
@@ -157,6 +160,10 @@ def _calls(
             part = []
         if call is None:
             break
+        if call.op is Op.CHILD:
+            child_end = _end_of_child(program, index)
+            lines += _child(program[index + 1 : child_end], writer, functions)
+            continue
         if call.flags & flags_used(call.op, call.flags) & FLAG_WAITS:
             lines += _waiting(call, writer, functions)
             waiting = True
@@ -165,6 +172,24 @@ def _calls(
         if waiting:
             lines.append("usleep(1000);")
     return lines
+
+
+def _end_of_child(program: Sequence[Call], start: int) -> int:
+    """Return the index behind the calls of a child."""
+    ends = (at + 1 for at in range(start, len(program)) if program[at].op is Op.EXIT)
+    return next(ends, len(program))
+
+
+def _child(calls: Sequence[Call], writer: CallWriter, functions: list[str]) -> list[str]:
+    """Return the lines in which another process makes calls, and is waited for."""
+    writer.needs.includes |= {"sys/wait.h", "unistd.h"}
+    left_out = {Op.CHILD, Op.EXIT, Op.LOAD, Op.UNLOAD, Op.WAIT, Op.FLIP}
+    known = dict(writer.open_files), set(writer.mapped)
+    made = [replace(call, thread=0) for call in calls if call.op not in left_out]
+    plain = [replace(call, flags=call.flags & ~FLAG_WAITS) for call in made]
+    inside = [*_calls(plain, writer, functions), "_exit(0);"]
+    writer.open_files, writer.mapped = known
+    return ["if (!fork()) {", *(f"\t{line}" if line else "" for line in inside), "}", "wait(NULL);"]
 
 
 def _waiting(call: Call, writer: CallWriter, functions: list[str]) -> list[str]:
