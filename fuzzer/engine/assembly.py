@@ -58,7 +58,7 @@ def assemble(
         options.restore_every, random.Random(seed + 2).random, RaceSlots(options.workdir)
     )
     imports = ImportQueue(options.workdir, options.number, options.workers)
-    hints = HintStage(fuzzer, options.max_calls, mutator.note_compared)
+    hints = HintStage(fuzzer, options.max_calls, mutator.note_compared, mutator.created)
     aside = Aside()
 
     def renew() -> None:

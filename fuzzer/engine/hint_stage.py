@@ -45,7 +45,7 @@ class HintStage:
     """Queues of programs whose comparisons are wanted, and of programs made of comparisons.
 
     ``note_compared`` is given each call with a payload that is compared, and the call with the
-    other operand there.
+    other operand there. ``created`` are the kinds of files of which the driver takes descriptors.
     """
 
     def __init__(
@@ -53,10 +53,12 @@ class HintStage:
         fuzzer: LibFuzzer,
         max_calls: int,
         note_compared: Callable[[bytes, bytes], None] = lambda chunk, other: None,
+        created: Sequence[int] = (),
     ) -> None:
         self._fuzzer = fuzzer
         self._note_compared = note_compared
         self._max_calls = max_calls
+        self._created = created
         self._wanted: deque[bytes] = deque(maxlen=_WAITING)
         self._ready: tuple[_Heap, _Heap, _Heap] = ([], [], [])
         self._seen: set[int] = set()
@@ -107,7 +109,8 @@ class HintStage:
             if is_searching:
                 continue
             self._make(program, comparisons)
-            for rank, made in enumerate(linked(chunks, results, comparisons.found)):
+            programs = linked(chunks, results, comparisons.found, self._created)
+            for rank, made in enumerate(programs):
                 self._add(rank // _LINKS_FIRST, made)
             errors = [result.error if result.ret == -1 else 0 for result in results]
             if errno.EFAULT in errors:

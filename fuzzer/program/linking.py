@@ -8,6 +8,7 @@ be made.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,9 @@ _WORDS, _PLACES, _BLIND = 32, 3, 24
 _CALLS_ON_FILE = 12
 _ON_FILE = frozenset({Op.READ, Op.WRITE, Op.IOCTL, Op.MMAP, Op.POLL, Op.LSEEK, Op.MAP, Op.EPOLL})
 _READ_SIZE, _PAGE = 64, 4096
+# Errors of calls that may have been given no file, or one of another kind; and the first words of
+# a buffer that a descriptor is put into.
+_NO_FILE, _FILE_WORDS = frozenset({errno.EBADF, errno.EINVAL}), 8
 # Thresholds for a call to take a number beside its handle, or else another handle; and the share
 # of files among the latter.
 _BESIDE, _OTHER, _A_FILE = 0.3, 0.5, 0.2
@@ -75,14 +79,20 @@ class Result:
 
 
 def linked(
-    chunks: Sequence[bytes], results: Sequence[Result], comparisons: Iterable[Comparison]
+    chunks: Sequence[bytes],
+    results: Sequence[Result],
+    comparisons: Iterable[Comparison],
+    created: Sequence[int] = (),
 ) -> list[list[bytes]]:
     """Return programs with a link each, the most promising first.
 
     ``chunks`` are the calls of a program, in wire form, that ran with these ``results``
-    and ``comparisons``.
+    and ``comparisons``. ``created`` are the kinds of files of which the driver takes
+    descriptors.
     """
     made: dict[tuple[bytes, ...], None] = {}
+    for program in islice(_given_files(chunks, results, created), MOST // 2):
+        made[tuple(program)] = None
     found = given(chunks, results)
     for program in islice(_on_files(chunks, results), MOST // 4):
         made[tuple(program)] = None
@@ -232,8 +242,7 @@ def _gives(link: Link) -> bool:
 
 def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[list[bytes]]:
     """Yield programs that make some of their calls on a descriptor that a call handed out."""
-    used = {chunk[1] for chunk in chunks}
-    file = next((number for number in reversed(range(N_FILES)) if number not in used), None)
+    file = _free_file(chunks)
     for call, (chunk, result) in enumerate(zip(chunks, results, strict=False)):
         if not result.handed or chunk[0] != Op.IOCTL or file is None:
             continue
@@ -260,11 +269,68 @@ def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[li
         yield [*begun, *chunks[call + 1 :]]
 
 
-class Relinker:
-    """Changes the links of programs."""
+def _given_files(
+    chunks: Sequence[bytes], results: Sequence[Result], created: Sequence[int]
+) -> Iterator[list[bytes]]:
+    """Yield programs in which a call that failed is given the descriptor of a file.
 
-    def __init__(self, rng: random.Random) -> None:
+    Of each kind that the driver takes one is created, or it is the program's first file.
+    """
+    file = _free_file(chunks)
+    if not created or file is None or len(chunks) >= MAX_CALLS:
+        return
+    failed = [
+        (result.error != errno.EBADF, call)
+        for call, (chunk, result) in enumerate(zip(chunks, results, strict=False))
+        if chunk[0] == Op.IOCTL and result.ret == -1 and result.error in _NO_FILE
+    ]
+    for _, call in sorted(failed):
+        chunk = chunks[call]
+        places = [CALL] if chunk[2] & FLAG_VALUE else _free_places(chunk)
+        for place in places:
+            for kind in created:
+                create = PLAIN_HEADER.pack(int(Op.CREATE), file, 0, 0, kind, 0, 0)
+                given = with_link(chunk, Link(LinkKind.TAKE, place, file, is_file=True))
+                yield [*chunks[:call], create, given, *chunks[call + 1 :]]
+            own = with_link(chunk, Link(LinkKind.TAKE, place, 0, is_file=True))
+            yield [*chunks[:call], own, *chunks[call + 1 :]]
+
+
+def _free_file(chunks: Sequence[bytes]) -> int | None:
+    used = {chunk[1] for chunk in chunks}
+    return next((number for number in reversed(range(N_FILES)) if number not in used), None)
+
+
+def _free_places(chunk: bytes) -> list[int]:
+    """Return the first words of a buffer that are neither an address nor a link."""
+    size = len(chunk) - HEADER_SIZE - FIXUP_SIZE * chunk[3]
+    used = {at for each in addresses_of(chunk) for at in range(each.at, each.at + each.size, 4)}
+    used |= {link.at for link in links_of(chunk)}
+    return [at for at in range(0, min(size, 4 * _FILE_WORDS) - 3, 4) if at not in used]
+
+
+class Relinker:
+    """Changes the links of programs; ``created`` are the kinds of files that calls take."""
+
+    def __init__(self, rng: random.Random, created: Sequence[int] = ()) -> None:
         self._random = rng.random
+        self._created = created
+
+    def give_file(self, chunks: list[bytes], room: int) -> bool:
+        """Give a call the descriptor of a file that is created before it; False if it cannot."""
+        rand, file = self._random, _free_file(chunks)
+        ioctls = [index for index, chunk in enumerate(chunks) if chunk[0] == Op.IOCTL]
+        if file is None or not ioctls or not self._created or room < HEADER_SIZE + FIXUP_SIZE:
+            return False
+        at = ioctls[int(rand() * len(ioctls))]
+        places = [CALL] if chunks[at][2] & FLAG_VALUE else _free_places(chunks[at])
+        if not places:
+            return False
+        kind = self._created[int(rand() * len(self._created))]
+        place = places[int(rand() * len(places))]
+        chunks[at] = with_link(chunks[at], Link(LinkKind.TAKE, place, file, is_file=True))
+        chunks.insert(at, PLAIN_HEADER.pack(int(Op.CREATE), file, 0, 0, kind, 0, 0))
+        return True
 
     def relink(self, chunks: list[bytes], room: int) -> bool:
         """Change the handle that a call takes, or link another call; False if no call has a link.

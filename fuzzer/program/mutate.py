@@ -116,7 +116,9 @@ class Mutator:
         self._race_pairs = RacePairs(rng)
         self._flips = FlipMaker(rng, struct_layouts(target))
         self._resizer = Resizer(rng)
-        self._relinker = Relinker(rng)
+        self.created = tuple(generator.created)
+        """Kinds of files that programs create, for calls that take a descriptor."""
+        self._relinker = Relinker(rng, self.created)
         self._lifecycle = mechanisms.lifecycle
         self.slowed = False
         """True if the last program was made slow."""
@@ -143,6 +145,7 @@ class Mutator:
             (self._change_device, 3 if self._has_devices else 0),
             (self._fail, 2 if mechanisms.faults else 0),
             (self._cut, 2 if mechanisms.faults else 0),
+            (self._give_file, 2 if self.created else 0),
             (self._change_child, min(3, generator.child_weight)),
         )
         self._table = tuple(method for method, weight in weighted for _ in range(weight))
@@ -368,6 +371,10 @@ class Mutator:
     def _relink(self, chunks: list[bytes], room: int) -> None:
         if not self._relinker.relink(chunks, room):
             self._change_field(chunks, room)
+
+    def _give_file(self, chunks: list[bytes], room: int) -> None:
+        if len(chunks) >= self._max or not self._relinker.give_file(chunks, room):
+            self._insert(chunks, room)
 
     def _change_device(self, chunks: list[bytes], room: int) -> None:
         """Change the device that the program begins with, or one that it opens."""

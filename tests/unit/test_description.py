@@ -128,6 +128,7 @@ def test_many_files_are_all_named(facts: DriverFacts, tmp_path: Path) -> None:
         ("ioctl",),
         ("lseek", "poll", "mmap"),
         ("fasync", "lock", "flock", "fsync", "getdents", "fdinfo", "splice_read", "splice_write"),
+        ("child",),
         ("read", "write", "lseek", "poll", "ioctl", "mmap", "open"),
     ],
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 
 import pytest
@@ -17,6 +18,7 @@ from fuzzer.program.program import MAX_FIXUPS, Call, Fixup
 from fuzzer.program.shrink.simpler import normalized, without_conditions
 from fuzzer.program.text import format_program, parse_program
 from fuzzer.program.wire import decode, encode, split
+from fuzzer.target.calls import FileKind
 
 MAKE, USE, EXPORT = 0xC0084801, 0xC0084802, 0x4803
 ID = 0x9ABCDEF1
@@ -67,6 +69,39 @@ def test_a_number_is_the_argument_where_there_is_no_buffer() -> None:
     compared = [Comparison(5, 0x1234, 1, 8, constant=False)]
     made = linked(run, [Result(0x1234, b""), Result(-1, b"")], compared)
     assert text_of(made[0]) == f"h0 = ioctl(f0, {EXPORT:#x})\nioctl(f0, {USE:#x}, h0)\n"
+
+
+def test_a_call_that_was_given_no_file_is_given_one_of_the_kinds_that_the_driver_takes() -> None:
+    run = chunks_of(RUN + f"ioctl(f0, {EXPORT:#x}, 9)\n")
+    results = [
+        Result(0, b""),
+        Result(-1, b"", error=errno.EINVAL),
+        Result(-1, b"", error=errno.EBADF),
+    ]
+    kinds = [FileKind.EVENTFD, FileKind.MEMFD]
+    made = [text_of(each).splitlines() for each in linked(run, results, [], kinds)]
+    first, second, own = made[:3]
+    assert first[2:] == ["create(f7, EVENTFD)", f"ioctl(f0, {EXPORT:#x}, f7)"]
+    assert second[2] == "create(f7, MEMFD)"
+    assert own[2] == f"ioctl(f0, {EXPORT:#x}, f0)"
+    buffers = [each[1:3] for each in made[3:]]
+    assert ["create(f7, EVENTFD)", f'ioctl(f0, {USE:#x}, "{ZEROS}") @4=f7'] in buffers
+    # Other errors are about something else, and another driver takes no file.
+    for other in ([results[0], Result(-1, b"", error=errno.EPERM), results[0]], results):
+        assert linked(run, other, [], kinds if other != results else []) == []
+
+
+def test_a_mutant_gives_a_call_a_file_that_is_created_before_it() -> None:
+    relinker = Relinker(random.Random(1), [FileKind.EVENTFD])
+    made = set()
+    for _ in range(50):
+        chunks = chunks_of(f'read(f0, 8)\nioctl(f0, {USE:#x}, "{ZEROS}")\n')
+        assert relinker.give_file(chunks, 100)
+        made.add(text_of(chunks))
+    before = f"read(f0, 8)\ncreate(f7, EVENTFD)\nioctl(f0, {USE:#x}, "
+    assert made == {f'{before}"{ZEROS}") @{at}=f7\n' for at in (0, 4)}
+    assert not relinker.give_file(chunks_of("read(f0, 8)\n"), 100)
+    assert not Relinker(random.Random(1)).give_file(chunks_of(RUN), 100)
 
 
 def test_calls_are_made_on_a_descriptor_that_was_handed_out() -> None:

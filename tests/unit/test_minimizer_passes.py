@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fuzzer.crash.minimizer.passes import Reduction, minimal, shorter_history
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.paths import project_root
+from fuzzer.program.links import links
 from fuzzer.program.ops import FLAG_VECTOR, Op
 from fuzzer.program.program import Call, Program
 from fuzzer.program.shrink.plainer import members
@@ -156,6 +157,25 @@ def test_a_fault_that_is_needed_stays_and_others_go() -> None:
         return any(call.op is Op.IOCTL and call.fault == 2 for call in calls)
 
     assert minimized(program, shows)[0] == "ioctl(f0, PKV_IOC_LIST, {}) fail=2\n"
+
+
+def test_a_number_that_is_a_descriptor_becomes_the_file() -> None:
+    given = r"\x00\x00\x00\x00\x04\x00\x00\x00"
+    text = f'read(f0, 8)\ncreate(f5, EVENTFD)\nioctl(f0, 0x1234, "{given}")\n'
+    program = parse_program(text, TARGET, "test")
+
+    def shows(found: Program) -> bool:
+        created = [call.file for call in found if call.op is Op.CREATE]
+        for call in found:
+            words = [int.from_bytes(call.data[at : at + 4], "little") for at in range(0, 8, 4)]
+            taken = [link.number for link in links(call.fixups) if link.is_file and link.at == 4]
+            if call.op is Op.IOCTL and created and (words[1] == 4 or taken == created):
+                return True
+        return False
+
+    text, _ = minimized(program, shows)
+    zeros = r"\x00" * 8
+    assert text == f'create(f0, EVENTFD)\nioctl(f0, 0x1234, "{zeros}") @4=f0\n'
 
 
 def test_threads_that_are_not_needed_go() -> None:

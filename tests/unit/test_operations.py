@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.driver.blocks import read_blocks
-from fuzzer.driver.imports import files_taken, read_imports
+from fuzzer.driver.imports import files_taken, looks_at_callers, read_imports
 from fuzzer.driver.operations import OperationTable, operation_names, read_operations
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import Flavour, Kernel
@@ -38,7 +38,7 @@ _FILE = [
     "write_iter",
 ]
 _FILE += ["release", "read", "write", "fasync", "check_flags", "lock", "setlease", "flock"]
-_FILE += ["fsync", "iterate_shared", "show_fdinfo", "splice_read", "splice_write"]
+_FILE += ["fsync", "iterate_shared", "show_fdinfo", "splice_read", "splice_write", "flush"]
 _V4L2 = ["read", "write", "poll", "unlocked_ioctl", "mmap", "open"]
 _PROC = [
     f"proc_{each}" for each in ("lseek", "read", "read_iter", "write", "poll", "ioctl", "mmap")
@@ -117,12 +117,14 @@ def test_operations_beside_reading_and_writing_are_told(kernel: Kernel) -> None:
         struct file_operations one = { .check_flags = here, .iterate_shared = here };
         struct file_operations two = { .lock = here, .flock = here, .show_fdinfo = here };
         struct file_operations kernels = { .fsync = elsewhere, .splice_read = elsewhere };
+        struct file_operations flushed = { .flush = here };
         struct file_operations own = { .fsync = here, .splice_write = here, .fasync = here };
     """
     assert tables(kernel, text) == {
         "one": ("file_operations", {"fasync", "getdents"}),
         "two": ("file_operations", {"lock", "flock", "fdinfo"}),
         "kernels": ("file_operations", {"splice_read"}),
+        "flushed": ("file_operations", {"child"}),
         "own": ("file_operations", {"fsync", "splice_write", "fasync"}),
     }
 
@@ -137,6 +139,16 @@ def test_files_that_a_module_takes_are_told_by_what_it_calls(kernel: Kernel) -> 
     assert read_imports(module) >= {"eventfd_ctx_fdget", "memfd_fcntl", "fget_of_ours"}
     assert files_taken([module]) == (FileKind.EVENTFD, FileKind.MEMFD)
     assert not files_taken([compiled(kernel, "")])
+
+
+@pytest.mark.parametrize(
+    ("name", "looks"), [("pcpu_hot", True), ("current_task", True), ("x", False)]
+)
+def test_a_driver_that_uses_the_current_task_looks_at_callers(
+    kernel: Kernel, name: str, looks: bool
+) -> None:
+    module = compiled(kernel, f"extern int {name}; int *used = &{name};")
+    assert looks_at_callers([module]) is looks
 
 
 def test_what_is_no_table_is_passed_over(kernel: Kernel) -> None:

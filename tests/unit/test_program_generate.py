@@ -28,6 +28,7 @@ KEYS, VALUES = TARGET.pools["key"], TARGET.pools["value"]
 # Made for drivers alone that have a function for them.
 _ON_DEMAND = {
     *(Op.FCNTL, Op.FLOCK, Op.FSYNC, Op.GETDENTS, Op.FDINFO, Op.SPLICE_READ, Op.SPLICE_WRITE),
+    Op.EXIT,
 }
 
 

@@ -74,6 +74,8 @@ LINES = [
     ("fdinfo(f1)", Call(Op.FDINFO, 1)),
     ("splice_read(f1, 64, SPLICE_KEEP)", Call(Op.SPLICE_READ, 1, cmd=1, arg=64)),
     ('splice_write(f1, "a\\n", SENDFILE)', Call(Op.SPLICE_WRITE, 1, cmd=2, data=b"a\n")),
+    ("child()", Call(Op.CHILD)),
+    ("exit()", Call(Op.EXIT)),
     ("create(f1, MEMFD)", Call(Op.CREATE, 1, cmd=2)),
     ("adopt(f1, h0)", Call(Op.ADOPT, 1, fixups=(Fixup(0xFFFF, 0xF100),))),
     ("adopt(f1, 3)", Call(Op.ADOPT, 1, arg=3)),

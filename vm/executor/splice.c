@@ -4,6 +4,7 @@
  * when a program first asks for them, and go with its files.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -27,11 +28,13 @@ static bool open_pipe(void)
 /* Take out what is in the pipe; what finds no room is thrown away. */
 static int64_t empty(uint8_t *data, uint64_t room)
 {
+	int error = errno;
 	int64_t got = room ? read(ends[0], data, room) : 0;
 	uint8_t rest[PAGE];
 
 	while (read(ends[0], rest, sizeof(rest)) > 0)
 		;
+	errno = error;
 	return got < 0 ? 0 : got;
 }
 

@@ -14,9 +14,11 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from fuzzer.crash.reproducer import Reproducer
+from fuzzer.program.links import link_of
 from fuzzer.program.ops import OPERATIONS, File, Number, Op, Payload
 from fuzzer.program.preload import shared_preload
-from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Program
+from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE, N_FILES, Call, Fixup, Program
+from fuzzer.program.shrink.descriptors import with_files
 from fuzzer.program.shrink.lines import has_many_lines, lines_of
 from fuzzer.program.shrink.plainer import (
     Layouts,
@@ -177,7 +179,7 @@ def _simpler(start: Reproducer, layouts: Layouts) -> Reduction:
         ):
             found = yield from _choices(found, _of_call(number, form))
         found = yield from _shorter_text(found, number, layouts)
-    return found
+    return (yield from _choices(found, with_files))
 
 
 def _choices(start: Reproducer, forms: Callable[[Program], Iterable[Program]]) -> Reduction:
@@ -275,11 +277,19 @@ def _with_file(program: Program, file: int, other: int) -> Program:
 
     def changed(call: Call) -> Call:
         made = replace(call, file=other) if call.file == file else call
+        made = replace(made, fixups=tuple(_with_link(each, file, other) for each in made.fixups))
         if OPERATIONS[made.op].cmd is Number.FILE and made.cmd % N_FILES == file:
             made = replace(made, cmd=other)
         return made
 
     return tuple(map(changed, program))
+
+
+def _with_link(fixup: Fixup, file: int, other: int) -> Fixup:
+    link = link_of(fixup)
+    if link is None or not link.is_file or link.number != file:
+        return fixup
+    return replace(link, number=other).fixup()
 
 
 def _shorter_text(start: Reproducer, number: int, layouts: Layouts) -> Reduction:
