@@ -64,13 +64,12 @@ class Tally:
 
     def note(self, chunks: Sequence[bytes], errors: Sequence[int]) -> None:
         """Count the calls of a program, given each call's wire bytes and errno."""
-        first_is_open = True
+        first_is_open, uses, refused = True, 0, 0
         for chunk, error in zip(chunks, errors, strict=False):
             op, file = chunk[0], chunk[1]
             if op in _ON_FILES and not file and first_is_open:
-                first_is_open = False
-                self.began += 1
-                self.unopened += error == errno.EBADF
+                uses += 1
+                refused += error == errno.EBADF
             elif not file and op in _CHANGES_FILES:
                 first_is_open = False
             # A program that uses a file which it did not open says nothing of the driver.
@@ -83,6 +82,9 @@ class Tally:
                     continue
                 ends = self.ends[kind] = Counter()
             ends[error] += 1
+        self.began += uses > 0
+        # A driver may say the same of a descriptor that it was given.
+        self.unopened += uses > 0 and refused == uses
 
     def add(self, other: Tally) -> None:
         """Add the counts of another tally."""

@@ -13,6 +13,7 @@ from fuzzer.program.choices import (
     integer_chooser,
     spoiler,
 )
+from fuzzer.program.file_choices import FILE_CALLS, SPLICE_WAYS
 from fuzzer.program.guesses import Guesser
 from fuzzer.program.links import Address
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_VALUE, Op
@@ -21,7 +22,6 @@ from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, MAX_PAYLOAD, Call, Pro
 from fuzzer.program.records import RecordMaker, Records
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.struct_maker import StructMaker
-from fuzzer.program.syntax import FCNTL, FLOCK
 from fuzzer.program.templates import TemplateFiller
 from fuzzer.program.wire import (
     FIXUP,
@@ -67,15 +67,7 @@ _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
 # First pages of a part of a mapping; values stored there; epoll operations.
 _PART_PAGES, _STORED, _EPOLL = (0, 0, 0, 1, 1, 2), (0, 1, (1 << 64) - 1), (0, 0, 1, 2, 3)
-_O_RDWR, _O_NONBLOCK, _O_APPEND, _O_ASYNC = 2, 0o4000, 0o2000, 0o20000
-# Arguments of fcntl for a driver that sends signals: the flags that are set, and all the rest.
-_SET_FLAGS = (_O_ASYNC, _O_ASYNC, _O_ASYNC, 0, 0, _O_NONBLOCK, _O_ASYNC | _O_NONBLOCK, _O_APPEND)
-_OWNER = (FCNTL["F_SETOWN"], FCNTL["F_SETOWN"], FCNTL["F_SETSIG"], FCNTL["F_GETFL"])
-_LOCK_COMMANDS = tuple(FCNTL[f"F_{name}"] for name in ("SETLK", "SETLK", "GETLK", "OFD_SETLK"))
-# Locks of all types, of the whole file and of a part.
-_LOCKS = (0, 1, 2, 1, 2, 8 << 16, 1 | 8 << 16, 2 | 8 << 16 | 4 << 2)
-_SPLICED = (1, 8, 64, 4096, 8192)
-_SPLICE_WAYS = (0, 0, 0, 1, 1, 2)
+_O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
 # Flags of an open of a file that can often be either read or written.
 _ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
 # Where the description does not say how often to open a file, one call in so many does.
@@ -374,34 +366,10 @@ class Generator:
                 )
 
             case _:
-                return self._plain_on_file(kind, any_file)
-
-    def _plain_on_file(self, kind: PlainKind, file: Callable[[bool], int]) -> _Maker:
-        """Return a maker of calls that neither read nor write a file."""
-        fields = self._fields
-        match kind:
-            case PlainKind.FASYNC:
+                choices = FILE_CALLS[kind]
                 return self._one_of(
-                    (fields(Op.FCNTL, file, _SET_FLAGS, (FCNTL["F_SETFL"],)), 3),
-                    (fields(Op.FCNTL, file, (0, 0, 1), _OWNER), 1),
+                    *((self._fields(c.op, any_file, c.cmds, c.args), c.weight) for c in choices)
                 )
-            case PlainKind.LOCK:
-                return self._one_of(
-                    (fields(Op.FCNTL, file, _LOCKS, _LOCK_COMMANDS), 4),
-                    (fields(Op.FCNTL, file, _LOCKS[:3], (FCNTL["F_SETLEASE"],)), 1),
-                )
-            case PlainKind.FLOCK:
-                return fields(Op.FLOCK, file, tuple(FLOCK.values()), (0,))
-            case PlainKind.FSYNC:
-                return fields(Op.FSYNC, file, (0, 0, 1), (0,))
-            case PlainKind.GETDENTS:
-                return fields(Op.GETDENTS, file, (0,), (4096, 4096, 64, 1), self._integer)
-            case PlainKind.FDINFO:
-                return fields(Op.FDINFO, file, (0,), (0,))
-            case PlainKind.SPLICE_READ:
-                return fields(Op.SPLICE_READ, file, _SPLICE_WAYS, _SPLICED, self._integer)
-            case _:
-                raise ValueError(f"{kind} is not made of numbers alone")
 
     def _splice_write(self, target: Target) -> _Maker:
         """Return a maker of calls that splice what writes would have written."""
@@ -415,7 +383,7 @@ class Generator:
                 chunk = makers[int(rand() * len(makers))](seen, broken)
                 body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
                 data = chunk[body : body + written_of(chunk)]
-            way = _SPLICE_WAYS[int(rand() * len(_SPLICE_WAYS))]
+            way = SPLICE_WAYS[int(rand() * len(SPLICE_WAYS))]
             return _PACK(int(Op.SPLICE_WRITE), file(), 0, 0, way, 0, len(data)) + data
 
         return make

@@ -11,6 +11,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable
 
+from fuzzer.program.children import change_child
 from fuzzer.program.choices import NOTHING_SEEN, Seen
 from fuzzer.program.conditions import ConditionMutator, buffer_size, can_fail, fitted, has_forms
 from fuzzer.program.cost import is_slow
@@ -33,7 +34,6 @@ from fuzzer.program.wire import (
     FIXUP_SIZE,
     HEADER,
     HEADER_SIZE,
-    PLAIN_HEADER,
     split,
     written_of,
 )
@@ -43,7 +43,6 @@ from fuzzer.target.target import Target
 _STACKED = (1, 1, 1, 1, 2, 2, 3, 4)
 
 _IOCTL, _OPEN, _LOAD = int(Op.IOCTL), int(Op.OPEN), int(Op.LOAD)
-_CHILD, _EXIT = int(Op.CHILD), int(Op.EXIT)
 
 # Shares, for a driver with several devices: of programs that begin with another device than the
 # first; of changes of a device that change this one; and of those that go back to the first.
@@ -396,21 +395,7 @@ class Mutator:
         chunks[index] = self._generator.with_device(chunks[index])
 
     def _change_child(self, chunks: list[bytes], room: int) -> None:
-        """Have another process make some of the calls, or no longer."""
-        rand, n = self._random, len(chunks)
-        ends = [index for index, chunk in enumerate(chunks) if chunk[0] in (_CHILD, _EXIT)]
-        if ends:
-            if n - len(ends) >= self._min and rand() < _TAKE_BACK:
-                chunks[:] = [chunk for chunk in chunks if chunk[0] not in (_CHILD, _EXIT)]
-                return
-            # One end of what the process does is moved.
-            chunks.insert(int(rand() * n), chunks.pop(ends[int(rand() * len(ends))]))
-            return
-        if n + 2 > self._max:
-            return
-        end = 1 + int(rand() * n)
-        chunks.insert(end, PLAIN_HEADER.pack(_EXIT, 0, 0, 0, 0, 0, 0))
-        chunks.insert(int(rand() * end), PLAIN_HEADER.pack(_CHILD, 0, 0, 0, 0, 0, 0))
+        change_child(self._random, chunks, self._min, self._max)
 
     def _fail(self, chunks: list[bytes], room: int) -> None:
         self._change_condition(chunks, room, can_fail, self._conditions.fail)

@@ -80,6 +80,9 @@ def test_calls_that_were_meant_to_fail_do_not_count() -> None:
         ((Call(Op.CLOSE), Call(Op.READ)), [0, errno.EBADF], 0, 0),
         ((Call(Op.READ, file=1),), [errno.EBADF], 0, 0),
         ((Call(Op.READ), Call(Op.CLOSE), Call(Op.READ)), [0, 0, errno.EBADF], 1, 0),
+        # A driver may say so of a descriptor that it was given.
+        ((ioctl(), Call(Op.READ)), [errno.EBADF, 0], 1, 0),
+        ((ioctl(), Call(Op.READ)), [errno.EBADF, errno.EBADF], 1, 1),
     ],
 )
 def test_a_first_file_that_is_not_open_is_told_from_one_that_was_closed(

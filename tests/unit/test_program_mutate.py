@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzer.program.children import change_child
 from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.ops import Op
 from fuzzer.program.program import N_FILES, Call
 from fuzzer.program.wire import HEADER_SIZE, decode, encode, split
+from fuzzer.target.calls import PlainKind, PlainSpec
 from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
@@ -195,3 +198,27 @@ def test_a_changed_dup_is_of_a_file_that_there_is() -> None:
     mutated = [decode(mutator.mutate(encode((Call(Op.DUP, 1),)), 4096))[0] for _ in range(2000)]
     sources = {call.cmd for call in mutated if call.op is Op.DUP}
     assert sources == set(range(N_FILES))
+
+
+def test_another_process_makes_calls_where_that_is_described() -> None:
+    described = replace(TARGET, calls=(*TARGET.calls, PlainSpec(PlainKind.CHILD, 3)))
+    ops = {Op.CHILD, Op.EXIT}
+    for target, made in ((TARGET, False), (described, True)):
+        mutator = Mutator(target, random.Random(1), unchanged)
+        found = [decode(mutator.mutate(program(5), 4096)) for _ in range(500)]
+        assert any(ops <= {call.op for call in each} for each in found) is made
+
+
+def test_where_the_calls_of_another_process_begin_and_end_changes_and_may_be_taken_back() -> None:
+    rng = random.Random(1)
+    plain = split(program(4))
+    seen = set()
+    chunks = list(plain)
+    for _ in range(200):
+        change_child(rng.random, chunks, 1, 10)
+        assert [each for each in chunks if each in plain] == plain
+        seen.add(tuple(chunk[0] for chunk in chunks if chunk not in plain))
+    assert {(), (Op.CHILD, Op.EXIT), (Op.EXIT, Op.CHILD)} <= seen
+    full = list(plain)
+    change_child(rng.random, full, 1, 5)
+    assert full == plain
