@@ -288,3 +288,23 @@ def test_a_flip_is_of_the_next_call_of_its_thread(pkv_target: Target) -> None:
     )
     assert source.count("\tflip(") == 2
     assert "taint() == before" in source
+
+
+def test_calls_of_another_process_are_made_behind_a_fork(pkv_target: Target) -> None:
+    text = (
+        "child()\nopen(f1)\nunload()\n[1] read(f1, 4) waits\nexit()\nclose(f1)\n"
+        "child()\nclose(f0)\nchild()\n"
+    )
+    source = c_source(parse_program(text, pkv_target, "test"), pkv_target)
+    first = (
+        "\tif (!fork()) {\n\t\tf1 = open(DEVICE, O_RDWR);\n\t\tread(f1, buffer, 4);\n"
+        "\t\t_exit(0);\n\t}\n\twait(NULL);\n\tclose(f1);\n"
+    )
+    assert first in source
+    # What the second one does lasts to its end, and leaves the file open here.
+    second = "\tif (!fork()) {\n\t\tclose(f0);\n\t\tf0 = -1;\n\t\t_exit(0);\n\t}\n\twait(NULL);\n"
+    assert second in source
+    assert source.count("fork()") == 2
+    assert source.index(second) < source.rindex("\tclose(f0);\n")
+    assert "unload" not in source
+    assert "pthread_create" not in source

@@ -19,8 +19,14 @@ static void await(pid_t child)
 {
 	int status = 0;
 
-	while (waitpid(child, &status, __WALL) < 0 && errno == EINTR)
+	while (waitpid(child, &status, __WALL) < 0 && errno == EINTR) {
 		kill(child, SIGUSR1);
+		/* Nobody is told of one that died while it exited. */
+		if (thread_state(child, child) == 'X')
+			status = SIGKILL;
+		if (status)
+			break;
+	}
 	/* It died in the kernel, perhaps with locks held: so would the runner have. */
 	if (WIFSIGNALED(status))
 		kill(getpid(), SIGKILL);

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
+from fuzzer.program.children import as_made, end_of_child
 from fuzzer.program.csource.calls import KEPT_PAGES, CallWriter, Printed
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
@@ -54,6 +55,7 @@ def c_source(
     machine they come from. ``title`` is the title of the crash, for the comment at the top,
     ``printed`` the bytes or the result that it prints.
     """
+    program, history = as_made(program), [as_made(each) for each in history]
     names: dict[int, str] = {}
     for spec in target.calls:
         if isinstance(spec, IoctlSpec) and spec.name is not None:
@@ -161,7 +163,7 @@ def _calls(
         if call is None:
             break
         if call.op is Op.CHILD:
-            child_end = _end_of_child(program, index)
+            child_end = end_of_child(program, index)
             lines += _child(program[index + 1 : child_end], writer, functions)
             continue
         if call.flags & flags_used(call.op, call.flags) & FLAG_WAITS:
@@ -174,20 +176,11 @@ def _calls(
     return lines
 
 
-def _end_of_child(program: Sequence[Call], start: int) -> int:
-    """Return the index behind the calls of a child."""
-    ends = (at + 1 for at in range(start, len(program)) if program[at].op is Op.EXIT)
-    return next(ends, len(program))
-
-
 def _child(calls: Sequence[Call], writer: CallWriter, functions: list[str]) -> list[str]:
     """Return the lines in which another process makes calls, and is waited for."""
     writer.needs.includes |= {"sys/wait.h", "unistd.h"}
-    left_out = {Op.CHILD, Op.EXIT, Op.LOAD, Op.UNLOAD, Op.WAIT, Op.FLIP}
     known = dict(writer.open_files), set(writer.mapped)
-    made = [replace(call, thread=0) for call in calls if call.op not in left_out]
-    plain = [replace(call, flags=call.flags & ~FLAG_WAITS) for call in made]
-    inside = [*_calls(plain, writer, functions), "_exit(0);"]
+    inside = [*_calls(calls, writer, functions), "_exit(0);"]
     writer.open_files, writer.mapped = known
     return ["if (!fork()) {", *(f"\t{line}" if line else "" for line in inside), "}", "wait(NULL);"]
 
