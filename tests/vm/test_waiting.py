@@ -69,6 +69,31 @@ def test_a_read_returns_what_a_later_call_writes(fifo: Guest) -> None:
         }
 
 
+def test_a_call_of_another_process_is_interrupted_and_none_is_left_waiting(fifo: Guest) -> None:
+    program = (
+        'child()\nread(f0, 64)\nwrite(f0, "own")\nread(f0, 64)\nexit()\n'
+        'read(f0, 64)\nwrite(f0, "late")\n'
+    )
+    covered = set()
+    with fifo.restore() as machine:
+        for _ in range(3):
+            machine.channel.clear_counters(len(fifo.blocks))
+            done = run(machine, fifo, program)
+            # It is told as any other call that was interrupted.
+            assert done.status is Status.TIMEOUT
+            assert done.stopped_call == 1
+            assert returned(done) == [
+                (0, 0), _INTERRUPTED, (3, 0), (3, 0), (0, 0), (4, 0), (4, 0),
+            ]  # fmt: skip
+            assert [done.results[n].output for n in (3, 5)] == [b"own", b"late"]
+            assert done.waited == (5,)
+            covered.add(bytes(machine.channel.counters(len(fifo.blocks))))
+        assert len(covered) == 1
+        machine.channel.clear_counters(len(fifo.blocks))
+        assert run(machine, fifo, "").status is Status.OK
+        assert bytes(machine.channel.counters(len(fifo.blocks))) not in covered
+
+
 def took(machine: Machine, guest: Guest, text: str) -> float:
     """Return the least time that a program took, in seconds."""
     times = []
