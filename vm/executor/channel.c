@@ -50,3 +50,16 @@ void channel_map(void)
 		exit(1);
 	}
 }
+
+static void spare(size_t start, size_t end)
+{
+	if (madvise(channel + start, end - start, MADV_DONTFORK))
+		perror("pkvfuzz: the channel in child processes");
+}
+
+/* Processes that the caller forks need what calls need, and copying the rest takes long. */
+void channel_spare_children(void)
+{
+	spare(CH_LOG, CH_DEVICES);
+	spare(CH_DEVICES + CH_DEVICES_SIZE, CH_SIZE);
+}

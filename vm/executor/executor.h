@@ -23,6 +23,7 @@ extern uint8_t *channel;
 extern uint64_t channel_address;	/* guest-physical */
 #define header ((struct ch_header *)channel)
 void channel_map(void);
+void channel_spare_children(void);
 int fail(int error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 

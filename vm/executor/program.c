@@ -14,6 +14,7 @@ static bool preloading;
 
 void program_open(void)
 {
+	channel_spare_children();
 	compat_probe();
 	schedule_open();
 	mapping_open();
@@ -55,10 +56,24 @@ static void go_parallel(uint32_t end)
 /* Have a child make the calls up to its end, and go on behind that. */
 static void go_without_child(uint32_t number)
 {
+	static uint8_t own[CH_PROGRAM_SIZE];
+	size_t left = going.length - going.at;
+
+	/* A batch is not there for the child. */
+	if (left > sizeof(own))
+		left = sizeof(own);
+	memcpy(own, going.program + going.at, left);
 	memset(&going.results[going.n], 0,
 	       (CH_MAX_CALLS - going.n) * sizeof(*going.results));
-	if (!child_begin(number))
+	if (!child_begin(number)) {
+		if (is_child) {
+			going.program = own;
+			going.length = left;
+			going.at = 0;
+			going.skipped = 0;
+		}
 		return;
+	}
 	while (going.n < CH_MAX_CALLS &&
 	       step_decode(going.program, going.length, &going.at,
 			   &going.steps[going.n]))
