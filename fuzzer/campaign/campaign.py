@@ -198,6 +198,11 @@ class Campaign:
             keep_unjudged(self._workdir, self._subject, self._guest)
         return self.snapshot()
 
+    @property
+    def covered(self) -> frozenset[int]:
+        """The numbers of the blocks that are covered so far."""
+        return frozenset(self._covered)
+
     def _change_clock(self, subject: Subject) -> None:
         """Restart workers and judge on machines with another clock."""
         self._end_workers()

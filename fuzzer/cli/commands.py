@@ -104,6 +104,18 @@ COMMANDS = (
         needs=(MACHINE,),
     ),
     Subcommand(
+        "smoke",
+        "fuzzer.cli.smoke",
+        "give a verdict on a commit in a minute: reproducers, corpus, fuzzing",
+        "./pkvfuzz smoke --base HEAD~1",
+        _ends(
+            "no crash counts",
+            "a crash reproduces that the base has not, and that is not accepted",
+            unjudged="nothing was judged in time",
+        ),
+        needs=(MACHINE,),
+    ),
+    Subcommand(
         "init",
         "fuzzer.cli.init",
         "write a description of a driver, to be edited: build it, load it, look what it has",

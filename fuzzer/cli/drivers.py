@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,11 +104,13 @@ def found_out(choice: Choice, options: argparse.Namespace, accel: Accel) -> Driv
     return facts
 
 
-def describe_driver(options: argparse.Namespace, find: Finder = found_out) -> DriverFacts | None:
+def describe_driver(
+    options: argparse.Namespace, find: Finder = found_out, *, relative: bool = False
+) -> DriverFacts | None:
     """Make a description of a driver that is given by its path; return the facts in it.
 
     It is left in the working directory, which is named for the driver. Returns None if
-    a description was given.
+    a description was given. It names the driver's place as seen from there if ``relative``.
     """
     choice = choice_of(options)
     if choice is None:
@@ -117,8 +120,19 @@ def describe_driver(options: argparse.Namespace, find: Finder = found_out) -> Dr
     options.workdir.mkdir(parents=True, exist_ok=True)
     path = options.workdir / DESCRIPTION
     why = f"Made from {choice.path}. To change it: pkvfuzz init {choice.path}"
+    if relative:
+        facts = relative_to(facts, options.workdir.resolve())
     facts = write_checked(path, facts, why)
     options.target, options.params = path, None
+    return facts
+
+
+def relative_to(facts: DriverFacts, directory: Path) -> DriverFacts:
+    """Return facts with the driver's place as a description in ``directory`` names it."""
+    if facts.source is not None:
+        return replace(facts, source=Path(os.path.relpath(facts.source, directory)))
+    if isinstance(facts.object, Path):
+        return replace(facts, object=Path(os.path.relpath(facts.object, directory)))
     return facts
 
 

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
-from fuzzer.campaign.description import SEEDS, DriverFacts, seeds
-from fuzzer.cli.drivers import Finder, choice_of, found_out, write_checked
+from fuzzer.campaign.description import SEEDS, seeds
+from fuzzer.cli.drivers import Finder, choice_of, found_out, relative_to, write_checked
 from fuzzer.cli.options import add_driver, add_machine_options
 from fuzzer.cli.setting import accel_of
 from fuzzer.errors import BadInputError, ExitCode
@@ -59,22 +57,13 @@ def write_description(options: argparse.Namespace, find: Finder) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / "seeds").mkdir(exist_ok=True)
     why = _WHY.format(path=choice.path, name=path.name)
-    facts = write_checked(path, _relative(facts, path.parent), why)
+    facts = write_checked(path, relative_to(facts, path.parent), why)
     for place, text in programs.items():
         write_whole(place, text)
     made = f"{len(facts.devices)} files, {len(facts.described)} ioctls"
     print(f"{path}: {made}; seeds in {path.parent}/seeds")
     print(f"next: edit it, then: pkvfuzz target check {path.name}; pkvfuzz run {path.name}")
     return int(ExitCode.NOTHING_FOUND)
-
-
-def _relative(facts: DriverFacts, directory: Path) -> DriverFacts:
-    """Return facts with the driver's place as a description in ``directory`` names it."""
-    if facts.source is not None:
-        return replace(facts, source=Path(os.path.relpath(facts.source, directory)))
-    if isinstance(facts.object, Path):
-        return replace(facts, object=Path(os.path.relpath(facts.object, directory)))
-    return facts
 
 
 def _refuse_if_there(paths: list[Path], force: bool) -> None:
