@@ -28,6 +28,7 @@ from fuzzer.crash.store import read_crash
 from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.provision import Guest
 from fuzzer.engine.aside import SetAside, aside_file, read_aside
+from fuzzer.engine.leaning import Lean
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
 from fuzzer.engine.statistics import WorkerCounts, read_statistics
 from fuzzer.engine.worker import WorkerTask, error_file
@@ -60,6 +61,7 @@ class CampaignOptions:
     programs: int | None = None
     mechanisms: Mechanisms = ALL
     exact: bool = False
+    lean: Lean = field(default_factory=Lean)
 
 
 @dataclass(slots=True)
@@ -271,6 +273,7 @@ class Campaign:
                 mechanisms=options.mechanisms,
                 number=number,
                 workers=options.vms,
+                lean=options.lean,
             ),
             # A single worker knows the whole corpus; reading it again would depend on time.
             reload=not alone,

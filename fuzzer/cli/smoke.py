@@ -31,11 +31,10 @@ from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.paths import project_root
 from fuzzer.progress import say
 from fuzzer.smoke.base import Base
-from fuzzer.smoke.changed import OwnFiles, changed_blocks, changed_lines
+from fuzzer.smoke.changed import Changes, OwnFiles, changed_blocks, changed_lines
 from fuzzer.smoke.formats import FORMS
 from fuzzer.smoke.known import read_known
 from fuzzer.smoke.smoke import SmokeRun, SmokeTask
-from fuzzer.smoke.verdict import CrashPlace
 
 _SECONDS = 60.0
 _KNOWN = "known.yaml"
@@ -192,15 +191,15 @@ def _own_files(source: Path | None, paths: Sequence[str]) -> tuple[Path | None, 
     return root, OwnFiles(name for name in listed.stdout.split("\0") if name)
 
 
-def _changed(driver: Driver, root: Path | None, base: Base | None) -> dict[int, CrashPlace]:
+def _changed(driver: Driver, root: Path | None, base: Base | None) -> Changes:
     if root is None or base is None:
-        return {}
+        return Changes()
     try:
         lines = changed_lines(root, base.commit.hash, base.revisions.paths)
         return changed_blocks(driver, lines)
     except PkvfuzzError as error:
         say(f"WARNING: which blocks were changed is not known: {error}")
-        return {}
+        return Changes()
 
 
 def _head(root: Path | None) -> str:

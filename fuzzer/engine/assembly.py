@@ -106,6 +106,7 @@ def assemble(
             imports,
             hints,
             run_again=rerun.run,
+            lean=options.lean,
         ),
     )
     serial, racing = Batcher(*engine.batched), Batcher(*engine.racing)

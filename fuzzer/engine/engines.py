@@ -15,6 +15,7 @@ from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.feedback import CoverageFeedback, CoverageRecord, Feedback
 from fuzzer.engine.hint_stage import HintStage
 from fuzzer.engine.import_queue import ImportQueue
+from fuzzer.engine.leaning import Lean, Leaning
 from fuzzer.engine.seed_scheduler import SeedScheduler
 from fuzzer.engine.sources import (
     CandidateMaker,
@@ -47,6 +48,7 @@ class Material:
     imports: ImportQueue
     hints: HintStage
     run_again: Callable[[bytes], bytes | None]
+    lean: Lean
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def coverage_guided(material: Material, *, with_hints: bool) -> Engine:
     news = NewsSource(maker)
     batched: list[Source] = [ImportSource(material.imports, scheduler, maker)]
     keep = [mutator.note, scheduler.note]
+    if material.lean.wanted:
+        keep.append(Leaning(material.lean, material.counters, scheduler).note)
     if with_hints:
         batched.append(HintSource(material.hints, scheduler, maker))
         keep.append(material.hints.want)

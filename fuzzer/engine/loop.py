@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzzer.engine.aside import Aside
@@ -17,6 +17,7 @@ from fuzzer.engine.engines import Engine
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.hint_stage import ComparisonRuns
 from fuzzer.engine.import_queue import ImportQueue
+from fuzzer.engine.leaning import Lean
 from fuzzer.engine.observer import Observer
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.pipeline import Pipeline
@@ -38,7 +39,8 @@ class LoopOptions:
     """Options of a worker's loop. ``runs`` is the number of programs to run; None: until ended.
 
     The worker has this ``number`` among so many ``workers``. With ``preloads`` some
-    machines are preloaded: their module was loaded with other parameters.
+    machines are preloaded: their module was loaded with other parameters. ``lean`` is the
+    part of the driver that counts most.
     """
 
     workdir: Path
@@ -52,6 +54,7 @@ class LoopOptions:
     number: int = 0
     workers: int = 1
     preloads: bool = True
+    lean: Lean = field(default_factory=Lean)
 
 
 @dataclass(frozen=True, slots=True)

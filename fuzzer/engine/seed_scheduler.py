@@ -24,6 +24,8 @@ _LONG_SHARE, _SLOW_SHARE = 0.3, 0.15
 _FROM_LONG, _FROM_SLOW = 0.1, 0.3
 # On a preloaded machine this share is made of programs found on machines preloaded alike.
 _FROM_PRELOADED = 0.3
+# This share of programs is made of those that are favoured.
+_FROM_FAVOURED = 0.4
 # Where costs are not counted, as for races, a long or a slow program is accepted this often.
 _ANY_LONG, _ANY_SLOW = 0.1, 0.005
 # Factors from the estimated cost of waits and loads to the calls that this time takes on a
@@ -63,6 +65,7 @@ class SeedScheduler:
         self._all: list[bytes] = []
         self._preloaded = b""
         self._preloaded_ones: list[bytes] = []
+        self._favoured: list[bytes] = []
         self._crashed: bytes | None = None
         self._total = self._long = self._slow = 1.0
 
@@ -83,6 +86,14 @@ class SeedScheduler:
         self._preloaded = calls
         self._weights.clear()
         self._preloaded_ones = [each for each in self._all if calls and each.startswith(calls)]
+
+    def favour(self, program: bytes) -> None:
+        """Have a program of the corpus chosen more often than others."""
+        self._favoured.append(program)
+
+    def favour_none(self) -> None:
+        """Choose among all programs again."""
+        self._favoured.clear()
 
     def avoid(self, program: bytes) -> None:
         """Avoid mutating a program that crashed."""
@@ -105,7 +116,16 @@ class SeedScheduler:
         preloaded = None
         if self._preloaded_ones and self._random.random() < _FROM_PRELOADED:
             preloaded = self._random.choice(self._preloaded_ones)
-        if preloaded is not None and self._allows(*self._weigh(preloaded)):
+        favoured = None
+        if self._favoured and self._random.random() < _FROM_FAVOURED:
+            favoured = self._random.choice(self._favoured)
+        if (
+            favoured is not None
+            and favoured != self._crashed
+            and self._allows(*self._weigh(favoured))
+        ):
+            chosen = favoured
+        elif preloaded is not None and self._allows(*self._weigh(preloaded)):
             chosen = preloaded
         elif self._slow_ones and self.may_be_slow and self._random.random() < _FROM_SLOW:
             chosen = self._random.choice(self._slow_ones)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from fuzzer.bisect.revisions import complaint, run_git
@@ -84,24 +85,38 @@ def _common_end(one: PurePath, other: PurePath) -> int:
     return number
 
 
-def changed_blocks(driver: Driver, changed: ChangedLines) -> dict[int, CrashPlace]:
-    """Return the numbers of the blocks that are of changed lines, each with its place.
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The blocks of changed lines, each with its place; and all blocks of their functions."""
+
+    blocks: Mapping[int, CrashPlace] = field(default_factory=dict)
+    near: frozenset[int] = field(default_factory=frozenset)
+
+
+def changed_blocks(driver: Driver, changed: ChangedLines) -> Changes:
+    """Return the blocks of a driver that are of changed lines.
 
     Raises:
         BadInputError: the driver has no debugging information.
         InfrastructureError: addr2line failed.
     """
     if not changed:
-        return {}
+        return Changes()
     symbols = SymbolFile(driver.object, None if driver.parts else driver.name)
     own = OwnFiles(changed)
     places = [(block.section, max(block.offset - 1, 0)) for block in driver.blocks()]
     located = symbols.locate(places)
     found: dict[int, CrashPlace] = {}
+    functions: dict[int, str] = {}
     for number, place in enumerate(places):
-        for frame in located.get(place, []):
+        frames = located.get(place, [])
+        if frames:
+            functions[number] = frames[-1].function
+        for frame in frames:
             at = own.place(frame.file or "", frame.function)
             if at is not None and at.line in changed[at.file]:
                 found[number] = at
                 break
-    return found
+    touched = {functions[number] for number in found}
+    near = (number for number, name in functions.items() if name in touched)
+    return Changes(found, frozenset(near))

@@ -23,14 +23,14 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import Wanted, is_same, same_bug
 from fuzzer.driver.driver import Driver
 from fuzzer.driver.provision import Guest
+from fuzzer.engine.leaning import Lean
 from fuzzer.errors import PkvfuzzError
 from fuzzer.flavour import NAMES
 from fuzzer.kernel.kernel import Flavour, Kernel
-from fuzzer.program.mechanisms import ALL
 from fuzzer.progress import say
 from fuzzer.report.status import StatusView
 from fuzzer.smoke.base import Base
-from fuzzer.smoke.changed import OwnFiles
+from fuzzer.smoke.changed import Changes, OwnFiles
 from fuzzer.smoke.known import Accepted, accepted_as
 from fuzzer.smoke.verdict import (
     CrashFound,
@@ -59,8 +59,9 @@ class _TimeIsOverError(BaseException):
 class SmokeTask:
     """The task of a smoke run: the driver of a commit on both kernels, and its base.
 
-    ``stored`` are reproducers with their directories, in the order to run them. ``changed`` are
-    the changed blocks with their places, ``own`` the driver's files. With ``first`` it ends once
+    ``stored`` are reproducers with their directories, in the order to run them. ``changes`` are
+    the changed blocks, toward which fuzzing leans, ``own`` the driver's files. With ``first`` it
+    ends once
     a crash counts.
     """
 
@@ -75,7 +76,7 @@ class SmokeTask:
     base: Base | None = None
     stored: Sequence[tuple[Path, Crash]] = ()
     known: tuple[Accepted, ...] = ()
-    changed: dict[int, CrashPlace] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
     own: OwnFiles = field(default_factory=lambda: OwnFiles(()))
     first: bool = False
     today: datetime.date = field(default_factory=datetime.date.today)
@@ -194,7 +195,11 @@ class SmokeRun:
             task.subject,
             task.guest,
             CampaignOptions(
-                task.workdir, task.vms, task.seed, max(self._left - reserve, 1.0), None, ALL
+                task.workdir,
+                task.vms,
+                task.seed,
+                max(self._left - reserve, 1.0),
+                lean=Lean(frozenset(task.changes.blocks), task.changes.near),
             ),
             view.show,
             until=is_enough,
@@ -207,8 +212,8 @@ class SmokeRun:
         self._judge_found(before)
 
     def _note(self, campaign: Campaign, final: Snapshot) -> None:
-        reached = self._task.changed.keys() & campaign.covered
-        missed = [place for block, place in sorted(self._task.changed.items())
+        reached = self._task.changes.blocks.keys() & campaign.covered
+        missed = [place for block, place in sorted(self._task.changes.blocks.items())
                   if block not in reached]  # fmt: skip
         self._judged = final.looked.ready
         self._fuzzed = Fuzzed(
@@ -216,7 +221,7 @@ class SmokeRun:
             final.counts.programs,
             final.covered,
             final.blocks,
-            len(self._task.changed),
+            len(self._task.changes.blocks),
             len(reached),
             tuple(dict.fromkeys(missed))[:_MOST_MISSED],
         )

@@ -16,6 +16,7 @@ from fuzzer.engine.assembly import assemble
 from fuzzer.engine.engines import Material, choose_engine
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.feedback import CoverageFeedback, CoverageRecord
+from fuzzer.engine.leaning import Lean
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.engine.observer import Observer
@@ -167,6 +168,7 @@ def material_of(worker: Worker) -> Material:
         imports=nothing,
         hints=nothing,
         run_again=lambda program: None,
+        lean=Lean(),
     )
 
 

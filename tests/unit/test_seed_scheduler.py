@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from fuzzer.engine.leaning import Lean, Leaning
 from fuzzer.engine.seed_scheduler import LONG, SLOW_WEIGHT, SeedScheduler
 from fuzzer.machine.accel import Accel
 from fuzzer.program.cost import cost_of, is_slow
@@ -28,6 +29,35 @@ def test_what_is_asked_for_is_chosen_while_it_is_cheap() -> None:
     scheduler = SeedScheduler(random.Random(1))
     scheduler.note(OTHER)
     assert scheduler.choose(SHORT).program == SHORT
+
+
+class _Counters:
+    """Counters of the last program."""
+
+    def __init__(self) -> None:
+        self.guest = bytearray(8)
+
+    def covers(self, *blocks: int) -> _Counters:
+        self.guest[:] = bytes(block in blocks for block in range(8))
+        return self
+
+
+def test_programs_near_what_is_to_be_reached_are_chosen_until_it_is() -> None:
+    scheduler, counters = SeedScheduler(random.Random(1)), _Counters()
+    lean = Lean(wanted=frozenset({2, 3}), near=frozenset({1, 2, 3}))
+    leaning = Leaning(lean, counters, scheduler)  # type: ignore[arg-type]
+    for program, blocks in ((SHORT, (0,)), (OTHER, (0, 1))):
+        counters.covers(*blocks)
+        scheduler.note(program)
+        leaning.note(program)
+    chosen = [scheduler.choose(SHORT).program for _ in range(1000)]
+    assert 300 < chosen.count(OTHER) < 500
+    counters.covers(1, 2)
+    leaning.note(SHORT)
+    assert scheduler.choose(SHORT).program in {SHORT, OTHER}
+    counters.covers(3)
+    leaning.note(SHORT)
+    assert {scheduler.choose(SHORT).program for _ in range(100)} == {SHORT}
 
 
 def test_a_program_that_crashed_gives_way_to_another() -> None:
