@@ -305,16 +305,16 @@ enum w_op {
 	W_DUP,		/* file = dup of file cmd % W_N_FILES; replaces it */
 	W_WAIT,		/* arg: ticks of the TSC since the parallel part began */
 	W_ADOPT,	/* file = descriptor arg, which a call handed out; replaces it */
-	W_MAP,		/* arg: bytes, cmd: page offset; untouched, it stays as the
-			 * file number's one mapping, of 8 pages, also when closed */
+	W_MAP,		/* arg: bytes, cmd: page offset, mode; untouched, it stays as
+			 * the file number's one mapping, of 8 pages, also when closed */
 	W_UNMAP,	/* of file's mapping, arg: bytes, cmd: first page */
-	W_STORE,	/* read, and write arg, at the start of its page cmd */
+	W_STORE,	/* read, and unless W_READONLY write arg, at the start of its page cmd */
 	W_FORK,		/* a process with all files and mappings, which ends at once */
 	W_EPOLL,	/* of the program's epoll instance, arg: enum w_epoll, cmd: events */
 	W_FLIP,		/* what is at cmd in the next call's buffer changes to arg and back */
-	W_REMAP,
-	W_PROTECT,
-	W_ADVISE,
+	W_REMAP,	/* of file's mapping, from page cmd on: arg bytes from now on, mode */
+	W_PROTECT,	/* of file's mapping, arg: bytes, cmd: first page, mode: protection */
+	W_ADVISE,	/* of file's mapping, arg: bytes, cmd: first page, mode: advice */
 	W_FCNTL,	/* arg: enum w_fcntl, cmd: its argument */
 	W_FLOCK,	/* cmd: operation; never waits */
 	W_FSYNC,	/* cmd: 1 for fdatasync */
@@ -398,7 +398,7 @@ enum w_epoll {
 #define W_VALUE		0x01	/* ioctl: pass arg, not the payload's address */
 #define W_VECTOR	0x02	/* read, write: readv, writev */
 #define W_NULL		0x04	/* of a buffer: its address is NULL */
-#define W_READONLY	0x08	/* of a buffer: the kernel cannot write to it */
+#define W_READONLY	0x08	/* of a buffer: the kernel cannot write to it; store: read */
 #define W_COMPAT	0x10	/* ioctl: by the entry for 32-bit programs */
 #define W_WIDE		0x20	/* pread, pwrite: arg >> 32 is the offset's upper half */
 #define W_COUNT		0x40	/* write, pwrite: (uint32_t)arg bytes are written */
@@ -416,8 +416,29 @@ struct w_call {
 	uint16_t fault;		/* n > 0: its nth allocation or user copy fails */
 	uint16_t cut;		/* so many bytes at its buffer's end are unmapped */
 	uint8_t thread;		/* 0: serial */
-	uint8_t pad;
+	uint8_t mode;
 } __attribute__((packed));
+
+/*
+ * The mode of a call that has a buffer is where that lies: 0 in memory of the executor's,
+ * n at the start of the mapping of file number n - 1, which is taken modulo W_N_FILES. What
+ * is to be there is stored before the call, unless all of it is 0: then it is what there
+ * is, and its pages are as they were, there or not. Such a buffer is neither cut nor
+ * read-only nor of a 32-bit call, nothing changes it meanwhile, and nothing is given
+ * from it. With W_POINTS it is the memory that 8-byte addresses in the buffer are of which
+ * lies there, as far from its start as it is from the buffer's, with what there is.
+ *
+ * That of W_MAP is W_MAP_PRIVATE, and the protection (PROT_READ, PROT_WRITE, PROT_EXEC) in
+ * which these bits are turned over, so that 0 is a shared mapping to read and write. That
+ * of W_PROTECT is a protection, that of W_ADVISE an advice of madvise() below 64. With
+ * W_REMAP_MOVE the pages that are there from page cmd on go elsewhere, and those before
+ * them are unmapped; else there are fewer or more of them in place.
+ */
+#define W_POINTS	0x40
+#define W_MAP_PRIVATE	0x08
+#define W_MAP_TURNED	0x03
+#define W_REMAP_MOVE	0x01
+#define W_MOST_ADVICE	0x3f
 
 /*
  * The 8 bytes at payload[at] are made the address of payload[to]; with to >= W_LOW the

@@ -31,7 +31,6 @@ _FAULT, _CUT, _THREAD = 18, 20, 22
 _IOCTL = int(Op.IOCTL)
 _READS = ops_with(lambda each: each.arg is Number.COUNT)
 _WRITES = ops_with(lambda each: each.payload is Payload.WRITTEN)
-_POSITIONED = ops_with(lambda each: each.cmd is Number.POSITION)
 _CAN_FAIL = ops_with(lambda each: each.can_fail)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 _LOAD = int(Op.LOAD)
@@ -156,7 +155,7 @@ class ConditionMutator:
         rand = self._random
         op, flags = chunk[0], chunk[2] & ~CONDITIONS
         cmd = chunk[4:8]
-        if op != _IOCTL and op not in _POSITIONED:
+        if FLAG_VECTOR in _FORMS[op]:
             cmd = bytes(4)
         if chunk[2] == flags or rand() < 0.3:
             forms = _FORMS[op]

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from fuzzer.program.choices import integer_chooser
 from fuzzer.program.generate import Generator
 from fuzzer.program.ops import FLAG_VALUE, FLAG_WIDE, OPERATIONS, SEEN, Number, Op, Operation
+from fuzzer.program.placing import MODES, with_mode
 from fuzzer.program.program import N_FILES
 from fuzzer.program.wire import position_of, with_position
 
-_CHANGE_FILE = 0.1
+_CHANGE_FILE, _CHANGE_MODE = 0.1, 0.3
 # A changed wait takes a time of the description, seldom up to so many times that.
 _LONG_WAIT = 24
 _IOCTL, _SLEEP, _PREAD = int(Op.IOCTL), int(Op.SLEEP), int(Op.PREAD)
@@ -59,6 +60,8 @@ class FieldMutator:
         if self._uses_files and rand() < _CHANGE_FILE:
             return chunk[:1] + bytes((int(rand() * N_FILES),)) + chunk[2:]
         op = chunk[0]
+        if op in MODES and rand() < _CHANGE_MODE:
+            return with_mode(chunk, MODES[op][int(rand() * len(MODES[op]))])
         if op == _SLEEP:
             # Most random numbers would mean the longest sleep: as long as ten thousand calls.
             return self._generator.wait(_LONG_WAIT) or chunk

@@ -18,6 +18,7 @@ from fuzzer.program.guesses import Guesser
 from fuzzer.program.links import Address
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_VALUE, Op
 from fuzzer.program.parameters import Parameters
+from fuzzer.program.placing import MODES, MappingCalls, with_mode
 from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, MAX_PAYLOAD, Call, Program
 from fuzzer.program.records import RecordMaker, Records
 from fuzzer.program.strings import StringFinder
@@ -98,6 +99,10 @@ class Generator:
         self._families = families(target.devices)
         self.has_devices = len(target.devices) > 1
         """True if the target has more than one device."""
+        self.maps = any(
+            isinstance(spec, PlainSpec) and spec.kind is PlainKind.MMAP for spec in target.calls
+        )
+        """True if files of the target can be mapped."""
         self.created = [
             int(kind)
             for spec in target.calls
@@ -109,6 +114,9 @@ class Generator:
         """Weight of calls that another process makes."""
         self.uses_files = opens or self.has_devices or bool(self.created)
         """True if programs of the target open more files than file 0."""
+        makers = (self._map(), self._use(), self._change())
+        self.mapping_calls = MappingCalls(*(self._caller(maker) for maker in makers))
+        """Makers of calls on mappings."""
         self.strings = StringFinder(target)
         self.structs: dict[bytes, StructMaker] = {}
         """Makers of ioctl structs, by the number's wire bytes."""
@@ -359,9 +367,9 @@ class Generator:
             case PlainKind.MMAP:
                 return self._one_of(
                     (self._fields(Op.MMAP, any_file, _MAP_PAGES, _MAP_SIZES, integer), 8),
-                    (self._fields(Op.MAP, any_file, _MAP_PAGES, _MAP_SIZES, integer), 5),
-                    (self._fields(Op.UNMAP, any_file, _PART_PAGES, _MAP_SIZES), 3),
-                    (self._fields(Op.STORE, any_file, _PART_PAGES, _STORED, integer), 3),
+                    (self._map(), 5),
+                    (self._use(), 4),
+                    (self._change(), 8),
                     (self._fields(Op.FORK, _no_file, (0,), (0,)), 1),
                 )
 
@@ -387,6 +395,30 @@ class Generator:
             return _PACK(int(Op.SPLICE_WRITE), file(), 0, 0, way, 0, len(data)) + data
 
         return make
+
+    def _map(self) -> _Maker:
+        file = self._file_chooser()
+        return self._fields(Op.MAP, lambda _: file(), _MAP_PAGES, _MAP_SIZES, self._integer)
+
+    def _use(self) -> _Maker:
+        file = self._file_chooser()
+        return self._fields(Op.STORE, lambda _: file(), _PART_PAGES, _STORED, self._integer)
+
+    def _change(self) -> _Maker:
+        chosen = self._file_chooser()
+
+        def file(broken: bool) -> int:
+            return chosen()
+
+        return self._one_of(
+            (self._fields(Op.UNMAP, file, _PART_PAGES, _MAP_SIZES), 2),
+            (self._fields(Op.REMAP, file, _PART_PAGES, _MAP_SIZES), 2),
+            (self._fields(Op.PROTECT, file, _PART_PAGES, _MAP_SIZES), 2),
+            (self._fields(Op.ADVISE, file, _PART_PAGES, _MAP_SIZES), 3),
+        )
+
+    def _caller(self, maker: _Maker) -> Callable[[], bytes]:
+        return lambda: maker(NOTHING_SEEN, self._random() < _BROKEN)
 
     def _one_of(self, *weighted: tuple[_Maker, int]) -> _Maker:
         rand = self._random
@@ -416,6 +448,7 @@ class Generator:
         broken_arg: Callable[[], int] | None = None,
     ) -> _Maker:
         rand, pack, integer, number = self._random, _PACK, self._integer, int(op)
+        modes = MODES.get(op, ())
 
         def make(seen: Seen, broken: bool) -> bytes:
             cmd = cmds[int(rand() * len(cmds))]
@@ -425,7 +458,8 @@ class Generator:
                     arg = broken_arg()
                 elif len(cmds) > 1:
                     cmd = integer() & 0xFFFFFFFF
-            return pack(number, file(broken), 0, 0, cmd, arg, 0)
+            chunk = pack(number, file(broken), 0, 0, cmd, arg, 0)
+            return with_mode(chunk, modes[int(rand() * len(modes))]) if modes else chunk
 
         return make
 

@@ -20,11 +20,8 @@ from fuzzer.program.flips import FlipMaker
 from fuzzer.program.generate import Generator
 from fuzzer.program.linking import Relinker
 from fuzzer.program.mechanisms import ALL, Mechanisms
-from fuzzer.program.ops import (
-    FLAG_VALUE,
-    Op,
-    ops_with,
-)
+from fuzzer.program.ops import FLAG_VALUE, Op, ops_with
+from fuzzer.program.placing import Placer
 from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, MAX_PROGRAM_SIZE
 from fuzzer.program.race_pairs import RacePairs
 from fuzzer.program.resize import Resizer
@@ -118,6 +115,7 @@ class Mutator:
         self.created = tuple(generator.created)
         """Kinds of files that programs create, for calls that take a descriptor."""
         self._relinker = Relinker(rng, self.created)
+        placer = Placer(rng, generator.mapping_calls, max_calls)
         self._lifecycle = mechanisms.lifecycle
         self.slowed = False
         """True if the last program was made slow."""
@@ -146,6 +144,8 @@ class Mutator:
             (self._cut, 2 if mechanisms.faults else 0),
             (self._give_file, 2 if self.created else 0),
             (self._change_child, min(3, generator.child_weight)),
+            (placer.place, 3 if generator.maps else 0),
+            (placer.visit, 2 if generator.maps else 0),
         )
         self._table = tuple(method for method, weight in weighted for _ in range(weight))
 

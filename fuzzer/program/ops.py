@@ -20,7 +20,7 @@ FLAG_NULL = 0x04
 """Call flag: the buffer's address is NULL, whatever the other flags are (W_NULL)."""
 
 FLAG_READONLY = 0x08
-"""Call flag: the kernel can read the buffer but not write to it (W_READONLY)."""
+"""Call flag: the kernel can read the buffer but not write to it; a store reads (W_READONLY)."""
 
 FLAG_COMPAT = 0x10
 """Call flag: an ioctl as a 32-bit program makes it (W_COMPAT)."""
@@ -109,6 +109,10 @@ class Number(enum.Enum):
     DESCRIPTOR = "a descriptor"
     MILLISECONDS = "milliseconds"
     TICKS = "ticks"
+    MAPPED = "protection and kind of a mapping"  # W_MAP_TURNED
+    MOVED = "where a mapping goes"
+    PROTECTION = "a protection"
+    ADVICE = "an advice"
 
 
 SEEN = frozenset(Number) - {
@@ -118,11 +122,30 @@ SEEN = frozenset(Number) - {
 }
 """Kinds of numbers that the driver sees; the others are for the executor."""
 
+POINTS = 0x40
+"""Bit of the mode of a call: what its buffer points to lies in a mapping (W_POINTS)."""
+
+MAP_TURNED = 0x03
+"""Bits of the mode of a map that are turned over: it can be read and written (W_MAP_TURNED)."""
+
+MAP_PRIVATE = 0x08
+"""Bit of the mode of a map: the mapping is not shared (W_MAP_PRIVATE)."""
+
+REMAP_MOVE = 0x01
+"""Mode of a remap: the pages go elsewhere (W_REMAP_MOVE)."""
+
+MOST_ADVICE = 0x3F
+"""The highest advice in the mode of an advise (W_MOST_ADVICE)."""
+
 MAPPING = frozenset({Op.MMAP, Op.MAP})
 """Operations that map a file: the handle that they take is the offset (W_LINK_CALL)."""
 
 TIMES = frozenset({Number.MILLISECONDS, Number.TICKS})
 """Kinds of numbers that are times."""
+
+
+OPTIONAL_MODES = frozenset({Number.MAPPED, Number.MOVED})
+"""Kinds of modes of which 0 is the usual one, and not written."""
 
 
 class File(enum.Enum):
@@ -148,6 +171,7 @@ class Payload(enum.Enum):
 class Operation:
     """The record of one operation.
 
+    ``mode`` is the meaning of that field where it does not tell the place of a buffer.
     ``name`` is its name in program text. ``reaches_driver`` tells whether the driver's own
     code runs for it, ``can_fail`` whether it may allocate or copy, so that faults can be
     injected. ``flags`` are those that it uses. ``cost`` is in small calls; for an operation
@@ -159,6 +183,7 @@ class Operation:
     file: File = File.NONE
     cmd: Number = Number.NONE
     arg: Number = Number.NONE
+    mode: Number = Number.NONE
     payload: Payload = Payload.NONE
     reaches_driver: bool = False
     can_fail: bool = False
@@ -311,6 +336,7 @@ OPERATIONS: Mapping[int, Operation] = {
         file=File.USED,
         cmd=Number.PAGES,
         arg=Number.SIZE,
+        mode=Number.MAPPED,
         reaches_driver=True,
         can_fail=True,
     ),
@@ -329,6 +355,7 @@ OPERATIONS: Mapping[int, Operation] = {
         arg=Number.WORD,
         reaches_driver=True,
         can_fail=True,
+        flags=FLAG_READONLY,
     ),
     Op.FORK: Operation("fork", reaches_driver=True, cost=_FORK_COST, syscalls=(56, 57)),
     Op.EPOLL: Operation(
@@ -341,9 +368,38 @@ OPERATIONS: Mapping[int, Operation] = {
         syscalls=(233,),
     ),
     Op.FLIP: Operation("flip", cmd=Number.PLACE, arg=Number.FLIPPED),
-    Op.REMAP: Operation("remap"),
-    Op.PROTECT: Operation("protect"),
-    Op.ADVISE: Operation("advise"),
+    Op.REMAP: Operation(
+        "remap",
+        file=File.USED,
+        cmd=Number.PAGES,
+        arg=Number.SIZE,
+        mode=Number.MOVED,
+        reaches_driver=True,
+        can_fail=True,
+        syscalls=(25,),
+    ),
+    Op.PROTECT: Operation(
+        "protect",
+        file=File.USED,
+        cmd=Number.PAGES,
+        arg=Number.SIZE,
+        mode=Number.PROTECTION,
+        reaches_driver=True,
+        can_fail=True,
+        headers=("sys/mman.h",),
+        syscalls=(10,),
+    ),
+    Op.ADVISE: Operation(
+        "advise",
+        file=File.USED,
+        cmd=Number.PAGES,
+        arg=Number.SIZE,
+        mode=Number.ADVICE,
+        reaches_driver=True,
+        can_fail=True,
+        headers=("sys/mman.h",),
+        syscalls=(28,),
+    ),
     Op.FCNTL: Operation(
         "fcntl",
         file=File.USED,
@@ -406,6 +462,9 @@ OPERATIONS: Mapping[int, Operation] = {
 }
 """The records by operation; the number of an operation may be used as a key as well."""
 
+_WITH_BUFFER = frozenset({Op.READ, Op.PREAD, Op.WRITE, Op.PWRITE})
+_WITH_ADDRESSES = frozenset({Op.IOCTL, Op.WRITE, Op.PWRITE})
+
 OP_NAMES: Mapping[str, Op] = {OPERATIONS[op].name: op for op in Op}
 """The operations by their names in program text."""
 
@@ -413,6 +472,18 @@ OP_NAMES: Mapping[str, Op] = {OPERATIONS[op].name: op for op in Op}
 def ops_with(is_one: Callable[[Operation], bool]) -> frozenset[int]:
     """Return the numbers of the operations whose records meet a condition."""
     return frozenset(int(op) for op in Op if is_one(OPERATIONS[op]))
+
+
+def can_lie_in_mapping(op: int, flags: int) -> bool:
+    """Tell whether the buffer of a call with these flags can be in the mapping of a file."""
+    if op == Op.IOCTL:
+        return not flags & (FLAG_VALUE | FLAG_COMPAT | FLAG_NULL)
+    return op in _WITH_BUFFER and not flags & FLAG_NULL
+
+
+def can_point(op: int, flags: int) -> bool:
+    """Tell whether the buffer of a call with these flags can have addresses."""
+    return op in _WITH_ADDRESSES and not (op == Op.IOCTL and flags & FLAG_VALUE)
 
 
 def uses_arg(op: Op, flags: int) -> bool:

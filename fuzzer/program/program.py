@@ -6,7 +6,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from fuzzer.program.ops import FLAG_COUNT, FLAG_WIDE, OPERATIONS, Op, Payload
+from fuzzer.program.ops import (
+    FLAG_COUNT,
+    FLAG_WIDE,
+    OPERATIONS,
+    POINTS,
+    Op,
+    Payload,
+    can_lie_in_mapping,
+    can_point,
+)
 
 MAX_CALLS = 128
 """The most calls in a program; further ones are ignored (CH_MAX_CALLS)."""
@@ -60,7 +69,8 @@ class Call:
     With ``fault`` (16 bits) above 0, the allocation or user copy of that number within
     the call fails, where the kernel can inject faults. The last ``cut`` (16 bits) bytes of
     its buffer are unmapped. Flags that are not in flags_used() are ignored. ``thread`` is 0,
-    or 1 to N_THREADS for a call of a parallel part; vm/channel.h has the rules.
+    or 1 to N_THREADS for a call of a parallel part; vm/channel.h has the rules. ``mode``
+    (8 bits) is n for a buffer in the mapping of file n - 1, see also Operation.mode.
     """
 
     op: Op
@@ -73,9 +83,24 @@ class Call:
     fault: int = 0
     cut: int = 0
     thread: int = 0
+    mode: int = 0
 
 
 Program: TypeAlias = tuple[Call, ...]
+
+
+def mapping_of(call: Call) -> int | None:
+    """Return the file in whose mapping the buffer of a call lies, None if it is elsewhere."""
+    if not call.mode or call.mode & POINTS or not can_lie_in_mapping(call.op, call.flags):
+        return None
+    return (call.mode - 1) % N_FILES
+
+
+def pointed_mapping(call: Call) -> int | None:
+    """Return the file in whose mapping lies what a call's buffer points to; None: in the buffer."""
+    if not call.mode & POINTS or not can_point(call.op, call.flags):
+        return None
+    return (call.mode - 1) % N_FILES
 
 
 def position(call: Call) -> int:

@@ -25,9 +25,12 @@ from fuzzer.program.ops import (
     FLAG_WAITS,
     FLAG_WIDE,
     OPERATIONS,
+    POINTS,
+    can_lie_in_mapping,
+    can_point,
     flags_used,
 )
-from fuzzer.program.program import HALF, N_FILES, Call, Fixup
+from fuzzer.program.program import HALF, N_FILES, Call, Fixup, mapping_of, pointed_mapping
 from fuzzer.program.syntax import TextError, TokenLine, quote, show_integer
 
 HANDLES = {f"h{number}": number for number in range(N_HANDLES)}
@@ -47,13 +50,26 @@ _FORMS = {
     "count": FLAG_COUNT,
     "waits": FLAG_WAITS,
 }
-_HIDDEN_BITS = {"file": 8, "flags": 8, "cmd": 32, "arg": 64}
-_FIELDS = {"fail": "fault", "cut": "cut", "split": "cmd", "count": "arg", "!data": "data"} | {
-    f"!{field}": field for field in _HIDDEN_BITS
+_HIDDEN_BITS = {"file": 8, "flags": 8, "cmd": 32, "arg": 64, "mode": 8}
+_FIELDS = {
+    "fail": "fault",
+    "cut": "cut",
+    "in": "mode",
+    "points": "mode",
+    "split": "cmd",
+    "count": "arg",
+} | {
+    "!data": "data",
+    **{f"!{field}": field for field in _HIDDEN_BITS},
 }
 _CONTRADICTIONS = (
     ("null", "readonly"),
     ("null", "cut"),
+    ("null", "in"),
+    ("compat", "in"),
+    ("in", "points"),
+    ("in", "!mode"),
+    ("points", "!mode"),
     ("split", "!cmd"),
     ("count", "!arg"),
     *((form, "!flags") for form in _FORMS),
@@ -75,6 +91,12 @@ def format_suffixes(call: Call, told: Call) -> str:
         parts.append(f"fail={call.fault}")
     if call.cut:
         parts.append(f"cut={call.cut}")
+    if mapping_of(call) is not None and call.mode <= N_FILES:
+        told = dataclasses.replace(told, mode=call.mode)
+        parts.append(f"in=f{call.mode - 1}")
+    elif pointed_mapping(call) is not None and POINTS < call.mode <= POINTS + N_FILES:
+        told = dataclasses.replace(told, mode=call.mode)
+        parts.append(f"points=f{call.mode - POINTS - 1}")
     parts += [_format_fixup(fixup) for fixup in call.fixups[len(told.fixups) :]]
     for field in _HIDDEN_BITS:
         value = getattr(call, field)
@@ -211,7 +233,9 @@ def _allowed(call: Call) -> dict[str, str]:
     """Return the names that may follow a call, each in the form that messages show."""
     used = flags_used(call.op, call.flags)
     names = [name for name, flag in _FORMS.items() if used & flag]
-    names += ["fail", "cut", *(f"!{field}" for field in _HIDDEN_BITS), "!data"]
+    names += ["fail", "cut"] + ["in"] * can_lie_in_mapping(call.op, call.flags)
+    names += ["points"] * can_point(call.op, call.flags)
+    names += [*(f"!{field}" for field in _HIDDEN_BITS), "!data"]
     if OPERATIONS[call.op].uses_file:
         names.remove("!file")
     return {name: f"{name}=" if name in _FIELDS else name for name in names} | {
@@ -229,6 +253,11 @@ def _value(line: TokenLine, name: str) -> int | bytes:
         return line.counted(name, 1, 0xFFFF)
     if name in ("split", "count"):
         return line.counted(name, 0, 0xFFFFFFFF)
+    if name in ("in", "points"):
+        file = line.name("a file, f0 to f7,")
+        if file not in _FILES:
+            raise TextError(f"no file {file!r}; allowed: f0 to f{N_FILES - 1}")
+        return _FILES[file] + 1 + POINTS * (name == "points")
     field = name[1:]
     if field == "file":
         return line.counted(field, 0, N_FILES - 1)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fuzzer.program.ops import MAP_PRIVATE, REMAP_MOVE
 from fuzzer.target.calls import FileKind
 
 _TOKEN = re.compile(
@@ -66,8 +67,39 @@ SPLICE = {"SPLICE": 0, "SPLICE_KEEP": 1, "SENDFILE": 2}
 CREATED = {kind.name: int(kind) for kind in FileKind}
 """Numbers of the kinds of files that are not the driver's by name (``enum w_create``)."""
 
+PROTECTION = {"PROT_READ": 1, "PROT_WRITE": 2, "PROT_EXEC": 4}
+"""Bits of a protection by name."""
+
+ADVICE = {
+    "MADV_NORMAL": 0,
+    "MADV_RANDOM": 1,
+    "MADV_SEQUENTIAL": 2,
+    "MADV_WILLNEED": 3,
+    "MADV_DONTNEED": 4,
+    "MADV_FREE": 8,
+    "MADV_REMOVE": 9,
+    "MADV_DONTFORK": 10,
+    "MADV_DOFORK": 11,
+    "MADV_MERGEABLE": 12,
+    "MADV_UNMERGEABLE": 13,
+    "MADV_HUGEPAGE": 14,
+    "MADV_NOHUGEPAGE": 15,
+    "MADV_DONTDUMP": 16,
+    "MADV_DODUMP": 17,
+    "MADV_WIPEONFORK": 18,
+    "MADV_KEEPONFORK": 19,
+    "MADV_COLD": 20,
+    "MADV_PAGEOUT": 21,
+    "MADV_POPULATE_READ": 22,
+    "MADV_POPULATE_WRITE": 23,
+    "MADV_DONTNEED_LOCKED": 24,
+    "MADV_COLLAPSE": 25,
+}
+"""Values of madvise's advice by name."""
+
 _POLL = {"POLLIN": 0x1, "POLLPRI": 0x2, "POLLOUT": 0x4, "POLLERR": 0x8, "POLLHUP": 0x10}
-_NAMES = {**WHENCE, **ACCESS, **OPEN_FLAGS, **_POLL, **EPOLL}
+_MAP = {"PROT_NONE": 0, "MAP_SHARED": 0, "MAP_PRIVATE": MAP_PRIVATE, "REMAP_MOVE": REMAP_MOVE}
+_NAMES = {**WHENCE, **ACCESS, **OPEN_FLAGS, **_POLL, **EPOLL, **PROTECTION, **ADVICE, **_MAP}
 _NAMES |= {**FCNTL, **LOCK_TYPES, **FLOCK, **SPLICE, **CREATED}
 
 

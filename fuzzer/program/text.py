@@ -17,7 +17,13 @@ r"""Programs as readable text, one call a line, without loss.
     mmap(f0, 4096, 0)                 bytes, page offset: mapped, touched and unmapped
     map(f0, 8192, 0)                  the same, untouched: f0's mapping, which stays
     unmap(f0, 4096, 1)                of it, bytes and first page
+    map(f0, 8192, 0, PROT_READ)       with another protection, or MAP_PRIVATE
     store(f0, 7, 0)                   read 8 bytes and write 7, at the start of its page 0
+    store(f0, 0, 0) readonly          read them only
+    remap(f0, 8192, 1)                page 1 and those behind become 8192 bytes, in place
+    remap(f0, 8192, 0, REMAP_MOVE)    or elsewhere
+    protect(f0, 4096, 1, PROT_READ)   bytes and first page; PROT_WRITE, PROT_EXEC, PROT_NONE
+    advise(f0, 4096, 1, MADV_DONTNEED)  and others of madvise()
     fork()                            a process with all of these, which ends at once
     epoll(f0, EPOLL_ADD, 0x1)         events; EPOLL_MODIFY, EPOLL_DELETE, EPOLL_WAIT
     fcntl(f0, F_SETFL, O_ASYNC)       F_GETFL, F_SETOWN (the program), F_SETSIG (0: SIGIO)
@@ -57,6 +63,9 @@ r"""Programs as readable text, one call a line, without loss.
     write(f0, "a=1\n") split=2        writev, in parts of 2 bytes; 0 is one part
     write(f0, "...") count=8 @0->8    of these bytes 8 are written; the rest is pointed to
     ioctl(f0, PKV_IOC_CLEAR) compat   as a 32-bit program makes it
+    read(f0, 64) in=f1                its buffer is the start of f1's mapping
+    write(f0, "\x00\x00") in=f1       with what is there; other bytes are stored there before
+    write(f0, "...") points=f1 @0->8  the address at 0 is 8 bytes behind the start of f1's mapping
     read(f0, 64) waits                it was seen to wait while the next calls were made
     [1] read(f0, 64)                  these two threads start together,
     [2] close(f0)                     and the next call waits for both
@@ -74,12 +83,15 @@ it are its schedule; on an exact machine a tick is one instruction of the others
 What follows a call may be in any order. ``fail=`` and ``cut=`` go with every
 call, ``null`` and ``readonly`` with a read, write, pread, pwrite or an ioctl
 that has a buffer, ``split=`` with a read or write, ``count=`` with a
-write or pwrite, ``compat`` with an ioctl. ``waits`` goes with all of these, open and
-close; a call waits or not whatever it says, but the program in C needs it. A
-split buffer has 16 parts at most, of which the last takes the rest. ``null``
+write or pwrite, ``compat`` with an ioctl. ``in=`` goes with all that have a buffer, but
+neither with ``null`` nor with ``compat``; ``cut=`` and ``readonly`` say nothing then.
+``points=`` goes with all that may have addresses, and is of those of 8 bytes.
+``waits`` goes with all of these, open and close; a call waits or not whatever it says,
+but the program in C needs it. A split buffer has 16 parts at most, of which the last
+takes the rest. ``null``
 goes neither with ``readonly`` nor with ``cut=``. Without a target, a device has a
 number, ``!arg=1`` for the second one. What a call carries beyond all
-that follows as ``!flags=``, ``!cmd=``, ``!arg=``, ``!data=`` or, where no file
+that follows as ``!flags=``, ``!cmd=``, ``!arg=``, ``!mode=``, ``!data=`` or, where no file
 is shown, ``!file=``.
 """
 
@@ -98,8 +110,12 @@ from fuzzer.program.ops import (
     FLAG_COUNT,
     FLAG_VALUE,
     FLAG_WIDE,
+    MAP_PRIVATE,
+    MAP_TURNED,
     MAPPING,
     OPERATIONS,
+    OPTIONAL_MODES,
+    REMAP_MOVE,
     Number,
     Op,
     Operation,
@@ -118,12 +134,14 @@ from fuzzer.program.program import (
 from fuzzer.program.suffixes import format_suffixes, show_taken
 from fuzzer.program.syntax import (
     ACCESS,
+    ADVICE,
     CREATED,
     EPOLL,
     FCNTL,
     FLOCK,
     LOCK_TYPES,
     OPEN_FLAGS,
+    PROTECTION,
     SPLICE,
     WHENCE,
     TextError,
@@ -153,6 +171,7 @@ _NAMED = {
         Number.LOCKING: FLOCK,
         Number.SPLICING: SPLICE,
         Number.KIND: CREATED,
+        Number.ADVICE: ADVICE,
     }.items()
 }
 _LOCK_NAMES = {number: name for name, number in LOCK_TYPES.items()}
@@ -279,7 +298,26 @@ def _plain(call: Call, told: Call, operation: Operation) -> tuple[Call, list[str
         taken = _taken(call, cmd) if call.op in MAPPING else ""
         told = replace(told, cmd=cmd, fixups=call.fixups[:1] if taken else told.fixups)
         arguments.append(taken or _number(operation.cmd, cmd))
+    if operation.mode is not Number.NONE:
+        told = replace(told, mode=call.mode)
+        if call.mode or operation.mode not in OPTIONAL_MODES:
+            arguments.append(_mode(operation.mode, call.mode))
     return told, arguments
+
+
+def _mode(kind: Number, value: int) -> str:
+    match kind:
+        case Number.ADVICE:
+            return _number(kind, value)
+        case Number.MOVED:
+            return "REMAP_MOVE" if value == REMAP_MOVE else show_integer(value)
+    bits = dict(PROTECTION)
+    if kind is Number.MAPPED:
+        value ^= MAP_TURNED
+        bits["MAP_PRIVATE"] = MAP_PRIVATE
+    names = [name for name, bit in bits.items() if value & bit]
+    rest = value & ~sum(bits.values())
+    return "|".join([*names, *([f"{rest:#x}"] if rest else [])]) or "PROT_NONE"
 
 
 def _number(kind: Number, value: int) -> str:

@@ -12,9 +12,11 @@ from fuzzer.program.links import CALL, Link, LinkKind
 from fuzzer.program.ops import (
     FLAG_COUNT,
     FLAG_VALUE,
+    MAP_TURNED,
     MAPPING,
     OP_NAMES,
     OPERATIONS,
+    OPTIONAL_MODES,
     Number,
     Op,
     Payload,
@@ -270,10 +272,22 @@ def _plain(line: TokenLine, call: Call) -> Call:
         expect_next()
         is_file = operation.cmd is Number.FILE
         if taken := _taken(line) if call.op in MAPPING else ():
-            return dataclasses.replace(call, fixups=taken)
-        cmd = _file(line) if is_file else line.integer(operation.cmd.value, 32)
-        call = dataclasses.replace(call, cmd=cmd)
-    return call
+            call = dataclasses.replace(call, fixups=taken)
+        else:
+            cmd = _file(line) if is_file else line.integer(operation.cmd.value, 32)
+            call = dataclasses.replace(call, cmd=cmd)
+    return dataclasses.replace(call, mode=_mode(line, operation.mode))
+
+
+def _mode(line: TokenLine, kind: Number) -> int:
+    if kind in OPTIONAL_MODES and not line.accept(","):
+        return 0
+    if kind is Number.NONE:
+        return 0
+    if kind not in OPTIONAL_MODES:
+        line.expect(",")
+    mode = line.counted(kind.value, 0, 0xFF)
+    return mode ^ MAP_TURNED if kind is Number.MAPPED else mode
 
 
 def _flip(line: TokenLine, call: Call) -> Call:

@@ -3,7 +3,7 @@
 
 It is defined by ``struct w_call`` in vm/channel.h. Decoding is total: any bytes are a
 program. Encoding a decoded program gives the canonical form: operation, file and thread in
-range, counts that fit, zero padding, no tail. Fields and flags that an operation does not
+range, counts that fit, no tail. Fields and flags that an operation does not
 use are kept.
 """
 
@@ -25,7 +25,7 @@ from fuzzer.program.program import (
 )
 
 HEADER = struct.Struct("<BBBBIQHHHBB")
-"""``struct w_call``: op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, pad."""
+"""``struct w_call``: op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, mode."""
 
 PLAIN_HEADER = struct.Struct("<BBBBIQH6x")
 """``struct w_call`` up to length; the call is serial, without fault or cut."""
@@ -39,7 +39,7 @@ FIXUP_SIZE = FIXUP.size
 _OPS = tuple(Op)
 _POSITIONED = ops_with(lambda each: each.cmd is Number.POSITION)
 _N_OPS = len(_OPS)
-_SHAPE = struct.Struct("<BBxB12xH4xBB").unpack_from
+_SHAPE = struct.Struct("<BBxB12xH4xBx").unpack_from
 
 
 def encode_call(call: Call) -> bytes:
@@ -60,7 +60,7 @@ def encode_call(call: Call) -> bytes:
             call.fault,
             call.cut,
             call.thread,
-            0,
+            call.mode,
         )
         fixups = b"".join([FIXUP.pack(fixup.at, fixup.to) for fixup in call.fixups])
     except struct.error as error:
@@ -88,14 +88,13 @@ def split(data: bytes) -> list[bytes]:
     at, size = 0, len(data)
     last = size - HEADER_SIZE
     while at <= last:
-        op, file, n_fixups, length, thread, pad = shape(data, at)
+        op, file, n_fixups, length, thread = shape(data, at)
         end = at + HEADER_SIZE + FIXUP_SIZE * n_fixups + length
         if (
             op < n_ops
             and file < N_FILES
             and n_fixups <= MAX_FIXUPS
             and thread <= N_THREADS
-            and not pad
             and end <= size
         ):
             append(data[at:end])
@@ -104,9 +103,11 @@ def split(data: bytes) -> list[bytes]:
             n_fixups = min(n_fixups, MAX_FIXUPS, (size - body) // FIXUP_SIZE)
             length = min(length, size - body - n_fixups * FIXUP_SIZE)
             end = body + n_fixups * FIXUP_SIZE + length
-            _, _, flags, _, cmd, arg, _, fault, cut, _, _ = HEADER.unpack_from(data, at)
+            _, _, flags, _, cmd, arg, _, fault, cut, _, mode = HEADER.unpack_from(data, at)
             op, file, thread = op % n_ops, file % N_FILES, thread % (N_THREADS + 1)
-            header = HEADER.pack(op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, 0)
+            header = HEADER.pack(
+                op, file, flags, n_fixups, cmd, arg, length, fault, cut, thread, mode
+            )
             append(header + data[body:end])
         at = end
     # There are rarely more calls, so this is cheaper here than in the loop.
@@ -146,7 +147,7 @@ def plain_positioned(op: int, file: int, offset: int, count: int, data: bytes = 
 
 
 def _decode_chunk(chunk: bytes) -> Call:
-    op, file, flags, n_fixups, cmd, arg, _, fault, cut, thread, _ = HEADER.unpack_from(chunk)
+    op, file, flags, n_fixups, cmd, arg, _, fault, cut, thread, mode = HEADER.unpack_from(chunk)
     body = HEADER_SIZE + n_fixups * FIXUP_SIZE
     fixups = tuple([Fixup(at, to) for at, to in FIXUP.iter_unpack(chunk[HEADER_SIZE:body])])
-    return Call(_OPS[op], file, flags, cmd, arg, chunk[body:], fixups, fault, cut, thread)
+    return Call(_OPS[op], file, flags, cmd, arg, chunk[body:], fixups, fault, cut, thread, mode)

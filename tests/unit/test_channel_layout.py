@@ -49,6 +49,11 @@ _PROGRAM = {
     "W_WIDE": ops.FLAG_WIDE,
     "W_COUNT": ops.FLAG_COUNT,
     "W_WAITS": ops.FLAG_WAITS,
+    "W_POINTS": ops.POINTS,
+    "W_MAP_TURNED": ops.MAP_TURNED,
+    "W_MAP_PRIVATE": ops.MAP_PRIVATE,
+    "W_REMAP_MOVE": ops.REMAP_MOVE,
+    "W_MOST_ADVICE": ops.MOST_ADVICE,
     "W_MAX_WAIT": program.MAX_WAIT,
     "W_LOCK_START": file_calls.LOCK_START,
     "W_LOCK_LENGTH": file_calls.LOCK_LENGTH,
@@ -153,7 +158,7 @@ def test_the_wire_form_is_packed_as_the_compiler_packs_it() -> None:
     ] == list(values)
     assert [member.name for member in members] == [
         *("op", "file", "flags", "n_fixups", "cmd", "arg", "length"),
-        *("fault", "cut", "thread", "pad"),
+        *("fault", "cut", "thread", "mode"),
     ]
     assert wire.PLAIN_HEADER.pack(*values[:7]) == wire.HEADER.pack(*values[:7], 0, 0, 0, 0)
 

@@ -139,6 +139,33 @@ unload()
 load("lock=rcu") fail=3
 """
 
+MAPPED_FORMS = """\
+open(f2)
+read(f0, 16) h1=@8:8
+map(f2, 4096, h1)
+map(f2, 4096, 1, PROT_READ|MAP_PRIVATE)
+remap(f2, 8192, 1) fail=1
+remap(f2, 8192, 0, REMAP_MOVE)
+protect(f2, 4096, 1, PROT_NONE)
+advise(f2, 4096, 0, MADV_DONTNEED)
+advise(f2, 4096, 0, 63)
+store(f2, 0, 0) readonly
+store(f2, 0, 0) readonly fail=1
+store(f2, 0, 1) fail=1
+read(f0, 64) in=f2
+read(f0, 0x100000) split=16 in=f2
+pread(f0, 64, 1) in=f2
+write(f0, "\\x00\\x00") in=f2 fail=1
+write(f0, "abc") split=1 in=f2
+write(f0, "abcd") in=f2 @0=h1
+ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"}) in=f2
+ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) in=f2
+h1 = ioctl(f0, 0x4008b001, "") in=f2
+ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) points=f2
+ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) compat points=f2
+write(f0, "0123456789abcdef") count=8 points=f2 @0->8
+"""
+
 
 def check(source: str, target: Target, directory: Path) -> None:
     """Compile without a warning, with what a bundle has and no more."""
@@ -167,10 +194,11 @@ def test_a_program_compiles_without_a_warning(
     check(source, pkv_target, tmp_path)
 
 
+@pytest.mark.parametrize("forms", [FORMS, MAPPED_FORMS], ids=["plain", "mapped"])
 def test_every_form_of_a_call_compiles_without_a_warning(
-    pkv_target: Target, tmp_path: Path
+    forms: str, pkv_target: Target, tmp_path: Path
 ) -> None:
-    check(c_source(parse_program(FORMS, pkv_target, "x"), pkv_target), pkv_target, tmp_path)
+    check(c_source(parse_program(forms, pkv_target, "x"), pkv_target), pkv_target, tmp_path)
 
 
 def test_calls_that_wait_are_ended_where_the_executor_ends_them(pkv_target: Target) -> None:
@@ -308,3 +336,24 @@ def test_calls_of_another_process_are_made_behind_a_fork(pkv_target: Target) -> 
     assert source.index(second) < source.rindex("\tclose(f0);\n")
     assert "unload" not in source
     assert "pthread_create" not in source
+
+
+def test_a_buffer_in_a_mapping_is_filled_before_the_call(pkv_target: Target) -> None:
+    text = (
+        'map(f1, 4096, 1)\nread(f0, 8) in=f1\nwrite(f0, "ab") in=f1 fail=2\n'
+        'write(f0, "\\x00\\x00") in=f1\nprotect(f1, 4096, 1, PROT_READ|PROT_WRITE)\n'
+    )
+    source = c_source(parse_program(text, pkv_target, "test"), pkv_target)
+    assert (
+        """
+	map(1, f1, 1, 4096, PROT_READ | PROT_WRITE, MAP_SHARED);
+	read(f0, maps[1].base, 8);
+	fill(1, "ab", 2);
+	fail_nth(2);
+	write(f0, maps[1].base, 2);
+	fail_nth(0);
+	write(f0, maps[1].base, 2);
+	mprotect(maps[1].base + 4096, 4096, PROT_READ | PROT_WRITE);
+"""
+        in source
+    )

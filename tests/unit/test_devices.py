@@ -145,7 +145,7 @@ def test_a_device_that_is_none_is_explained(text: str, target: Target | None, me
 
 def test_generated_programs_open_every_family_as_often_and_every_device_of_it() -> None:
     generator = Generator(TARGET, random.Random(1))
-    calls = [generator.call() for _ in range(20_000)]
+    calls = [generator.call() for _ in range(60_000)]
     opened = Counter(call.arg for call in calls if call.op is Op.OPEN)
     assert opened.keys() == set(range(len(DEVICES)))
     assert max(opened[0], opened[1], opened[2]) < 1.5 * min(opened[0], opened[1], opened[2])

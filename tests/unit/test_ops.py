@@ -35,6 +35,7 @@ def test_a_record_has_the_numbers_and_the_payload_of_the_channel_header(op: Op) 
     assert ("cmd" in words) is (operation.cmd is not Number.NONE)
     assert ("arg" in words) is (operation.arg is not Number.NONE)
     assert ("payload" in words) is (operation.payload is not Payload.NONE)
+    assert ("mode" in words) is (operation.mode is not Number.NONE)
     assert (words[:1] == ["file"]) is (operation.file is File.OPENED)
 
 

@@ -27,6 +27,7 @@ calls = st.builds(
     st.integers(0, 0xFFFF),
     st.integers(0, 0xFFFF),
     st.integers(0, 3),
+    st.integers(0, 255),
 )
 programs = st.lists(calls, max_size=12).map(tuple)
 # Headers with every count and number, right and wrong, so that decoding has much to mend.
@@ -92,7 +93,7 @@ def test_structs_have_the_layout_of_the_channel_header(channel: Header) -> None:
         ("fault", 18),
         ("cut", 20),
         ("thread", 22),
-        ("pad", 23),
+        ("mode", 23),
     ]
     assert (1 << 8 * call.members[6].size) - 1 == program.MAX_PAYLOAD
     assert fixup.size == wire.FIXUP_SIZE
@@ -101,8 +102,8 @@ def test_structs_have_the_layout_of_the_channel_header(channel: Header) -> None:
 
 def test_a_call_is_encoded_byte_for_byte() -> None:
     fixups = (Fixup(0x10, 0x20),)
-    call = Call(Op.IOCTL, 1, 2, 0x44332211, 0x0102030405060708, b"xy", fixups, 0x506, 0x708, 3)
-    header = "07 01 02 01 11223344 0807060504030201 0200 0605 0807 03 00"
+    call = Call(Op.IOCTL, 1, 2, 0x44332211, 0x0102030405060708, b"xy", fixups, 0x506, 0x708, 3, 4)
+    header = "07 01 02 01 11223344 0807060504030201 0200 0605 0807 03 04"
     assert encode((call,)) == bytes.fromhex(f"{header} 1000 2000") + b"xy"
 
 
@@ -143,9 +144,9 @@ def test_fixups_past_the_limit_are_payload() -> None:
     assert (len(call.fixups), call.data) == (8, b"\0\0\0\0z")
 
 
-def test_a_wrong_padding_is_mended() -> None:
+def test_any_mode_is_kept() -> None:
     data = HEADER.pack(Op.READ, 0, 0, 0, 0, 5, 0, 1, 2, 3, 0xFF)
-    assert split(data) == [HEADER.pack(Op.READ, 0, 0, 0, 0, 5, 0, 1, 2, 3, 0)]
+    assert split(data) == [data]
 
 
 def test_a_short_tail_and_calls_past_the_limit_are_ignored() -> None:

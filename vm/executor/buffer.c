@@ -36,12 +36,11 @@ uint8_t *buffer_open(void)
 	return map + SCRATCH_SIZE;
 }
 
-/* A buffer with the payload and the addresses in it, which ends at end. */
-uint8_t *buffer_fill(const struct step *step, uint8_t *end)
+/* Put the payload and the addresses in it to a place, which the driver is told is at. */
+static void fill(const struct step *step, uint64_t mapped, uint8_t *to,
+		 const uint8_t *at)
 {
 	const struct w_call *call = &step->call;
-	uint64_t mapped = buffer_mapped(call, call->length);
-	uint8_t *to = end - mapped;
 
 	memcpy(to, step->payload, mapped);
 	for (int i = 0; i < call->n_fixups; i++) {
@@ -60,11 +59,37 @@ uint8_t *buffer_fill(const struct step *step, uint8_t *end)
 			continue;
 		if (fixup.to > call->length)
 			fixup.to = call->length;
-		address = (uintptr_t)buffer_address(call, to) + fixup.to;
+		address = (uintptr_t)at;
+		if (width == 8 && call->mode & W_POINTS)
+			address = (uintptr_t)mapping_buffer(call);
+		address += fixup.to;
 		memcpy(to + fixup.at, &address,
 		       mapped - fixup.at < width ? mapped - fixup.at : width);
 	}
+}
+
+/* A buffer with the payload and the addresses in it, which ends at end. */
+uint8_t *buffer_fill(const struct step *step, uint8_t *end)
+{
+	uint64_t mapped = buffer_mapped(&step->call, step->call.length);
+	uint8_t *to = end - mapped;
+
+	fill(step, mapped, to, buffer_address(&step->call, to));
 	return to;
+}
+
+/* Find the place of a buffer in a mapping, and fill it if anything is not 0. */
+void buffer_place(struct thread *thread, const struct step *step)
+{
+	uint64_t mapped = buffer_mapped(&step->call, step->call.length);
+	uint8_t *data = thread->scratch_end - mapped;
+
+	thread->buffer = mapping_buffer(&step->call);
+	if (step->call.op == W_READ || step->call.op == W_PREAD || !mapped)
+		return;
+	fill(step, mapped, data, thread->buffer);
+	if (*data || memcmp(data, data + 1, mapped - 1))
+		mapping_fill(thread->buffer, data, mapped);
 }
 
 /*

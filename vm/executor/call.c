@@ -200,8 +200,10 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	int *file = &files[call->file];
 	int fd = __atomic_load_n(file, __ATOMIC_RELAXED);
 	struct pollfd pollfd = { .fd = fd, .events = (short)call->cmd };
+	bool in_mapping = buffer_in_mapping(call);
 	uint8_t *end = thread->scratch_end;
-	uint8_t *data, *buffer;
+	uint8_t *data = thread->buffer, *buffer;
+	uint64_t size;
 	int64_t ret;
 
 	switch (call->op) {
@@ -211,39 +213,48 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return close(replace_file(file, -1));
 	case W_READ:
 	case W_PREAD:
-		data = end - buffer_mapped(call, read_count(call));
+		size = buffer_mapped(call, read_count(call));
+		if (!in_mapping)
+			data = end - size;
 		buffer = buffer_address(call, data);
 		if (call->op == W_PREAD)
 			ret = pread(fd, buffer, read_count(call),
 				    position(call));
 		else if (call->flags & W_VECTOR)
-			ret = read_parts(call, fd, data, end);
+			ret = read_parts(call, fd, data, data + size);
 		else
 			ret = read(fd, buffer, call->arg);
+		if (in_mapping)
+			return ret;
 		*out = data;
 		/* A driver may claim to have read more than it was asked for. */
 		*out_length = ret > end - data ? end - data : ret;
 		return ret;
 	case W_WRITE:
 	case W_PWRITE:
-		data = buffer_fill(step, end);
+		size = buffer_mapped(call, call->length);
+		if (!in_mapping)
+			data = buffer_fill(step, end);
 		buffer = buffer_address(call, data);
 		flip_start(thread, data);
 		if (call->op == W_PWRITE)
 			return pwrite(fd, buffer, write_count(call),
 				      position(call));
 		if (call->flags & W_VECTOR)
-			return write_parts(call, fd, data, end);
+			return write_parts(call, fd, data, data + size);
 		return write(fd, buffer, write_count(call));
 	case W_LSEEK:
 		return lseek(fd, (off_t)call->arg, (int)call->cmd);
 	case W_IOCTL:
 		if (call->flags & W_VALUE)
 			return control(call, fd, call->arg);
-		data = buffer_fill(step, end);
+		if (!in_mapping)
+			data = buffer_fill(step, end);
 		buffer = buffer_address(call, data);
 		flip_start(thread, data);
 		ret = control(call, fd, (uintptr_t)buffer);
+		if (in_mapping)
+			return ret;
 		*out = data;
 		*out_length = end - data;
 		return ret;
@@ -271,7 +282,13 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	case W_UNMAP:
 		return mapping_unmap(call);
 	case W_STORE:
-		return mapping_store(call);
+		return mapping_store(thread, call);
+	case W_REMAP:
+		return mapping_remap(call);
+	case W_PROTECT:
+		return mapping_protect(call);
+	case W_ADVISE:
+		return mapping_advise(call);
 	case W_FORK:
 		return fork_once();
 	case W_EPOLL:
@@ -279,10 +296,6 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	case W_FLIP:
 		if (!is_child)
 			flip_note(thread, call);
-		return 0;
-	case W_REMAP:
-	case W_PROTECT:
-	case W_ADVISE:
 		return 0;
 	case W_FCNTL:
 		return file_control(fd, call);
@@ -372,6 +385,8 @@ void call_make(struct thread *thread, const struct step *step,
 	thread->spared = false;
 	if (thread->flips)
 		flip_prepare(thread, call);
+	if (buffer_in_mapping(call))
+		buffer_place(thread, step);
 	if (call->fault)
 		fault_arm(thread->fail_nth, call->fault);
 	if (timed)

@@ -148,6 +148,7 @@ int64_t compat_ioctl(int fd, uint32_t cmd, uint32_t arg);
 /* thread.c: what each thread needs to make calls */
 struct thread {
 	uint8_t *scratch_end;	/* buffers end here, at an unmapped page */
+	uint8_t *buffer;	/* that of the call at hand, if it is in a mapping */
 	uint64_t *cover;
 	int fail_nth;
 	bool spared;		/* the fault was taken back before it took place */
@@ -184,7 +185,12 @@ void mapping_open(void);
 int64_t mapping_touch(struct thread *thread, int fd, const struct w_call *call);
 int64_t mapping_keep(int fd, const struct w_call *call);
 int64_t mapping_unmap(const struct w_call *call);
-int64_t mapping_store(const struct w_call *call);
+int64_t mapping_remap(const struct w_call *call);
+int64_t mapping_protect(const struct w_call *call);
+int64_t mapping_advise(const struct w_call *call);
+int64_t mapping_store(struct thread *thread, const struct w_call *call);
+uint8_t *mapping_buffer(const struct w_call *call);
+void mapping_fill(uint8_t *to, const uint8_t *from, size_t size);
 int64_t fork_once(void);
 void mappings_end(void);
 

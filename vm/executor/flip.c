@@ -212,6 +212,8 @@ void flip_note(struct thread *thread, const struct w_call *call)
 
 static bool has_buffer(const struct w_call *call)
 {
+	if (buffer_in_mapping(call))
+		return false;
 	switch (call->op) {
 	case W_WRITE:
 	case W_PWRITE:

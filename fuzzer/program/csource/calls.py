@@ -14,12 +14,20 @@ from fuzzer.program.csource.literals import (
     poll_events,
     whence,
 )
+from fuzzer.program.csource.mappings import (
+    ON_MAPPING,
+    PAGE,
+    map_statement,
+    mapping_statement,
+    populating,
+)
 from fuzzer.program.csource.memory import (
     ROOM,
     Memory,
     bytes_memory,
     is_special,
     mapped_size,
+    mapping_memory,
     placed,
     struct_memory,
     taken,
@@ -35,7 +43,7 @@ from fuzzer.program.ops import (
     OPERATIONS,
     Op,
 )
-from fuzzer.program.program import MAX_PARTS, N_FILES, Call, count, position
+from fuzzer.program.program import MAX_PARTS, N_FILES, Call, count, mapping_of, position
 from fuzzer.target.device import Device
 from fuzzer.target.layout import StructLayout
 
@@ -46,11 +54,6 @@ _MAX_SLEEP = 2000
 _ACCESS = {"(char *)&arg": "arg.", "(char *)arg": "arg->"}
 MAX_PAGES = 16
 """The most pages of a mapping."""
-
-KEPT_PAGES = 8
-"""The most pages of a mapping that stays."""
-
-_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,8 @@ class CallWriter:
             before, after = [*before, f"fail_nth({call.fault});"], ["fail_nth(0);", *after]
         if call.op is Op.MMAP:
             after = []  # This statement closes the file itself.
+        if call.op is Op.STORE and call.fault:
+            statement, after = [*populating(call), *after, *statement], []
         if call.op is Op.LOAD:
             if call.fault:
                 needs.helpers.add("shift")
@@ -160,6 +165,7 @@ class CallWriter:
             nodes = ["make_nodes();"] if self._makes_nodes else []
             after = [*after, *nodes, "await_device();"]
         setup = memory.setup if memory else []
+        before = [*(memory.before if memory else []), *before]
         cleanup = memory.cleanup if memory else []
         if not setup:
             return [*before, *statement, *after]
@@ -229,24 +235,26 @@ class CallWriter:
         found = [link for link in links(of_call(call.fixups)) if link.kind is not LinkKind.GIVE]
         return taken(found[-1]) if found else number
 
-    def _mapping(self, call: Call) -> list[str]:
-        """Return the statements for the mapping of a file."""
-        if call.op is Op.STORE:
-            self.needs.helpers.add("store")
-            return [f"store({call.file}, {call.cmd}, {c_integer(call.arg)});"]
-        pages = min(-(-call.arg // _PAGE), KEPT_PAGES)
-        if call.op is Op.UNMAP:
-            self.needs.helpers.add("unmap")
-            return [f"unmap({call.file}, {call.cmd}, {pages});"]
+    def _map(self, call: Call) -> list[str]:
         self.needs.helpers.add("map")
         self.mapped.add(call.file)
-        return [f"map({call.file}, {self._file(call.file)}, {pages}, {self._offset_of(call)});"]
+        return [map_statement(call, self._file(call.file), self._offset_of(call))]
+
+    def _on_mapping(self, call: Call) -> list[str]:
+        statement, helper = mapping_statement(call)
+        self.needs.helpers.add(helper)
+        return [statement]
+
+    def _lying(self, call: Call, file: int, data: bytes = b"") -> Memory:
+        """Return a buffer in the mapping of a file."""
+        layout = self._layouts.get(call.cmd) if call.op is Op.IOCTL else None
+        return mapping_memory(call, file, data, layout)
 
     def _offset_of(self, call: Call) -> str:
         """Return the offset of a mapping, in bytes."""
-        number = c_integer(call.cmd * _PAGE)
+        number = c_integer(call.cmd * PAGE)
         taken = self._argument(call, number)
-        return number if taken == number else f"({taken}) / {_PAGE} * {_PAGE}"
+        return number if taken == number else f"({taken}) / {PAGE} * {PAGE}"
 
     def _adopt(self, call: Call) -> list[str]:
         file = self._file(call.file)
@@ -298,11 +306,13 @@ class CallWriter:
             case Op.MMAP:
                 touch = "touch_failing" if call.fault else "touch"
                 self.needs.helpers.add(touch)
-                pages = min(-(-call.arg // _PAGE), MAX_PAGES)
+                pages = min(-(-call.arg // PAGE), MAX_PAGES)
                 offset = self._offset_of(call)
                 return [f"{touch}({self._file(call.file)}, {pages}, {offset});"], None
-            case Op.MAP | Op.UNMAP | Op.STORE:
-                return self._mapping(call), None
+            case Op.MAP:
+                return self._map(call), None
+            case op if op in ON_MAPPING:
+                return self._on_mapping(call), None
             case Op.FORK:
                 self.needs.helpers.add("fork_once")
                 return ["fork_once();"], None
@@ -372,6 +382,8 @@ class CallWriter:
         if call.flags & FLAG_NULL:
             memory = Memory(["null"], needs=("null",))
             size = 0
+        elif (mapping := mapping_of(call)) is not None:
+            memory = self._lying(call, mapping)
         elif call.cut or call.flags & FLAG_READONLY or asked > ROOM:
             memory = placed(call, size, [], "char *data")
             if not (vector or memory.cleanup or call.fixups or self._names_memory):
@@ -398,6 +410,8 @@ class CallWriter:
         if call.flags & FLAG_NULL:
             memory = Memory(["null"], needs=("null",))
             size = 0
+        elif (mapping := mapping_of(call)) is not None:
+            memory = self._lying(call, mapping, call.data[:ROOM])
         elif is_special(call):
             memory = bytes_memory(call, named=named or bool(vector))
         elif vector or named:
@@ -449,6 +463,8 @@ class CallWriter:
             return [f"{start}{file}, {number}, {value});"], None
         if compat and not call.flags & FLAG_NULL:
             memory = self._low_memory(call, named=named)
+        elif (mapping := mapping_of(call)) is not None:
+            memory = self._lying(call, mapping, call.data[:ROOM])
         else:
             memory = struct_memory(call, self._layouts.get(call.cmd), named=named)
         expression = memory.expression

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: E101 - C is indented as the kernel does
+
 """Helpers in C for files, their mappings, and handles."""
 
 from __future__ import annotations
@@ -75,13 +75,18 @@ static void unmap(int number, unsigned int first, unsigned int pages)
         ("sys/mman.h",),
         ("maps",),
     ),
+    "place": Helper(
+        """\
+/* Mappings are far from each other: there is room for more pages behind each. */
+static char *place = (char *)0x200000000000;
+"""
+    ),
     "map": Helper(
         """\
 /* Map pages of a file and leave them so, in place of those that were. */
-static void map(int number, int fd, size_t pages, off_t offset)
+static void map(int number, int fd, size_t pages, off_t offset, int protection, int kind)
 {
-	char *base = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  fd, offset);
+	char *base = mmap(place += 0x200000, pages * 4096, protection, kind, fd, offset);
 
 	if (base == MAP_FAILED)
 		return;
@@ -91,7 +96,38 @@ static void map(int number, int fd, size_t pages, off_t offset)
 }
 """,
         ("sys/mman.h",),
-        ("unmap",),
+        ("unmap", "place"),
+    ),
+    "remap": Helper(
+        """\
+/* Have the pages that are there from one on be more or fewer, in place or elsewhere. */
+static void remap(int number, unsigned int first, unsigned int pages, int moves)
+{
+	int flags = moves ? MREMAP_MAYMOVE | MREMAP_FIXED : 0;
+	unsigned int there = maps[number].there, end;
+	char *from, *to;
+
+	while (first < 8 && !(there >> first & 1))
+		first++;
+	for (end = first; end < 8 && there >> end & 1; end++)
+		there &= ~(1u << end);
+	if (pages > 8 - first)
+		pages = 8 - first;
+	from = maps[number].base + first * 4096;
+	to = moves ? (place += 0x200000) + first * 4096 : from;
+	to = mremap(from, (end - first) * 4096, pages * 4096, flags, to);
+	if (to == MAP_FAILED)
+		return;
+	if (moves) {
+		maps[number].there = there;
+		unmap(number, 0, 8);
+	}
+	maps[number].base = to - first * 4096;
+	maps[number].there = (moves ? 0 : there) | ((1u << pages) - 1) << first;
+}
+""",
+        ("sys/mman.h",),
+        ("unmap", "place"),
     ),
     "store": Helper(
         """\
@@ -103,6 +139,7 @@ static void store(int number, unsigned int page, uint64_t value)
 	if (page > 7 || !(maps[number].there >> page & 1))
 		return;
 	signal(SIGBUS, leave_mapping);
+	signal(SIGSEGV, leave_mapping);
 	at = (uint64_t *)(maps[number].base + page * 4096);
 	if (sigsetjmp(past_mapping, 1))
 		return;
@@ -111,6 +148,36 @@ static void store(int number, unsigned int page, uint64_t value)
 }
 """,
         ("setjmp.h", "signal.h", "sys/mman.h"),
+        ("maps", "leave_mapping"),
+    ),
+    "fetch": Helper(
+        """\
+/* Read the start of a page; that it may not be there is no end of the program. */
+static void fetch(int number, unsigned int page)
+{
+	if (page > 7 || !(maps[number].there >> page & 1))
+		return;
+	signal(SIGBUS, leave_mapping);
+	signal(SIGSEGV, leave_mapping);
+	if (!sigsetjmp(past_mapping, 1))
+		(void)*(volatile uint64_t *)(maps[number].base + page * 4096);
+}
+""",
+        ("setjmp.h", "signal.h", "sys/mman.h"),
+        ("maps", "leave_mapping"),
+    ),
+    "fill": Helper(
+        """\
+/* Put bytes at the start of a mapping, as far as they can be written there. */
+static void fill(int number, const void *from, size_t size)
+{
+	signal(SIGBUS, leave_mapping);
+	signal(SIGSEGV, leave_mapping);
+	if (!sigsetjmp(past_mapping, 1))
+		memcpy(maps[number].base, from, size);
+}
+""",
+        ("setjmp.h", "signal.h", "string.h"),
         ("maps", "leave_mapping"),
     ),
     "fork_once": Helper(

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from fuzzer.program.syntax import ACCESS, OPEN_FLAGS, WHENCE
+from fuzzer.program.syntax import ACCESS, ADVICE, OPEN_FLAGS, PROTECTION, WHENCE
 
 _WIDTH = 64
 _SHOWN = {9: r"\t", 10: r"\n", 13: r"\r", 34: r"\"", 92: r"\\"}
 _WHENCE = {number: name for name, number in WHENCE.items()}
 _ACCESS = {number: name for name, number in ACCESS.items()}
+_ADVICE = {number: name for name, number in ADVICE.items()}
 # The flags of an open that the executor passes on (OPEN_FLAGS in vm/executor/call.c).
 _OPEN = {"O_TRUNC": 0o1000, "O_APPEND": 0o2000, "O_NONBLOCK": 0o4000}
 _SYNC, _DSYNC = 0o4010000, 0o10000
@@ -95,3 +96,14 @@ def poll_events(events: int) -> str:
     if rest:
         return f"(short){events:#x}"
     return " | ".join(names) or "0"
+
+
+def protection(bits: int) -> str:
+    """Return the protection of a mapping."""
+    names = [name for name, bit in PROTECTION.items() if bits & bit]
+    return " | ".join(names) or "PROT_NONE"
+
+
+def advice(value: int) -> str:
+    """Return the advice of a madvise()."""
+    return _ADVICE.get(value, str(value))

@@ -10,7 +10,7 @@ from fuzzer.program.csource.literals import c_integer, c_string
 from fuzzer.program.links import Link, LinkKind, addresses, in_buffer, links
 from fuzzer.program.ops import FLAG_NULL, FLAG_READONLY
 from fuzzer.program.payload import Buffer, Structs, Value, unpack_struct
-from fuzzer.program.program import Call, Fixup
+from fuzzer.program.program import Call, Fixup, mapping_of, pointed_mapping
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
 ROOM = 0x10000
@@ -21,13 +21,15 @@ ROOM = 0x10000
 class Memory:
     """A buffer: ``expression`` is its address once ``setup`` was run.
 
-    The lines of ``setup`` begin with a declaration; those of ``cleanup`` come after the
-    call. ``needs`` are helpers, ``includes`` headers. ``base`` is a name for the address of
-    the first byte, empty if there is none; ``members`` are the C expressions at offsets.
+    The lines of ``setup`` begin with a declaration; those of ``before`` come just before the
+    call, those of ``cleanup`` after it. ``needs`` are helpers, ``includes`` headers. ``base``
+    is a name for the address of the first byte, empty if there is none; ``members`` are the C
+    expressions at offsets.
     """
 
     expression: list[str]
     setup: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
     cleanup: list[str] = field(default_factory=list)
     needs: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
@@ -49,7 +51,7 @@ def is_special(call: Call) -> bool:
 
 def mapped_size(call: Call, length: int) -> int:
     """Return how many of a buffer's ``length`` bytes are mapped, as the executor maps them."""
-    return max(0, min(length, ROOM) - call.cut)
+    return max(0, min(length, ROOM) - (call.cut if mapping_of(call) is None else 0))
 
 
 def placed(call: Call, size: int, content: list[str], declaration: str) -> Memory:
@@ -67,7 +69,7 @@ def placed(call: Call, size: int, content: list[str], declaration: str) -> Memor
         needs = (*needs, "read_only")
         setup += [*([] if content else [""]), "read_only(1);"]
         cleanup = ["read_only(0);"]
-    return Memory([name], setup, cleanup, needs, ("string.h",), base=name)
+    return Memory([name], setup, [], cleanup, needs, ("string.h",), base=name)
 
 
 def bytes_memory(call: Call, *, named: bool = False) -> Memory:
@@ -80,6 +82,17 @@ def bytes_memory(call: Call, *, named: bool = False) -> Memory:
     if any(call.data[:size]):
         lines = _copy("data", call.data[:size])
     fixups = in_buffer(call.fixups)
+    pointed = pointed_mapping(call)
+    lines += _fixed_up(call, fixups, size, "data" if pointed is None else f"maps[{pointed}].base")
+    if not lines and not fixups and not named and not call.flags & FLAG_READONLY:
+        return Memory([f"before_gap({size})"], needs=("before_gap",))
+    memory = placed(call, size, lines, "char *data")
+    return memory if pointed is None else replace(memory, needs=(*memory.needs, "maps"))
+
+
+def _fixed_up(call: Call, fixups: tuple[Fixup, ...], size: int, base: str) -> list[str]:
+    """Return the lines that put addresses and handles into ``data``, which will be at ``base``."""
+    lines: list[str] = []
     for link in links(fixups):
         width = min(link.size, size - link.at)
         if link.kind is not LinkKind.GIVE and width > 0:
@@ -88,13 +101,42 @@ def bytes_memory(call: Call, *, named: bool = False) -> Memory:
         if fixup.at + fixup.size > len(call.data) or fixup.at >= size:
             continue
         to, width = min(fixup.to, len(call.data)), min(fixup.size, size - fixup.at)
-        address = f"(char *){{ data + {to} }}"
+        address = f"(char *){{ {base} + {to} }}"
         if fixup.is_low:
-            address = f"(uint32_t){{ (uintptr_t)(data + {to}) }}"
+            own = "data" if pointed_mapping(call) is not None else base
+            address = f"(uint32_t){{ (uintptr_t)({own} + {to}) }}"
         lines.append(f"memcpy(data + {fixup.at}, &{address}, {width});")
-    if not lines and not fixups and not named and not call.flags & FLAG_READONLY:
-        return Memory([f"before_gap({size})"], needs=("before_gap",))
-    return placed(call, size, lines, "char *data")
+    return lines
+
+
+def mapping_memory(call: Call, file: int, data: bytes, layout: StructLayout | None) -> Memory:
+    """Return a buffer in the mapping of a file, where ``data`` is put unless it is 0."""
+    base = f"maps[{file}].base"
+    fixups = in_buffer(call.fixups)
+    values = unpack_struct(layout, data, fixups) if layout else None
+    taken_there = [link for link in links(fixups) if link.kind is not LinkKind.GIVE]
+    if not any(data) and not addresses(fixups) and not taken_there:
+        return Memory([base], needs=("maps",))
+    if layout and values is not None and len(data) == layout.size and not addresses(fixups):
+        first, later = _members(layout, values, "")
+        if not later:
+            made = _initialiser(first)
+            end = f", sizeof({layout.c_type}));"
+            lines = [f"fill({file}, &({layout.c_type}){made[0]}", *made[1:]]
+            return Memory([base], before=[*lines[:-1], f"{lines[-1]}{end}"], needs=("fill",))
+    literal = c_string(data)
+    lines = [f"fill({file}, {literal[0]}, {len(data)});"]
+    if len(literal) > 1:
+        lines = [f"fill({file},", *(f"\t{line}" for line in literal)]
+        lines[-1] += f", {len(data)});"
+    if not addresses(fixups) and not taken_there:
+        return Memory([base], before=lines, needs=("fill",))
+    declaration = ["char data[] =", *(f"\t{line}" for line in literal)]
+    declaration = [f"char data[] = {literal[0]}"] if len(literal) == 1 else declaration
+    declaration[-1] += ";"
+    filled = _fixed_up(call, fixups, len(data), base)
+    filled.append(f"fill({file}, data, {len(data)});")
+    return Memory([base], [*declaration, ""], filled, needs=("fill",), includes=("string.h",))
 
 
 def struct_memory(call: Call, layout: StructLayout | None, *, named: bool = False) -> Memory:
@@ -103,6 +145,8 @@ def struct_memory(call: Call, layout: StructLayout | None, *, named: bool = Fals
         return Memory(["NULL"], includes=("stddef.h",))
     fixups = in_buffer(call.fixups)
     values = unpack_struct(layout, call.data, fixups) if layout else None
+    if pointed_mapping(call) is not None and addresses(fixups):
+        return bytes_memory(call, named=named)
     if layout is None or values is None or mapped_size(call, len(call.data)) < layout.size:
         return bytes_memory(call, named=named)
     placed = call.cut or call.flags & FLAG_READONLY or addresses(fixups)

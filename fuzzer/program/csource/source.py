@@ -10,9 +10,10 @@ from itertools import groupby
 from pathlib import PurePosixPath
 
 from fuzzer.program.children import as_made, end_of_child
-from fuzzer.program.csource.calls import KEPT_PAGES, CallWriter, Printed
+from fuzzer.program.csource.calls import CallWriter, Printed
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
+from fuzzer.program.csource.mappings import KEPT_PAGES
 from fuzzer.program.links import links
 from fuzzer.program.ops import FLAG_WAITS, Op, flags_used
 from fuzzer.program.preload import shared_preload

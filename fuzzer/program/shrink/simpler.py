@@ -17,6 +17,8 @@ from fuzzer.program.ops import (
     FLAG_VALUE,
     FLAG_VECTOR,
     OPERATIONS,
+    OPTIONAL_MODES,
+    POINTS,
     TIMES,
     Number,
     Payload,
@@ -29,6 +31,8 @@ from fuzzer.program.program import (
     Call,
     at_position,
     count,
+    mapping_of,
+    pointed_mapping,
     position,
     with_count,
 )
@@ -64,14 +68,28 @@ def normalized(call: Call) -> Call:
         arg=call.arg if uses_arg(call.op, flags) else 0,
         data=call.data if has_payload(call) else b"",
         fixups=call.fixups if has_payload(call) else of_call(call.fixups),
+        mode=_mode(call),
     )
+
+
+def _mapping(call: Call) -> int | None:
+    """Return the file in whose mapping a call's buffer lies, or what that points to."""
+    file = mapping_of(call)
+    return pointed_mapping(call) if file is None else file
+
+
+def _mode(call: Call) -> int:
+    file = _mapping(call)
+    if file is not None:
+        return file + 1 + (call.mode & POINTS)
+    return 0 if OPERATIONS[call.op].mode is Number.NONE else call.mode
 
 
 def without_conditions(call: Call) -> list[Call]:
     """Return the call without any conditions, and without each single one.
 
     An offset in the file counts as a condition, and so does a handle that its result gives
-    or its argument takes.
+    or its argument takes, and a place of its buffer in a mapping.
     """
     used = call.flags & flags_used(call.op, call.flags)
     kept, conditions = used & ~CONDITIONS, used & CONDITIONS
@@ -82,10 +100,15 @@ def without_conditions(call: Call) -> list[Call]:
         single.append(replace(call, fixups=tuple(each for each in call.fixups if each != link)))
     if call.cut:
         single.append(replace(call, cut=0))
+    has_mode = OPERATIONS[call.op].mode in OPTIONAL_MODES or _mapping(call) is not None
+    if has_mode:
+        single.append(replace(call, mode=0))
     if (op := OPERATIONS[call.op].plainer) is not None:
         # This form uses the file's own position.
         single.append(replace(normalized(at_position(call, 0)), op=op))
-    plain = _without_flag(replace(call, flags=kept | conditions, fault=0, cut=0), conditions)
+    mode = 0 if has_mode else call.mode
+    plain = replace(call, flags=kept | conditions, fault=0, cut=0, mode=mode)
+    plain = _without_flag(plain, conditions)
     return [each for each in dict.fromkeys((plain, *single)) if each != call]
 
 
@@ -158,4 +181,9 @@ def smaller_numbers(call: Call) -> list[Call]:
     # An earlier fault, or a smaller cut, is simpler; without_conditions() tried to have none.
     found += [replace(call, fault=value) for value in smaller(call.fault) if value]
     found += [replace(call, cut=value) for value in smaller(call.cut) if value]
+    if _mapping(call) is not None:
+        kind = call.mode & POINTS
+        found += [
+            replace(call, mode=kind | value) for value in smaller(call.mode & ~POINTS) if value
+        ]
     return found
