@@ -156,7 +156,8 @@ struct ch_header {
 	uint32_t poison;		/* CH_POISON | byte that free stack is filled with; 0: none */
 	uint64_t sleep_told[CH_MAX_SLEEP_TOLD];	/* and since when it does not repeat
 						 * that it may not sleep; 0: none */
-	char pad[0x800 - 1904 - 8 * CH_MAX_SLEEP_TOLD];
+	uint64_t page_table;		/* and its page table; 0: not known */
+	char pad[0x800 - 1912 - 8 * CH_MAX_SLEEP_TOLD];
 
 	/* written by the guest */
 	uint32_t done_seq;		/* last: equals req_seq when done */

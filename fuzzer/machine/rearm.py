@@ -5,8 +5,8 @@ KASAN, lockdep and each WARN_ONCE() are silent after their first report, and of 
 sleep where they may not, one a second is reported. A machine that has reported while its
 driver was loaded would find nothing more, so its kernel's variables are set back in the
 file that is its memory. Later the executor does so for KASAN, after each program at which
-the kernel printed something. It is told the addresses of these variables, and of the
-kernel log.
+the kernel printed something. It is told the addresses of these variables, of the kernel log
+and of the kernel's page table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
 # The time of the last report of a sleep in atomic context: three variables of this name.
 _SLEEP_TOLD = "prev_jiffy"
 # Variables of KASAN, lockdep and the scheduler, and their bytes at boot.
-_KASAN, _LOG = "kasan_flags", "prb"
+_KASAN, _LOG, _PAGE_TABLE = "kasan_flags", "prb", "init_top_pgt"
 _VARIABLES = {
     _KASAN: (0).to_bytes(8, "little"),
     "debug_locks": (1).to_bytes(4, "little"),
@@ -62,7 +62,8 @@ def equip_variables(machine: Machine, kernel: Path) -> None:
     """Tell a machine's executor the addresses of its kernel's variables.
 
     With them KASAN reports again after each program in which it has reported, so does the check
-    for sleeping in atomic context, and known lines of the kernel log cost little.
+    for sleeping in atomic context, known lines of the kernel log cost little, and pages that
+    are freed while they are mapped are seen.
     ``kernel`` is the kernel's build directory. Without its System.map nothing is changed.
     """
     symbols = _symbols(kernel / "System.map")
@@ -71,6 +72,7 @@ def equip_variables(machine: Machine, kernel: Path) -> None:
         header.banner = symbols[_BANNER]
         header.kasan_flags = symbols.get(_KASAN, 0)
         header.log_ring = symbols.get(_LOG, 0)
+        header.page_table = symbols.get(_PAGE_TABLE, 0) if _KASAN in symbols else 0
         told = [at for name, at in sorted(symbols.items()) if name.startswith(_SLEEP_TOLD)]
         for number, address in enumerate(told[:MAX_SLEEP_TOLD]):
             header.sleep_told[number] = address
@@ -78,7 +80,7 @@ def equip_variables(machine: Machine, kernel: Path) -> None:
 
 def _symbols(path: Path) -> dict[str, int]:
     """Return the places in a machine's memory of the kernel's variables."""
-    names = "|".join((_BANNER, _LOG, *_VARIABLES))
+    names = "|".join((_BANNER, _LOG, _PAGE_TABLE, *_VARIABLES))
     try:
         text = path.read_text()
     except OSError:

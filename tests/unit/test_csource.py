@@ -8,13 +8,16 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from fuzzer.paths import project_root
 from fuzzer.program.csource.literals import c_string
-from fuzzer.program.csource.source import c_source
+from fuzzer.program.csource.source import MAPPED_PAGE, c_source
 from fuzzer.program.text import load_program, parse_program
+from fuzzer.splat.rules.sanitizers import KASAN
+from fuzzer.splat.title import make_title
 from fuzzer.target.header import read_headers
 from fuzzer.target.target import Target
 
@@ -357,3 +360,13 @@ def test_a_buffer_in_a_mapping_is_filled_before_the_call(pkv_target: Target) -> 
 """
         in source
     )
+
+
+def test_pages_that_were_freed_while_mapped_are_looked_for(pkv_target: Target) -> None:
+    program = parse_program("map(f0, 4096, 0)\n", pkv_target, "test")
+    freed = make_title(
+        KASAN[2], cast(re.Match[str], re.match(r"(.*)", "use-after-free")), [], "write_mem"
+    )
+    assert freed.endswith(MAPPED_PAGE)
+    assert "\tlook_through(0);" in c_source(program, pkv_target, freed)
+    assert "look_through" not in c_source(program, pkv_target, "KASAN: another")

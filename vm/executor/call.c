@@ -408,6 +408,7 @@ void call_make(struct thread *thread, const struct step *step,
 		took = (uint32_t)ticks() - took;
 	if (call->fault)
 		faulted = fault_disarm(thread->fail_nth) && !thread->spared;
+	mappings_look();
 	if (call->n_fixups)
 		links_give(step, ret, out, out_length);
 	if (context)

@@ -192,7 +192,12 @@ int64_t mapping_store(struct thread *thread, const struct w_call *call);
 uint8_t *mapping_buffer(const struct w_call *call);
 void mapping_fill(uint8_t *to, const uint8_t *from, size_t size);
 int64_t fork_once(void);
+void mappings_look(void);
 void mappings_end(void);
+
+/* freed.c: pages that are free though they are mapped */
+void freed_forget(void);
+void freed_look(const uint8_t *at, int pages);
 
 /* epoll.c */
 int64_t epoll_do(int fd, const struct w_call *call);

@@ -297,6 +297,19 @@ int64_t fork_once(void)
 	return waitpid(child, &status, __WALL) < 0 ? -1 : 0;
 }
 
+/* Look whether what is mapped is still the driver's to map. */
+void mappings_look(void)
+{
+	if (!places)
+		return;
+	for (uint32_t i = 0; i < W_N_FILES; i++) {
+		uint64_t mapping = __atomic_load_n(&kept[i], __ATOMIC_ACQUIRE);
+
+		if (mapping & ALL)
+			freed_look(base_of(mapping), MAX_KEPT);
+	}
+}
+
 void mappings_end(void)
 {
 	for (uint32_t i = 0; i < W_N_FILES; i++)
@@ -304,4 +317,5 @@ void mappings_end(void)
 			unmap(__atomic_exchange_n(&kept[i], 0, __ATOMIC_ACQ_REL),
 			      ALL);
 	places = 0;
+	freed_forget();
 }

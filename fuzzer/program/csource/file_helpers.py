@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E101 - C is indented as the kernel does
 
 """Helpers in C for files, their mappings, and handles."""
 
@@ -178,6 +179,43 @@ static void fill(int number, const void *from, size_t size)
 }
 """,
         ("setjmp.h", "signal.h", "string.h"),
+        ("maps", "leave_mapping"),
+    ),
+    "look_through": Helper(
+        """\
+#define OWN_WORD	0x6f776e20776f7264
+#define PIPES	256
+
+/* Fill half of the free memory, as pipes, with a word, and look for it in a mapping. */
+static void look_through(int number)
+{
+	static int pipes[PIPES][2];
+	long left = sysconf(_SC_AVPHYS_PAGES) / 2;
+	uint64_t page[512];
+	volatile int n = 0;
+
+	for (int i = 0; i < 512; i++)
+		page[i] = OWN_WORD;
+	for (; left > 0 && n < PIPES && !pipe(pipes[n]); n++, left -= 256) {
+		fcntl(pipes[n][1], F_SETPIPE_SZ, 1 << 20);
+		fcntl(pipes[n][1], F_SETFL, O_NONBLOCK);
+		while (write(pipes[n][1], page, sizeof(page)) > 0)
+			;
+	}
+	signal(SIGBUS, leave_mapping);
+	signal(SIGSEGV, leave_mapping);
+	if (!sigsetjmp(past_mapping, 1))
+		for (int i = 0; i < 8; i++)
+			if (maps[number].there >> i & 1 &&
+			    *(uint64_t *)(maps[number].base + i * 4096) == OWN_WORD)
+				printf("page %d of a mapping is a pipe's by now\\n", i);
+	while (n--) {
+		close(pipes[n][0]);
+		close(pipes[n][1]);
+	}
+}
+""",
+        ("setjmp.h", "signal.h", "stdio.h", "unistd.h"),
         ("maps", "leave_mapping"),
     ),
     "fork_once": Helper(

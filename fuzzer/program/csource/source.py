@@ -24,6 +24,9 @@ from fuzzer.program.wire import decode, encode
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import ResetKind, Target, module_name
 
+MAPPED_PAGE = "of a mapped page"
+"""The end of the title of a crash that is a page freed while it is mapped."""
+
 MOST_BEFORE = 64
 """The most steps before a program in one file; nobody would read a longer file."""
 
@@ -88,9 +91,18 @@ def c_source(
             before.append(f"for (int i = 0; i < {times}; i++)")
         before.append("\t" * (times > 1) + f"{names_of[earlier]}();")
     calls = [call for each in (*history, program) for call in each]
-    again = loops or any(call.op is Op.LOAD and call.fault for call in calls)
+    looks = title.endswith(MAPPED_PAGE)
+    again = loops or looks or any(call.op is Op.LOAD and call.fault for call in calls)
     _add_function(
-        "run", program, target, writer, functions, params=params, again=again, printed=printed
+        "run",
+        program,
+        target,
+        writer,
+        functions,
+        params=params,
+        again=again,
+        printed=printed,
+        looks=looks,
     )
     defined = {} if has_header else {name: number for number, name in names.items()}
     if header_names is None:
@@ -120,10 +132,12 @@ def _add_function(
     params: bytes,
     again: bool,
     printed: Printed | None = None,
+    looks: bool = False,
 ) -> None:
     """Add a function that runs a program; ``again`` tells that another run may follow.
 
-    ``params`` are the parameters of the module.
+    ``params`` are the parameters of the module. With ``looks`` it shows which of the pages
+    that it has mapped were freed, as the kernel has nothing to say of them.
     """
     writer.open_files = {}
     writer.flips = {}
@@ -133,6 +147,9 @@ def _add_function(
         handles = {link.number for link in found if not link.is_file}
         body += [f"h{number} = 0;" for number in sorted(handles)]
     body += _calls(program, writer, functions, printed)
+    if looks and writer.mapped:
+        writer.needs.helpers.add("look_through")
+        body += [f"look_through({number});" for number in sorted(writer.mapped)]
     body += _ending(program, target, writer, params=params, again=again)
     functions.append(f"static void {name}(void)\n{{\n{_indent(body)}}}\n")
 
@@ -342,6 +359,8 @@ def _main(helpers: list[str], before: list[str], loops: bool) -> str:
     if loops:
         lines.append("for (int i = 0; i < ROUNDS && taint() == before; i++)")
         lines.append("\trun();")
+    elif "look_through" in helpers:
+        lines += ["for (int i = 0; i < 10; i++)", "\trun();"]
     elif "shift" in helpers:
         lines += ["for (shift = 0; shift < SHIFTS; shift++)", "\trun();"]
     else:
