@@ -37,6 +37,7 @@ _DEFINITION = re.compile(
     rb"\(([^;{}]*)\)[^;{}=()]*\{",
     re.MULTILINE,
 )
+_ATTRIBUTE = re.compile(rb"__attribute__\s*\(\(.*?\)\)\s*")
 _EXPORT = re.compile(rb"^\s*EXPORT_SYMBOL\w*\((\w+)", re.MULTILINE)
 _ASSEMBLY = re.compile(rb"^\s*SYM_(?:TYPED_)?(?:FUNC|CODE)_START\w*\((\w+)", re.MULTILINE)
 # Their functions were no inline ones in other versions.
@@ -62,6 +63,7 @@ def _defined(text: bytes, suffix: str) -> Iterator[bytes]:
         return
     if b"{" not in text:
         return
+    text = _ATTRIBUTE.sub(b"", text)
     for match in _DEFINITION.finditer(text):
         name = match[1]
         # What runs while the kernel starts only; macros in capitals, which make functions.

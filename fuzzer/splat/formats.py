@@ -166,8 +166,12 @@ def _converter_of(start: bytes) -> _Converter | None:
     return None
 
 
-# Where programs that keep logs as JSON have the message.
+# Where programs that keep logs as JSON have the message; of others it is the longest text.
 _MESSAGE_KEYS = ("MESSAGE", "msg", "message", "log", "textPayload", "line", "raw_oops")
+_KNOWN_KEYS = frozenset(_MESSAGE_KEYS)
+_PROBLEM_KEYS = frozenset({"problem", "frames", "stacktrace", "reason"})
+# Characters of the text of a record around another one, at most.
+_SENTENCE = 24
 _KERNEL_TAGS = frozenset({"kernel", "vmunix"})
 _STAMPED = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d{6}")
 
@@ -235,6 +239,9 @@ def _from_json(reader: _Reader) -> Iterator[bytes]:
             if text == b"}" or size > _MAX_RECORD:
                 yield from _object_lines(b"\n".join(parts).strip(b" \t\r\n,"))
                 parts, size = [], 0
+        elif text.startswith(b'"') and text.endswith(b'"'):
+            # Of an array of lines.
+            yield from _object_lines(text)
 
 
 def _object_lines(raw: bytes) -> Iterator[bytes]:
@@ -256,8 +263,28 @@ def _value_lines(value: object) -> Iterator[bytes]:
             yield from _value_lines(value["dmesg"])
         elif any(isinstance(value.get(key), str | list) for key in _MESSAGE_KEYS):
             yield from _message_lines(value)
-        else:
+        elif not _PROBLEM_KEYS.isdisjoint(value):
             yield from _problem_lines(value)
+        else:
+            yield from _unknown_lines(value)
+    elif isinstance(value, str) and not value.isdigit():
+        yield from value.encode(errors="replace").rstrip(b"\n").split(b"\n")
+
+
+def _unknown_lines(value: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the message of a record whose keys are not known."""
+    inner = [each for each in value.values() if isinstance(each, dict)]
+    texts = [each for each in value.values() if isinstance(each, str)]
+    lists = [each for each in value.values() if isinstance(each, list) and each]
+    if known := next((each for each in inner if not _KNOWN_KEYS.isdisjoint(each)), None):
+        yield from _value_lines(known)
+    elif lists:
+        yield from _value_lines(max(lists, key=len))
+    elif texts and not (inner and max(map(len, texts)) < _SENTENCE):
+        yield from _value_lines(max(texts, key=len))
+    else:
+        # What says most, in one way or another.
+        yield from _value_lines(max(inner, key=lambda each: len(str(each)), default=""))
 
 
 def _problem_lines(value: dict[str, Any]) -> Iterator[bytes]:

@@ -22,7 +22,11 @@ _MARK = re.compile(
 _CLOSED = {"EOI": " </IRQ>", "EOE": " </NMI>"}
 _GLUED = re.compile(r"^ *(Call [Tt]race:|[Bb]acktrace:) +(?=\S)(?P<rest>.*\S)$")
 # An address before a function; a web page eats what looks like a tag, and leaves the brackets.
-_ADDRESS = re.compile(r"\(?\[(?:<[0-9a-fx. ]*>)?\]\)? *|\[[0-9a-f]{8,16}\] (?=[\[A-Za-z_?])")
+_ADDRESS = re.compile(r"\(?\[ ?(?:< ?[0-9a-fx. ]*>)? ?\]\)? *|\[[0-9a-f]{8,16}\] (?=[\[A-Za-z_?.])")
+# A blank that a scan or a typist put there.
+_TYPED = re.compile(r"\[ *(\w+) *\]$|(?<=\w) ?([+/]) ?(?=0x[0-9a-f])")
+# powerpc's first ABI has a dot before the name of a function's code.
+_DOT = re.compile(r"(?<![\w.>])\.(?=[A-Za-z_]\w*\+0x)")
 _POINTER = re.compile(
     rf"""^\ {{0,4}}(?:E?IP\ is\ at\ |R?E?IP:?\ +(?:[0-9a-f]{{4}}:)?\ *|NIP\ +
     |epc\ *:\ (?:[0-9a-f]{{8,16}}\ +)?
@@ -54,7 +58,7 @@ _HEADING = re.compile(r"^ *(?:Call [Tt]race:|[Bb]acktrace(?:\(.*\))?:? *$)")
 _NAMELESS = re.compile(r"^Workqueue:  +(?!0x)([A-Za-z_].*)$")
 # Cheap: lines without one of these are in today's form.
 _OTHER = re.compile(
-    r"\[<|\[\]|> |[^ ]> *$|^(?:RIP|EIP|NIP|LR|IP|epc|TPC|Krnl|I7|RPC)\b|^ *(?:ra|epc|ERA|pc)\b"
+    r"\[ ?<|\[\]|\[ | \]|[+/] 0x| [+/]0x|> |[^ ]> *$|^(?:RIP|EIP|NIP|LR|IP|epc|TPC|Krnl|I7|RPC)\b|^ *(?:ra|epc|ERA|pc)\b"
     r"| from |unreliable|\[[0-9a-f]{8,16}\]|^[A-Za-z_?]\S*(?: \S+)?(?:\+0x| \()|race: +\S| +$"
     r"|[+/]Ox|^ *[Bb]acktrace|^Workqueue:  "
 )
@@ -107,6 +111,10 @@ def _lines(text: str) -> Iterator[str]:
     if "Ox" in bare:
         # What was read off a photograph.
         bare = _LETTER.sub("0x", bare)
+    if " ]" in bare or "[ " in bare or "0x" in bare:
+        bare = _TYPED.sub(lambda typed: f"[{typed[1]}]" if typed[1] else typed[2], bare)
+    if "." in bare:
+        bare = _DOT.sub("", bare)
     if ":" in bare:
         bare = _OLD_MODULE.sub(r"\g<frame> [\g<module>]", bare)
     if not _KNOWN_POINTER.match(bare) and (pointer := _POINTER.match(bare)):

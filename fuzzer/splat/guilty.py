@@ -247,6 +247,9 @@ def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str |
             return call
     if busy := _first_busy(frames):
         return busy
+    pointer = next((s.frames[0].function for s in stacks if s.heading == POINTER), None)
+    if pointer and not is_made(pointer):
+        return pointer
     if not is_made(frames[-1].function):
         return None
     outer = [frame.function for frame in frames if not is_made(frame.function)]

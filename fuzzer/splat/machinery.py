@@ -58,7 +58,7 @@ _LEAF = re.compile(
     |(?:__)?save_(?:stack|trace)|set_track|describe_|_*k?[am]san|check_memory_region|memory_is_
     |(?:__)?kernel_text_address|is_bpf_text|unwind_|__unwind|arch_stack|walk_stack|stack_(?:depot
     |trace)|spin_(?:bug|dump)|rwlock_bug|slab_err|object_err|assertfail|ubsan|__ubsan|handle_overflow
-    |kfence|__kfence|kcsan|__schedule_bug|trigger_\w*backtrace|nmi_|arch_trigger|watchdog
+    |kfence|__kfence|kcsan|__schedule_bug|trigger_\w*backtrace|(?:\w+_)?nmi$|nmi_|arch_trigger|watchdog
     |rcu_(?:check|dump|print|pending|sched_clock|stall)|fortify|__fortify|usercopy
     # The scheduler's and the timer's ways, waiting.
     |___might|__might|might_|_*cond_resched|_*schedule$|schedule_(?:timeout|hrtimeout|preempt|debug)|preempt_schedule
@@ -75,7 +75,8 @@ _LEAF = re.compile(
     |held|prev|deadlock|usage|noncircular|flags|irq|acquire|release|class|is_held|wait)
     |lockdep_|irq_usage|_*local_(?:bh|irq)|bit_spin|rcu_(?:read|lock|is|note|core)|do_raw_
     # Memory, lists, strings, copies.
-    |_*(?:k|v|kv)(?:m|z|c|re)alloc|_*(?:kmem_cache|slab|kmalloc|vmalloc|cache)_|_*krealloc|_*slab
+    |_*(?:k|v|kv)(?:m|z|c|re)alloc(?:_(?:\d|array|cache|caller|exec|fault|huge|large|n|order|reserve|size
+    |slab|trace|track|type|user)|$)|_*(?:kmem_cache|slab|cache)_|_*krealloc|_*slab
     |_*(?:kv?|v)free|_*alloc_(?:pages?|frozen|skb)|alloc_page|_*get_free|get_page_from|new_slab
     |_*free_(?:pages|one|frozen|large)|_*(?:kv|v)?memdup|mem(?:cpy|set|move|cmp|chr|scan)|__mem
     |_*str(?:n|l|s)?(?:len|cpy|cmp|cat|chr|rchr|str|dup)|_*list_(?:add|del|splice)

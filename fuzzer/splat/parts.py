@@ -21,7 +21,7 @@ _PART = re.compile(
     |Workqueue:|Uninit|Bytes?\ \d|value\ changed|Reported\ by|kfence-|\*\*\*|Mem\ abort|Data\ abort
     |swapper\ pg
     |\[[0-9a-f]{16}\]|\#PF|PGD|Oops|Internal\ error|Object|Slab|Padding|Redzone|FIX|the\ |Possible
-    |preempt|in_atomic|\(?\[<|\[\]|read|write|race|no\ |Dumping|Thread\ overran|comm|hex\ dump
+    |preempt|in_atomic|\(?\[\ ?<|\[\]|read|write|race|no\ |Dumping|Thread\ overran|comm|hex\ dump
     |backtrace|[Ww]atchdog:|Mem-Info|active_|Node\ |Normal|DMA|lowmem|Out\ of\ memory|oom
     |Kernel\ panic
     |This\ frame|Local\ var|pool\ |workqueue\ |\S+/\d+\ (?:is|just)|INFO:\ task|\d+\.\d+\.\d+
@@ -42,7 +42,7 @@ _EVIDENCE = re.compile(
     |^\s{0,4}(?:CPU:\ \d+\ |Modules\ linked\ in:|Call\ [Tt]race|RIP:?\ |Hardware\ name:|Oops
         |Internal\ error:|Code:\ |PGD\ |\#PF:|---\[\ |(?:Read|Write)\ of\ size|backtrace:
         |PC\ is\ at|pc\ :\ |NIP\ |EIP|epc\ *:|Krnl\ PSW|Workqueue:|task:|\ \ comm\ "|Tainted:
-        |<TASK>|<IRQ>|irq\ event\ stamp|R[A-D]X:\ |pgd\ =\ |handlers:$|Kernel\ Offset)
+        |<TASK>|<IRQ>|irq\ event\ stamp|R[A-D]X:\ |handlers:$|Kernel\ Offset)
     |^\ ?[A-Za-z_][\w.$]*\ \([\w./-]+\.[chSs]:\d+
     |^\d+\ locks?\ held\ by\ \S+/\d+:|^\ {0,2}\#\d+:\ \S+\ \(""",
     re.VERBOSE,

@@ -371,6 +371,8 @@ class Splitter:
     def _is_replaced(self, going: _Open, start: ReportStart, line: Line) -> bool:
         """Tell whether what seemed to be a report was a word about the one that starts here."""
         report = going.report
+        if report.rule.doubtful and start.rule is report.rule and not going.evidence:
+            return True
         if going.evidence or "inline]" in report.first.raw:
             return False
         if start.rule is report.rule:
@@ -390,7 +392,7 @@ class Splitter:
         self._leaving = self._leaving or rule.kind == "panic"
         if going and not going.stack and rule.kind in going.report.rule.absorbs:
             return False
-        is_first = going is not None and not going.evidence and going.report.rule.plain
+        is_first = going is not None and not going.stack and going.report.rule.plain
         if going and is_first and going.report.rule.kind in rule.absorbs:
             # Kernels before 4.14 print what WARN() says after its first line.
             going.report.rule, going.report.match = rule, start.match
@@ -470,7 +472,7 @@ class Splitter:
         if not going.evidence:
             going.evidence = is_evidence(text)
         if not going.stack and ("+0x" in text or ".c:" in text) and not _POINTER.match(text):
-            going.stack = parse_frame(text) is not None
+            going.stack = any(map(parse_frame, current_forms(["", text])))
         going.asked = going.asked or text.startswith("Sending NMI from CPU")
         if "Kernel panic" in text:
             going.ended = False
@@ -494,6 +496,8 @@ class Splitter:
         report = going.report
         is_bare = report.first.bare and not going.evidence
         if is_bare and (going.talk or not is_complete(report.first.text, report.rule)):
+            return []
+        if report.rule.doubtful and not going.evidence:
             return []
         del report.lines[max(going.parts, report.lead + 1) :]
         report.mixed = report.mixed or (going.crowded and are_mixed(report.lines))

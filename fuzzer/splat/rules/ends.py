@@ -292,7 +292,7 @@ NOTICES = (
     # Not a bug, but from here on lockdep sees none.
     _notice(
         r"BUG: (MAX_LOCK\w+|MAX_STACK_TRACE_ENTRIES) too low!",
-        "lockdep turned itself off: {0} too low",
+        "BUG: {0} too low!",
         "lockdep-off",
         "BUG",
         "BUG: MAX_LOCKDEP_ENTRIES too low!",

@@ -20,6 +20,7 @@ def _fault(
     *,
     family: Family = Family.MEMORY,
     absorbs: str = "oops fault",
+    doubtful: bool = False,
     followed: bool = False,
 ) -> Rule:
     return rule(
@@ -31,6 +32,7 @@ def _fault(
         score=score,
         example=example,
         absorbs=absorbs,
+        doubtful=doubtful,
         followed=followed,
     )
 
@@ -130,6 +132,13 @@ X86 = (
         50,
         "Oops: general protection fault, probably for non-canonical address 0xeb4b: 0000 [#1] SMP",
     ),
+    _fault(
+        r"^(?:Oops: )?stack segment\b[^\[]*\[#\d+\]",
+        "stack segment fault",
+        "[#",
+        50,
+        "Oops: stack segment: 0000 [#1] PREEMPT SMP KASAN",
+    ),
     # Beside these, every BUG() and every fault above prints an Oops line of its own.
     _fault(
         r"^(?:Oops: )?divide[_ ]error\b[^\[]*\[#\d+\]",
@@ -140,7 +149,7 @@ X86 = (
         family=Family.NUMBER,
     ),
     _fault(
-        r"^(?:Oops: )?(int3|invalid opcode|stack segment|alignment check|bounds"
+        r"^(?:Oops: )?(int3|invalid opcode|alignment check|bounds"
         r"|control protection|double fault|iret exception|coprocessor error|simd exception"
         r"|invalid TSS|segment not present|machine check|exc_\w+|x86 EXCEPTION"
         r"|unhandled \w+ exception)"
@@ -178,6 +187,8 @@ ARM64 = (
         "nhandled fault",
         40,
         "Unhandled fault: synchronous external abort (0x96000210) at 0xffffff80096c61b0",
+        # A program's own fault has the same line.
+        doubtful=True,
         followed=True,
         family=Family.OTHER,
     ),

@@ -76,9 +76,10 @@ LOCKDEP = (
         "WARNING: possible irq lock inversion dependency detected",
     ),
     _lockdep(
-        rf"{_SAYS}(\w+-safe -> \w+-unsafe lock order detected)",
-        "WARNING: {0}",
+        rf"{_SAYS}\w+-safe -> \w+-unsafe lock order detected",
+        "possible deadlock",
         "WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+        score=35,
     ),
     _lockdep(r"BUG: (Invalid wait context)", "BUG: {0}", "[ BUG: Invalid wait context ]", score=25),
     rule(
@@ -97,7 +98,7 @@ LOCKDEP = (
         "INFO: trying to register non-static key.",
     ),
     _lockdep(
-        rf"{_SAYS}suspicious RCU usage",
+        rf"{_SAYS}suspicious (?:RCU|rcu_dereference_check\(\)) usage",
         "WARNING: suspicious RCU usage",
         "WARNING: suspicious RCU usage",
     ),

@@ -72,6 +72,8 @@ class Rule:
     """The line is all there is."""
     of_page: bool = False
     """The allocator of the page is guilty, if it is told, and not the function that noticed."""
+    doubtful: bool = False
+    """Others print such a line too: it counts where a line of a report follows."""
     followed: bool = False
     """A line with another rule's hint is right before or after: logs are not searched for this."""
 
@@ -95,6 +97,7 @@ def rule(
     advice: str = "",
     single: bool = False,
     of_page: bool = False,
+    doubtful: bool = False,
     followed: bool = False,
 ) -> Rule:
     """Return a rule; ``absorbs`` are kinds, with spaces between."""
@@ -116,5 +119,6 @@ def rule(
         advice,
         single,
         of_page,
+        doubtful,
         followed,
     )

@@ -11,6 +11,9 @@ from typing import Any
 
 from fuzzer.splat.rules.rule import Family, Rule, rule
 
+# A line of the handlers of an interrupt that nobody wanted.
+_HANDLER = r"^ ?(?:\[<[0-9a-f]*>\] )?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: threaded .*)?$"
+
 HEADED = (
     # FORTIFY_SOURCE and copy_to_user(): what is written is longer than what it is written to.
     rule(
@@ -75,7 +78,17 @@ HEADED = (
         hint=": nobody cared (try",
         score=30,
         example='irq 18: nobody cared (try booting with the "irqpoll" option)',
-        site=r"^ ?(?:\[<[0-9a-f]*>\] )?([A-Za-z_][\w.]*)(?: \[\w+\])?(?: threaded .*)?$",
+        site=_HANDLER,
+    ),
+    rule(
+        r"^irq event \d+: bogus return value ",
+        "irq: bogus return value in {function}",
+        "irq",
+        family=Family.OTHER,
+        hint=": bogus return value ",
+        score=30,
+        example="irq event 18: bogus return value ffff",
+        site=_HANDLER,
     ),
     rule(
         r"VFS: Busy inodes after unmount",
@@ -342,11 +355,11 @@ WARN = (
         example="mm/slab_common.c:935 free_large_kmalloc+0x1/0x2 in",
     ),
     _warned(
-        r"mm/\w+\.[ch]:\d+ .*(?:k.?malloc|alloc_\w*pages|kvmalloc_node)",
+        r"mm/\w+\.[ch]:\d+ .*k.?malloc",
         "WARNING: kmalloc bug",
         family=Family.ASSERT,
         score=25,
-        example="mm/page_alloc.c:4829 __alloc_pages+0x1/0x2 in",
+        example="mm/slab_common.c:1012 kmalloc_slab+0x1/0x2 in",
     ),
     _warned(
         r"kernel/locking/lockdep\.c:\d",
@@ -393,27 +406,27 @@ DAMAGE = (
         followed=True,
     ),
     _slub(
-        r"^BUG [\w-]+ \([^)]*\): .*(?:already free|Invalid object pointer|wrong slab)",
+        r"^BUG \S+(?: \([^)]*\))?: .*(?:already free|Invalid object pointer|wrong slab)",
         "SLUB: bad free",
         "BUG kmalloc-64 (Tainted: G    B): Object already free",
         70,
         family=Family.FREE,
     ),
     _slub(
-        r"^BUG [\w-]+ \([^)]*\): (?:\w+ )?(Redzone|Poison|Padding|Freepointer)",
+        r"^BUG \S+(?: \([^)]*\))?: (?:\w+ )?(Redzone|Poison|Padding|Freepointer)",
         "SLUB: {0} overwritten",
         "BUG kmalloc-64 (Not tainted): Right Redzone overwritten",
         65,
     ),
     _slub(
-        r"^BUG [\w-]+ \([^)]*\): Objects remaining",
+        r"^BUG \S+(?: \([^)]*\))?: Objects remaining",
         "SLUB: objects remaining",
         "BUG drv_cache (Not tainted): Objects remaining in drv_cache on shutdown",
         25,
         family=Family.LEAK,
     ),
     _slub(
-        r"^BUG [\w-]+ \([^)]*\): ",
+        r"^BUG \S+ \([^)]*\): ",
         "SLUB: damaged slab",
         "BUG kmalloc-64 (Not tainted): Freechain corrupt",
         60,
@@ -455,6 +468,18 @@ DAMAGE = (
         score=35,
         example="BUG: Dentry ffff888003c98400{i=1,n=x} still in use (1) [unmount of tmpfs tmpfs]",
         absorbs="warning",
+    ),
+    # Drivers have such a line for what they see, as sound has for positions.
+    rule(
+        r"^(?!BUG\b)\S.*?\bBUG: ([^:]+)",
+        "BUG: {0} in {function}",
+        "bug",
+        family=Family.OTHER,
+        hint="BUG",
+        score=35,
+        example="sound/core/pcm_lib.c:181: BUG: position beyond the end",
+        absorbs="warning",
+        doubtful=True,
     ),
     # Not in the middle of a word: drivers print "DEBUG: ...".
     rule(
