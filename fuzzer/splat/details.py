@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from fuzzer.splat.memory import Access, AddressClass, SlabObject
 from fuzzer.splat.splat import Task
 
-# RHEL prints dashes for taints that it does not have; syzbot's kernels have a name for a version.
+# RHEL prints dashes for taints that it does not have, and one of its own; syzbot's kernels have a name for a version.
 _STATE = (
-    r"(?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]*?))(?: +-[- ]*)? +\(?"
+    r"(?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]*?))(?: +-[- ]*(?:T(?= ))?)? +\(?"
     r"(?P<kernel>\d+\.\S+|[\w.+~-]+(?= #\d))"
 )
 _CPU = re.compile(

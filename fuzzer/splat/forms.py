@@ -58,7 +58,8 @@ _HEADING = re.compile(r"^ *(?:Call [Tt]race:|[Bb]acktrace(?:\(.*\))?:? *$)")
 _NAMELESS = re.compile(r"^Workqueue:  +(?!0x)([A-Za-z_].*)$")
 # Cheap: lines without one of these are in today's form.
 _OTHER = re.compile(
-    r"\[ ?<|\[\]|\[ | \]|[+/] 0x| [+/]0x|> |[^ ]> *$|^(?:RIP|EIP|NIP|LR|IP|epc|TPC|Krnl|I7|RPC)\b|^ *(?:ra|epc|ERA|pc)\b"
+    r"\[ ?<|\[\]|\[ | \]|[+/] 0x| [+/]0x|> |[^ ]> *$"
+    r"|^(?:RIP|EIP|NIP|LR|IP|epc|TPC|Krnl|I7|RPC)\b|^ *(?:ra|epc|ERA|pc)\b"
     r"| from |unreliable|\[[0-9a-f]{8,16}\]|^[A-Za-z_?]\S*(?: \S+)?(?:\+0x| \()|race: +\S| +$"
     r"|[+/]Ox|^ *[Bb]acktrace|^Workqueue:  "
 )

@@ -39,7 +39,7 @@ _TICK = re.compile(
 # or serves an interrupt.
 _FOR_NOBODY = re.compile(
     r"^(?:__schedule|(?:do_)?shrink_(?:slab|node|lruvec|one|many)\w*|(?:do_)?try_to_free_\w*pages"
-    r"|(?:kasan_)?quarantine_reduce|asm_(?:sysvec_\w+|common_interrupt))$"
+    r"|prune_\w+_sb|(?:kasan_)?quarantine_reduce|asm_(?:sysvec_\w+|common_interrupt))$"
 )
 # A report on a lock names its caller below this line.
 _RELEASE = re.compile(r" is trying to release lock .*at:$")
@@ -252,8 +252,11 @@ def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str |
         return pointer
     if not is_made(frames[-1].function):
         return None
-    outer = [frame.function for frame in frames if not is_made(frame.function)]
-    return (outer or [frames[-1].function])[-1]
+    known = [frame.function for frame in frames if not is_made(frame.function)]
+    if known and rule.kind == "fault":
+        # No function that reports it is on the stack of what the CPU refused.
+        return known[0]
+    return (known or [frames[-1].function])[-1]
 
 
 def _first_busy(frames: Iterable[Frame]) -> str | None:

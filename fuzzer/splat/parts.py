@@ -68,6 +68,7 @@ _REMNANT = re.compile(
     rb"|report_bug|__warn|warn_slowpath|page_fault_oops|oops_end|die_addr|__die|no_context|ubsan|might_"
     rb"|schedule_bug|_bug|bad_irq|panic_on_warn|die_kernel|bug_handler|RIP: 0010|PC is at"
 )
+_CONFIRMED = re.compile(r"\[#\d+\]|blocked (?:for more|in I/O|on a)|can't die for more")
 _STAMP = re.compile(r"\[ *(\d+\.\d+)")
 _ASKED = re.compile(
     r"^(?:NMI backtrace|Sending NMI|sysrq|SysRq|task:|INFO:)|page allocation failure"
@@ -117,6 +118,11 @@ def seconds_of(raw: str) -> float | None:
     """Return a line's time stamp."""
     stamp = _STAMP.search(raw)
     return float(stamp[1]) if stamp else None
+
+
+def are_confirmed(lines: Sequence[Line]) -> bool:
+    """Tell whether a report of a line that others print too goes on as one."""
+    return any(_CONFIRMED.search(line.text) for line in lines)
 
 
 def are_mixed(lines: Sequence[Line]) -> bool:

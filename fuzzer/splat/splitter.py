@@ -20,6 +20,7 @@ from fuzzer.splat.forms import current_forms
 from fuzzer.splat.frames import parse_frame
 from fuzzer.splat.line import Line, parse_line, split_glued
 from fuzzer.splat.parts import (
+    are_confirmed,
     are_mixed,
     find_remnant,
     is_complete,
@@ -61,6 +62,7 @@ LEAD_LINES = 6
 _LEAD = re.compile(r"^(?:=+|-+\[ cut here \]-+|8<--- cut here ---)$")
 _CUT_HERE = re.compile(r"^(?:-+\[ cut here \]-+|8<--- cut here ---)$")
 _RULER = re.compile(r"^={20,} *$")
+_END_PANIC = re.compile(r"^---\[ end Kernel panic")
 _END_TRACE = re.compile(r"^---\[ end trace")
 _EPILOGUE = re.compile(
     r"^(?:Disabling lock debugging|Kernel Offset|Rebooting in|---\[ end|note: |R[A-Z0-9]{2}: |RIP: "
@@ -406,7 +408,7 @@ class Splitter:
                 and "inline]" in report.first.raw
             ):
                 return False
-        if not rule.opener:
+        if not rule.opener or _END_PANIC.match(line.text):
             if going:
                 return False
             near = [n for n in self._recent.values() if line.number - n < _AFTERMATH]
@@ -478,7 +480,8 @@ class Splitter:
             going.ended = False
             going.parts = len(report.lines)
         elif _END_TRACE.match(text) or (
-            report.rule.ruled and _RULER.match(text) and len(report.lines) - report.lead > 2
+            # Before 4.8 SLUB's rulers are inside of KASAN's.
+            report.rule.ruled and going.stack and _RULER.match(text)
         ):
             going.ended = True
 
@@ -497,7 +500,7 @@ class Splitter:
         is_bare = report.first.bare and not going.evidence
         if is_bare and (going.talk or not is_complete(report.first.text, report.rule)):
             return []
-        if report.rule.doubtful and not going.evidence:
+        if report.rule.doubtful and not (going.stack or are_confirmed(report.lines)):
             return []
         del report.lines[max(going.parts, report.lead + 1) :]
         report.mixed = report.mixed or (going.crowded and are_mixed(report.lines))

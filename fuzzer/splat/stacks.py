@@ -81,7 +81,7 @@ _STUCK_CPU = re.compile(
 )
 _REGISTERED = re.compile(r"state was registered at:|-irq-|lock(?:'s)? dependencies")
 _KERNEL_IP = re.compile(r"^(?:RIP: 0010:|IP: |pc : |PC is at )")
-_WILD = re.compile(r"^(?:pc : |PC is at )(?:0x)?[0-9a-f]+(?: |$)")
+_WILD = re.compile(r"^(?:pc : |PC is at |NIP (?:\[\w+\] )?)(?:0x)?[0-9a-f]+(?: |$)")
 _RETURN = re.compile(r"^(?:lr : |LR is at )")
 # What the kernel prints after a stack, or inside it where an exception was taken.
 _AFTER = re.compile(
@@ -258,7 +258,12 @@ class _Collector:
             return
         for index, stack in enumerate(self.stacks):
             if stack.role in _MAIN:
-                frames = tuple(dataclasses.replace(each, reliable=True) for each in stack.frames)
+                frames = tuple(
+                    dataclasses.replace(each, reliable=True)
+                    for each in stack.frames
+                    # A call returns into the middle of a function.
+                    if each.offset not in {0, each.size} or each.offset is None
+                )
                 self.stacks[index] = dataclasses.replace(stack, frames=frames)
 
 

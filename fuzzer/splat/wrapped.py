@@ -62,8 +62,10 @@ def rejoined(last: str, text: str, columns: int) -> str | None:
         whole = last + text
         if rejoined_frame(last, text) or (is_task and _WHOLE_TASK.search(whole)):
             return whole
-    if is_task and text[:1] == " " and _WHOLE_TASK.search(last + text):
-        return last + text
+    if is_task and _WHOLE_TASK.search(last + text):
+        is_number = last[-1:].isdigit() and text[:1].isdigit()
+        if text[:1] == " " or is_number or not _WHOLE_TASK.search(f"{last} {text}"):
+            return last + text
     if not text or text[0] == " " or not _is_full(columns, text):
         return None
     spaced = f"{last.rstrip()} {text}"

@@ -53,7 +53,7 @@ PANIC = (
         opener=False,
     ),
     rule(
-        r"Kernel panic - not syncing: (VFS: Unable to mount root fs|[^:]+)",
+        r"Kernel panic - not syncing: (VFS: Unable to mount root fs|[^:]+?)(?= *\]---|:|$)",
         "kernel panic: {0}",
         "panic",
         family=Family.PANIC,
@@ -224,7 +224,7 @@ MODULES = (
         "build the module anew, with the compiler and binutils of the kernel's build",
     ),
     _unloadable(
-        r"^(?:module )?(\w+): (?:unsupported RELA? relocation|[Uu]nknown rela? relocation"
+        r"^(?:module )?(\w+): (?:unsupported RELA? relocation|[Uu]nknown (?:rela? )?relocation"
         r"|overflow in relocation type|[Rr]elocation .*overflow)",
         "module {0}: a relocation that the kernel cannot do",
         " relocation",
@@ -237,6 +237,48 @@ MODULES = (
         " symbol",
         "GPL-incompatible module drv.ko uses GPL-only symbol 'drv_helper'",
         "give it a MODULE_LICENSE() that is compatible with the GPL, or use another function",
+    ),
+    _unloadable(
+        r"^(\w+): module using GPL-only symbols uses symbols (\w+) from proprietary module (\w+)",
+        "module {0}: symbol {1} of the proprietary module {2}",
+        " symbol",
+        "drv: module using GPL-only symbols uses symbols help from proprietary module other.",
+        "use no module that is not under the GPL, or no symbol that is for such modules only",
+    ),
+    _unloadable(
+        r"^(\w+): exports protected symbol (\w+)",
+        "module {0}: exports protected symbol {1}",
+        " symbol",
+        "drv: exports protected symbol drv_helper",
+        "rename the symbol: it is one that only signed modules may export",
+    ),
+    _unloadable(
+        r"^(\w+): (`[^']*' (?:invalid|too large) for parameter `\w+')",
+        "module {0}: {1}",
+        "for parameter `",
+        "drv: `abc' invalid for parameter `level'",
+        "give the parameter a value that modinfo -p says it takes",
+    ),
+    _unloadable(
+        r"^(?:Module has )?[Ii]nvalid (?:ELF (?:header|se|sym|sh_|struct)|(?:\w+ )?architecture in ELF)",
+        "module: not an object file of this kernel's machine",
+        "ELF ",
+        "Invalid ELF header magic: != ELF",
+        "give a module that was built whole, for this architecture",
+    ),
+    _unloadable(
+        r"^Module (\w+) is blacklisted",
+        "module {0}: blacklisted",
+        " is blacklisted",
+        "Module drv is blacklisted",
+        "take it off the kernel's command line (module_blacklist=)",
+    ),
+    _unloadable(
+        r"^(\w+): Could not allocate \d+ bytes percpu data",
+        "module {0}: no memory for its data of each CPU",
+        " bytes percpu data",
+        "drv: Could not allocate 40960 bytes percpu data",
+        "make the percpu variables smaller, or allocate them",
     ),
     _unloadable(
         r"^(\w+): '\w+'->init suspiciously returned",

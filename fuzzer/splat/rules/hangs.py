@@ -11,7 +11,14 @@ from fuzzer.splat.rules.rule import Family, Rule, rule
 
 
 def _hang(
-    pattern: str, title: str, hint: str, example: str, *, score: int = 35, **more: str
+    pattern: str,
+    title: str,
+    hint: str,
+    example: str,
+    *,
+    score: int = 35,
+    doubtful: bool = False,
+    **more: str,
 ) -> Rule:
     return rule(
         pattern,
@@ -24,6 +31,7 @@ def _hang(
         interrupted=True,
         absorbs=more.get("absorbs", ""),
         site=more.get("site"),
+        doubtful=doubtful,
     )
 
 
@@ -43,6 +51,7 @@ RULES = (
         "INFO:",
         "INFO: task a",
         score=30,
+        doubtful=True,
     ),
     _hang(
         r"BUG: soft lockup - CPU|BUG: soft lockup detected on CPU",

@@ -19,6 +19,7 @@ KASAN = (
         score=80,
         example="BUG: KASAN: double-free in drv_free+0x4e/0x70 [drv]",
         ruled=True,
+        absorbs="slub",
     ),
     # Older kernels.
     rule(
@@ -30,6 +31,7 @@ KASAN = (
         score=80,
         example="BUG: KASAN: double-free or invalid-free in drv_free+0x4e/0x70 [drv]",
         ruled=True,
+        absorbs="slub",
     ),
     rule(
         r"BUG: KA[Ss][Aa][Nn]: ([\w-]+)(?: on address | in )",
@@ -40,6 +42,20 @@ KASAN = (
         score=60,
         example="BUG: KASAN: slab-use-after-free in drv_read+0x63/0x90 [drv]",
         ruled=True,
+        absorbs="slub",
+    ),
+    # Before 4.4.
+    rule(
+        r"BUG: KASan: (out of bounds|use after free|wild memory|user memory|unknown crash)"
+        r"(?: access)? in ",
+        "KASAN: {0} {access} in {function}",
+        "kasan",
+        family=Family.MEMORY,
+        hint="BUG",
+        score=60,
+        example="BUG: KASan: use after free in drv_read+0x63/0x90 [drv] at addr ffff888003c98400",
+        ruled=True,
+        absorbs="slub",
     ),
     # Hardware tags, asynchronous: by the time it is told, nobody knows where it was.
     rule(
@@ -51,6 +67,7 @@ KASAN = (
         score=50,
         example="BUG: KASAN: invalid-access",
         ruled=True,
+        absorbs="slub",
     ),
 )
 
