@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from fuzzer.splat.memory import Access, AddressClass, SlabObject
 from fuzzer.splat.splat import Task
 
-# RHEL prints dashes for taints that it does not have, and one of its own; syzbot's kernels have a name for a version.
+# RHEL prints dashes for taints that it does not have, and one of its own; syzbot's kernels have
+# a name for a version.
 _STATE = (
     r"(?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]*?))(?: +-[- ]*(?:T(?= ))?)? +\(?"
     r"(?P<kernel>\d+\.\S+|[\w.+~-]+(?= #\d))"
@@ -19,7 +20,7 @@ _CPU = re.compile(
     + _STATE
 )
 # Of a task that hangs, and of kernels before 3.11.
-_TASKLESS = re.compile(rf"^(?:CPU: \d+)? +{_STATE}")
+_TASKLESS = re.compile(rf"^(?:CPU: \d+)? *{_STATE}")
 _TAINT = re.compile(
     r"^(?P<kernel>\d+\.\d+\S*|[\w.+~-]+(?= #\d)) #.*? (?:Not tainted|Tainted: (?P<taint>[A-Z ]+))"
 )

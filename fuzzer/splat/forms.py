@@ -22,9 +22,13 @@ _MARK = re.compile(
 _CLOSED = {"EOI": " </IRQ>", "EOE": " </NMI>"}
 _GLUED = re.compile(r"^ *(Call [Tt]race:|[Bb]acktrace:) +(?=\S)(?P<rest>.*\S)$")
 # An address before a function; a web page eats what looks like a tag, and leaves the brackets.
-_ADDRESS = re.compile(r"\(?\[ ?(?:< ?[0-9a-fx. ]*>)? ?\]\)? *|\[[0-9a-f]{8,16}\] (?=[\[A-Za-z_?.])")
+_ADDRESS = re.compile(
+    r"\(?\[ ?(?:< *(?:none|[0-9a-fx. ]*?) *>)? ?\]\)? *|\[[0-9a-f]{8,16}\] (?=[\[A-Za-z_?.])"
+)
 # A blank that a scan or a typist put there.
 _TYPED = re.compile(r"\[ *(\w+) *\]$|(?<=\w) ?([+/]) ?(?=0x[0-9a-f])")
+# What syzkaller had for an inlined function.
+_INLINED = re.compile(r"^ *\[< *inline *>\] ([\w.$]+) (\S+:\d+)$")
 # powerpc's first ABI has a dot before the name of a function's code.
 _DOT = re.compile(r"(?<![\w.>])\.(?=[A-Za-z_]\w*\+0x)")
 _POINTER = re.compile(
@@ -107,6 +111,9 @@ def _lines(text: str) -> Iterator[str]:
         return
     if nameless := _NAMELESS.match(text):
         yield f"Workqueue: nameless {nameless[1]}"
+        return
+    if inlined := _INLINED.match(text):
+        yield f" {inlined[1]} {inlined[2]} [inline]"
         return
     bare = _ADDRESS.sub("", text) if "[" in text else text
     if "Ox" in bare:

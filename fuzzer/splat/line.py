@@ -63,10 +63,10 @@ _RECORD = re.compile(
 )
 _STAMP = re.compile(
     r"""\s{0,8}(?P<priority><\d+>)?
-    (?P<stamp>\[\ *\d+\.\d+(?:s|@\d+)?(?:\ *<\ *[\d.]+\ *>)?\]
+    (?P<stamp>\[\ *\d+\.\d+(?:s|@\d+)?(?:\ *<\ *[\d.]+\ *>)?\ ?\]
         |\[(?:\S{1,12}\ )?\S{1,8}\ {1,2}\d{1,2}\ [\d:]{7,8}\ \d{4}\]
         |\[[A-Z][a-z]{2}[\d\ ]\d\ \d\d:\d\d\]|\[\ *\+?\d+\.\d+\])?
-    (?:\ ?\[\ *(?P<caller>[TC]\d+)\])?(?(stamp)\ ?|(?(caller)\ ?))""",
+    (?:\ ?\[\ *(?P<caller>[TC]\d+)\ ?\])?(?(stamp)\ ?|(?(caller)\ ?))""",
     re.VERBOSE,
 )
 # What nearly all logs have, and nothing else to take off.

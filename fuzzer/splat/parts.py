@@ -60,13 +60,16 @@ _WHOLE = re.compile(
     r"VFS: (?:Close: file count is (?:0|zero)"
     r"|Busy inodes after unmount of \S+(?: \([^()]*\))?(?:\. Self-destruct in .*)?)$"
 )
-_WORDS = re.compile(r"[^\W\d_]{2,} [^\W\d_]{2,}|[\"“]$")
+_WORDS = re.compile(
+    r"[^\W\d_]{2,} [^\W\d_]{2,}|[\"“'‘`]$|\b(?:crash|title|subject): $", re.IGNORECASE
+)
 _CPU = re.compile(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+)")
 # Words of the patterns of rules.REMNANTS, and of ends.LOST.
 _REMNANT = re.compile(
     rb"kasan_report|__asan_|he buggy|emory state|of size|\[ end trace|exited with|#PF|PGD"
     rb"|report_bug|__warn|warn_slowpath|page_fault_oops|oops_end|die_addr|__die|no_context|ubsan|might_"
-    rb"|schedule_bug|_bug|bad_irq|panic_on_warn|die_kernel|bug_handler|RIP: 0010|PC is at"
+    rb"|schedule_bug|_bug|bad_irq|panic_on_warn|die_kernel|bug_handler|RIP: 0010|PC is at|EIP: "
+    rb"|pc : |NIP \[|epc : "
 )
 _CONFIRMED = re.compile(r"\[#\d+\]|blocked (?:for more|in I/O|on a)|can't die for more")
 _STAMP = re.compile(r"\[ *(\d+\.\d+)")

@@ -30,6 +30,10 @@ _TOKEN = re.compile(
 _SENTENCE = re.compile(r"[^\W\d_]{2,} [^\W\d_]{2,} [^\W\d_]{2,}")
 
 
+# Words before what is quoted after them.
+_QUOTING = re.compile(r"[^\W\d_]{2,} [^\W\d_]{2,}.*[\"'“‘`]$")
+
+
 @dataclass(frozen=True, slots=True)
 class ReportStart:
     """The first line of a report: its rule, and how many characters stand before its text."""
@@ -73,7 +77,7 @@ def find_start(text: str) -> ReportStart | None:
 @functools.lru_cache(maxsize=64)
 def shape_of(prefix: str) -> re.Pattern[str] | None:
     """Return the pattern of what stands before other lines where ``prefix`` stands before one."""
-    if not prefix or len(prefix) > _MAX_PREFIX:
+    if not prefix or len(prefix) > _MAX_PREFIX or _QUOTING.search(prefix):
         return None
     parts = ["^"]
     position = 0

@@ -215,7 +215,7 @@ class Splitter:
                 if len(going.report.lines) > 1 and _LEAD.match(going.report.lines[-1].text.strip()):
                     going.report.lines.pop()
                 done += self._close(line.caller)
-            talk = line.bare and is_talk(line.text[: started.before])
+            talk = not line.stamped and is_talk(line.text[: started.before])
             line = self._learned(line, started, is_shaped=shaped is not None)
             self._begin(line, started, crowded=crowded, talk=talk)
         elif going:
@@ -497,8 +497,10 @@ class Splitter:
         if self._helpers:
             self._helpers = {cpu: owner for cpu, owner in self._helpers.items() if owner != caller}
         report = going.report
-        is_bare = report.first.bare and not going.evidence
-        if is_bare and (going.talk or not is_complete(report.first.text, report.rule)):
+        is_word = going.talk or (
+            report.first.bare and not is_complete(report.first.text, report.rule)
+        )
+        if is_word and not going.evidence:
             return []
         if report.rule.doubtful and not (going.stack or are_confirmed(report.lines)):
             return []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from fuzzer.splat.frames import parse_frame
+from fuzzer.splat.machinery import is_machinery
 from fuzzer.splat.prefix import ReportStart, find_start
 from fuzzer.splat.rules import has_hint
 
@@ -73,7 +74,9 @@ def rejoined(last: str, text: str, columns: int) -> str | None:
         return spaced if _TASK_WORD.match(text) or _WHOLE_TASK.search(spaced) else None
     if _MODULE.match(text):
         frame = parse_frame(last)
-        is_named = last.startswith("Workqueue: ") or (frame is not None and not frame.module)
+        is_named = last.startswith("Workqueue: ") or (
+            frame is not None and not frame.module and not is_machinery(frame)
+        )
         return spaced if is_named else None
     if (_OPEN.search(last) and _FOLLOWS.match(text)) or (
         _POINTER.match(last) and parse_frame(spaced)

@@ -53,7 +53,7 @@ PANIC = (
         opener=False,
     ),
     rule(
-        r"Kernel panic - not syncing: (VFS: Unable to mount root fs|[^:]+?)(?= *\]---|:|$)",
+        r"Kernel panic - not syncing: (VFS: Unable to mount root fs|[^:]+?(?= *\]---|:|$))",
         "kernel panic: {0}",
         "panic",
         family=Family.PANIC,
@@ -110,7 +110,7 @@ REMNANTS = (
         r"|__die_body|no_context|ubsan_epilogue|__ubsan_handle_\w+|__schedule_bug|print_circular_bug"
         r"|___?might_sleep|__might_resched|print_deadlock_bug|__report_bad_irq|check_panic_on_warn"
         r"|die_kernel_fault|bug_handler)(?:\+0x| \()"
-        r"|^(?:RIP: 0010:|PC is at )[A-Za-z_][\w.]*(?:\+0x| \()",
+        r"|^(?:RIP: 0010:|PC is at |EIP: |pc : |NIP \[\w+\] |epc : )[A-Za-z_][\w.]*(?:\+0x| \()",
         "kernel report without its beginning in {function}",
         "lost",
         family=Family.OTHER,
@@ -260,7 +260,8 @@ MODULES = (
         "give the parameter a value that modinfo -p says it takes",
     ),
     _unloadable(
-        r"^(?:Module has )?[Ii]nvalid (?:ELF (?:header|se|sym|sh_|struct)|(?:\w+ )?architecture in ELF)",
+        r"^(?:Module has )?[Ii]nvalid (?:ELF (?:header|se|sym|sh_|struct)"
+        r"|(?:\w+ )?architecture in ELF)",
         "module: not an object file of this kernel's machine",
         "ELF ",
         "Invalid ELF header magic: != ELF",

@@ -46,7 +46,7 @@ KASAN = (
     ),
     # Before 4.4.
     rule(
-        r"BUG: KASan: (out of bounds|use after free|wild memory|user memory|unknown crash)"
+        r"BUG: KA[Ss][Aa][Nn]: (out of bounds|use after free|wild memory|user memory|unknown crash)"
         r"(?: access)? in ",
         "KASAN: {0} {access} in {function}",
         "kasan",
