@@ -9,10 +9,11 @@ from fuzzer.splat import details
 from fuzzer.splat.frames import Frame
 from fuzzer.splat.guilty import POINTER, find_guilty, named_at, place_of, races, site_of, warned_at
 from fuzzer.splat.origin import find_holders, find_module, find_panic, find_source
+from fuzzer.splat.report import Report
 from fuzzer.splat.severity import Facts, rate
 from fuzzer.splat.splat import Splat
-from fuzzer.splat.splitter import Report, split_lines
-from fuzzer.splat.stacks import Role, Stack, find_stacks
+from fuzzer.splat.splitter import split_lines
+from fuzzer.splat.stacks import Role, Stack, find_stacks, own_dump
 from fuzzer.splat.title import make_title
 
 # These print their first stack without a heading.
@@ -89,7 +90,7 @@ def analyse(report: Report, facts: Facts = NOTHING_KNOWN) -> Splat:
     title = make_title(rule, report.match, texts, function)
     access, obj = details.find_access(texts, rule.kind), details.find_object(texts)
     kernel, taint = details.find_kernel(texts)
-    task = details.find_task(texts)
+    task = details.find_task(texts[own_dump(texts) :])
     return Splat(
         title=title,
         kind=rule.kind,

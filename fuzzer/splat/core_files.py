@@ -8,6 +8,9 @@ import re
 ARCHITECTURES = ("arm64", "x86")
 """Architectures whose functions are in the table."""
 
+CORES_ONLY = ("arm", "mips", "powerpc", "riscv", "s390")
+"""Architectures of which the table has what belongs to the core; their devices are left out."""
+
 # Not what an architecture has of devices, of virtual machines, or of system calls.
 _ARCH = (
     r"arch/\w+/(?:entry|lib|mm)/|arch/\w+/kernel/(?!cpu/(?:microcode|mtrr|resctrl|sgx)/"

@@ -24,12 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
-from fuzzer.splat.core_files import ARCHITECTURES, is_copied, is_core, is_left_out
+from fuzzer.splat.core_files import ARCHITECTURES, CORES_ONLY, is_copied, is_core, is_left_out
 
 _TABLE = Path(__file__).with_suffix(".txt.gz")
 _TOP = (
     *("block", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc", "kernel", "lib"),
     *("mm", "net", "security", "sound", "virt", *(f"arch/{each}" for each in ARCHITECTURES)),
+    *(
+        f"arch/{each}/{part}"
+        for each in CORES_ONLY
+        for part in ("include/asm", "kernel", "lib", "mm")
+    ),
 )
 # A definition in the kernel's style: it begins in the first column, its body with a brace.
 _DEFINITION = re.compile(
@@ -39,7 +44,10 @@ _DEFINITION = re.compile(
 )
 _ATTRIBUTE = re.compile(rb"__attribute__\s*\(\(.*?\)\)\s*")
 _EXPORT = re.compile(rb"^\s*EXPORT_SYMBOL\w*\((\w+)", re.MULTILINE)
-_ASSEMBLY = re.compile(rb"^\s*SYM_(?:TYPED_)?(?:FUNC|CODE)_START\w*\((\w+)", re.MULTILINE)
+_ASSEMBLY = re.compile(
+    rb"^\s*(?:SYM_(?:TYPED_)?(?:FUNC|CODE)_START\w*|ENTRY|LEAF|NESTED|_GLOBAL(?:_TOC)?)\((\w+)",
+    re.MULTILINE,
+)
 # Their functions were no inline ones in other versions.
 _PROTOCOLS = re.compile(r"include/(?:crypto|net|trace)/")
 _NO_FUNCTION = frozenset({b"if", b"for", b"while", b"switch", b"sizeof"})

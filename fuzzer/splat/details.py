@@ -53,6 +53,8 @@ _FAULT = re.compile(
     r"|dereference at|Failing address|dereference on \w+ at|access at)"
     r"[: ]+(?:0x)?(?P<addr>[0-9a-f]{2,16})\b"
 )
+# powerpc, and arm since 6.2.
+_ACCESS_AT = re.compile(r" (?:on|when) (?P<what>read|write|execute)\b")
 _PF = re.compile(r"^#PF: \w+ (?P<what>read|write|instruction)")
 _WNR = re.compile(r"WnR = (?P<write>[01])")
 # The code of the exception: a page fault's on x86, ESR on arm64, FSR on arm.
@@ -71,7 +73,7 @@ _PLACE = re.compile(
 _REGION = re.compile(r"^ *(?P<state>allocated |freed )?(?P<size>\d+)-byte region")
 _KFENCE_OBJECT = re.compile(r"^kfence-#\d+: .*size=(?P<size>\d+), cache=(?P<cache>\S+)")
 _KFENCE_PLACE = re.compile(r"\((?P<offset>\d+)B (?P<where>left|right) of kfence")
-_SLUB = re.compile(r"^BUG (?P<cache>[\w-]+) \(")
+_SLUB = re.compile(r"^BUG (?P<cache>[^\s:(]+)(?: \(|: )")
 _USERCOPY = re.compile(
     r"SLUB object '(?P<cache>[^']+)' \(offset (?P<offset>\d+), size (?P<size>\d+)"
 )
@@ -144,7 +146,9 @@ def find_access(texts: Sequence[str], kind: str) -> Access | None:
     if kind in {"fault", "oops"}:
         match = _search(_FAULT, head)
         what = None
-        if found := _search(_PF, head):
+        if found := _search(_ACCESS_AT, texts[:1]):
+            what = found["what"]
+        elif found := _search(_PF, head):
             what = "execute" if found["what"] == "instruction" else found["what"]
         elif found := _search(_WNR, texts[:20]):
             what = "write" if found["write"] == "1" else "read"

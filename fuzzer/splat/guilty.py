@@ -29,7 +29,7 @@ _INTERRUPT = re.compile(
     r"^(?:(?:asm_)?sysvec_apic_timer_interrupt|(?:smp_)?apic_timer_interrupt|timer_interrupt|do_IRQ"
     r"|(?:smp_)?(?:call_function(?:_single)?|irq_work|reschedule)_interrupt"
     r"|(?:asm_)?common_interrupt|ret_from_intr|el1h?_(?:64_)?irq|el1_interrupt|gic_handle_irq"
-    r"|__irq_svc|decrementer_common|asm_exc_nmi|end_repeat_nmi|nmi)$"
+    r"|__handle_irq_event_percpu|plat_irq_dispatch|__irq_svc|decrementer_common|asm_exc_nmi|end_repeat_nmi|nmi)$"
 )
 # What runs under the timer interrupt that notices a stall.
 _TICK = re.compile(
@@ -256,6 +256,9 @@ def place_of(texts: Sequence[str], stacks: Sequence[Stack], rule: Rule) -> str |
     if known and rule.kind == "fault":
         # No function that reports it is on the stack of what the CPU refused.
         return known[0]
+    if known[-1:] == ["kthread"]:
+        # What the thread runs says more.
+        return known[-2:][0]
     return (known or [frames[-1].function])[-1]
 
 

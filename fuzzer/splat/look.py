@@ -7,7 +7,7 @@ import hashlib
 import re
 
 from fuzzer.splat.plain import is_dump
-from fuzzer.splat.splitter import Report
+from fuzzer.splat.report import Report
 
 # Kernel addresses and process numbers. Other numbers stay: sizes, offsets, addresses near zero
 # say how bad it is.

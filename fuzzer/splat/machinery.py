@@ -24,7 +24,7 @@ _MADE = re.compile(
     |__irqentry_text|__softirqentry_text|(?:__)?trace_|perf_trace_|trace_event_|bpf_trace_
     |(?:raw_|arch_)*(?:atomic(?:64|_long)?_|cmpxchg|xchg)|(?:arch_)?(?:__)?(?:test_and_)?\w+_bit$
     |_raw_|__raw_|preempt_schedule|___preempt_schedule|__list_|stack_trace_|__srcu_|srcu_
-    |(?:_?_?copy_(?:to|from|in)_|__?arch_copy_|raw_copy_|copy_user_)|(?:__)?(?:get|put)_user
+    |(?:_?_?copy_(?:to|from|in|tofrom)_|__?arch_copy_|raw_copy_|copy_user_)|(?:__)?(?:get|put)_user
     )""",
     re.VERBOSE,
 )
@@ -47,7 +47,9 @@ _LEAF = re.compile(
     |prepare_exit_to_usermode|syscall_(?:return|enter|trace)|tracesys|ret_fast_syscall|clear_bhb
     |system_call|sysenter_|ia32_|do_(?:fast_)?syscall|invoke_syscall|x64_sys_call|do_el|bad_mode
     |__(?:dabt|und|irq|pabt)_(?:svc|usr|invalid)|vector_|arch_jump_|bug_handler|call_break_hook
-    |brk_handler|_stext$|_text$
+    |brk_handler|_stext$|_text$|(?:data|instruction)_(?:access|storage)|\w+_common_virt$
+    |program_check_|(?:hardware_)?interrupt_(?:common|return)|handle_(?:exception|tlb|ri)|except_vec
+    |\w*(?:int|check)_handler$|psw_idle|enabled_wait|syscall_exit
     # Reports and stack dumps.
     |warn_(?:slowpath|alloc|bogus)|__warn|report_(?:bug|page_fault|cfi|usercopy)|oops_|die$|__die
     |_*v?panic(?:_\w+)?$|check_panic|get_taint|print_tainted
@@ -119,7 +121,7 @@ _ENTRY = re.compile(
     r"^(?:process_one_work|call_timer_fn|_*run_timers|run_timer|_*hrtimer_run|do_softirq"
     r"|__do_softirq|handle_softirqs|run_ksoftirqd|tasklet_|smpboot_thread|kthread$|start_secondary"
     r"|cpu_startup|ret_from|do_(?:fast_)?syscall|sysenter_|tracesys|el0_svc|invoke_syscall"
-    r"|_*netif_receive_skb|rtnetlink_rcv|nfnetlink_rcv|netlink_(?:dump|rcv)|genl_"
+    r"|_*netif_receive_skb|_*napi_poll|net_rx_action|rtnetlink_rcv|nfnetlink_rcv|netlink_(?:dump|rcv)|genl_"
     r"|(?:compat_)?blkdev_(?:driver_)?ioctl|\w+_compat_ioctl$|x64_sys_call|vfs_|_*vfs_|do_iter_|call_(?:read|write)_iter|new_sync_"
     r"|ksys_ioctl|do_vfs_ioctl|do_dentry_open|mmap_region|do_mmap|sock_(?:send|recv)msg"
     r"|_*sock_release|sock_(?:do_)?ioctl|_*fput|task_work_run|exit_to_user|smp_call_|_*do_fault"

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 
 from fuzzer.splat.line import decode_line, parse_line, split_glued
 from fuzzer.splat.parts import has_remnant
+from fuzzer.splat.report import Report
 from fuzzer.splat.rules import NEEDLES
-from fuzzer.splat.splitter import LEAD_LINES, LEAVING, Report, Splitter
+from fuzzer.splat.splitter import LEAD_LINES, LEAVING, Splitter
 from fuzzer.splat.wrapped import wrapped_start
 
 BLOCK = 256 * 1024

@@ -31,7 +31,8 @@ from fuzzer.splat.parts import (
 )
 from fuzzer.splat.plain import plain_lines
 from fuzzer.splat.prefix import ReportStart, find_start, shape_of, without_prefix
-from fuzzer.splat.rules import OWN_STACK, Rule
+from fuzzer.splat.report import LEAD, Report
+from fuzzer.splat.rules import OWN_STACK
 from fuzzer.splat.wrapped import rejoined, rejoined_frame, wrapped_start
 
 MAX_LINES = 400
@@ -59,7 +60,6 @@ LEAVING = "reboot: "
 LEAD_LINES = 6
 """Lines before a report's first one that may belong to it: "cut here", and what WARN() says."""
 
-_LEAD = re.compile(r"^(?:=+|-+\[ cut here \]-+|8<--- cut here ---)$")
 _CUT_HERE = re.compile(r"^(?:-+\[ cut here \]-+|8<--- cut here ---)$")
 _RULER = re.compile(r"^={20,} *$")
 _END_PANIC = re.compile(r"^---\[ end Kernel panic")
@@ -75,39 +75,6 @@ _POINTER = re.compile(r"^\s*(?:E?IP:|IP is|EIP is|PC is|LR is|NIP|LR|pc|lr|epc|r
 _BEGINNING = 400
 # Reports that follow each other within so many seconds may be of two CPUs at a time.
 _AT_ONCE = 1.0
-
-
-@dataclass(slots=True)
-class Report:
-    """The lines of one report, in order. ``lead`` lines stand before its first line.
-
-    ``mixed`` tells that another report's lines may be among these, ``cut`` that the
-    log ended, or the bound was reached, while it was going on.
-    """
-
-    rule: Rule
-    match: re.Match[str]
-    first: Line
-    lead: int
-    lines: list[Line]
-    mixed: bool = False
-    cut: bool = False
-
-    @property
-    def texts(self) -> list[str]:
-        """The kernel's text from the report's first line on, in the form of today's kernels."""
-        return current_forms([line.text for line in self.lines[self.lead :]])
-
-    @property
-    def message(self) -> str | None:
-        """The message of WARN() between "cut here" and the first line."""
-        said = [line.text.strip() for line in self.lines[: self.lead] if not _LEAD.match(line.text)]
-        return " ".join(filter(None, said)) or None
-
-    @property
-    def raw(self) -> str:
-        """The report as the log had it."""
-        return "\n".join(line.raw for line in self.lines) + "\n"
 
 
 @dataclass(slots=True)
@@ -212,7 +179,7 @@ class Splitter:
             if going:
                 crowded = line.caller is None and self._unfinished(going)
                 going.report.mixed = going.report.mixed or (crowded and self._at_once(going, line))
-                if len(going.report.lines) > 1 and _LEAD.match(going.report.lines[-1].text.strip()):
+                if len(going.report.lines) > 1 and LEAD.match(going.report.lines[-1].text.strip()):
                     going.report.lines.pop()
                 done += self._close(line.caller)
             talk = not line.stamped and is_talk(line.text[: started.before])
@@ -461,9 +428,9 @@ class Splitter:
             text = before[index].text.strip()
             if _CUT_HERE.match(text):
                 return before[index:]
-            if _LEAD.match(text) or not text or is_part(before[index].text) or find_start(text):
+            if LEAD.match(text) or not text or is_part(before[index].text) or find_start(text):
                 break
-        return before[-1:] if before and _LEAD.match(before[-1].text.strip()) else []
+        return before[-1:] if before and LEAD.match(before[-1].text.strip()) else []
 
     def _add(self, going: _Open, line: Line) -> None:
         report, text = going.report, line.text

@@ -77,7 +77,7 @@ _HELPER = re.compile(r"grace-period kthread stack dump")
 _DUMP_OF = re.compile(r"^(?:CPU: |NMI backtrace for cpu |Task dump for CPU )(?P<cpu>\d+)\b")
 _STUCK_CPU = re.compile(
     r"lockup - CPU#(?P<cpu>\d+)|hard LOCKUP on cpu (?P<cpu2>\d+)"
-    r"|^(?:rcu: )?\s+(?P<cpu3>\d+)-[.!OoNn]"
+    r"|^(?:rcu: )?\s+(?P<cpu3>\d+)-[.!OoNn]|self-detected stall on CPU \{ ?(?P<cpu4>\d+)\}"
 )
 _REGISTERED = re.compile(r"state was registered at:|-irq-|lock(?:'s)? dependencies")
 _KERNEL_IP = re.compile(r"^(?:RIP: 0010:|IP: |pc : |PC is at )")
@@ -287,7 +287,7 @@ def find_stacks(texts: Sequence[str], *, headless: bool = False) -> tuple[Stack,
     stack of one frame. ``headless`` is for KMSAN and KFENCE, which print the first
     stack without a heading.
     """
-    start = _own_dump(texts)
+    start = own_dump(texts)
     others: list[Stack] = []
     if start:
         before = _Collector(headless)
@@ -300,7 +300,7 @@ def find_stacks(texts: Sequence[str], *, headless: bool = False) -> tuple[Stack,
     return (*others, *collector.finish())
 
 
-def _own_dump(texts: Sequence[str]) -> int:
+def own_dump(texts: Sequence[str]) -> int:
     """Return where the stack of a CPU that is stuck begins, if another one's is before it."""
     stuck = {cpu for text in texts[:_HEAD_LINES] if (cpu := _stuck_cpu(text))}
     if not stuck:

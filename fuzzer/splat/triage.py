@@ -17,11 +17,11 @@ from fuzzer.splat.analyse import NOTHING_KNOWN, analyse
 from fuzzer.splat.guilty import guilty_frame, main_frames
 from fuzzer.splat.look import look_of
 from fuzzer.splat.machinery import is_machinery
+from fuzzer.splat.report import Report
 from fuzzer.splat.scan import Scanner
 from fuzzer.splat.severity import Facts
 from fuzzer.splat.signature import Signature, first_of_each, same_bug, signature_of
 from fuzzer.splat.splat import Splat, to_json
-from fuzzer.splat.splitter import Report
 from fuzzer.splat.symbols import Symbols
 
 FORMAT = 2

@@ -16,8 +16,9 @@ import pytest
 from fuzzer.paths import project_root
 from fuzzer.splat import triage as triage_module
 from fuzzer.splat.line import parse_line
+from fuzzer.splat.report import Report
 from fuzzer.splat.scan import BLOCK, Scanner
-from fuzzer.splat.splitter import Report, Splitter
+from fuzzer.splat.splitter import Splitter
 from fuzzer.splat.triage import LogTriage
 from tests.golden.index import DIRECTORY
 

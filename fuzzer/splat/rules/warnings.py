@@ -55,7 +55,7 @@ HEADED = (
         "warning",
         family=Family.ASSERT,
         hint="cannot create duplicate filename",
-        score=25,
+        score=30,
         example="sysfs: cannot create duplicate filename '/class/misc/drv'",
         absorbs="warning",
     ),
