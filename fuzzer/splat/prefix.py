@@ -56,7 +56,8 @@ def find_start(text: str) -> ReportStart | None:
         if before and (own := _OWN.search(text, 0, before)):
             before = own.start()
         # Groups and text as they are without what stands before.
-        if 0 < before <= _MAX_PREFIX and (again := first_match(text[before:])):
+        is_known = not rule.doubtful and before <= _MAX_PREFIX
+        if before and is_known and (again := first_match(text[before:])):
             return ReportStart(*again, before)
         return ReportStart(rule, match)
     if HARMLESS.search(text) or is_frame(text):

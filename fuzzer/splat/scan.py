@@ -9,6 +9,7 @@ fast as a regular expression with all of them as alternatives.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -27,10 +28,17 @@ _MAX_LINE = 1 << 20
 _MAX_TEXT = 8192
 # Bytes at the beginning of a log in which the rest of a report is looked for.
 _BEGINNING = 32 * 1024
-_O = ord("O")
 # How a line begins that is no rest of another one, in most logs; and a block's end.
 _STAMPED = (b"[", b"<", b"")
 _NEEDLES = tuple(hint.encode() for hint in (*NEEDLES, LEAVING))
+# Short ones are found faster by their first character, but for a blank, which is everywhere.
+_LONG = tuple(needle for needle in _NEEDLES if len(needle) > 12 or needle.startswith(b" "))
+# Drivers print "DEBUG: ..." by the thousand; "ODEBUG: " is a report.
+_SHORT = tuple(
+    re.compile(rb"BUG(?:(?<!DEBUG)|(?<=ODEBUG))" if needle == b"BUG" else re.escape(needle))
+    for needle in _NEEDLES
+    if needle not in _LONG
+)
 
 
 class Scanner:
@@ -172,13 +180,11 @@ def _line_end(block: bytes, position: int) -> int:
 
 def _hits(block: bytes) -> deque[int]:
     """Return where the block has a needle, in order."""
-    hits: list[int] = []
-    for needle in _NEEDLES:
+    hits = [hit.start() for pattern in _SHORT for hit in pattern.finditer(block)]
+    for needle in _LONG:
         at = block.find(needle)
         while at >= 0:
-            # Drivers print "DEBUG: ..." by the thousand; "ODEBUG: " is a report.
-            if needle != b"BUG" or block[max(at - 2, 0) : at] != b"DE" or block[at - 3] == _O:
-                hits.append(at)
+            hits.append(at)
             at = block.find(needle, at + len(needle))
     return deque(sorted(hits))
 

@@ -253,33 +253,11 @@ MODULES = (
         "rename the symbol: it is one that only signed modules may export",
     ),
     _unloadable(
-        r"^(\w+): (`[^']*' (?:invalid|too large) for parameter `\w+')",
-        "module {0}: {1}",
-        "for parameter `",
-        "drv: `abc' invalid for parameter `level'",
-        "give the parameter a value that modinfo -p says it takes",
-    ),
-    _unloadable(
-        r"^(?:Module has )?[Ii]nvalid (?:ELF (?:header|se|sym|sh_|struct)"
-        r"|(?:\w+ )?architecture in ELF)",
+        r"^Invalid ELF header (?:magic|type|len|version)",
         "module: not an object file of this kernel's machine",
-        "ELF ",
+        "Invalid ELF header",
         "Invalid ELF header magic: != ELF",
         "give a module that was built whole, for this architecture",
-    ),
-    _unloadable(
-        r"^Module (\w+) is blacklisted",
-        "module {0}: blacklisted",
-        " is blacklisted",
-        "Module drv is blacklisted",
-        "take it off the kernel's command line (module_blacklist=)",
-    ),
-    _unloadable(
-        r"^(\w+): Could not allocate \d+ bytes percpu data",
-        "module {0}: no memory for its data of each CPU",
-        " bytes percpu data",
-        "drv: Could not allocate 40960 bytes percpu data",
-        "make the percpu variables smaller, or allocate them",
     ),
     _unloadable(
         r"^(\w+): '\w+'->init suspiciously returned",
@@ -329,7 +307,7 @@ NOTICES = (
         r"^WARNING: .*\bat (?:lib/dynamic_debug\.c:\d+ )?ddebug_module_notify\b",
         "no memory for dynamic debug messages",
         "warning",
-        "WARNING: ",
+        "WARNING:",
         "WARNING: CPU: 0 PID: 27 at lib/dynamic_debug.c:1353 ddebug_module_notify+0x57/0x2b0",
     ),
     # Not a bug, but from here on lockdep sees none.

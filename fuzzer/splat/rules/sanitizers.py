@@ -208,7 +208,7 @@ INFO_LEAK = (
         "{0} in {function}",
         "infoleak",
         family=Family.UNINIT,
-        hint="pkvfuzz: ",
+        hint="pkvfuzz:",
         score=45,
         example="pkvfuzz: info leak: ioctl 0x80304901 hands out 7 bytes never set",
     ),

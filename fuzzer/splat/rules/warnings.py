@@ -469,9 +469,20 @@ DAMAGE = (
         example="BUG: Dentry ffff888003c98400{i=1,n=x} still in use (1) [unmount of tmpfs tmpfs]",
         absorbs="warning",
     ),
-    # Drivers have such a line for what they see, as sound has for positions.
     rule(
-        r"^(?!BUG\b)\S.*?\bBUG: ([^:]+)",
+        r"^BUG: ([^:]+)",
+        "BUG: {0} in {function}",
+        "bug",
+        family=Family.OTHER,
+        hint="BUG",
+        score=35,
+        example="BUG: mempool element poison mismatch",
+        absorbs="warning",
+    ),
+    # Not in the middle of a word: drivers print "DEBUG: ...". What they see themselves they may
+    # call so too, as sound does positions.
+    rule(
+        r"\bBUG: ([^:]+)",
         "BUG: {0} in {function}",
         "bug",
         family=Family.OTHER,
@@ -480,16 +491,5 @@ DAMAGE = (
         example="sound/core/pcm_lib.c:181: BUG: position beyond the end",
         absorbs="warning",
         doubtful=True,
-    ),
-    # Not in the middle of a word: drivers print "DEBUG: ...".
-    rule(
-        r"\bBUG: ([^:]+)",
-        "BUG: {0} in {function}",
-        "bug",
-        family=Family.OTHER,
-        hint="BUG",
-        score=35,
-        example="BUG: mempool element poison mismatch",
-        absorbs="warning",
     ),
 )
