@@ -9,6 +9,7 @@ import gzip
 import json
 import lzma
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ Call Trace:
 ---[ end trace 0000000000000000 ]---
 """.splitlines()
 RAW = "\n".join(TEXTS) + "\n"
+FOUND = [("BUG: NULL pointer dereference in gauge_put", "meter")]
 
 
 def _journal() -> list[dict[str, object]]:
@@ -123,7 +125,7 @@ def titles(raw: bytes, size: int) -> list[tuple[str, str | None]]:
 @pytest.mark.parametrize("size", [7, 1000, 1 << 20])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_report_is_found_in_each_form(form: str, size: int) -> None:
-    assert titles(FORMS[form], size) == [("BUG: NULL pointer dereference in gauge_put", "meter")]
+    assert titles(FORMS[form], size) == FOUND
 
 
 @pytest.mark.parametrize("program", ["zstd", "lz4"])
@@ -131,7 +133,7 @@ def test_a_program_decompresses_what_python_does_not(program: str, tmp_path: Pat
     packed = subprocess.run(
         [program, "-c"], input=RAW.encode(), capture_output=True, check=True
     ).stdout
-    assert titles(packed, 100) == [("BUG: NULL pointer dereference in gauge_put", "meter")]
+    assert titles(packed, 100) == FOUND
 
 
 @pytest.mark.parametrize(
@@ -169,3 +171,26 @@ def test_a_damaged_log_raises_nothing_but_bad_input(form: str, noise: bytes, sha
 def test_what_comes_out_of_a_small_file_takes_little_memory() -> None:
     packed = gzip.compress(b"\0" * (64 << 20))
     assert max(map(len, plain_chunks("log", iter([packed])))) <= 1 << 20
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda line: {"ts": "2026-01-02T03:04:05Z", "host": "a", "data": line},
+        lambda line: {"_index": "logs", "_source": {"host": {"name": "x"}, "message": line}},
+        lambda line: {"preview": False, "result": {"_raw": line, "host": "x"}},
+        lambda line: {"streams": [{"stream": {"job": "k"}, "values": [["1711", line]]}]},
+        lambda line: {"timestamp": "1", "labels": {"app": "kernel"}, "payload": {"text": line}},
+    ],
+)
+def test_messages_under_keys_that_are_not_known(wrap: Callable[[str], dict[str, object]]) -> None:
+    lines = [json.dumps(wrap(f"[   12.000000] {line}")) for line in TEXTS]
+    assert titles("\n".join(lines).encode(), 64) == [
+        ("BUG: NULL pointer dereference in gauge_put", "meter")
+    ]
+
+
+def test_lines_as_an_array_of_texts() -> None:
+    assert titles(json.dumps({"console": TEXTS}, indent=2).encode(), 64) == [
+        ("BUG: NULL pointer dereference in gauge_put", "meter")
+    ]

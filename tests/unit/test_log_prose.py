@@ -86,3 +86,36 @@ def test_a_warning_of_the_unwinder_is_a_notice() -> None:
     line = "WARNING: kernel stack regs at 000000001e0ba1d5 in meter:321 has bad 'bp' value 0000000"
     (record,) = all_splats([f"[    1.000000] {line}"])
     assert (record.title, record.crash) == ("WARNING: kernel stack regs has bad 'bp' value", False)
+
+
+def test_a_title_that_another_program_quotes_is_no_crash() -> None:
+    lines = [
+        "2024/07/22 10:43:12 vm-0: crash: UBSAN: Undefined behaviour in drivers/m.c:1631:25",
+        "2024/07/22 10:43:13 reproducing crash 'UBSAN: Undefined behaviour in drivers/m.c:1631:25'",
+        "2024/07/22 10:43:14 no repro for 'UBSAN: Undefined behaviour in drivers/m.c:1631:25': 1",
+    ]
+    assert all_splats(lines) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["sound/core/pcm_lib.c:181: BUG: pcmC0D0p:0, pos = 0x4000, buffer size = 0x4000"],
+        # A program's own fault, which the kernel tells where it is set to.
+        [
+            "Unhandled fault: alignment exception (0x011) at 0x00508ae4",
+            "pgd = ec340000",
+            "[00508ae4] *pgd=fb0c2835",
+        ],
+        ["INFO: task manager ready"],
+    ],
+)
+def test_what_others_print_too_is_no_crash_alone(lines: list[str]) -> None:
+    quiet = [f"usb 1-{number}: new high-speed USB device" for number in range(9)]
+    assert all_splats(f"[   12.000000] {line}" for line in [*lines, *quiet]) == []
+
+
+def test_a_doubtful_first_line_counts_with_a_report_after_it() -> None:
+    lines = ["meter: BUG: reading is gone", "Call Trace:", " meter_read+0x1/0x2 [meter]"]
+    (record,) = all_splats(f"[   12.000000] {line}" for line in lines)
+    assert record.title == "BUG: reading is gone in meter_read"

@@ -157,3 +157,27 @@ def test_kernels_of_2_6_name_the_module_first() -> None:
     assert (record.function, record.kernel, record.task.name) == ("gauge_put", "2.6.26.2", "meter")
     assert record.module
     assert record.module.name == "gauge_core"
+
+
+def test_a_word_that_was_cut_anywhere_is_one_again() -> None:
+    lines = [
+        "[   65.486850] kernel BUG at drivers/gauge.c:9!",
+        "[   65.486853] CPU: 0 UID: 0 PID: 2872 Comm: (sd-copy) Not taint",
+        "ed 6.16.1 #1 PREEMPT(full)",
+        "[   65.486855] Call Trace:",
+        "[   65.486859]  gauge_put+0x1/0x2 [gauge]",
+    ]
+    (record,) = records(lines)
+    assert (record.task.name, record.kernel) == ("(sd-copy)", "6.16.1")
+
+
+def test_another_programs_word_in_brackets_is_no_module() -> None:
+    lines = [
+        "[   22.740146] BUG: looking up invalid subclass: 4294967295",
+        "[   22.745847] Call Trace:",
+        "[   22.752671]  [<cb3be762>] gauge_delete+0x6e/0xca",
+        "[   22.759375]  [<cb49e9eb>] sysenter_past_esp+0x40/0x6a",
+        "[init] ",
+    ]
+    (record,) = records(lines)
+    assert (record.function, record.module) == ("gauge_delete", None)

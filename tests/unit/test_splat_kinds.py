@@ -169,3 +169,51 @@ def test_a_lockdown_is_told_as_older_kernels_do(line: str) -> None:
 
 def test_trusty_panics() -> None:
     assert only("trusty: panic: failed(-8) to start app 3").title == "trusty: panic"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "drv: module using GPL-only symbols uses symbols helper from proprietary module other.",
+        "drv: exports protected symbol drv_helper",
+        "drv: Unknown relocation: 57",
+        "Invalid ELF header magic: != ELF",
+    ],
+)
+def test_other_reasons_why_a_module_does_not_load(line: str) -> None:
+    record = only(line)
+    assert record.title.startswith("module")
+    assert not record.crash
+    assert record.advice
+
+
+def test_a_duplicate_name_is_the_cause_of_the_object_that_is_not_added() -> None:
+    triage = LogTriage()
+    frames = (
+        "kobject_add_internal+0xaa/0x320",
+        "device_add+0xfc/0x620",
+        "gauge_init+0x1a/0x20 [g]",
+    )
+    lines = stamped(
+        "sysfs: cannot create duplicate filename '/devices/virtual/misc/gauge'",
+        CPU,
+        *stack(*frames),
+        "------------[ cut here ]------------",
+        "WARNING: CPU: 0 PID: 231 at lib/kobject.c:240 kobject_add_internal+0x2b0/0x320",
+        CPU,
+        *stack(*frames),
+        END,
+    )
+    triage.add_log("log", ["\n".join(lines).encode()])
+    (bug,) = triage.bugs()
+    assert bug.finding.record.title == "sysfs: cannot create duplicate filename in gauge_init"
+
+
+def test_where_no_root_file_system_can_be_mounted() -> None:
+    head = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
+    assert only(head).title == "kernel panic: VFS: Unable to mount root fs"
+
+
+@pytest.mark.parametrize("line", ["EIP: gauge_put+0x59/0xb0", "pc : gauge_put+0x59/0xb0 [gauge]"])
+def test_the_rest_of_a_report_is_known_by_its_instruction_pointer(line: str) -> None:
+    assert only(line, "Code: 90 83 05 38").title.endswith("without its beginning in gauge_put")
