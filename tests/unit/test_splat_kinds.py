@@ -217,3 +217,23 @@ def test_where_no_root_file_system_can_be_mounted() -> None:
 @pytest.mark.parametrize("line", ["EIP: gauge_put+0x59/0xb0", "pc : gauge_put+0x59/0xb0 [gauge]"])
 def test_the_rest_of_a_report_is_known_by_its_instruction_pointer(line: str) -> None:
     assert only(line, "Code: 90 83 05 38").title.endswith("without its beginning in gauge_put")
+
+
+def test_the_end_that_a_checked_copy_makes_is_one_bug_with_its_warning() -> None:
+    frames = ("__fortify_panic+0xd/0x10", "gauge_store+0x1a/0x30 [gauge]")
+    lines = stamped(
+        "strnlen: detected buffer overflow: 17 byte read of buffer size 16",
+        "WARNING: CPU: 0 PID: 231 at lib/string_helpers.c:1029 __fortify_report+0x43/0x50",
+        CPU,
+        *stack(*frames),
+        END,
+        "kernel BUG at lib/string_helpers.c:1036!",
+        OOPS,
+        CPU,
+        *stack(*frames),
+        END,
+    )
+    triage = LogTriage()
+    triage.add_log("log", ["\n".join(lines).encode()])
+    (bug,) = triage.bugs()
+    assert bug.finding.record.title == "WARNING: buffer overflow in gauge_store"

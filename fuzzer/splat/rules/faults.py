@@ -48,6 +48,17 @@ BUG = (
         example="kernel BUG at lib/list_debug.c:29!",
         absorbs="fault oops bug",
     ),
+    # What FORTIFY_SOURCE does after its warning.
+    rule(
+        r"[kK]ernel BUG at (?:\S+/)?lib/string_helpers\.c:\d+",
+        "kernel BUG: buffer overflow in {function}",
+        "bug",
+        family=Family.MEMORY,
+        hint="BUG",
+        score=50,
+        example="kernel BUG at lib/string_helpers.c:1036!",
+        absorbs="fault oops bug",
+    ),
     rule(
         r"[kK]ernel BUG at |BUG: failure at |[Kk]ernel BUG \[#",
         "kernel BUG in {function}",
