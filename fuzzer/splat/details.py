@@ -26,10 +26,10 @@ _TAINT = re.compile(
 )
 _BY = re.compile(
     r"by task (?P<name>.+)/(?P<pid>\d+)$|^(?P<name2>\S+)/(?P<pid2>\d+) (?:is |just )"
-    r'|^  comm "(?P<name5>.*)", pid (?P<pid5>\d+),'
-    r"|^INFO: task (?P<name3>.+):(?P<pid3>\d+) (?:blocked|can't die)"
-    r"|\[(?P<name4>[^\[\]:]+):(?P<pid4>\d+)\]$"
+    r'|^  comm "(?P<name4>.*)", pid (?P<pid4>\d+),'
+    r"|\[(?P<name3>[^\[\]:]+):(?P<pid3>\d+)\]$"
 )
+_HUNG = re.compile(r"^INFO: task (?P<name>.+):(?P<pid>\d+) (?:blocked|can't die)")
 # arm, mips.
 _PROCESS = re.compile(r"^Process (?P<name>.+?) \(pid: (?P<pid>\d+),")
 _MODULES = re.compile(r"^Modules linked in:(?P<names>.*)")
@@ -212,7 +212,9 @@ def find_object(texts: Sequence[str]) -> SlabObject | None:
 
 
 def find_task(texts: Sequence[str]) -> Task:
-    """Return the task that ran when the report was made."""
+    """Return the task that ran when the report was made; of a hang the one that hangs."""
+    if texts and (hung := _HUNG.match(texts[0])):
+        return Task(hung["name"], int(hung["pid"]), None)
     if match := _search(_CPU, texts):
         return Task(match["name"], int(match["pid"]), int(match["cpu"]) if match["cpu"] else None)
     if match := _search(_BY, texts[:6]):

@@ -237,3 +237,15 @@ def test_the_end_that_a_checked_copy_makes_is_one_bug_with_its_warning() -> None
     triage.add_log("log", ["\n".join(lines).encode()])
     (bug,) = triage.bugs()
     assert bug.finding.record.title == "WARNING: buffer overflow in gauge_store"
+
+
+def test_a_panic_after_a_hang_does_not_change_who_hangs() -> None:
+    record = only(
+        "INFO: task meterd:812 blocked for more than 120 seconds.",
+        "      Tainted: G           OE     5.4.0-150-generic #167-Ubuntu",
+        *stack("__schedule+0x2e3/0x740", "gauge_sync+0x4c/0x90 [gauge]"),
+        "Kernel panic - not syncing: hung_task: blocked tasks",
+        "CPU: 3 PID: 56 Comm: khungtaskd Tainted: G           OE     5.4.0-150-generic #167-Ubuntu",
+        *stack("dump_stack+0x6d/0x8b", "panic+0x101/0x2e3", "watchdog.cold+0xd7/0xd7"),
+    )
+    assert (record.title, record.task.name) == ("INFO: task hung in gauge_sync", "meterd")
