@@ -47,8 +47,14 @@
 #define CH_COUNTER_MAX	8
 
 /*
+ * The counter of a block that no call of the program ran, but deferred work of the
+ * driver's: workqueues, timers, interrupts and threads of its own.
+ */
+#define CH_COUNTER_DEFERRED 16
+
+/*
  * In CH_SEEN a counter has a bit for each bucket of its values that the host
- * knows of: 1, 2, 3, 4 to 7, and 8.
+ * knows of: 1, 2, 3, 4 to 7, 8, and CH_COUNTER_DEFERRED.
  */
 
 /*
@@ -86,6 +92,7 @@ enum ch_command {
 #define CH_F_HEARD	0x80	/* CH_BATCH: the last log is no reason to stop */
 #define CH_F_NOBODY	0x100	/* calls are those of a user without privileges */
 #define CH_F_NOBODY_OPENS 0x200	/* and that user opens files, too */
+#define CH_F_SETTLE	0x400	/* deferred work is waited for before files are closed */
 
 /*
  * A batch ends with a program after which the kernel says something, except for

@@ -24,6 +24,7 @@ from fuzzer.machine.channel_layout import (
     FLAG_COMPARE,
     FLAG_HEARD,
     FLAG_NEW,
+    FLAG_SETTLE,
     LAST,
     LOG,
     MAGIC,
@@ -387,6 +388,11 @@ class Channel:
     def status(self) -> Status:
         """Status of the last finished command."""
         return Status(self.header.status)
+
+    def set_settling(self, *, settles: bool) -> None:
+        """Have programs wait for the driver's deferred work from now on, or not."""
+        flags = self._words[_FLAGS] & ~FLAG_SETTLE
+        self._words[_FLAGS] = flags | (FLAG_SETTLE if settles else 0)
 
     def note_heard(self, *, harmless: bool) -> None:
         """Let programs of batches print again what the last one did, if that is harmless."""

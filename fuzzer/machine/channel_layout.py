@@ -48,6 +48,13 @@ POISON = 0x100
 
 FLAG_NOBODY = 0x100
 FLAG_NOBODY_OPENS = 0x200
+
+FLAG_SETTLE = 0x400
+"""The driver's deferred work is waited for."""
+
+COUNTER_DEFERRED = 16
+"""The counter of a block that deferred work ran, and no call of the program."""
+
 MARK = "pkvfuzz: call "
 """Begins what the executor writes to the kernel log before each call, with FLAG_TRACE."""
 

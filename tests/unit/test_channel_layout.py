@@ -33,6 +33,7 @@ _FLAGS = (
     "HEARD",
     "NOBODY",
     "NOBODY_OPENS",
+    "SETTLE",
 )
 _NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in _FLAGS}
 

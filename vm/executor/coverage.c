@@ -44,8 +44,8 @@ void coverage_begin(void)
 /* Whether a counter is in a bucket in which the host has not seen it. */
 bool coverage_is_new(void)
 {
-	static const uint8_t bucket[CH_COUNTER_MAX + 1] = {
-		0, 1, 2, 4, 8, 8, 8, 8, 16
+	static const uint8_t bucket[CH_COUNTER_DEFERRED + 1] = {
+		0, 1, 2, 4, 8, 8, 8, 8, 16, [CH_COUNTER_DEFERRED] = 32
 	};
 	const uint8_t *counters = channel + CH_COUNTERS;
 	const uint8_t *seen = channel + CH_SEEN;
@@ -211,6 +211,26 @@ void coverage_fold(uint64_t *cover)
 	}
 	header->n_pcs += n;
 	coverage_drop(cover);
+}
+
+static uint32_t block_at(uint64_t pc)
+{
+	const uint32_t *table = (const uint32_t *)(channel + CH_TABLE);
+	uint64_t offset = pc - header->text_start - header->table_base;
+
+	return offset < header->table_length ? table[offset] : 0;
+}
+
+/* Count a pc that the driver ran outside of calls, if no call of the program ran it. */
+void coverage_count_deferred(uint64_t pc)
+{
+	uint32_t block = block_at(pc);
+	uint8_t *counter = channel + CH_COUNTERS + block - 1;
+
+	if (!block || *counter)
+		return;
+	*counter = CH_COUNTER_DEFERRED;
+	touch(block - 1);
 }
 
 /* The context of a call, 1 and up; 0 if it has none. */

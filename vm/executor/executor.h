@@ -82,6 +82,7 @@ uint64_t *coverage_of_child(void);
 void coverage_be_child(uint64_t *cover);
 void coverage_drop(uint64_t *cover);
 void coverage_begin(void);
+void coverage_count_deferred(uint64_t pc);
 void coverage_mark(void);
 void coverage_fold(uint64_t *cover);
 bool coverage_is_new(void);
@@ -96,6 +97,12 @@ bool coverage_record(unsigned int mode);
 void coverage_forget(void);
 size_t coverage_comparisons(const uint64_t **records, bool *all);
 #define COMPARISON_WORDS	4
+
+/* deferred.c: coverage of what the driver does later */
+void deferred_open(void);
+void deferred_drop(void);
+void deferred_fold(void);
+void deferred_let_run(void);
 
 /* compare.c: what the runner's calls compare, while the host wants to know */
 extern bool comparing;

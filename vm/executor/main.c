@@ -90,6 +90,8 @@ static int obey(void)
 		coverage_drop(threads[0].cover);
 		error = module_load(channel + CH_BULK, header->length,
 				    header->module_params);
+		deferred_open();
+		deferred_drop();
 		module_list_sections();
 		header->n_pcs = coverage_copy(threads[0].cover,
 					      (uint64_t *)(channel + CH_BULK),
@@ -104,6 +106,7 @@ static int obey(void)
 		return error;
 	}
 	case CH_RUN:
+		deferred_drop();
 		compare_begin();
 		program_run(channel + CH_PROGRAM, header->length);
 		compare_end();
@@ -112,6 +115,7 @@ static int obey(void)
 		return batch_loop(channel + CH_BULK, header->length,
 				  header->loop_count);
 	case CH_BATCH:
+		deferred_drop();
 		log_heard(header->flags & CH_F_HEARD);
 		bell_open();
 		return batch_run_all(header->length);

@@ -135,6 +135,8 @@ int module_insert(const char *params)
 		errno = ENOENT;
 		return -1;
 	}
+	/* It is loaded elsewhere. */
+	deferred_fold();
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	slow_begin();
 	error = syscall(SYS_init_module, kept_image, kept_length, params);

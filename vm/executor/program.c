@@ -226,6 +226,7 @@ void program_run(const uint8_t *program, size_t length)
 	open_first_file();
 	error = run_calls(program, length,
 			  (struct ch_result *)(channel + CH_RESULTS));
+	deferred_let_run();
 	datarace_look(false);
 	if (preloading)
 		header->preloaded = !error && module_keep();
@@ -244,6 +245,7 @@ void program_run(const uint8_t *program, size_t length)
 	close_files();
 	handed_close(reload);
 	coverage_fold(cover);
+	deferred_fold();
 	if (reload)
 		error |= module_restore();
 	else if (!error)
