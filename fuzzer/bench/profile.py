@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fuzzer.bench.instructions import BenchProgram, InstructionCount
+from fuzzer.driver.deferred_module import DEFERRED_MODULE
 from fuzzer.driver.provision import Guest
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel_layout import FLAG_TSC
@@ -22,6 +23,7 @@ from fuzzer.machine.machine import Machine
 from fuzzer.machine.qemu import Qemu
 
 EXECUTOR, DRIVER, KERNEL = "executor, in user space", "driver", "rest of the kernel"
+_BLOCKS = "KCOV, blocks"
 
 _LOCKS = (
     r".*lockdep.*|__?lock_(acquire|release|is_held).*|mark_(lock|held_locks).*|find_held_lock"
@@ -38,7 +40,7 @@ _STACKS = (
 _PURPOSES = tuple(
     (name, re.compile(pattern))
     for name, pattern in (
-        ("KCOV, blocks", r"__sanitizer_cov_trace_pc|check_kcov_mode|kcov_.*"),
+        (_BLOCKS, r"__sanitizer_cov_trace_pc|check_kcov_mode|kcov_.*"),
         ("KCOV, comparisons", r"__sanitizer_cov_.*|write_comp_data"),
         ("KASAN, accesses", r"__asan_.*|kasan_check_range|__kasan_check_(read|write|byte)"),
         ("KASAN, stacks of allocations", _STACKS),
@@ -59,6 +61,7 @@ _ADDRESS = re.compile(rb"^Trace \d+: 0x[0-9a-f]+ \[[0-9a-f]+/([0-9a-f]+)/", re.M
 # One instruction for each line of the log, in the words of older and newer QEMU.
 _SINGLE = ("one-insn-per-tb on", "singlestep on")
 _WARM_UP = 4
+_PAGE = 4096
 # Work in the background falls into some runs: one that is so near the count is without.
 _NEAR, _TRIES = 1.02, 8
 
@@ -90,12 +93,19 @@ def purpose_of(function: str) -> str:
     return next((name for name, pattern in _PURPOSES if pattern.fullmatch(function)), KERNEL)
 
 
-def sum_up(addresses: Iterable[int], symbols: SymbolMap) -> dict[str, int]:
-    """Return how many instructions there are for each of PURPOSES."""
+def sum_up(
+    addresses: Iterable[int], symbols: SymbolMap, recorder: range = range(0)
+) -> dict[str, int]:
+    """Return how many instructions there are for each of PURPOSES.
+
+    ``recorder`` is where the module is that records blocks in place of KCOV.
+    """
     counts: Counter[str] = Counter()
     for address, count in Counter(addresses).items():
         if address < _KERNEL_START:
             counts[EXECUTOR] += count
+        elif address in recorder:
+            counts[_BLOCKS] += count
         elif address >= _MODULES_START:
             counts[DRIVER] += count
         else:
@@ -115,13 +125,23 @@ def profile(
     totals: Counter[str] = Counter()
     with guest.restore() as machine:
         machine.channel.header.flags = FLAG_TSC
+        recorder = _recorder(machine)
         _log_single_instructions(machine.qemu)
         for program, count in zip(programs, counts, strict=True):
             tsc, found = _logged(machine, program, count.program)
-            totals.update(sum_up((int(address, 16) for address in found), symbols))
+            addresses = (int(address, 16) for address in found)
+            totals.update(sum_up(addresses, symbols, recorder))
             # The rest is the executor's looking out for the host, before and after.
             totals[EXECUTOR] -= len(found) - tsc
     return {name: totals[name] for name in PURPOSES}
+
+
+def _recorder(machine: Machine) -> range:
+    """Return the page of the module that records blocks, if it is loaded."""
+    path = f"/sys/module/{DEFERRED_MODULE}/sections/.text"
+    done = machine.execute(["/bin/busybox", "cat", path])
+    start = int(done.output, 16) if done.status == 0 else 0
+    return range(start, start + _PAGE if start else 0)
 
 
 def _logged(machine: Machine, program: BenchProgram, expected: int) -> tuple[int, list[bytes]]:

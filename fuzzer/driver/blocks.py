@@ -21,7 +21,9 @@ from elftools.elf.sections import SymbolTableSection
 
 from fuzzer.errors import BadInputError
 
-_TRACE_PC = "__sanitizer_cov_trace_pc"
+TRACE_PC = "__sanitizer_cov_trace_pc"
+"""The function that a block calls."""
+
 LINKED = "linked"
 """The section of blocks that are known by their addresses in the kernel."""
 
@@ -61,7 +63,7 @@ def read_blocks(module: Path) -> tuple[Block, ...]:
                 symbols = elf.get_section(section["sh_link"])
                 if not isinstance(symbols, SymbolTableSection) or not section.is_RELA():
                     continue
-                wanted = _numbers_of(symbols, _TRACE_PC)
+                wanted = _numbers_of(symbols, TRACE_PC)
                 code = elf.get_section(section["sh_info"]).name
                 # By hand: a module has thousands, and each machine's start waits for this.
                 for offset, info, _ in _RELOCATION.iter_unpack(section.data()):

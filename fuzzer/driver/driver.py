@@ -11,10 +11,11 @@ from pathlib import Path
 
 from fuzzer.cache import content_key
 from fuzzer.driver.author_build import BuildFailedError
-from fuzzer.driver.blocks import Block, read_blocks, read_builtin_blocks, read_functions
+from fuzzer.driver.blocks import TRACE_PC, Block, read_blocks, read_builtin_blocks, read_functions
 from fuzzer.driver.equipment import equipment_modules
 from fuzzer.driver.loadable import loadable
 from fuzzer.driver.objects import object_that_fits
+from fuzzer.driver.renaming import renamed
 from fuzzer.driver.source_build import BuiltModule, SourceBuild, build_source
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Kernel
@@ -40,7 +41,7 @@ class Driver:
     if one was planted), objects and, of a build for gcov, the ``.gcno`` files.
     Of a driver that is a part of the kernel, ``object`` is ``vmlinux`` and
     ``parts`` are the driver's own objects. ``needs`` are to be loaded before it, in
-    order.
+    order. ``trace_pc`` is the function of theirs that its blocks call, in place of KCOV's.
     """
 
     name: str
@@ -48,10 +49,14 @@ class Driver:
     key: str
     parts: tuple[Path, ...] = ()
     needs: tuple[Needed, ...] = ()
+    trace_pc: str = ""
 
     def image(self) -> bytes:
         """Return the module's bytes; none if there is nothing to load."""
-        return b"" if self.parts else loadable(self.object)
+        if self.parts:
+            return b""
+        image = loadable(self.object)
+        return renamed(image, TRACE_PC, self.trace_pc) if self.trace_pc else image
 
     def needed_images(self) -> tuple[tuple[bytes, str, str], ...]:
         """Return the bytes, name and parameters of each module to load before it."""

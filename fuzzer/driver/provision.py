@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key, keep_entry
 from fuzzer.driver.blocks import LINKED, Block, blocks_at, make_table
+from fuzzer.driver.deferred_module import with_deferred_module
 from fuzzer.driver.driver import Driver
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import Kernel
@@ -278,22 +279,25 @@ def ensure_guest(
     hardware: Hardware | None = None,
     *,
     arguments: str = "",
+    deferred: bool = True,
 ) -> Guest:
     """Return the guest for a driver on a kernel; makes the templates that are missing.
 
-    ``arguments`` are added to the kernel's command line.
+    ``arguments`` are added to the kernel's command line. With ``deferred``, coverage is also
+    of what the driver does outside of calls, if the kernel takes the module that records it.
 
     Raises:
         BadInputError: the kernel refuses the module.
         InfrastructureError: the guest does not boot, or the disk is full.
     """
     hardware = hardware or Hardware()
-    image = driver_image(target, driver)
+    loaded = with_deferred_module(driver, kernel) if deferred else driver
+    image = driver_image(target, loaded)
     base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)
     # Making threads takes longer than most programs that have some.
     first = encode(_ON_EACH_THREAD) if hardware.is_exact else b""
     fails = str(target.module.fails)
-    key = content_key(base_key, driver.key, *_image_key(image), first, fails, _FORMAT)
+    key = content_key(base_key, loaded.key, *_image_key(image), first, fails, _FORMAT)
 
     def build(directory: Path) -> None:
         check_space(directory, 2 * hardware.ram_mib)

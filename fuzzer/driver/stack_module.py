@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from fuzzer.cache import build_once, content_key
-from fuzzer.driver.driver import Driver, Needed
-from fuzzer.driver.probe_module import build_probe
+from fuzzer.driver.driver import Driver
+from fuzzer.driver.own_module import with_own_module
 from fuzzer.kernel.kernel import Kernel
-from fuzzer.paths import project_root
 
 STACK_MODULE = "pkvfuzz_stack"
 
@@ -20,15 +16,4 @@ def with_stack_module(driver: Driver, kernel: Kernel) -> Driver:
     Raises:
         InfrastructureError: it does not build.
     """
-    directory = project_root() / "module" / "stack"
-    source = (directory / f"{STACK_MODULE}.c").read_text()
-    kbuild = (directory / "Kbuild").read_text()
-    key = content_key(kernel.key, source, kbuild)
-    built = build_once(
-        "stack",
-        key,
-        lambda place: build_probe(kernel, place, source, f"{STACK_MODULE}.ko", kbuild),
-        keep=8,
-    )
-    needed = Needed(built / f"{STACK_MODULE}.ko")
-    return replace(driver, key=content_key(driver.key, key), needs=(needed, *driver.needs))
+    return with_own_module(driver, kernel, STACK_MODULE)

@@ -127,6 +127,8 @@ _ENTRY = re.compile(
     r"|_*sock_release|sock_(?:do_)?ioctl|_*fput|task_work_run|exit_to_user|smp_call_|_*do_fault"
     r"|do_page_fault|do_user_addr|exc_page_fault|generic_handle|__handle_irq|handle_irq)"
 )
+# Modules of ours that a driver's functions go through.
+_OURS = frozenset({"pkvfuzz_deferred", "pkvfuzz_stack"})
 _SYSTEM_CALL = re.compile(
     r"^(?:__(?:x64|ia32|arm64|s390x?|riscv|powerpc|se|do)_)?(?:compat_)?"
     r"(?:sys|SyS|SYSC|C_SYSC|ksys)_(?P<name>\w+)$"
@@ -142,6 +144,8 @@ def system_call(function: str) -> str | None:
 def is_machinery(frame: Frame) -> bool:
     """Tell whether a frame is not to blame for a report that goes through it."""
     file = in_tree(frame.file) if frame.file else None
+    if frame.module in _OURS:
+        return True
     if frame.module:
         if frame.inline and file is not None:
             return is_copied(file)

@@ -77,6 +77,11 @@ def test_a_copy_of_an_inline_function_in_a_module_is_machinery(name: str) -> Non
     assert is_machinery(inlined)
 
 
+def test_what_records_a_drivers_blocks_is_never_to_blame() -> None:
+    frames = ("pkvfuzz_trace_pc [pkvfuzz_deferred]", "drv_ioctl [drv]")
+    assert kasan(*frames).function == "drv_ioctl"
+
+
 def test_a_modules_frame_is_before_any_of_the_kernels_own() -> None:
     assert kasan("snd_pcm_new", "drv_probe [drv]").function == "drv_probe"
 

@@ -43,6 +43,12 @@ def test_every_instruction_is_counted_once(symbols: SymbolMap) -> None:
     assert counts["lockdep and lock debugging"] == 1
 
 
+def test_the_module_that_records_blocks_is_not_the_driver(symbols: SymbolMap) -> None:
+    page = range(0xFFFFFFFFA0001000, 0xFFFFFFFFA0002000)
+    counts = sum_up([0xFFFFFFFFA0000010, 0xFFFFFFFFA0001010], symbols, page)
+    assert (counts[DRIVER], counts["KCOV, blocks"]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("function", "purpose"),
     [

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.machine import Machine, Run
@@ -54,3 +57,21 @@ def returned(result: Run) -> list[tuple[int, int]]:
 def splat(log: bytes) -> Splat | None:
     """Return the splat in raw kmsg records."""
     return find_splat(console_lines(log))
+
+
+def blocks_of_function(guest: Guest, function: str) -> set[int]:
+    """Return the numbers of a function's blocks, from the module's symbols."""
+    with guest.driver.object.open("rb") as file:
+        elf = ELFFile(file)
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        (symbol,) = [
+            symbol for symbol in table.iter_symbols() if symbol.name.split(".")[0] == function
+        ]
+        section = elf.get_section(symbol["st_shndx"]).name
+        start, end = symbol["st_value"], symbol["st_value"] + symbol["st_size"]
+    return {
+        number
+        for number, block in enumerate(guest.blocks)
+        if block.section == section and start < block.offset <= end
+    }

@@ -7,8 +7,6 @@ import errno
 import time
 
 import pytest
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 
 from fuzzer.driver.provision import Guest
 from fuzzer.machine.channel_layout import FLAG_WAITS, Command, Status
@@ -16,27 +14,9 @@ from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.paths import project_root
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.header import read_headers
-from tests.vm.guests import returned, run, splat
+from tests.vm.guests import blocks_of_function, returned, run, splat
 
 _COUNTER_MAX = "CH_COUNTER_MAX"
-
-
-def _blocks_of(guest: Guest, function: str) -> set[int]:
-    """Return the numbers of a function's blocks, from the module's symbols."""
-    with guest.driver.object.open("rb") as file:
-        elf = ELFFile(file)
-        table = elf.get_section_by_name(".symtab")
-        assert isinstance(table, SymbolTableSection)
-        (symbol,) = [
-            symbol for symbol in table.iter_symbols() if symbol.name.split(".")[0] == function
-        ]
-        section = elf.get_section(symbol["st_shndx"]).name
-        start, end = symbol["st_value"], symbol["st_value"] + symbol["st_size"]
-    return {
-        number
-        for number, block in enumerate(guest.blocks)
-        if block.section == section and start < block.offset <= end
-    }
 
 
 def _coverage(machine: Machine, guest: Guest, text: str) -> bytes:
@@ -203,7 +183,7 @@ def test_calls_reset_between_programs(fast_misbehaving: Guest) -> None:
 
 
 def test_a_reload_resets_between_programs(reloading: Guest) -> None:
-    branch = _blocks_of(reloading, "td_branch")
+    branch = blocks_of_function(reloading, "td_branch")
     with reloading.restore() as machine:
         for _ in range(3):
             program = "ioctl(f0, TD_GET)\nioctl(f0, TD_SET, 9)\nioctl(f0, TD_GET)"
@@ -231,8 +211,8 @@ def test_files_are_closed_between_programs(fast_misbehaving: Guest) -> None:
 
 
 def test_a_counter_counts_its_block_alone(misbehaving: Guest) -> None:
-    branch = _blocks_of(misbehaving, "td_branch")
-    reset = _blocks_of(misbehaving, "td_reset")
+    branch = blocks_of_function(misbehaving, "td_branch")
+    reset = blocks_of_function(misbehaving, "td_reset")
     assert branch
     assert reset
     most = read_headers([project_root() / "vm" / "channel.h"], constants=[_COUNTER_MAX]).constants[
@@ -251,7 +231,7 @@ def test_a_counter_counts_its_block_alone(misbehaving: Guest) -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_threads_cover_is_counted_once(misbehaving: Guest, times: int) -> None:
-    branch = _blocks_of(misbehaving, "td_branch")
+    branch = blocks_of_function(misbehaving, "td_branch")
     part = "[1] ioctl(f0, TD_BRANCH, 1)\n[2] ioctl(f0, TD_BRANCH, 1)\n"
     with misbehaving.restore() as machine:
         for _ in range(2):
@@ -263,7 +243,7 @@ def test_what_threads_cover_is_counted_once(misbehaving: Guest, times: int) -> N
 
 @pytest.mark.parametrize("thread", ["", "[1] "])
 def test_coverage_goes_on_when_a_module_is_loaded_again(misbehaving: Guest, thread: str) -> None:
-    branch = _blocks_of(misbehaving, "td_branch")
+    branch = blocks_of_function(misbehaving, "td_branch")
     calls = (
         "ioctl(f0, TD_BRANCH, 1)",
         "close(f0)",
@@ -283,7 +263,7 @@ def test_coverage_goes_on_when_a_module_is_loaded_again(misbehaving: Guest, thre
 
 
 def test_counters_of_what_did_not_run_are_left_alone(fast_misbehaving: Guest) -> None:
-    branch = _blocks_of(fast_misbehaving, "td_branch")
+    branch = blocks_of_function(fast_misbehaving, "td_branch")
     count = len(fast_misbehaving.blocks)
     with fast_misbehaving.restore() as machine:
         _coverage(machine, fast_misbehaving, "ioctl(f0, TD_BRANCH, 1)")
@@ -306,7 +286,7 @@ def test_coverage_is_the_same_each_time(misbehaving: Guest) -> None:
 
 def test_what_runs_while_loading_is_known(misbehaving: Guest) -> None:
     assert misbehaving.load_blocks
-    assert not misbehaving.load_blocks & _blocks_of(misbehaving, "td_branch")
+    assert not misbehaving.load_blocks & blocks_of_function(misbehaving, "td_branch")
 
 
 def test_a_pointer_in_a_struct_is_the_address_of_its_buffer(misbehaving: Guest) -> None:
