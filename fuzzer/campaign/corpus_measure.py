@@ -13,7 +13,7 @@ from fuzzer.crash.executor import ObservingExecutor
 from fuzzer.driver.provision import Guest, equip_contexts
 from fuzzer.engine.buckets import blocks_of, features_of, repeated
 from fuzzer.engine.loop import RESTORE_EVERY
-from fuzzer.machine.channel_layout import MAX_CONTEXTS, PATH_COUNTERS
+from fuzzer.machine.channel_layout import COUNTER_DEFERRED, MAX_CONTEXTS, PATH_COUNTERS
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.program.ops import Op
 from fuzzer.program.wire import decode
@@ -41,6 +41,8 @@ class Bench:
         self._executor = ObservingExecutor(restore, most=1 if each else RESTORE_EVERY)
         self._n_counters = len(guest.blocks) + PATH_COUNTERS
         self._lost = 0
+        # Once the driver was seen to do something outside of calls: waiting takes time.
+        self._settles = False
 
     def __enter__(self) -> Self:
         """Return the bench."""
@@ -64,6 +66,7 @@ class Bench:
         while True:
             channel = self._executor.prepare().channel
             channel.clear_counters(self._n_counters)
+            channel.set_settling(settles=self._settles)
             try:
                 outcome = self._executor.run(program)
             except LostMachineError:
@@ -71,7 +74,11 @@ class Bench:
                 if self._lost > _MAX_LOST:
                     raise
                 continue
-            return None if outcome.splat else bytes(channel.counters(self._n_counters))
+            if outcome.splat:
+                return None
+            counters = bytes(channel.counters(self._n_counters))
+            self._settles |= COUNTER_DEFERRED in counters
+            return counters
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ counter would: set operations are those of integers.
 
 from __future__ import annotations
 
+from fuzzer.machine.channel_layout import COUNTER_DEFERRED
+
 _FIRST = (1, 2, 3, 4, 8, 16, 32, 128)
 
 
@@ -32,6 +34,12 @@ def features_of(counters: bytes | memoryview, counted: int | None = None) -> int
     if counted is not None:
         head += counters[counted:]
     return int.from_bytes(head, "little")
+
+
+def deferred_of(features: int) -> int:
+    """Return those features that are of deferred work: blocks that no call ran."""
+    size = -(-features.bit_length() // 8)
+    return features & int.from_bytes(bytes((_bucket_of(COUNTER_DEFERRED),)) * size, "little")
 
 
 def blocks_of(features: int, n_blocks: int) -> int:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuzzer.engine.aside import Aside
@@ -30,7 +29,7 @@ from fuzzer.engine.sources import (
     WaitingSource,
 )
 from fuzzer.engine.statistics import WorkerCounts
-from fuzzer.engine.triage import Triage
+from fuzzer.engine.triage import RunAgain, Triage
 from fuzzer.program.mechanisms import Mechanisms
 from fuzzer.program.mutate import Mutator
 
@@ -47,7 +46,7 @@ class Material:
     scheduler: SeedScheduler
     imports: ImportQueue
     hints: HintStage
-    run_again: Callable[[bytes], bytes | None]
+    run_again: RunAgain
     lean: Lean
 
 
@@ -77,7 +76,7 @@ def coverage_guided(material: Material, *, with_hints: bool) -> Engine:
     """Return the engine that mutates programs which covered something new."""
     executor, mutator, scheduler = material.executor, material.mutator, material.scheduler
     maker = CandidateMaker(executor, material.aside, scheduler)
-    triage = Triage(material.run_again, material.counters.n_blocks)
+    triage = Triage(material.run_again, material.counters.n_blocks, mutator.expect_late_work)
     news = NewsSource(maker)
     batched: list[Source] = [ImportSource(material.imports, scheduler, maker)]
     keep = [mutator.note, scheduler.note]

@@ -94,12 +94,19 @@ class CoverageFeedback:
 
     def judge_earlier(self, program: bytes, *, is_new: bool) -> None:
         """Enqueue the program for libFuzzer to run next if it covers something new."""
-        if is_new:
+        seen = self._triage.seen
+        if is_new and not self._triage.is_late(program, bytes(self._counters.guest)):
             self._enqueue(program)
+        self._tell_seen(seen)
+
+    def _tell_seen(self, before: int) -> None:
+        if self._triage.seen != before:
+            self._counters.write_seen(self._triage.seen)
 
     def _consider(self, program: bytes, *, mutant: bool) -> None:
         self._imports.note(program)
         preloaded, start = self._executor.preloaded, self._executor.start
+        seen = self._triage.seen
         # Programs that others or an earlier campaign stored were shortened then.
         shortened = mutant and self._shortens and not start.is_slow
         verdict = self._triage.consider(
@@ -111,8 +118,8 @@ class CoverageFeedback:
         )
         self._counters.show(verdict.counters)
         self._counts.flaky += verdict.flaky
+        self._tell_seen(seen)
         if verdict.kept:
-            self._counters.write_seen(self._triage.seen)
             for keep in self._keep:
                 keep(program)
 

@@ -31,12 +31,17 @@ class Rerun:
         self._observer = observer
         self._renew = renew
 
-    def run(self, program: bytes) -> bytes | None:
-        """Run a program and return its counters; None if it crashed, which was dealt with."""
+    def run(self, program: bytes, *, settles: bool = False) -> bytes | None:
+        """Run a program and return its counters; None if it crashed, which was dealt with.
+
+        If it ``settles``, the driver's deferred work is waited for.
+        """
         self._observer.ran_again(program)
         if self._renew:
             self._renew()
         self._counters.clear()
+        self._channel.set_settling(settles=settles)
         self._channel.post_program(program)
         passed = self._crashes.has_passed(program, even_waiting=True)
+        self._channel.set_settling(settles=False)
         return bytes(self._counters.guest) if passed else None

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from fuzzer.engine.buckets import features_of, repeated, without
+from fuzzer.engine.buckets import deferred_of, features_of, repeated, without
 from fuzzer.engine.shorten import shorten
 
 # Programs that were queued and are not to be shortened again. Few wait at a time.
 _AS_THEY_ARE = 64
+# Times that a feature of deferred work is seen, without repeating, until it counts.
+_MOST_LATE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +36,37 @@ class TriageVerdict:
     flaky: bool = False
 
 
+class RunAgain(Protocol):
+    """Runs a program under the conditions of the fuzzing loop, on cleared counters."""
+
+    def __call__(self, program: bytes, /, *, settles: bool = False) -> bytes | None:
+        """Return all counters; None if it crashed or its machine was lost, which was dealt with.
+
+        If it ``settles``, the driver's deferred work is waited for.
+        """
+
+
 class Triage:
     """Decides which counters of a program libFuzzer sees.
 
-    ``run`` runs a program under the same conditions as the fuzzing loop does,
-    on cleared counters, and returns all of them; None when the program crashed
-    or its machine was lost, which the loop has dealt with. The first
-    ``n_blocks`` counters are those of the blocks, any others are 0 or 1.
+    The first ``n_blocks`` counters are those of the blocks, any others are 0 or 1.
+
+    Deferred work may come late, and is put down to a later program. It does not repeat with
+    that one, which ``note_late`` is told. What came late some times is no longer new, although
+    no program has it.
     """
 
-    def __init__(self, run: Callable[[bytes], bytes | None], n_blocks: int) -> None:
+    def __init__(
+        self, run: RunAgain, n_blocks: int, note_late: Callable[[], None] = lambda: None
+    ) -> None:
         self._run = run
+        self._tell_late = note_late
         self._n_blocks = n_blocks
         self._blocks = (1 << 8 * n_blocks) - 1
         self._queue: deque[bytes] = deque()
         self._as_they_are: deque[bytes] = deque(maxlen=_AS_THEY_ARE)
+        # Features of deferred work that did not repeat: some times, and others less often.
+        self._late = [0] * (_MOST_LATE - 1)
         self.seen = 0
         """The features seen so far, all of which repeated."""
 
@@ -79,15 +98,19 @@ class Triage:
         if not program:
             # libFuzzer runs the empty program once at its start, and ignores its counters.
             return TriageVerdict(counters)
-        again = counters if repeated_already else self._run(program)
-        if again is None:
-            return TriageVerdict(bytes(len(counters)))
-        counters = repeated(counters, again)
+        deferred = deferred_of(features_of(counters) & ~self.seen)
+        settles = False
+        if not repeated_already:
+            again, settles = self._repeat(program, deferred)
+            if again is None:
+                return TriageVerdict(bytes(len(counters)))
+            counters = repeated(counters, again)
         new = features_of(counters) & ~self.seen
+        self._note_late(deferred & ~new)
         if not new:
             return TriageVerdict(counters, flaky=True)
         if shortened and program not in self._as_they_are:
-            shorter = self._shorten(program, new, preloaded)
+            shorter = self._shorten(program, new, preloaded, settles=settles)
             if shorter is not program:
                 # If the shorter one does not show it again, the whole one that follows does;
                 # otherwise the whole one shows nothing new by then.
@@ -106,12 +129,41 @@ class Triage:
         """Return the next program that libFuzzer is to run, or None."""
         return self._queue.popleft() if self._queue else None
 
-    def _shorten(self, program: bytes, new: int, preloaded: bytes) -> bytes:
+    def is_late(self, program: bytes, counters: memoryview | bytes) -> bool:
+        """Tell whether all that is new is deferred work, and of an earlier program.
+
+        Also if that cannot be told, as the program crashed.
+        """
+        new = features_of(counters, self._n_blocks) & ~self.seen
+        if not new or deferred_of(new) != new:
+            return False
+        again, _ = self._repeat(program, new)
+        if again is not None and new & features_of(again):
+            return False
+        if again is not None:
+            self._note_late(new)
+        return True
+
+    def _repeat(self, program: bytes, deferred: int) -> tuple[bytes | None, bool]:
+        """Run a program again; return its counters, and whether its work had to be waited for."""
+        again = self._run(program)
+        if again is None or not deferred & ~features_of(again):
+            return again, False
+        return self._run(program, settles=True), True
+
+    def _note_late(self, features: int) -> None:
+        if features:
+            self._tell_late()
+        for times, earlier in enumerate(self._late):
+            self._late[times], features = earlier | features, earlier & features
+        self.seen |= features
+
+    def _shorten(self, program: bytes, new: int, preloaded: bytes, *, settles: bool) -> bytes:
         crashed = False
 
         def keeps(candidate: bytes) -> bool:
             nonlocal crashed
-            counters = None if crashed else self._run(first + candidate)
+            counters = None if crashed else self._run(first + candidate, settles=settles)
             crashed = counters is None
             return counters is not None and not new & ~features_of(counters)
 

@@ -75,6 +75,9 @@ _ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
 _OPENS = 10
 _OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND)
 
+# Waits for work that a driver does later, in milliseconds.
+_LATE_WORK = (20, 20, 200)
+
 _PACK = PLAIN_HEADER.pack
 _Maker = Callable[[Seen, bool], bytes]
 
@@ -158,6 +161,10 @@ class Generator:
         if longest > 1:
             milliseconds = int(milliseconds * longest ** (self._random() ** 3))
         return _PACK(int(Op.SLEEP), 0, 0, 0, 0, milliseconds, 0)
+
+    def expect_late_work(self) -> None:
+        """Make waits from now on also if the description has none: the driver does work later."""
+        self._waits = self._waits or _LATE_WORK
 
     def dup(self) -> bytes:
         """Return a call that makes one file number another one's, in the wire form."""

@@ -160,6 +160,10 @@ class Mutator:
         """Take note of a call, and of it with the other operand of a comparison in its payload."""
         self._flips.note(chunk, other)
 
+    def expect_late_work(self) -> None:
+        """Have slow programs wait from now on, as the driver does work later."""
+        self._generator.expect_late_work()
+
     def mutate(self, data: bytes, max_size: int, *, slow: bool = False) -> bytes:
         """Return a mutant of 1 to ``max_size`` bytes.
 

@@ -156,7 +156,7 @@ def test_the_random_engine_has_no_other_source_than_the_description(tmp_path: Pa
 
 def material_of(worker: Worker) -> Material:
     """Return material of which only the executor and the counters are of any use."""
-    nothing: Any = SimpleNamespace(note=None, want=None)
+    nothing: Any = SimpleNamespace(note=None, want=None, expect_late_work=None)
     counters: Any = SimpleNamespace(n_blocks=N_BLOCKS)
     return Material(
         worker.executor,
@@ -167,7 +167,7 @@ def material_of(worker: Worker) -> Material:
         scheduler=nothing,
         imports=nothing,
         hints=nothing,
-        run_again=lambda program: None,
+        run_again=lambda program, settles=False: None,
         lean=Lean(),
     )
 

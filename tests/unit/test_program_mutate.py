@@ -222,3 +222,16 @@ def test_where_the_calls_of_another_process_begin_and_end_changes_and_may_be_tak
     full = list(plain)
     change_child(rng.random, full, 1, 5)
     assert full == plain
+
+
+def test_slow_programs_wait_once_work_came_late_though_the_description_has_no_waits() -> None:
+    mutator = make()
+
+    def waits() -> int:
+        made = (mutator.mutate(program(5), 5000, slow=True) for _ in range(2000))
+        return sum(call.op is Op.SLEEP for data in made for call in decode(data))
+
+    assert not any(call.op is Op.SLEEP for call in Generator(TARGET, random.Random(1)).program(99))
+    before = waits()
+    mutator.expect_late_work()
+    assert waits() > before + 20

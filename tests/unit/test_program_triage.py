@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fuzzer.engine.buckets import blocks_of, features_of, repeated, without
 from fuzzer.engine.shorten import shorten
 from fuzzer.engine.triage import Triage, TriageVerdict
+from fuzzer.machine.channel_layout import COUNTER_DEFERRED
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import decode, encode
@@ -28,7 +29,7 @@ def files_of(data: bytes) -> list[int]:
     return [call.file for call in decode(data)]
 
 
-def counting(data: bytes) -> bytes:
+def counting(data: bytes, *, settles: bool = False) -> bytes:
     """Return counters of a driver that has a block for each file."""
     files = files_of(data)
     return bytes(files.count(block) for block in range(N_BLOCKS))
@@ -41,7 +42,7 @@ class Machine:
         self.ran: list[bytes] = []
         self._change = change or (lambda number, counters: counters)
 
-    def run(self, data: bytes) -> bytes | None:
+    def run(self, data: bytes, *, settles: bool = False) -> bytes | None:
         self.ran.append(data)
         return self._change(len(self.ran), counting(data))
 
@@ -88,7 +89,7 @@ def test_what_does_not_repeat_is_taken_out_and_not_remembered() -> None:
 
 def test_of_what_is_new_the_part_that_repeats_is_kept() -> None:
     # Block 2 ran in the first run only, block 1 four times and then twice.
-    triage = Triage(lambda data: bytes((0, 2, 0, 0, 0, 0, 0, 0)), N_BLOCKS)
+    triage = Triage(lambda data, settles=False: bytes((0, 2, 0, 0, 0, 0, 0, 0)), N_BLOCKS)
     verdict = consider(triage, program(1, 1, 1, 1, 2))
     assert verdict == TriageVerdict(bytes((0, 2, 0, 0, 0, 0, 0, 0)), kept=True)
     assert triage.is_new(counting(program(2)))
@@ -139,7 +140,7 @@ def test_a_program_that_needs_all_its_calls_is_kept_at_once() -> None:
 
 
 def test_counters_beside_those_of_blocks_can_be_new_and_are_not_blocks() -> None:
-    def run(data: bytes) -> bytes:
+    def run(data: bytes, *, settles: bool = False) -> bytes:
         return counting(data) + bytes((0, 1))
 
     triage = Triage(run, N_BLOCKS)
@@ -183,6 +184,65 @@ def test_the_empty_program_that_libfuzzer_begins_with_does_not_count() -> None:
     assert triage.consider(b"", counters, shortened=True) == TriageVerdict(counters)
     assert triage.is_new(counters)
     assert machine.ran == []
+
+
+# Block 5 is that of work which the call on file 5 starts, block 6 that of a timer's.
+def deferring(data: bytes, *, settles: bool = False) -> bytes:
+    """Return counters where work is deferred; a timer's shows if the program settles."""
+    counters = bytearray(counting(data))
+    counters[5] = min(counters[5], 1) * COUNTER_DEFERRED
+    counters[6] = min(counters[6], settles) * COUNTER_DEFERRED
+    return bytes(counters)
+
+
+def with_late(data: bytes) -> bytes:
+    """Return counters of a program in which an earlier one's timer is served."""
+    return counting(data)[:6] + bytes((COUNTER_DEFERRED, 0))
+
+
+def test_deferred_work_that_repeats_is_kept_and_is_told_from_calls() -> None:
+    triage = Triage(deferring, N_BLOCKS)
+    assert not triage.is_late(program(5), deferring(program(5)))
+    verdict = triage.consider(program(5), deferring(program(5)), shortened=False)
+    assert verdict == TriageVerdict(deferring(program(5)), kept=True)
+    assert blocks_of(triage.covered, N_BLOCKS) == 1
+    assert not triage.is_new(deferring(program(5)))
+    assert triage.is_new(counting(program(5)))
+
+
+def test_a_timer_is_waited_for_and_so_it_is_when_calls_are_left_out() -> None:
+    triage = Triage(deferring, N_BLOCKS)
+    triage.consider(program(1), counting(program(1)), shortened=False)
+    verdict = triage.consider(program(1, 6), with_late(program(1)), shortened=True)
+    assert not verdict.flaky
+    assert triage.take() == program(6)
+
+
+def test_late_work_of_another_program_is_no_longer_new_after_some_times() -> None:
+    told: list[None] = []
+    triage = Triage(deferring, N_BLOCKS, lambda: told.append(None))
+    triage.consider(program(1), counting(program(1)), shortened=False)
+    assert not told
+    for _ in range(2):
+        assert triage.is_late(program(1), with_late(program(1)))
+    assert len(told) == 2
+    assert triage.is_new(with_late(program(1)))
+    assert triage.consider(program(1), with_late(program(1)), shortened=True).flaky
+    assert not triage.is_new(with_late(program(1)))
+    assert blocks_of(triage.covered, N_BLOCKS) == 2
+
+
+def test_what_calls_cover_is_not_late() -> None:
+    triage = Triage(deferring, N_BLOCKS)
+    assert not triage.is_late(program(1), with_late(program(1)))
+
+
+def test_work_that_crashes_when_run_again_is_dealt_with() -> None:
+    machine = Machine(lambda number, counters: None)
+    triage = Triage(machine.run, N_BLOCKS)
+    for _ in range(4):
+        assert triage.is_late(program(5), deferring(program(5)))
+    assert triage.seen == 0
 
 
 def simulate(programs: Iterable[bytes]) -> tuple[Triage, list[bytes]]:

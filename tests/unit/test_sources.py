@@ -86,7 +86,7 @@ def test_news_runs_as_it_is_in_the_order_in_which_it_came() -> None:
 def test_shorter_forms_come_before_the_whole_program() -> None:
     parts = Parts()
     counters = bytes([1, 0])
-    triage = Triage(lambda program: counters, 2)
+    triage = Triage(lambda program, settles=False: counters, 2)
     source = TriagedSource(triage, parts.maker)
     assert source.next(b"") is None
     triage.consider(PROGRAM, counters, shortened=True)
