@@ -27,7 +27,8 @@ class Subject:
     """A driver under test and the means to make guests with it.
 
     ``fuzzed_on`` is the flavour of kernel that it is fuzzed on. If ``virtual``, waiting
-    takes no time on its machines, and threads take turns on their only vCPU.
+    takes no time on its machines, and threads take turns on their only vCPU. With ``deferred``,
+    coverage is also of what the driver does outside of calls.
     """
 
     target: Target
@@ -36,6 +37,7 @@ class Subject:
     accel: Accel
     fuzzed_on: Flavour = Flavour.FAST
     virtual: bool = False
+    deferred: bool = True
 
     @property
     def judged_on(self) -> Flavour:
@@ -67,6 +69,7 @@ class Subject:
             Accel.TCG if counting else self.accel,
             hardware,
             arguments=arguments,
+            deferred=self.deferred,
         )
 
     def setups(self, kernel: Kernel) -> Testbeds:

@@ -178,7 +178,10 @@ def _run_suite(options: argparse.Namespace) -> SuiteResult:
 
     with _directory(options.workdir) as directory:
         suite = Suite(
-            [Subject(target, bug, kernels, accel, flavour) for bug in chosen],
+            [
+                Subject(target, bug, kernels, accel, flavour, deferred=settings.mechanisms.deferred)
+                for bug in chosen
+            ],
             settings,
             versions,
             directory,

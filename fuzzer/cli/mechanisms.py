@@ -19,6 +19,7 @@ _SWITCHES = {
     "faults": "do not make allocations and user copies fail",
     "races": "do not run calls on several threads, nor with flips",
     "lifecycle": "do not unload and load the module",
+    "deferred": "do not record coverage of work that the driver does outside of calls",
     "leaks": "do not look for memory left behind",
     "info-leaks": "do not look for memory that was never set in what calls hand out",
 }
@@ -48,6 +49,7 @@ def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
         faults=not options.no_faults,
         races=not options.no_races,
         lifecycle=not options.no_lifecycle,
+        deferred=not options.no_deferred,
         leaks=not options.no_leaks and Flavour(options.kernel).spec.finds_leaks,
         info_leaks=not options.no_info_leaks and Flavour(options.kernel).spec.finds_leaks,
     )

@@ -7,6 +7,7 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
@@ -95,7 +96,9 @@ def command(options: argparse.Namespace) -> int:
     if options.time and options.programs:
         raise BadInputError("--time and --programs exclude each other")
     facts = describe_driver(options)
+    mechanisms = mechanisms_of(options)
     subject = subject_of(options, fuzzed_on=Flavour(options.kernel))
+    subject = replace(subject, deferred=mechanisms.deferred)
     target = subject.target
     bug = subject.bug.name if subject.bug else None
     # Seeds before builds: a mistake in one is told at once.
@@ -127,7 +130,7 @@ def command(options: argparse.Namespace) -> int:
                 seed,
                 options.time,
                 options.programs,
-                mechanisms_of(options),
+                mechanisms,
                 options.exact,
             ),
             show,

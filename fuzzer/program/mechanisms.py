@@ -13,7 +13,8 @@ class Mechanisms:
     ``coverage``: programs that reach new code are kept and mutated; without it every
     program is made anew. ``hints``: values that the driver compares its input with are put
     into the input. ``faults``: allocations and user copies fail. ``races``: calls run on
-    several threads. ``lifecycle``: the module is unloaded and loaded. ``leaks``: lost memory
+    several threads. ``lifecycle``: the module is unloaded and loaded. ``deferred``: coverage
+    of workqueues, timers, interrupts and the driver's threads counts. ``leaks``: lost memory
     is looked for. ``info_leaks``: memory that was never set is, in what calls hand out.
     """
 
@@ -22,6 +23,7 @@ class Mechanisms:
     faults: bool = True
     races: bool = True
     lifecycle: bool = True
+    deferred: bool = True
     leaks: bool = True
     info_leaks: bool = True
 
