@@ -289,7 +289,7 @@ struct ch_comparisons {
 #define CH_PRELOAD_SIZE	0x400	/* most bytes of such calls */
 #define CH_MAX_CALLS	128
 #define W_N_FILES	8
-#define W_MAX_FIXUPS	8
+#define W_MAX_FIXUPS	32
 #define W_N_HANDLES	8
 #define W_N_THREADS	3
 #define W_MAX_SLEEP	2000	/* milliseconds */

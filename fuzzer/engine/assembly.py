@@ -24,6 +24,7 @@ from fuzzer.engine.rotation import Rotation
 from fuzzer.engine.seed_scheduler import SeedScheduler, slow_weight
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import TallyFile, tally_file
+from fuzzer.program.hints import bit_fields_of
 from fuzzer.program.mutate import Mutator
 from fuzzer.target.target import ResetKind
 
@@ -58,7 +59,8 @@ def assemble(
         options.restore_every, random.Random(seed + 2).random, RaceSlots(options.workdir)
     )
     imports = ImportQueue(options.workdir, options.number, options.workers)
-    hints = HintStage(fuzzer, options.max_calls, mutator.note_compared, mutator.created)
+    bit_fields = bit_fields_of(guest.target)
+    hints = HintStage(fuzzer, options.max_calls, mutator.note_compared, mutator.created, bit_fields)
     aside = Aside()
 
     def renew() -> None:

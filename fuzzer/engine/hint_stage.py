@@ -18,7 +18,7 @@ from fuzzer.machine.channel_layout import PROGRAM_SIZE
 from fuzzer.program.address_search import AddressSearch
 from fuzzer.program.conditions import fitted
 from fuzzer.program.cost import cost_of, is_slow
-from fuzzer.program.hints import Hints
+from fuzzer.program.hints import NO_BIT_FIELDS, BitFields, Hints
 from fuzzer.program.linking import Result, linked
 from fuzzer.program.operands import MatchKind
 from fuzzer.program.ops import Op
@@ -45,7 +45,8 @@ class HintStage:
     """Queues of programs whose comparisons are wanted, and of programs made of comparisons.
 
     ``note_compared`` is given each call with a payload that is compared, and the call with the
-    other operand there. ``created`` are the kinds of files of which the driver takes descriptors.
+    other operand there. ``created`` are the kinds of files of which the driver takes descriptors,
+    ``bit_fields`` are as for :class:`Hints`.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class HintStage:
         max_calls: int,
         note_compared: Callable[[bytes, bytes], None] = lambda chunk, other: None,
         created: Sequence[int] = (),
+        bit_fields: BitFields = NO_BIT_FIELDS,
     ) -> None:
         self._fuzzer = fuzzer
+        self._bit_fields = bit_fields
         self._note_compared = note_compared
         self._max_calls = max_calls
         self._created = created
@@ -125,6 +128,7 @@ class HintStage:
             comparisons.found,
             max_size=_LONGEST,
             max_calls=self._max_calls,
+            bit_fields=self._bit_fields,
         )
         own = split(program)
         for number, substitution in enumerate(hints.substitutions):

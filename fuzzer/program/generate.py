@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from fuzzer.program.choices import (
     NOTHING_SEEN,
@@ -15,6 +16,7 @@ from fuzzer.program.choices import (
 )
 from fuzzer.program.file_choices import FILE_CALLS, SPLICE_WAYS
 from fuzzer.program.guesses import Guesser
+from fuzzer.program.kinds import Completer, Kinds, kinds_in
 from fuzzer.program.links import Address
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_VALUE, Op
 from fuzzer.program.parameters import Parameters
@@ -35,6 +37,7 @@ from fuzzer.program.wire import (
 )
 from fuzzer.target.calls import (
     AnyIoctlSpec,
+    CallSpec,
     CreateSpec,
     IoctlSpec,
     PlainKind,
@@ -43,6 +46,7 @@ from fuzzer.target.calls import (
     ReloadSpec,
     SleepSpec,
     WriteSpec,
+    kinds_of,
 )
 from fuzzer.target.device import DeviceKind, families
 from fuzzer.target.target import Target
@@ -125,15 +129,25 @@ class Generator:
         """Makers of ioctl structs, by the number's wire bytes."""
         self.records: dict[int, list[RecordMaker]] = {}
         """Makers of structs that are written, by operation."""
+        self._kinds = Kinds(target, rng) if kinds_in(target)[0] else None
+        self.has_kinds = self._kinds is not None
+        """True if calls of the description give and take handles."""
+        self._completer: Completer | None = None
         table: list[_Maker] = []
         waits: list[int] = []
+        givers: dict[str, list[Callable[[], bytes]]] = {}
         for spec in target.calls:
             if spec == PlainSpec(PlainKind.CHILD, spec.weight):
                 self.child_weight = spec.weight
             elif isinstance(spec, SleepSpec):
                 waits += spec.milliseconds * spec.weight
             elif not isinstance(spec, ReloadSpec):
-                table += [self._maker(spec, target)] * spec.weight
+                maker = self._linked(spec, self._maker(spec, target))
+                table += [maker] * spec.weight
+                for kind in kinds_of(spec)[0]:
+                    givers.setdefault(kind, []).append(partial(maker, NOTHING_SEEN, False))
+        if self._kinds:
+            self._completer = Completer(self._kinds, rng, givers)
         if self.has_devices and not opens:
             table += [self._plain(PlainKind.OPEN)] * (1 + len(table) // _OPENS)
         self._table = tuple(table)
@@ -145,6 +159,13 @@ class Generator:
         """Return one call in the wire form; it may use strings of ``seen`` again."""
         rand, table = self._random, self._table
         return table[int(rand() * len(table))](seen, rand() < _BROKEN)
+
+    def before(self, chunk: bytes, chunks: Sequence[bytes]) -> list[bytes]:
+        """Return the calls to put between ``chunks`` and a call that takes what none of them gives.
+
+        Without kinds of handles in the description there are none.
+        """
+        return self._completer.before(chunk, chunks) if self._completer else []
 
     def call(self, seen: Seen = NOTHING_SEEN) -> Call:
         """Return one call; it may use strings of ``seen`` again."""
@@ -222,8 +243,21 @@ class Generator:
             seen = NOTHING_SEEN
             if chunks:
                 seen = self.strings.find(chunks[int(self._random() * len(chunks))])
-            chunks.append(self.chunk(seen))
+            chunk = self.chunk(seen)
+            chunks += [*self.before(chunk, chunks), chunk]
+        del chunks[n:]
         return decode(b"".join(chunks))
+
+    def _linked(self, spec: CallSpec, maker: _Maker) -> _Maker:
+        """Return a maker of the same calls with the handles and on the file of their kind."""
+        link = self._kinds.linker(spec) if self._kinds else None
+        if link is None:
+            return maker
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            return link(maker(seen, broken), broken)
+
+        return make
 
     def _maker(
         self,
@@ -250,7 +284,13 @@ class Generator:
                 else (self._ioctl_value(spec))
             )
         maker = StructMaker(
-            self._rng, spec.struct, spec.fields, target.pools, guesses=True, compat=spec.compat
+            self._rng,
+            spec.struct,
+            spec.fields,
+            target.pools,
+            guesses=True,
+            compat=spec.compat,
+            kinds=self._kinds,
         )
         self.structs.setdefault(spec.number.to_bytes(4, "little"), maker)
         return self._ioctl_struct(spec, maker)
@@ -281,7 +321,7 @@ class Generator:
         rand, op = self._random, Op.PWRITE if spec.positioned else Op.WRITE
         table = [self._write_text(spec)] * len(spec.templates)
         for record in spec.records:
-            maker = RecordMaker(self._rng, record, target.pools)
+            maker = RecordMaker(self._rng, record, target.pools, self._kinds)
             self.records.setdefault(int(op), []).append(maker)
             table.append(self._write_records(spec, maker))
         if len(table) == len(spec.templates):

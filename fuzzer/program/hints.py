@@ -9,7 +9,7 @@ order, as text, as a length, or as a count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,6 +22,15 @@ from fuzzer.program.ops import Op
 from fuzzer.program.payload_metrics import counted_up, numbered_alike
 from fuzzer.program.program import MAX_CALLS, MAX_PROGRAM_SIZE
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, split
+from fuzzer.target.calls import IoctlSpec
+from fuzzer.target.layout import Member
+from fuzzer.target.target import Target
+
+BitFields: TypeAlias = Mapping[bytes, Sequence[Member]]
+"""The bit-fields of structs, by the numbers of the ioctls as calls have them."""
+
+NO_BIT_FIELDS: BitFields = {}
+"""Those of a driver without any."""
 
 LIMIT = 400
 """The most substitutions of one program."""
@@ -74,7 +83,8 @@ class Hints:
     ``data`` is a program in wire form (any bytes are one), ``comparisons`` are those that
     the driver made when it ran. Results have at most ``max_size`` bytes and ``max_calls``
     calls, or as many as the program if it has more. There are at most ``limit`` results,
-    all different. The same arguments give the same results.
+    all different. ``bit_fields`` are those of the driver's structs.
+    The same arguments give the same results.
     """
 
     def __init__(
@@ -85,9 +95,13 @@ class Hints:
         max_size: int = MAX_PROGRAM_SIZE,
         max_calls: int = MAX_CALLS,
         limit: int = LIMIT,
+        bit_fields: BitFields = NO_BIT_FIELDS,
     ) -> None:
         self._chunks = split(data)
-        self._views = [CallView(chunk) for chunk in self._chunks]
+        self._views = [
+            CallView(chunk, bit_fields.get(chunk[4:8], ())) if bit_fields else CallView(chunk)
+            for chunk in self._chunks
+        ]
         size = sum(map(len, self._chunks))
         self._room = max(0, min(max_size, MAX_PROGRAM_SIZE) - size)
         self._room_calls = max(0, min(max_calls, MAX_CALLS) - len(self._chunks))
@@ -244,6 +258,17 @@ class Hints:
 
 def _around(wanted: int, size: int) -> list[int]:
     return [(wanted + delta) & mask(8 * size) for delta in _DELTAS]
+
+
+def bit_fields_of(target: Target) -> dict[bytes, tuple[Member, ...]]:
+    """Return the bit-fields of the structs of ioctls, by their numbers as calls have them."""
+    found: dict[bytes, tuple[Member, ...]] = {}
+    for spec in target.calls:
+        if isinstance(spec, IoctlSpec) and spec.struct is not None:
+            members = tuple(each for each in spec.struct.every() if each.bits)
+            if members:
+                found.setdefault(spec.number.to_bytes(4, "little"), members)
+    return found
 
 
 def thin(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -17,6 +17,7 @@ from itertools import islice
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.links import (
     CALL,
+    LINK,
     N_HANDLES,
     Link,
     LinkKind,
@@ -25,7 +26,7 @@ from fuzzer.program.links import (
     link_of,
     links,
 )
-from fuzzer.program.ops import FLAG_VALUE, Op
+from fuzzer.program.ops import FLAG_VALUE, MAPPING, Op
 from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, N_FILES
 from fuzzer.program.wire import FIXUP, FIXUP_SIZE, HEADER_SIZE, PLAIN_HEADER
 
@@ -222,7 +223,10 @@ def with_link(chunk: bytes, link: Link) -> bytes:
     if len(kept) >= MAX_FIXUPS:
         return chunk
     data = bytearray(chunk[HEADER_SIZE + FIXUP_SIZE * chunk[3] :])
-    if link.at == CALL and not _gives(link):
+    if link.at == CALL and chunk[0] in MAPPING and not _gives(link):
+        # The offset.
+        chunk = chunk[:4] + bytes(4) + chunk[8:]
+    elif link.at == CALL and not _gives(link):
         chunk = chunk[:8] + bytes(8) + chunk[16:]
     elif not _gives(link):
         end = min(len(data), link.at + link.size)
@@ -231,7 +235,13 @@ def with_link(chunk: bytes, link: Link) -> bytes:
     # Fixups of the buffer come first.
     before = [each for each in kept if each.at != CALL]
     behind = [each for each in kept if each.at == CALL]
-    fixups = [*before, *behind, added] if link.at == CALL else [*before, added, *behind]
+    if link.at == CALL:
+        behind.append(added)
+    else:
+        # Links are in the order of their places, behind the addresses.
+        place = sum(1 for each in before if each.to < LINK or each.at <= link.at)
+        before.insert(place, added)
+    fixups = [*before, *behind]
     packed = b"".join([FIXUP.pack(each.at, each.to) for each in fixups])
     return chunk[:3] + bytes((len(fixups),)) + chunk[4:HEADER_SIZE] + packed + data
 
@@ -248,9 +258,13 @@ def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[li
             continue
         if len(chunks) + 1 + _CALLS_ON_FILE > MAX_CALLS:
             return
-        if any((link := link_of(each)) and _gives(link) for each in fixups_of(chunk)):
+        given = [each for each in links_of(chunk) if _gives(each)]
+        known = next((each.number for each in given if each.at == CALL), None)
+        if given and known is None:
             continue
-        handle = _free_handle(chunks)
+        handle = _free_handle(chunks) if known is None else known
+        if any(_adopts(each, handle) for each in chunks[call + 1 :]):
+            continue
         giving = with_link(chunk, Link(LinkKind.GIVE, CALL, handle))
         adopt = with_link(
             PLAIN_HEADER.pack(int(Op.ADOPT), file, 0, 0, 0, 0, 0), Link(LinkKind.TAKE, CALL, handle)
@@ -267,6 +281,10 @@ def _on_files(chunks: Sequence[bytes], results: Sequence[Result]) -> Iterator[li
         yield [*begun, *on_file[:_CALLS_ON_FILE], *chunks[call + 1 :]]
         yield [*begun, *plain, *chunks[call + 1 :]]
         yield [*begun, *chunks[call + 1 :]]
+
+
+def _adopts(chunk: bytes, handle: int) -> bool:
+    return chunk[0] == Op.ADOPT and any(each.number == handle for each in links_of(chunk))
 
 
 def _given_files(

@@ -106,6 +106,7 @@ class Mutator:
         self._records = generator.records
         self._uses_files = generator.uses_files
         self._has_devices = generator.has_devices
+        self._has_kinds = generator.has_kinds
         self._fields = FieldMutator(rng, generator, mutate_bytes)
         self._slower = SlowMutator(rng, generator, self._related, reloads=not target.module.builtin)
         self._conditions = ConditionMutator(rng)
@@ -208,8 +209,11 @@ class Mutator:
             chunks.append(self._generator.opening())
         while len(chunks) < n:
             seen = self._seen(chunks) if chunks and rand() < 0.5 else NOTHING_SEEN
-            chunks.append(self._generate(seen))
-        return b"".join(chunks)
+            chunk = self._generate(seen)
+            if self._has_kinds:
+                chunks += self._generator.before(chunk, chunks)
+            chunks.append(chunk)
+        return b"".join(chunks[: self._max])
 
     def choose_preload(self, used: Counter[bytes]) -> bytes:
         """Return calls that load the module with parameters of the description, to preload it.
@@ -289,12 +293,22 @@ class Mutator:
         chunk = self._generate(seen)
         chunk = self._relinker.on_adopted(chunk, chunks[:at])
         chunks.insert(at, chunk)
+        if self._has_kinds:
+            chunks[at:at] = self._generator.before(chunk, chunks[:at])
 
     def _replace(self, chunks: list[bytes], room: int) -> None:
-        chunks[int(self._random() * len(chunks))] = self._generate()
+        self._put(chunks, self._generate())
 
     def _reuse(self, chunks: list[bytes], room: int) -> None:
-        chunks[int(self._random() * len(chunks))] = self._related(chunks)
+        self._put(chunks, self._related(chunks))
+
+    def _put(self, chunks: list[bytes], chunk: bytes) -> None:
+        """Put a call in place of another one, and before it those that give what it takes."""
+        at = int(self._random() * len(chunks))
+        if not self._has_kinds:
+            chunks[at] = chunk
+            return
+        chunks[at : at + 1] = [*self._generator.before(chunk, chunks[:at]), chunk]
 
     def _remove(self, chunks: list[bytes], room: int) -> None:
         if len(chunks) <= self._min:

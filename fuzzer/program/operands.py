@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -27,6 +27,7 @@ from fuzzer.program.ops import (
 )
 from fuzzer.program.program import MAX_PAYLOAD
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, position_of, with_position
+from fuzzer.target.layout import Member
 
 PAGE = 4096
 
@@ -115,9 +116,13 @@ def fit(value: int, bits: int, width: int) -> int | None:
 
 
 class CallView:
-    """A view of one call's canonical wire bytes that finds values in it."""
+    """A view of one call's canonical wire bytes that finds values in it.
 
-    def __init__(self, chunk: bytes) -> None:
+    ``bit_fields`` are those of the struct that its payload is.
+    """
+
+    def __init__(self, chunk: bytes, bit_fields: Sequence[Member] = ()) -> None:
+        self._bit_fields = bit_fields
         self.chunk = chunk
         self.op = chunk[0]
         self._body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
@@ -151,6 +156,7 @@ class CallView:
             yield from self._in_counts(value)
             yield from self._in_text(value, size)
             yield from self._in_bytes(value, size)
+            yield from self._in_bits(value)
 
     def results(self, value: int, size: int, wanted: int) -> Iterator[tuple[Match, int, list[int]]]:
         """Yield words from which ``value`` may be computed, their width, and new values for them.
@@ -330,6 +336,21 @@ class CallView:
             if width > 1 and low:
                 places = self._find_aligned(pattern[::-1])
                 yield from self._at(places, width, "big", size, strong=False)
+
+    def _in_bits(self, value: int) -> Iterator[Match]:
+        for member in self._bit_fields:
+            if len(self.data) >= member.offset + member.size:
+                known = member.read(self.data) & mask(member.bits)
+                if known == value:
+                    put = partial(self._put_bits, member)
+                    yield Match(MatchKind.FIELD, value > 0, put)
+
+    def _put_bits(self, member: Member, value: int) -> bytes | None:
+        if value > mask(member.bits):
+            return None
+        data = bytearray(self.data)
+        member.write(data, value)
+        return self._with_payload(bytes(data))
 
     def _at(
         self, places: list[int], width: int, order: _Order, size: int, *, strong: bool

@@ -35,7 +35,7 @@ N_THREADS = 3
 MAX_WAIT = 10_000_000
 """The longest wait of a thread in a parallel part, in TSC ticks (W_MAX_WAIT)."""
 
-MAX_FIXUPS = 8
+MAX_FIXUPS = 32
 """The most fixups of one call (W_MAX_FIXUPS)."""
 
 MAX_PAYLOAD = 0xFFFF

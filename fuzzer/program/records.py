@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fuzzer.program.choices import Seen
-from fuzzer.program.links import Address
+from fuzzer.program.kinds import Kinds
+from fuzzer.program.links import Link
+from fuzzer.program.made_struct import Made
 from fuzzer.program.ops import FLAG_COUNT, Op
 from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD, Call, Fixup, at_position
-from fuzzer.program.struct_maker import StructMaker, moved
+from fuzzer.program.struct_maker import StructMaker
 from fuzzer.program.wire import encode_call
 from fuzzer.target.calls import RecordSpec
 
@@ -34,14 +36,22 @@ class Records:
         return encode_call(at_position(call, offset) if op is Op.PWRITE else call)
 
 
+def _place(link: Link) -> int:
+    return link.at
+
+
 class RecordMaker:
     """Makes and changes structs to write, as their description says."""
 
     def __init__(
-        self, rng: random.Random, spec: RecordSpec, pools: Mapping[str, Sequence[bytes]]
+        self,
+        rng: random.Random,
+        spec: RecordSpec,
+        pools: Mapping[str, Sequence[bytes]],
+        kinds: Kinds | None = None,
     ) -> None:
         self._random = rng.random
-        self._maker = StructMaker(rng, spec.struct, spec.fields, pools)
+        self._maker = StructMaker(rng, spec.struct, spec.fields, pools, kinds=kinds)
         self._least, self._span = spec.least, spec.most - spec.least + 1
         self.size = spec.struct.size
         """The size of a struct, without the content of a flexible array."""
@@ -49,20 +59,21 @@ class RecordMaker:
     def records(self, seen: Seen) -> Records:
         """Return one struct or several."""
         n = self._least + int(self._random() * self._span)
-        made = [self._maker.parts(seen) for _ in range(n)]
-        end = sum(len(struct) for struct, _, _ in made)
-        found: list[Address] = []
-        at, to = 0, end
-        for struct, pointed, addresses in made:
-            found += [moved(each, len(struct), at, to) for each in addresses]
-            at += len(struct)
-            to += len(pointed)
+        made = [self._maker.made(seen) for _ in range(n)]
+        whole = Made(bytearray())
+        at, to = 0, sum(each.end for each in made)
+        for each in made:
+            whole.take(each, at, to)
+            at += each.end
+            to += len(each.data) - each.end
+        fixups = [a.fixup() for a in whole.addresses if max(a.at, a.to) <= MAX_PAYLOAD]
+        fixups += [
+            link.fixup() for link in sorted(whole.links, key=_place) if link.at <= MAX_PAYLOAD
+        ]
         return Records(
-            b"".join([struct for struct, _, _ in made]),
-            b"".join([pointed for _, pointed, _ in made]),
-            tuple(
-                each.fixup() for each in found[:MAX_FIXUPS] if max(each.at, each.to) <= MAX_PAYLOAD
-            ),
+            b"".join([each.data[: each.end] for each in made]),
+            b"".join([each.data[each.end :] for each in made]),
+            tuple(fixups[:MAX_FIXUPS]),
         )
 
     def fits(self, length: int) -> bool:

@@ -4,27 +4,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from fuzzer.program.choices import Seen, integer_chooser, pool_chooser
 from fuzzer.program.guesses import Guesser
-from fuzzer.program.links import Address
+from fuzzer.program.kinds import Kinds
+from fuzzer.program.links import Address, Link, LinkKind
+from fuzzer.program.made_struct import Made, StructSetter, StructState
+from fuzzer.program.number_setters import UNSPECIFIED, NumberSetters
 from fuzzer.program.program import MAX_FIXUPS, MAX_PAYLOAD
 from fuzzer.program.wire import FIXUP
 from fuzzer.target.calls import (
-    CountField,
+    ElementsField,
     Field,
+    GivesField,
     LenField,
     PointerField,
     PoolField,
-    RangeField,
     StructsField,
+    TakesField,
+    UnionField,
     ValuesField,
 )
 from fuzzer.target.layout import Member, MemberKind, StructLayout
-
-_UNSPECIFIED = 0.3
-"""Share of members without a description that are not zero."""
 
 _GUESSED = 0.2
 """Share of members without a description, and of an address's size, that get an address."""
@@ -32,40 +35,35 @@ _GUESSED = 0.2
 _LOW_SIZE, _SIZE = 4, 8
 """Bytes of an address in 32-bit programs and in others."""
 
-_OUT_OF_RANGE = 0.05
-"""Share of numbers outside of the range that the description has for them."""
-
 _FOREIGN = 0.05
 """Share of strings that come from any pool: a string of another pool may not be expected."""
 
 
-class _State:
-    """A payload in the making.
+_MISTOLD = 0.04
+"""Share of unions whose member that tells the choice tells something else."""
 
-    ``lengths`` are the lengths of the members' content, by index; ``counts`` the numbers of
-    structs that members point to. ``addresses`` are those in the payload, ``room`` is the
-    number of further ones. The buffers that they point to begin at ``end``.
+_WIDE = 8
+"""Bytes of the wider handles."""
+
+
+@dataclass(slots=True)
+class _SetterTable:
+    """Setters of members, in the order in which they are called.
+
+    Lengths are set after the content that they belong to; buffers go behind the struct.
     """
 
-    __slots__ = ("addresses", "counts", "data", "end", "lengths", "room")
-
-    def __init__(self, data: bytearray, lengths: list[int], room: int = MAX_FIXUPS) -> None:
-        self.data = data
-        self.lengths = lengths
-        self.counts: dict[int, int] = {}
-        self.end = 0
-        self.addresses: list[Address] = []
-        self.room = room
-
-
-_Setter = Callable[[_State, Seen], None]
+    contents: list[StructSetter] = field(default_factory=list)
+    pointers: list[StructSetter] = field(default_factory=list)
+    others: list[StructSetter] = field(default_factory=list)
+    guessed: list[StructSetter] = field(default_factory=list)
 
 
 class StructMaker:
     """Makes and changes payloads of one struct as its description says.
 
     With ``guesses`` a member without a description may get an address; in ``compat`` calls
-    addresses have 4 bytes.
+    addresses have 4 bytes. ``kinds`` are those of handles, if there are any.
     """
 
     def __init__(
@@ -77,9 +75,11 @@ class StructMaker:
         *,
         guesses: bool = False,
         compat: bool = False,
+        kinds: Kinds | None = None,
     ) -> None:
         self._rng = rng
         self._all_pools = pools
+        self._kinds = kinds
         self._guesser = Guesser(rng, low=compat) if guesses else None
         self._address_size = _LOW_SIZE if compat else _SIZE
         self._random = rng.random
@@ -87,125 +87,158 @@ class StructMaker:
         self._pools = {name: pool_chooser(rng, name, found) for name, found in pools.items()}
         self._any_string = tuple(string for found in pools.values() for string in found)
         self._size = layout.size
-        self._no_lengths = [0] * len(layout.members)
+        self._numbers = NumberSetters(rng, layout)
         self._layout = layout
-        self._pointers: list[_Setter] = []
-        self._members: list[_Setter] = []
-        guessed: list[_Setter] = []
-        fields = {field.member: field for field in given}
-        contents: list[_Setter] = []
-        others: list[_Setter] = []
-        for index, member in enumerate(layout.members):
-            field = fields.get(member.name)
-            if isinstance(field, PointerField):
-                if len(self._pointers) < MAX_FIXUPS:
-                    self._pointers.append(self._pointer(index, member, field))
-            elif isinstance(field, StructsField):
-                self._pointers.append(self._structs(index, member, field))
-            elif member.kind is MemberKind.BYTES:
-                contents.append(self._bytes(index, member, field))
-            else:
-                others.append(self._number(member, field))
-                if self._guesser and field is None and member.size == self._address_size:
-                    guessed.append(self._guess(member, self._guesser))
-        # Lengths are set after the content that they belong to; buffers go behind the struct.
-        self._contents = contents
-        self._others = (*self._pointers, *others, *guessed)
-        self._members = [*contents, *others]
+        self._rules = {field.member: field for field in given}
+        measured = {each.of for each in given if isinstance(each, LenField)}
+        self._measured = [each for each in layout.every() if each.name in measured]
+        self._told = {each.by for each in given if isinstance(each, UnionField)}
+        # A number in place of a bit-field or a word; bytes of a union are in those of its choices.
+        self._leaves = [each for each in layout.every() if not each.choices]
+        setters = self._setters(layout.members)
+        self._contents = setters.contents
+        self._others = (*setters.pointers, *setters.others, *setters.guessed)
+        addressing = PointerField | StructsField
+        self._members = [
+            *setters.contents,
+            *self._setters(
+                each
+                for each in layout.members
+                if not isinstance(self._rules.get(each.name), addressing)
+            ).pointers,
+            *setters.others,
+        ]
+
+    def _setters(self, members: Iterable[Member]) -> _SetterTable:
+        """Return what sets some members."""
+        made = _SetterTable()
+        for member in members:
+            rule = self._rules.get(member.name)
+            if member.name in self._told:
+                continue
+            match rule:
+                case PointerField():
+                    made.pointers.append(self._pointer(member, rule))
+                case StructsField():
+                    made.pointers.append(self._structs(member, rule))
+                case ElementsField() if member.count == 0:
+                    made.contents.append(self._elements(member, rule))
+                case ElementsField():
+                    made.pointers.append(self._elements(member, rule))
+                case GivesField() | TakesField():
+                    made.others.append(self._handle(member, rule))
+                case _ if member.is_union and not isinstance(rule, PoolField):
+                    known = rule if isinstance(rule, UnionField) else None
+                    made.pointers.append(self._union(member, known))
+                case _ if member.choices and rule is None:
+                    made.others += self._setters(member.choices[0].members).others
+                case _ if member.kind is MemberKind.BYTES:
+                    made.contents.append(self._bytes(member, rule))
+                case _:
+                    made.others.append(self._numbers.setter(member, rule))
+                    is_whole = member.size == self._address_size and not member.bits
+                    if self._guesser and rule is None and is_whole:
+                        made.guessed.append(self._guess(member, self._guesser))
+        return made
 
     def payload(self, seen: Seen) -> tuple[int, bytes]:
         """Return the number of fixups, and fixups and payload in the wire form."""
-        state = self._made(seen, MAX_FIXUPS)
-        made = [address.fixup() for address in state.addresses]
-        fixups = [FIXUP.pack(each.at, each.to) for each in made]
+        state = self.made(seen, MAX_FIXUPS)
+        fixups = [address.fixup() for address in state.addresses]
+        if state.links:
+            fixups += [each.fixup() for each in sorted(state.links, key=lambda each: each.at)]
+        packed = [FIXUP.pack(each.at, each.to) for each in fixups]
         del state.data[MAX_PAYLOAD:]
-        return len(fixups), b"".join((*fixups, state.data))
+        return len(fixups), b"".join((*packed, state.data))
 
-    def parts(self, seen: Seen, room: int = MAX_FIXUPS) -> tuple[bytes, bytes, list[Address]]:
-        """Return a struct, the buffers that it points to, and up to ``room`` addresses in both.
-
-        Offsets of the addresses count from the start of the struct, with the buffers behind it.
-        """
-        state = self._made(seen, room)
-        end = state.end
-        return bytes(state.data[:end]), bytes(state.data[end:]), state.addresses
-
-    def _made(self, seen: Seen, room: int) -> _State:
-        state = _State(bytearray(self._size), self._no_lengths.copy(), room)
+    def made(self, seen: Seen, room: int = MAX_FIXUPS) -> Made:
+        """Return a struct and what it points to, with up to ``room`` fixups."""
+        state = StructState(bytearray(self._size), {}, room)
         for setter in self._contents:
             setter(state, seen)
         state.end = len(state.data)
         for setter in self._others:
             setter(state, seen)
+        for add in state.later:
+            add()
+        if state.wanted:
+            wanted, state.wanted = state.wanted, []
+            for one in wanted:
+                self._numbers.settle(state, one)
         return state
 
     def change_member(self, payload: bytes, seen: Seen) -> bytes:
         """Return a payload with one member set anew; its length stays."""
         if not self._members or len(payload) < self._size:
             return payload
-        data = bytearray(payload)
-        lengths = self._no_lengths.copy()
-        for index, member in enumerate(self._layout.members):
+        lengths: dict[str, int] = {}
+        for member in self._measured:
             if member.kind is MemberKind.BYTES:
                 end = member.offset + member.size
-                lengths[index] = len(payload[member.offset : end].rstrip(b"\0"))
+                lengths[member.name] = len(payload[member.offset : end].rstrip(b"\0"))
             else:
-                lengths[index] = len(payload) - self._size
+                lengths[member.name] = len(payload) - self._size
         setters = self._members
-        setters[int(self._random() * len(setters))](_State(data, lengths), seen)
-        return bytes(data[: len(payload)])
+        state = StructState(bytearray(payload), lengths, 0)
+        state.end = len(payload)
+        setters[int(self._random() * len(setters))](state, seen)
+        return bytes(state.data[: len(payload)])
 
     def wrong_member(self, payload: bytes) -> bytes:
         """Return a payload with an interesting integer at a place where it may not belong."""
-        members = self._layout.members
+        members = self._leaves
         member = members[int(self._random() * len(members))] if members else None
         if member is None or member.size == 0 or len(payload) < self._size:
             return payload
+        if member.bits:
+            data = bytearray(payload)
+            member.write(data, self._integer())
+            return bytes(data)
         width = min(member.size, 8)
         end = member.offset + width
         value = self._integer().to_bytes(8, "little")[:width]
         return payload[: member.offset] + value + payload[end:]
 
-    def _bytes(self, index: int, member: Member, field: Field | None) -> _Setter:
-        rand = self._random
+    def _bytes(self, member: Member, rule: Field | None) -> StructSetter:
+        rand, name = self._random, member.name
         offset, size, flexible = member.offset, member.size, member.count == 0
         strings = self._any_string or (b"\1", b"\xff")
-        if isinstance(field, PoolField):
-            own = self._pools[field.pool]
+        if isinstance(rule, PoolField):
+            own = self._pools[rule.pool]
             present = 1.0
 
             def choose(seen: Seen) -> bytes:
                 return own(seen) if rand() > _FOREIGN else strings[int(rand() * len(strings))]
         else:
-            present = _UNSPECIFIED
+            present = UNSPECIFIED
 
             def choose(seen: Seen) -> bytes:
                 return strings[int(rand() * len(strings))]
 
-        def put(state: _State, seen: Seen) -> None:
+        def put(state: StructState, seen: Seen) -> None:
             string = choose(seen) if present == 1.0 or rand() < present else b""
             if flexible:
                 state.data += string
             else:
                 string = string[:size]
                 state.data[offset : offset + size] = string.ljust(size, b"\0")
-            state.lengths[index] = len(string)
+            state.lengths[name] = len(string)
 
         return put
 
-    def _pointer(self, index: int, member: Member, field: PointerField) -> _Setter:
-        rand, largest, offset = self._random, field.size, member.offset
+    def _pointer(self, member: Member, rule: PointerField) -> StructSetter:
+        rand, largest, offset, name = self._random, rule.size, member.offset, member.name
         low = member.size == _LOW_SIZE
         strings = self._any_string
 
-        def put(state: _State, seen: Seen) -> None:
+        def put(state: StructState, seen: Seen) -> None:
             if not state.room:
                 return
             kind = rand()
             size = largest if kind < 0.5 else int(rand() * (largest + 1))
             state.addresses.append(Address(offset, len(state.data), is_low=low))
             state.room -= 1
-            state.lengths[index] = size
+            state.lengths[name] = size
             if kind < 0.75 or not strings:
                 state.data += bytes(size)
             else:
@@ -214,39 +247,130 @@ class StructMaker:
 
         return put
 
-    def _structs(self, index: int, member: Member, field: StructsField) -> _Setter:
-        rand, offset, low = self._random, member.offset, member.size == _LOW_SIZE
-        least, span, size = field.least, field.most - field.least + 1, field.struct.size
-        maker = StructMaker(self._rng, field.struct, field.fields, self._all_pools)
+    def _inner(self, layout: StructLayout, fields: Sequence[Field]) -> StructMaker:
+        return StructMaker(self._rng, layout, fields, self._all_pools, kinds=self._kinds)
 
-        def put(state: _State, seen: Seen) -> None:
+    def _structs(self, member: Member, rule: StructsField) -> StructSetter:
+        rand, offset, name = self._random, member.offset, member.name
+        low = member.size == _LOW_SIZE
+        least, span, size = rule.least, rule.most - rule.least + 1, rule.struct.size
+        maker = self._inner(rule.struct, rule.fields)
+
+        def put(state: StructState, seen: Seen) -> None:
             if not state.room:
                 return
             n = least + int(rand() * span)
             start = len(state.data)
             state.addresses.append(Address(offset, start, is_low=low))
             state.room -= 1
-            state.lengths[index], state.counts[index] = n * size, n
+            state.lengths[name], state.counts[name] = n * size, n
             made = []
             for _ in range(n):
-                made.append(maker.parts(seen, state.room))
-                state.room -= len(made[-1][2])
-            place, to = start, start + sum(len(struct) for struct, _, _ in made)
-            state.data += b"".join([struct for struct, _, _ in made])
-            for struct, pointed, addresses in made:
-                end = len(struct)
-                state.addresses += [moved(each, end, place, to) for each in addresses]
-                state.data += pointed
-                place += end
-                to += len(pointed)
+                made.append(maker.made(seen, state.room))
+                state.room -= made[-1].n_fixups
+            place, to = start, start + sum(each.end for each in made)
+            state.data += b"".join([each.data[: each.end] for each in made])
+            for each in made:
+                state.take(each, place, to)
+                state.data += each.data[each.end :]
+                place += each.end
+                to += len(each.data) - each.end
 
         return put
 
-    def _guess(self, member: Member, guesser: Guesser) -> _Setter:
+    def _elements(self, member: Member, rule: ElementsField) -> StructSetter:
+        rand, offset, name, count = self._random, member.offset, member.name, member.count
+        least, span, size = rule.least, rule.most - rule.least + 1, rule.struct.size
+        maker = self._inner(rule.struct, rule.fields)
+
+        def add(state: StructState, made: list[Made]) -> None:
+            place = offset
+            for each in made:
+                state.take(each, place, len(state.data))
+                state.data += each.data[each.end :]
+                place += size
+
+        def put(state: StructState, seen: Seen) -> None:
+            n = least + int(rand() * span)
+            made = []
+            for _ in range(n):
+                made.append(maker.made(seen, state.room))
+                state.room -= made[-1].n_fixups
+            state.lengths[name], state.counts[name] = n * size, n
+            content = b"".join([each.data[: each.end] for each in made])
+            if count:
+                state.data[offset : offset + count * size] = content.ljust(count * size, b"\0")
+                add(state, made)
+            else:
+                state.data += content
+                state.later.append(lambda: add(state, made))
+
+        return put
+
+    def _union(self, member: Member, rule: UnionField | None) -> StructSetter:
+        """Return what fills one member of a union, as another member tells or as it likes."""
+        rand, integer, start, end = (
+            self._random,
+            self._integer,
+            member.offset,
+            member.offset + member.size,
+        )
+        choices: dict[str, list[StructSetter]] = {}
+        for choice in member.choices:
+            found = self._setters(choice.members)
+            choices[choice.name] = [
+                *found.contents,
+                *found.pointers,
+                *found.others,
+                *found.guessed,
+            ]
+        names = [*choices]
+        cases = dict(rule.cases) if rule else {}
+        told = self._rules.get(rule.by) if rule else None
+        # Values that the member has besides say nothing of the union.
+        values = [*cases]
+        if isinstance(told, ValuesField):
+            values += [each for each in told.values if each not in cases]
+        by = self._layout.member(rule.by) if rule else None
+
+        def put(state: StructState, seen: Seen) -> None:
+            name = names[int(rand() * len(names))] if names else ""
+            if by is not None:
+                value = values[int(rand() * len(values))]
+                value = state.cases.setdefault(by.name, value)
+                name = cases.get(value, name)
+                by.write(state.data, integer() if rand() < _MISTOLD else value)
+            state.data[start:end] = bytes(end - start)
+            for setter in choices.get(name, ()):
+                setter(state, seen)
+
+        return put
+
+    def _handle(self, member: Member, rule: GivesField | TakesField) -> StructSetter:
+        kinds, offset, wide = self._kinds, member.offset, member.size == _WIDE
+        gives = isinstance(rule, GivesField)
+
+        def put(state: StructState, seen: Seen) -> None:
+            if kinds is None or not state.room:
+                return
+            if gives:
+                link = Link(LinkKind.GIVE, offset, kinds.given(rule.kind), wide)
+            else:
+                taken = kinds.taken(rule.kind)
+                if isinstance(taken, int):
+                    member.write(state.data, taken)
+                    return
+                link = replace(taken, at=offset, is_wide=wide)
+            state.links.append(link)
+            state.room -= 1
+
+        return put
+
+    def _guess(self, member: Member, guesser: Guesser) -> StructSetter:
         rand, offset, size = self._random, member.offset, member.size
         low = size == _LOW_SIZE
 
-        def put(state: _State, seen: Seen) -> None:
+        def put(state: StructState, seen: Seen) -> None:
             if not state.room or rand() > _GUESSED:
                 return
             content = guesser.content(state.room - 1)
@@ -261,56 +385,3 @@ class StructMaker:
             state.data += content.data
 
         return put
-
-    def _number(self, member: Member, field: Field | None) -> _Setter:
-        rand, choose = self._random, self._integer
-        start, size = member.offset, member.size
-        end, mask = start + size, (1 << (8 * size)) - 1
-        if isinstance(field, LenField | CountField):
-            return self._length(member, field)
-        if isinstance(field, ValuesField):
-            values = [(value & mask).to_bytes(size, "little") for value in field.values]
-
-            def put_value(state: _State, seen: Seen) -> None:
-                state.data[start:end] = values[int(rand() * len(values))]
-
-            return put_value
-        if isinstance(field, RangeField):
-            low, span = field.low, field.high - field.low + 1
-
-            def put_range(state: _State, seen: Seen) -> None:
-                value = low + min(int(rand() * span), span - 1)
-                if rand() < _OUT_OF_RANGE:
-                    value = choose()
-                state.data[start:end] = (value & mask).to_bytes(size, "little")
-
-            return put_range
-
-        def put_any(state: _State, seen: Seen) -> None:
-            value = choose() if rand() < _UNSPECIFIED else 0
-            state.data[start:end] = (value & mask).to_bytes(size, "little")
-
-        return put_any
-
-    def _length(self, member: Member, field: LenField | CountField) -> _Setter:
-        rand, choose = self._random, self._integer
-        start, size = member.offset, member.size
-        end, mask = start + size, (1 << (8 * size)) - 1
-        index = [m.name for m in self._layout.members].index(field.of)
-        capacity, counts = self._layout.members[index].size, isinstance(field, CountField)
-
-        def put(state: _State, seen: Seen) -> None:
-            value = state.counts.get(index, 0) if counts else state.lengths[index]
-            kind = rand()
-            if kind < 0.06:
-                lies = (value + 1, value - 1, 0, capacity, capacity + 1, choose())
-                value = lies[int(kind * 100)]
-            state.data[start:end] = (value & mask).to_bytes(size, "little")
-
-        return put
-
-
-def moved(address: Address, end: int, place: int, to: int) -> Address:
-    """Return an address of a struct that is moved to ``place`` and its buffers to ``to``."""
-    at = address.at + (place if address.at < end else to - end)
-    return Address(at, address.to + (place if address.to < end else to - end), address.is_low)

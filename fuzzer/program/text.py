@@ -49,6 +49,7 @@ r"""Programs as readable text, one call a line, without loss.
     ioctl(f0, HND_MAKE, {id: ->h0})   the handle h0 is what is there after the call
     ioctl(f0, HND_USE, {id: h0})      and here it is put in; 0 if no call has given it
     ioctl(f0, HND_FREE, next(h0))     a number beside it; last(h0)
+    ioctl(f0, X_DRAW, {kind: 1, u.line.x: 3, flags: [{on: 1}, {}], ids: [7, 8]})
     h1 = ioctl(f0, HND_EXPORT)        h1 is what the call returned
     adopt(f1, h1)                     f1 becomes the descriptor that a call handed out
     ioctl(f0, HND_IMPORT, {fd: f1})   the descriptor of a file
@@ -74,11 +75,13 @@ r"""Programs as readable text, one call a line, without loss.
 A struct's members that are left out are zero; ``&[64]`` is the address of 64
 zero bytes, ``&"..."`` of these bytes. What structs that are written point to is
 not written. ``&seg {...}`` is the address of a struct, ``&[seg {...}, ...]`` of several
-one after the other. ``@at->to`` is a fixup, ``@at->to:4`` one of 4 bytes, ``@at=h0`` one
-that takes 4 bytes, ``@at=h0:8`` 8,
-``@arg=h0`` the argument; ``h0=@at``, ``h0=@at:8`` and ``h0=ret`` give. A run of calls
-with threads, 1 to 3, is made in parallel, those of one thread in order. Waits in
-it are its schedule; on an exact machine a tick is one instruction of the others.
+one after the other. A bit-field is a member by its name, members of a union are
+``union.member``, or as the struct's own if it has no name; an array of structs or numbers is
+``[{...}, ...]`` or ``[1, 2]``, where zeros at the end are left out if it has a fixed size.
+``@at->to`` is a fixup, ``@at->to:4`` one of 4 bytes, ``@at=h0`` one that takes 4 bytes,
+``@at=h0:8`` 8, ``@arg=h0`` the argument; ``h0=@at``, ``h0=@at:8`` and ``h0=ret`` give. A run of
+calls with threads, 1 to 3, is made in parallel, those of one thread in order. Waits in it
+are its schedule; on an exact machine a tick is one instruction of the others.
 
 What follows a call may be in any order. ``fail=`` and ``cut=`` go with every
 call, ``null`` and ``readonly`` with a read, write, pread, pwrite or an ioctl
@@ -121,7 +124,14 @@ from fuzzer.program.ops import (
     Operation,
     Payload,
 )
-from fuzzer.program.payload import Structs, Value, unpack_records, unpack_struct
+from fuzzer.program.payload import (
+    Elements,
+    Structs,
+    Value,
+    is_number,
+    unpack_records,
+    unpack_struct,
+)
 from fuzzer.program.program import (
     HALF,
     N_FILES,
@@ -436,6 +446,8 @@ def _flag_names(flags: int) -> str:
 
 
 def _struct(values: Mapping[str, Value]) -> str:
+    if [*values] == [""]:
+        return _shown(values[""])
     return "{" + ", ".join([f"{name}: {_shown(value)}" for name, value in values.items()]) + "}"
 
 
@@ -449,6 +461,9 @@ def _shown(value: Value) -> str:
     if isinstance(value, Structs):
         shown = [f"{value.layout.name} {_struct(values)}" for values in value.each]
         return f"&{shown[0]}" if len(shown) == 1 else f"&[{', '.join(shown)}]"
+    if isinstance(value, Elements):
+        zero = "0" if is_number(value.layout) else "{}"
+        return f"[{', '.join([_struct(each) if each else zero for each in value.each])}]"
     if any(value.data):
         return "&" + quote(value.data)
     return f"&[{len(value.data)}]"

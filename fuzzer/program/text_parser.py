@@ -21,7 +21,15 @@ from fuzzer.program.ops import (
     Op,
     Payload,
 )
-from fuzzer.program.payload import Buffer, Structs, Value, pack_records, pack_struct
+from fuzzer.program.payload import (
+    Buffer,
+    Elements,
+    Structs,
+    Value,
+    is_number,
+    pack_records,
+    pack_struct,
+)
 from fuzzer.program.program import (
     HALF,
     MAX_CALLS,
@@ -183,7 +191,7 @@ class LineParser:
             known = ", ".join(self._structs) or "none"
             raise TextError(f"no struct {name!r}; the description's are: {known}")
         line.expect("{")
-        return self._structs[name], self._members(line)
+        return self._structs[name], self._members(line, self._structs[name])
 
     def _ioctl(self, line: TokenLine, call: Call) -> Call:
         number = line.integer("an ioctl number", 32)
@@ -198,7 +206,7 @@ class LineParser:
                     raise TextError(f"no struct is described for ioctl {number:#x}; use a string")
                 flags = 0
                 try:
-                    data, fixups = pack_struct(layout, self._members(line))
+                    data, fixups = pack_struct(layout, self._members(line, layout))
                 except ValueError as error:
                     raise TextError(str(error)) from None
             elif taken := _taken(line):
@@ -207,7 +215,7 @@ class LineParser:
                 arg = line.integer("a value", 64)
         return dataclasses.replace(call, flags=flags, cmd=number, arg=arg, data=data, fixups=fixups)
 
-    def _members(self, line: TokenLine) -> dict[str, Value]:
+    def _members(self, line: TokenLine, layout: StructLayout) -> dict[str, Value]:
         values: dict[str, Value] = {}
         while not line.accept("}"):
             if values:
@@ -216,8 +224,28 @@ class LineParser:
             if name in values:
                 raise TextError(f"{name} is given twice")
             line.expect(":")
-            values[name] = self._value(line, name)
+            if line.accept("["):
+                values[name] = self._elements(line, layout, name)
+            else:
+                values[name] = self._value(line, name)
         return values
+
+    def _elements(self, line: TokenLine, layout: StructLayout, name: str) -> Elements:
+        """Return the elements of an array that is a member."""
+        member = layout.member(name)
+        element = member.element if member is not None else None
+        if element is None:
+            raise TextError(f"{name} is no array of structs or numbers in {layout.c_type}")
+        each: list[dict[str, Value]] = []
+        while not line.accept("]"):
+            if each:
+                line.expect(",")
+            if is_number(element):
+                each.append({"": self._value(line, name)})
+            else:
+                line.expect("{")
+                each.append(self._members(line, element))
+        return Elements(element, tuple(each))
 
     def _value(self, line: TokenLine, name: str) -> Value:
         if line.peek().kind == "string":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +20,8 @@ from fuzzer.target.calls import (
     ReloadSpec,
     SleepSpec,
     WriteSpec,
+    file_kind,
+    kinds_of,
 )
 from fuzzer.target.check import Diagnostic, DiagnosticSeverity
 from fuzzer.target.lint import ioctl_parts
@@ -164,7 +166,19 @@ def _summary(checked: Checked) -> str:
 def _rows(checked: Checked) -> list[_Row]:
     calls = checked.target.calls if checked.target else ()
     total = sum(spec.weight for spec in calls if not isinstance(spec, SleepSpec | ReloadSpec))
-    return [_row(spec, total, is_resolved=checked.is_resolved) for spec in calls]
+    return [_linked(spec, _row(spec, total, is_resolved=checked.is_resolved)) for spec in calls]
+
+
+def _linked(spec: CallSpec, row: _Row) -> _Row:
+    """Return the row of a call with the handles that it gives and takes, and its kind of file."""
+    given, taken = kinds_of(spec)
+    parts = [f"takes {each}" for each in taken] + [f"gives {each}" for each in given]
+    if kind := file_kind(spec):
+        parts.append(f"on {kind}")
+    argument = row.argument
+    if isinstance(spec, IoctlSpec) and spec.takes:
+        argument = ""
+    return replace(row, argument=", ".join(filter(None, (argument, *parts)))) if parts else row
 
 
 def _row(spec: CallSpec, total: int, *, is_resolved: bool) -> _Row:

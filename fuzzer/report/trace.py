@@ -11,7 +11,7 @@ from fuzzer.crash.trace import Trace
 from fuzzer.machine.channel import CallResult
 from fuzzer.program.links import Link, addresses
 from fuzzer.program.ops import OPERATIONS, Number, Payload
-from fuzzer.program.payload import Buffer, Structs, Value, unpack_struct
+from fuzzer.program.payload import Buffer, Elements, Structs, Value, is_number, unpack_struct
 from fuzzer.program.program import Call
 from fuzzer.program.shrink.simpler import has_payload
 from fuzzer.program.syntax import quote, show_integer
@@ -100,6 +100,11 @@ def _member(value: Value) -> str:
         return show_integer(value)
     if isinstance(value, Link):
         return f"h{value.number}"
+    if isinstance(value, Elements):
+        numbers = [*(each.get("", 0) for each in value.each)]
+        if is_number(value.layout) and len(numbers) <= _SHOWN // 8:
+            return f"[{', '.join(map(_member, numbers))}]"
+        return f"[{len(value.each)} of {value.layout.c_type or 'its numbers'}]"
     if isinstance(value, Structs):
         return f"&[{len(value.each)} of {value.layout.c_type}]"
     return f"&{_shortened(value.data)}" if isinstance(value, Buffer) else _shortened(value)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -75,6 +76,10 @@ class CallTemplate:
     parts: tuple[bytes | PoolRef | NumberRef, ...]
 
 
+FD = "fd"
+"""The kind of handle that is any file's descriptor."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordSpec:
     """Structs to write, ``least`` to ``most`` of them one after the other.
@@ -96,6 +101,7 @@ class WriteSpec:
     positioned: bool
     weight: int = 1
     records: tuple[RecordSpec, ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,7 @@ class ReadSpec:
     counts: tuple[int, ...]
     positioned: bool
     weight: int = 1
+    file: str = ""
 
 
 class PlainKind(enum.Enum):
@@ -128,10 +135,12 @@ class PlainKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlainSpec:
-    """A call that needs no description of its own."""
+    """A call that needs no description of its own; of a mapping, its offset ``takes`` a handle."""
 
     kind: PlainKind
     weight: int = 1
+    file: str = ""
+    takes: str = ""
 
 
 class FileKind(enum.IntEnum):
@@ -184,10 +193,15 @@ class PoolField:
 
 @dataclass(frozen=True, slots=True)
 class LenField:
-    """An integer member: length in bytes of what was put into the member ``of``."""
+    """An integer member: length of what was put into the member ``of``, in units of some bytes.
+
+    The member may be one of a struct that this one is in, or is pointed to by. PARENT is the
+    struct itself.
+    """
 
     member: str
     of: str
+    unit: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +222,56 @@ class ValuesField:
 
 @dataclass(frozen=True, slots=True)
 class RangeField:
-    """An integer member between ``low`` and ``high``, both included."""
+    """An integer member between ``low`` and ``high``, both included: a multiple of ``align``."""
 
     member: str
     low: int
     high: int
+    align: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsField:
+    """An integer member with some of these bits, none or all."""
+
+    member: str
+    flags: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GivesField:
+    """A member that has a handle of a kind after the call."""
+
+    member: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakesField:
+    """A member that is a handle of a kind, mostly one that an earlier call gave."""
+
+    member: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnionField:
+    """A union whose choice the member ``by`` tells: ``cases`` are its values with the choices."""
+
+    member: str
+    by: str
+    cases: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ElementsField:
+    """An array in the struct, of which ``least`` to ``most`` elements are filled by ``fields``."""
+
+    member: str
+    struct: StructLayout
+    fields: tuple[Field, ...] = ()
+    least: int = 1
+    most: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +290,25 @@ class StructsField:
 
 @dataclass(frozen=True, slots=True)
 class CountField:
-    """An integer member: how many structs the address in the member ``of`` is of."""
+    """An integer member: how many structs or elements the member ``of`` has, or points to."""
 
     member: str
     of: str
 
 
 Field: TypeAlias = (
-    PoolField | LenField | PointerField | ValuesField | RangeField | StructsField | CountField
+    PoolField
+    | LenField
+    | PointerField
+    | ValuesField
+    | RangeField
+    | FlagsField
+    | StructsField
+    | CountField
+    | GivesField
+    | TakesField
+    | UnionField
+    | ElementsField
 )
 
 
@@ -249,7 +319,8 @@ class IoctlSpec:
     ``name`` is the header's macro, None when the description gives a number.
     Without ``struct``, ``values`` holds at least one scalar; or else ``sizes``
     are those of a buffer of which nothing more is known, in bytes. With ``compat`` it is
-    made as a 32-bit program makes it.
+    made as a 32-bit program makes it. Its argument ``takes``, and it ``returns``, a handle of
+    that kind. With ``file`` it is made on a descriptor of that kind.
     """
 
     name: str | None
@@ -260,6 +331,9 @@ class IoctlSpec:
     sizes: tuple[int, ...] = ()
     weight: int = 1
     compat: bool = False
+    takes: str = ""
+    returns: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +346,7 @@ class AnyIoctlSpec:
     sizes: tuple[int, ...]
     weight: int = 1
     compat: bool = False
+    file: str = ""
 
 
 CallSpec: TypeAlias = (
@@ -284,3 +359,42 @@ CallSpec: TypeAlias = (
     | SleepSpec
     | ReloadSpec
 )
+
+
+def given_kinds(fields: Iterable[Field]) -> Iterator[str]:
+    """Yield the kinds of handles that members of a struct have after a call."""
+    for field in fields:
+        if isinstance(field, GivesField):
+            yield field.kind
+        elif isinstance(field, StructsField | ElementsField):
+            yield from given_kinds(field.fields)
+
+
+def taken_kinds(fields: Iterable[Field]) -> Iterator[str]:
+    """Yield the kinds of handles that members of a struct take."""
+    for field in fields:
+        if isinstance(field, TakesField):
+            yield field.kind
+        elif isinstance(field, StructsField | ElementsField):
+            yield from taken_kinds(field.fields)
+
+
+def kinds_of(spec: CallSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the kinds of handles that a call gives, and those that it takes."""
+    given: list[str] = []
+    taken: list[str] = []
+    if isinstance(spec, IoctlSpec):
+        given += [*given_kinds(spec.fields), *([spec.returns] if spec.returns else [])]
+        taken += taken_kinds(spec.fields)
+    if isinstance(spec, IoctlSpec | PlainSpec) and spec.takes:
+        taken.append(spec.takes)
+    if isinstance(spec, WriteSpec):
+        for record in spec.records:
+            given += given_kinds(record.fields)
+            taken += taken_kinds(record.fields)
+    return tuple(dict.fromkeys(given)), tuple(dict.fromkeys(taken))
+
+
+def file_kind(spec: CallSpec) -> str:
+    """Return the kind of file that a call is made on; empty for the driver's own."""
+    return "" if isinstance(spec, SleepSpec | ReloadSpec | CreateSpec) else spec.file

@@ -12,7 +12,7 @@ from elftools.dwarf.compileunit import CompileUnit
 from elftools.dwarf.die import DIE
 from elftools.elf.elffile import ELFFile
 
-from fuzzer.target.layout import Member, MemberKind, StructLayout
+from fuzzer.target.layout import Member, MemberKind, StructLayout, UnionChoice
 
 _QUALIFIERS = frozenset(
     f"DW_TAG_{tag}_type" for tag in ("const", "volatile", "restrict", "atomic")
@@ -25,6 +25,8 @@ _DW_ATE_CHARS = frozenset((0x06, 0x08))
 
 _COMPOSITES = {"DW_TAG_structure_type": "struct", "DW_TAG_union_type": "union"}
 _ENUM = "DW_TAG_enumeration_type"
+
+_BIG = frozenset(("be16", "be32", "be64"))
 
 # A file that no compiler made may go round in circles.
 _MOST_QUALIFIERS = 64
@@ -45,11 +47,13 @@ def pointed_type(variable: DIE) -> DIE | None:
     return None if pointer is None else _target(pointer)
 
 
-def whole_layout(die: DIE | None, *, through_pointer: bool = False) -> StructLayout | None:
+def whole_layout(
+    die: DIE | None, *, through_pointer: bool = False, depth: int = 0
+) -> StructLayout | None:
     """Return the layout of a type if it is a struct or a union that is defined, else None.
 
     Its name is its tag or, if it has none, that of a typedef. ``through_pointer``: of a pointer
-    to one as well.
+    to one as well. It is in ``depth`` others.
     """
     die, alias = _plain(die)
     if through_pointer and die is not None and die.tag == "DW_TAG_pointer_type":
@@ -57,7 +61,9 @@ def whole_layout(die: DIE | None, *, through_pointer: bool = False) -> StructLay
     if die is None or die.tag not in _COMPOSITES or "DW_AT_declaration" in die.attributes:
         return None
     tag = _name(die)
-    return struct_layout(tag or alias, die).named(tag or alias, _COMPOSITES[die.tag] if tag else "")
+    return struct_layout(tag or alias, die, depth).named(
+        tag or alias, _COMPOSITES[die.tag] if tag else ""
+    )
 
 
 def element_layout(variable: DIE) -> StructLayout | None:
@@ -129,13 +135,16 @@ def type_names(elf: ELFFile) -> set[str]:
     return {*names, *enumerators(elf)} - {""}
 
 
-def struct_layout(name: str, die: DIE) -> StructLayout:
-    """Return the layout of the struct (or union) that ``die`` describes."""
+def struct_layout(name: str, die: DIE, depth: int = 0) -> StructLayout:
+    """Return the layout of the struct (or union) that ``die`` describes.
+
+    It is in ``depth`` others.
+    """
     members: list[Member] = []
     if die.tag == "DW_TAG_union_type":
-        members.append(Member("union_0", 0, _size(die), MemberKind.BYTES, _size(die)))
+        members.append(_union("union_0", 0, "", die, depth))
     else:
-        _collect(die, 0, "", members)
+        _collect(die, 0, "", members, depth)
     return StructLayout(name, _size(die), tuple(members))
 
 
@@ -216,34 +225,109 @@ def _collect(struct: DIE, base: int, prefix: str, members: list[Member], depth: 
         offset = base + _integer(die, "DW_AT_data_member_location")
         kind_die = _type(die)
         name = _name(die)
+        inner = f"{prefix}{name}." if name else prefix
         if kind_die.tag == "DW_TAG_structure_type":
-            inner = f"{prefix}{name}." if name else prefix
             _collect(kind_die, offset, inner, members, depth + 1)
+        elif kind_die.tag == "DW_TAG_union_type":
+            union = f"{prefix}{name or f'union_{offset}'}"
+            members.append(_union(union, offset, inner, kind_die, depth + 1))
         else:
-            members.append(_member(f"{prefix}{name or f'union_{offset}'}", offset, kind_die))
+            one = f"{prefix}{name or f'union_{offset}'}"
+            members.append(_member(one, offset, die, depth))
 
 
-def _member(name: str, offset: int, die: DIE) -> Member:
+def _union(name: str, offset: int, prefix: str, die: DIE, depth: int = 0) -> Member:
+    """Return a union; its members' names begin with ``prefix``."""
+    if depth > _DEEPEST:
+        raise DWARFError(f"union {_name(die)} has too many members")
+    choices: list[UnionChoice] = []
+    for child in die.iter_children():
+        if child.tag != "DW_TAG_member":
+            continue
+        found: list[Member] = []
+        kind_die, own = _type(child), _name(child)
+        if "DW_AT_bit_size" in child.attributes:
+            _add_bits(child, offset, prefix, found)
+        elif kind_die.tag == "DW_TAG_structure_type":
+            _collect(kind_die, offset, f"{prefix}{own}." if own else prefix, found, depth + 1)
+        elif kind_die.tag == "DW_TAG_union_type":
+            inner = f"{prefix}{own}." if own else prefix
+            named = f"{prefix}{own or f'union_{offset}'}"
+            found.append(_union(named, offset, inner, kind_die, depth + 1))
+        else:
+            found.append(_member(f"{prefix}{own}", offset, child, depth))
+        if found:
+            choices.append(UnionChoice(own or found[0].name.removeprefix(prefix), tuple(found)))
     size = _size(die)
+    return Member(name, offset, size, MemberKind.BYTES, size, choices=tuple(choices))
+
+
+def _member(name: str, offset: int, of: DIE, depth: int = 0) -> Member:
+    """Return the member that ``of`` is, or the element of such an array."""
+    die, size = _type(of), _size(_type(of))
     if die.tag == "DW_TAG_pointer_type":
         return Member(name, offset, size, MemberKind.POINTER)
     if die.tag == "DW_TAG_array_type":
         text = _is_text(die)
-        return Member(name, offset, size, MemberKind.BYTES, _elements(die), is_text=text)
+        element = None if text else _element(die, depth)
+        count = _elements(die)
+        return Member(name, offset, size, MemberKind.BYTES, count, is_text=text, element=element)
     encoding = _integer(die, "DW_AT_encoding")
     scalar = die.tag in ("DW_TAG_base_type", "DW_TAG_enumeration_type")
     if not scalar or encoding in _DW_ATE_FLOATS or size not in (1, 2, 4, 8):
         return Member(name, offset, size, MemberKind.BYTES, size)
-    return Member(name, offset, size, MemberKind.INTEGER, signed=encoding in _DW_ATE_SIGNED)
+    signed = encoding in _DW_ATE_SIGNED
+    return Member(name, offset, size, MemberKind.INTEGER, signed=signed, is_big=_is_big(of))
+
+
+def _element(array: DIE, depth: int) -> StructLayout | None:
+    """Return the element of an array of one dimension: a struct, or a number of some bytes."""
+    ranges = [each for each in array.iter_children() if each.tag == "DW_TAG_subrange_type"]
+    die = _type(array)
+    if len(ranges) != 1 or not _size(die):
+        return None
+    if die.tag in _COMPOSITES:
+        return whole_layout(_target(array), depth=depth + 1)
+    one = _member("", 0, array, depth + 1)
+    if one.kind is MemberKind.BYTES or one.size == 1:
+        return None
+    return StructLayout("", one.size, (one,), "")
+
+
+def _is_big(die: DIE) -> bool:
+    """Tell whether a type is one of the kernel's whose first byte is the high one."""
+    found = _target(die)
+    for _ in range(_MOST_QUALIFIERS):
+        if found is None or found.tag not in _QUALIFIERS:
+            return False
+        if _name(found).lstrip("_") in _BIG:
+            return True
+        found = _target(found)
+    return False
 
 
 def _add_bits(die: DIE, base: int, prefix: str, members: list[Member]) -> None:
+    width = _integer(die, "DW_AT_bit_size")
     first_bit = base * 8 + _integer(die, "DW_AT_data_bit_offset")
-    start, end = first_bit // 8, (first_bit + _integer(die, "DW_AT_bit_size") + 7) // 8
+    start, end = first_bit // 8, (first_bit + width + 7) // 8
+    signed = _integer(_type(die), "DW_AT_encoding") in _DW_ATE_SIGNED
+    name, shift = f"{prefix}{_name(die)}", first_bit % 8
+    fields: tuple[Member, ...] = (
+        Member(
+            *(name, start, end - start, MemberKind.INTEGER),
+            signed=signed,
+            bits=width,
+            shift=shift,
+        ),
+    )
     if members and members[-1].name.startswith(f"{prefix}bits_"):
         last = members[-1]
         if start <= last.offset + last.size:
             start = last.offset
+            fields = (*last.choices[0].members, *fields)
             members.pop()
     size = end - start
-    members.append(Member(f"{prefix}bits_{start}", start, size, MemberKind.BYTES, size))
+    choices = (UnionChoice("", fields),)
+    members.append(
+        Member(f"{prefix}bits_{start}", start, size, MemberKind.BYTES, size, choices=choices)
+    )

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 
 class MemberKind(enum.Enum):
@@ -30,6 +31,13 @@ class Member:
     elements: 1 for a scalar, 0 for a flexible array member, whose size is 0.
     ``is_text`` tells that it is an array of characters, which a string can fill. ``of`` is
     the struct that a description says it has the address of.
+
+    ``choices`` are the members of a union, or the one choice of bit-fields that are merged.
+    A bit-field has ``bits`` of them, the first of which is number ``shift`` of those at
+    ``offset``, the low ones first. ``is_big`` tells that the first byte is the high one.
+    ``element`` is that of an array: a struct, or one without a name whose only member, without
+    one as well, is a number. ``by`` is the member whose value tells the choice of a union,
+    ``cases`` are the values with the names of the choices.
     """
 
     name: str
@@ -40,6 +48,39 @@ class Member:
     signed: bool = False
     is_text: bool = field(default=False, compare=False)
     of: StructLayout | None = field(default=None, compare=False)
+    bits: int = 0
+    shift: int = 0
+    is_big: bool = False
+    choices: tuple[UnionChoice, ...] = field(default=(), compare=False)
+    element: StructLayout | None = field(default=None, compare=False)
+    by: str = field(default="", compare=False)
+    cases: tuple[tuple[int, str], ...] = field(default=(), compare=False)
+
+    @property
+    def is_union(self) -> bool:
+        """True for a union."""
+        return bool(self.choices) and not self.choices[0].members[0].bits
+
+    @property
+    def width(self) -> int:
+        """Bits of an integer or a bit-field."""
+        return self.bits or 8 * self.size
+
+    def read(self, data: bytes) -> int:
+        """Return the number that a struct's bytes have here, unsigned or as the type is."""
+        order: Literal["big", "little"] = "big" if self.is_big else "little"
+        number = int.from_bytes(data[self.offset : self.offset + self.size], order)
+        number = number >> self.shift & (1 << self.width) - 1
+        return number - (1 << self.width) if self.signed and number >> self.width - 1 else number
+
+    def write(self, data: bytearray, number: int) -> None:
+        """Put a number, cut to the width, into a struct's bytes; bits beside it stay."""
+        number &= (1 << self.width) - 1
+        end = self.offset + self.size
+        if self.bits:
+            known = int.from_bytes(data[self.offset : end], "little")
+            number = known & ~((1 << self.bits) - 1 << self.shift) | number << self.shift
+        data[self.offset : end] = number.to_bytes(self.size, "big" if self.is_big else "little")
 
     @property
     def is_pointer(self) -> bool:
@@ -50,6 +91,14 @@ class Member:
     def holds_address(self) -> bool:
         """True if an address fits: a pointer, or a 64-bit integer as UAPI headers use."""
         return self.kind is not MemberKind.BYTES and self.size == 8
+
+
+@dataclass(frozen=True, slots=True)
+class UnionChoice:
+    """A member of a union, with its members, whose names and offsets are those of the struct."""
+
+    name: str
+    members: tuple[Member, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +124,56 @@ class StructLayout:
         return replace(self, name=name, keyword=keyword)
 
     def member(self, name: str) -> Member | None:
-        """Return the member called ``name``, or None."""
-        for member in self.members:
-            if member.name == name:
-                return member
-        return None
+        """Return the member called ``name``, of a choice as well, or None."""
+        return next((each for each in self.every() if each.name == name), None)
+
+    def every(self) -> Iterator[Member]:
+        """Yield all members in their order, behind a union those of its choices."""
+        return every_member(self.members)
+
+
+def every_member(members: Iterable[Member]) -> Iterator[Member]:
+    """Yield members in their order, behind a union those of its choices."""
+    for member in members:
+        yield member
+        for choice in member.choices:
+            yield from every_member(choice.members)
 
 
 def layout_to_json(layout: StructLayout) -> list[Any]:
     """Return a layout as JSON has it."""
-    members = [
-        [m.name, m.offset, m.size, m.kind.value, m.count, m.signed, m.is_text]
-        for m in layout.members
-    ]
-    return [layout.name, layout.size, members, layout.keyword]
+    return [layout.name, layout.size, [*map(_to_json, layout.members)], layout.keyword]
+
+
+def _to_json(member: Member) -> list[Any]:
+    element = layout_to_json(member.element) if member.element is not None else None
+    choices = [[each.name, [*map(_to_json, each.members)]] for each in member.choices]
+    m = member
+    plain = [m.name, m.offset, m.size, m.kind.value, m.count, m.signed, m.is_text]
+    return [*plain, m.bits, m.shift, m.is_big, choices, element]
 
 
 def layout_from_json(content: list[Any]) -> StructLayout:
     """Return the layout of which ``content`` was made."""
     name, size, members, keyword = content
-    made = [
-        Member(each, offset, length, MemberKind(kind), count, signed, is_text)
-        for each, offset, length, kind, count, signed, is_text in members
-    ]
-    return StructLayout(name, size, tuple(made), keyword)
+    return StructLayout(name, size, tuple(map(_from_json, members)), keyword)
+
+
+def _from_json(content: list[Any]) -> Member:
+    name, offset, size, kind, count, signed, is_text, bits, shift, is_big, choices, of = content
+    return Member(
+        name,
+        offset,
+        size,
+        MemberKind(kind),
+        count,
+        signed,
+        is_text,
+        bits=bits,
+        shift=shift,
+        is_big=is_big,
+        choices=tuple(
+            UnionChoice(each, tuple(map(_from_json, members))) for each, members in choices
+        ),
+        element=layout_from_json(of) if of is not None else None,
+    )

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import yaml
 
-from fuzzer.target.call_parser import most_pointers
 from fuzzer.target.calls import (
+    FD,
     AnyIoctlSpec,
     CallSpec,
     CallTemplate,
+    ElementsField,
     Field,
     IoctlSpec,
     LenField,
@@ -25,15 +26,18 @@ from fuzzer.target.calls import (
     RecordSpec,
     ReloadSpec,
     StructsField,
+    UnionField,
     WriteSpec,
+    kinds_of,
 )
 from fuzzer.target.check import Diagnostic, DiagnosticSeverity, Reading
 from fuzzer.target.document import Document
-from fuzzer.target.layout import Member, MemberKind, StructLayout
+from fuzzer.target.field_parser import most_pointers
+from fuzzer.target.layout import Member, MemberKind, StructLayout, every_member
 from fuzzer.target.target import Target
 
 # W_MAX_FIXUPS of vm/channel.h.
-_MAX_POINTERS = 8
+_MAX_POINTERS = 32
 _SHOWN = 6
 _DIRECTIONS = ("_IO", "_IOW", "_IOR", "_IOWR")
 _DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+_IO(?:R|W|WR)?[ \t]*\(", re.MULTILINE)
@@ -41,7 +45,7 @@ _DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+_IO(?:R|W|WR)?[ \t]
 _GETS = {
     MemberKind.INTEGER: "mostly 0, else numbers at limits",
     MemberKind.POINTER: "mostly NULL, else such numbers",
-    MemberKind.BYTES: "mostly zeros, else strings of any pool",
+    MemberKind.BYTES: "mostly zeros, else strings of any pool; of a union any member",
 }
 _KINDS = {
     MemberKind.INTEGER: "integers",
@@ -81,6 +85,7 @@ class _Lint:
         yield from self._anchors()
         yield from self._never_made()
         yield from self._structs()
+        yield from self._handles()
         if self._is_resolved:
             yield from self._numbers()
         if self._is_whole:
@@ -131,6 +136,23 @@ class _Lint:
                 for record, node in self._records(spec, entries):
                     yield from self._struct(node, record.struct, record.fields)
 
+    def _handles(self) -> Iterator[Diagnostic]:
+        if not self._is_whole:
+            return
+        given = {kind for spec, _ in self._calls for kind in kinds_of(spec)[0]}
+        taken = {kind for spec, _ in self._calls for kind in kinds_of(spec)[1]}
+        taken |= {str(each["file"].value) for _, each in self._calls if "file" in each}
+        for spec, entries in self._calls:
+            node = next(iter(entries.values()))
+            if "file" in entries and (kind := str(entries["file"].value)) not in given:
+                yield self._warning(entries["file"], f"no call gives a {kind}: none is ever open")
+            for kind in kinds_of(spec)[1]:
+                if kind not in given | {FD}:
+                    yield self._warning(node, f"no call gives the {kind} that this one takes")
+            for kind in kinds_of(spec)[0]:
+                if kind not in taken | {FD}:
+                    yield self._note(node, f"no call takes the {kind} that this one gives")
+
     def _records(
         self, spec: WriteSpec, entries: Mapping[str, yaml.Node]
     ) -> Iterator[tuple[RecordSpec, Mapping[str, yaml.Node]]]:
@@ -156,7 +178,7 @@ class _Lint:
             of = layout.member(field.of) if isinstance(field, LenField) else None
             if of is not None and (problem := _empty(of, rules.get(of.name))):
                 yield self._warning(nodes[field.member], f"len of {of.name!r}, {problem}")
-        left = [member for member in layout.members if member.name not in rules]
+        left = [member for member in _said_apart(layout) if not _is_said(member, rules)]
         if left and self._is_whole and not only_read:
             yield self._note(entries["struct"], f"{layout.c_type}: {_left(left)}")
 
@@ -236,11 +258,27 @@ class _Lint:
 
 def _empty(member: Member, rule: Field | None) -> str:
     """Return why a length of a member is that of nothing, empty if it is not."""
-    if isinstance(rule, PoolField | PointerField | StructsField):
+    if isinstance(rule, PoolField | PointerField | StructsField | ElementsField):
         return ""
     if rule is not None or member.kind is not MemberKind.BYTES:
         return f"which is {_KINDS[member.kind].rstrip('s')} and no array or pointer: it is 0"
     return "of which nothing is said: it is mostly 0"
+
+
+def _said_apart(layout: StructLayout) -> Iterator[Member]:
+    """Yield the members of which something can be said, bit-fields each by its name."""
+    for member in layout.members:
+        if member.choices and not member.is_union:
+            yield from member.choices[0].members
+        else:
+            yield member
+
+
+def _is_said(member: Member, rules: Mapping[str, Field]) -> bool:
+    """Tell whether anything is said of a member, or of what is in a union."""
+    inner = (each.name for choice in member.choices for each in every_member(choice.members))
+    tells = any(isinstance(each, UnionField) and each.by == member.name for each in rules.values())
+    return tells or member.name in rules or any(name in rules for name in inner)
 
 
 def _left(members: Sequence[Member]) -> str:
@@ -273,7 +311,7 @@ def _pools_of(fields: Sequence[Field]) -> Iterator[str]:
     for field in fields:
         if isinstance(field, PoolField):
             yield field.pool
-        elif isinstance(field, StructsField):
+        elif isinstance(field, StructsField | ElementsField):
             yield from _pools_of(field.fields)
 
 

@@ -83,10 +83,11 @@ def test_elements_get_an_address_that_they_had_not() -> None:
     data = bytes(16) + bytes(8) + b"\x20" + bytes(7)
     argument = argument_of(encode_call(call(data, Fixup(0, 16))))
     assert argument is not None
-    array = argument.as_array(16, 16, 0, 8)
+    array = argument.as_array(16, 16, 0, 64)
     assert len(array.fixups) == MAX_FIXUPS
-    assert [each.at for each in array.addresses] == [0, *range(16, 128, 16)]
-    assert {each.to for each in array.addresses[1:]} == {128}
+    end = 16 * MAX_FIXUPS
+    assert [each.at for each in array.addresses] == [0, *range(16, end, 16)]
+    assert {each.to for each in array.addresses[1:]} == {end}
 
 
 def test_addresses_of_4_bytes_make_arrays_as_well() -> None:

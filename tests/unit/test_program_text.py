@@ -342,7 +342,7 @@ MISTAKES = [
     ("read(f0, 1) split=-1", "split is -1; 0 to 4294967295 is allowed"),
     ("read(f0, 1) split=0x100000000", "split is 4294967296; 0 to 4294967295 is allowed"),
     ("close(f0) !flags=256", "flags is 256, which does not fit in 8 bits"),
-    ("close(f0)" + " @0->0" * 9, "9 fixups; 8 are allowed"),
+    ("close(f0)" + " @0->0" * 33, "33 fixups; 32 are allowed"),
     ("close(f0) @65536->0", "does not fit in 16 bits"),
     ("read(f0, " + "9" * 5000 + ")", "cannot read '999"),
     ("close(f0)\n" * 129, "the program is too long; 128 calls"),

@@ -139,9 +139,9 @@ def test_counts_are_cut_to_what_is_left() -> None:
 
 
 def test_fixups_past_the_limit_are_payload() -> None:
-    data = PLAIN_HEADER.pack(Op.WRITE, 0, 0, 9, 0, 0, 5) + bytes(36) + b"z"
+    data = PLAIN_HEADER.pack(Op.WRITE, 0, 0, 33, 0, 0, 5) + bytes(132) + b"z"
     (call,) = decode(data)
-    assert (len(call.fixups), call.data) == (8, b"\0\0\0\0z")
+    assert (len(call.fixups), call.data) == (32, b"\0\0\0\0z")
 
 
 def test_any_mode_is_kept() -> None:
@@ -162,7 +162,7 @@ def test_a_short_tail_and_calls_past_the_limit_are_ignored() -> None:
         Call(Op.READ, arg=1 << 64),
         Call(Op.READ, arg=-1),
         Call(Op.WRITE, data=bytes(0x10000)),
-        Call(Op.IOCTL, fixups=(Fixup(0, 0),) * 9),
+        Call(Op.IOCTL, fixups=(Fixup(0, 0),) * 33),
         Call(Op.IOCTL, fixups=(Fixup(0x10000, 0),)),
         Call(Op.READ, fault=0x10000),
         Call(Op.READ, cut=0x10000),

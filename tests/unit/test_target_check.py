@@ -152,7 +152,7 @@ def test_members_of_which_nothing_is_said_are_told_with_what_they_get(demo: Path
         "struct demo_odd: nothing is said of pair.low, pair.high, inner.key_l"
     )
     assert "next (pointers: mostly NULL, else such numbers)" in message
-    assert "(bytes: mostly zeros, else strings of any pool)" in message
+    assert "(bytes: mostly zeros, else strings of any pool; of a union any member)" in message
 
 
 def test_lengths_of_nothing_and_wrong_sizes_are_told(demo: Path) -> None:

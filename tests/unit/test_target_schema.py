@@ -16,10 +16,11 @@ from fuzzer.campaign.description import DriverFacts, describe
 from fuzzer.cli.main import main
 from fuzzer.errors import BadInputError
 from fuzzer.paths import project_root
-from fuzzer.target.call_parser import CALLS, FIELD_RULES, IOCTL_KEYS, RECORD_KEYS
+from fuzzer.target.call_parser import CALL_KEYS, CALLS, IOCTL_KEYS
 from fuzzer.target.device import Device
 from fuzzer.target.device_parser import DEVICE_KEYS
 from fuzzer.target.equipment import BUSES
+from fuzzer.target.field_parser import FIELD_KEYS, FIELD_RULES, RECORD_KEYS
 from fuzzer.target.schema import schema_line, schema_path
 from fuzzer.target.target import KEYS, MODULE_KEYS, RESET_KEYS, load_target
 from fuzzer.target.templates import MAX_PAYLOAD
@@ -51,9 +52,9 @@ def test_it_is_a_schema() -> None:
 @pytest.mark.parametrize(
     ("schema", "known"),
     [
-        (SCHEMA["definitions"]["call"], (*CALLS, "weight", *IOCTL_KEYS)),
+        (SCHEMA["definitions"]["call"], (*CALLS, *CALL_KEYS, *IOCTL_KEYS)),
         (SCHEMA["definitions"]["record"], RECORD_KEYS),
-        (SCHEMA["definitions"]["field"], (*FIELD_RULES, *RECORD_KEYS)),
+        (SCHEMA["definitions"]["field"], (*FIELD_RULES, *FIELD_KEYS)),
         (SCHEMA["properties"]["module"], MODULE_KEYS),
         (SCHEMA["properties"]["reset"], RESET_KEYS),
         (SCHEMA["properties"]["devices"]["items"]["anyOf"][1], DEVICE_KEYS),

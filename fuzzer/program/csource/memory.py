@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fuzzer.program.csource.literals import c_integer, c_string
 from fuzzer.program.links import Link, LinkKind, addresses, in_buffer, links
 from fuzzer.program.ops import FLAG_NULL, FLAG_READONLY
-from fuzzer.program.payload import Buffer, Structs, Value, unpack_struct
+from fuzzer.program.payload import Buffer, Elements, Structs, Value, is_number, unpack_struct
 from fuzzer.program.program import Call, Fixup, mapping_of, pointed_mapping
 from fuzzer.target.layout import Member, MemberKind, StructLayout
 
@@ -154,24 +154,31 @@ def struct_memory(call: Call, layout: StructLayout | None, *, named: bool = Fals
         return _placed_struct(call, layout, values)
     first, later = _members(layout, values, "arg.")
     initialiser = _initialiser(first)
-    given = _given(fixups, layout, "arg.")
+    given = _given(values, layout, "arg.")
     if not later and not given and not named:
-        if len(initialiser) == 1:
-            return Memory([f"&({layout.c_type}){initialiser[0]}"])
-        return Memory([f"&({layout.c_type}){initialiser[0]}", *initialiser[1:]])
+        lines = [f"&({layout.c_type}){initialiser[0]}", *initialiser[1:]]
+        return Memory(lines, includes=("endian.h",) if layout_is_big(layout) else ())
     setup = [f"{layout.c_type} arg = {initialiser[0]}", *initialiser[1:]]
     setup[-1] += ";"
     if later:
         setup += ["", *later]
-    includes = ("string.h",) if later else ()
+    includes: tuple[str, ...] = ("string.h",) if later else ()
+    includes += ("endian.h",) if layout_is_big(layout) else ()
     return Memory(["&arg"], setup, includes=includes, base="(char *)&arg", members=given)
 
 
-def _given(fixups: tuple[Fixup, ...], layout: StructLayout, access: str) -> dict[int, str]:
+def _given(values: Mapping[str, Value], layout: StructLayout, access: str) -> dict[int, str]:
     """Return the members of a struct that give handles, by their offsets."""
-    names = {member.offset: member.name for member in layout.members}
-    places = [link.at for link in links(fixups) if link.kind is LinkKind.GIVE]
-    return {at: f"{access}{names[at]}" for at in places if at in names}
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, Link) and value.kind is LinkKind.GIVE:
+            member = layout.member(name)
+            found[value.at] = _read(f"{access}{name}", member)
+    return found
+
+
+def _read(access: str, member: Member | None) -> str:
+    return f"be{member.width}toh({access})" if member and member.is_big else access
 
 
 def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]) -> Memory:
@@ -184,17 +191,17 @@ def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]
     rest = bytearray(call.data)
     inner = [
         line
-        for name, value in values.items()
-        if isinstance(value, Structs) and (member := layout.member(name))
-        for line in _pointed_structs(value, starts[member.offset], starts, rest)
+        for at, value in _pointing(layout, values, 0)
+        for line in _pointed_structs(value, starts[at], starts, rest)
     ]
+    elements = _flexible(layout, values, starts, rest)
     if any(rest[layout.size : size]):
         later += _copy("arg + 1", bytes(rest[layout.size : size]))
-    later += inner
+    later += [*elements, *inner]
     memory = placed(call, size, [*content, *later], f"{layout.c_type} *arg")
-    memory = replace(
-        memory, base="(char *)arg", members=_given(in_buffer(call.fixups), layout, "arg->")
-    )
+    memory = replace(memory, base="(char *)arg", members=_given(values, layout, "arg->"))
+    if layout_is_big(layout):
+        memory = replace(memory, includes=(*memory.includes, "endian.h"))
     if size == layout.size:
         return memory
     memory.setup[0] = f"{layout.c_type} *arg = before_gap(sizeof(*arg) + {size - layout.size});"
@@ -218,17 +225,29 @@ def _members(
     for name, value in values.items():
         member = layout.member(name)
         assert member is not None
+        designated = f".{name} = " if name else ""
         if isinstance(value, Buffer | Structs):
             assert starts is not None
             size = 0 if base else layout.size
-            first.append(f".{name} = {_address(member, starts[base + member.offset], size)}")
+            first.append(f"{designated}{_address(member, starts[base + member.offset], size)}")
         elif isinstance(value, Link):
             if value.kind is not LinkKind.GIVE:
-                number = taken(value)
-                first.append(f".{name} = {_pointer(number) if member.is_pointer else number}")
+                first.append(f"{designated}{_written(taken(value), member)}")
         elif isinstance(value, int):
-            number = c_integer(value)
-            first.append(f".{name} = {_pointer(number) if member.is_pointer else number}")
+            first.append(f"{designated}{_written(c_integer(value), member)}")
+        elif isinstance(value, Elements):
+            if not member.count:
+                continue  # These are behind the struct.
+            for number, each in enumerate(value.each):
+                at = base + member.offset + number * value.layout.size
+                inner, copied = _members(
+                    value.layout, each, f"{access}{name}[{number}].", starts, at
+                )
+                later += copied
+                if inner and is_number(value.layout):
+                    first.append(f".{name}[{number}] = {inner[0]}")
+                elif inner:
+                    first.append(f".{name}[{number}] = {{ {', '.join(inner)} }}")
         elif member.count == 0 and member.offset == layout.size:
             continue  # The content of a flexible array is behind the struct.
         elif member.is_text and len(value) < member.size:
@@ -236,7 +255,7 @@ def _members(
         elif member.is_text:
             later += _copy(f"{access}{name}", value)
         else:
-            whole = "&arg" if access == "arg." else "arg"
+            whole = "&arg" if access.startswith("arg.") else "arg"
             later += _copy(f"(char *){whole} + {base + member.offset}", value)
     return first, later
 
@@ -259,11 +278,69 @@ def _pointed_structs(
         lines += [f"{access} = ({layout.c_type}){initialiser[0]}", *initialiser[1:]]
         lines[-1] += ";"
         lines += later
-        for name, value in values.items():
-            member = layout.member(name)
-            if isinstance(value, Structs) and member:
-                lines += _pointed_structs(value, starts[at + member.offset], starts, rest)
+        for place, value in _pointing(layout, values, at):
+            lines += _pointed_structs(value, starts[place], starts, rest)
     return lines
+
+
+def _pointing(
+    layout: StructLayout, values: Mapping[str, Value], base: int
+) -> Iterator[tuple[int, Structs]]:
+    """Yield the structs that members of a struct at ``base`` point to, with their places."""
+    for name, value in values.items():
+        member = layout.member(name)
+        assert member is not None
+        if isinstance(value, Structs):
+            yield base + member.offset, value
+        elif isinstance(value, Elements):
+            for number, each in enumerate(value.each):
+                place = base + member.offset + number * value.layout.size
+                yield from _pointing(value.layout, each, place)
+
+
+def _flexible(
+    layout: StructLayout,
+    values: Mapping[str, Value],
+    starts: Mapping[int, int],
+    rest: bytearray,
+) -> list[str]:
+    """Return the lines that fill the elements behind a struct; they become zero in ``rest``."""
+    lines: list[str] = []
+    for name, value in values.items():
+        member = layout.member(name)
+        if not isinstance(value, Elements) or member is None or member.count:
+            continue
+        if not is_number(value.layout) and not value.layout.name:
+            continue
+        for number, each in enumerate(value.each):
+            at = layout.size + number * value.layout.size
+            rest[at : at + value.layout.size] = bytes(value.layout.size)
+            if not each:
+                continue
+            access = f"arg->{name}[{number}]"
+            first, later = _members(value.layout, each, f"{access}.", starts, at)
+            if is_number(value.layout):
+                lines.append(f"{access} = {first[0]};")
+                continue
+            initialiser = _initialiser(first)
+            lines += [f"{access} = ({value.layout.c_type}){initialiser[0]}", *initialiser[1:]]
+            lines[-1] += ";"
+            lines += later
+    return lines
+
+
+def layout_is_big(layout: StructLayout) -> bool:
+    """Tell whether a struct has numbers whose first byte is the high one."""
+    elements = (each.element for each in layout.every())
+    pointed = (each.of for each in layout.every())
+    inner = (each for each in (*elements, *pointed) if each is not None)
+    return any(each.is_big for each in layout.every()) or any(map(layout_is_big, inner))
+
+
+def _written(number: str, member: Member) -> str:
+    if member.is_big:
+        return f"htobe{member.width}({number})"
+    return _pointer(number) if member.is_pointer else number
 
 
 def _pointer(number: str) -> str:

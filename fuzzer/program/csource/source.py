@@ -14,6 +14,7 @@ from fuzzer.program.csource.calls import CallWriter, Printed
 from fuzzer.program.csource.helpers import HELPERS, closure
 from fuzzer.program.csource.literals import c_string
 from fuzzer.program.csource.mappings import KEPT_PAGES
+from fuzzer.program.kinds import handle_names
 from fuzzer.program.links import links
 from fuzzer.program.ops import FLAG_WAITS, Op, flags_used
 from fuzzer.program.preload import shared_preload
@@ -26,6 +27,8 @@ from fuzzer.target.target import ResetKind, Target, module_name
 
 MAPPED_PAGE = "of a mapped page"
 """The end of the title of a crash that is a page freed while it is mapped."""
+
+_HANDLE = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.>])h[0-7]\b')
 
 MOST_BEFORE = 64
 """The most steps before a program in one file; nobody would read a longer file."""
@@ -107,9 +110,17 @@ def c_source(
     defined = {} if has_header else {name: number for number, name in names.items()}
     if header_names is None:
         header_names = [header.name for header in target.headers]
-    return _file(
+    text = _file(
         target, title, writer, functions, before, headers=header_names, names=defined, loops=loops
     )
+    return _renamed(text, handle_names(target))
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    """Return C text with other names of handles, but for members and in strings."""
+    if not names:
+        return text
+    return _HANDLE.sub(lambda match: names.get(match[0], match[0]), text)
 
 
 def _shared_preload(programs: Sequence[Program]) -> Program:

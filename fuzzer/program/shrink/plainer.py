@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from fuzzer.program.links import Link, in_buffer, of_call
 from fuzzer.program.ops import Op
-from fuzzer.program.payload import Buffer, Structs, Value, pack_struct, unpack_struct
+from fuzzer.program.payload import Buffer, Elements, Structs, Value, pack_struct, unpack_struct
 from fuzzer.program.program import MAX_PAYLOAD, Call
 from fuzzer.program.shrink.lines import MANY, WORD, has_many_lines, uniform
 from fuzzer.program.shrink.simpler import has_payload, smaller, smaller_signed
@@ -71,29 +71,29 @@ def _smaller(layout: StructLayout, values: Mapping[str, Value]) -> Iterator[Mapp
     yield {}
     for name in values:
         yield {other: value for other, value in values.items() if other != name}
-    for member in layout.members:
+    for member in layout.every():
         value = values.get(member.name)
         if isinstance(value, int):
-            bits = 8 * member.size
+            bits = member.width
             number = value & ((1 << bits) - 1)
             lower = smaller_signed(number, bits) if member.signed else smaller(number)
             for each in lower:
                 yield {**values, member.name: each}
     for name, value in values.items():
-        if isinstance(value, Structs):
+        if isinstance(value, Structs | Elements):
             for changed in _in_one(value, _smaller):
                 yield {**values, name: changed}
 
 
 def _in_one(
-    structs: Structs,
+    structs: Structs | Elements,
     forms: Callable[[StructLayout, Mapping[str, Value]], Iterator[Mapping[str, Value]]],
-) -> Iterator[Structs]:
+) -> Iterator[Structs | Elements]:
     """Yield the structs with one of them replaced by each of its forms."""
     for number, values in enumerate(structs.each):
         for form in forms(structs.layout, values):
             each = (*structs.each[:number], form, *structs.each[number + 1 :])
-            yield Structs(structs.layout, each)
+            yield replace(structs, each=each)
 
 
 def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
@@ -111,9 +111,9 @@ def shorter_members(call: Call, layouts: Layouts) -> list[Call]:
 def _shorter(layout: StructLayout, values: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
     """Yield forms of a struct with shorter strings and buffers, or fewer structs to point to."""
     for name, value in values.items():
-        if isinstance(value, Structs):
+        if isinstance(value, Structs | Elements):
             for number in smaller(len(value.each)):
-                fewer = {**values, name: Structs(value.layout, value.each[:number])}
+                fewer = {**values, name: replace(value, each=value.each[:number])}
                 told = [other for other, known in values.items() if known == len(value.each)]
                 if told and number:
                     yield {**fewer, **dict.fromkeys(told, number)}
