@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fuzzer.campaign.source_calls import (
     SourceIoctl,
+    file_calls,
     ioctl_text,
     is_complete,
     remarks_text,
@@ -18,6 +19,7 @@ from fuzzer.campaign.source_calls import (
     words,
     write_forms,
 )
+from fuzzer.campaign.source_handles import HandleKinds
 from fuzzer.driver.ioctls import Direction, IoctlMacro
 from fuzzer.driver.modinfo import Parameter
 from fuzzer.driver.source.interface import NOTHING, Interface
@@ -205,16 +207,18 @@ def described_ioctls(facts: DriverFacts) -> str:
     """
     macros = {each.number: each for each in reversed(facts.ioctls)}
     forms, others = "", []
+    kinds = HandleKinds(facts.interface)
     for each in facts.described:
         if isinstance(each, IoctlMacro):
             others.append(each)
         else:
-            forms += ioctl_text(each, macros.get(each.number), facts.known)
+            forms += ioctl_text(each, macros.get(each.number), facts.known, kinds)
     forms += "".join(map(_ioctl, others))
+    calls = file_calls(facts.interface)
     if "compat" not in facts.operations or any(each.compat for each in facts.source_ioctls):
-        return forms
+        return forms + calls
     compat = re.sub(r"^(  - ioctl: .*)$", r"\1\n    compat: true", forms, flags=re.M)
-    return forms + compat
+    return forms + compat + calls
 
 
 def _write(facts: DriverFacts) -> str:

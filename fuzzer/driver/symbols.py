@@ -25,9 +25,9 @@ from fuzzer.target.probe import CompilerRun
 from fuzzer.target.target import SymbolSource, Target
 
 # Changes when other things are read, or in another way.
-_VERSION = "1"
+_VERSION = "2"
 # The same, of what is read with libclang.
-_READING = "6"
+_READING = "10"
 _KEEP = 200
 _FILE = "symbols.json"
 _COMPILE_SECONDS = 120.0

@@ -10,7 +10,7 @@ import pytest
 
 from fuzzer.campaign.auto_description import learned
 from fuzzer.campaign.description import DriverFacts, describe, known_names
-from fuzzer.campaign.source_calls import rule
+from fuzzer.campaign.source_fields import rule
 from fuzzer.cli.drivers import write_checked
 from fuzzer.driver.ioctls import IoctlMacro
 from fuzzer.driver.source.interface import (
@@ -217,10 +217,7 @@ def test_handles_are_remarks(facts: DriverFacts) -> None:
     returned = ioctl(3, gives="fd")
     interface = Interface((entry(with_struct(numbers=taken), returned),))
     text = describe(replace(facts, interface=interface), "Made by a test.")
-    assert (
-        "- ioctl: TOY_SET    # length takes a descriptor; n takes a time; flags gives an id\n"
-        in text
-    )
+    assert "- ioctl: TOY_SET    # n takes a time; flags gives an id\n" in text
     assert "n: {range" not in text
     assert "- ioctl: 0x3    # returns a descriptor\n" in text
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from fuzzer.driver.source.facts import Fact, Notes, SourceFacts
+from fuzzer.driver.source.facts import MADE_FILE, RETURNED, Case, Fact, Notes, SourceFacts
 from fuzzer.driver.source.interface import (
     DriverEntry,
     GivenMemory,
@@ -90,7 +90,7 @@ _REGISTER = {
     "debugfs_create_file_unsafe": (0, 4), "debugfs_create_file_full": (0, 4),
 }  # fmt: skip
 _DEVICES = {"device_create": 4, "device_create_with_groups": 5, "cdev_init": -1}
-_MOST = 64
+_MOST, _MOST_CASES = 64, 256
 
 
 def read(program: SourceProgram) -> Interface:
@@ -207,7 +207,7 @@ def _entry(entry: DriverEntry, notes: Notes) -> DriverEntry:
         if not key.is_whole and any(key.covers(other) and key != other for other in keys):
             continue
         name, file, line = notes.commands[key]
-        found = operand(notes.of(key), _coded_size(key))
+        found = operand(notes.of(key), _coded_size(key), notes.cases(key))
         ioctls.append(Ioctl(key.value, key.mask, name, file, line, found))
     return DriverEntry(
         entry.table,
@@ -215,7 +215,7 @@ def _entry(entry: DriverEntry, notes: Notes) -> DriverEntry:
         entry.member,
         entry.function,
         tuple(ioctls),
-        operand(notes.of(None)),
+        operand(notes.of(None), cases=notes.cases(None)),
         notes.is_whole,
     )
 
@@ -225,22 +225,30 @@ def _coded_size(key: Key) -> int:
     return key.value >> 16 & 0x3FFF if key.is_whole and key.value >> 30 else 0
 
 
-def operand(facts: SourceFacts, size: int = 0) -> Operand:
+def operand(facts: SourceFacts, size: int = 0, cases: Iterable[Case] = ()) -> Operand:
     """Return what facts say of the operand of a call, which is said to have a ``size`` in bytes."""
     memory, numbers = [], []
     unclear: set[str] = set()
     for path, fact in sorted(facts.items()):
         unclear |= fact.passed_to
-        if path == ("return",) or not _is_copied(path, facts):
+        if path in (RETURNED, MADE_FILE) or not _is_copied(path, facts):
             continue
+        fact.gives = _descriptor(fact.gives, facts)
         if path[-1] == OF:
             memory.append(_memory(path, fact, size if path == (*_ARG, OF) else 0))
         else:
             numbers.append(_number(path, fact))
             if fact.texts or fact.formats or fact.is_text or fact.sizes:
                 memory.append(_memory(path, fact))
-    gives = facts[("return",)].gives if ("return",) in facts else ""
-    return Operand(tuple(memory), tuple(numbers), gives, tuple(sorted(unclear)))
+    gives = _descriptor(facts[RETURNED].gives, facts) if RETURNED in facts else ""
+    found = tuple(sorted(cases)[:_MOST_CASES])
+    return Operand(tuple(memory), tuple(numbers), gives, tuple(sorted(unclear)), found)
+
+
+def _descriptor(kind: str, facts: SourceFacts) -> str:
+    """Return a kind of handle; of a descriptor with the table of the file that was made for it."""
+    made = facts.get(MADE_FILE)
+    return f"fd:{made.gives}" if kind == "fd" and made is not None else kind
 
 
 def _is_copied(path: Path, facts: SourceFacts) -> bool:

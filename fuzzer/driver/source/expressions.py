@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import operator as operators
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fuzzer.driver.source.facts import Notes, Problem
@@ -22,8 +23,10 @@ from fuzzer.driver.source.values import (
     Context,
     Functions,
     Given,
+    Handle,
     IoctlNumber,
     Key,
+    Path,
     Rows,
     Size,
     SourcePlace,
@@ -36,6 +39,7 @@ from fuzzer.driver.source.values import (
 )
 
 _MOST_STEPS = 400_000
+_HANDLE_SIZES = (4, 8)
 _COMPARISONS = frozenset(("==", "!=", "<", ">", "<=", ">="))
 _FOLDED: Mapping[str, Callable[[int, int], int]] = {
     "+": operators.add, "-": operators.sub, "*": operators.mul,
@@ -71,6 +75,7 @@ class Expressions(ABC):
         self._n_frames = 0
         self._steps = 0
         self._known: dict[tuple[object, ...], SourceValue] = {}
+        self._cases: list[tuple[Path, int]] = []
 
     @abstractmethod
     def statement(self, node: SyntaxNode) -> bool:
@@ -110,6 +115,7 @@ class Expressions(ABC):
             place = self.place(node)
             if isinstance(place, Rows):
                 return place
+            self._note_case(place)
             return None if place is None else self._state.load(place, node.type)
         if kind is Kind.UNARY:
             return self._unary(node)
@@ -183,6 +189,7 @@ class Expressions(ABC):
             place = self.place(part)
             if isinstance(place, Rows):
                 return place
+            self._note_case(place)
             return None if place is None else AddressOf(place)
         if node.operator == "*":
             place = self.place(node)
@@ -209,9 +216,14 @@ class Expressions(ABC):
         if operator == ",":
             self.value(left)
             return self.value(right)
-        a, b = self.value(left), self.value(right)
+        a = self.value(left)
+        with self.case(self.told_by(left) if operator == "&&" else ()):
+            b = self.value(right)
         if isinstance(node.value, int):
             return Constant(node.value)
+        if operator in ("&&", "||"):
+            # Neither of them alone decides.
+            return None
         if operator in _COMPARISONS:
             self._comparison(operator, (left, a), (right, b))
             return None
@@ -237,14 +249,63 @@ class Expressions(ABC):
         left: tuple[SyntaxNode, SourceValue],
         right: tuple[SyntaxNode, SourceValue],
     ) -> None:
-        for (_, value), (other, found), turned in (
+        for (node, value), (other, found), turned in (
             (left, right, operator),
             (right, left, _TURNED.get(operator, operator)),
         ):
+            is_equal = operator in ("==", "!=")
+            if is_equal and isinstance(found, Handle | None):
+                self._look_up(node, value, other)
             if isinstance(found, Constant):
                 if isinstance(value, IoctlNumber) and operator in ("==", "!="):
                     self.command(value, found.number, other)
                 self._compare(value, turned, [found.number], name_of(other.text))
+
+    def _look_up(self, node: SyntaxNode, value: SourceValue, other: SyntaxNode) -> None:
+        """Note a number that the driver compares with one of its own."""
+        if not is_stored(other):
+            return
+        path = value.path if isinstance(value, User) else None
+        if isinstance(value, Handle) and is_stored(node):
+            # What another ioctl gives there is the caller's in this one.
+            place = self.place(node)
+            if isinstance(place, SourcePlace):
+                path = self._state.copied(place)
+        for fact in self._notes.facts(self._frame.context, path) if path else ():
+            fact.takes = fact.takes or f"found:{other.name}"
+
+    @contextmanager
+    def case(self, told: Iterable[tuple[Path, int]]) -> Iterator[None]:
+        """Follow what is done only where a number of the caller's has one of some values."""
+        n = len(self._cases)
+        self._cases += told
+        try:
+            yield
+        finally:
+            del self._cases[n:]
+
+    def told_by(self, condition: SyntaxNode) -> list[tuple[Path, int]]:
+        """Return the numbers of the caller's that have a value where a condition is true."""
+        if condition.kind is not Kind.BINARY or len(condition.parts) != 2:
+            return []
+        left, right = condition.parts
+        if condition.operator == "&&":
+            return [*self.told_by(left), *self.told_by(right)]
+        if condition.operator != "==":
+            return []
+        for one, other in ((left, right), (right, left)):
+            if isinstance(other.value, int) and isinstance(value := self.value(one), User):
+                return [(value.path, other.value)]
+        return []
+
+    def _note_case(self, place: SourcePlace | Given | None) -> None:
+        """Note what of the caller's memory is looked at in a case."""
+        if not self._cases or place is None:
+            return
+        path = self._state.copied(place)
+        for by, number in self._cases if path is not None else ():
+            if path is not None and path != by:
+                self._notes.case(self._frame.context, (path, by, number))
 
     def _compare(
         self, value: SourceValue, operator: str, numbers: Iterable[int], name: str
@@ -290,6 +351,10 @@ class Expressions(ABC):
             # It goes on as another ioctl; that it is one of its own stays known.
             self._notes.same(self._frame.context, value.number)
             return value
+        is_number = kind.sort is Sort.INTEGER and kind.size in _HANDLE_SIZES
+        if value is None and is_number and self._state.copied(place) is not None:
+            # The caller may get a number of the driver's own there.
+            value = Handle(f"made:{right.name if is_stored(right) else ''}")
         self._state.store(place, value)
         self._cast(value, kind)
         return value
@@ -333,6 +398,11 @@ class Expressions(ABC):
         file, line = node.place
         self._notes.problems.add(Problem(file, line, text))
         self._notes.is_whole = False
+
+
+def is_stored(node: SyntaxNode) -> bool:
+    """Tell whether an expression is a number that is a member of a struct."""
+    return node.kind is Kind.MEMBER and node.type.sort is Sort.INTEGER
 
 
 _PLAIN = frozenset(

@@ -5,9 +5,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from fuzzer.driver.source.tree import CType
 from fuzzer.driver.source.values import Context, Key, Path, Size
+
+RETURNED: Path = ("return",)
+"""Path of what an entry returns."""
+
+MADE_FILE: Path = ("file",)
+"""Path of a file that is made for a descriptor; it gives the table of that."""
 
 
 @dataclass(slots=True)
@@ -54,6 +61,9 @@ class Fact:
 
 SourceFacts = dict[Path, Fact]
 
+Case: TypeAlias = tuple[Path, Path, int]
+"""The path of what is looked at only where a number of the caller's has a value, and those."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
@@ -70,6 +80,7 @@ class Notes:
     def __init__(self) -> None:
         self._facts: dict[Key | None, SourceFacts] = defaultdict(dict)
         self._same: dict[Key, Key] = {}
+        self._cases: dict[Key | None, set[Case]] = defaultdict(set)
         self.commands: dict[Key, tuple[str, str, int]] = {}
         self.problems: set[Problem] = set()
         # If something of the entry is unclear, there may be more ioctls.
@@ -87,6 +98,20 @@ class Notes:
         """Return the facts to add to."""
         keys: list[Key | None] = [None] if context is None else [*context]
         return [self._facts[key].setdefault(path, Fact()) for key in keys]
+
+    def case(self, context: Context, case: Case) -> None:
+        """Note what is looked at only where a number has a value."""
+        keys: list[Key | None] = [None] if context is None else [*context]
+        for key in keys:
+            self._cases[key].add(case)
+
+    def cases(self, key: Key | None) -> set[Case]:
+        """Return the cases of an ioctl, or without one those of every call."""
+        found = set(self._cases.get(None, ()))
+        for known, cases in self._cases.items():
+            if known is not None and key is not None and known.covers(key):
+                found |= cases
+        return found
 
     def same(self, context: Context, number: int) -> None:
         """Note that some ioctls are handled as another one is."""

@@ -42,7 +42,9 @@ class GivenNumber:
 
     ``values``, ``required`` (any other ends the call) and ``masks`` are constants with their
     names ("" without one), ``bounds`` operators and constants. ``takes`` and ``gives`` are
-    kinds of handles, ``fd`` or ``id``, or a time that is waited for.
+    kinds of handles: ``fd`` and, behind a colon, the table of such files; ``id`` and what it is
+    made and looked up in; ``found`` and ``made`` with the driver's member that it is compared
+    with or comes from; ``pid``; or a time that is waited for.
     """
 
     path: tuple[str, ...]
@@ -59,13 +61,15 @@ class Operand:
     """Operands of a call: memory and numbers, by path.
 
     ``gives`` is the kind of the handle that it returns; ``unclear`` are functions of the
-    kernel that it is given to.
+    kernel that it is given to. ``cases`` are paths of what is looked at only where a number, by
+    its path, has a value.
     """
 
     memory: tuple[GivenMemory, ...] = ()
     numbers: tuple[GivenNumber, ...] = ()
     gives: str = ""
     unclear: tuple[str, ...] = ()
+    cases: tuple[tuple[tuple[str, ...], tuple[str, ...], int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ def _operand(content: dict[str, Any]) -> Operand:
         tuple(map(_number, content["numbers"])),
         content["gives"],
         tuple(content["unclear"]),
+        tuple((tuple(path), tuple(by), number) for path, by, number in content["cases"]),
     )
 
 

@@ -138,6 +138,13 @@ GIVES = {
 }  # fmt: skip
 """They return a new number, of a kind."""
 
+FILES = {
+    "anon_inode_getfd": 1, "anon_inode_getfd_secure": 1, "anon_inode_create_getfd": 1,
+    "anon_inode_getfile": 1, "anon_inode_getfile_secure": 1, "anon_inode_create_getfile": 1,
+    "anon_inode_getfile_fmode": 1,
+}  # fmt: skip
+"""They make a file: which argument is its table."""
+
 GIVES_AT = {"xa_alloc": 1, "xa_alloc_cyclic": 1, "idr_alloc_u32": 2}
 """They put a new id where an argument says."""
 

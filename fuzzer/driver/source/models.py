@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fuzzer.driver.source import kernel_calls
-from fuzzer.driver.source.facts import Fact, Notes
+from fuzzer.driver.source.facts import MADE_FILE, Fact, Notes
 from fuzzer.driver.source.kernel_calls import CopyIn, CopyOut
-from fuzzer.driver.source.state import SourceState
+from fuzzer.driver.source.state import SourceState, global_name
 from fuzzer.driver.source.tree import CType, Kind, Sort, SyntaxNode
 from fuzzer.driver.source.values import (
     AddressOf,
@@ -26,6 +26,7 @@ from fuzzer.driver.source.values import (
 )
 
 _COPY_WEIGHT = 4
+_HANDLE_SIZES = (4, 8)
 
 
 class Models:
@@ -73,17 +74,30 @@ class Models:
             number, kind = kernel_calls.TAKES[name]
             if number < len(values) and (size := size_of(values[number])) is not None:
                 for fact in self._notes.facts(context, size.path):
-                    fact.takes = kind
+                    fact.takes = _named(kind, arguments)
             return True, None
         if name in kernel_calls.GIVES:
-            return True, Handle(kernel_calls.GIVES[name])
+            kind = kernel_calls.GIVES[name]
+            table = self._table(kernel_calls.FILES.get(name, -1), values)
+            return True, Handle(f"fd:{table}" if table else _named(kind, arguments))
+        if name in kernel_calls.FILES:
+            if table := self._table(kernel_calls.FILES[name], values):
+                for fact in self._notes.facts(context, MADE_FILE):
+                    fact.gives = table
+            return True, None
         if name in kernel_calls.GIVES_AT:
             number = kernel_calls.GIVES_AT[name]
             at = address_of(values[number]) if number < len(values) else None
             if isinstance(at, SourcePlace):
-                self._state.store(at, Handle("id"))
+                self._state.store(at, Handle(_named("id", arguments)))
             return True, None
         return False, None
+
+    @staticmethod
+    def _table(number: int, values: Sequence[SourceValue]) -> str:
+        """Return the table of a file that is made, an argument; empty if it is not known."""
+        place = address_of(values[number]) if 0 <= number < len(values) else None
+        return global_name(place) if isinstance(place, SourcePlace) and not place.path else ""
 
     def _allocated(self) -> SourcePlace:
         self._n_allocated += 1
@@ -131,6 +145,8 @@ class Models:
         value = values[known.source] if known.source >= 0 else None
         if isinstance(value, Handle):
             self._give(to.path, value)
+        elif value is None and known.source >= 0 and _is_handle(arguments[known.source]):
+            self._give(to.path, Handle("made:"))
         source = address_of(value)
         if isinstance(source, SourcePlace):
             for path, handle in self._state.handles(source):
@@ -168,6 +184,19 @@ class Models:
             if isinstance(other, Text) and not isinstance(value, Text):
                 for fact in self._of(value):
                     fact.texts.add(other.text)
+
+
+def _is_handle(node: SyntaxNode) -> bool:
+    """Tell whether an expression is a number that may be a handle."""
+    return node.type.sort is Sort.INTEGER and node.type.size in _HANDLE_SIZES
+
+
+def _named(kind: str, arguments: Sequence[SyntaxNode]) -> str:
+    """Return the kind of an id with the name of what it is looked up in, the first argument."""
+    node = arguments[0]
+    while node.kind in (Kind.UNARY, Kind.CAST) and node.parts:
+        node = node.parts[-1]
+    return f"{kind}:{node.name}" if kind == "id" and node.name else kind
 
 
 def _pointed(pointer: SyntaxNode) -> CType | None:

@@ -104,6 +104,11 @@ def global_place(name: str) -> SourcePlace:
     return SourcePlace(f"{_GLOBAL}{name}")
 
 
+def global_name(place: SourcePlace) -> str:
+    """Return the name of a variable of the whole driver; empty for another place."""
+    return place.root.removeprefix(_GLOBAL) if place.root.startswith(_GLOBAL) else ""
+
+
 def _is_in(place: SourcePlace, whole: SourcePlace) -> bool:
     return place.root == whole.root and place.path[: len(whole.path)] == whole.path
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from fuzzer.driver.source import kernel_calls
-from fuzzer.driver.source.expressions import CallFrame, Expressions
+from fuzzer.driver.source.expressions import CallFrame, Expressions, is_stored
+from fuzzer.driver.source.facts import RETURNED
 from fuzzer.driver.source.labels import (
     Keys,
     inside_of,
@@ -111,10 +112,12 @@ class Walker(Expressions):
         if kind is Kind.RETURN:
             for part in node.parts:
                 value = self.value(part)
+                if value is None and is_stored(part):
+                    value = Handle(f"made:{part.name}")
                 if value is not None and not isinstance(value, Constant):
                     frame.returned = value
                 if isinstance(value, Handle) and len(self._frames) == 1:
-                    for fact in self._notes.facts(frame.context, ("return",)):
+                    for fact in self._notes.facts(frame.context, RETURNED):
                         fact.gives = value.kind
             return True
         if kind is Kind.JUMP:
@@ -152,7 +155,8 @@ class Walker(Expressions):
         yes, no = self.keys(condition)
         before = frame.context
         frame.context = narrowed(before, yes)
-        ended = self.statement(branches[0]) if branches else False
+        with self.case(self.told_by(condition)):
+            ended = self.statement(branches[0]) if branches else False
         after = narrowed(before, no)
         if len(branches) < 2:
             frame.context = after if ended else before
@@ -207,7 +211,10 @@ class Walker(Expressions):
             is_on_number = isinstance(value, IoctlNumber | Rows)
             narrow = is_on_number and not is_any
             frame.context = narrowed(before, keys) if narrow else before
-            over = self.statement(inner)
+            is_case = isinstance(value, User) and not is_any
+            told = [(value.path, each) for each in numbers] if isinstance(value, User) else []
+            with self.case(told if is_case else ()):
+                over = self.statement(inner)
         frame.context = before
         return False
 
