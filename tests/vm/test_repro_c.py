@@ -31,6 +31,9 @@ _BUGS = [
     if bug.expect != "wrong answer" and not bug.kernel
 ]
 LEAKS = [bug.name for bug in _BUGS if bug.expect.startswith("memory leak")]
+# A driver whose calls take what others gave, in unions, bit-fields and arrays.
+_PALETTE = project_root() / "tests" / "drivers" / "palette" / "palette.yaml"
+HANDED = [bug.name for bug in list_bugs(load_target(_PALETTE))]
 REPORTED = [bug.name for bug in _BUGS if bug.name not in LEAKS]
 
 
@@ -56,6 +59,14 @@ def test_a_bug_shows_without_the_executor(
     patched = guest(Flavour.FULL, name, cpus=2 if "race" in bug.needs else 1)
     binary = in_c(stored(name, pkv_target), pkv_target, tmp_path)
     assert title_of(patched, binary) in bug.titles
+
+
+@pytest.mark.parametrize("name", HANDED)
+def test_a_bug_shows_by_what_calls_hand_out(name: str, guest: GuestFactory, tmp_path: Path) -> None:
+    target = load_target(_PALETTE)
+    patched = guest(Flavour.FULL, name, target=target)
+    binary = in_c(stored(name, target), target, tmp_path)
+    assert title_of(patched, binary) in find_bug(target, name).titles
 
 
 @pytest.mark.parametrize("name", LEAKS)
