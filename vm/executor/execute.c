@@ -144,6 +144,8 @@ static int await(struct child *child)
 	while (waitpid(child->pid, &status, WNOHANG) != child->pid) {
 		note_progress();
 		take_output(child, child->output < 0 ? 1 : LOOK_MS);
+		/* One that has the kernel say much must not lose what came first. */
+		log_drain();
 		if (now_ms() < end)
 			continue;
 		header->status = CH_TIMEOUT;
