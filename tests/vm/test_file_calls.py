@@ -175,9 +175,11 @@ def test_what_needs_them_crashes_by_its_program_and_in_c(
     with guest.restore() as machine:
         shown = run_program(machine, wire(text, guest.target)).splat
     assert shown is not None
-    assert shown.title == title
+    # Freed memory that was given away since, a fault shows instead, in the same function.
+    titles = {title, f"general protection fault in {title.rpartition(' in ')[2]}"}
+    assert shown.title in titles
     for header in guest.target.headers:
         shutil.copy(header, tmp_path)
     program = parse_program(text, guest.target, "test")
     (tmp_path / "repro.c").write_text(c_source(program, guest.target, title))
-    assert title_of(guest, compiled(tmp_path)) == title
+    assert title_of(guest, compiled(tmp_path)) in titles

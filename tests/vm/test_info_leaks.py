@@ -40,6 +40,10 @@ def setups(full_kernel: Kernel, accel: Accel) -> Testbeds:
     return subject.setups(full_kernel)
 
 
+# An interrupt leaves its own on the stack, between the poison and the function that is called.
+TRIES = 3
+
+
 @pytest.mark.parametrize(
     ("calls", "title", "words"),
     [
@@ -67,9 +71,13 @@ def setups(full_kernel: Kernel, accel: Accel) -> Testbeds:
 def test_what_was_never_set_is_told_of_and_what_is_another_thing_each_time_is_not(
     setups: Testbeds, calls: str, title: str | None, words: str
 ) -> None:
-    outcome, _ = setups.observe(INFO_LEAK)((), wire(calls, TARGET))
-    assert (outcome.splat.title if outcome.splat else None) == title
-    assert outcome.splat is None or words in outcome.splat.text
+    for _ in range(TRIES):
+        outcome, _ = setups.observe(INFO_LEAK)((), wire(calls, TARGET))
+        assert (outcome.splat.title if outcome.splat else None) == title
+        if outcome.splat is None or words in outcome.splat.text:
+            return
+    assert outcome.splat
+    assert words in outcome.splat.text
 
 
 def test_a_leak_is_judged_made_minimal_and_traced(setups: Testbeds) -> None:
