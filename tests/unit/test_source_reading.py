@@ -342,18 +342,6 @@ def test_of_a_number_that_is_known_in_part_that_part_is_told(driver: Path) -> No
     assert (found.number, found.mask) == (0x7408, 0xFFFF)
 
 
-def test_what_is_added_to_an_address_of_the_kernel_is_no_address(driver: Path) -> None:
-    body = """
-	char *data = kmalloc(64, 0);
-	struct toy *toy = (void *)(data + arg * 8);
-	if (cmd != TOY_PLAIN || arg > 4)
-		return -EINVAL;
-	return toy->mode == TOY_FAST;"""
-    (found,) = handler(driver, body).ioctls
-    assert {each.path for each in found.operand.numbers} == {("arg",)}
-    assert found.operand.memory == ()
-
-
 def test_what_another_ioctl_left_in_a_variable_is_none_of_an_argument(driver: Path) -> None:
     body = """
 	struct toy toy;

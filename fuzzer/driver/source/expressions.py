@@ -237,10 +237,6 @@ class Expressions(ABC):
             return a if isinstance(a, User) else None
         if operator == ">>" and isinstance(a, IoctlNumber) and isinstance(b, Constant):
             return IoctlNumber(a.shift + b.number, a.mask >> b.number)
-        if node.type.sort is Sort.POINTER:
-            # What is added to an address is none.
-            a = None if left.type.sort is Sort.INTEGER else a
-            b = None if right.type.sort is Sort.INTEGER else b
         return _arithmetic(operator, a, b, node.type)
 
     def _comparison(
