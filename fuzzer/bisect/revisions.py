@@ -75,6 +75,17 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stderr.strip() or done.stdout.strip() or "no reason given").split())
 
 
+def read_commit(directory: Path, name: str) -> Commit:
+    """Return a commit of a repository by its hash, or another name that git knows.
+
+    Raises:
+        InfrastructureError: git fails, as where there is no such commit.
+    """
+    form = "--format=%H%x00%s%x00%an <%ae>%x00%aI"
+    done = _checked(run_git(directory, "show", "--no-patch", form, name))
+    return Commit(*done.stdout.rstrip("\n").split("\0"))
+
+
 class Revisions:
     """The revisions of a target's driver.
 
@@ -148,10 +159,7 @@ class Revisions:
 
     def commit(self, name: str) -> Commit:
         """Return a commit by its hash."""
-        form = "--format=%H%x00%s%x00%an <%ae>%x00%aI"
-        done = _checked(run_git(self.git, "show", "--no-patch", form, name))
-        fields = done.stdout.rstrip("\n").split("\0")
-        return Commit(*fields)
+        return read_commit(self.git, name)
 
     def changed(self, commit: Commit) -> tuple[str, ...]:
         """Return what a commit did to which files: ``M path``; a merge, to its first parent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
-from fuzzer.bisect.revisions import Commit, Revisions, run_git
+from fuzzer.bisect.revisions import Revisions, read_commit, run_git
 from fuzzer.campaign.campaign import default_vms
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
@@ -25,7 +24,7 @@ from fuzzer.cli.setting import subject_of
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.store import CrashStore
 from fuzzer.driver.driver import Driver
-from fuzzer.errors import BadInputError, PkvfuzzError
+from fuzzer.errors import BadInputError, InfrastructureError, PkvfuzzError
 from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.paths import project_root
@@ -35,6 +34,7 @@ from fuzzer.smoke.changed import Changes, OwnFiles, changed_blocks, changed_line
 from fuzzer.smoke.formats import FORMS
 from fuzzer.smoke.known import read_known
 from fuzzer.smoke.smoke import SmokeRun, SmokeTask
+from fuzzer.smoke.verdict import SmokeVerdict
 
 _SECONDS = 60.0
 _KNOWN = "known.yaml"
@@ -99,6 +99,7 @@ def _form(text: str) -> tuple[str, Path | None]:
 
 def command(options: argparse.Namespace) -> int:
     """Run what there is time for; returns 1 if a crash counts, 4 if nothing was judged."""
+    _check_files(options)
     made = describe_driver(options, relative=True) is not None
     # Mistakes in what is given are told before anything is built.
     subject = subject_of(options, fitting=False)
@@ -150,17 +151,48 @@ def command(options: argparse.Namespace) -> int:
         )
         say(f"smoke test of {target.name}: {options.time:.0f} s, seed {seed}, in {workdir.root}")
         verdict = SmokeRun(task).run()
-    for name, path in options.formats or [("text", None)]:
-        text = FORMS[name](verdict)
+    show(verdict, options.formats or [("text", None)])
+    return int(verdict.exit_code)
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Complain about what is named and is not there, or cannot be written, before minutes pass."""
+    for directory in options.crashes or ():
+        if not directory.is_dir():
+            raise BadInputError(f"--crashes {directory}: no such directory")
+    if options.accepted is not None and not options.accepted.is_file():
+        raise BadInputError(f"--accepted {options.accepted}: no such file")
+    for name, path in options.formats or ():
         if path is None:
-            print(text, end="")
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
         except OSError as error:
-            print(f"pkvfuzz: {path}: cannot be written: {error.strerror}", file=sys.stderr)
-    return int(verdict.exit_code)
+            raise BadInputError(
+                f"--format {name}={path}: cannot be written: {error.strerror}"
+            ) from error
+
+
+def show(verdict: SmokeVerdict, formats: Sequence[tuple[str, Path | None]]) -> None:
+    """Print a verdict, or write it to files.
+
+    Raises:
+        InfrastructureError: a file cannot be written; its content is printed instead.
+    """
+    problems = []
+    for name, path in formats:
+        text = FORMS[name](verdict)
+        try:
+            if path is not None:
+                write_whole(path, text)
+                continue
+        except OSError as error:
+            problems.append(f"{path}: cannot be written: {error.strerror}; it is printed")
+        print(text, end="")
+    if problems:
+        raise InfrastructureError("; ".join(problems))
 
 
 def _beside(description: Path) -> Path:
@@ -206,11 +238,10 @@ def _head(root: Path | None) -> str:
     """Return what names the commit, and tells of changes that are in none."""
     if root is None:
         return ""
-    form = "--format=%H%x00%s%x00%an <%ae>%x00%aI"
-    done = run_git(root, "show", "--no-patch", form, "HEAD")
-    if done.returncode:
-        return ""
-    commit = Commit(*done.stdout.rstrip("\n").split("\0"))
+    try:
+        commit = read_commit(root, "HEAD")
+    except InfrastructureError:
+        return ""  # There is none yet.
     changes = run_git(root, "status", "--porcelain", "--untracked-files=no").stdout.strip()
     return f"{commit}{' and changes' if changes else ''}"
 

@@ -37,6 +37,8 @@ def headline(verdict: SmokeVerdict) -> str:
     against = f", compared with {verdict.base}" if verdict.base else ""
     if counted:
         return f"FAILED: {count(counted, 'crash')} of this commit{against}"
+    if verdict.interrupted:
+        return f"NO VERDICT: it was interrupted after {verdict.seconds:.0f} s{against}"
     if verdict.exit_code:
         seen = sum(each.standing is Standing.UNJUDGED for each in verdict.crashes)
         what = f"{count(seen, 'crash')} seen and not" if seen else "nothing was"

@@ -92,6 +92,7 @@ class SmokeRun:
         self._found: list[CrashFound] = []
         self._fuzzed = Fuzzed()
         self._judged = False
+        self._interrupted = False
         self._problems: list[str] = []
 
     def run(self) -> SmokeVerdict:
@@ -121,6 +122,7 @@ class SmokeRun:
             tuple(self._found),
             self._fuzzed,
             self._judged,
+            self._interrupted,
             tuple(self._problems),
         )
 
@@ -216,6 +218,7 @@ class SmokeRun:
         missed = [place for block, place in sorted(self._task.changes.blocks.items())
                   if block not in reached]  # fmt: skip
         self._judged = final.looked.ready
+        self._interrupted = campaign.interrupted
         self._fuzzed = Fuzzed(
             final.elapsed,
             final.counts.programs,

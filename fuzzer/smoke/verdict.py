@@ -94,7 +94,7 @@ class SmokeVerdict:
     """The verdict on a commit.
 
     ``base`` names the revision that it was compared with, empty if with none. ``problems`` are
-    what kept it from saying more.
+    what kept it from saying more. One that was ``interrupted`` lacks what was to come.
     """
 
     target: str
@@ -105,6 +105,7 @@ class SmokeVerdict:
     found: tuple[CrashFound, ...] = ()
     fuzzed: Fuzzed = field(default_factory=Fuzzed)
     judged: bool = False
+    interrupted: bool = False
     problems: tuple[str, ...] = ()
 
     @property
@@ -122,7 +123,8 @@ class SmokeVerdict:
         """The exit code that tells it."""
         if self.counted:
             return ExitCode.FOUND
-        if any(each.standing is Standing.UNJUDGED for each in self.crashes):
+        unjudged = any(each.standing is Standing.UNJUDGED for each in self.crashes)
+        if unjudged or self.interrupted:
             return ExitCode.UNJUDGED
         tried = any(each.tried for each in self.replayed)
         return ExitCode.NOTHING_FOUND if self.judged or tried else ExitCode.UNJUDGED

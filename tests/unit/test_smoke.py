@@ -12,7 +12,8 @@ import pytest
 
 from fuzzer.cli.main import main
 from fuzzer.cli.parser import build_parser
-from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.cli.smoke import show
+from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.smoke.changed import OwnFiles, parse_diff
 from fuzzer.smoke.formats import FORMS
 from fuzzer.smoke.known import Accepted, accepted_as, read_known
@@ -39,12 +40,14 @@ def found(standing: Standing = Standing.NEW, **changes: object) -> CrashFound:
 
 
 def verdict(
-    *crashes: CrashFound, replayed: tuple[Replayed, ...] = (), judged: bool = True
+    *crashes: CrashFound,
+    replayed: tuple[Replayed, ...] = (),
+    judged: bool = True,
+    interrupted: bool = False,
 ) -> SmokeVerdict:
     fuzzed = Fuzzed(30.0, 1234, 50, 100, 14, 12, (CrashPlace("module/pkv.c", 99),))
-    return SmokeVerdict(
-        "pkv", "now", "before", 60.0, replayed, crashes, fuzzed, judged, ("a note",)
-    )
+    ends = (judged, interrupted, ("a note",))
+    return SmokeVerdict("pkv", "now", "before", 60.0, replayed, crashes, fuzzed, *ends)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,8 @@ def verdict(
         (verdict(found(Standing.UNJUDGED)), ExitCode.UNJUDGED),
         (verdict(found(Standing.UNJUDGED), found()), ExitCode.FOUND),
         (verdict(judged=False), ExitCode.UNJUDGED),
+        (verdict(interrupted=True), ExitCode.UNJUDGED),
+        (verdict(found(), interrupted=True), ExitCode.FOUND),
         (
             verdict(replayed=(Replayed("x", Path("c/x"), True),), judged=False),
             ExitCode.NOTHING_FOUND,
@@ -91,6 +96,8 @@ def test_the_text_tells_where_and_why() -> None:
     assert "note: a note" in text
     assert FORMS["text"](verdict()).startswith("PASSED: ")
     assert FORMS["text"](verdict(judged=False)).startswith("NO VERDICT: nothing was judged")
+    ended = FORMS["text"](verdict(interrupted=True))
+    assert ended.startswith("NO VERDICT: it was interrupted after 60 s")
     seen = FORMS["text"](verdict(found(Standing.UNJUDGED)))
     assert seen.startswith("NO VERDICT: 1 crash seen and not judged in time")
 
@@ -216,3 +223,29 @@ def test_formats_are_named_with_or_without_a_file(capsys: pytest.CaptureFixture[
     assert (
         "'pdf' is none of text, junit, sarif, markdown, github, gitlab" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--crashes", "none"], "--crashes none: no such directory"),
+        (["--accepted", "none.yaml"], "--accepted none.yaml: no such file"),
+        (["--format", "junit=/proc/x/y.xml"], "--format junit=/proc/x/y.xml: cannot be written"),
+    ],
+)
+def test_what_is_named_has_to_be_there_before_anything_is_built(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["smoke", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_verdict_that_cannot_be_written_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = tmp_path / "gone" / "verdict.txt"
+    with pytest.raises(InfrastructureError, match=r"verdict\.txt: cannot be written"):
+        show(verdict(found()), [("text", full), ("github", None)])
+    told = capsys.readouterr().out
+    assert told.startswith("FAILED: ")
+    assert "::error " in told
