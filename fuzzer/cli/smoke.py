@@ -150,8 +150,11 @@ def command(options: argparse.Namespace) -> int:
             options.first,
         )
         say(f"smoke test of {target.name}: {options.time:.0f} s, seed {seed}, in {workdir.root}")
-        verdict = SmokeRun(task).run()
+        smoke = SmokeRun(task)
+        verdict = smoke.run()
     show(verdict, options.formats or [("text", None)])
+    if smoke.failure is not None and not verdict.counted:
+        raise smoke.failure
     return int(verdict.exit_code)
 
 

@@ -24,7 +24,7 @@ from fuzzer.crash.dedup import Wanted, is_same, same_bug
 from fuzzer.driver.driver import Driver
 from fuzzer.driver.provision import Guest
 from fuzzer.engine.leaning import Lean
-from fuzzer.errors import PkvfuzzError
+from fuzzer.errors import InfrastructureError, PkvfuzzError
 from fuzzer.flavour import NAMES
 from fuzzer.kernel.kernel import Flavour, Kernel
 from fuzzer.progress import say
@@ -94,18 +94,21 @@ class SmokeRun:
         self._judged = False
         self._interrupted = False
         self._problems: list[str] = []
+        self.failure: InfrastructureError | None = None
 
     def run(self) -> SmokeVerdict:
         """Run all that there is time for, and return the verdict.
 
-        Raises:
-            InfrastructureError: machines cannot be run at all.
+        If machines cannot be run, or the disk is full, ``failure`` has the error, and the
+        verdict is of what was done before.
         """
         try:
             with _ended_after(self._task.seconds):
                 self._replay()
                 if not (self._task.first and self.verdict().counted):
                     self._fuzz()
+        except InfrastructureError as error:
+            self.failure = error
         except _TimeIsOverError:
             self._problems.append("what was running when the time was over was cut off")
         return self.verdict()
@@ -122,7 +125,7 @@ class SmokeRun:
             tuple(self._found),
             self._fuzzed,
             self._judged,
-            self._interrupted,
+            self._interrupted or self.failure is not None,
             tuple(self._problems),
         )
 
