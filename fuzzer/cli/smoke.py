@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fuzzer.atomic import write_whole
 from fuzzer.bisect.revisions import Revisions, read_commit, run_git
-from fuzzer.campaign.campaign import default_vms
+from fuzzer.campaign.campaign import default_vms, default_workdir
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.subject import Subject, symbols_for
@@ -79,7 +79,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(FORMS)}; into a file, else to standard output; may be repeated [text]",
     )
     parser.add_argument(
-        "--workdir", type=Path, metavar="DIR", help="where the corpus is kept [work/smoke-TARGET]"
+        "--workdir",
+        type=Path,
+        metavar="DIR",
+        help="corpus and crashes [as run has it: work/TARGET]",
     )
     parser.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
     parser.add_argument(
@@ -109,7 +112,7 @@ def command(options: argparse.Namespace) -> int:
     directories = options.crashes or ([] if made else [_beside(target.path)])
     accepted = options.accepted or (directories[0] / _KNOWN if directories else Path(_KNOWN))
     known = read_known(accepted)
-    workdir = Workdir(options.workdir or Path("work") / f"smoke-{target.name}")
+    workdir = Workdir(options.workdir or default_workdir(target.name, options.bug))
     subject = subject_of(options)
     with ExitStack() as stack:
         stack.enter_context(unwinding_on_sigterm())
