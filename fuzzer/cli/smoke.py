@@ -82,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--workdir",
         type=Path,
         metavar="DIR",
-        help="corpus and crashes [as run has it: work/TARGET]",
+        help="corpus and crashes, as for run [work/TARGET]",
     )
     parser.add_argument("--seeds", type=Path, metavar="DIR", help="*.prog files to start from")
     parser.add_argument(
