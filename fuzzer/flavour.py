@@ -24,7 +24,7 @@ class FlavourSpec:
     ``full``. ``serial_programs`` run on a machine between two phases of races, None for as many
     as a machine is good for. One that ``finds_leaks`` has kmemleak, and can poison memory.
     ``only_here`` are kinds of reports that it makes and the kernels that it judges for do not.
-    ``console_level`` is the kernel's ``loglevel``.
+    ``console_level`` is the kernel's ``loglevel``, and ``arguments`` are added to its command line.
     """
 
     summary: str
@@ -38,6 +38,7 @@ class FlavourSpec:
     finds_leaks: bool = True
     only_here: Mapping[str, str] = field(default_factory=dict)
     console_level: int = 1
+    arguments: str = ""
 
 
 class Flavour(enum.StrEnum):
@@ -77,6 +78,7 @@ _SPECS: Mapping[Flavour, FlavourSpec] = {
         },
         # A guest that locks up can say so on its console only. fast cannot afford that.
         console_level=5,
+        arguments="page_owner=on",
     ),
     Flavour.KCSAN: FlavourSpec(
         summary="reports data races, in place of what KASAN sees",

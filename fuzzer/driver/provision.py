@@ -177,8 +177,10 @@ def ensure_base(
 ) -> tuple[Template, str]:
     """Return the base template of a kernel, and its key; boots once to make it.
 
-    ``arguments`` are added to the kernel's command line.
+    ``arguments`` are added to the kernel's command line, after those of its flavour.
     """
+    flavour = kernel.flavour.spec
+    arguments = f"{flavour.arguments} {arguments}".strip()
     initrd, initrd_key = ensure_initrd()
     key = content_key(kernel.key, initrd_key, _environment_key(hardware, accel), arguments)
 
@@ -195,7 +197,7 @@ def ensure_base(
             hardware,
             accel,
             ram,
-            console_level=kernel.flavour.spec.console_level,
+            console_level=flavour.console_level,
             arguments=arguments,
         ) as machine:
             machine.freeze(directory)
