@@ -123,6 +123,7 @@ class Campaign:
 
     ``until`` is asked about each snapshot, also while judging goes on after
     the fuzzing; once it answers yes, the campaign ends without judging more.
+    Once ``ending`` does, only fuzzing ends.
     """
 
     def __init__(
@@ -132,6 +133,8 @@ class Campaign:
         options: CampaignOptions,
         show: Callable[[Snapshot], None],
         until: Callable[[Snapshot], bool] | None = None,
+        *,
+        ending: Callable[[Snapshot], bool] | None = None,
     ) -> None:
         self._subject = subject
         self._guest = guest
@@ -143,6 +146,8 @@ class Campaign:
         self._show = show
         self._until = until
         self._enough = False
+        self._ending = ending
+        self._fuzzed_enough = False
         self._workdir = options.workdir
         self._corpus_count = CorpusCount(self._workdir.corpus)
         self._seeds = self._corpus_count.count() * options.vms
@@ -238,12 +243,14 @@ class Campaign:
         self._show(snapshot)
         if self._until is not None and self._until(snapshot):
             self._enough = True
+        if self._ended is None and self._ending is not None and not self._fuzzed_enough:
+            self._fuzzed_enough = self._ending(snapshot)
 
     def _is_cut_short(self) -> bool:
         return self.interrupted or self._enough
 
     def _is_over(self) -> bool:
-        if self._is_cut_short():
+        if self._is_cut_short() or self._fuzzed_enough:
             return True
         options = self._options
         if options.programs is not None:

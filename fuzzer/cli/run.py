@@ -22,6 +22,7 @@ from fuzzer.campaign.campaign import (
 from fuzzer.campaign.corpus import Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.description import DriverFacts
+from fuzzer.campaign.ending import Ending
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.drivers import describe_driver
@@ -55,6 +56,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--programs", type=parse_positive, metavar="N", help="stop after N programs"
+    )
+    parser.add_argument(
+        "--until-crash",
+        action="store_true",
+        help="end with the first crash that is new and was shown again",
+    )
+    parser.add_argument(
+        "--until-stale",
+        type=parse_duration,
+        metavar="T",
+        help="end when no new block was reached for so long",
     )
     parser.add_argument(
         "--vms", type=parse_positive, metavar="N", help="machines [cores minus one]"
@@ -134,6 +146,12 @@ def command(options: argparse.Namespace) -> int:
                 options.exact,
             ),
             show,
+            ending=Ending(
+                is_crash=(lambda found: bool(accepted.new_of(found)))
+                if options.until_crash
+                else None,
+                stale=options.until_stale,
+            ),
         )
         try:
             final = campaign.run()
