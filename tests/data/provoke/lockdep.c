@@ -5,6 +5,7 @@
 #include <linux/kthread.h>
 #include <linux/lockdep.h>
 #include <linux/mutex.h>
+#include <linux/rculist.h>
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
@@ -183,6 +184,18 @@ static noinline void prov_rcu_pointer(void)
 		pr_info("provoke: a pointer\n");
 }
 
+/* A list that is walked as under RCU, without its lock. */
+static noinline void prov_rcu_list(void)
+{
+	static LIST_HEAD(list);
+	struct prov_listed {
+		struct list_head node;
+	} *each;
+
+	list_for_each_entry_rcu(each, &list, node)
+		pr_info("provoke: an entry\n");
+}
+
 static noinline void prov_rcu_wait(void)
 {
 	rcu_read_lock();
@@ -299,6 +312,7 @@ const struct provoke_kind prov_lockdep_kinds[] = {
 	PROVOKE_KIND(held_freed),
 	PROVOKE_KIND(keep_lock),
 	PROVOKE_KIND(exit_with_lock),
+	PROVOKE_KIND(rcu_list),
 	PROVOKE_KIND(rcu_pointer),
 	PROVOKE_KIND(rcu_wait),
 	PROVOKE_KIND(wait_context),
