@@ -351,22 +351,28 @@ ssize_t pkv_store_last_size(struct pkv_store *store)
  */
 u32 pkv_store_list(struct pkv_store *store, struct pkv_entry *entries, u32 room)
 {
+	const struct hlist_head *head;
 	const struct pkv_slot *slot;
-	unsigned int bucket, seq;
+	unsigned int seq;
 	u32 count, n;
 
 	do {
 		seq = pkv_read_begin(&store->lock);
 		count = store->used;
 		n = 0;
-		hash_for_each_rcu(store->table, bucket, slot, node) {
-			if (n == room)
-				break;
-			entries[n].key_len = slot->key_len;
-			entries[n].value_len = slot->value_len;
-			/* All of it: a retry must leave nothing behind. */
-			memcpy(entries[n].key, slot->key, PKV_KEY_MAX);
-			n++;
+		/* hash_for_each_rcu() takes no condition for lockdep. */
+		for (head = store->table;
+		     head < store->table + HASH_SIZE(store->table); head++) {
+			hlist_for_each_entry_rcu(slot, head, node,
+						 pkv_lock_is_held(&store->lock)) {
+				if (n == room)
+					break;
+				entries[n].key_len = slot->key_len;
+				entries[n].value_len = slot->value_len;
+				/* All of it: a retry must leave nothing behind. */
+				memcpy(entries[n].key, slot->key, PKV_KEY_MAX);
+				n++;
+			}
 		}
 	} while (pkv_read_retry(&store->lock, seq));
 
