@@ -24,6 +24,8 @@ from fuzzer.lifetime import end_with_parent
 from fuzzer.paths import import_root
 
 _LOG_TAIL = 3
+# libFuzzer's words for an exception of ours; the line after them is its own.
+_UNCAUGHT = " === Uncaught Python exception: ==="
 _LOG_FORMAT = "%(asctime)s %(levelname)s: %(message)s"
 
 
@@ -91,11 +93,13 @@ class Child:
             raise
 
     def last_words(self) -> str:
-        """Return the last lines that the child printed."""
+        """Return the last lines that the child printed, or the exception that ended it."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
             return ""
+        if _UNCAUGHT in lines[:-1]:
+            return f"a defect in pkvfuzz: {lines[lines.index(_UNCAUGHT) + 1]}"
         return " / ".join(line.strip() for line in lines[-_LOG_TAIL:] if line.strip())
 
     def kill(self) -> None:

@@ -53,7 +53,8 @@ class Argument:
 
     def end_of(self, start: int) -> int:
         """Return the end of the part that begins at ``start``."""
-        return min((other for other in self.starts if other > start), default=len(self.data))
+        # An address may point behind the data.
+        return min((len(self.data), *(other for other in self.starts if other > start)))
 
     def is_taken(self, at: int, width: int) -> bool:
         """Tell whether an address or a link overlaps ``width`` bytes at an offset."""

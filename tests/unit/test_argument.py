@@ -32,6 +32,13 @@ def test_an_argument_is_a_call_and_back() -> None:
     assert taken == [4, 8, 12]
 
 
+def test_an_address_may_point_behind_the_data() -> None:
+    held = encode_call(call(bytes(range(24)), Fixup(0, 16), Fixup(8, 64)))
+    argument = argument_of(held)
+    assert argument is not None
+    assert [argument.end_of(start) for start in (0, 16, 64)] == [16, 24, 24]
+
+
 def test_places_are_where_no_address_is_in_what_is_pointed_to_first() -> None:
     argument = argument_of(encode_call(call(bytes(32), Fixup(0, 16))))
     assert argument is not None

@@ -57,6 +57,15 @@ def test_what_a_child_logs_says_when_and_how_bad(tmp_path: Path) -> None:
     assert time.strptime(stamp.partition(",")[0], "%Y-%m-%d %H:%M:%S")
 
 
+def test_an_exception_is_told_and_not_what_comes_after_it(tmp_path: Path) -> None:
+    child = start(tmp_path / "log")
+    child.finish()
+    child.wait(30)
+    exception = "\n === Uncaught Python exception: ===\nIndexError: out of range\nTraceback\n"
+    (tmp_path / "log").write_text(f"INFO: Seed: 1\n{exception}\nstat::peak_rss_mb:   69\n")
+    assert child.last_words() == "a defect in pkvfuzz: IndexError: out of range"
+
+
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     child = start(tmp_path / "log", 60)
     with pytest.raises(subprocess.TimeoutExpired):
