@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fuzzer.program.address_search import AddressSearch
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.linking import Result
 from fuzzer.program.links import addresses
 from fuzzer.program.ops import FLAG_COMPAT, Op
-from fuzzer.program.program import Call
+from fuzzer.program.program import Call, Fixup
 from fuzzer.program.wire import decode, encode, split
 
 MOST_RUNS = 300
@@ -192,3 +194,42 @@ def test_what_comes_before_a_call_is_run_with_it_and_what_comes_behind_is_not() 
     before, tried = decode(program)
     assert before == other
     assert [(each.at, each.to) for each in addresses(tried.fixups)] == [(0, 8)]
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=150)
+def test_any_argument_and_any_outcome_can_be_learned_from(draw: st.DataObject) -> None:
+    """Mutants point anywhere; a driver answers anything."""
+    places = st.integers(0, 80).map(lambda place: place * 4)
+    fixups = st.lists(st.builds(Fixup, places, places), max_size=6)
+    commands = st.sampled_from([7, 9])
+    flags = st.sampled_from([0, FLAG_COMPAT])
+    calls = st.builds(
+        lambda cmd, flags, data, fixups: Call(
+            Op.IOCTL, flags=flags, cmd=cmd, data=data, fixups=tuple(fixups)
+        ),
+        commands,
+        flags,
+        st.binary(max_size=200),
+        fixups,
+    )
+    results = st.sampled_from(
+        [Result(0, b""), Result(-1, b"", error=errno.EFAULT), Result(-1, b"", error=errno.EINVAL)]
+    )
+    compared = st.lists(
+        st.builds(
+            lambda a, b, size: Comparison(a, b, 0, size, constant=True),
+            st.integers(0, 300),
+            st.integers(0, 1 << 32),
+            st.sampled_from([1, 2, 4, 8]),
+        ),
+        max_size=4,
+    )
+    search = AddressSearch()
+    program: bytes | None = encode((draw.draw(calls),))
+    for _ in range(12):
+        if program is None:
+            break
+        for made in search.learn(split(program), [draw.draw(results)], draw.draw(compared)):
+            decode(b"".join(made))
+        program = search.take()
