@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from fuzzer.errors import InfrastructureError
+from fuzzer.errors import DEFECT, InfrastructureError
 from fuzzer.lifetime import end_with_parent
 from fuzzer.paths import import_root
 
@@ -99,7 +99,7 @@ class Child:
         except OSError:
             return ""
         if _UNCAUGHT in lines[:-1]:
-            return f"a defect in pkvfuzz: {lines[lines.index(_UNCAUGHT) + 1]}"
+            return f"{DEFECT}: {lines[lines.index(_UNCAUGHT) + 1]}"
         return " / ".join(line.strip() for line in lines[-_LOG_TAIL:] if line.strip())
 
     def kill(self) -> None:

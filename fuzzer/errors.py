@@ -10,6 +10,9 @@ from __future__ import annotations
 import enum
 import errno
 
+DEFECT = "a defect in pkvfuzz"
+"""The beginning of what is said of an error that is nobody's but ours."""
+
 
 class ExitCode(enum.IntEnum):
     """Exit codes of ``pkvfuzz run`` and ``pkvfuzz replay``; others use 0, 2 and 3.

@@ -151,7 +151,7 @@ class Campaign:
         self._workdir = options.workdir
         self._corpus_count = CorpusCount(self._workdir.corpus)
         self._seeds = self._corpus_count.count() * options.vms
-        self._outlook = Outlook(guest, self._workdir.root)
+        self._outlook = Outlook(guest, self._workdir.root, self._workdir.logs)
         self._clock = Clock(
             subject, guest.kernel, self._workdir, counted=options.programs is not None
         )

@@ -16,10 +16,11 @@ from fuzzer.driver.modinfo import read_modinfo
 from fuzzer.driver.provision import Guest
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.tally import Tally, read_tally
-from fuzzer.errors import BadInputError
+from fuzzer.errors import DEFECT, BadInputError
 from fuzzer.program.ops import OP_NAMES, OPERATIONS, File, Op
 from fuzzer.target.calls import IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.target import Target
+from fuzzer.wording import count
 
 # Fewer calls, loads or programs than these prove nothing.
 _FEWEST_CALLS, _FEWEST_LOADS, _FEWEST_PROGRAMS = 200, 40, 20
@@ -100,11 +101,12 @@ class State:
 class Outlook:
     """Makes remarks of the counts of a campaign's workers; counts of earlier ones are deleted."""
 
-    def __init__(self, guest: Guest, directory: Path) -> None:
+    def __init__(self, guest: Guest, directory: Path, logs: Path) -> None:
         self._target = guest.target
         self._blocks = len(guest.blocks)
         self._loaded = len(guest.load_blocks)
         self._directory = directory
+        self._logs = logs
         self._unvaried = unvaried_parameters(guest)
         self._looked = 0.0
         self._remarks: tuple[Remark, ...] = ()
@@ -130,7 +132,22 @@ class Outlook:
             load = os.getloadavg()[0] / (os.cpu_count() or 1)
             state = State(tally, counts, covered, self._blocks, self._unvaried, load)
             self._remarks = tuple(remarks_on(self._target, state))
+            if last:
+                self._remarks += tuple(defects(self._logs))
         return self._remarks
+
+
+def defects(logs: Path) -> Iterator[Remark]:
+    """Make remarks on the defects of ours that processes passed over, of which their logs tell."""
+    for log in sorted(logs.glob("*.log")):
+        with contextlib.suppress(OSError):
+            times = log.read_text(errors="replace").count(f" {DEFECT}: ")
+            if times:
+                yield Remark(
+                    str(log),
+                    f"{DEFECT} was met {count(times, 'time')} and passed over: please report it, "
+                    f"with what {log} says",
+                )
 
 
 def unvaried_parameters(guest: Guest) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fuzzer.cli.commands import BY_NAME, INTERRUPTED
 from fuzzer.cli.parser import build_parser, join_command
-from fuzzer.errors import ExitCode, PkvfuzzError, describe_os_error
+from fuzzer.errors import DEFECT, ExitCode, PkvfuzzError, describe_os_error
 from fuzzer.progress import say
 
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             say("pkvfuzz doctor may tell what is wrong with this host")
         return int(ExitCode.INFRASTRUCTURE)
     except Exception as error:
-        say(f"a defect in pkvfuzz: {type(error).__name__}: {error}")
+        say(f"{DEFECT}: {type(error).__name__}: {error}")
         say("please report it with the output of: PKVFUZZ_DEBUG=1 pkvfuzz ...")
         if os.environ.get("PKVFUZZ_DEBUG"):
             raise

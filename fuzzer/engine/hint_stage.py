@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from typing import TypeAlias
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import LONG, SeedScheduler
+from fuzzer.errors import DEFECT, PkvfuzzError
 from fuzzer.machine.channel import CallResult, Comparisons
 from fuzzer.machine.channel_layout import PROGRAM_SIZE
 from fuzzer.program.address_search import AddressSearch
@@ -191,8 +193,18 @@ class ComparisonRuns:
                 self._stage.note(program, channel.comparisons(), channel.results())
 
     def learn(self) -> None:
-        """Make hints of the recorded comparisons, while the guest works."""
-        if self._executor.learn_contexts(sorted(self._stage.learn())):
+        """Make hints of the recorded comparisons, while the guest works.
+
+        A defect here costs a program's hints, not the worker, which would meet it again.
+        """
+        try:
+            numbers = self._stage.learn()
+        except (PkvfuzzError, OSError):
+            raise
+        except Exception:
+            logging.exception("%s: a program has no hints", DEFECT)
+            return
+        if self._executor.learn_contexts(sorted(numbers)):
             # The next batch may have begun or not: its coverage must not depend on that.
             self._equip_after = 2
 

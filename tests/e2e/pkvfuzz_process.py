@@ -37,6 +37,7 @@ def pkvfuzz(
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    assert "a defect in pkvfuzz" not in done.stdout, done.stdout
     return done
 
 

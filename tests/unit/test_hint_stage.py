@@ -8,9 +8,13 @@ import random
 from dataclasses import replace
 from typing import cast
 
-from fuzzer.engine.hint_stage import HintStage
+import pytest
+
+from fuzzer.engine.executor import WorkerExecutor
+from fuzzer.engine.hint_stage import ComparisonRuns, HintStage
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import SeedScheduler
+from fuzzer.errors import InfrastructureError
 from fuzzer.machine.channel import CallResult, Comparisons
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.ops import Op
@@ -108,3 +112,28 @@ def test_a_search_does_not_take_all_the_time() -> None:
         at_a_time += 1
     assert 1 < at_a_time < 12
     assert hints.wanted() is not None
+
+
+def test_a_defect_costs_the_hints_of_a_program_and_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = hint_stage(Heard())
+    runs = ComparisonRuns(cast(WorkerExecutor, None), stage, lambda _: True)
+
+    def fail(*_: object) -> set[int]:
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(HintStage, "learn", fail)
+    runs.learn()
+    assert "a defect in pkvfuzz: a program has no hints" in caplog.text
+    assert "IndexError: index out of range" in caplog.text
+
+
+def test_an_error_of_the_machine_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> set[int]:
+        raise InfrastructureError("the disk is full")
+
+    monkeypatch.setattr(HintStage, "learn", fail)
+    runs = ComparisonRuns(cast(WorkerExecutor, None), hint_stage(Heard()), lambda _: True)
+    with pytest.raises(InfrastructureError):
+        runs.learn()

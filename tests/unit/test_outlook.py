@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from fuzzer.campaign.campaign import Snapshot
-from fuzzer.campaign.outlook import Remark, State, remarks_on, unnamed
+from fuzzer.campaign.outlook import Remark, State, defects, remarks_on, unnamed
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.tally import EAGER, FIRST, LAZY, Tally, TallyFile, read_tally, tally_file
+from fuzzer.errors import DEFECT
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, encode_call, split
@@ -250,3 +251,13 @@ def test_an_ioctl_of_32_bit_programs_alone_may_be_unknown_otherwise(target: Targ
             tally.note(wire(ioctl()), [number])
         assert "ioctl 0x4d01" in about(target, tally)
         assert ("ioctl 0x4d01" in about(both, tally)) is told
+
+
+def test_a_defect_that_was_passed_over_is_told_with_where_to_read_of_it(tmp_path: Path) -> None:
+    line = f"2026-01-01 10:00:00,000 ERROR: {DEFECT}: a program has no hints\nTraceback\n"
+    (tmp_path / "worker-0.log").write_text(line * 2)
+    (tmp_path / "worker-1.log").write_text("INFO: Seed: 1\n")
+    (told,) = defects(tmp_path)
+    assert (
+        f"met 2 times and passed over: please report it, with what {tmp_path}/worker-0" in told.text
+    )
