@@ -17,28 +17,30 @@ class FlavourSpec:
 
     ``summary`` is for the help of options. ``fragments`` are files of Kconfig options, of which
     a later one overrules an earlier one; ``patch`` is of this flavour alone, or empty.
-    ``variables`` go to make, and so does a request that ``sanitizer`` checks the core's objects
-    which the file ``checked`` lists, if there is one.
+    ``compiler`` builds the kernel and drivers for it. ``variables`` go to make, and so does a
+    request that ``sanitizer`` checks the core's objects which the file ``checked`` lists, if
+    there is one.
 
     A flavour that ``judges`` also judges sightings made on it; those of the others are judged on
     ``full``. ``serial_programs`` run on a machine between two phases of races, None for as many
     as a machine is good for. One that ``finds_leaks`` has kmemleak, and can poison memory.
     ``only_here`` are kinds of reports that it makes and the kernels that it judges for do not.
-    ``console_level`` is the kernel's ``loglevel``, and ``arguments`` are added to its command line.
+    Its machines have ``ram_mib`` MiB. ``console_level`` is the kernel's ``loglevel``.
     """
 
     summary: str
     fragments: tuple[str, ...]
     patch: str = ""
+    compiler: str = "gcc"
     variables: tuple[str, ...] = ()
     sanitizer: str = "KASAN"
     checked: str = ""
     judges: bool = False
     serial_programs: int | None = None
+    ram_mib: int = 256
     finds_leaks: bool = True
     only_here: Mapping[str, str] = field(default_factory=dict)
     console_level: int = 1
-    arguments: str = ""
 
 
 class Flavour(enum.StrEnum):
@@ -47,6 +49,7 @@ class Flavour(enum.StrEnum):
     FAST = "fast"
     FULL = "full"
     KCSAN = "kcsan"
+    KMSAN = "kmsan"
 
     @property
     def spec(self) -> FlavourSpec:
@@ -78,7 +81,6 @@ _SPECS: Mapping[Flavour, FlavourSpec] = {
         },
         # A guest that locks up can say so on its console only. fast cannot afford that.
         console_level=5,
-        arguments="page_owner=on",
     ),
     Flavour.KCSAN: FlavourSpec(
         summary="reports data races, in place of what KASAN sees",
@@ -90,6 +92,14 @@ _SPECS: Mapping[Flavour, FlavourSpec] = {
         judges=True,
         # There is a phase of races before each new machine, and kcsan is about races.
         serial_programs=400,
+        finds_leaks=False,
+    ),
+    Flavour.KMSAN: FlavourSpec(
+        summary="reports memory that was never set, in place of what KASAN sees",
+        fragments=("base.config", "kmsan.config"),
+        compiler="clang",
+        sanitizer="KMSAN",
+        judges=True,
         finds_leaks=False,
     ),
 }

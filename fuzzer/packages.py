@@ -69,9 +69,19 @@ TEST_PACKAGES = (
     Package("lz4", "compressed logs", program="lz4"),
 )
 DEBUG_PACKAGES = (Package("gdb", "debugs a guest's kernel: replay --gdb", program="gdb"),)
+CLANG_PACKAGES = (
+    Package("clang", "compiles the kmsan kernel and drivers for it", program="clang"),
+)
+# The flavour of kernels that takes clang.
+_BY_CLANG = "kmsan"
 
 
-_PACKAGES = {"machine": PACKAGES, "tests": TEST_PACKAGES, "debugger": DEBUG_PACKAGES}
+_PACKAGES = {
+    "machine": PACKAGES,
+    "tests": TEST_PACKAGES,
+    "debugger": DEBUG_PACKAGES,
+    "clang": CLANG_PACKAGES,
+}
 _OWN_KERNEL = frozenset({"--kernel-source", "--kernel-build", "--kernel-version"})
 
 
@@ -84,6 +94,8 @@ def required_packages(argv: Sequence[str], root: Path = _ROOT) -> tuple[Package,
     groups = _needs_of(argv)
     packages = [package for group in groups for package in _PACKAGES[group]]
     names = {word.partition("=")[0] for word in argv}
+    if "machine" in groups and any(word.rpartition("=")[2] == _BY_CLANG for word in argv):
+        packages.extend(CLANG_PACKAGES)
     if "machine" in groups and not names & _OWN_KERNEL:
         packages.append(kernel_source_package(root))
     return tuple(packages)

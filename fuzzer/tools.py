@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fuzzer.errors import InfrastructureError
-from fuzzer.packages import DEBUG_PACKAGES, PACKAGES, TEST_PACKAGES
+from fuzzer.packages import CLANG_PACKAGES, DEBUG_PACKAGES, PACKAGES, TEST_PACKAGES
 
 _BINUTILS = ("addr2line", "nm", "objcopy", "objdump", "strip")
-_PACKAGES = (*PACKAGES, *TEST_PACKAGES, *DEBUG_PACKAGES)
+_PACKAGES = (*PACKAGES, *TEST_PACKAGES, *DEBUG_PACKAGES, *CLANG_PACKAGES)
 # By the program; one that is not here is in a package of its own name.
 _PACKAGE_OF = {
     **dict.fromkeys(_BINUTILS, "binutils"),

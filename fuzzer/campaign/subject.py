@@ -157,6 +157,7 @@ def identify(subject: Subject, guest: Guest) -> Identity:
     """Return the identity of a crash on this guest: the builds and settings that it shows with."""
     path = subject.target.path.resolve()
     root = project_root()
+    compiler = guest.kernel.compiler_name()
     return Identity(
         target=subject.target.name,
         description=str(path.relative_to(root) if path.is_relative_to(root) else path),
@@ -169,7 +170,7 @@ def identify(subject: Subject, guest: Guest) -> Identity:
         release=guest.kernel.release(),
         compiler=guest.kernel.compiler(),
         config=guest.kernel.config_key(),
-        driver_compiler="" if subject.target.module.object else compiler_version(),
+        driver_compiler="" if subject.target.module.object else compiler_version(compiler),
         pkvfuzz=__version__,
     )
 

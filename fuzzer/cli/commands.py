@@ -326,7 +326,7 @@ COMMANDS = (
         "run the project's own checks and tests",
         "./pkvfuzz test --only unit -- -k corpus",
         _ends("all passed", "something failed", failed="something could not be run"),
-        needs=(MACHINE, Need("tests"), Need("debugger")),
+        needs=(MACHINE, Need("tests"), Need("debugger"), Need("clang")),
     ),
 )
 

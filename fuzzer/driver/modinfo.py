@@ -25,7 +25,7 @@ _MAX_INFO = 1 << 20
 _MAX_NAMES = 64 << 20
 _TRACE_PC = b"\0__sanitizer_cov_trace_pc\0"
 # Prefixes of calls into each sanitizer, by the option that turns it on.
-_SANITIZERS = {"KASAN": b"\0__asan_", "KCSAN": b"\0__tsan_"}
+_SANITIZERS = {"KASAN": b"\0__asan_", "KCSAN": b"\0__tsan_", "KMSAN": b"\0__msan_"}
 # Aliases of these forms name no bus.
 _NOT_BUSES = ("devname", "symbol")
 _BUS = re.compile(r"([a-z][a-z0-9_-]{0,30}):")
@@ -48,7 +48,7 @@ class ModuleInfo:
 
     ``aliases`` are as in its file, such as ``pci:v00001AF4d*``. ``struct_size`` is that
     of its ``struct module`` in bytes, 0 if it has none; ``machine`` what it was built
-    for (``x64``). ``has_coverage`` and ``sanitizers`` (KASAN, KCSAN) tell of
+    for (``x64``). ``has_coverage`` and ``sanitizers`` (KASAN, KCSAN, KMSAN) tell of
     instrumentation that it calls.
     """
 

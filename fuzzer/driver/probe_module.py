@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuzzer import lifetime
 from fuzzer.errors import InfrastructureError
-from fuzzer.kernel.kbuild import BuiltKernel
+from fuzzer.kernel.kbuild import BuiltKernel, toolchain_of
 from fuzzer.tools import tool_error
 
 # Seconds; it takes two.
@@ -30,9 +30,10 @@ def build_probe(
     (directory / f"{name}.c").write_text(source)
     (directory / "Kbuild").write_text(kbuild or f"obj-m := {name}.o\n")
     target = "modules" if suffix == "ko" else product
+    toolchain = toolchain_of(kernel.options())
     try:
         done = lifetime.run(
-            ["make", "-C", str(kernel.directory), f"M={directory}", target],
+            ["make", "-C", str(kernel.directory), f"M={directory}", *toolchain, target],
             signal.SIGTERM,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

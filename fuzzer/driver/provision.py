@@ -12,7 +12,7 @@ import array
 import contextlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzzer.cache import build_once, content_key, keep_entry
@@ -172,15 +172,18 @@ def _environment_key(hardware: Hardware, accel: Accel) -> str:
     return content_key(qemu_version(), " ".join(line), str(layout.VERSION), CLOCK, REBOOT)
 
 
+def _fit(hardware: Hardware, kernel: Kernel) -> Hardware:
+    return replace(hardware, ram_mib=kernel.flavour.spec.ram_mib)
+
+
 def ensure_base(
     kernel: Kernel, accel: Accel, hardware: Hardware, *, arguments: str = ""
 ) -> tuple[Template, str]:
     """Return the base template of a kernel, and its key; boots once to make it.
 
-    ``arguments`` are added to the kernel's command line, after those of its flavour.
+    ``arguments`` are added to the kernel's command line.
     """
-    flavour = kernel.flavour.spec
-    arguments = f"{flavour.arguments} {arguments}".strip()
+    flavour, hardware = kernel.flavour.spec, _fit(hardware, kernel)
     initrd, initrd_key = ensure_initrd()
     key = content_key(kernel.key, initrd_key, _environment_key(hardware, accel), arguments)
 
@@ -292,7 +295,7 @@ def ensure_guest(
         BadInputError: the kernel refuses the module.
         InfrastructureError: the guest does not boot, or the disk is full.
     """
-    hardware = hardware or Hardware()
+    hardware = _fit(hardware or Hardware(), kernel)
     loaded = with_deferred_module(driver, kernel) if deferred else driver
     image = driver_image(target, loaded)
     base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)

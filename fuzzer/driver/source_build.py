@@ -31,7 +31,8 @@ from fuzzer.driver.licences import foreign_licences, put_under_gpl
 from fuzzer.driver.modinfo import ModuleInfo, read_modinfo
 from fuzzer.driver.sandbox import KernelView, Sandbox
 from fuzzer.errors import BadInputError
-from fuzzer.kernel.kernel import Kernel, parse_config
+from fuzzer.kernel.kbuild import CLANG, compiler_of, parse_config, toolchain_of
+from fuzzer.kernel.kernel import Kernel
 from fuzzer.kernel.needs.includes import included, missing_includes
 from fuzzer.kernel.needs.objects import missing_symbols
 from fuzzer.kernel.source import compiler_version
@@ -159,7 +160,7 @@ def _key(tree: DriverTree, kernel: Kernel, patch: Path | None, variables: Sequen
     return content_key(
         _FORMAT,
         kernel.key,
-        compiler_version(),
+        compiler_version(kernel.compiler_name()),
         "\0".join([*instrumentation(kernel), *variables]),
         patch.read_bytes() if patch else b"",
         *tree.content(),
@@ -327,17 +328,23 @@ def build_root(directory: Path) -> Path:
 def instrumentation(kernel: Kernel, flags: Sequence[str] = ()) -> list[str]:
     """Return make variables that turn coverage and the sanitizer on for a driver.
 
-    ``flags`` are further ones for gcc. With a compiler that has no
+    ``flags`` are further ones for the compiler. With a compiler that has no
     ``--param asan-kernel-mem-intrinsic-prefix`` (GCC before 13) the driver's own
     memcpy(), memset() and memmove() would go unchecked on x86: mm/kasan/shadow.c
     leaves the checking versions out. Kernels before 6.3 do not, and have no others.
     """
     config = parse_config((kernel.directory / ".config").read_text())
     flags = list(flags)
+    variables = [*toolchain_of(config), "KCOV_INSTRUMENT=y"]
+    if compiler_of(config) == CLANG:
+        # Drivers have warnings of gcc in their flags.
+        flags.insert(0, "-Wno-unknown-warning-option")
     if config.get("CONFIG_KCSAN", "n") == "y":
-        variables = ["KCOV_INSTRUMENT=y", "KCSAN_SANITIZE=y"]
+        variables.append("KCSAN_SANITIZE=y")
+    elif config.get("CONFIG_KMSAN", "n") == "y":
+        variables.append("KMSAN_SANITIZE=y")
     else:
-        variables = ["KCOV_INSTRUMENT=y", "KASAN_SANITIZE=y"]
+        variables.append("KASAN_SANITIZE=y")
         prefixed = config.get("CONFIG_CC_HAS_KASAN_MEMINTRINSIC_PREFIX", "n") == "y"
         symbols = (kernel.directory / "Module.symvers").read_text()
         if not prefixed and "\t__asan_memcpy\t" in symbols:

@@ -17,10 +17,12 @@ from fuzzer.errors import BadInputError
 
 # savedcmd_ since Linux 6.3 (commit 92215e7a801d), cmd_ before.
 _COMMAND = re.compile(r"(?:saved)?cmd_\S+ := (.*)")
-_COMPILER = re.compile(r"(?:[^\n]*/)?((?:x86_64-linux-gnu-)?gcc(?:-\d+)?|cc)\Z")
+_COMPILER = re.compile(r"(?:[^\n]*/)?((?:x86_64-linux-gnu-)?(?:gcc|clang)(?:-\d+)?|cc)\Z")
 _WITH_VALUE = frozenset(
     ("-I", "-D", "-U", "-include", "-imacros", "-isystem", "-iquote", "-idirafter")
 )
+# Options of clang's parts, each with a value; none is needed to read the source.
+_OF_PARTS = frozenset(("-mllvm", "-Xclang"))
 _JOINED = re.compile(r"-(?:I|D|U|isystem|iquote|idirafter|std=|O)[^\n]+\Z|-O\Z|-nostdinc\Z|-ansi\Z")
 _MACHINE = re.compile(r"-m[a-z0-9][a-z0-9-]*(?:=[\w.+,-]+)?\Z")
 _LANGUAGE = re.compile(
@@ -137,6 +139,8 @@ def _kept(path: Path, words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str,
     for word in rest:
         if word in _WITH_VALUE:
             kept += [word, next(rest, "")]
+        elif word in _OF_PARTS:
+            next(rest, "")
         elif _JOINED.match(word) or _MACHINE.match(word) or _LANGUAGE.match(word):
             kept.append(word)
         elif word == "-o":

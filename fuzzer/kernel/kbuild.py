@@ -31,6 +31,9 @@ _TOLD = 3
 BUILD_SECONDS = "build-seconds"
 """The file in a build directory that says how long all of it took."""
 
+GCC, CLANG = "gcc", "clang"
+"""The compilers that kernels are built with."""
+
 TOP_KCONFIG = "Kconfig.pkvfuzz"
 """The file in a build directory that is read instead of the tree's Kconfig, if it is there."""
 
@@ -41,7 +44,8 @@ class Recipe:
 
     ``fragments`` are files in ``vm/kernel``, of which a later one overrules an
     earlier one; ``options`` are requests on top of them. ``patch`` is one there
-    too, or empty. ``variables`` go to make. ``steps`` is about how many lines
+    too, or empty. ``variables`` go to make, with ``compiler`` where that is not
+    make's own, gcc. ``steps`` is about how many lines
     make prints for 6.12: it steers the time left, nothing else.
     """
 
@@ -51,6 +55,12 @@ class Recipe:
     options: dict[str, str] = field(default_factory=dict)
     steps: int = 1380
     patch: str = ""
+    compiler: str = GCC
+
+    @property
+    def toolchain(self) -> tuple[str, ...]:
+        """The make variables that say which compiler builds it; none for gcc."""
+        return _toolchain(self.compiler)
 
     @property
     def title(self) -> str:
@@ -67,6 +77,10 @@ class Recipe:
     def patch_text(self) -> str:
         """Return the patch; empty if there is none."""
         return _recipe_file(self.patch).read_text() if self.patch else ""
+
+
+def _toolchain(compiler: str) -> tuple[str, ...]:
+    return () if compiler == GCC else (f"CC={compiler}",)
 
 
 def _recipe_file(name: str) -> Path:
@@ -94,10 +108,17 @@ class BuiltKernel:
         except OSError:
             return ""
 
+    def options(self) -> dict[str, str]:
+        """Return the options of its configuration; one that is not set is ``n`` or missing."""
+        return parse_config((self.directory / ".config").read_text())
+
     def compiler(self) -> str:
         """Return the version line of the compiler that built it."""
-        options = parse_config((self.directory / ".config").read_text())
-        return options.get("CONFIG_CC_VERSION_TEXT", "").strip('"')
+        return self.options().get("CONFIG_CC_VERSION_TEXT", "").strip('"')
+
+    def compiler_name(self) -> str:
+        """Return the program that built it, and that drivers for it are built with."""
+        return compiler_of(self.options())
 
     def config_key(self) -> str:
         """Return a hash of its configuration."""
@@ -113,6 +134,16 @@ def parse_config(text: str) -> dict[str, str]:
         elif match := re.match(r"# (CONFIG_\w+) is not set$", line.strip()):
             options[match[1]] = "n"
     return options
+
+
+def compiler_of(options: Mapping[str, str]) -> str:
+    """Return the compiler that a ``.config`` with these options was made for."""
+    return CLANG if options.get("CONFIG_CC_IS_CLANG") == "y" else GCC
+
+
+def toolchain_of(options: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the make variables that say for which compiler a ``.config`` was made."""
+    return _toolchain(compiler_of(options))
 
 
 def kconfig_symbols(kconfig: Path) -> dict[str, str]:
@@ -131,15 +162,22 @@ def lost_options(requested: dict[str, str], final: dict[str, str]) -> list[str]:
 
 
 def configure(
-    source: Path, directory: Path, requested: Mapping[str, str], *, config: str = ".config"
+    source: Path,
+    directory: Path,
+    requested: Mapping[str, str],
+    *,
+    config: str = ".config",
+    toolchain: Sequence[str] = (),
 ) -> None:
     """Write a build directory's ``config``: tinyconfig with the requests on top.
+
+    ``toolchain`` are make variables: options depend on the compiler.
 
     Raises:
         InfrastructureError: Kconfig did not honour a request.
     """
     path = directory / config
-    variables = (f"KCONFIG_CONFIG={config}",)
+    variables = (f"KCONFIG_CONFIG={config}", *toolchain)
     run_kconfig(source, directory, "tinyconfig", variables=variables)
     # The requests last: of two members of a choice, the later wins.
     tiny = parse_config(path.read_text())
@@ -268,7 +306,8 @@ def build_kernel(
     """
     if unknown := unknown_requests(_asked(recipe, source), source.directory):
         say(f"left out of the {recipe.name} kernel, which does not know it: {', '.join(unknown)}")
-    configure(source.directory, directory, requests(recipe, source))
+    asked = requests(recipe, source)
+    configure(source.directory, directory, asked, toolchain=recipe.toolchain)
     start = time.monotonic()
     build_configured(recipe, source, directory, nice=nice, stream=stream)
     (directory / BUILD_SECONDS).write_text(f"{time.monotonic() - start:.0f}\n")
@@ -302,7 +341,7 @@ def build_configured(
     """
     patch_copies(recipe, source.directory, directory)
     progress = Progress(f"building the {recipe.title}", recipe.steps, stream)
-    arguments = [*recipe.variables, "bzImage", "modules_prepare"]
+    arguments = [*recipe.toolchain, *recipe.variables, "bzImage", "modules_prepare"]
     compile_kernel(recipe.name, source.directory, directory, arguments, progress, nice=nice)
     # Modules are checked against this; a full "make modules" would write it.
     shutil.copyfile(directory / "vmlinux.symvers", directory / "Module.symvers")
@@ -343,6 +382,5 @@ def recipe_key(recipe: Recipe, source: str) -> str:
     options = [f"{name}={value}" for name, value in recipe.options.items()]
     if recipe.patch:
         options.append(recipe.patch_text())
-    return content_key(
-        source, recipe.fragment_text(), " ".join(recipe.variables), compiler_version(), *options
-    )
+    compiler, variables = compiler_version(recipe.compiler), " ".join(recipe.variables)
+    return content_key(source, recipe.fragment_text(), variables, compiler, *options)

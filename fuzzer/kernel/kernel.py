@@ -84,7 +84,14 @@ def _recipe(flavour: Flavour, variant: Variant = PLAIN) -> Recipe:
     spec = flavour.spec
     checked = (f"{spec.sanitizer}_SANITIZE_{name}=y" for name in _checked_objects(spec.checked))
     variables = (*spec.variables, *checked, *variant.variables(spec.sanitizer))
-    return Recipe(flavour, spec.fragments, variables, variant.options, patch=spec.patch)
+    return Recipe(
+        flavour,
+        spec.fragments,
+        variables,
+        variant.options,
+        patch=spec.patch,
+        compiler=spec.compiler,
+    )
 
 
 def _checked_objects(listing: str) -> list[str]:
@@ -187,13 +194,14 @@ def prepared_kernel(flavour: Flavour, options: KernelOptions) -> Kernel:
     key = content_key(recipe_key(_recipe(flavour, variant), source.key), "prepared")
 
     def build(directory: Path) -> None:
-        configure(source.directory, directory, requests(recipe, source))
+        asked = requests(recipe, source)
+        configure(source.directory, directory, asked, toolchain=recipe.toolchain)
         if variant:
             extend_config(source.directory, directory, variant)
         version = options.version or options.source or default_version()
         added = f" with {', '.join(variant.config)}" if variant else ""
         progress = Progress(f"preparing kernel {version}{added} to compile the driver against")
-        arguments = [*recipe.variables, "modules_prepare"]
+        arguments = [*recipe.toolchain, *recipe.variables, "modules_prepare"]
         compile_kernel(recipe.name, source.directory, directory, arguments, progress)
         (directory / "Module.symvers").touch()
 

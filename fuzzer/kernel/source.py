@@ -162,11 +162,11 @@ def prepare_source(given: Path | None = None, version: str = "") -> KernelSource
     return KernelSource(directory, key, options)
 
 
-def compiler_version() -> str:
-    """Return the first line of ``gcc --version``.
+def compiler_version(compiler: str = "gcc") -> str:
+    """Return the first line that a compiler prints for ``--version``.
 
     Raises:
-        InfrastructureError: there is no gcc.
+        InfrastructureError: it is not installed.
     """
-    done = run_tool(["gcc", "--version"], "compiling for the guest", timeout=20)
-    return done.stdout.splitlines()[0] if done.stdout else "gcc"
+    done = run_tool([compiler, "--version"], "compiling for the guest", timeout=20)
+    return done.stdout.splitlines()[0] if done.stdout else compiler

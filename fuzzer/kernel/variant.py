@@ -18,6 +18,7 @@ from fuzzer.kernel.kbuild import (
     lost_options,
     parse_config,
     run_kconfig,
+    toolchain_of,
     write_config,
 )
 from fuzzer.kernel.needs.kconfig import OptionTree
@@ -95,7 +96,7 @@ def extend_config(source: Path, directory: Path, variant: Variant) -> dict[str, 
     kept = {name: value for name, value in before.items() if name not in variant.options}
     seed = directory / ".config.requests"
     write_config(seed, kept | variant.options)
-    arguments = (f"KCONFIG_ALLCONFIG={seed}",)
+    arguments = (f"KCONFIG_ALLCONFIG={seed}", *toolchain_of(before))
     top.unlink(missing_ok=True)
     run_kconfig(source, directory, "allnoconfig", variables=arguments)
     if lost_options(variant.options, parse_config(path.read_text())):

@@ -41,6 +41,12 @@ _PROBE_FLAGS = (
     *("-w", "-gdwarf-5", "-ftrack-macro-expansion=0", "-fdiagnostics-color=never"),
     *("-fno-diagnostics-show-caret", "-fmax-errors=0"),
 )
+# The same in the words of clang.
+_CLANG = re.compile(r"(?:.*-)?clang(?:-\d+)?\Z")
+_CLANG_FLAGS = (
+    *("-w", "-gdwarf-5", "-fno-color-diagnostics", "-fno-caret-diagnostics", "-ferror-limit=0"),
+    "-Qunused-arguments",
+)
 
 
 class UnknownSymbolError(BadInputError):
@@ -108,7 +114,8 @@ class Compiler:
 
     def compile(self, scratch: Path, options: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         """Run the compiler on the probe in a directory."""
-        command = [*self.arguments, *_PROBE_FLAGS, *options, str(scratch / _SOURCE)]
+        flags = _CLANG_FLAGS if _CLANG.match(self.arguments[0]) else _PROBE_FLAGS
+        command = [*self.arguments, *flags, *options, str(scratch / _SOURCE)]
         try:
             return self.run(command, self.directory, scratch=scratch)
         except FileNotFoundError as error:

@@ -89,18 +89,20 @@ def test_what_only_the_tests_use_is_needed_for_them_alone() -> None:
     def names(command: str) -> set[str]:
         return {package.name for package in packages.required_packages([command])}
 
-    assert names("test") - names("run") == {"gdb", "lz4", "openssl", "sparse", "zstd"}
+    assert names("test") - names("run") == {"clang", "gdb", "lz4", "openssl", "sparse", "zstd"}
 
 
 @pytest.mark.parametrize(
     ("argv", "needs"),
     [
         (["replay", "crash"], set()),
+        (["run", "--kernel", "kmsan"], {"clang"}),
+        (["run", "--kernel=kmsan"], {"clang"}),
         (["replay", "crash", "--gdb-server"], set()),
         (["replay", "--gdb", "crash"], {"gdb"}),
     ],
 )
-def test_gdb_is_needed_where_it_is_started(argv: Sequence[str], needs: set[str]) -> None:
+def test_gdb_and_clang_are_needed_where_they_are_used(argv: Sequence[str], needs: set[str]) -> None:
     required = {package.name for package in packages.required_packages(argv)}
     assert required - {package.name for package in packages.required_packages(["run"])} == needs
 

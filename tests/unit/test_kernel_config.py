@@ -45,7 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (directory / "fast.kasan").write_text("# comment\nusercopy.o\n")
     for module in (kbuild, kernel, source):
         monkeypatch.setattr(module, "project_root", lambda: root)
-    monkeypatch.setattr(kbuild, "compiler_version", lambda: "gcc 12")
+    monkeypatch.setattr(kbuild, "compiler_version", lambda *_: "gcc 12")
     return root
 
 
@@ -95,7 +95,7 @@ def test_a_kernel_key_changes_with_all_that_goes_into_it(
     keys.append(kernel_key(Flavour.FAST, "1"))
     (directory / "sanitizers.config").write_text("CONFIG_KASAN=n\n")
     keys.append(kernel_key(Flavour.FAST, "1"))
-    monkeypatch.setattr(kbuild, "compiler_version", lambda: "gcc 13")
+    monkeypatch.setattr(kbuild, "compiler_version", lambda *_: "gcc 13")
     keys.append(kernel_key(Flavour.FAST, "1"))
     assert len(set(keys)) == len(keys)
 

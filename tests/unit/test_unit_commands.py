@@ -46,6 +46,15 @@ def test_commands_of_older_kernels_and_compilers_with_a_version_are_known(tmp_pa
     assert unit.directory == tmp_path
 
 
+def test_a_command_of_clang_loses_the_options_of_its_parts(tmp_path: Path) -> None:
+    unit = _unit(
+        tmp_path,
+        "clang-14 -DX -mllvm -msan-disable-checks=1 -Xclang -load -m64 -c -o a.o a.c",
+    )
+    assert unit is not None
+    assert unit.command == ("clang-14", "-DX", "-m64")
+
+
 @pytest.mark.parametrize(
     "option",
     [

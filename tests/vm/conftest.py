@@ -44,6 +44,12 @@ def kcsan_kernel() -> Kernel:
 
 
 @pytest.fixture(scope="session")
+def kmsan_kernel() -> Kernel:
+    """Return the kernel that reports memory that was never set."""
+    return ensure_kernel(Flavour.KMSAN)
+
+
+@pytest.fixture(scope="session")
 def testdrv() -> Target:
     """Return the description of the driver that misbehaves on demand."""
     return load_target(_TESTDRV)

@@ -23,8 +23,10 @@ module_param(leave, charp, 0444);
 MODULE_PARM_DESC(leave, "kind to provoke while the module is unloaded");
 
 static const struct provoke_kind *const prov_lists[] = {
-#ifdef CONFIG_KCSAN
+#if defined(CONFIG_KCSAN)
 	prov_kcsan_kinds,
+#elif defined(CONFIG_KMSAN)
+	prov_kmsan_kinds,
 #else
 	prov_kasan_kinds, prov_pages_kinds, prov_ubsan_kinds, prov_fault_kinds,
 	prov_warning_kinds, prov_lockdep_kinds, prov_hang_kinds,

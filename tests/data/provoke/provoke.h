@@ -31,7 +31,8 @@ extern const struct provoke_kind prov_fault_kinds[];
 extern const struct provoke_kind prov_warning_kinds[];
 extern const struct provoke_kind prov_lockdep_kinds[];
 extern const struct provoke_kind prov_hang_kinds[];
-/* On the kernel for data races, which has no other checks, there is this one. */
+/* On the kernels for data races and for unset memory, which have no other checks. */
 extern const struct provoke_kind prov_kcsan_kinds[];
+extern const struct provoke_kind prov_kmsan_kinds[];
 
 #endif
