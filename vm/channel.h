@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CH_MAGIC	0x6b76667a7a756631ull
-#define CH_VERSION	19
+#define CH_VERSION	20
 
 /* Layout, in bytes from the start of the region. */
 #define CH_SIZE		0x1000000	/* the whole region: 16 MiB */
@@ -333,6 +333,7 @@ enum w_op {
 	W_CREATE,	/* file = one that is not the driver's, cmd: enum w_create; replaces it */
 	W_CHILD,	/* the calls that follow are another process's, which has all files */
 	W_EXIT,		/* which ends here, or with the program, with its files open */
+	W_URING_CLOSE,	/* of the program's ring, see W_URING */
 	W_N_OPS,
 };
 
@@ -447,6 +448,21 @@ struct w_call {
 #define W_MAP_TURNED	0x03
 #define W_REMAP_MOVE	0x01
 #define W_MOST_ADVICE	0x3f
+
+/*
+ * With W_URING in its mode a read, write, pread, pwrite, poll or ioctl is a request in the
+ * program's ring of io_uring, which is made for the first one. A read or write is at
+ * cmd, see W_WIDE, and an ioctl is a command of the file's own (IORING_OP_URING_CMD): the
+ * first W_URING_COMMAND bytes of its payload, or of its value, are in the request. Its buffer
+ * is at the request's address, and not the next call's. Of the flags only W_VALUE, W_WIDE and
+ * W_COUNT are looked at. The call returns what the completion says, if that comes soon, and
+ * else fails with EINPROGRESS. The ring is closed with W_URING_CLOSE, or behind the program's
+ * files, and the kernel then ends the requests that are left. A child has a ring of its own.
+ */
+#define W_URING		0x80
+#define W_URING_ASYNC	0x01	/* a thread of the kernel makes it from the start */
+#define W_URING_LEAVE	0x02	/* it is not waited for */
+#define W_URING_COMMAND	80
 
 /*
  * The 8 bytes at payload[at] are made the address of payload[to]; with to >= W_LOW the

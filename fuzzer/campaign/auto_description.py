@@ -27,14 +27,16 @@ from fuzzer.machine.channel_layout import Status
 from fuzzer.machine.executor import Executor
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.ops import FLAG_COMPAT, Op
-from fuzzer.program.program import Program
+from fuzzer.program.program import Program, is_request_call
 from fuzzer.program.shrink.simpler import has_payload
 from fuzzer.program.wire import decode
 
 LEARNED = "learned.yaml"
 
+# An ioctl by number, as a 32-bit program makes it or not, in a ring or not.
+_Form = tuple[int, bool, bool]
 _DIRECTIONS = ("no direction", "written by the caller", "read by the caller", "written and read")
-_UNKNOWN = frozenset({errno.ENOTTY, errno.EBADF, errno.ENODEV})
+_UNKNOWN = frozenset({errno.ENOTTY, errno.EBADF, errno.ENODEV, errno.EOPNOTSUPP})
 _MOST_SECONDS, _PROGRAM_SECONDS = 20.0, 3.0
 _MAX_NUMBERS, _MAX_TEXTS, _MAX_TEXT = 64, 24, 64
 
@@ -69,19 +71,21 @@ def learned(facts: DriverFacts, programs: Iterable[Program], known: Container[in
 
     It has the ioctls whose number is ``known``, and those of the driver's source.
     """
-    sizes: dict[tuple[int, bool], set[int]] = defaultdict(set)
-    values: dict[tuple[int, bool], set[int]] = defaultdict(set)
+    sizes: dict[_Form, set[int]] = defaultdict(set)
+    values: dict[_Form, set[int]] = defaultdict(set)
     texts: set[bytes] = set()
     for program in programs:
         for call in program:
             if call.op is Op.IOCTL:
                 if call.cmd not in known:
                     continue
+                uring = is_request_call(call)
                 compat = bool(call.flags & FLAG_COMPAT) and "compat" in facts.operations
+                form = (call.cmd, compat and not uring, uring)
                 if has_payload(call):
-                    sizes[call.cmd, compat].add(len(call.data))
+                    sizes[form].add(len(call.data))
                 else:
-                    values[call.cmd, compat].add(call.arg)
+                    values[form].add(call.arg)
             elif call.op is Op.WRITE and 0 < len(call.data) <= _MAX_TEXT:
                 texts.add(call.data)
     named = {each.number for each in facts.described}
@@ -103,7 +107,10 @@ def _template(text: bytes) -> str:
     return json.dumps(text.decode("latin-1").replace("{", "{{").replace("}", "}}"))
 
 
-def _ioctl(number: int, compat: bool, sizes: set[int], values: set[int]) -> str:
+def _ioctl(number: int, compat: bool, uring: bool, sizes: set[int], values: set[int]) -> str:
+    if uring:
+        listed = sorted(sizes)[:8] or [0]
+        return f"  - uring_cmd: {number:#x}\n    payload: {listed}\n    weight: 2\n"
     size, direction = number >> 16 & 0x3FFF, _DIRECTIONS[number >> 30]
     lines = f"  # {direction}, {size} bytes, type {number >> 8 & 0xFF:#x}, nr {number & 0xFF}\n"
     lines += f"  - ioctl: {number:#x}\n" + "    compat: true\n" * compat

@@ -12,6 +12,7 @@ from pathlib import Path
 from fuzzer.campaign.source_calls import (
     SourceIoctl,
     file_calls,
+    has_commands,
     ioctl_text,
     is_complete,
     remarks_text,
@@ -64,6 +65,12 @@ _ANY_COMPAT = """\
     compat: true
     payload: [4, 8, 16, 32]
     weight: 2
+"""
+_ANY_URING = """\
+  # And a command of any number in a ring of io_uring, for which the driver has a function.
+  - uring_cmd: any
+    payload: [0, 8, 16, 80]
+    weight: 4
 """
 _MOST_LISTED = 8
 # Kinds of module parameters.
@@ -181,7 +188,7 @@ def describe(facts: DriverFacts, why: str) -> str:
     if "write" in facts.operations:
         text += "  # What the driver expects to be written is for you to say; {word} is from\n"
         text += "  # the pool above.\n" + _write(facts)
-    if "ioctl" in facts.operations:
+    if {"ioctl", "uring_cmd"} & facts.operations:
         text += described_ioctls(facts) + _any(facts)
     return text + parameters(facts) + remarks_text(facts.interface, facts.root)
 
@@ -197,6 +204,8 @@ def plain_calls(facts: DriverFacts) -> str:
     if facts.takes_files:
         kinds = ", ".join(kind.name.lower() for kind in facts.takes_files)
         text += f"  - create: [{kinds}]    # files that are not its own, as it takes descriptors\n"
+    if {"read", "write"} & facts.operations:
+        text += "  - uring: true    # some reads, writes and polls are requests of io_uring\n"
     return text + "  - open: true    # with O_NONBLOCK as well\n  - close: true\n"
 
 
@@ -206,15 +215,19 @@ def described_ioctls(facts: DriverFacts) -> str:
     If the driver has an entry for 32-bit programs, there is a second call that uses it.
     """
     macros = {each.number: each for each in reversed(facts.ioctls)}
-    forms, others = "", []
+    forms, commands, others = "", "", []
     kinds = HandleKinds(facts.interface)
     for each in facts.described:
         if isinstance(each, IoctlMacro):
             others.append(each)
+            continue
+        text = ioctl_text(each, macros.get(each.number), facts.known, kinds)
+        if each.uring:
+            commands += text
         else:
-            forms += ioctl_text(each, macros.get(each.number), facts.known, kinds)
+            forms += text
     forms += "".join(map(_ioctl, others))
-    calls = file_calls(facts.interface)
+    calls = commands + file_calls(facts.interface)
     if "compat" not in facts.operations or any(each.compat for each in facts.source_ioctls):
         return forms + calls
     compat = re.sub(r"^(  - ioctl: .*)$", r"\1\n    compat: true", forms, flags=re.M)
@@ -230,9 +243,15 @@ def _write(facts: DriverFacts) -> str:
 
 def _any(facts: DriverFacts) -> str:
     """Return calls of ioctls that are not known; few if the source told all."""
-    text = _ANY + (_ANY_COMPAT if "compat" in facts.operations else "")
-    if not is_complete(facts.interface):
-        return text
+    text = _ANY if "ioctl" in facts.operations else ""
+    text += _ANY_COMPAT if "compat" in facts.operations else ""
+    if is_complete(facts.interface):
+        text = _unweighted(text)
+    commands = _ANY_URING if "uring_cmd" in facts.operations else ""
+    return text + (_unweighted(commands) if has_commands(facts.interface) else commands)
+
+
+def _unweighted(text: str) -> str:
     return re.sub(r"^    weight: .*\n", "", text, flags=re.M)
 
 
@@ -320,7 +339,7 @@ def seeds(facts: DriverFacts) -> dict[str, str]:
     first = 'write(f0, "1\\n")\n' if "write" in facts.operations else ""
     first += "read(f0, 64)\n" if "read" in facts.operations else ""
     second = "poll(f0, POLLIN | POLLOUT)\n" if "poll" in facts.operations else ""
-    second += "".join(f"ioctl(f0, {title})\n" for title in _titles(facts)[:16])
+    second += "".join(f"{call}\n" for call in _calls(facts)[:16])
     other = f", {json.dumps(facts.devices[1].path)}" if len(facts.devices) > 1 else ""
     third = f"open(f1{other})\n"
     third += "read(f1, 4096)\n" if "read" in facts.operations else ""
@@ -328,10 +347,15 @@ def seeds(facts: DriverFacts) -> dict[str, str]:
     return dict(zip(SEEDS, texts, strict=True))
 
 
-def _titles(facts: DriverFacts) -> list[str]:
-    """Return the ioctls by name, or number where they have none; each once."""
-    each = [each.name if isinstance(each, IoctlMacro) else each.title for each in facts.described]
-    return [*dict.fromkeys(each)]
+def _calls(facts: DriverFacts) -> list[str]:
+    """Return a call of each ioctl, by name, or number where it has none; each once."""
+    made = (
+        f"ioctl(f0, {each.name})"
+        if isinstance(each, IoctlMacro)
+        else f"ioctl(f0, {each.title}){' uring' * each.uring}"
+        for each in facts.described
+    )
+    return [*dict.fromkeys(made)]
 
 
 def known_names(facts: DriverFacts, constants: Sequence[str], structs: Sequence[str]) -> Header:

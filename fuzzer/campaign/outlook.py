@@ -274,7 +274,8 @@ def _described(target: Target) -> Iterator[tuple[str, int, int]]:
     seen: set[tuple[int, int]] = set()
     for spec in target.calls:
         if isinstance(spec, IoctlSpec):
-            each = (f"ioctl {spec.name or hex(spec.number)}", int(Op.IOCTL), spec.number)
+            call = "uring_cmd" if spec.uring else "ioctl"
+            each = (f"{call} {spec.name or hex(spec.number)}", int(Op.IOCTL), spec.number)
         elif isinstance(spec, WriteSpec):
             each = ("pwrite", int(Op.PWRITE), 0) if spec.positioned else ("write", int(Op.WRITE), 0)
         elif isinstance(spec, ReadSpec):

@@ -33,6 +33,7 @@ from fuzzer.target.header import Header
 
 IOCTL_MEMBERS = frozenset(("unlocked_ioctl", "ioctl", "proc_ioctl"))
 COMPAT_MEMBERS = frozenset(("compat_ioctl", "compat_ioctl32", "proc_compat_ioctl"))
+URING_MEMBERS = frozenset(("uring_cmd",))
 _ARG, _BUF, _COUNT = ("arg",), ("buf",), ("count",)
 _WHOLE = 0xFFFFFFFF
 _MOST_TEXTS, _MOST_UNREAD = 24, 24
@@ -45,7 +46,8 @@ _TEXT = re.compile(r"[\x20-\x7e\n\t]{1,64}\Z")
 class SourceIoctl:
     """An ioctl that the driver's source handles; ``name`` is "" where no macro has its number.
 
-    ``file`` is the kind of file that it is made on, "" for the driver's own.
+    ``file`` is the kind of file that it is made on, "" for the driver's own. With ``uring`` it
+    is a command in a ring of io_uring.
     """
 
     number: int
@@ -54,6 +56,7 @@ class SourceIoctl:
     compat: bool = False
     is_whole: bool = True
     file: str = ""
+    uring: bool = False
 
     @property
     def coded_size(self) -> int:
@@ -97,12 +100,12 @@ def source_ioctls(
     ``macros`` are those that may name them.
     """
     names = {each.number: each.name for each in reversed(macros)}
-    found: dict[tuple[int, bool, str], SourceIoctl] = {}
+    found: dict[tuple[int, bool, str, bool], SourceIoctl] = {}
     kinds = HandleKinds(interface)
     plain = {each.function for each in interface.entries if each.member in IOCTL_MEMBERS}
     for entry in interface.entries:
-        compat = entry.member in COMPAT_MEMBERS
-        if not compat and entry.member not in IOCTL_MEMBERS:
+        compat, uring = entry.member in COMPAT_MEMBERS, entry.member in URING_MEMBERS
+        if not compat and not uring and entry.member not in IOCTL_MEMBERS:
             continue
         if compat and entry.function in plain:
             continue
@@ -111,8 +114,9 @@ def source_ioctls(
                 name = each.name if known.constants.get(each.name) == number else ""
                 name = name or names.get(number, "")
                 file = kinds.file_of(entry)
-                made = SourceIoctl(number, name, each.operand, compat, entry.is_whole, file)
-                found.setdefault((number, compat, file), made)
+                whole = entry.is_whole
+                made = SourceIoctl(number, name, each.operand, compat, whole, file, uring)
+                found.setdefault((number, compat, file, uring), made)
     return tuple(found.values())
 
 
@@ -131,12 +135,18 @@ def is_complete(interface: Interface) -> bool:
     return bool(own) and all(each.is_whole for each in own) and any(each.ioctls for each in own)
 
 
+def has_commands(interface: Interface) -> bool:
+    """Return True if the source told all commands in rings of io_uring."""
+    own = [each for each in interface.entries if each.member in URING_MEMBERS]
+    return any(each.ioctls for each in own) and all(each.is_whole for each in own)
+
+
 def ioctl_text(
     ioctl: SourceIoctl, macro: IoctlMacro | None, known: Header, kinds: HandleKinds
 ) -> str:
     """Return the calls of an ioctl."""
     writer = FieldWriter(ioctl.operand, known, kinds)
-    lines = [f"  - ioctl: {ioctl.title}"]
+    lines = [f"  - {'uring_cmd' if ioctl.uring else 'ioctl'}: {ioctl.title}"]
     if ioctl.file:
         lines.append(f"    file: {ioctl.file}")
     if ioctl.compat:
@@ -175,6 +185,8 @@ def ioctl_text(
         return _with(lines, remarks)
     if kind:
         lines.append(f"    takes: {kind}")
+        return _with(lines, remarks)
+    if ioctl.uring:
         return _with(lines, remarks)
     values = _values(number) if number is not None else [0, 1, -1]
     lines.append(f"    value: {json.dumps(values)}")

@@ -46,6 +46,7 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "splice_write": ("splice_write",),
         # It is for a process that closes a file or exits.
         "child": ("flush",),
+        "uring_cmd": ("uring_cmd",),
     },
     "v4l2_file_operations": {
         "read": ("read",),
@@ -65,6 +66,8 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "open": ("proc_open",),
     },
 }
+# Members that older kernels do not have, with macros that came with them.
+_NEWER = {"uring_cmd": "IORING_SETUP_SQE128"}
 # Here the kernel's own functions do nothing, or pass the call on.
 _OWN = frozenset({"compat", "fsync"})
 _SYMBOL = struct.Struct("<IBBHQQ")
@@ -178,12 +181,13 @@ def _layouts(kernel: Kernel) -> tuple[_TableLayout, ...]:
 def _probe(kernel: Kernel) -> bytes:
     lines = ["#include <linux/fs.h>", "#include <linux/proc_fs.h>"]
     lines += ["#include <media/v4l2-dev.h>", "#include <linux/module.h>"]
+    lines += ["#include <uapi/linux/io_uring.h>"]
     lines += ["const unsigned long long pkvfuzz_operations[]"]
     lines += [f'__attribute__((used, section("{_SECTION}"))) = {{']
     for name, entries in _ENTRIES.items():
         lines.append(f"sizeof(struct {name}),")
         for members in entries.values():
-            lines += [f"offsetof(struct {name}, {member})," for member in members]
+            lines += [line for member in members for line in _offset(name, member)]
     lines += ["};", 'MODULE_LICENSE("GPL");']
     source = "\n".join(lines) + "\n"
 
@@ -194,6 +198,14 @@ def _probe(kernel: Kernel) -> bytes:
     with (directory / f"{_PROBE_NAME}.o").open("rb") as file:
         section = ELFFile(file).get_section_by_name(_SECTION)
         return bytes(section.data()) if section is not None else b""
+
+
+def _offset(name: str, member: str) -> list[str]:
+    """Return the lines with the offset of a member; where there is none, that of no member."""
+    lines = [f"offsetof(struct {name}, {member}),"]
+    if member not in _NEWER:
+        return lines
+    return [f"#ifdef {_NEWER[member]}", *lines, "#else", f"sizeof(struct {name}),", "#endif"]
 
 
 def operation_names(tables: tuple[OperationTable, ...]) -> frozenset[str]:

@@ -65,7 +65,7 @@ def _forms(
         forms.append((encode_call(replace(by_pointer, data=data)), renamed))
     elif len(call.data) in _WIDTHS and not call.fixups:
         number = int.from_bytes(call.data, "little")
-        by_value = Call(Op.IOCTL, file=call.file, cmd=cmd, flags=FLAG_VALUE, arg=number)
+        by_value = Call(Op.IOCTL, call.file, FLAG_VALUE, cmd, arg=number, mode=call.mode)
         is_value = Condition("flags", bits=FLAG_VALUE)
         forms.append((encode_call(by_value), (*_renamed(conditions, "word0", "arg"), is_value)))
     return forms

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fuzzer.program.ops import Op
+from fuzzer.program.ops import URING, URING_ASYNC, URING_LEAVE, Op
 from fuzzer.program.syntax import FCNTL, FLOCK, OPEN_FLAGS, SPLICE
 from fuzzer.target.calls import PlainKind
 
@@ -20,6 +20,12 @@ _LOCKS = (0, 1, 2, 1, 2, 8 << 16, 1 | 8 << 16, 2 | 8 << 16 | 4 << 2)
 
 SPLICE_WAYS = (*[SPLICE["SPLICE"]] * 3, *[SPLICE["SPLICE_KEEP"]] * 2, SPLICE["SENDFILE"])
 """Ways to splice, those that are tried more often several times."""
+
+URING_WAYS = (
+    *(URING, URING, URING | URING_LEAVE, URING | URING_LEAVE),
+    *(URING | URING_ASYNC, URING | URING_ASYNC | URING_LEAVE),
+)
+"""Modes of requests in a ring, those that are tried more often several times."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from fuzzer.program.choices import (
     integer_chooser,
     spoiler,
 )
-from fuzzer.program.file_choices import FILE_CALLS, SPLICE_WAYS
+from fuzzer.program.file_choices import FILE_CALLS, SPLICE_WAYS, URING_WAYS
 from fuzzer.program.guesses import Guesser
 from fuzzer.program.kinds import Completer, Kinds, kinds_in
 from fuzzer.program.links import Address
-from fuzzer.program.ops import FLAG_COMPAT, FLAG_VALUE, Op
+from fuzzer.program.ops import FLAG_COMPAT, FLAG_VALUE, REQUESTS, Op
 from fuzzer.program.parameters import Parameters
 from fuzzer.program.placing import MODES, MappingCalls, with_mode
 from fuzzer.program.program import MAX_CALLS, MAX_FIXUPS, MAX_PAYLOAD, Call, Program
@@ -52,6 +52,9 @@ from fuzzer.target.device import DeviceKind, families
 from fuzzer.target.target import Target
 
 _BROKEN = 0.1
+# The shares of calls that are requests in a ring, for a weight of 1, and of requests in place
+# of which the ring is closed.
+_URING, _URING_CLOSE = 0.005, 0.15
 _EXTRA_FILE = 0.15
 # For buffers of unknown content: the share of words that are not zero, of buffers with a pointer.
 _FILLED, _POINTER = 0.15, 0.2
@@ -135,14 +138,16 @@ class Generator:
         self._completer: Completer | None = None
         table: list[_Maker] = []
         waits: list[int] = []
+        kinds = [s for s in target.calls if isinstance(s, PlainSpec) and s.kind is PlainKind.URING]
+        self._uring = _URING * sum(spec.weight for spec in kinds)
         givers: dict[str, list[Callable[[], bytes]]] = {}
         for spec in target.calls:
             if spec == PlainSpec(PlainKind.CHILD, spec.weight):
                 self.child_weight = spec.weight
             elif isinstance(spec, SleepSpec):
                 waits += spec.milliseconds * spec.weight
-            elif not isinstance(spec, ReloadSpec):
-                maker = self._linked(spec, self._maker(spec, target))
+            elif not isinstance(spec, ReloadSpec) and spec not in kinds:
+                maker = self._in_ring(spec, self._linked(spec, self._maker(spec, target)))
                 table += [maker] * spec.weight
                 for kind in kinds_of(spec)[0]:
                     givers.setdefault(kind, []).append(partial(maker, NOTHING_SEEN, False))
@@ -247,6 +252,26 @@ class Generator:
             chunks += [*self.before(chunk, chunks), chunk]
         del chunks[n:]
         return decode(b"".join(chunks))
+
+    def _in_ring(self, spec: CallSpec, maker: _Maker) -> _Maker:
+        """Return a maker of the same calls that are requests in a ring, or some of them."""
+        is_command = isinstance(spec, IoctlSpec | AnyIoctlSpec) and spec.uring
+        is_poll = isinstance(spec, PlainSpec) and spec.kind is PlainKind.POLL
+        share = self._uring if is_poll or isinstance(spec, ReadSpec | WriteSpec) else 0.0
+        if not (is_command or share):
+            return maker
+        rand, close = self._random, _PACK(int(Op.URING_CLOSE), 0, 0, 0, 0, 0, 0)
+        closes = 0.0 if kinds_of(spec)[0] else _URING_CLOSE
+
+        def make(seen: Seen, broken: bool) -> bytes:
+            chunk = maker(seen, broken)
+            if chunk[0] not in REQUESTS or (not is_command and rand() >= share):
+                return chunk
+            if rand() < closes:
+                return close
+            return with_mode(chunk, URING_WAYS[int(rand() * len(URING_WAYS))])
+
+        return make
 
     def _linked(self, spec: CallSpec, maker: _Maker) -> _Maker:
         """Return a maker of the same calls with the handles and on the file of their kind."""

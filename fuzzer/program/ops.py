@@ -78,6 +78,7 @@ class Op(enum.IntEnum):
     CREATE = 32
     CHILD = 33
     EXIT = 34
+    URING_CLOSE = 35
 
 
 class Number(enum.Enum):
@@ -136,6 +137,24 @@ REMAP_MOVE = 0x01
 
 MOST_ADVICE = 0x3F
 """The highest advice in the mode of an advise (W_MOST_ADVICE)."""
+
+URING = 0x80
+"""Bit of the mode of a call: it is a request in the program's ring of io_uring (W_URING)."""
+
+URING_ASYNC = 0x01
+"""Bit of the mode of a request: a thread of the kernel makes it from the start (W_URING_ASYNC)."""
+
+URING_LEAVE = 0x02
+"""Bit of the mode of a request: its completion is not waited for (W_URING_LEAVE)."""
+
+URING_COMMAND = 80
+"""The bytes of an ioctl's payload that are in the request itself (W_URING_COMMAND)."""
+
+REQUEST_FLAGS = FLAG_VALUE | FLAG_WIDE | FLAG_COUNT
+"""Flags that a request looks at, as far as its operation does."""
+
+REQUESTS = frozenset({Op.READ, Op.WRITE, Op.PREAD, Op.PWRITE, Op.POLL, Op.IOCTL})
+"""Operations of which a call can be a request in a ring."""
 
 MAPPING = frozenset({Op.MMAP, Op.MAP})
 """Operations that map a file: the handle that they take is the offset (W_LINK_CALL)."""
@@ -459,6 +478,7 @@ OPERATIONS: Mapping[int, Operation] = {
     Op.CREATE: Operation("create", file=File.OPENED, cmd=Number.KIND),
     Op.CHILD: Operation("child", cost=_FORK_COST, headers=("sys/wait.h", "unistd.h")),
     Op.EXIT: Operation("exit", reaches_driver=True, headers=("unistd.h",), syscalls=(60, 231)),
+    Op.URING_CLOSE: Operation("uring_close", reaches_driver=True),
 }
 """The records by operation; the number of an operation may be used as a key as well."""
 
@@ -472,6 +492,11 @@ OP_NAMES: Mapping[str, Op] = {OPERATIONS[op].name: op for op in Op}
 def ops_with(is_one: Callable[[Operation], bool]) -> frozenset[int]:
     """Return the numbers of the operations whose records meet a condition."""
     return frozenset(int(op) for op in Op if is_one(OPERATIONS[op]))
+
+
+def is_request(op: int, mode: int) -> bool:
+    """Tell whether a call of this mode is a request in the program's ring."""
+    return bool(mode & URING) and op in REQUESTS
 
 
 def can_lie_in_mapping(op: int, flags: int) -> bool:

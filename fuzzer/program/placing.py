@@ -18,6 +18,7 @@ from fuzzer.program.ops import (
     Payload,
     can_lie_in_mapping,
     can_point,
+    is_request,
     ops_with,
 )
 from fuzzer.program.syntax import ADVICE
@@ -106,7 +107,11 @@ class Placer:
         If nothing is mapped before the call, a file is.
         """
         rand = self._random
-        able = [at for at, each in enumerate(chunks) if can_lie_in_mapping(each[0], each[2])]
+        able = [
+            at
+            for at, each in enumerate(chunks)
+            if can_lie_in_mapping(each[0], each[2]) and not is_request(each[0], each[_MODE])
+        ]
         if not able:
             return
         at = able[int(rand() * len(able))]

@@ -11,10 +11,12 @@ from fuzzer.program.ops import (
     FLAG_WIDE,
     OPERATIONS,
     POINTS,
+    URING,
     Op,
     Payload,
     can_lie_in_mapping,
     can_point,
+    is_request,
 )
 
 MAX_CALLS = 128
@@ -70,7 +72,7 @@ class Call:
     the call fails, where the kernel can inject faults. The last ``cut`` (16 bits) bytes of
     its buffer are unmapped. Flags that are not in flags_used() are ignored. ``thread`` is 0,
     or 1 to N_THREADS for a call of a parallel part; vm/channel.h has the rules. ``mode``
-    (8 bits) is n for a buffer in the mapping of file n - 1, see also Operation.mode.
+    (8 bits) is n for a buffer in the mapping of file n - 1, see also URING and Operation.mode.
     """
 
     op: Op
@@ -91,16 +93,23 @@ Program: TypeAlias = tuple[Call, ...]
 
 def mapping_of(call: Call) -> int | None:
     """Return the file in whose mapping the buffer of a call lies, None if it is elsewhere."""
-    if not call.mode or call.mode & POINTS or not can_lie_in_mapping(call.op, call.flags):
+    if not call.mode or call.mode & (POINTS | URING):
+        return None
+    if not can_lie_in_mapping(call.op, call.flags):
         return None
     return (call.mode - 1) % N_FILES
 
 
 def pointed_mapping(call: Call) -> int | None:
     """Return the file in whose mapping lies what a call's buffer points to; None: in the buffer."""
-    if not call.mode & POINTS or not can_point(call.op, call.flags):
+    if call.mode & (POINTS | URING) != POINTS or not can_point(call.op, call.flags):
         return None
     return (call.mode - 1) % N_FILES
+
+
+def is_request_call(call: Call) -> bool:
+    """Tell whether a call is a request in the program's ring."""
+    return is_request(call.op, call.mode)
 
 
 def position(call: Call) -> int:

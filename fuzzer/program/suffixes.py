@@ -26,11 +26,22 @@ from fuzzer.program.ops import (
     FLAG_WIDE,
     OPERATIONS,
     POINTS,
+    REQUESTS,
+    URING,
     can_lie_in_mapping,
     can_point,
     flags_used,
 )
-from fuzzer.program.program import HALF, N_FILES, Call, Fixup, mapping_of, pointed_mapping
+from fuzzer.program.program import (
+    HALF,
+    N_FILES,
+    Call,
+    Fixup,
+    is_request_call,
+    mapping_of,
+    pointed_mapping,
+)
+from fuzzer.program.syntax import URING as URING_WAYS
 from fuzzer.program.syntax import TextError, TokenLine, quote, show_integer
 
 HANDLES = {f"h{number}": number for number in range(N_HANDLES)}
@@ -62,6 +73,7 @@ _FIELDS = {
     "!data": "data",
     **{f"!{field}": field for field in _HIDDEN_BITS},
 }
+_URING_BITS = URING | sum(URING_WAYS.values())
 _CONTRADICTIONS = (
     ("null", "readonly"),
     ("null", "cut"),
@@ -70,6 +82,9 @@ _CONTRADICTIONS = (
     ("in", "points"),
     ("in", "!mode"),
     ("points", "!mode"),
+    ("uring", "in"),
+    ("uring", "points"),
+    ("uring", "!mode"),
     ("split", "!cmd"),
     ("count", "!arg"),
     *((form, "!flags") for form in _FORMS),
@@ -97,6 +112,10 @@ def format_suffixes(call: Call, told: Call) -> str:
     elif pointed_mapping(call) is not None and POINTS < call.mode <= POINTS + N_FILES:
         told = dataclasses.replace(told, mode=call.mode)
         parts.append(f"points=f{call.mode - POINTS - 1}")
+    elif is_request_call(call) and not call.mode & ~_URING_BITS:
+        told = dataclasses.replace(told, mode=call.mode)
+        ways = "|".join([name for name, bit in URING_WAYS.items() if call.mode & bit])
+        parts.append(f"uring={ways}" if ways else "uring")
     parts += [_format_fixup(fixup) for fixup in call.fixups[len(told.fixups) :]]
     for field in _HIDDEN_BITS:
         value = getattr(call, field)
@@ -135,6 +154,8 @@ def parse_suffixes(line: TokenLine, call: Call) -> Call:
             if one in given and other in given:
                 raise TextError(f"{one} and {other} contradict each other; give one of them")
         flags |= _FORMS.get(name, 0)
+        if name == "uring":
+            changes["mode"] = _uring(line)
         if name in _FIELDS:
             line.expect("=")
             changes[_FIELDS[name]] = _value(line, name)
@@ -234,7 +255,7 @@ def _allowed(call: Call) -> dict[str, str]:
     used = flags_used(call.op, call.flags)
     names = [name for name, flag in _FORMS.items() if used & flag]
     names += ["fail", "cut"] + ["in"] * can_lie_in_mapping(call.op, call.flags)
-    names += ["points"] * can_point(call.op, call.flags)
+    names += ["points"] * can_point(call.op, call.flags) + ["uring"] * (call.op in REQUESTS)
     names += [*(f"!{field}" for field in _HIDDEN_BITS), "!data"]
     if OPERATIONS[call.op].uses_file:
         names.remove("!file")
@@ -243,6 +264,19 @@ def _allowed(call: Call) -> dict[str, str]:
         "@=": "@at=h0",
         "h": "h0=ret",
     }
+
+
+def _uring(line: TokenLine) -> int:
+    """Read in what way a request is made, behind the word for it."""
+    mode = URING
+    more = line.accept("=")
+    while more:
+        name = line.name("ASYNC or LEAVE")
+        if name not in URING_WAYS:
+            raise TextError(f"no way {name!r} to make a request; allowed: ASYNC, LEAVE")
+        mode |= URING_WAYS[name]
+        more = line.accept("|")
+    return mode
 
 
 def _value(line: TokenLine, name: str) -> int | bytes:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fuzzer.program.ops import MAP_PRIVATE, REMAP_MOVE
+from fuzzer.program.ops import MAP_PRIVATE, REMAP_MOVE, URING_ASYNC, URING_LEAVE
 from fuzzer.target.calls import FileKind
 
 _TOKEN = re.compile(
@@ -66,6 +66,9 @@ SPLICE = {"SPLICE": 0, "SPLICE_KEEP": 1, "SENDFILE": 2}
 
 CREATED = {kind.name: int(kind) for kind in FileKind}
 """Numbers of the kinds of files that are not the driver's by name (``enum w_create``)."""
+
+URING = {"ASYNC": URING_ASYNC, "LEAVE": URING_LEAVE}
+"""Bits of the mode of a request by name."""
 
 PROTECTION = {"PROT_READ": 1, "PROT_WRITE": 2, "PROT_EXEC": 4}
 """Bits of a protection by name."""

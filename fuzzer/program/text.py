@@ -37,6 +37,7 @@ r"""Programs as readable text, one call a line, without loss.
     create(f1, EVENTFD)               f1 becomes a file of this kind: PIPE, MEMFD, TIMERFD, ...
     child()                           the calls up to exit() are made by another process, which
     exit()                            ends with its files open before the program goes on
+    uring_close()                     of the program's ring, with the requests in flight
     flip(8, 80)                       while the next call runs, the 4 bytes at 8 of its buffer
     flip(8:2, 80)                     become 80 and back, again and again; 2 bytes; 1, 8
     ioctl(f0, PKV_IOC_CLEAR)          the value 0
@@ -67,6 +68,9 @@ r"""Programs as readable text, one call a line, without loss.
     read(f0, 64) in=f1                its buffer is the start of f1's mapping
     write(f0, "\x00\x00") in=f1       with what is there; other bytes are stored there before
     write(f0, "...") points=f1 @0->8  the address at 0 is 8 bytes behind the start of f1's mapping
+    read(f0, 64) uring                a request of io_uring in the program's ring
+    poll(f0, 0x1) uring=LEAVE         it is not waited for; ASYNC: a thread of the kernel makes it
+    ioctl(f0, X_RUN, {id: 1}) uring   a command of the file's own: IORING_OP_URING_CMD
     read(f0, 64) waits                it was seen to wait while the next calls were made
     [1] read(f0, 64)                  these two threads start together,
     [2] close(f0)                     and the next call waits for both
@@ -89,6 +93,9 @@ that has a buffer, ``split=`` with a read or write, ``count=`` with a
 write or pwrite, ``compat`` with an ioctl. ``in=`` goes with all that have a buffer, but
 neither with ``null`` nor with ``compat``; ``cut=`` and ``readonly`` say nothing then.
 ``points=`` goes with all that may have addresses, and is of those of 8 bytes.
+``uring`` goes with a read, write, pread, pwrite, poll or ioctl, and then of the others only
+``count=``, ``fail=``, fixups and handles say something. A request that is not complete soon
+fails with EINPROGRESS; a command has the first 80 bytes of the payload, or the value.
 ``waits`` goes with all of these, open and close; a call waits or not whatever it says,
 but the program in C needs it. A split buffer has 16 parts at most, of which the last
 takes the rest. ``null``

@@ -200,13 +200,13 @@ def _row(spec: CallSpec, total: int, *, is_resolved: bool) -> _Row:
             parts += map(_record, spec.records)
             return _Row("pwrite" if positioned else "write", share, ", ".join(parts))
         case AnyIoctlSpec(sizes):
-            return _Row("ioctl any", share, f"buffer of {_any_of(sizes)} bytes")
+            return _Row(f"{_ioctl_name(spec)} any", share, f"buffer of {_any_of(sizes)} bytes")
         case IoctlSpec():
             return _ioctl(spec, share, is_resolved=is_resolved)
 
 
 def _ioctl(spec: IoctlSpec, share: float, *, is_resolved: bool) -> _Row:
-    call, name = f"ioctl {spec.name or ''}".rstrip(), spec.name or ""
+    call, name = f"{_ioctl_name(spec)} {spec.name or ''}".rstrip(), spec.name or ""
     number = spec.number if is_resolved or not name else None
     if spec.struct is not None:
         return _Row(
@@ -215,6 +215,10 @@ def _ioctl(spec: IoctlSpec, share: float, *, is_resolved: bool) -> _Row:
     if spec.sizes:
         return _Row(call, share, f"buffer of {_any_of(spec.sizes)} bytes", name, number)
     return _Row(call, share, f"value {_any_of(spec.values)}", name, number)
+
+
+def _ioctl_name(spec: IoctlSpec | AnyIoctlSpec) -> str:
+    return "uring_cmd" if spec.uring else "ioctl"
 
 
 def _record(record: RecordSpec) -> str:

@@ -32,11 +32,13 @@ from fuzzer.target.traps import in_braces
 
 _PLAIN = tuple(kind.value for kind in PlainKind)
 _CREATED = {kind.name.lower(): kind for kind in FileKind}
-CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "create", "ioctl", "sleep", "reload")
+IOCTLS = ("ioctl", "uring_cmd")
+CALLS = ("write", "read", "pwrite", "pread", *_PLAIN, "create", *IOCTLS, "sleep", "reload")
 CALL_KEYS = ("weight", "file")
 IOCTL_KEYS = ("struct", "fields", "value", "payload", "compat", "returns", "takes")
+_URING_KEYS = tuple(key for key in IOCTL_KEYS if key != "compat")
 # Calls that are made on no file, or on a new one.
-_WITHOUT_FILE = ("open", "reload", "sleep", "create", "child")
+_WITHOUT_FILE = ("open", "reload", "sleep", "create", "child", "uring")
 # Stands for an ioctl number that nobody knows.
 _ANY = "any"
 _MAX_WEIGHT = 100
@@ -75,7 +77,8 @@ class CallParser:
             given = " and ".join(operations) or "nothing to call"
             raise document.error(node, f"a call has {given}; exactly one of {', '.join(CALLS)}")
         operation = operations[0]
-        extra = {"ioctl": IOCTL_KEYS, "mmap": ("takes",)}.get(operation, ())
+        keys = {"ioctl": IOCTL_KEYS, "uring_cmd": _URING_KEYS, "mmap": ("takes",)}
+        extra = keys.get(operation, ())
         document.mapping(node, f"a {operation} call", allowed=(operation, *CALL_KEYS, *extra))
         weight = 1
         if "weight" in entries:
@@ -84,8 +87,9 @@ class CallParser:
         file = self._kind(entries, "file")
         if file and operation in _WITHOUT_FILE:
             raise document.error(entries["file"], f"{operation} is made on no file")
-        if operation == "ioctl":
-            return dataclasses.replace(self._ioctl(entries, weight), file=file)
+        if operation in IOCTLS:
+            made = self._ioctl(entries, operation, weight)
+            return dataclasses.replace(made, file=file, uring=operation == "uring_cmd")
         if operation in _PLAIN:
             document.true(value, operation)
             return PlainSpec(PlainKind(operation), weight, file, self._kind(entries, "takes"))
@@ -160,8 +164,10 @@ class CallParser:
             )
         return RecordSpec(layout, fields, least, most)
 
-    def _ioctl(self, entries: Mapping[str, yaml.Node], weight: int) -> IoctlSpec | AnyIoctlSpec:
-        document, node = self._document, entries["ioctl"]
+    def _ioctl(
+        self, entries: Mapping[str, yaml.Node], operation: str, weight: int
+    ) -> IoctlSpec | AnyIoctlSpec:
+        document, node = self._document, entries[operation]
         sizes: tuple[int, ...] = ()
         compat = "compat" in entries
         if compat:
@@ -176,9 +182,11 @@ class CallParser:
             sizes = tuple(document.integer(i, "bytes", 0, MAX_PAYLOAD) for i in items)
         if node.value == _ANY:
             if not sizes:
-                raise document.error(node, "ioctl: any needs a payload: a list of sizes in bytes")
+                raise document.error(
+                    node, f"{operation}: any needs a payload: a list of sizes in bytes"
+                )
             return AnyIoctlSpec(sizes, weight, compat)
-        number = self._symbols.integer(node, "ioctl", 0, _U32)
+        number = self._symbols.integer(node, operation, 0, _U32)
         name = None if document.is_integer(node) else str(node.value)
         takes, returns = self._kind(entries, "takes"), self._kind(entries, "returns")
         for other in ("struct", "value", "payload"):

@@ -131,6 +131,7 @@ class PlainKind(enum.Enum):
     SPLICE_READ = "splice_read"
     SPLICE_WRITE = "splice_write"
     CHILD = "child"
+    URING = "uring"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +321,8 @@ class IoctlSpec:
     Without ``struct``, ``values`` holds at least one scalar; or else ``sizes``
     are those of a buffer of which nothing more is known, in bytes. With ``compat`` it is
     made as a 32-bit program makes it. Its argument ``takes``, and it ``returns``, a handle of
-    that kind. With ``file`` it is made on a descriptor of that kind.
+    that kind. With ``file`` it is made on a descriptor of that kind. With ``uring`` it is a
+    command of the file's own, in a ring of io_uring.
     """
 
     name: str | None
@@ -334,19 +336,21 @@ class IoctlSpec:
     takes: str = ""
     returns: str = ""
     file: str = ""
+    uring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AnyIoctlSpec:
     """An ioctl whose number is to be found out, with a buffer of one of ``sizes`` bytes.
 
-    With ``compat`` it is made as a 32-bit program makes it.
+    With ``compat`` it is made as a 32-bit program makes it, with ``uring`` in a ring.
     """
 
     sizes: tuple[int, ...]
     weight: int = 1
     compat: bool = False
     file: str = ""
+    uring: bool = False
 
 
 CallSpec: TypeAlias = (

@@ -183,13 +183,14 @@ class _Lint:
             yield self._note(entries["struct"], f"{layout.c_type}: {_left(left)}")
 
     def _numbers(self) -> Iterator[Diagnostic]:
-        seen: dict[int, tuple[IoctlSpec, yaml.Node]] = {}
+        seen: dict[tuple[int, bool], tuple[IoctlSpec, yaml.Node]] = {}
         for spec, entries in self._calls:
             if not isinstance(spec, IoctlSpec):
                 continue
-            node = entries["ioctl"]
-            if spec.number in seen:
-                first, other = seen[spec.number]
+            call = "uring_cmd" if spec.uring else "ioctl"
+            node = entries[call]
+            if (spec.number, spec.uring) in seen:
+                first, other = seen[spec.number, spec.uring]
                 line = self._document.line(other)
                 severity = DiagnosticSeverity.NOTE
                 same = "with another argument"
@@ -200,10 +201,11 @@ class _Lint:
                     spec.compat,
                 ):
                     severity, same = DiagnosticSeverity.WARNING, "with the same argument"
-                message = f"ioctl {spec.number:#x} is on line {line} too, {same}"
+                message = f"{call} {spec.number:#x} is on line {line} too, {same}"
                 yield self._at(node, severity, message)
-            seen.setdefault(spec.number, (spec, node))
-            yield from self._size(spec, entries)
+            seen.setdefault((spec.number, spec.uring), (spec, node))
+            if not spec.uring:
+                yield from self._size(spec, entries)
 
     def _size(self, spec: IoctlSpec, entries: Mapping[str, yaml.Node]) -> Iterator[Diagnostic]:
         macro, size = ioctl_parts(spec.number)

@@ -169,6 +169,28 @@ ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) compat points=f2
 write(f0, "0123456789abcdef") count=8 points=f2 @0->8
 """
 
+REQUEST_FORMS = """\
+h0 = ioctl(f0, 0x1234)
+read(f0, 64) uring
+read(f0, 0xffffffffffffffff) uring=LEAVE readonly cut=1
+pread(f0, 8, -1) uring=ASYNC
+write(f0, "a\\n") uring fail=1 split=1
+pwrite(f0, "abcd", 8) uring=ASYNC|LEAVE
+write(f0, "\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00pointed to") @0->8 count=8 uring
+poll(f0, POLLIN|POLLOUT) uring=LEAVE
+ioctl(f0, 0x7) uring=ASYNC
+h1 = ioctl(f0, 0x7, h0) uring
+ioctl(f0, PKV_IOC_DELETE, {key_len: 1, key: "a"}) uring compat
+ioctl(f0, 0x7, "") uring
+ioctl(f0, 0x7, "0123456789abcdef") @0->8 uring
+child()
+read(f0, 8) uring
+exit()
+[1] write(f0, "ab") uring
+[2] ioctl(f0, PKV_IOC_LIST, {buf: &"ab", room: 1}) uring
+uring_close()
+"""
+
 
 def check(source: str, target: Target, directory: Path) -> None:
     """Compile without a warning, with what a bundle has and no more."""
@@ -197,7 +219,9 @@ def test_a_program_compiles_without_a_warning(
     check(source, pkv_target, tmp_path)
 
 
-@pytest.mark.parametrize("forms", [FORMS, MAPPED_FORMS], ids=["plain", "mapped"])
+@pytest.mark.parametrize(
+    "forms", [FORMS, MAPPED_FORMS, REQUEST_FORMS], ids=["plain", "mapped", "requests"]
+)
 def test_every_form_of_a_call_compiles_without_a_warning(
     forms: str, pkv_target: Target, tmp_path: Path
 ) -> None:
@@ -360,6 +384,35 @@ def test_a_buffer_in_a_mapping_is_filled_before_the_call(pkv_target: Target) -> 
 """
         in source
     )
+
+
+def test_requests_in_a_ring_are_of_one_ring_up_to_its_end(pkv_target: Target) -> None:
+    text = (
+        'read(f0, 8) uring\nwrite(f0, "ab") uring=ASYNC|LEAVE cut=1 split=1\n'
+        'poll(f0, POLLIN) uring\nh0 = ioctl(f0, 0x7) uring\nioctl(f0, 0x7, "ab") uring\n'
+        "uring_close()\nchild()\nioctl(f0, 0x7, h0) uring\nexit()\n"
+    )
+    source = c_source(parse_program(text, pkv_target, "test"), pkv_target)
+    assert (
+        """
+	ring_request(f0, IORING_OP_READ, buffer, 8, -1, 0, RING_WAIT);
+	ring_request(f0, IORING_OP_WRITE, "ab", 2, -1, IOSQE_ASYNC, RING_LEAVE);
+	ring_request(f0, IORING_OP_POLL_ADD, NULL, 0, POLLIN, 0, RING_WAIT);
+	give(&h0, ring_command(f0, 0x7, &(uint64_t){ 0 }, 8, 0, RING_WAIT));
+	{
+		char *data = before_gap(2);
+
+		memcpy(data, "ab", 2);
+		ring_command(f0, 0x7, data, 2, 0, RING_WAIT);
+	}
+	close_ring();
+	if (!fork()) {
+		close_ring();
+		ring_command(f0, 0x7, &(uint64_t){ h0 }, 8, 0, RING_WAIT);
+"""
+        in source
+    )
+    assert source.rindex("close(f0);") < source.rindex("close_ring();")
 
 
 def test_pages_that_were_freed_while_mapped_are_looked_for(pkv_target: Target) -> None:

@@ -23,6 +23,7 @@ from fuzzer.target.calls import (
     CreateSpec,
     FileKind,
     IoctlSpec,
+    PlainKind,
     PlainSpec,
     ReadSpec,
     ReloadSpec,
@@ -138,7 +139,19 @@ def test_only_the_operations_that_there_are_are_called(
     calls = described(replace(facts, operations=frozenset(operations)), tmp_path).calls
     kinds = {ReadSpec: "read", WriteSpec: "write", AnyIoctlSpec: "ioctl"}
     made = {spec.kind.value if isinstance(spec, PlainSpec) else kinds[type(spec)] for spec in calls}
-    assert made == {*operations, "open", "close"}
+    ring = {"uring"} if {"read", "write"} & {*operations} else set()
+    assert made == {*operations, *ring, "open", "close"}
+
+
+def test_commands_of_any_number_are_made_in_a_ring_if_the_driver_has_a_function_for_them(
+    facts: DriverFacts, tmp_path: Path
+) -> None:
+    operations = frozenset(("uring_cmd", "read"))
+    calls = described(replace(facts, operations=operations), tmp_path).calls
+    assert PlainSpec(PlainKind.URING) in calls
+    assert [each for each in calls if isinstance(each, AnyIoctlSpec)] == [
+        AnyIoctlSpec((0, 8, 16, 80), 4, uring=True)
+    ]
 
 
 def test_files_of_the_kinds_that_the_driver_takes_are_created(

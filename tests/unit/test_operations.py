@@ -39,6 +39,7 @@ _FILE = [
 ]
 _FILE += ["release", "read", "write", "fasync", "check_flags", "lock", "setlease", "flock"]
 _FILE += ["fsync", "iterate_shared", "show_fdinfo", "splice_read", "splice_write", "flush"]
+_FILE += ["uring_cmd"]
 _V4L2 = ["read", "write", "poll", "unlocked_ioctl", "mmap", "open"]
 _PROC = [
     f"proc_{each}" for each in ("lseek", "read", "read_iter", "write", "poll", "ioctl", "mmap")
@@ -48,6 +49,7 @@ _HEADERS = {
     "include/linux/fs.h": struct("file_operations", _FILE),
     "include/linux/proc_fs.h": struct("proc_ops", _PROC),
     "include/media/v4l2-dev.h": struct("v4l2_file_operations", _V4L2),
+    "include/uapi/linux/io_uring.h": "#define IORING_SETUP_SQE128 1024\n",
     "include/linux/module.h": "#define offsetof __builtin_offsetof\n#define MODULE_LICENSE(x)\n",
 }
 _START = """\
@@ -118,6 +120,7 @@ def test_operations_beside_reading_and_writing_are_told(kernel: Kernel) -> None:
         struct file_operations two = { .lock = here, .flock = here, .show_fdinfo = here };
         struct file_operations kernels = { .fsync = elsewhere, .splice_read = elsewhere };
         struct file_operations flushed = { .flush = here };
+        struct file_operations ringed = { .uring_cmd = here };
         struct file_operations own = { .fsync = here, .splice_write = here, .fasync = here };
     """
     assert tables(kernel, text) == {
@@ -125,8 +128,19 @@ def test_operations_beside_reading_and_writing_are_told(kernel: Kernel) -> None:
         "two": ("file_operations", {"lock", "flock", "fdinfo"}),
         "kernels": ("file_operations", {"splice_read"}),
         "flushed": ("file_operations", {"child"}),
+        "ringed": ("file_operations", {"uring_cmd"}),
         "own": ("file_operations", {"fsync", "splice_write", "fasync"}),
     }
+
+
+def test_a_kernel_without_an_operation_has_the_others(kernel: Kernel) -> None:
+    older = {
+        "include/uapi/linux/io_uring.h": "",
+        "include/linux/fs.h": struct("file_operations", _FILE[:-1]),
+    }
+    write_files(kernel.directory, older)
+    text = "struct file_operations flushed = { .flush = here };"
+    assert tables(kernel, text) == {"flushed": ("file_operations", {"child"})}
 
 
 def test_files_that_a_module_takes_are_told_by_what_it_calls(kernel: Kernel) -> None:

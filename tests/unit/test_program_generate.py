@@ -13,11 +13,18 @@ from pathlib import Path
 import pytest
 
 from fuzzer.program.generate import Generator
-from fuzzer.program.ops import FLAG_VALUE, OPERATIONS, Op
+from fuzzer.program.ops import FLAG_VALUE, OPERATIONS, REQUESTS, URING, Op
 from fuzzer.program.program import Call
 from fuzzer.program.strings import StringFinder
 from fuzzer.program.wire import decode, encode
-from fuzzer.target.calls import CreateSpec, FileKind, PlainKind, PlainSpec
+from fuzzer.target.calls import (
+    AnyIoctlSpec,
+    CreateSpec,
+    FileKind,
+    IoctlSpec,
+    PlainKind,
+    PlainSpec,
+)
 from fuzzer.target.target import load_target
 
 TARGET = load_target(Path(__file__).parent / "data" / "demo" / "demo.yaml")
@@ -29,6 +36,7 @@ KEYS, VALUES = TARGET.pools["key"], TARGET.pools["value"]
 _ON_DEMAND = {
     *(Op.FCNTL, Op.FLOCK, Op.FSYNC, Op.GETDENTS, Op.FDINFO, Op.SPLICE_READ, Op.SPLICE_WRITE),
     Op.EXIT,
+    Op.URING_CLOSE,
 }
 
 
@@ -96,6 +104,27 @@ def test_files_of_the_described_kinds_are_created_beside_the_first() -> None:
     created = [call for call in made if call.op is Op.CREATE]
     assert {call.cmd for call in created} >= {FileKind.EVENTFD, FileKind.MEMFD}
     assert all(call.file for call in created)
+
+
+def test_a_few_calls_are_requests_in_a_ring_where_that_is_described(calls: list[Call]) -> None:
+    assert not any(call.mode for call in calls if call.op in REQUESTS)
+    described = (*TARGET.calls, PlainSpec(PlainKind.URING, 10))
+    generator = Generator(replace(TARGET, calls=described), random.Random(1))
+    made = [generator.call() for _ in range(8000)]
+    requests = [call for call in made if call.op in REQUESTS and call.mode]
+    assert {call.op for call in requests} == REQUESTS - {Op.IOCTL}
+    assert {call.mode for call in requests} == {0x80, 0x81, 0x82, 0x83}
+    assert 0.01 < len(requests) / len(made) < 0.05
+    assert 0 < len([call for call in made if call.op is Op.URING_CLOSE]) < len(requests) / 3
+    assert decode(encode(tuple(requests[:100]))) == tuple(requests[:100])
+
+
+def test_a_command_of_the_files_own_is_always_a_request() -> None:
+    commands = (IoctlSpec(None, 7, values=(3,), uring=True), AnyIoctlSpec((8, 16), uring=True))
+    generator = Generator(replace(TARGET, calls=commands), random.Random(1))
+    made = [generator.call() for _ in range(500)]
+    assert {call.op for call in made} == {Op.IOCTL, Op.URING_CLOSE}
+    assert all(call.mode & URING for call in made if call.op is Op.IOCTL)
 
 
 def test_most_writes_follow_a_template_and_about_one_in_ten_does_not(calls: list[Call]) -> None:

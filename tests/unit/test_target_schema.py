@@ -118,6 +118,9 @@ def test_descriptions_are_valid(path: Path) -> None:
         "ioctl: any\n    payload: [0, 4]",
         "ioctl: X_SET\n    struct: x\n    fields: {m: {values: [X_A, 1]}, k: {range: [0, X_B]}}",
         "ioctl: 0x10\n    value: [1, X_A]\n    weight: 2",
+        "uring: true\n    weight: 3",
+        "uring_cmd: X_RUN\n    struct: x\n    fields: {m: {values: [1]}}\n    returns: id",
+        "uring_cmd: any\n    payload: [16, 80]\n    file: fd",
     ],
 )
 def test_calls_are_valid(call: str) -> None:
@@ -133,6 +136,8 @@ def test_calls_are_valid(call: str) -> None:
         "calls: [{read: [1], struct: x}]",
         "calls: [{ioctl: 1, fields: {}}]",
         "calls: [{lseek: false}]",
+        "calls: [{uring: true, file: fd}]",
+        "calls: [{uring_cmd: 1, compat: true}]",
         "calls: [{write: [{struct: x, size: 1}]}]",
         "calls: [{ioctl: 1, struct: x, fields: {a: {pool: p, len: a}}}]",
         "calls: [{read: [1]}]\nreset: {reload: true, restore: true}",

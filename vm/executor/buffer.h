@@ -14,7 +14,8 @@
 /* Whether a call's buffer lies in the mapping of a file. */
 static inline bool buffer_in_mapping(const struct w_call *call)
 {
-	if (!call->mode || call->mode & W_POINTS || call->flags & W_NULL)
+	if (!call->mode || call->mode & (W_POINTS | W_URING) ||
+	    call->flags & W_NULL)
 		return false;
 	switch (call->op) {
 	case W_READ:

@@ -146,14 +146,14 @@ static int64_t load(struct thread *thread, const struct step *step)
 }
 
 /* Where a pread or pwrite takes place: 64 bits, which may be negative. */
-static off_t position(const struct w_call *call)
+off_t call_position(const struct w_call *call)
 {
 	uint64_t upper = call->flags & W_WIDE ? call->arg >> 32 : 0;
 
 	return (off_t)(upper << 32 | call->cmd);
 }
 
-static uint64_t read_count(const struct w_call *call)
+uint64_t call_read_count(const struct w_call *call)
 {
 	bool half = call->op == W_PREAD && call->flags & W_WIDE;
 
@@ -161,7 +161,7 @@ static uint64_t read_count(const struct w_call *call)
 }
 
 /* How much of its payload a write hands over. */
-static uint32_t write_count(const struct w_call *call)
+uint32_t call_write_count(const struct w_call *call)
 {
 	uint32_t count = (uint32_t)call->arg;
 
@@ -184,7 +184,7 @@ static int64_t write_parts(const struct w_call *call, int fd, uint8_t *data,
 	struct iovec parts[W_MAX_PARTS];
 
 	return writev(fd, parts,
-		      buffer_split(call, data, end, write_count(call), parts));
+		      buffer_split(call, data, end, call_write_count(call), parts));
 }
 
 static int64_t control(const struct w_call *call, int fd, uint64_t arg)
@@ -206,6 +206,8 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 	uint64_t size;
 	int64_t ret;
 
+	if (is_request(call))
+		return uring_request(fd, step, out, out_length);
 	switch (call->op) {
 	case W_OPEN:
 		return open_file(file, call);
@@ -213,13 +215,13 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return close(replace_file(file, -1));
 	case W_READ:
 	case W_PREAD:
-		size = buffer_mapped(call, read_count(call));
+		size = buffer_mapped(call, call_read_count(call));
 		if (!in_mapping)
 			data = end - size;
 		buffer = buffer_address(call, data);
 		if (call->op == W_PREAD)
-			ret = pread(fd, buffer, read_count(call),
-				    position(call));
+			ret = pread(fd, buffer, call_read_count(call),
+				    call_position(call));
 		else if (call->flags & W_VECTOR)
 			ret = read_parts(call, fd, data, data + size);
 		else
@@ -238,11 +240,11 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		buffer = buffer_address(call, data);
 		flip_start(thread, data);
 		if (call->op == W_PWRITE)
-			return pwrite(fd, buffer, write_count(call),
-				      position(call));
+			return pwrite(fd, buffer, call_write_count(call),
+				      call_position(call));
 		if (call->flags & W_VECTOR)
 			return write_parts(call, fd, data, data + size);
-		return write(fd, buffer, write_count(call));
+		return write(fd, buffer, call_write_count(call));
 	case W_LSEEK:
 		return lseek(fd, (off_t)call->arg, (int)call->cmd);
 	case W_IOCTL:
@@ -327,6 +329,8 @@ static int64_t run_call(struct thread *thread, const struct step *step,
 		return 0;	/* program.c sees to it */
 	case W_CREATE:
 		return create_file(file, call->cmd);
+	case W_URING_CLOSE:
+		return uring_close();
 	}
 	return 0;
 }
@@ -387,8 +391,12 @@ void call_make(struct thread *thread, const struct step *step,
 		flip_prepare(thread, call);
 	if (buffer_in_mapping(call))
 		buffer_place(thread, step);
-	if (call->fault)
+	if (call->fault) {
+		/* What fails is the request, not the ring's making. */
+		if (is_request(call))
+			uring_open();
 		fault_arm(thread->fail_nth, call->fault);
+	}
 	if (timed)
 		took = ticks();
 	if (call->n_fixups) {
@@ -446,7 +454,7 @@ void open_first_file(void)
 		user_end();
 }
 
-/* Waiters, mappings and pages in the pipe outlive a file: they go last. */
+/* Waiters, mappings, requests and pages in the pipe outlive a file: they go last. */
 void close_files(void)
 {
 	for (int i = 0; i < W_N_FILES; i++) {
@@ -457,4 +465,5 @@ void close_files(void)
 	epoll_end();
 	mappings_end();
 	splice_end();
+	uring_close();
 }

@@ -61,6 +61,7 @@ bool child_begin(uint32_t number)
 	threads[number].fail_nth = fault_open();
 	threads[number].cover = cover;
 	coverage_be_child(cover);
+	uring_forget();
 	slow_end();
 	return false;
 }

@@ -224,6 +224,30 @@ int64_t splice_from(int fd, const struct w_call *call, uint8_t *data,
 int64_t splice_to(int fd, const struct step *step);
 void splice_end(void);
 
+/* uring.c: requests in the program's ring */
+bool uring_open(void);
+int64_t uring_request(int fd, const struct step *step, const uint8_t **out,
+		      int64_t *out_length);
+int64_t uring_close(void);
+void uring_forget(void);
+
+/* Whether a call is a request in the program's ring. */
+static inline bool is_request(const struct w_call *call)
+{
+	if (!(call->mode & W_URING))
+		return false;
+	switch (call->op) {
+	case W_READ:
+	case W_WRITE:
+	case W_PREAD:
+	case W_PWRITE:
+	case W_POLL:
+	case W_IOCTL:
+		return true;
+	}
+	return false;
+}
+
 /* create.c: files that are not the driver's */
 int create(uint32_t kind);
 
@@ -232,6 +256,9 @@ bool user_begin(const struct w_call *call);
 void user_end(void);
 
 /* call.c: single calls */
+off_t call_position(const struct w_call *call);
+uint64_t call_read_count(const struct w_call *call);
+uint32_t call_write_count(const struct w_call *call);
 void open_first_file(void);
 void close_files(void);
 int file_descriptor(uint32_t number);

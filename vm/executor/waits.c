@@ -109,7 +109,7 @@ static bool may_wait(const struct w_call *call)
 void waits_begin(uint32_t number, uint32_t index, const struct w_call *call)
 {
 	turns[number] = 0;
-	if (!able || !may_wait(call))
+	if (!able || !may_wait(call) || is_request(call))
 		return;
 	watched->thread[number].call = index;
 	turns[number] = index << 8 | (number + 1);

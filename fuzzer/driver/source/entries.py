@@ -19,6 +19,7 @@ from fuzzer.driver.source.interface import (
     Unread,
 )
 from fuzzer.driver.source.program import SourceProgram, Table, function_of
+from fuzzer.driver.source.state import REQUEST
 from fuzzer.driver.source.tree import CType, Kind, Sort, SyntaxNode
 from fuzzer.driver.source.values import (
     OF,
@@ -47,6 +48,7 @@ _WRITE: tuple[SourceValue, ...] = (None, _TEXT, _LENGTH, None)
 _STORE: tuple[SourceValue, ...] = (None, None, _KERNEL_TEXT, _LENGTH)
 _DRM: tuple[SourceValue, ...] = (None, AddressOf(Given((*_ARG, OF))), None)
 _V4L2: tuple[SourceValue, ...] = (None, None, AddressOf(Given((*_ARG, OF))))
+_URING: tuple[SourceValue, ...] = (AddressOf(REQUEST), None)
 _ANY = "unlocked_ioctl"
 _LEADS_TO_TABLES = (
     "is drm_ioctl(), which is not the driver's",
@@ -56,7 +58,7 @@ _MEMBERS: Mapping[str, Mapping[str, tuple[SourceValue, ...]]] = {
     "file_operations": {
         "unlocked_ioctl": _IOCTL, "compat_ioctl": _IOCTL, "write": _WRITE, "read": (),
         "read_iter": (), "write_iter": (), "llseek": (), "poll": (), "mmap": (), "open": (),
-        "release": (),
+        "release": (), "uring_cmd": _URING,
     },
     "proc_ops": {
         "proc_ioctl": _IOCTL, "proc_compat_ioctl": _IOCTL, "proc_write": _WRITE, "proc_read": (),

@@ -112,6 +112,9 @@ COPIES = frozenset(("memcpy", "memmove", "asan_memcpy", "asan_memmove", "strscpy
 MULTIPLIES = frozenset(("size_mul", "array_size", "array3_size"))
 """They return the product of their arguments."""
 
+COMMANDS = frozenset(("io_uring_sqe_cmd", "io_uring_sqe128_cmd"))
+"""They return the address of what a command in a ring of io_uring has."""
+
 TAKES = {
     "idr_find": (1, "id"), "idr_remove": (1, "id"), "idr_replace": (2, "id"),
     "xa_load": (1, "id"), "xa_erase": (1, "id"), "ida_free": (1, "id"),

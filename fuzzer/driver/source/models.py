@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fuzzer.driver.source import kernel_calls
 from fuzzer.driver.source.facts import MADE_FILE, Fact, Notes
 from fuzzer.driver.source.kernel_calls import CopyIn, CopyOut
-from fuzzer.driver.source.state import SourceState, global_name
+from fuzzer.driver.source.state import COMMAND, SourceState, global_name
 from fuzzer.driver.source.tree import CType, Kind, Sort, SyntaxNode
 from fuzzer.driver.source.values import (
     AddressOf,
@@ -58,6 +58,8 @@ class Models:
         if name in kernel_calls.COPIES and len(values) >= 2:
             self._copy(values[0], values[1])
             return True, values[0]
+        if name in kernel_calls.COMMANDS:
+            return True, COMMAND
         if name in kernel_calls.COMPARES_TEXT and len(values) >= 2:
             self._compare_texts(values)
             return True, None

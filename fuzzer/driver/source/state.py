@@ -13,6 +13,7 @@ from fuzzer.driver.source.values import (
     Functions,
     Given,
     Handle,
+    IoctlNumber,
     Path,
     Rows,
     SourcePlace,
@@ -21,6 +22,14 @@ from fuzzer.driver.source.values import (
 )
 
 _GLOBAL = "global:"
+_COMMAND: Path = ("arg", OF)
+REQUEST = SourcePlace("request")
+"""A ``struct io_uring_cmd``, which a driver is handed."""
+
+COMMAND = AddressOf(Given(_COMMAND))
+"""The address of the command in it, which the caller gives."""
+
+_SQE = SourcePlace("submitted")
 _LONGEST = 12
 
 
@@ -31,8 +40,12 @@ class SourceState:
         self._tables: dict[str, Table] = {
             f"{_GLOBAL}{name}": each for name, each in program.tables.items()
         }
-        self._values: dict[SourcePlace, SourceValue] = {}
-        self._copies: dict[SourcePlace, Path] = {}
+        self._values: dict[SourcePlace, SourceValue] = {
+            REQUEST.part("cmd_op"): IoctlNumber(),
+            REQUEST.part("cmd"): COMMAND,
+            REQUEST.part("sqe"): AddressOf(_SQE),
+        }
+        self._copies: dict[SourcePlace, Path] = {_SQE.part("cmd"): _COMMAND}
 
     def table(self, root: str) -> Table | None:
         """Return the table that a variable is."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fuzzer.program.csource.file_calls import FILE_CALLS, FileCall, created_file, file_call
 from fuzzer.program.csource.literals import (
@@ -32,6 +32,7 @@ from fuzzer.program.csource.memory import (
     struct_memory,
     taken,
 )
+from fuzzer.program.csource.uring_helpers import request_arguments
 from fuzzer.program.flips import flip_place
 from fuzzer.program.links import CALL, LinkKind, links, of_call
 from fuzzer.program.ops import (
@@ -41,15 +42,26 @@ from fuzzer.program.ops import (
     FLAG_VALUE,
     FLAG_VECTOR,
     OPERATIONS,
+    REQUEST_FLAGS,
     Op,
 )
-from fuzzer.program.program import MAX_PARTS, N_FILES, Call, count, mapping_of, position
+from fuzzer.program.program import (
+    MAX_PARTS,
+    N_FILES,
+    Call,
+    count,
+    is_request_call,
+    mapping_of,
+    position,
+)
 from fuzzer.target.device import Device
 from fuzzer.target.layout import StructLayout
 
 _GIVING = frozenset({Op.IOCTL, Op.READ, Op.PREAD, Op.WRITE, Op.PWRITE, Op.LSEEK})
 _EPOLL = ("EPOLL_CTL_ADD", "EPOLL_CTL_MOD", "EPOLL_CTL_DEL", "0")
 _MAX_SLEEP = 2000
+# The most bytes that a request says.
+_MOST_REQUESTED = 0xFFFFFFFF
 # How members of a struct are written, by the address of its first byte.
 _ACCESS = {"(char *)&arg": "arg.", "(char *)arg": "arg->"}
 MAX_PAGES = 16
@@ -113,6 +125,11 @@ class CallWriter:
         self.mapped: set[int] = set()
         self.flips: dict[int, Call] = {}
         self._names_memory = False
+
+    @property
+    def uses_ring(self) -> bool:
+        """True if a call so far is about the program's ring."""
+        return not {"ring_request", "ring_command", "close_ring"}.isdisjoint(self.needs.helpers)
 
     def first_file(self) -> list[str]:
         """Return the lines that open file 0 before the first call, in place of any other."""
@@ -282,6 +299,8 @@ class CallWriter:
 
         With ``named``, what is written and an ioctl's argument have a name.
         """
+        if is_request_call(call):
+            return self._request(call, named=named)
         match call.op:
             case Op.OPEN:
                 return self._open(call), None
@@ -338,6 +357,9 @@ class CallWriter:
                 made = file_call(call, self._file(call.file))
                 self.needs.take_call(made)
                 return made.lines, None
+            case Op.URING_CLOSE:
+                self.needs.helpers.add("close_ring")
+                return ["close_ring();"], None
             case Op.WAIT if call.thread:
                 self.needs.helpers.add("hold")
                 return [f"hold({call.arg});"], None
@@ -471,6 +493,36 @@ class CallWriter:
         if compat:
             expression = ["0" if call.flags & FLAG_NULL else f"(uintptr_t){expression[0]}"]
         return _arguments(start, f"{file}, {number}, ", expression, ");"), memory
+
+    def _request(self, call: Call, *, named: bool) -> tuple[list[str], Memory | None]:
+        """Return a request in the program's ring, with all that it does not look at left out."""
+        call = replace(call, cut=0, flags=call.flags & REQUEST_FLAGS)
+        file, memory = self._file(call.file), None
+        self.needs.helpers.add("ring_command" if call.op is Op.IOCTL else "ring_request")
+        if call.op is Op.IOCTL and call.flags & FLAG_VALUE:
+            value = self._argument(call, c_integer(call.arg))
+            middle, size = [f"&(uint64_t){{ {value} }}"], 8
+        elif call.op is Op.IOCTL:
+            memory = struct_memory(call, self._layouts.get(call.cmd), named=named)
+            middle, size = memory.expression, mapped_size(call, len(call.data))
+        elif call.op is Op.POLL:
+            middle, size = ["NULL"], 0
+        elif call.op in {Op.READ, Op.PREAD}:
+            size = min(count(call), _MOST_REQUESTED)
+            memory = Memory(["buffer"], base="buffer")
+            if size > ROOM:
+                memory = placed(call, ROOM, [], "char *data")
+            else:
+                self.needs.buffer = max(self.needs.buffer, size, 1)
+            middle = memory.expression
+        else:
+            memory = bytes_memory(call, named=named) if is_special(call) else None
+            memory = memory or Memory(c_string(call.data[:ROOM]))
+            middle, size = memory.expression, min(count(call), ROOM)
+        number = self._names.get(call.cmd, f"{call.cmd:#x}")
+        start, end = request_arguments(call, number, c_integer(size))
+        name = "ring_command(" if call.op is Op.IOCTL else "ring_request("
+        return _arguments(name, f"{file}, {start}", middle, end), memory
 
     def _low_memory(self, call: Call, *, named: bool) -> Memory:
         """Return a buffer that a 32-bit program could have: a struct is copied there."""

@@ -13,9 +13,10 @@ from fuzzer.program.csource.file_helpers import FILE_HELPERS
 from fuzzer.program.csource.module_helpers import MODULE_HELPERS
 from fuzzer.program.csource.splice_helpers import SPLICE_HELPERS
 from fuzzer.program.csource.thread_helpers import THREAD_HELPERS
+from fuzzer.program.csource.uring_helpers import URING_HELPERS
 
 HELPERS = {**FILE_HELPERS, **SPLICE_HELPERS, **CONDITION_HELPERS, **MODULE_HELPERS}
-HELPERS |= THREAD_HELPERS
+HELPERS |= {**THREAD_HELPERS, **URING_HELPERS}
 """All of them by name; one comes after those that it needs."""
 
 

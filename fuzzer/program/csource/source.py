@@ -209,7 +209,9 @@ def _child(calls: Sequence[Call], writer: CallWriter, functions: list[str]) -> l
     """Return the lines in which another process makes calls, and is waited for."""
     writer.needs.includes |= {"sys/wait.h", "unistd.h"}
     known = dict(writer.open_files), set(writer.mapped)
-    inside = [*_calls(calls, writer, functions), "_exit(0);"]
+    # Its ring is its own.
+    before = ["close_ring();"] if writer.uses_ring else []
+    inside = [*before, *_calls(calls, writer, functions), "_exit(0);"]
     writer.open_files, writer.mapped = known
     return ["if (!fork()) {", *(f"\t{line}" if line else "" for line in inside), "}", "wait(NULL);"]
 
@@ -272,7 +274,8 @@ def _close_all(writer: CallWriter) -> list[str]:
         lines += ["close(epoll);", "epoll = -1;"]
     if {"splice_from", "splice_to"} & writer.needs.helpers:
         lines.append("close_pipe();")
-    return lines + [f"unmap({number}, 0, {KEPT_PAGES});" for number in sorted(writer.mapped)]
+    lines += [f"unmap({number}, 0, {KEPT_PAGES});" for number in sorted(writer.mapped)]
+    return [*lines, "close_ring();"] if writer.uses_ring else lines
 
 
 def _file(

@@ -20,6 +20,9 @@ from fuzzer.program.ops import (
     OPTIONAL_MODES,
     POINTS,
     TIMES,
+    URING,
+    URING_ASYNC,
+    URING_LEAVE,
     Number,
     Payload,
     flags_used,
@@ -31,6 +34,7 @@ from fuzzer.program.program import (
     Call,
     at_position,
     count,
+    is_request_call,
     mapping_of,
     pointed_mapping,
     position,
@@ -79,6 +83,8 @@ def _mapping(call: Call) -> int | None:
 
 
 def _mode(call: Call) -> int:
+    if is_request_call(call):
+        return call.mode & (URING | URING_ASYNC | URING_LEAVE)
     file = _mapping(call)
     if file is not None:
         return file + 1 + (call.mode & POINTS)
@@ -89,7 +95,7 @@ def without_conditions(call: Call) -> list[Call]:
     """Return the call without any conditions, and without each single one.
 
     An offset in the file counts as a condition, and so does a handle that its result gives
-    or its argument takes, and a place of its buffer in a mapping.
+    or its argument takes, a place of its buffer in a mapping, and that it is a request in a ring.
     """
     used = call.flags & flags_used(call.op, call.flags)
     kept, conditions = used & ~CONDITIONS, used & CONDITIONS
@@ -101,6 +107,10 @@ def without_conditions(call: Call) -> list[Call]:
     if call.cut:
         single.append(replace(call, cut=0))
     has_mode = OPERATIONS[call.op].mode in OPTIONAL_MODES or _mapping(call) is not None
+    if is_request_call(call):
+        has_mode = True
+        ways = (bit for bit in (URING_ASYNC, URING_LEAVE) if call.mode & bit)
+        single += [replace(call, mode=call.mode & ~bit) for bit in ways]
     if has_mode:
         single.append(replace(call, mode=0))
     if (op := OPERATIONS[call.op].plainer) is not None:
