@@ -72,6 +72,7 @@ _ANY_URING = """\
     payload: [0, 8, 16, 80]
     weight: 4
 """
+_IN_RINGS = frozenset({"read_iter", "write_iter", "uring_cmd"})
 _MOST_LISTED = 8
 # Kinds of module parameters.
 _FLAGS = frozenset({"bool", "invbool", "bint"})
@@ -205,7 +206,10 @@ def plain_calls(facts: DriverFacts) -> str:
         kinds = ", ".join(kind.name.lower() for kind in facts.takes_files)
         text += f"  - create: [{kinds}]    # files that are not its own, as it takes descriptors\n"
     if {"read", "write"} & facts.operations:
-        text += "  - uring: true    # some reads, writes and polls are requests of io_uring\n"
+        text += "  - uring: true    # a few reads, writes and polls are requests of io_uring\n"
+        # Others have a thread of the kernel's make them, which calls what a read would.
+        if _IN_RINGS & facts.operations:
+            text += "    weight: 4\n"
     return text + "  - open: true    # with O_NONBLOCK as well\n  - close: true\n"
 
 

@@ -308,7 +308,8 @@ def _errors(ends: Counter[int]) -> Counter[int]:
 
 
 def _always_fails(ends: Counter[int], fewest: int) -> bool:
-    return ends.total() >= fewest and not ends[0]
+    # A request in a ring that is in flight has not failed.
+    return ends.total() >= fewest and not ends[0] and not ends[errno.EINPROGRESS]
 
 
 def _name(ends: Counter[int]) -> str:

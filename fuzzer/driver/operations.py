@@ -28,8 +28,10 @@ _SECTION = ".pkvfuzz.operations"
 # Names of an entry here, and in the kernel's struct.
 _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "file_operations": {
-        "read": ("read", "read_iter"),
-        "write": ("write", "write_iter"),
+        "read": ("read",),
+        "write": ("write",),
+        "read_iter": ("read_iter",),
+        "write_iter": ("write_iter",),
         "lseek": ("llseek",),
         "poll": ("poll",),
         "ioctl": ("unlocked_ioctl",),
@@ -66,6 +68,8 @@ _ENTRIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "open": ("proc_open",),
     },
 }
+# What a file with another operation has as well.
+_ALSO = {"read_iter": "read", "write_iter": "write"}
 # Members that older kernels do not have, with macros that came with them.
 _NEWER = {"uring_cmd": "IORING_SETUP_SQE128"}
 # Here the kernel's own functions do nothing, or pass the call on.
@@ -82,7 +86,8 @@ class OperationTable:
     """One table: the name of its variable, its struct, and the operations it has.
 
     Operations are named as the calls of a description are: read, write, lseek, poll,
-    ioctl, mmap, open, fasync and so on; compat are the ioctls of 32-bit programs.
+    ioctl, mmap, open, fasync and so on; compat are the ioctls of 32-bit programs. Reads and
+    writes that a ring of io_uring makes without waiting are read_iter and write_iter as well.
     """
 
     name: str
@@ -135,6 +140,7 @@ def _tables(elf: ELFFile, layouts: tuple[_TableLayout, ...]) -> Iterator[Operati
                 for at in inside.keys() & layout.entries.keys()
                 if inside[at] or layout.entries[at] not in _OWN
             )
+            found |= {also for name, also in _ALSO.items() if name in found}
             if found:
                 text = str(names[name : names.index(b"\0", name)], "ascii", "replace")
                 yield OperationTable(text, layout.struct, found)

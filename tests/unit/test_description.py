@@ -148,7 +148,7 @@ def test_commands_of_any_number_are_made_in_a_ring_if_the_driver_has_a_function_
 ) -> None:
     operations = frozenset(("uring_cmd", "read"))
     calls = described(replace(facts, operations=operations), tmp_path).calls
-    assert PlainSpec(PlainKind.URING) in calls
+    assert PlainSpec(PlainKind.URING, 4) in calls
     assert [each for each in calls if isinstance(each, AnyIoctlSpec)] == [
         AnyIoctlSpec((0, 8, 16, 80), 4, uring=True)
     ]

@@ -97,7 +97,7 @@ def test_tables_are_read_with_what_is_filled_in(kernel: Kernel, flags: Sequence[
     """
     assert tables(kernel, text, *flags) == {
         "first": ("file_operations", {"read", "ioctl"}),
-        "second": ("file_operations", {"write", "lseek", "mmap", "poll", "open"}),
+        "second": ("file_operations", {"write_iter", "write", "lseek", "mmap", "poll", "open"}),
         "third": ("proc_ops", {"read", "write"}),
         "fourth": ("v4l2_file_operations", {"ioctl"}),
     }

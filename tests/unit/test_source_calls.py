@@ -279,6 +279,21 @@ def test_a_part_of_a_number_is_that_of_the_macros_that_have_it(
     assert set(described(facts, tmp_path, part)) == {1}
 
 
+def test_commands_in_a_ring_are_described_as_ioctls_are(facts: DriverFacts, tmp_path: Path) -> None:
+    command = ioctl(0x1234, memory=(GivenMemory(ARG, "part", 16),))
+    operations = frozenset({"ioctl", "compat", "uring_cmd"})
+    facts = replace(facts, operations=operations)
+    made = calls(facts, tmp_path, entry(with_struct()), entry(command, member="uring_cmd"))
+    found = [each for each in made if isinstance(each, IoctlSpec)]
+    assert [(each.number, each.uring, each.compat) for each in found] == [
+        (NUMBER, False, False),
+        (NUMBER, False, True),
+        (0x1234, True, False),
+    ]
+    assert found[2].struct == PART
+    assert AnyIoctlSpec((0, 8, 16, 80), uring=True) in made
+
+
 def test_ioctls_of_32_bit_programs_are_those_of_their_own_handler(
     facts: DriverFacts, tmp_path: Path
 ) -> None:

@@ -53,6 +53,9 @@ static inline void *u64_to_user_ptr(u64 at) { return (void *)at; }
 #define EINVAL 22
 #define EFAULT 14
 #define ENOTTY 25
+struct io_uring_sqe { u32 opcode; u8 cmd[16]; };
+struct io_uring_cmd { struct file *file; const struct io_uring_sqe *sqe; u32 cmd_op; };
+static inline const void *io_uring_sqe_cmd(const struct io_uring_sqe *sqe) { return sqe->cmd; }
 struct inode; struct idr; struct xarray; struct device; struct attribute;
 struct file { void *private_data; };
 struct file_operations {
@@ -61,6 +64,7 @@ struct file_operations {
 	long (*unlocked_ioctl)(struct file *, unsigned int, unsigned long);
 	long (*compat_ioctl)(struct file *, unsigned int, unsigned long);
 	int (*open)(struct inode *, struct file *);
+	int (*uring_cmd)(struct io_uring_cmd *, unsigned int);
 };
 struct miscdevice { int minor; const char *name; const struct file_operations *fops; };
 struct device_attribute {
@@ -806,3 +810,37 @@ def test_a_reading_that_fails_says_why(driver: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("fuzzer.child.import_root", lambda: broken)
     with pytest.raises(BadInputError, match="no libclang here"):
         read_apart(units(driver), (driver,))
+
+
+@pytest.mark.parametrize(
+    "command", ["io_uring_sqe_cmd(toy->sqe)", "(const void *)toy->sqe->cmd"], ids=["call", "member"]
+)
+def test_commands_in_a_ring_are_read_as_ioctls_are(driver: Path, command: str) -> None:
+    found = read(
+        driver,
+        f"""
+static int run(const struct part *part)
+{{
+	if (part->kind != TOY_FAST)
+		return -EINVAL;
+	return 0;
+}}
+static int toy_uring_cmd(struct io_uring_cmd *toy, unsigned int flags)
+{{
+	switch (toy->cmd_op) {{
+	case TOY_PLAIN: return run({command});
+	case 7: return 0;
+	}}
+	return -ENOTTY;
+}}
+static const struct file_operations fops = {{ .uring_cmd = toy_uring_cmd }};
+""",
+    )
+    (entry,) = (each for each in found.entries if each.member == "uring_cmd")
+    assert [(each.number, each.name) for each in entry.ioctls] == [(7, ""), (PLAIN, "TOY_PLAIN")]
+    memory = at(only(entry, PLAIN), "arg", "*")
+    kind = number(only(entry, PLAIN), "arg", "*", "kind")
+    assert (entry.is_whole, memory is not None and memory.record) == (True, "part")
+    assert kind is not None
+    assert dict(kind.required) == {5: "TOY_FAST"}
+    assert at(only(entry, 7), "arg", "*") is None

@@ -287,7 +287,14 @@ bool module_keep(void)
 /* Have it loaded anew with its own parameters, or absent, whatever was done to it. */
 int module_restore(void)
 {
-	if (module_remove() && errno != ENOENT) {
+	int error = module_remove();
+
+	/* Requests in a ring that was closed keep their files for a moment. */
+	for (int i = 0; i < LET_GO_TRIES && error && errno == EAGAIN; i++) {
+		pause_ms(LET_GO_MS);
+		error = module_remove();
+	}
+	if (error && errno != ENOENT) {
 		held |= errno == EAGAIN;
 		return fail(errno, "delete_module: %s", strerror(errno));
 	}

@@ -25,7 +25,7 @@
 #define SLOT_SIZE	(SCRATCH_SIZE + PAGE)
 
 /* Longest wait for a completion. */
-#define WAIT_NS		20000000
+#define WAIT_NS		30000000
 /* What the kernel has to end the requests of a ring that was closed. */
 #define TURNS		4
 #define SETTLE_MS	2

@@ -129,7 +129,7 @@ static int ring_completes(uint32_t number, long *result)
 /* Submit a request, and with RING_WAIT wait a moment for it; -1 if it fails or is in flight. */
 static long ring_submit(struct io_uring_sqe *request, int wait)
 {
-	struct timespec moment = { .tv_nsec = 20000000 };
+	struct timespec moment = { .tv_nsec = 30000000 };
 	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)&moment };
 	int flags = IORING_ENTER_EXT_ARG | (wait ? IORING_ENTER_GETEVENTS : 0);
 	uint32_t number = request->user_data, place = number % RING_ENTRIES;
