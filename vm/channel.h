@@ -372,6 +372,7 @@ enum w_create {
 	W_TIMERFD,
 	W_SOCKET,
 	W_NULL_DEVICE,	/* /dev/null */
+	W_DMA_BUF,	/* of W_MEMFD_SIZE bytes, by /dev/udmabuf or the system's heap */
 	W_N_CREATE,
 };
 

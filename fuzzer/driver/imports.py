@@ -20,6 +20,7 @@ _TAKERS: Mapping[str, tuple[FileKind, ...]] = {
     "eventfd_fget": (FileKind.EVENTFD,),
     "sockfd_lookup": (FileKind.SOCKET,),
     "memfd_fcntl": (FileKind.MEMFD,),
+    "dma_buf_get": (FileKind.DMA_BUF,),
     **dict.fromkeys(("fget", "fget_raw", "fget_task", "__fdget", "__fdget_raw"), _ANY_FILE),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from fuzzer.program.file_choices import URING_WAYS
 from fuzzer.program.flips import has_flips, without_flips
 from fuzzer.program.links import addresses_of
 from fuzzer.program.ops import (
@@ -22,18 +23,21 @@ from fuzzer.program.ops import (
     Number,
     Op,
     Payload,
+    is_request,
     ops_with,
 )
 from fuzzer.program.program import N_THREADS
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE, count_of
 
-_FAULT, _CUT, _THREAD = 18, 20, 22
+_FAULT, _CUT, _THREAD, _MODE = 18, 20, 22, 23
 _IOCTL = int(Op.IOCTL)
 _READS = ops_with(lambda each: each.arg is Number.COUNT)
 _WRITES = ops_with(lambda each: each.payload is Payload.WRITTEN)
 _CAN_FAIL = ops_with(lambda each: each.can_fail)
 _REACHES_DRIVER = ops_with(lambda each: each.reaches_driver)
 _LOAD = int(Op.LOAD)
+# The share of changes of a request in a ring after which it is a plain call.
+_PLAIN = 0.2
 # Loading a module makes many allocations; each of the first so many fails equally often.
 _LOAD_FAULTS = 250
 _SCRATCH = 0x10000
@@ -154,6 +158,9 @@ class ConditionMutator:
         """Return a call for which :func:`has_forms` holds, made in another way."""
         rand = self._random
         op, flags = chunk[0], chunk[2] & ~CONDITIONS
+        if is_request(op, chunk[_MODE]):
+            ways = (0,) if op != _IOCTL and rand() < _PLAIN else URING_WAYS
+            return chunk[:_MODE] + bytes((ways[int(rand() * len(ways))],)) + chunk[_MODE + 1 :]
         cmd = chunk[4:8]
         if FLAG_VECTOR in _FORMS[op]:
             cmd = bytes(4)

@@ -153,6 +153,7 @@ class FileKind(enum.IntEnum):
     TIMERFD = 3
     SOCKET = 4
     NULL_DEVICE = 5
+    DMA_BUF = 6
 
 
 @dataclass(frozen=True, slots=True)

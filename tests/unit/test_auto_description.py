@@ -9,7 +9,7 @@ from pathlib import Path
 from fuzzer.campaign.auto_description import learned
 from fuzzer.campaign.description import DriverFacts, describe, seeds
 from fuzzer.driver.modinfo import Parameter
-from fuzzer.program.ops import FLAG_VALUE, Op
+from fuzzer.program.ops import FLAG_VALUE, URING, Op
 from fuzzer.program.program import Call
 from fuzzer.program.text import parse_program
 from fuzzer.target.calls import AnyIoctlSpec, IoctlSpec, ReadSpec, ReloadSpec, WriteSpec
@@ -92,3 +92,17 @@ def test_what_was_learned_loads_the_module_with_other_parameters(tmp_path: Path)
     path.write_text(learned(known, [], set()))
     (reload,) = (spec for spec in load_target(path).calls if isinstance(spec, ReloadSpec))
     assert [template.parts[0] for template in reload.templates] == [b"depth="]
+
+
+def test_commands_in_a_ring_are_learned_as_such(tmp_path: Path) -> None:
+    known = facts(tmp_path / "m")
+    program = (
+        Call(Op.IOCTL, cmd=7, data=bytes(16), mode=URING),
+        Call(Op.IOCTL, cmd=8, flags=FLAG_VALUE, arg=7, mode=URING),
+        Call(Op.IOCTL, cmd=7, data=bytes(8)),
+    )
+    calls = loaded(learned(known, [program], {7, 8}), tmp_path).calls
+    found = [each for each in calls if isinstance(each, IoctlSpec)]
+    assert {(each.number, each.uring, each.sizes) for each in found} == {
+        *((7, True, (16,)), (7, False, (8,)), (8, True, (0,))),
+    }

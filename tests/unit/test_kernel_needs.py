@@ -32,8 +32,9 @@ FILES = {
         "lib-y := always.o part.o\nobj-$(CONFIG_HASH2) += hash.o\n"
         "hash-y := base.o \\\n\tdigest.o\nhash-$(CONFIG_HASH_SLOW) += slow.o\n"
         "obj-$(CONFIG_PACK) += pack.o\npack-y := $(pack_files)\npack_files := zip.o\n"
-        "obj-$(CONFIG_ONLY_MODULE) += only.o\n"
+        "obj-$(CONFIG_ONLY_MODULE) += only.o\nobj-$(CONFIG_DMA_SHARED_BUFFER) += buffer.o\n"
     ),
+    "lib/buffer.c": "EXPORT_SYMBOL_NS_GPL(dma_buf_get, DMA_BUF);\n",
     "lib/always.c": (
         '#include "inner.c"\nEXPORT_SYMBOL(always);\n#ifdef CONFIG_EXTRA\n'
         "EXPORT_SYMBOL(extra);\n#elif IS_ENABLED(CONFIG_ODD)\nEXPORT_SYMBOL(odd);\n#else\n"
@@ -74,6 +75,8 @@ FILES = {
         'config EXTRA\n\tbool "Extra"\n'
         'config SHY\n\tbool "Shy"\n\tdepends on EXTRA && NET\n'
         'config ODD\n\tbool "Odd"\n'
+        'config DMA_SHARED_BUFFER\n\tbool "Shared buffers"\n'
+        'config UDMABUF\n\tbool "Buffers of memory"\n\tdepends on DMA_SHARED_BUFFER\n'
         "config HASH2\n\ttristate\n"
         'config HASH_A\n\ttristate "A"\n\tdepends on HASHES\n\tselect HASH2\n'
         'config HASHES\n\tbool "Hashes"\n'
@@ -136,6 +139,7 @@ def reason(needs: Needs) -> str:
         ("probe", ["EXTRA", "PROBES"]),  # in an else of make's; the shorter of two dependencies
         ("fast", ["BUS", "BUS_FAST", "NET"]),  # a directory's, a file's, and a menu's
         ("video", ["BUS", "NET", "PACK", "VIDEO"]),  # dependencies of dependencies
+        ("dma_buf_get", ["DMA_SHARED_BUFFER", "UDMABUF"]),  # and what makes such buffers
         ("extra", ["EXTRA"]),  # an #ifdef in a file that is there
         ("odd", ["ODD"]),  # an #elif
         ("made", ["EXTRA"]),  # exported by a macro

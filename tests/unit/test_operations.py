@@ -146,12 +146,13 @@ def test_a_kernel_without_an_operation_has_the_others(kernel: Kernel) -> None:
 def test_files_that_a_module_takes_are_told_by_what_it_calls(kernel: Kernel) -> None:
     text = """\
         extern void eventfd_ctx_fdget(void), memfd_fcntl(void), fget_of_ours(void);
+        extern void dma_buf_get(void);
         static void fget(void) {}
-        void *used[] = { eventfd_ctx_fdget, memfd_fcntl, fget_of_ours, fget };
+        void *used[] = { eventfd_ctx_fdget, memfd_fcntl, fget_of_ours, fget, dma_buf_get };
     """
     module = compiled(kernel, text)
     assert read_imports(module) >= {"eventfd_ctx_fdget", "memfd_fcntl", "fget_of_ours"}
-    assert files_taken([module]) == (FileKind.EVENTFD, FileKind.MEMFD)
+    assert files_taken([module]) == (FileKind.EVENTFD, FileKind.MEMFD, FileKind.DMA_BUF)
     assert not files_taken([compiled(kernel, "")])
 
 

@@ -117,6 +117,7 @@ LINES = [
     ("child()", Call(Op.CHILD)),
     ("exit()", Call(Op.EXIT)),
     ("create(f1, MEMFD)", Call(Op.CREATE, 1, cmd=2)),
+    ("create(f1, DMA_BUF)", Call(Op.CREATE, 1, cmd=6)),
     ("adopt(f1, h0)", Call(Op.ADOPT, 1, fixups=(Fixup(0xFFFF, 0xF100),))),
     ("adopt(f1, 3)", Call(Op.ADOPT, 1, arg=3)),
     ("h7 = ioctl(f0, 0x1)", Call(Op.IOCTL, 0, 1, 1, 0, b"", (Fixup(0xFFFF, 0xF007),))),

@@ -18,10 +18,14 @@ from fuzzer.driver.provision import Guest, ensure_guest
 from fuzzer.driver.source_build import build_source
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.in_tree import kernel_tree
-from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions
+from fuzzer.kernel.kernel import Flavour, Kernel, KernelOptions, ensure_kernel
 from fuzzer.kernel.source import prepare_source
 from fuzzer.machine.accel import Accel
+from fuzzer.machine.boot import boot
+from fuzzer.machine.guest import ensure_initrd
+from fuzzer.machine.qemu import Hardware
 from fuzzer.program.text import parse_program
+from fuzzer.program.wire import encode
 from fuzzer.target.device import Device
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import load_target
@@ -222,3 +226,10 @@ def test_a_driver_of_the_kernels_tree_is_built_in_and_its_file_found(accel: Acce
         "UDMABUF_CREATE",
         "UDMABUF_CREATE_LIST",
     }
+    # A program makes such a buffer for whoever takes one.
+    kernel = ensure_kernel(Flavour.FAST, options)
+    with boot(kernel.image, ensure_initrd()[0], Hardware(), accel, None) as machine:
+        machine.channel.set_devices(facts.devices)
+        text = "create(f1, DMA_BUF)\nlseek(f1, 0, SEEK_END)\n"
+        done = machine.run(encode(parse_program(text, None, "test")), 30.0)
+    assert returned(done) == [(0, 0), (0x10000, 0)]

@@ -98,6 +98,7 @@ def test_files_that_are_not_the_drivers_are_used_as_any_other(guest_of: GuestOf)
         'splice_read(f1, 2, SPLICE_KEEP)\nsplice_write(f1, "", SPLICE)\nread(f1, 8)\n'
         'create(f2, MEMFD)\npwrite(f2, "xyz", 0)\nsplice_read(f2, 8, SENDFILE)\n'
         "create(f3, TIMERFD)\ncreate(f3, NULL_DEVICE)\nread(f3, 8)\ncreate(f3, SOCKET)\n"
+        "create(f3, DMA_BUF)\n"
     )
     result = done(guest_of("beacon"), text)
     made, outputs = returned(result), [each.output for each in result.results]
@@ -107,8 +108,8 @@ def test_files_that_are_not_the_drivers_are_used_as_any_other(guest_of: GuestOf)
     assert (outputs[6], outputs[9]) == (b"ab", b"c")
     assert (made[12], outputs[12]) == ((8, 0), b"xyz" + bytes(5))
     assert made[13:16] == [(0, 0), (0, 0), (0, 0)]
-    # The kernel has no network.
-    assert made[16] == (-1, errno.ENOSYS)
+    # The kernel has no network, and no buffers that drivers share.
+    assert made[16:] == [(-1, errno.ENOSYS), (-1, errno.ENOENT)]
 
 
 def test_a_descriptor_is_the_one_that_a_program_in_c_has(guest_of: GuestOf) -> None:

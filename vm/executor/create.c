@@ -2,8 +2,11 @@
 /* Files that are not the driver's, for calls that take a descriptor. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/dma-heap.h>
+#include <linux/udmabuf.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -46,6 +49,39 @@ static int create_socket(void)
 	return fd >= 0 ? fd : socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
 }
 
+/* Of a memfd's pages. */
+static int create_udmabuf(int device)
+{
+	struct udmabuf_create request = {
+		.memfd = create_memfd(),
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.size = W_MEMFD_SIZE,
+	};
+	int fd = ioctl(device, UDMABUF_CREATE, &request);
+
+	close(request.memfd);
+	close(device);
+	return fd;
+}
+
+static int create_dma_buf(void)
+{
+	struct dma_heap_allocation_data request = {
+		.len = W_MEMFD_SIZE,
+		.fd_flags = O_RDWR | O_CLOEXEC,
+	};
+	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), error;
+
+	if (device >= 0)
+		return create_udmabuf(device);
+	device = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
+	if (device < 0)
+		return -1;
+	error = ioctl(device, DMA_HEAP_IOCTL_ALLOC, &request);
+	close(device);
+	return error ? -1 : (int)request.fd;
+}
+
 int create(uint32_t kind)
 {
 	switch (kind % W_N_CREATE) {
@@ -61,6 +97,8 @@ int create(uint32_t kind)
 		return create_socket();
 	case W_NULL_DEVICE:
 		return open("/dev/null", O_RDWR | O_CLOEXEC);
+	case W_DMA_BUF:
+		return create_dma_buf();
 	}
 	return -1;
 }

@@ -24,6 +24,10 @@ from fuzzer.kernel.needs.symbols import Export, SourceSymbols
 _LONGEST_EXPRESSION = 160
 
 
+# Functions that take a file of a kind that programs can only create where an option is on.
+_MAKERS = {"dma_buf_get": "UDMABUF"}
+
+
 @dataclass(frozen=True, slots=True)
 class Unexplained:
     """Something that a build did not find and that no option brings, with the reason."""
@@ -125,6 +129,9 @@ class _Search:
                 self._reasons[symbol] = self._not_exported(export)
             if not told:
                 self._reasons.pop(symbol, None)
+            maker = _MAKERS.get(symbol)
+            if maker and not self._options.builtin(maker) and self._options.plan(maker):
+                self._wanted.setdefault(maker, symbol)
 
     def compile(self, complaints: Complaints) -> None:
         """Want what makes the headers declare what is missing."""

@@ -142,6 +142,28 @@ static int make_memfd(void)
 """,
         ("fcntl.h", "stdio.h", "sys/mman.h", "unistd.h"),
     ),
+    "make_dma_buf": Helper(
+        """\
+/* A buffer that drivers share, of a memfd's pages or of the system's heap. */
+static int make_dma_buf(void)
+{
+	struct udmabuf_create create = { .memfd = make_memfd(), .size = 65536 };
+	struct dma_heap_allocation_data data = { .len = 65536, .fd_flags = O_RDWR };
+	int device = open("/dev/udmabuf", O_RDWR), fd = ioctl(device, UDMABUF_CREATE, &create);
+
+	close(create.memfd);
+	close(device);
+	if (fd >= 0)
+		return fd;
+	device = open("/dev/dma_heap/system", O_RDONLY);
+	fd = ioctl(device, DMA_HEAP_IOCTL_ALLOC, &data) ? -1 : (int)data.fd;
+	close(device);
+	return fd;
+}
+""",
+        ("fcntl.h", "linux/dma-heap.h", "linux/udmabuf.h", "sys/ioctl.h", "unistd.h"),
+        ("make_memfd",),
+    ),
     "make_socket": Helper(
         """\
 static int make_socket(void)
