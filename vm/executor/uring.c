@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Requests in the program's ring of io_uring. The ring is made when a program first asks
- * for it. Its requests are twice as long as usual, and so are its completions: a driver
+ * for it, and is the next program's if nothing is in flight at the end. Its requests are twice as long as usual, and so are its completions: a driver
  * that needs either has it. Each request is submitted on its own, and has a buffer that no
  * other call uses, as it may be in flight for long.
  */
@@ -321,20 +321,23 @@ void uring_forget(void)
 	ring = -1;
 }
 
-/* Close the ring, if there is one. A worker of the kernel's ends what is in flight. */
+/*
+ * Close the ring, if it has requests in flight, which a worker of the kernel's ends. One
+ * without any is as good as a new one, and costs nothing.
+ */
 int64_t uring_close(void)
 {
 	if (ring < 0)
 		return 0;
 	if (!lock())
 		return -1;
-	uring_forget();
+	take_completions();
 	if (in_flight) {
+		uring_forget();
 		for (int i = 0; i < TURNS; i++)
 			sched_yield();
 		pause_ms(SETTLE_MS);
 	}
-	in_flight = 0;
 	unlock();
 	return 0;
 }
