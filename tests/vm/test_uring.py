@@ -76,6 +76,17 @@ def test_what_a_thread_of_the_kernel_makes_is_the_programs_coverage(courier: Gue
     assert counted == [{0, 1}, {0, COUNTER_DEFERRED}]
 
 
+def test_threads_share_the_ring(courier: Guest) -> None:
+    text = (
+        '[1] write(f0, "abc") uring fail=1\n[2] write(f0, "ab") uring=ASYNC\n[3] uring_close()\n'
+        f"[1] read(f0, 8) uring=ASYNC\n[2] {AWAIT}\n[2] uring_close()\n[3] read(f0, 8) uring\n"
+        "[1] uring_close()\n[2] poll(f0, POLLIN) uring=LEAVE\n[3] uring_close()\n"
+    )
+    with courier.restore() as machine:
+        for _ in range(8):
+            assert run(machine, courier, text).status is Status.OK
+
+
 def test_a_file_with_requests_in_flight_goes_before_the_module_does(courier: Guest) -> None:
     text = f'close(f0)\nunload()\nload("")\nopen(f0)\n{AWAIT}\n'
     with courier.restore() as machine:

@@ -394,7 +394,7 @@ void call_make(struct thread *thread, const struct step *step,
 	if (call->fault) {
 		/* What fails is the request, not the ring's making. */
 		if (is_request(call))
-			uring_open();
+			uring_prepare();
 		fault_arm(thread->fail_nth, call->fault);
 	}
 	if (timed)

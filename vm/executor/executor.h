@@ -225,7 +225,7 @@ int64_t splice_to(int fd, const struct step *step);
 void splice_end(void);
 
 /* uring.c: requests in the program's ring */
-bool uring_open(void);
+void uring_prepare(void);
 int64_t uring_request(int fd, const struct step *step, const uint8_t **out,
 		      int64_t *out_length);
 int64_t uring_close(void);

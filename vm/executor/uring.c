@@ -94,8 +94,8 @@ static uint8_t *map_ring(size_t size, off_t what)
 	return map == MAP_FAILED ? NULL : map;
 }
 
-/* Make the ring, unless it is there; whether it is. */
-bool uring_open(void)
+/* Make the ring, unless it is there; whether it is. With the lock. */
+static bool open_ring(void)
 {
 	size_t submitted, completed;
 
@@ -122,15 +122,26 @@ bool uring_open(void)
 	return true;
 }
 
-/* Take all completions; with the lock. */
+/* Make the ring before a call, of which an allocation is to fail. */
+void uring_prepare(void)
+{
+	if (!lock())
+		return;
+	open_ring();
+	unlock();
+}
+
+/* Take all completions; with the lock. Another thread may have closed the ring. */
 static void take_completions(void)
 {
-	uint32_t *head = queue_word(params.cq_off.head);
-	uint32_t tail = __atomic_load_n(queue_word(params.cq_off.tail),
-					__ATOMIC_ACQUIRE);
-	uint32_t mask = *queue_word(params.cq_off.ring_mask), at = *head;
+	uint32_t *head, tail, mask, at;
 
-	for (; at != tail; at++) {
+	if (ring < 0)
+		return;
+	head = queue_word(params.cq_off.head);
+	tail = __atomic_load_n(queue_word(params.cq_off.tail), __ATOMIC_ACQUIRE);
+	mask = *queue_word(params.cq_off.ring_mask);
+	for (at = *head; at != tail; at++) {
 		const struct io_uring_cqe *completion = (const void *)
 			(queues + params.cq_off.cqes + (at & mask) * COMPLETION_SIZE);
 		uint32_t number = completion->user_data, slot = number % ENTRIES;
@@ -277,7 +288,7 @@ int64_t uring_request(int fd, const struct step *step, const uint8_t **out,
 
 	if (!lock())
 		return -1;
-	if (!uring_open()) {
+	if (!open_ring()) {
 		unlock();
 		return -1;
 	}
@@ -332,7 +343,7 @@ int64_t uring_close(void)
 	if (!lock())
 		return -1;
 	take_completions();
-	if (in_flight) {
+	if (ring >= 0 && in_flight) {
 		uring_forget();
 		for (int i = 0; i < TURNS; i++)
 			sched_yield();
