@@ -17,6 +17,7 @@ from tests.vm.kunit import COVERAGE_TABLE, take_coverage
 hypothesis.settings.register_profile("pkvfuzz", deadline=None)
 hypothesis.settings.load_profile("pkvfuzz")
 
+pytest_plugins = ["fuzzer.testing.plugin"]
 _TESTS = Path(__file__).parent
 _MARKED = ("vm", "e2e")
 

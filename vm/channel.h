@@ -93,6 +93,7 @@ enum ch_command {
 #define CH_F_NOBODY	0x100	/* calls are those of a user without privileges */
 #define CH_F_NOBODY_OPENS 0x200	/* and that user opens files, too */
 #define CH_F_SETTLE	0x400	/* deferred work is waited for before files are closed */
+#define CH_F_STAY	0x2000	/* CH_RUN: see below */
 
 /*
  * A batch ends with a program after which the kernel says something, except for
@@ -108,6 +109,12 @@ enum ch_command {
  * nothing to look at, the guest takes that, sets next_length to 0, copies the
  * counters to CH_LAST, counts the batch in batches, and goes on with the one it
  * took. Else it answers, and what is in next_length did not run.
+ */
+
+/*
+ * With CH_F_STAY a program has the files that the one before left open, and leaves its own
+ * open: nothing is opened before it, and nothing closed, reset or loaded again after it.
+ * The next one without it ends all of that.
  */
 
 /*

@@ -42,6 +42,11 @@ def triage_text(triage: LogTriage) -> str:
     return printable("\n".join(lines)) + "\n"
 
 
+def record_text(record: Splat) -> str:
+    """Return one report: its title, and what is known of it."""
+    return printable("\n".join([_title(record), *_details(record)])) + "\n"
+
+
 def bug_report_text(triage: LogTriage) -> str:
     """Return for each bug a block to paste into a report of it; notices have none."""
     blocks = [_block(bug) for bug in triage.bugs() if bug.finding.record.crash]

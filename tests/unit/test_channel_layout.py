@@ -34,6 +34,7 @@ _FLAGS = (
     "NOBODY",
     "NOBODY_OPENS",
     "SETTLE",
+    "STAY",
 )
 _NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in _FLAGS}
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fuzzer.driver.driver import build_driver, find_bug
-from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel, ensure_kernel
-from fuzzer.machine.accel import Accel, choose_accel
-from fuzzer.machine.qemu import Hardware
+from fuzzer.machine.accel import Accel
 from fuzzer.target.target import ResetKind, ResetSpec, Target, load_target
+from fuzzer.testing.guests import Guests
 from tests.vm.guests import GuestFactory
 
 _TESTDRV = Path(__file__).parent.parent / "data" / "testdrv" / "testdrv.yaml"
 
 
 @pytest.fixture(scope="session")
-def accel() -> Accel:
+def accel(pkvfuzz_guests: Guests) -> Accel:
     """Return the accelerator that is best on this host."""
-    return choose_accel().accel
+    return pkvfuzz_guests.accel
 
 
 @pytest.fixture(scope="session")
@@ -56,34 +56,13 @@ def testdrv() -> Target:
 
 
 @pytest.fixture(scope="session")
-def guest(request: pytest.FixtureRequest, pkv_target: Target, accel: Accel) -> GuestFactory:
+def guest(pkvfuzz_guests: Guests, pkv_target: Target) -> GuestFactory:
     """Return a function that makes guests."""
-    made: dict[tuple[object, ...], Guest] = {}
 
     def make(
-        flavour: Flavour,
-        bug: str | None = None,
-        *,
-        target: Target | None = None,
-        cpus: int = 1,
-        icount: bool = False,
-        arguments: str = "",
+        flavour: Flavour, bug: str | None = None, *, target: Target | None = None, **options: Any
     ) -> Guest:
-        target = target or pkv_target
-        key = (flavour, bug, target.path, target.module.params, cpus, icount, arguments)
-        if key not in made:
-            kernel: Kernel = request.getfixturevalue(f"{flavour}_kernel")
-            planted = find_bug(target, bug) if bug else None
-            driver = build_driver(target, kernel, planted)
-            made[key] = ensure_guest(
-                target,
-                kernel,
-                driver,
-                Accel.TCG if icount else accel,
-                Hardware(cpus=cpus, icount=icount),
-                arguments=arguments,
-            )
-        return made[key]
+        return pkvfuzz_guests(target or pkv_target, flavour, bug, **options)
 
     return make
 

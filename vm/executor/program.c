@@ -211,6 +211,7 @@ void program_run(const uint8_t *program, size_t length)
 {
 	uint64_t *cover = threads[0].cover;
 	bool reload = header->reset_reload;
+	bool stays = header->flags & CH_F_STAY;
 	int error;
 
 	header->programs++;
@@ -223,11 +224,17 @@ void program_run(const uint8_t *program, size_t length)
 	coverage_begin();
 	trace_begin();
 	coverage_drop(cover);
-	open_first_file();
+	if (!stays)
+		open_first_file();
 	error = run_calls(program, length,
 			  (struct ch_result *)(channel + CH_RESULTS));
 	deferred_let_run();
 	datarace_look(false);
+	if (stays) {
+		coverage_fold(cover);
+		deferred_fold();
+		goto done;
+	}
 	if (preloading)
 		header->preloaded = !error && module_keep();
 	if (!reload && module_is_altered()) {
@@ -250,6 +257,7 @@ void program_run(const uint8_t *program, size_t length)
 		error |= module_restore();
 	else if (!error)
 		error = module_let_go();
+done:
 	if (error)
 		header->status = module_is_held() ? CH_HELD : CH_ERROR;
 	/* Of other programs the host wants to have all that was said. */
