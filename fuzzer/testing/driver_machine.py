@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import NoReturn, Self, TypeAlias
 
 from fuzzer.crash.observe import PROGRAM_TIMEOUT, is_killed, listener, outcome_of, silent_guest
 from fuzzer.crash.outcome import Outcome, log_lines
@@ -16,7 +16,7 @@ from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.machine.channel import CallResult
 from fuzzer.machine.channel_layout import FLAG_STAY, Status
-from fuzzer.machine.machine import LostMachineError, Machine, Run
+from fuzzer.machine.machine import Execution, LostMachineError, Machine, Run
 from fuzzer.program.ops import FLAG_VALUE, Op
 from fuzzer.program.program import MAX_PAYLOAD, N_FILES, Call, Program, at_position
 from fuzzer.program.text import parse_program
@@ -207,16 +207,25 @@ class DriverMachine:
 
         With ``check``, an exit status other than 0 is an error.
         """
-        self._check_usable()
-        try:
-            done = self.vm.execute(["/bin/busybox", "sh", "-c", script])
-        except LostMachineError:
-            self._lost()
-        self.log += done.log
+        done = self.execute(["/bin/busybox", "sh", "-c", script])
         printed = done.output.decode(errors="replace")
         if check and done.status:
             raise RuntimeError(f"the script ended with status {done.status}: {printed.strip()}")
         return printed
+
+    def execute(self, argv: Sequence[str], image: bytes = b"", timeout: float = 60.0) -> Execution:
+        """Run another program in the guest, as root, and wait for its end.
+
+        ``image`` is a static executable that ``argv`` is handed to; without one ``argv[0]`` is
+        a path in the guest. It is killed after ``timeout`` seconds.
+        """
+        self._check_usable()
+        try:
+            done = self.vm.execute(argv, image, timeout)
+        except LostMachineError:
+            self._lost()
+        self.log += done.log
+        return done
 
     def report(self) -> Splat | None:
         """Return the first report that the kernel made since this was last asked; None: no report.
@@ -295,7 +304,7 @@ class DriverMachine:
         header.flags = header.flags & ~FLAG_STAY | (FLAG_STAY if stays else 0)
         return self.vm.run(encode(program), PROGRAM_TIMEOUT, listener(self.vm))
 
-    def _lost(self) -> None:
+    def _lost(self) -> NoReturn:
         if is_killed(self.vm):
             raise InfrastructureError("QEMU was killed")
         self.over = True

@@ -34,8 +34,11 @@ def _value(name: str, member: Member | None, value: object) -> Value:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, bytes | bytearray):
-        data = bytes(value)
-        return data if member is None or member.kind is MemberKind.BYTES else Buffer(data)
+        if member is None or member.kind is MemberKind.BYTES:
+            return bytes(value)
+        if not member.holds_address:
+            raise ValueError(f"{name} takes a number")
+        return Buffer(bytes(value))
     if isinstance(value, Mapping) and member is not None and member.of is not None:
         return Structs(member.of, (_values(member.of, value),))
     if isinstance(value, Sequence) and member is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from elftools.elf.elffile import ELFFile
@@ -10,6 +11,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
+from fuzzer.machine.channel import CallResult
 from fuzzer.machine.machine import Machine, Run
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
@@ -49,9 +51,10 @@ def run(machine: Machine, guest: Guest, text: str, timeout: float = 30.0) -> Run
     return machine.run(wire(text, guest.target), timeout)
 
 
-def returned(result: Run) -> list[tuple[int, int]]:
+def returned(result: Run | Sequence[CallResult]) -> list[tuple[int, int]]:
     """Return each call's return value and errno."""
-    return [(call.ret, call.error) for call in result.results]
+    calls = result.results if isinstance(result, Run) else result
+    return [(call.ret, call.error) for call in calls]
 
 
 def splat(log: bytes) -> Splat | None:

@@ -19,6 +19,7 @@ from fuzzer.program.ops import Op
 from fuzzer.program.text import parse_program
 from fuzzer.program.wire import encode
 from fuzzer.target.target import load_target
+from fuzzer.testing.driver_machine import DriverMachine
 from tests.vm.guests import GuestFactory, returned, run, splat
 from tests.vm.reproducers import compiled, title_of
 
@@ -37,7 +38,8 @@ def records(guest: GuestFactory) -> Guest:
     return guest(Flavour.FAST, target=load_target(_DIRECTORY / "records.yaml"))
 
 
-def test_structs_and_what_they_point_to_arrive(records: Guest) -> None:
+@pytest.mark.pkvfuzz(driver="tests/data/records/records.yaml", kernels=["fast"])
+def test_structs_and_what_they_point_to_arrive(machine: DriverMachine) -> None:
     two = (
         '[records_item {name_len: 1, name: "a", data: &"\\x01\\x02", size: 2}, '
         'records_item {name_len: 5, name: "hello", data: &"\\x64", size: 1}]'
@@ -51,14 +53,12 @@ def test_structs_and_what_they_point_to_arrive(records: Guest) -> None:
         "write(f0, records_item {name_len: 13})\n"
         "write(f0, records_item {size: 1})\n"
     )
-    with records.restore() as machine:
-        result = run(machine, records, program)
-    assert splat(result.log) is None
+    result = machine.run(program)
     assert returned(result) == [
         *((64, 0), (24, 0), (64, 0), (24, 0)),
         *((-1, errno.EINVAL), (-1, errno.EINVAL), (-1, errno.EFAULT)),
     ]
-    states = [_STATE.unpack(call.output) for call in result.results if call.output]
+    states = [_STATE.unpack(call.output) for call in result if call.output]
     assert states == [(0, 103, 2, 6), (0x123456789, 103, 2, 6)]
 
 

@@ -33,6 +33,7 @@ from fuzzer.machine.template import Template
 from fuzzer.paths import project_root
 from fuzzer.target.device import Device
 from fuzzer.target.target import Target
+from fuzzer.testing.driver_machine import DriverMachine
 from tests.vm.guests import GuestFactory, returned, run, splat
 
 
@@ -145,9 +146,8 @@ def test_one_channel_serves_one_machine_after_the_other(fast_misbehaving: Guest)
     channel.close()
 
 
-@pytest.mark.parametrize("flavour", list(STANDARD))
-def test_calls_return_values_errnos_and_bytes(guest: GuestFactory, flavour: Flavour) -> None:
-    pkv = guest(flavour)
+@pytest.mark.pkvfuzz(kernels=list(STANDARD))
+def test_calls_return_values_errnos_and_bytes(machine: DriverMachine) -> None:
     program = (
         'write(f0, "a=hello\\n")\n'
         "read(f0, 64)\n"
@@ -158,10 +158,7 @@ def test_calls_return_values_errnos_and_bytes(guest: GuestFactory, flavour: Flav
         "close(f0)\n"
         "read(f0, 1)\n"
     )
-    with pkv.restore() as machine:
-        done = run(machine, pkv, program)
-    assert done.status is Status.OK
-    calls = done.results
+    calls = machine.run(program)
     assert [call.ret for call in calls] == [8, 5, 0, -1, 0, -1, 0, -1]
     assert [call.error for call in calls[3:4] + calls[5:6] + calls[7:]] == [
         errno.ENOENT,

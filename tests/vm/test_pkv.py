@@ -19,9 +19,10 @@ from fuzzer.paths import project_root
 from fuzzer.program.generate import Generator
 from fuzzer.program.wire import encode
 from fuzzer.target.target import Target, with_params
+from fuzzer.testing.driver_machine import DriverMachine
 from tests.vm.guests import GuestFactory, returned, run, splat
 
-pytestmark = pytest.mark.vm
+pytestmark = pytest.mark.pkvfuzz(kernels=["full"])
 
 STRATEGIES = ("mutex", "rwsem", "rcu")
 COMPAT32 = Path(__file__).parent.parent / "data" / "compat32" / "compat32.c"
@@ -51,25 +52,11 @@ close(f0)
 """
 
 
-def shell(machine: Machine, script: str) -> str:
-    """Return what a shell script in the guest prints."""
-    done = machine.execute(["/bin/busybox", "sh", "-c", script])
-    assert done.status == 0, done.output
-    assert splat(done.log) is None
-    return done.output.decode()
-
-
 def quiet(result: Run) -> Run:
     """Return the result of a program that the kernel had nothing to say about."""
     found = splat(result.log)
     assert found is None, found
     return result
-
-
-@pytest.fixture(scope="module")
-def full(guest: GuestFactory) -> Guest:
-    """Return a ``full`` guest with the driver."""
-    return guest(Flavour.FULL)
 
 
 def test_strategies_answer_alike(guest: GuestFactory, pkv_target: Target) -> None:
@@ -85,7 +72,7 @@ def test_strategies_answer_alike(guest: GuestFactory, pkv_target: Target) -> Non
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_a_32_bit_process_can_do_all_of_it(full: Guest, tmp_path: Path) -> None:
+def test_a_32_bit_process_can_do_all_of_it(machine: DriverMachine, tmp_path: Path) -> None:
     binary = tmp_path / "compat32"
     uapi = project_root() / "module"
     include = subprocess.run(
@@ -96,28 +83,24 @@ def test_a_32_bit_process_can_do_all_of_it(full: Guest, tmp_path: Path) -> None:
         check=True,
         timeout=60,
     )
-    with full.restore() as machine:
-        done = machine.execute(["compat32"], binary.read_bytes())
+    done = machine.execute(["compat32"], binary.read_bytes())
     assert done.status == 0, f"check {done.status} of {COMPAT32.name} failed"
-    assert splat(done.log) is None
 
 
-def test_parameters_have_the_right_modes(full: Guest) -> None:
-    with full.restore() as machine:
-        listing = shell(machine, "cd /sys/module/pkv/parameters; busybox stat -c '%a %n' *; cat *")
+def test_parameters_have_the_right_modes(machine: DriverMachine) -> None:
+    listing = machine.shell("cd /sys/module/pkv/parameters; stat -c '%a %n' *; cat *")
     assert listing.split() == ["444", "lock", "644", "ttl_ms", "mutex", "0"]
 
 
-def test_an_unknown_strategy_is_refused(full: Guest) -> None:
-    image = driver_image(with_params(full.target, "lock=spin"), full.driver)
-    with full.restore() as machine:
-        run(machine, full, "close(f0)\nunload()")
-        shell(machine, "busybox rmmod pkv")
-        with pytest.raises(BadInputError, match=r"Invalid argument.*lock=spin: not one of"):
-            machine.load(image)
+def test_an_unknown_strategy_is_refused(machine: DriverMachine) -> None:
+    guest = machine.guest
+    image = driver_image(with_params(guest.target, "lock=spin"), guest.driver)
+    machine.shell("rmmod pkv")
+    with pytest.raises(BadInputError, match=r"Invalid argument.*lock=spin: not one of"):
+        machine.vm.load(image)
 
 
-def test_keys_expire_when_the_parameter_is_set_at_run_time(full: Guest) -> None:
+def test_keys_expire_when_the_parameter_is_set_at_run_time(machine: DriverMachine) -> None:
     script = """
         echo 20 > /sys/module/pkv/parameters/ttl_ms
         printf 'a=1\\nb=2\\n' > /dev/pkv
@@ -127,17 +110,15 @@ def test_keys_expire_when_the_parameter_is_set_at_run_time(full: Guest) -> None:
         busybox grep -E '^(ttl_ms|keys|expired):' /proc/pkv
         cat /dev/pkv 2>&1 || true
     """
-    with full.restore() as machine:
-        printed = shell(machine, script)
+    printed = machine.shell(script)
     assert printed.splitlines()[:3] == ["ttl_ms: 20", "keys: 0 of 100", "expired: 2"]
     assert "No data available" in printed
 
 
-def test_proc_counts_operations(full: Guest) -> None:
-    with full.restore() as machine:
-        before = shell(machine, "cat /proc/pkv").splitlines()
-        shell(machine, "printf 'a=1\\n' > /dev/pkv; cat /dev/pkv; printf 'a' > /dev/pkv || true")
-        after = shell(machine, "cat /proc/pkv").splitlines()
+def test_proc_counts_operations(machine: DriverMachine) -> None:
+    before = machine.shell("cat /proc/pkv").splitlines()
+    machine.shell("printf 'a=1\\n' > /dev/pkv; cat /dev/pkv; printf 'a' > /dev/pkv || true")
+    after = machine.shell("cat /proc/pkv").splitlines()
     assert {"lock: mutex", "keys: 1 of 100", "value_bytes: 1"} <= set(after)
     calls = {line.split()[0]: [int(n) for n in line.split()[1:]] for line in after[7:]}
     earlier = {line.split()[0]: [int(n) for n in line.split()[1:]] for line in before[7:]}
@@ -145,25 +126,22 @@ def test_proc_counts_operations(full: Guest) -> None:
     assert [a - b for a, b in zip(calls["open"], earlier["open"], strict=True)] == [3, 0]
 
 
-def test_debug_messages_are_under_dynamic_debug(full: Guest) -> None:
-    control = "/sys/kernel/debug/dynamic_debug/control"
-    with full.restore() as machine:
-        silent = machine.execute(["/bin/busybox", "cat", "/dev/pkv"])
-        shell(machine, f"echo 'module pkv +p' > {control}")
-        talking = machine.execute(["/bin/busybox", "cat", "/dev/pkv"])
-    assert b"opened by" not in silent.log
-    assert b"opened by busybox" in talking.log
-    assert b"closed by busybox" in talking.log
+def test_debug_messages_are_under_dynamic_debug(machine: DriverMachine) -> None:
+    machine.shell("cat /dev/pkv || true")
+    assert b"opened by" not in machine.log
+    machine.shell("echo 'module pkv +p' > /sys/kernel/debug/dynamic_debug/control")
+    machine.shell("cat /dev/pkv || true")
+    assert b"opened by busybox" in machine.log
+    assert b"closed by busybox" in machine.log
 
 
-def test_it_cannot_be_unloaded_while_a_file_is_open(full: Guest) -> None:
-    with full.restore() as machine:
-        result = quiet(run(machine, full, "unload()\nclose(f0)\nunload()\nopen(f0)"))
+def test_it_cannot_be_unloaded_while_a_file_is_open(machine: DriverMachine) -> None:
+    result = machine.run("unload()\nclose(f0)\nunload()\nopen(f0)")
     assert returned(result) == [(-1, errno.EAGAIN), (0, 0), (0, 0), (-1, errno.ENOENT)]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_it_unloads_with_expiry_queued(full: Guest, strategy: str) -> None:
+def test_it_unloads_with_expiry_queued(machine: DriverMachine, strategy: str) -> None:
     text = f"""
         close(f0)
         unload()
@@ -174,10 +152,9 @@ def test_it_unloads_with_expiry_queued(full: Guest, strategy: str) -> None:
         unload()
         sleep(200)
     """
-    with full.restore() as machine:
-        for _ in range(3):
-            result = quiet(run(machine, full, text))
-            assert all(error == 0 for _, error in returned(result)), returned(result)
+    for _ in range(3):
+        result = machine.run(text)
+        assert all(error == 0 for _, error in returned(result)), returned(result)
 
 
 def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
@@ -229,7 +206,7 @@ def cycles(machine: Machine, guest: Guest, params: str, *, at_least: int) -> int
     return done
 
 
-def test_it_loads_and_unloads_while_memory_is_short(full: Guest) -> None:
+def test_it_loads_and_unloads_while_memory_is_short(machine: DriverMachine) -> None:
     # All but 6 MiB: with less, the kernel ends the executor to get more.
     fill = """
         busybox mount -t tmpfs -o size=100% fill /tmp
@@ -237,8 +214,7 @@ def test_it_loads_and_unloads_while_memory_is_short(full: Guest) -> None:
         busybox dd if=/dev/zero of=/tmp/fill bs=1M count=$megabytes 2> /dev/null
     """
     text = 'close(f0)\nunload()\nload("ttl_ms=5")\nopen(f0)\nwrite(f0, "a=1\\n")'
-    with full.restore() as machine:
-        shell(machine, fill)
-        for _ in range(20):
-            loaded = quiet(run(machine, full, text)).results[2]
-            assert loaded.error in (0, errno.ENOMEM)
+    machine.shell(fill)
+    for _ in range(20):
+        loaded = machine.run(text)[2]
+        assert loaded.error in (0, errno.ENOMEM)

@@ -14,7 +14,7 @@ import pytest
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import Guest, ensure_base, ensure_guest
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.kernel.kernel import Kernel
+from fuzzer.kernel.kernel import STANDARD, Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel_layout import FLAG_WAITS, OUTPUT_SIZE, Command, Status
 from fuzzer.machine.machine import LostMachineError, Machine
@@ -24,8 +24,12 @@ from fuzzer.program.wire import encode
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.target.device import Device
 from fuzzer.target.target import Target
+from fuzzer.testing.driver_machine import DriverMachine
 from tests.vm.guests import returned, run, splat
 
+ON_TESTDRV = pytest.mark.pkvfuzz(
+    driver="tests/data/testdrv/testdrv.yaml", kernels=[flavour.value for flavour in STANDARD]
+)
 RELOAD = "close(f0)\nunload()\n"
 PARAMETER = "/sys/module/testdrv/parameters/start"
 
@@ -72,10 +76,9 @@ def test_the_nth_allocation_fails_and_is_told(full_misbehaving: Guest) -> None:
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_user_copy_fails(full_misbehaving: Guest, nth: int) -> None:
-    program = f"ioctl(f0, TD_FILL, {{buf: &[8], len: 0}}) fail={nth}"
-    with full_misbehaving.restore() as machine:
-        (call,) = run(machine, full_misbehaving, program).results
+@ON_TESTDRV
+def test_a_user_copy_fails(machine: DriverMachine, nth: int) -> None:
+    (call,) = machine.run(f"ioctl(f0, TD_FILL, {{buf: &[8], len: 0}}) fail={nth}")
     assert (call.ret, call.faulted) == ((-1, True) if nth == 1 else (0, False))
 
 
@@ -101,51 +104,50 @@ def test_each_thread_has_its_own_fault(full_misbehaving: Guest) -> None:
     assert [call.ret for call in done.results] == [-1, 0, 0, 0]
 
 
-def test_fast_injects_faults_as_well(fast_misbehaving: Guest) -> None:
+@ON_TESTDRV
+def test_each_kernel_injects_faults(machine: DriverMachine) -> None:
     program = "ioctl(f0, TD_ALLOC, 3) fail=1\nioctl(f0, TD_ALLOC, 3) fail=4"
-    with fast_misbehaving.restore() as machine:
-        first, second = run(machine, fast_misbehaving, program).results
+    first, second = machine.run(program)
     assert (first.ret, first.faulted) == (-1, True)
     assert (second.ret, second.faulted) == (0, False)
 
 
-def test_a_cut_buffer_faults_after_what_is_left_of_it(misbehaving: Guest) -> None:
+@ON_TESTDRV
+def test_a_cut_buffer_faults_after_what_is_left_of_it(machine: DriverMachine) -> None:
     program = "\n".join(
         f'write(f0, "{"x" * 16}") cut={cut}\nioctl(f0, TD_GET)' for cut in (1, 5, 16, 17, 65535)
     )
-    with misbehaving.restore() as machine:
-        done = run(machine, misbehaving, program)
-    assert done.status is Status.OK
+    done = machine.run(program)
     assert returned(done)[::2] == [(-1, errno.EFAULT)] * 5
-    assert [call.ret for call in done.results[1::2]] == [15, 11, 0, 0, 0]
+    assert [call.ret for call in done[1::2]] == [15, 11, 0, 0, 0]
 
 
-def test_the_part_that_is_mapped_is_handed_back(misbehaving: Guest) -> None:
+@ON_TESTDRV
+def test_the_part_that_is_mapped_is_handed_back(machine: DriverMachine) -> None:
     program = (
         "ioctl(f0, TD_FILL, {buf: &[16], len: 16}) cut=4\n"
         "ioctl(f0, TD_FILL, {buf: &[16], len: 12}) cut=4\n"
         "ioctl(f0, TD_FILL, {buf: &[16], len: 12}) cut=20\n"
         "ioctl(f0, TD_FILL, {buf: &[16], len: 12}) cut=40\n"
     )
-    with misbehaving.restore() as machine:
-        done = run(machine, misbehaving, program)
+    done = machine.run(program)
     fault = (-1, errno.EFAULT)
     assert returned(done) == [fault, (12, 0), fault, fault]
-    assert [len(call.output) for call in done.results] == [28, 28, 12, 0]
-    assert done.results[0].output[16:] == bytes(range(12))
+    assert [len(call.output) for call in done] == [28, 28, 12, 0]
+    assert done[0].output[16:] == bytes(range(12))
     # The length is in what is left of the struct, its reserved member is not.
-    assert done.results[2].output[8:] == (12).to_bytes(4, "little")
+    assert done[2].output[8:] == (12).to_bytes(4, "little")
 
 
 @pytest.mark.parametrize(("count", "cut", "room"), [(64, 4, 60), (64, 64, 0), (40, 80, 0)])
+@ON_TESTDRV
 def test_a_read_into_a_cut_buffer_faults(
-    misbehaving: Guest, count: int, cut: int, room: int
+    machine: DriverMachine, count: int, cut: int, room: int
 ) -> None:
     program = f"read(f0, {count}) cut={cut}\nread(f0, {room})\npread(f0, {count}, 0) cut={cut}"
-    with misbehaving.restore() as machine:
-        done = run(machine, misbehaving, program)
+    done = machine.run(program)
     assert returned(done) == [(-1, errno.EFAULT), (room, 0), (-1, errno.EFAULT)]
-    assert [len(call.output) for call in done.results] == [0, room, 0]
+    assert [len(call.output) for call in done] == [0, room, 0]
 
 
 def test_threads_really_run_at_the_same_time_on_their_cpus(two_cpus: Guest) -> None:
