@@ -16,7 +16,8 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import InfrastructureError
@@ -27,6 +28,8 @@ _COMPLETE = ".complete"
 _KEY_LENGTH = 16
 # Entries are removed when nobody has used them for so long.
 _KEEP_SECONDS = 3600
+# Of recorded().
+_records: list[set[Path]] = []
 # Seconds of waiting for another process before the user is told, and between two tries.
 _SILENT_WAIT, _LOCK_TICK = 2.0, 0.05
 
@@ -101,6 +104,22 @@ def _holder(fd: int) -> str:
     return f"another pkvfuzz (process {pid}) has been making since {began}"
 
 
+@contextlib.contextmanager
+def recorded() -> Iterator[set[Path]]:
+    """Return a set that gets each entry which this process uses meanwhile."""
+    used: set[Path] = set()
+    _records.append(used)
+    try:
+        yield used
+    finally:
+        _records.remove(used)
+
+
+def _record(directory: Path) -> None:
+    for used in _records:
+        used.add(directory)
+
+
 def lookup(kind: str, key: str) -> Path | None:
     """Return a complete entry's directory, or None."""
     directory = cache_dir() / f"{kind}-{key}"
@@ -108,6 +127,7 @@ def lookup(kind: str, key: str) -> Path | None:
     if not stamp.is_file():
         return None
     keep_entry(directory)
+    _record(directory)
     return directory
 
 
@@ -159,9 +179,74 @@ def build_once(
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
+    _record(directory)
     if keep:
         _prune(kind, keep)
     return directory
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry: the bytes that it takes on the disk, and when it was used last."""
+
+    path: Path
+    kind: str
+    size: int
+    used: float
+    complete: bool
+
+
+def list_entries() -> list[Entry]:
+    """Return all entries, unfinished ones as well."""
+    entries = []
+    for path in sorted(cache_dir().glob("[!.]*-*")):
+        kind, _, key = path.name.rpartition("-")
+        if len(key) != _KEY_LENGTH or not path.is_dir():
+            continue
+        with contextlib.suppress(OSError):
+            complete = (path / _COMPLETE).exists()
+            used = (path / _COMPLETE if complete else path).stat().st_mtime
+            entries.append(Entry(path, kind, _space(path), used, complete))
+    return entries
+
+
+def _space(directory: Path) -> int:
+    """Return the bytes that a directory takes; of a file with holes, what is there of it."""
+    total = 0
+    for place, _, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += 512 * os.lstat(Path(place) / name).st_blocks
+    return total
+
+
+def adopt(made: Mapping[str, Path]) -> tuple[str, ...]:
+    """Move directories into the cache, as complete entries; return the names of those added.
+
+    ``made`` has them by the names that they get, in the same file system. An entry that is
+    there already stays. If one cannot be moved, those that were are removed again.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    added: list[str] = []
+    try:
+        for name, directory in made.items():
+            there = cache_dir() / name
+            with locked(name):
+                if (there / _COMPLETE).is_file():
+                    keep_entry(there)
+                    continue
+                shutil.rmtree(there, ignore_errors=True)
+                (directory / _COMPLETE).touch()
+                directory.rename(there)
+                added.append(name)
+    except BaseException:
+        for name in added:
+            (cache_dir() / name / _COMPLETE).unlink(missing_ok=True)
+            shutil.rmtree(cache_dir() / name, ignore_errors=True)
+        raise
+    return tuple(added)
 
 
 def _prune(kind: str, keep: int) -> None:
@@ -171,11 +256,34 @@ def _prune(kind: str, keep: int) -> None:
             aged.append(((directory / _COMPLETE).stat().st_mtime, directory))
     aged.sort(reverse=True)
     for _, directory in aged[keep:]:
-        stamp = directory / _COMPLETE
-        with contextlib.suppress(OSError):
-            # Looked at again: removing those before it takes a while, and it may be in use now.
-            if time.time() - stamp.stat().st_mtime > _KEEP_SECONDS:
-                # This is removed first, so that no process takes a half removed entry for complete.
-                stamp.unlink()
-                shutil.rmtree(directory, ignore_errors=True)
-                (cache_dir() / f".{directory.name}.lock").unlink(missing_ok=True)
+        remove_unused(directory)
+
+
+def remove_unused(directory: Path, seconds: float = _KEEP_SECONDS) -> bool:
+    """Remove an entry that nobody has used for so long, an hour at least; tell whether it is gone.
+
+    One that another process builds, or has locked, stays.
+    """
+    stamp = directory / _COMPLETE
+    with contextlib.suppress(OSError), _locked_now(directory.name):
+        # Looked at now: removing those before it takes a while, and it may be in use by now. Of
+        # an entry that was left unfinished, the time of the directory tells.
+        seen = stamp if stamp.exists() else directory
+        if time.time() - seen.stat().st_mtime > max(seconds, _KEEP_SECONDS):
+            # This is removed first, so that no process takes a half removed entry for complete.
+            stamp.unlink(missing_ok=True)
+            shutil.rmtree(directory, ignore_errors=True)
+            (cache_dir() / f".{directory.name}.lock").unlink(missing_ok=True)
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _locked_now(name: str) -> Iterator[None]:
+    """Hold a lock; BlockingIOError if another process does."""
+    fd = os.open(cache_dir() / f".{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)

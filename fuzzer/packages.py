@@ -62,6 +62,7 @@ PACKAGES = (
     Package("busybox-static", "the guest's shell", program="busybox", static=True),
     Package("qemu-system-x86", "runs the virtual machines", program="qemu-system-x86_64"),
 )
+ARCHIVE_PACKAGES = (Package("zstd", "packs and unpacks the cache", program="zstd"),)
 TEST_PACKAGES = (
     Package("openssl", "makes the key of a kernel that takes signed modules", program="openssl"),
     Package("sparse", "checks the driver's address spaces", program="sparse"),
@@ -78,6 +79,7 @@ _BY_CLANG = "kmsan"
 
 _PACKAGES = {
     "machine": PACKAGES,
+    "archive": ARCHIVE_PACKAGES,
     "tests": TEST_PACKAGES,
     "debugger": DEBUG_PACKAGES,
     "clang": CLANG_PACKAGES,

@@ -261,6 +261,49 @@ COMMANDS = (
         needs=(MACHINE,),
     ),
     Subcommand(
+        "cache list",
+        "fuzzer.cli.cache",
+        "say what is in the cache: kernels, templates, drivers",
+        "./pkvfuzz cache list",
+        _ends("listed"),
+        options="add_list",
+    ),
+    Subcommand(
+        "cache clean",
+        "fuzzer.cli.cache",
+        "remove from the cache what was not used for long; nothing that is in use",
+        "./pkvfuzz cache clean --older 7d --dry-run",
+        _ends("done"),
+        options="add_clean",
+    ),
+    Subcommand(
+        "cache export",
+        "fuzzer.cli.cache",
+        "write what a campaign needs into one file: kernels, templates, maybe a corpus",
+        "./pkvfuzz cache export pkv.cache",
+        _ends("written"),
+        details=(
+            "What is missing for fuzzing DRIVER is built first. The same content gives the same\n"
+            "bytes. The file is a tar archive, compressed by zstd."
+        ),
+        options="add_export",
+        needs=(MACHINE, Need("archive")),
+    ),
+    Subcommand(
+        "cache import",
+        "fuzzer.cli.cache",
+        "put into the cache what another host exported",
+        "./pkvfuzz cache import pkv.cache",
+        _ends("imported"),
+        details=(
+            "Whole or not at all. Kernels of another compiler, and templates of another QEMU or\n"
+            "accelerator, are of no use and stay unused; that is said. Import only what you would\n"
+            "run: programs in it run in the sandbox that drivers are built in."
+        ),
+        options="add_import",
+        needs=(MACHINE, Need("archive")),
+    ),
+    Subcommand(
         "target check",
         "fuzzer.cli.target",
         "say what is wrong with a description, and what will be fuzzed",

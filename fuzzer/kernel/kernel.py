@@ -11,6 +11,7 @@ from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.errors import BadInputError
 from fuzzer.flavour import STANDARD, Flavour
 from fuzzer.kernel.kbuild import (
+    SOURCE_LINK,
     BuiltKernel,
     Recipe,
     build_configured,
@@ -20,13 +21,14 @@ from fuzzer.kernel.kbuild import (
     copy_build,
     lost_options,
     parse_config,
+    point_to_source,
     recipe_key,
     requests,
 )
 from fuzzer.kernel.needs.rebuild import estimate_rebuild
-from fuzzer.kernel.source import prepare_source, source_key
+from fuzzer.kernel.source import PARTIAL_SOURCE, prepare_source, source_key
 from fuzzer.kernel.variant import PLAIN, Variant, extend_config
-from fuzzer.kernel.versions import default_version
+from fuzzer.kernel.versions import default_version, ensure_source_package
 from fuzzer.paths import project_root
 from fuzzer.progress import Progress, say
 
@@ -118,8 +120,18 @@ def ready_kernel(flavour: Flavour, options: KernelOptions) -> Kernel | None:
         return _given_build(flavour, options.build, options.variant)
     source = source_key(options.source, options.version)
     key = recipe_key(_recipe(flavour, options.variant), source)
-    directory, tree = lookup(_entry(flavour, options), key), lookup("source", source)
+    directory = lookup(_entry(flavour, options), key)
+    tree = _source_of(directory, source) if directory else None
     return Kernel(flavour, directory, tree, key) if directory and tree else None
+
+
+def _source_of(directory: Path, key: str) -> Path | None:
+    """Return the source that a build directory was made from, as far as it is there.
+
+    What was imported has a part of it, for building modules.
+    """
+    tree, part = lookup("source", key), lookup(PARTIAL_SOURCE, key)
+    return part if part and (directory / SOURCE_LINK).resolve() == part.resolve() else tree
 
 
 def _entry(flavour: Flavour, options: KernelOptions) -> str:
@@ -146,6 +158,10 @@ def ensure_kernel(
     variant = options.variant
     if options.build is not None:
         return _given_build(flavour, options.build, variant)
+    if options.version:
+        ensure_source_package(options.version)
+    if ready := ready_kernel(flavour, options):
+        return ready
     source = prepare_source(options.source, options.version)
     recipe = _recipe(flavour, variant)
     key = recipe_key(recipe, source.key)
@@ -177,6 +193,9 @@ def ensure_kernel(
             stream.write(f"{text}\n")
 
     directory = build_once(_entry(flavour, options), key, build, keep=3, tell=tell)
+    if not (directory / SOURCE_LINK).exists():
+        # It was imported, and the part of the source that came with it is gone.
+        point_to_source(directory, source.directory)
     return Kernel(flavour, directory, source.directory, key)
 
 

@@ -10,10 +10,18 @@ from pathlib import Path
 
 from fuzzer.cache import build_once, content_key, file_stamp
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.kernel.versions import ensure_source_package, find_tarball, is_preferred
+from fuzzer.kernel.versions import (
+    ensure_source_package,
+    find_tarball,
+    installed_versions,
+    is_preferred,
+)
 from fuzzer.paths import project_root
 from fuzzer.progress import Progress, say
 from fuzzer.tools import run_tool
+
+PARTIAL_SOURCE = "devel"
+"""The kind of entries that have a part of a tree, for building modules; they are imported."""
 
 _PATCHES = Path("vm", "kernel", "patches")
 
@@ -160,6 +168,24 @@ def prepare_source(given: Path | None = None, version: str = "") -> KernelSource
     missing = directory / ".pkvfuzz-missing"
     options = frozenset(missing.read_text().split()) if missing.exists() else frozenset[str]()
     return KernelSource(directory, key, options)
+
+
+def whole_source(tree: Path) -> Path:
+    """Return all of a patched tree of which there may be a part only.
+
+    Raises:
+        InfrastructureError: the distribution's package with it is not installed any more.
+    """
+    kind, _, key = tree.name.rpartition("-")
+    if kind != PARTIAL_SOURCE:
+        return tree
+    for version in ("", *installed_versions()):
+        if source_key(version=version) == key:
+            return prepare_source(version=version).directory
+    raise InfrastructureError(
+        f"only a part of the kernel's source is in {tree}, and the source that it was imported "
+        "from is not installed. Remove it, and a kernel is built here: pkvfuzz cache clean"
+    )
 
 
 def compiler_version(compiler: str = "gcc") -> str:

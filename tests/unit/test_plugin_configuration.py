@@ -46,7 +46,10 @@ def test_each_kernel_and_each_parameters_is_one(tmp_path: Path) -> None:
 
 def test_the_nearest_marker_overrules_the_others_and_the_ini_file(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
-    markers = [{"kernels": ["kcsan"]}, {"kernels": ["fast"], "driver": "own", "cpus": 2}]
+    markers: list[dict[str, Any]] = [
+        {"kernels": ["kcsan"]},
+        {"kernels": ["fast"], "driver": "own", "cpus": 2},
+    ]
     assert configurations(tmp_path, ini(driver=".", module="m"), markers) == [
         Configuration(tmp_path / "own", "kcsan", "m", cpus=2)
     ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.kernel.needs.complaints import read_complaints
 from fuzzer.kernel.needs.headers import SourceHeaders
+from fuzzer.kernel.source import whole_source
 
 _TIMEOUT_S = 30.0
 _BEFORE, _DIRECTORY = "-include", "-idirafter"
@@ -32,7 +33,7 @@ def missing_includes(output: str, kernel: Kernel) -> tuple[str, ...]:
         InfrastructureError: the kernel's source cannot be searched.
     """
     complaints = read_complaints(output)
-    headers = SourceHeaders(kernel.source)
+    headers = SourceHeaders(whole_source(kernel.source))
     flags = []
     # The kernel's build takes away the compiler's own directory, which had these once.
     own = compiler_headers()

@@ -19,6 +19,7 @@ from fuzzer.kernel.needs.conditions import (
 from fuzzer.kernel.needs.headers import SourceHeaders
 from fuzzer.kernel.needs.kconfig import OptionTree
 from fuzzer.kernel.needs.symbols import Export, SourceSymbols
+from fuzzer.kernel.source import whole_source
 
 # Longer ones say nothing to a reader.
 _LONGEST_EXPRESSION = 160
@@ -91,7 +92,9 @@ class _Search:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         avoided = (name.removeprefix("CONFIG_") for name in flavour_requests(kernel.flavour))
-        self._options = OptionTree(kernel.source, kernel.directory / ".config", avoided)
+        self._options = OptionTree(
+            whole_source(kernel.source), kernel.directory / ".config", avoided
+        )
         # Wanted options, each with what it is wanted for.
         self._wanted: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
@@ -122,7 +125,9 @@ class _Search:
         """Want what exports the symbols; say why not if the build ``told`` of them."""
         if not symbols:
             return
-        for symbol, export in SourceSymbols(self._kernel.source).exports(symbols).items():
+        for symbol, export in (
+            SourceSymbols(whole_source(self._kernel.source)).exports(symbols).items()
+        ):
             if export.files:
                 self._choose(symbol, export.conditions, f"{export.files[0]} exports it")
             else:
@@ -135,7 +140,7 @@ class _Search:
 
     def compile(self, complaints: Complaints) -> None:
         """Want what makes the headers declare what is missing."""
-        headers = SourceHeaders(self._kernel.source)
+        headers = SourceHeaders(whole_source(self._kernel.source))
         declared = headers.names(complaints.names)
         for name in complaints.names:
             option = name.removeprefix("CONFIG_")
@@ -173,7 +178,7 @@ class _Search:
             if not missing:
                 self._reasons[f"#error {error}"] = "it names no option that this kernel is without"
         for header in complaints.headers:
-            there = SourceHeaders(self._kernel.source).has(header)
+            there = SourceHeaders(whole_source(self._kernel.source)).has(header)
             self._reasons[header] = (
                 "the kernel's source has it, and this build has not"
                 if there

@@ -12,6 +12,7 @@ from pathlib import Path
 from fuzzer.kernel.kbuild import lost_options, parse_config
 from fuzzer.kernel.kernel import Kernel, flavour_requests
 from fuzzer.kernel.needs.rebuild import estimate_rebuild
+from fuzzer.kernel.source import whole_source
 from fuzzer.kernel.variant import Variant, extend_config
 
 
@@ -40,13 +41,14 @@ def try_options(kernel: Kernel, options: Sequence[str]) -> Trial:
         InfrastructureError: Kconfig failed.
     """
     variant = Variant(tuple(options))
+    source = whole_source(kernel.source)
     before = parse_config((kernel.directory / ".config").read_text())
     with tempfile.TemporaryDirectory(prefix="pkvfuzz-config-") as name:
         directory = Path(name)
         shutil.copyfile(kernel.directory / ".config", directory / ".config")
-        after = extend_config(kernel.source, directory, variant)
+        after = extend_config(source, directory, variant)
     asked = flavour_requests(kernel.flavour)
     kept = {name: value for name, value in asked.items() if before.get(name, "n") == value}
-    rebuild = estimate_rebuild(kernel.source, kernel.directory, before, after)
+    rebuild = estimate_rebuild(source, kernel.directory, before, after)
     lost = lost_options(kept | variant.options, after)
     return Trial(tuple(lost), rebuild.compiled, rebuild.objects, rebuild.seconds)
