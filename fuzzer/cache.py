@@ -186,7 +186,7 @@ def build_once(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """An entry: the bytes that it takes on the disk, and when it was used last."""
 
     path: Path
@@ -196,7 +196,7 @@ class Entry:
     complete: bool
 
 
-def list_entries() -> list[Entry]:
+def list_entries() -> list[CacheEntry]:
     """Return all entries, unfinished ones as well."""
     entries = []
     for path in sorted(cache_dir().glob("[!.]*-*")):
@@ -206,17 +206,19 @@ def list_entries() -> list[Entry]:
         with contextlib.suppress(OSError):
             complete = (path / _COMPLETE).exists()
             used = (path / _COMPLETE if complete else path).stat().st_mtime
-            entries.append(Entry(path, kind, _space(path), used, complete))
+            entries.append(CacheEntry(path, kind, _space(path), used, complete))
     return entries
 
 
 def _space(directory: Path) -> int:
     """Return the bytes that a directory takes; of a file with holes, what is there of it."""
     total = 0
-    for place, _, files in os.walk(directory):
-        for name in files:
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
-                total += 512 * os.lstat(Path(place) / name).st_blocks
+                total += 512 * entry.stat(follow_symlinks=False).st_blocks
+                if entry.is_dir(follow_symlinks=False):
+                    total += _space(Path(entry.path))
     return total
 
 

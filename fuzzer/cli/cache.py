@@ -13,13 +13,13 @@ from fuzzer import __version__
 from fuzzer.archive.manifest import Manifest
 from fuzzer.archive.reading import read_archive
 from fuzzer.archive.writing import Packing, write_archive
-from fuzzer.cache import Entry, list_entries, recorded, remove_unused
+from fuzzer.cache import CacheEntry, list_entries, recorded, remove_unused
 from fuzzer.campaign.campaign import default_workdir
 from fuzzer.cli.drivers import describe_driver
 from fuzzer.cli.options import add_driver, add_target_options, parse_duration
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.testbeds import RACING
-from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.kernel.source import compiler_version
 from fuzzer.machine.accel import choose_accel
@@ -104,7 +104,7 @@ def command(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> None:
     entries = list_entries()
-    groups: dict[str, list[Entry]] = defaultdict(list)
+    groups: dict[str, list[CacheEntry]] = defaultdict(list)
     for entry in entries:
         groups[entry.path.name if options.all else entry.kind].append(entry)
     for name, group in sorted(groups.items(), key=lambda item: -sum(e.size for e in item[1])):
@@ -188,7 +188,11 @@ def _import(options: argparse.Namespace) -> None:
     print(f"{len(done.added)} entries added to {cache_dir()} in {seconds:.0f} s{told}")
     if done.workdir is not None:
         print(f"{done.programs:,} programs added to {done.workdir}")
-    for problem in _problems(done.manifest):
+    try:
+        problems = _problems(done.manifest)
+    except InfrastructureError as error:
+        problems = [f"whether it is of use here cannot be told: {error}"]
+    for problem in problems:
         say(f"WARNING: {problem}")
 
 

@@ -301,7 +301,7 @@ COMMANDS = (
             "run: programs in it run in the sandbox that drivers are built in."
         ),
         options="add_import",
-        needs=(MACHINE, Need("archive")),
+        needs=(Need("archive"),),
     ),
     Subcommand(
         "target check",

@@ -39,7 +39,7 @@ TOP_KCONFIG = "Kconfig.pkvfuzz"
 
 
 MAKEFILE, SOURCE_LINK = "Makefile", "source"
-"""What of a build directory says where the source is."""
+"""The parts of a build directory that say where the source is."""
 
 
 @dataclass(frozen=True, slots=True)

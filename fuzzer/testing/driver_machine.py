@@ -40,7 +40,7 @@ class MachineOverError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an ioctl returned, and its buffer afterwards: ``reply["member"]`` is a member of it.
+    """The result of an ioctl, and its buffer afterwards: ``reply["member"]`` is a member of it.
 
     Numbers are integers, other members bytes.
     """

