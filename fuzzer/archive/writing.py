@@ -42,7 +42,7 @@ from fuzzer.tools import find_tool
 
 # Any time will do that make does not take for that of a file which is missing.
 _TIME = 1_577_836_800
-_LEVEL = 9
+_LEVEL = 3
 # Of a working directory.
 _KEPT = ("corpus", "crashes")
 
