@@ -105,7 +105,7 @@ def _unpack(file: IO[bytes], path: Path, directory: Path) -> Manifest:
             # Guest memory is mostly holes.
             if free < manifest.size // 2:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            unpacking = _Unpacking(manifest, directory)
+            unpacking = _Unpacker(manifest, directory)
             while member := tar.next():
                 unpacking.take(tar, member)
             unpacking.finish()
@@ -123,7 +123,7 @@ def _read_manifest(tar: tarfile.TarFile) -> Manifest:
     return Manifest.from_json(content.read())
 
 
-class _Unpacking:
+class _Unpacker:
     """The members of an archive on their way to a directory, each looked at before."""
 
     def __init__(self, manifest: Manifest, directory: Path) -> None:

@@ -66,7 +66,7 @@ class Packing:
 
 
 @dataclass(slots=True)
-class _Member:
+class _PackedFile:
     name: str
     path: Path
     size: int = field(init=False)
@@ -117,8 +117,8 @@ def write_archive(path: Path, packing: Packing) -> tuple[Manifest, str]:
     return manifest, digest.hex()
 
 
-def _members(packing: Packing) -> tuple[list[_Member], tuple[str, ...], dict[str, str]]:
-    members: list[_Member] = []
+def _members(packing: Packing) -> tuple[list[_PackedFile], tuple[str, ...], dict[str, str]]:
+    members: list[_PackedFile] = []
     sources: dict[str, str] = {}
     names = {path.name for path in packing.entries if kind_of(path.name) in KINDS}
     known = {path.name: path for path in packing.entries}
@@ -140,16 +140,16 @@ def _members(packing: Packing) -> tuple[list[_Member], tuple[str, ...], dict[str
     return members, tuple(sorted(names)), sources
 
 
-def _listed(name: str, root: Path, files: Iterator[Path]) -> Iterator[_Member]:
+def _listed(name: str, root: Path, files: Iterator[Path]) -> Iterator[_PackedFile]:
     for path in files:
         inside = path.relative_to(root).as_posix()
         if path.is_symlink() and not stays_inside(inside, str(path.readlink())):
             continue
         if path.is_symlink() or path.is_file() or path.is_dir():
-            yield _Member(f"{name}/{inside}", path)
+            yield _PackedFile(f"{name}/{inside}", path)
 
 
-def _write_members(stream: IO[bytes], manifest: Manifest, members: Sequence[_Member]) -> None:
+def _write_members(stream: IO[bytes], manifest: Manifest, members: Sequence[_PackedFile]) -> None:
     progress = Progress("packing", manifest.size)
     done = 0
     with tarfile.open(mode="w|", fileobj=stream, format=tarfile.PAX_FORMAT) as tar:

@@ -27,7 +27,7 @@ from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.layout import StructLayout
 from fuzzer.testing.members import pack_members
 
-Argument: TypeAlias = int | bytes | Mapping[str, object] | None
+IoctlArgument: TypeAlias = int | bytes | Mapping[str, object] | None
 """The argument of an ioctl: a value, the bytes of a buffer, or the members of its struct."""
 
 # Processes that the executor has lost cannot make calls any more.
@@ -107,7 +107,7 @@ class DriverFile:
         """Return which of these events there are; never waits."""
         return self._call(Op.POLL, "poll", cmd=events).ret
 
-    def ioctl(self, request: str | int, argument: Argument = None) -> Reply:
+    def ioctl(self, request: str | int, argument: IoctlArgument = None) -> Reply:
         """Make an ioctl, by its name in the description or by its number.
 
         A mapping has members of the struct that the description says its argument is; others are
