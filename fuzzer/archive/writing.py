@@ -118,26 +118,25 @@ def write_archive(path: Path, packing: Packing) -> tuple[Manifest, str]:
 
 
 def _members(packing: Packing) -> tuple[list[_PackedFile], tuple[str, ...], dict[str, str]]:
-    members: list[_PackedFile] = []
+    found: dict[str, Iterator[Path]] = {}
     sources: dict[str, str] = {}
-    names = {path.name for path in packing.entries if kind_of(path.name) in KINDS}
-    known = {path.name: path for path in packing.entries}
-    for name in sorted(names):
-        directory = known[name]
-        files = entry_files(directory)
+    known = {path.name: path for path in packing.entries if kind_of(path.name) in KINDS}
+    for name, directory in list(known.items()):
+        found[name] = entry_files(directory)
         if is_kernel(name):
             source = (directory / SOURCE_LINK).resolve()
             sources[name] = devel = f"{PARTIAL_SOURCE}-{source.name.rpartition('-')[2]}"
-            if devel not in names:
-                members += _listed(f"{CACHE}/{devel}", source, source_files(source))
-                names.add(devel)
-            files = kernel_files(directory, packing.parts)
-        members += _listed(f"{CACHE}/{name}", directory, files)
+            known[devel], found[devel] = source, source_files(source)
+            found[name] = kernel_files(directory, packing.parts)
+    members: list[_PackedFile] = []
+    # In the same order wherever they come from.
+    for name in sorted(found):
+        members += _listed(f"{CACHE}/{name}", known[name], found[name])
     if packing.workdir is not None:
         for part in _KEPT:
             directory = packing.workdir / part
             members += _listed(f"{WORKDIR}/{part}", directory, every_file(directory))
-    return members, tuple(sorted(names)), sources
+    return members, tuple(sorted(found)), sources
 
 
 def _listed(name: str, root: Path, files: Iterator[Path]) -> Iterator[_PackedFile]:

@@ -185,7 +185,7 @@ def _import(options: argparse.Namespace) -> None:
     there = len(done.manifest.entries) - len(done.added)
     told = f"; {there} were there already" if there else ""
     seconds = time.monotonic() - start
-    print(f"{len(done.added)} entries added to {cache_dir()} in {seconds:.0f} s{told}")
+    print(f"entries added to {cache_dir()} in {seconds:.0f} s: {len(done.added)}{told}")
     if done.workdir is not None:
         print(f"{done.programs:,} programs added to {done.workdir}")
     try:
@@ -207,8 +207,8 @@ def _problems(manifest: Manifest) -> list[str]:
         ("some entries", "pkvfuzz", manifest.pkvfuzz, __version__),
     )
     return [
-        f"its {what} are not used here, and made anew: they are of {name} {theirs}, this host has "
-        f"{ours}"
+        f"its {what} are not used here, and made anew: they are of another {name} "
+        f"({theirs}; this host has {ours})"
         for what, name, theirs, ours in compared
         if theirs != ours
     ]

@@ -122,11 +122,11 @@ def test_what_was_imported_can_be_exported_again_and_gives_the_same_bytes(
     cache: Path, tmp_path: Path, elsewhere: Callable[[str], Path]
 ) -> None:
     kernel, tree = _kernel(cache)
-    base = build_once("base", KEY, _base)
-    write_archive(tmp_path / "a", _packing(kernel, tree, base))
+    driver = build_once("driver", KEY, lambda path: (path / "x.ko").touch())
+    write_archive(tmp_path / "a", _packing(kernel, tree, driver))
     new = elsewhere("b")
     _read(tmp_path / "a")
-    entries = [new / name for name in (base.name, kernel.name, f"devel-{OTHER}")]
+    entries = [new / name for name in (driver.name, kernel.name, f"devel-{OTHER}")]
     write_archive(tmp_path / "b.cache", _packing(*entries))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b.cache").read_bytes()
 

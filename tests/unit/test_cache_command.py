@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer import __version__
+from fuzzer.archive.writing import Packing, write_archive
 from fuzzer.cache import build_once
 from fuzzer.cli.main import main
+from fuzzer.kernel.source import compiler_version
+from fuzzer.machine.accel import Accel, AccelChoice
 
 Make = Callable[[str, str, float, int], Path]
 KEYS = [letter * 16 for letter in "abcdef"]
@@ -101,6 +105,27 @@ def test_a_directory_that_is_no_working_directory_is_not_exported(
 ) -> None:
     assert main(["cache", "export", str(tmp_path / "a"), "--workdir", str(tmp_path)]) == 2
     assert "it has no corpus" in capsys.readouterr().err
+
+
+def test_what_is_of_no_use_on_this_host_is_told(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make("base", KEYS[0], 0, 1)
+    packing = Packing([base], "QEMU 1.0", "kvm", compiler_version(), __version__)
+    write_archive(tmp_path / "archive", packing)
+    monkeypatch.setenv("PKVFUZZ_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr("fuzzer.cli.cache.qemu_version", lambda: "QEMU 9.9")
+    monkeypatch.setattr("fuzzer.cli.cache.choose_accel", lambda: AccelChoice(Accel.TCG, ""))
+    assert main(["cache", "import", str(tmp_path / "archive")]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("entries added to")
+    told = "its templates are not used here, and made anew: they are of another "
+    told += "{} ({}; this host has {})"
+    assert told.format("QEMU", "QEMU 1.0", "QEMU 9.9") in said.err
+    assert told.format("accelerator", "kvm", "tcg") in said.err
+    assert "compiler" not in said.err
+    assert main(["cache", "import", str(tmp_path / "archive")]) == 0
+    assert "1 were there already" in capsys.readouterr().out
 
 
 def test_a_file_to_import_has_to_be_there(
