@@ -105,7 +105,6 @@ def machine(
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a test if the kernel reported anything, whatever the test says."""
-    __tracebackhide__ = True
     try:
         yield
     except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:

@@ -22,14 +22,20 @@ def report_text(splat: Splat, guest: Guest) -> str:
         splat = Symbols(vmlinux if vmlinux.is_file() else None, objects).symbolise(splat)
     except PkvfuzzError:
         # A driver that came built may have no debugging information.
-        return record_text(splat)
-    text = record_text(splat).replace(f"{guest.kernel.source}/", "")
+        return _text(splat)
+    text = _text(splat).replace(f"{guest.kernel.source}/", "")
     source = guest.target.module.source
     if source is None:
         return text
     # It was built in a copy. What the user edits is of more use.
     copy = re.compile(rf"{re.escape(str(guest.driver.object.parent))}/(\S+?)(?=:\d)")
     return copy.sub(lambda found: _own(source / found[1], found[0]), text)
+
+
+def _text(splat: Splat) -> str:
+    """Return what is known of a report, without advice for users of the command line."""
+    lines = record_text(splat).splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("  file and line: --module"))
 
 
 def _own(path: Path, built: str) -> str:

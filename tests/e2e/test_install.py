@@ -26,6 +26,7 @@ def test_an_installed_copy_finds_its_driver_seeds_and_executor(tmp_path: Path) -
         archive.extractall(site)
     (entry,) = site.glob("*.dist-info/entry_points.txt")
     assert "pkvfuzz = fuzzer.cli.main:console" in entry.read_text()
+    assert "[pytest11]\nfuzzer.testing.plugin = fuzzer.testing.plugin" in entry.read_text()
     assert list(site.glob("*.data/data/share/man/man1/pkvfuzz.1"))
     done = subprocess.run(
         [sys.executable, "-P", "-m", "fuzzer", "run", "--bug", "stale-last", "--programs", "50"],
