@@ -113,8 +113,11 @@ class BuiltKernel:
             return ""
 
     def options(self) -> dict[str, str]:
-        """Return the options of its configuration; one that is not set is ``n`` or missing."""
-        return parse_config((self.directory / ".config").read_text())
+        """Return the options of its configuration, none if it has none: not set is ``n``."""
+        try:
+            return parse_config((self.directory / ".config").read_text())
+        except OSError:
+            return {}
 
     def compiler(self) -> str:
         """Return the version line of the compiler that built it."""
