@@ -24,6 +24,7 @@ from fuzzer.program.ops import FLAG_VALUE, Op, ops_with
 from fuzzer.program.placing import Placer
 from fuzzer.program.program import MAX_CALLS, MAX_PAYLOAD, MAX_PROGRAM_SIZE
 from fuzzer.program.race_pairs import RacePairs
+from fuzzer.program.repeating import repeat
 from fuzzer.program.resize import Resizer
 from fuzzer.program.slow_mutator import SlowMutator
 from fuzzer.program.text_parser import struct_layouts
@@ -131,7 +132,8 @@ class Mutator:
             (self._reuse, 4),
             (self._remove, 3),
             (self._swap, 2),
-            (self._duplicate, 2),
+            (self._duplicate, 1),
+            (self._repeat, 1),
             (self._splice, 3),
             (self._change_field, 3),
             (self._change_payload, 5),
@@ -332,6 +334,10 @@ class Mutator:
             return
         chunk = chunks[int(self._random() * n)]
         chunks.insert(int(self._random() * (n + 1)), chunk)
+
+    def _repeat(self, chunks: list[bytes], room: int) -> None:
+        if not repeat(self._random, chunks, self._max):
+            self._duplicate(chunks, room)
 
     def _splice(self, chunks: list[bytes], room: int) -> None:
         rand = self._random

@@ -17,6 +17,7 @@ from fuzzer.program.generate import Generator
 from fuzzer.program.mutate import Mutator
 from fuzzer.program.ops import Op
 from fuzzer.program.program import N_FILES, Call
+from fuzzer.program.repeating import repeat
 from fuzzer.program.wire import HEADER_SIZE, decode, encode, split
 from fuzzer.target.calls import PlainKind, PlainSpec
 from fuzzer.target.target import load_target
@@ -94,6 +95,25 @@ def test_calls_are_inserted_removed_swapped_and_duplicated() -> None:
     assert any(len(new) == 3 and set(new) < set(old) for new in results)
     assert any(new != old and sorted(new, key=lambda c: c.arg) == list(old) for new in results)
     assert any(len(new) == 5 and set(new) == set(old) for new in results)
+
+
+def test_a_call_is_repeated_the_same_and_with_other_numbers() -> None:
+    old = (Call(Op.READ, arg=1), Call(Op.WRITE, data=b"a=1"), Call(Op.WRITE, data=b"\x05\0\0\0"))
+    mutator = make()
+    results = [decode(mutator.mutate(encode(old), 4096)) for _ in range(4000)]
+    grown = [[call.data for call in new if call.op is Op.WRITE] for new in results]
+    assert any(each.count(b"a=1") > 12 for each in grown)
+    assert any({b"%d=1" % i for i in range(10)} <= set(each) for each in grown)
+    assert any({bytes((i, 0, 0, 0)) for i in range(5, 15)} <= set(each) for each in grown)
+    assert all(len(new) <= 64 for new in results)
+
+
+def test_what_takes_long_is_not_repeated() -> None:
+    slow = [encode((Call(Op.SLEEP, arg=100),)), encode((Call(Op.LOAD, data=b"a=1"),))]
+    rand = random.Random(1).random
+    assert not any(repeat(rand, slow, 64) for _ in range(100))
+    assert repeat(rand, [*slow, encode((Call(Op.READ),))], 64)
+    assert not repeat(rand, [encode((Call(Op.READ),))] * 64, 64)
 
 
 def test_runs_of_noted_programs_are_spliced_in() -> None:
