@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +24,8 @@ _HANG_REPORT = 15.0
 _LATE_REPORT = 0.05
 # Seconds to wait for the rest of a report that another CPU or a kworker prints at the end.
 _REST_OF_REPORT = 3.0
+# Seconds of that where programs wait to be run, and between two looks at a silent guest's console.
+_REST_FOR_WORKERS, _CONSOLE_LOOK = 1.0, 0.1
 # The kernel takes up to 9 s to report a lockup.
 PROGRAM_TIMEOUT = 12.0
 """Seconds that a guest may be silent in a program."""
@@ -48,10 +50,38 @@ def silent_guest(machine: Machine, wanted: Wanted | None = None) -> Outcome:
     A kernel that panics reports that on its console only.
     """
     left = machine.qemu.was_left()
-    log = machine.console_text().encode()
+    log = _whole_console(machine).encode()
     heard = hear(log_lines(log), wanted)
     silence = Silence.REBOOT if left else Silence.NO_ANSWER
     return heard.silence(silence, log, wanted) or heard.outcome(log, lost=True)
+
+
+def _is_whole(lines: Sequence[str]) -> bool:
+    """Tell whether the last report in a log is not cut short."""
+    splats = list(splats_in(lines))
+    return not splats or splats[-1].complete
+
+
+def _whole_console(machine: Machine) -> str:
+    """Return a silent guest's console, with the end of a report that it is printing."""
+    text = machine.console_text()
+    deadline = machine.now() + _REST_OF_REPORT
+    while machine.qemu.is_running() and machine.now() < deadline:
+        if _is_whole(text.splitlines()):
+            break
+        machine.rest(_CONSOLE_LOOK)
+        text = machine.console_text()
+    return text
+
+
+def with_rest_of_report(machine: Machine, log: bytes) -> bytes:
+    """Return the log of a machine, with the end of a report that it is printing."""
+    if _is_whole(console_lines(log)):
+        return log
+    try:
+        return _follow(machine, log, _REST_FOR_WORKERS, lambda log: _is_whole(console_lines(log)))
+    except LostMachineError:
+        return log
 
 
 def _follow(

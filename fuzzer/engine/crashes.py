@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from fuzzer.crash.observe import is_killed, is_of_the_host, silent_guest
+from fuzzer.crash.observe import (
+    is_killed,
+    is_of_the_host,
+    silent_guest,
+    with_rest_of_report,
+)
 from fuzzer.crash.sighting import Sighting, Spool
 from fuzzer.engine.aside import (
     KNOWN,
@@ -166,6 +171,9 @@ class CrashObserver:
             self._go_on_after(data, splats, lines)
             return False
         call = self._channel.header.stopped_call if silence is not None else None
+        if splats and not self._aside.is_known(splats[-1].title):
+            log = with_rest_of_report(machine, log)
+            splats = list(splats_in(console_lines(log)))
         waited = 0.0
         if silence is Silence.NO_RETURN:
             waited = cost_of_wait(2 * self._call_timeout_ms)

@@ -89,6 +89,15 @@ def test_a_report_of_a_new_bug_is_a_sighting_and_costs_the_machine(tmp_path: Pat
     assert worker.executor.history == []
 
 
+def test_a_report_that_is_being_printed_is_whole_in_its_sighting(tmp_path: Path) -> None:
+    begun, rest = SPLAT[: SPLAT.index(b"4,3")], SPLAT[SPLAT.index(b"4,3") :]
+    worker = Worker(lambda ran: begun, tmp_path)
+    worker.guest.made[-1].late = [rest]
+    assert not worker.run(READ)
+    (found,) = worker.sightings()
+    assert (found.title, found.log) == (TITLE, SPLAT)
+
+
 def test_the_judge_gets_a_few_sightings_of_a_bug_that_costs_a_machine_each_time(
     tmp_path: Path,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.judge import Judgement, judge
-from fuzzer.crash.observe import listener, run_program
+from fuzzer.crash.observe import listener, run_program, silent_guest
 from fuzzer.crash.outcome import Outcome
 from fuzzer.crash.series import HistoryRunner, Series, run_history
 from fuzzer.crash.sighting import Sighting
@@ -18,7 +18,7 @@ from fuzzer.program.program import Call
 from fuzzer.program.wire import encode
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
-from tests.fakes import FakeGuest, FakeMachine
+from tests.fakes import Answer, FakeGuest, FakeMachine
 
 SPLAT = b"""\
 3,1,1000,-;BUG: KASAN: slab-use-after-free in drv_read+0x1/0x2 [drv]
@@ -205,6 +205,16 @@ STACK = """[    9.0] Call Trace:
 [    9.0]  __x64_sys_ioctl+0x12/0x20
 [    9.0]  </TASK>
 """
+
+
+def test_the_console_of_a_silent_guest_is_read_when_its_report_is_whole() -> None:
+    machine = FakeMachine(lambda ran: Answer(silent=True))
+    consoles = [STALL, STALL, STALL + STACK]
+    machine.fake_qemu.console_text = lambda: consoles.pop(0) if len(consoles) > 1 else consoles[0]  # type: ignore[method-assign]
+    splat = silent_guest(machine).splat
+    assert splat
+    assert splat.title == "BUG: soft lockup in drv_spin"
+    assert splat.complete
 
 
 def test_a_guest_hangs_when_its_console_says_so_and_has_no_more_to_say() -> None:
