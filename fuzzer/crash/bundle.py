@@ -128,8 +128,10 @@ def _readme(crash: Crash, source: str, target: Target, *, lacks: int) -> str:
     if takes_module:
         lines += ["Its argument is the driver's .ko, which it unloads and loads.", ""]
     if lacks:
-        lines += [f"It needs the {lacks} programs in `history.bin` before it. They are too many"]
-        lines += ["to be written as C: `repro.c` lacks them.", ""]
+        ran = f"It needs the {lacks} programs in `history.bin` before it."
+        if not crash.reproduced:
+            ran = f"The {lacks} programs in `history.bin` ran before it."
+        lines += [f"{ran} They are too many", "to be written as C: `repro.c` lacks them.", ""]
     return "\n".join([*lines, *_versions(identity)]) + "\n"
 
 

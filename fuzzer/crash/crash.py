@@ -122,7 +122,9 @@ class Crash:
 
     ``privileges`` are those that it takes, None while that is not known.
 
-    ``also_titles`` are other titles under which the same bug was judged. ``log`` is
+    ``also_titles`` are other titles under which the same bug was judged. Those of them that are
+    ``linked`` are of reports that the program shows each time on the kernel that is fuzzed, in
+    place of this one, whatever they say of another bug. ``log`` is
     everything that the kernel printed in the run of the report. If another bug has the same
     title, ``title`` ends in a number: ``WARNING in f (2)``.
     """
@@ -147,6 +149,7 @@ class Crash:
     minimize_seconds: float = 0.0
     retries: int = 0
     also_titles: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
     log: bytes = b""
     unseen_on: str = ""
     instead: tuple[str, ...] = ()
@@ -182,16 +185,17 @@ class Crash:
         text = f"reproduced {self.reproduced} of {self.runs}"
         if self.unseen_on:
             text += f" on {self.judged_on}"
-        if self.exact:
+        if self.exact and self.reproduced and is_racing(split(self.program)):
             text += " by its schedule"
         elif self.reproduced:
             text += f", rate {show_interval(self.reproduced, self.runs)}"
         needs = []
-        if self.minimized:
+        # Of a crash that did not reproduce it is not known.
+        if self.minimized and self.reproduced:
             left, calls = len(split(self.program)), len(split(self.original or self.program))
             # There may be more calls if programs before it were made part of it.
             needs.append(f"{left} of {calls} calls" if left <= calls else f"{left} calls")
-        if self.history:
+        if self.history and self.reproduced:
             needs.append(f"{len(self.history)} programs before it")
         text += f", needs {' and '.join(needs)}" if needs else ""
         if self.after:

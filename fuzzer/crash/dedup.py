@@ -108,8 +108,11 @@ def _all_signatures(crash: Crash) -> tuple[Signature, ...]:
 def is_of(crash: Crash, known: Signature) -> bool:
     """Tell whether a crash is of the bug with a signature.
 
-    Other titles of the crash count unless its report shows that it is another bug.
+    Other titles of the crash count unless its report shows that it is another bug; linked ones
+    do in any case.
     """
+    if known.title in crash.linked:
+        return True
     if signature.decided(crash.signature, known) is False:
         return False
     return any(signature.same_bug(each, known) for each in _all_signatures(crash))
@@ -132,7 +135,10 @@ def sighted(crashes: Iterable[Crash], title: str, seen: Splat) -> Crash | None:
     """Return the crash sighted before under a title, unless ``seen`` is of another bug."""
     known = signature_of(seen)
     for crash in crashes:
-        if title in crash.sighted_as and signature.decided(crash.signature, known) is not False:
+        if title not in crash.sighted_as:
+            continue
+        is_other = signature.decided(crash.signature, known) is False
+        if known.title in crash.linked or not is_other:
             return crash
     return None
 
@@ -181,12 +187,32 @@ def _merged(known: Crash, new: Crash) -> Crash:
     judged = known.unseen_on and not new.unseen_on and 0 < new.reproduced == new.runs
     kept = new if judged or _tells_more(new, known) else known
     titles = {known.report_title, new.report_title, *known.also_titles, *new.also_titles}
+    linked = {*known.linked, *new.linked}
     return replace(
         kept,
         also_titles=tuple(sorted(titles - {kept.report_title})),
+        linked=tuple(sorted(linked - {kept.report_title})),
         sighted_as=tuple(sorted({*known.sighted_as, *new.sighted_as})),
         sightings=max(known.sightings, new.sightings),
     )
+
+
+def link(store: CrashStore, kept: Crash, other: Crash, target: Target) -> None:
+    """Store two crashes as one, of which the same programs show another report on each kernel.
+
+    Raises:
+        OSError: the disk is full; what was stored before is intact.
+    """
+    titles = {other.report_title, *other.also_titles, *kept.also_titles} - {kept.report_title}
+    merged = replace(
+        kept,
+        also_titles=tuple(sorted(titles)),
+        linked=tuple(sorted({*kept.linked, *other.linked, other.report_title})),
+        sighted_as=tuple(sorted({*kept.sighted_as, *other.sighted_as})),
+        sightings=max(kept.sightings, other.sightings),
+    )
+    store.put(merged, target)
+    store.remove(other.title)
 
 
 def absorb(

@@ -225,6 +225,7 @@ def _optional(crash: Crash) -> dict[str, Any]:
         "unseen_on": crash.unseen_on,
         "instead": list(crash.instead),
         "after": list(crash.after),
+        "linked": list(crash.linked),
         "privileges": crash.privileges,
     }
     return {name: value for name, value in found.items() if value}
@@ -322,6 +323,7 @@ def read_crash(directory: Path) -> Crash:
             unseen_on=str(record.get("unseen_on", "")),
             instead=tuple(record.get("instead", ())),
             after=tuple(record.get("after", ())),
+            linked=tuple(record.get("linked", ())),
         )
     except FileNotFoundError as error:
         raise BadInputError(

@@ -14,6 +14,7 @@ from fuzzer.campaign.stages.exact_races import ExactRaces
 from fuzzer.campaign.stages.faults import Faults, LoadFaults
 from fuzzer.campaign.stages.info_leaks import InfoLeaks
 from fuzzer.campaign.stages.leaks import Leaks
+from fuzzer.campaign.stages.links import Links
 from fuzzer.campaign.stages.minimizing import Minimizing
 from fuzzer.campaign.stages.mutation import Mutation, PreloadedPrograms, SlowPrograms
 from fuzzer.campaign.stages.races import Races
@@ -114,9 +115,10 @@ class Exploring:
 class SpareTime:
     """Works on stored crashes, and explores.
 
-    In each turn a crash is minimized for a while; if none is to be minimized, one is run as
-    another user, or tried again; schedules are searched; and one of the exploring stages
-    works. ``guard`` calls a piece of such work, and deals with machines that get lost in it.
+    In each turn a crash is minimized for a while; if none is to be minimized, one is linked to
+    another, run as another user, or tried again; schedules are searched; and one of the
+    exploring stages works. ``guard`` calls a piece of such work, and deals with machines that get
+    lost in it.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class SpareTime:
         )
         self.minimizing = Minimizing(kernels, store, target, seed, self.schedules.is_pending)
         self.callers = Callers(kernels, store, target)
+        self.links = Links(kernels, store, target)
         self.retries = Retries(kernels, store, target, is_busy=is_busy, found=self.minimizing.note)
 
     def note(self, crash: Crash) -> None:
@@ -144,6 +147,7 @@ class SpareTime:
         self.schedules.note(crash)
         self.minimizing.note(crash)
         self.callers.note(crash)
+        self.links.note(crash)
         self.retries.note(crash)
 
     def _note_schedule(self, crash: Crash) -> None:
@@ -169,7 +173,8 @@ class SpareTime:
         return self._guard(self.callers.step)
 
     def _bring_further(self) -> bool:
-        return self.minimizing.step() or self.callers.step() or self.retries.step()
+        stages = (self.minimizing, self.links, self.callers, self.retries)
+        return any(stage.step() for stage in stages)
 
     def close(self) -> None:
         """End the machines."""
