@@ -62,7 +62,8 @@
  * the one at n_counters + hash of the block and of the one before it in a
  * call. So does what ioctls cover, by number, for those in contexts: what they
  * share, such as the check of a header, is new for each of them. There the
- * hash is of block and context. These counters are 0 or 1.
+ * hash is of block and context. With CH_F_OUTCOMES so do the outcomes of calls: each
+ * error of a kind of call, and how often it succeeded. These counters are 0 or 1.
  */
 #define CH_MAX_CONTEXTS	48
 #define CH_MAX_SLEEP_TOLD	4
@@ -94,6 +95,7 @@ enum ch_command {
 #define CH_F_NOBODY_OPENS 0x200	/* and that user opens files, too */
 #define CH_F_SETTLE	0x400	/* deferred work is waited for before files are closed */
 #define CH_F_STAY	0x2000	/* CH_RUN: see below */
+#define CH_F_OUTCOMES	0x800	/* outcomes of calls are coverage as well */
 
 /*
  * A batch ends with a program after which the kernel says something, except for

@@ -34,7 +34,7 @@ class Bench:
 
         def restore() -> Machine:
             machine = guest.restore()
-            equip_contexts(machine.channel, contexts)
+            equip_contexts(machine.channel, contexts, outcomes=True)
             return machine
 
         each = guest.target.reset.kind is ResetKind.RESTORE

@@ -16,6 +16,7 @@ ENGINES = ("libfuzzer", "random")
 
 _SWITCHES = {
     "hints": "do not try values that the driver compares its input with",
+    "outcomes": "do not count errors of calls, and how often they succeeded, as coverage",
     "faults": "do not make allocations and user copies fail",
     "races": "do not run calls on several threads, nor with flips",
     "lifecycle": "do not unload and load the module",
@@ -46,6 +47,7 @@ def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
     return Mechanisms(
         coverage=options.engine != "random",
         hints=not options.no_hints,
+        outcomes=not options.no_outcomes,
         faults=not options.no_faults,
         races=not options.no_races,
         lifecycle=not options.no_lifecycle,

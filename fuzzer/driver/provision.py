@@ -158,9 +158,13 @@ def _tried_again(restore: Callable[[], Machine]) -> Machine:
     return restore()
 
 
-def equip_contexts(channel: Channel, numbers: Sequence[int]) -> None:
-    """Let the executor count coverage by ioctl as well, for these numbers."""
+def equip_contexts(channel: Channel, numbers: Sequence[int], *, outcomes: bool = False) -> None:
+    """Let the executor count coverage by ioctl as well, for these numbers.
+
+    With ``outcomes``, those of calls are coverage, too.
+    """
     header = channel.header
+    header.flags = header.flags & ~layout.FLAG_OUTCOMES | (layout.FLAG_OUTCOMES if outcomes else 0)
     numbers = numbers[: layout.MAX_CONTEXTS]
     header.contexts[: len(numbers)] = numbers
     header.n_contexts = len(numbers)

@@ -36,7 +36,7 @@ class WorkerExecutor(Executor):
     Machines are restored from ``guest``, or from ``racing`` while ``races`` is set. Their
     module is loaded by the ``preloaded`` calls once :meth:`preload` ran these. With ``loads``,
     programs load the module, which may take long. ``while_waiting`` is called about once
-    a second while a guest has not answered.
+    a second while a guest has not answered. With ``outcomes``, those of calls are coverage.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class WorkerExecutor(Executor):
         racing: Guest | None = None,
         *,
         loads: bool = True,
+        outcomes: bool = True,
         channel: Channel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,6 +62,7 @@ class WorkerExecutor(Executor):
         self.was_slow = False
         """True if the guest that did not answer was working, and only took too long."""
         self._contexts = list(guest.contexts)
+        self._outcomes = outcomes
         self._waits = False
         self.renew()
         self.load_seconds = self.channel.header.load_ms / 1000
@@ -177,4 +179,4 @@ class WorkerExecutor(Executor):
 
     def equip(self) -> None:
         """Count coverage separately for each of the ioctl numbers learned so far."""
-        equip_contexts(self.channel, self._contexts)
+        equip_contexts(self.channel, self._contexts, outcomes=self._outcomes)

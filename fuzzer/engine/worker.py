@@ -59,8 +59,10 @@ def work(task: WorkerTask) -> None:
 
     try:
         fuzzer = LibFuzzer()
-        loads = options.mechanisms.lifecycle
-        executor = WorkerExecutor(task.guest, task.racing, loads=loads)
+        mechanisms = options.mechanisms
+        executor = WorkerExecutor(
+            task.guest, task.racing, loads=mechanisms.lifecycle, outcomes=mechanisms.outcomes
+        )
         adapter = LibFuzzerAdapter(assemble(executor, fuzzer, options))
     except (PkvfuzzError, OSError) as error:
         give_up(options.workdir, options.name, error)

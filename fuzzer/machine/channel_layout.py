@@ -54,6 +54,8 @@ FLAG_SETTLE = 0x400
 
 FLAG_STAY = 0x2000
 """A program has the files that the one before left open, and leaves its own open."""
+FLAG_OUTCOMES = 0x800
+"""Outcomes of calls are coverage as well: their errors, and how often they succeeded."""
 
 COUNTER_DEFERRED = 16
 """The counter of a block that deferred work ran, and no call of the program."""

@@ -12,7 +12,8 @@ class Mechanisms:
 
     ``coverage``: programs that reach new code are kept and mutated; without it every
     program is made anew. ``hints``: values that the driver compares its input with are put
-    into the input. ``faults``: allocations and user copies fail. ``races``: calls run on
+    into the input. ``outcomes``: errors of calls, and how often they succeeded, are coverage.
+    ``faults``: allocations and user copies fail. ``races``: calls run on
     several threads. ``lifecycle``: the module is unloaded and loaded. ``deferred``: coverage
     of workqueues, timers, interrupts and the driver's threads counts. ``leaks``: lost memory
     is looked for. ``info_leaks``: memory that was never set is, in what calls hand out.
@@ -20,6 +21,7 @@ class Mechanisms:
 
     coverage: bool = True
     hints: bool = True
+    outcomes: bool = True
     faults: bool = True
     races: bool = True
     lifecycle: bool = True

@@ -35,6 +35,7 @@ _FLAGS = (
     "NOBODY_OPENS",
     "SETTLE",
     "STAY",
+    "OUTCOMES",
 )
 _NAMES = {f"FLAG_{name}": f"CH_F_{name}" for name in _FLAGS}
 

@@ -7,7 +7,7 @@ import pytest
 
 from fuzzer.driver.provision import Guest
 from fuzzer.kernel.kernel import Flavour
-from fuzzer.machine.channel_layout import PATH_COUNTERS
+from fuzzer.machine.channel_layout import FLAG_OUTCOMES, PATH_COUNTERS
 from fuzzer.machine.machine import Machine
 from tests.vm.guests import GuestFactory, returned, run
 
@@ -59,3 +59,23 @@ def test_which_call_comes_after_which_does_not_count(fast: Guest) -> None:
         assert covered(machine, fast, "".join(calls)) == covered(
             machine, fast, "".join(reversed(calls))
         )
+
+
+def test_how_often_a_call_succeeded_and_its_errors_count_where_they_are_to(fast: Guest) -> None:
+    again, poll, none = 'write(f0, "a=1\\n")\n', "poll(f0, 0x1)\n", "read(f0, 8)\n"
+    with fast.restore() as machine:
+        assert covered(machine, fast, again * 8) == covered(machine, fast, again * 16)
+        assert covered(machine, fast, none) == covered(machine, fast, none * 2)
+        without = covered(machine, fast, none)[1]
+        machine.channel.header.flags |= FLAG_OUTCOMES
+        eight = covered(machine, fast, again * 8)
+        assert covered(machine, fast, again * 15) == eight
+        blocks, ways = covered(machine, fast, again * 16)
+        assert (blocks, len(ways - eight[1]), eight[1] - ways) == (eight[0], 1, set())
+        # An error counts once.
+        assert len(covered(machine, fast, none)[1] - without) == 1
+        assert covered(machine, fast, none) == covered(machine, fast, none * 2)
+        assert covered(machine, fast, poll) == covered(machine, fast, poll * 2)
+        # A kind of call is a write, however it is made.
+        other = 'pwrite(f0, "a=1\\n", 0)\n'
+        assert len(ways - covered(machine, fast, again * 8 + other * 8)[1]) == 0

@@ -421,6 +421,8 @@ void call_make(struct thread *thread, const struct step *step,
 		links_give(step, ret, out, out_length);
 	if (context)
 		coverage_fold_context(thread->cover, covered, context);
+	if (result && !is_child)
+		coverage_count_outcome(call, context, ret == -1 ? error : 0);
 	if (is_child)
 		;
 	else if (call->op == W_LOAD && ret)

@@ -4,6 +4,7 @@
  * instrumented, so a buffer holds many programs' worth and folding is cheap.
  * A buffer is a count, then the pcs.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kcov.h>
 #include <string.h>
@@ -14,6 +15,14 @@
 
 #define HASH_SHIFT	18
 _Static_assert(1u << (32 - HASH_SHIFT) == CH_PATH_COUNTERS, "the hash does not fit");
+
+/* Operations whose outcomes count, and what tells how often one succeeded from errors. */
+#define COUNTED	(1ull << W_OPEN | 1ull << W_READ | 1ull << W_WRITE | \
+		 1ull << W_PREAD | 1ull << W_PWRITE | 1ull << W_IOCTL | \
+		 1ull << W_MMAP | 1ull << W_MAP)
+#define SUCCESS	0x10000
+/* Up to this the counters of blocks tell how often a call did something. */
+#define FIRST_SUCCESS	16
 
 /* The calling thread's own. */
 static __thread int kcov = -1;
@@ -35,10 +44,14 @@ static void touch(uint32_t counter)
 		touched[n] = counter;
 }
 
+/* How often calls of this program succeeded, by kind: contexts, then operations. */
+static uint8_t successes[CH_MAX_CONTEXTS + 1 + W_N_OPS];
+
 /* A program begins, with all counters at 0. */
 void coverage_begin(void)
 {
 	n_touched = 0;
+	memset(successes, 0, sizeof(successes));
 }
 
 /* Whether a counter is in a bucket in which the host has not seen it. */
@@ -270,6 +283,42 @@ void coverage_fold_context(const uint64_t *cover, size_t first, uint32_t context
 		counters[hash >> HASH_SHIFT] = 1;
 		touch(header->n_counters + (hash >> HASH_SHIFT));
 	}
+}
+
+/*
+ * A call has ended. With CH_F_OUTCOMES an error of a kind of call counts, and that one
+ * succeeded for the 16th, 32nd, 64th time and so on in the program: what the driver keeps
+ * or counts may show by that alone. An error that was injected, or is of a file that is
+ * not open, says nothing of it.
+ */
+void coverage_count_outcome(const struct w_call *call, uint32_t context, int error)
+{
+	uint32_t kind = context, value = error, hash;
+	uint8_t *counter;
+
+	if (!(header->flags & CH_F_OUTCOMES) || comparing || call->fault ||
+	    error == EBADF || !(1ull << call->op & COUNTED))
+		return;
+	if (call->op != W_IOCTL)
+		kind = CH_MAX_CONTEXTS + 1 + (call->op == W_PREAD  ? W_READ :
+					      call->op == W_PWRITE ? W_WRITE :
+								     call->op);
+	if (!kind)
+		return;
+	if (!error) {
+		if (successes[kind] == UINT8_MAX)
+			return;
+		value = ++successes[kind];
+		if (value < FIRST_SUCCESS || value & (value - 1))
+			return;
+		value |= SUCCESS;
+	}
+	hash = (kind * 0x9e3779b1u + value * 0xc2b2ae35u) * 0x85ebca6bu;
+	counter = channel + CH_COUNTERS + header->n_counters + (hash >> HASH_SHIFT);
+	if (*counter)
+		return;
+	*counter = 1;
+	touch(header->n_counters + (hash >> HASH_SHIFT));
 }
 
 /* Copy out the pcs themselves; returns how many. */

@@ -92,6 +92,8 @@ uint32_t coverage_context(const struct w_call *call);
 size_t coverage_count(const uint64_t *cover);
 void coverage_fold_context(const uint64_t *cover, size_t first,
 			   uint32_t context);
+void coverage_count_outcome(const struct w_call *call, uint32_t context,
+			    int error);
 size_t coverage_copy(const uint64_t *cover, uint64_t *to, size_t room);
 bool coverage_record(unsigned int mode);
 void coverage_forget(void);
