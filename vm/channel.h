@@ -243,14 +243,15 @@ struct ch_result {
 /*
  * In CH_BULK after a CH_RUN with CH_F_COMPARE, which the executor takes back:
  * what the driver compared in the serial calls, each comparison once in a
- * call for each place. Left out are those of equals, and those of kernel addresses.
+ * call for each place. Left out are those of equals without a constant, and those of
+ * kernel addresses.
  */
 #define CH_CALL_COMPARISONS 512	/* of a call; half without a constant */
 
 struct ch_comparison {
 	uint64_t a;		/* zero-extended */
 	uint64_t b;
-	uint32_t site;		/* where: the address in the driver, in part */
+	uint32_t site;		/* where: as far behind text_start, in part */
 	uint16_t call;		/* its index */
 	uint8_t size;		/* bytes of an operand: 1, 2, 4 or 8 */
 	uint8_t constant;	/* 1: a is a constant of the driver */

@@ -17,6 +17,7 @@ ENGINES = ("libfuzzer", "random")
 _SWITCHES = {
     "hints": "do not try values that the driver compares its input with",
     "outcomes": "do not count errors of calls, and how often they succeeded, as coverage",
+    "value-profile": "do not build upon programs that bring a comparison with a constant nearer",
     "faults": "do not make allocations and user copies fail",
     "races": "do not run calls on several threads, nor with flips",
     "lifecycle": "do not unload and load the module",
@@ -48,6 +49,7 @@ def mechanisms_of(options: argparse.Namespace) -> Mechanisms:
         coverage=options.engine != "random",
         hints=not options.no_hints,
         outcomes=not options.no_outcomes,
+        value_profile=not options.no_value_profile,
         faults=not options.no_faults,
         races=not options.no_races,
         lifecycle=not options.no_lifecycle,

@@ -22,8 +22,10 @@ from fuzzer.engine.reporter import Reporter
 from fuzzer.engine.rerun import Rerun
 from fuzzer.engine.rotation import Rotation
 from fuzzer.engine.seed_scheduler import SeedScheduler, slow_weight
+from fuzzer.engine.sources import LONGEST
 from fuzzer.engine.statistics import WorkerStatistics
 from fuzzer.engine.tally import TallyFile, tally_file
+from fuzzer.engine.value_profile import ValueProfile
 from fuzzer.program.hints import bit_fields_of
 from fuzzer.program.mutate import Mutator
 from fuzzer.target.target import ResetKind
@@ -60,7 +62,20 @@ def assemble(
     )
     imports = ImportQueue(options.workdir, options.number, options.workers)
     bit_fields = bit_fields_of(guest.target)
-    hints = HintStage(fuzzer, options.max_calls, mutator.note_compared, mutator.created, bit_fields)
+    profile = ValueProfile(
+        random.Random(seed + 3),
+        lambda program: mutator.mutate(program, LONGEST),
+        options.max_calls,
+        LONGEST,
+    )
+    hints = HintStage(
+        fuzzer,
+        options.max_calls,
+        mutator.note_compared,
+        mutator.created,
+        bit_fields,
+        profile=profile if mechanisms.value_profile else None,
+    )
     aside = Aside()
 
     def renew() -> None:

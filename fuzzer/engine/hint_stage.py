@@ -14,6 +14,7 @@ from typing import TypeAlias
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.libfuzzer import LibFuzzer
 from fuzzer.engine.seed_scheduler import LONG, SeedScheduler
+from fuzzer.engine.value_profile import ValueProfile
 from fuzzer.errors import DEFECT, PkvfuzzError
 from fuzzer.machine.channel import CallResult, Comparisons
 from fuzzer.machine.channel_layout import PROGRAM_SIZE
@@ -48,7 +49,7 @@ class HintStage:
 
     ``note_compared`` is given each call with a payload that is compared, and the call with the
     other operand there. ``created`` are the kinds of files of which the driver takes descriptors,
-    ``bit_fields`` are as for :class:`Hints`.
+    ``bit_fields`` are as for :class:`Hints`. A ``profile`` chooses further programs to run.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class HintStage:
         note_compared: Callable[[bytes, bytes], None] = lambda chunk, other: None,
         created: Sequence[int] = (),
         bit_fields: BitFields = NO_BIT_FIELDS,
+        *,
+        profile: ValueProfile | None = None,
     ) -> None:
+        self._profile = profile
         self._fuzzer = fuzzer
         self._bit_fields = bit_fields
         self._note_compared = note_compared
@@ -79,13 +83,29 @@ class HintStage:
         if self._able:
             self._wanted.append(program)
 
-    def wanted(self) -> bytes | None:
-        """Return the next program to run with :meth:`Channel.post_comparing`, or None."""
+    def wanted(self, *, climbs: bool = False) -> bytes | None:
+        """Return the next program to run with :meth:`Channel.post_comparing`, or None.
+
+        Those of the value profile are returned only if it ``climbs``.
+        """
         if self._wanted:
             return self._wanted.popleft()
         # The address search gets a few runs at a time: each takes as long as several programs.
         self._searched = (self._searched + 1) % _SEARCHED
-        return self._search.take() if self._searched else None
+        program = self._search.take() if self._searched else None
+        if program is None and climbs and self._profile is not None:
+            program = self._profile.take()
+        return program
+
+    @property
+    def is_profile_due(self) -> bool:
+        """True if it is time for runs of the value profile."""
+        return self._able and self._profile is not None and self._profile.is_due
+
+    def ran(self, programs: int) -> None:
+        """Take note that so many programs ran as usual."""
+        if self._profile is not None:
+            self._profile.allow(programs)
 
     def note(
         self, program: bytes, comparisons: Comparisons, results: Sequence[CallResult] = ()
@@ -111,7 +131,7 @@ class HintStage:
             is_searching = self._search.has_asked_for(program)
             for made in self._search.learn(chunks, results, comparisons.found):
                 self._add(0, made, soon=True)
-            if is_searching:
+            if is_searching or self._climb(program, comparisons):
                 continue
             self._make(program, comparisons)
             programs = linked(chunks, results, comparisons.found, self._created)
@@ -123,6 +143,15 @@ class HintStage:
                     self._add(rank // _LINKS_FIRST, made)
             found |= _numbers(program, comparisons)
         return found
+
+    def _climb(self, program: bytes, comparisons: Comparisons) -> bool:
+        """Have the value profile learn; tell whether it asked for the run."""
+        if self._profile is None:
+            return False
+        has_asked = self._profile.has_asked_for(program)
+        for made in self._profile.learn(program, comparisons):
+            self._add(0, split(made), soon=True)
+        return has_asked
 
     def _make(self, program: bytes, comparisons: Comparisons) -> None:
         hints = Hints(
@@ -183,11 +212,17 @@ class ComparisonRuns:
         self._passed = passed
         # Batches until coverage is counted for the ioctl numbers that were found.
         self._equip_after = 0
+        # Whether the guest was to be at rest for the value profile. It may be for other reasons,
+        # also as the host was late, on which nothing must depend.
+        self._climbs = False
 
     def run(self) -> None:
         """Run the programs whose comparisons the stage wants; the guest has to be at rest."""
         channel = self._executor.channel
-        while (program := self._stage.wanted()) is not None:
+        climbs, self._climbs = self._climbs, False
+        # Its programs were made for a machine with the usual parameters.
+        climbs = climbs and not self._executor.preloaded
+        while (program := self._stage.wanted(climbs=climbs)) is not None:
             channel.post_comparing(program)
             if self._passed(program):
                 self._stage.note(program, channel.comparisons(), channel.results())
@@ -208,13 +243,14 @@ class ComparisonRuns:
             # The next batch may have begun or not: its coverage must not depend on that.
             self._equip_after = 2
 
-    @property
-    def wants_rest(self) -> bool:
-        """True if the guest is to be at rest after the running batch."""
-        return self._equip_after == 1
+    def asks_for_rest(self) -> bool:
+        """Tell whether the guest is to be at rest after the running batch."""
+        self._climbs = self._stage.is_profile_due and not self._executor.preloaded
+        return self._climbs or self._equip_after == 1
 
-    def end_batch(self) -> None:
-        """Begin to count coverage for new ioctl numbers if it is time for that."""
+    def end_batch(self, programs: int) -> None:
+        """Take note of a batch's end, and count coverage for new ioctl numbers if it is time."""
+        self._stage.ran(programs)
         if self._equip_after:
             self._equip_after -= 1
             if not self._equip_after:

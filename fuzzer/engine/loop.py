@@ -191,7 +191,8 @@ class Loop:
         self._prepare(asked)
         room = self._room() - len(batch)
         more = room > 0 and not self._phases.ends_after(batch)
-        rests = self._comparisons.wants_rest or self._tally.is_due()
+        rests = self._tally.is_due()
+        rests |= self._comparisons.asks_for_rest()
         if batch[0].cost == ALONE:
             return
         if more and not rests:
@@ -219,7 +220,7 @@ class Loop:
         answered = self.executor.await_answer(self._pipeline.number)
         quiet = self._pipeline.is_over()
         at = len(batch) - 1 if quiet else min(header.batch_at, len(batch) - 1)
-        self._comparisons.end_batch()
+        self._comparisons.end_batch(at + 1)
         programs = [each.program for each in batch[: at + 1]]
         last = programs[-1]
         racing = self._phases.racing

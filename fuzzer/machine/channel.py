@@ -111,6 +111,8 @@ class CallResult:
 class Comparisons:
     """Comparisons that a driver made in the serial calls of a program.
 
+    The operands of those that it ``found`` differ; ``equal`` are those with a constant and an
+    operand that is the same.
     ``able`` is false when the kernel cannot record that. ``dropped`` is the
     number of comparisons that were left out for want of room, at least: some
     of them may be the same, and a call that compared more than the kernel's
@@ -120,6 +122,7 @@ class Comparisons:
     able: bool
     found: tuple[Comparison, ...]
     dropped: int
+    equal: tuple[Comparison, ...] = ()
 
 
 class Channel:
@@ -299,11 +302,13 @@ class Channel:
         # The guest wrote these: a driver's bug may have, too.
         count = min(count, MAX_CALLS * CALL_COMPARISONS)
         records = _COMPARISON.iter_unpack(self.memory[start : start + count * _COMPARISON.size])
-        found = tuple(
+        made = [
             Comparison(a, b, call, size, constant, site)
             for a, b, site, call, size, constant in records
-        )
-        return Comparisons(bool(able), found, dropped)
+        ]
+        found = tuple(each for each in made if each.a != each.b)
+        equal = tuple(each for each in made if each.a == each.b)
+        return Comparisons(bool(able), found, dropped, equal)
 
     def post_execution(self, argv: Sequence[str], image: bytes, timeout: float) -> None:
         """Start another program in the guest; ``timeout`` is in seconds.

@@ -13,7 +13,8 @@ class Mechanisms:
     ``coverage``: programs that reach new code are kept and mutated; without it every
     program is made anew. ``hints``: values that the driver compares its input with are put
     into the input. ``outcomes``: errors of calls, and how often they succeeded, are coverage.
-    ``faults``: allocations and user copies fail. ``races``: calls run on
+    ``value_profile``: programs that bring a comparison with a constant nearer are built upon,
+    where there are hints. ``faults``: allocations and user copies fail. ``races``: calls run on
     several threads. ``lifecycle``: the module is unloaded and loaded. ``deferred``: coverage
     of workqueues, timers, interrupts and the driver's threads counts. ``leaks``: lost memory
     is looked for. ``info_leaks``: memory that was never set is, in what calls hand out.
@@ -22,6 +23,7 @@ class Mechanisms:
     coverage: bool = True
     hints: bool = True
     outcomes: bool = True
+    value_profile: bool = True
     faults: bool = True
     races: bool = True
     lifecycle: bool = True

@@ -236,12 +236,13 @@ def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
     assert link.header.flags == layout.FLAG_COMPARE
     assert link.comparisons() == Comparisons(able=False, found=(), dropped=0)
     raw = layout.RawComparisons.from_buffer(link.map, layout.BULK)
-    raw.able, raw.count, raw.dropped = 1, 2, 7
-    records = (layout.RawComparison * 2).from_buffer(
+    raw.able, raw.count, raw.dropped = 1, 3, 7
+    records = (layout.RawComparison * 3).from_buffer(
         link.map, layout.BULK + ctypes.sizeof(layout.RawComparisons)
     )
     records[0] = layout.RawComparison(0xFFFFFFFFFFFFFFFF, 1, 0xC0000040, 3, 8, 1)
     records[1] = layout.RawComparison(2, 33, 0, 127, 4, 0)
+    records[2] = layout.RawComparison(9, 9, 7, 1, 4, 1)
     assert link.comparisons() == Comparisons(
         able=True,
         found=(
@@ -249,9 +250,11 @@ def test_comparisons_are_read_as_the_guest_lays_them_out() -> None:
             Comparison(2, 33, 127, 4, constant=False),
         ),
         dropped=7,
+        equal=(Comparison(9, 9, 1, 4, constant=True, site=7),),
     )
     raw.count = 0xFFFFFFFF
-    assert len(link.comparisons().found) == layout.MAX_CALLS * layout.CALL_COMPARISONS
+    found = link.comparisons()
+    assert len(found.found + found.equal) == layout.MAX_CALLS * layout.CALL_COMPARISONS
     link.close()
 
 

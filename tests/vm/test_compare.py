@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +12,16 @@ import pytest
 from fuzzer.crash.observe import run_program
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import Guest, ensure_guest
+from fuzzer.engine.value_profile import ValueProfile
 from fuzzer.kernel.kernel import STANDARD, Flavour, Kernel
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel_layout import CALL_COMPARISONS, FLAG_COMPARE, Status
 from fuzzer.machine.machine import Machine
 from fuzzer.program.comparison import Comparison
 from fuzzer.program.hints import Hints
-from fuzzer.program.program import Program
-from fuzzer.program.wire import decode
+from fuzzer.program.ops import Op
+from fuzzer.program.program import Call, Program
+from fuzzer.program.wire import decode, encode
 from fuzzer.target.target import load_target
 from tests.vm.guests import GuestFactory, returned, run, wire
 
@@ -219,3 +222,32 @@ def test_sums_and_products_wrap(
     shown = crashes_by_hints("extent", f"{{ioctl: {call}, struct: {struct}}}", text, guest_of)
     assert shown
     assert all("in extent_ioctl" in title for title in shown)
+
+
+def test_a_count_that_takes_another_number_each_time_is_climbed(
+    guest_of: Callable[[str], Guest],
+) -> None:
+    source = STRANGERS / "ladder"
+    guest = guest_of(
+        f"version: 1\nname: ladder\ndevice: /dev/ladder\n"
+        f"module: {{source: {source}, name: ladder}}\nheader: {source}/ladder.h\n"
+        "calls: [{ioctl: LADDER_STEP, payload: [4]}]\n"
+    )
+    number = next(iter(guest.contexts))
+    start = encode((Call(Op.IOCTL, cmd=number, data=b"\x07\0\0\0"),))
+    profile = ValueProfile(random.Random(1), lambda program: program, 40, 4096)
+    program: bytes | None = start
+    with guest.restore() as machine:
+        for _ in range(1000):
+            if program is None:
+                break
+            machine.compare(program)
+            comparisons = machine.channel.comparisons()
+            last, program = program, None
+            if b"WARNING" in machine.channel.log():
+                break
+            profile.learn(last, comparisons)
+            profile.allow(1000)
+            program = profile.take()
+        assert b"WARNING" in machine.channel.log()
+    assert len(decode(last)) >= 24

@@ -97,14 +97,16 @@ void compare_take(uint32_t call)
 		struct ch_comparison found = {
 			.a = record[1],
 			.b = record[2],
-			.site = record[3],
+			/* The same wherever the module is loaded. */
+			.site = record[3] - header->text_start,
 			.call = call,
 			.size = 1 << (record[0] >> 1 & 3),
 			.constant = record[0] & KCOV_CMP_CONST,
 		};
 
-		if (found.a == found.b || is_address(found.a) ||
-		    is_address(found.b))
+		/* That nothing is left to reach tells of constants only. */
+		if ((found.a == found.b && !found.constant) ||
+		    is_address(found.a) || is_address(found.b))
 			continue;
 		if (!add(first, &found))
 			list->dropped++;
