@@ -22,7 +22,9 @@ from fuzzer.program.hints import Hints
 from fuzzer.program.wire import split
 
 # Runs for each program that runs as usual, those that are had at once, and the most that add up.
-_SHARE, _AT_ONCE, _MOST_SAVED = 0.02, 8.0, 32.0
+_SHARE, _AT_ONCE, _MOST_SAVED = 0.015, 8.0, 32.0
+# A run in vain makes the share smaller by this factor, down to such a part of it.
+_IN_VAIN, _LEAST = 0.97, 0.1
 # The most goals at a time, and programs whose runs are under way.
 _GOALS, _RUNNING = 64, 64
 # Changes to a program, one after the other in vain, until it is left: to one that came nearer than
@@ -75,6 +77,8 @@ class ValueProfile:
         self._reached: set[Goal] = set()
         self._turns: deque[Goal] = deque()
         self._allowed = 0.0
+        # The part of the share that there are runs for: all of it while some come nearer.
+        self._worth = 1.0
         # With whether hints of the program are to be tried if it comes as near.
         self._running: dict[bytes, tuple[Goal, bool]] = {}
 
@@ -85,7 +89,7 @@ class ValueProfile:
 
     def allow(self, programs: int) -> None:
         """Allow for further runs, as so many programs ran as usual."""
-        self._allowed = min(_MOST_SAVED, self._allowed + programs * _SHARE)
+        self._allowed = min(_MOST_SAVED, self._allowed + programs * _SHARE * self._worth)
 
     def take(self) -> bytes | None:
         """Return a program to run, whose comparisons go to :meth:`learn`; None if there is none."""
@@ -143,6 +147,8 @@ class ValueProfile:
                     nearest.chunks = chunks
                 else:
                     self._add_hints(nearest, chunks, nearest.chunks, comparisons.found, goal)
+        if tried is not None:
+            self._worth = 1.0 if made else max(_LEAST, self._worth * _IN_VAIN)
         return list(dict.fromkeys(made))
 
     def _begin(self, goal: Goal, nearest: _Nearest) -> None:

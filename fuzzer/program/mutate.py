@@ -52,6 +52,9 @@ _FIT = 0.2
 # changes move the bytes that addresses point to.
 _WORD, _WORD_BESIDE_ADDRESSES = 0.5, 0.9
 
+# The share of repetitions that are of one more call only.
+_ONE_MORE = 0.5
+
 # The share of programs that are made slow, of those that may be.
 _SLOW = 0.5
 
@@ -336,7 +339,8 @@ class Mutator:
         chunks.insert(int(self._random() * (n + 1)), chunk)
 
     def _repeat(self, chunks: list[bytes], room: int) -> None:
-        if not repeat(self._random, chunks, self._max):
+        # Long programs cost much: half of the turns are for one more.
+        if self._random() < _ONE_MORE or not repeat(self._random, chunks, self._max):
             self._duplicate(chunks, room)
 
     def _splice(self, chunks: list[bytes], room: int) -> None:

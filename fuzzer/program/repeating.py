@@ -25,7 +25,7 @@ def repeat(rand: Callable[[], float], chunks: list[bytes], most: int) -> bool:
     if room < 1 or not fit:
         return False
     at = fit[int(rand() * len(fit))]
-    times = 1 + int(rand() ** 2 * room)
+    times = 1 + int(rand() ** 3 * room)
     chunk = chunks[at]
     body = HEADER_SIZE + FIXUP_SIZE * chunk[3]
     kind, data = rand(), chunk[body:]
