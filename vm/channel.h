@@ -94,8 +94,8 @@ enum ch_command {
 #define CH_F_NOBODY	0x100	/* calls are those of a user without privileges */
 #define CH_F_NOBODY_OPENS 0x200	/* and that user opens files, too */
 #define CH_F_SETTLE	0x400	/* deferred work is waited for before files are closed */
-#define CH_F_STAY	0x2000	/* CH_RUN: see below */
 #define CH_F_OUTCOMES	0x800	/* outcomes of calls are coverage as well */
+#define CH_F_STAY	0x2000	/* CH_RUN: see below */
 
 /*
  * A batch ends with a program after which the kernel says something, except for

@@ -52,10 +52,11 @@ FLAG_NOBODY_OPENS = 0x200
 FLAG_SETTLE = 0x400
 """The driver's deferred work is waited for."""
 
-FLAG_STAY = 0x2000
-"""A program has the files that the one before left open, and leaves its own open."""
 FLAG_OUTCOMES = 0x800
 """Outcomes of calls are coverage as well: their errors, and how often they succeeded."""
+
+FLAG_STAY = 0x2000
+"""A program has the files that the one before left open, and leaves its own open."""
 
 COUNTER_DEFERRED = 16
 """The counter of a block that deferred work ran, and no call of the program."""
