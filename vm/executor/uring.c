@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Requests in the program's ring of io_uring. The ring is made when a program first asks
- * for it, and is the next program's if nothing is in flight at the end. Its requests are twice as long as usual, and so are its completions: a driver
- * that needs either has it. Each request is submitted on its own, and has a buffer that no
- * other call uses, as it may be in flight for long.
+ * for it, and is the next program's if nothing is in flight at the end. Its requests are
+ * twice as long as usual, and so are its completions: a driver that needs either has it.
+ * Each request is submitted on its own, and has a buffer that no other call uses, as it
+ * may be in flight for long.
  */
 #define _GNU_SOURCE
 #include <errno.h>
