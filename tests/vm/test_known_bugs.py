@@ -60,8 +60,9 @@ def test_two_shallow_bugs_take_few_machines_and_hide_nothing(
     assert {_READ, _WRITE} <= set(crashing.aside)
     assert {_READ, _WRITE, _COMMIT} <= set(crashing.seen)
     assert crashing.counts.programs >= _PROGRAMS
-    # Every other program would have met one of them.
-    assert sum(crashing.seen.values()) < 0.1 * _PROGRAMS
+    # Every other program would have met one of them. The third one takes what programs before
+    # left, and the machine goes on after it.
+    assert crashing.seen[_READ] + crashing.seen[_WRITE] < 0.1 * _PROGRAMS
     assert crashing.counts.restores < 250
     assert crashing.covered >= 0.9 * without.covered
 
