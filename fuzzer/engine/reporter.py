@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fuzzer.engine.compared import ComparedFile
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.statistics import WorkerStatistics
@@ -25,12 +26,15 @@ class Reporter:
         statistics: WorkerStatistics,
         tally: TallyFile,
         crashes: CrashObserver,
+        *,
+        compared: ComparedFile,
         covered: Callable[[], int],
     ) -> None:
         self._executor = executor
         self._statistics = statistics
         self._counts = statistics.counts
         self._tally = tally
+        self._compared = compared
         self._crashes = crashes
         self._covered = covered
         self._published = 0
@@ -45,6 +49,7 @@ class Reporter:
         self._published = counts.programs
         self._statistics.publish(self._covered())
         self._tally.write()
+        self._compared.write(self._executor.known_ioctls)
         self._crashes.publish()
 
     def publish_if_due(self) -> None:
@@ -57,3 +62,4 @@ class Reporter:
         """Write everything for the last time."""
         self.publish()
         self._tally.write(now=True)
+        self._compared.write(self._executor.known_ioctls, now=True)
