@@ -129,7 +129,8 @@ def _sources(located: list[_Located], build: KnownBuild) -> list[str]:
     lines: list[str] = []
     shown: set[str] = set()
     for found in located:
-        for each in found.functions:
+        # Of a frame that the unwinder guessed, the place says nothing of this run.
+        for each in found.functions if found.frame.reliable else ():
             place = each.file or ""
             if build.own_path(place) is None or place in shown or len(shown) >= _PLACES:
                 continue
