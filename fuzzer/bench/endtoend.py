@@ -224,6 +224,7 @@ def main() -> None:
     worker = MeteredWorker(task, fuzzer)
     engine = EngineOptions(
         corpus=task.worker.corpus,
+        artifacts=task.worker.loop.workdir,
         seed=task.worker.loop.seed,
         max_length=PROGRAM_SIZE // 8,
         reload=task.worker.reload,

@@ -29,10 +29,12 @@ class EngineOptions:
     """Options for libFuzzer.
 
     ``runs`` is the number of programs to run (None: until ended); with
-    ``reload`` programs that other workers add to the corpus are read.
+    ``reload`` programs that other workers add to the corpus are read. The input at which
+    a defect of the worker ended it is written to the directory ``artifacts``.
     """
 
     corpus: Path
+    artifacts: Path
     seed: int
     max_length: int
     runs: int | None = None
@@ -54,6 +56,7 @@ class EngineOptions:
             "detect_leaks": 0,
             "handle_int": 0,
             "print_final_stats": 1,
+            "artifact_prefix": f"{self.artifacts}{os.sep}",
         }
         return [
             "pkvfuzz",

@@ -68,6 +68,7 @@ def work(task: WorkerTask) -> None:
         give_up(options.workdir, options.name, error)
     engine = EngineOptions(
         corpus=task.corpus,
+        artifacts=options.workdir / "log",
         seed=options.seed,
         max_length=PROGRAM_SIZE // 8,
         reload=task.reload,
