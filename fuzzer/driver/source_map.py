@@ -179,8 +179,8 @@ def _disassembled(
 ) -> Iterator[tuple[int, str, SourcePlace | None]]:
     """Yield for each instruction its block's number, its function and its line."""
     begins: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for number, block in enumerate(blocks):
-        begins[block.section].append((block.offset - _CALL, number))
+    for each, block in enumerate(blocks):
+        begins[block.section].append((block.offset - _CALL, each))
     for found in begins.values():
         found.sort()
     command = ["objdump", "-dl", "--no-show-raw-insn", str(build.object)]
@@ -189,9 +189,9 @@ def _disassembled(
     place: SourcePlace | None = None
     for line in output_of(command, build.object, _TIMEOUT).splitlines():
         if match := _INSTRUCTION.match(line):
-            found = _block_at(here, start, int(match["at"], 16))
-            if found is not None:
-                yield found, name, place
+            number = _block_at(here, start, int(match["at"], 16))
+            if number is not None:
+                yield number, name, place
         elif match := _LINE.match(line):
             place = _own(f"{match['file']}:{match['line']}", build)
         elif match := _FUNCTION.match(line):
