@@ -24,11 +24,16 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a chart: points by time in seconds. ``steps``: it stays until the next point."""
+    """A line of a chart: points by time in seconds.
+
+    With ``steps`` it stays until the next point. Lines of one ``group`` have one colour, and the
+    name of the first in the legend.
+    """
 
     name: str
     points: Sequence[Point]
     steps: bool = False
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class _Drawing:
 
     def _lines(self) -> list[str]:
         return [
-            f'<path class="line line{number % len(_COLOURS)}" d="{self._path(line)}"/>'
+            f'<path class="line line{_colour(number, line)}" d="{self._path(line)}"/>'
             for number, line in enumerate(self._chart.lines)
             if line.points
         ]
@@ -193,15 +198,23 @@ class _Drawing:
             return [f'<text class="unit" x="8" y="16">{unit}</text>']
         parts = []
         x = _LEFT
+        shown: set[int] = set()
         for number, line in enumerate(self._chart.lines):
+            if (colour := _colour(number, line)) in shown:
+                continue
+            shown.add(colour)
             # Names may be long, and are told whole below a chart of several campaigns.
             name = line.name if len(line.name) <= 24 else f"…{line.name[-23:]}"
             parts.append(
-                f'<path class="line line{number % len(_COLOURS)}" d="M{x} 12h18"/>'
+                f'<path class="line line{colour}" d="M{x} 12h18"/>'
                 f'<text class="unit" x="{x + 24}" y="16">{escape(name)}</text>'
             )
             x += 40 + 8 * len(name)
         return parts
+
+
+def _colour(number: int, line: Line) -> int:
+    return (number if line.group is None else line.group) % len(_COLOURS)
 
 
 def _style() -> str:
