@@ -26,6 +26,7 @@ from fuzzer.wording import count, table, time_span
 # Parts of the shortest campaign's time after which coverage is compared.
 _PARTS = (1 / 16, 1 / 4, 1.0)
 _TITLE = 60
+_P = "0.5 is no difference; p: of Mann-Whitney, two-sided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,14 @@ class Difference:
 class Measure:
     """Something that is compared: numbers of the runs of each side.
 
-    ``seconds`` tells that they are times; infinity is one that was not reached.
+    ``seconds`` tells that they are times; infinity is one that was not reached. If it is
+    ``given``, it says nothing of how good a side is.
     """
 
     name: str
     numbers: tuple[tuple[float, ...], ...]
     seconds: bool = False
+    given: bool = False
 
     def differences(self) -> tuple[Difference, ...]:
         """Return how the other sides differ from the first, where both have several runs."""
@@ -91,7 +94,7 @@ class Measure:
         return tuple(
             Difference(at, a12(other, first), mann_whitney(other, first))
             for at, other in enumerate(others, 1)
-            if len(first) > 1 and len(other) > 1
+            if len(first) > 1 and len(other) > 1 and not self.given
         )
 
     def told(self, side: int) -> str:
@@ -118,6 +121,11 @@ class Comparison:
     measures: tuple[Measure, ...]
     bugs: tuple[Measure, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def letters(self) -> list[str]:
+        """A letter for each side."""
+        return [chr(ord("A") + at % 26) for at in range(len(self.sides))]
 
 
 def read_side(path: Path) -> Side:
@@ -147,10 +155,8 @@ def compare(sides: Sequence[Side]) -> Comparison:
     runs = [run for side in sides for run in side.runs]
     shortest = min(run.last.at for run in runs)
 
-    def measured(
-        name: str, of: Callable[[ComparedRun], float], *, seconds: bool = False
-    ) -> Measure:
-        return Measure(name, tuple(side.numbers(of) for side in sides), seconds)
+    def measured(name: str, of: Callable[[ComparedRun], float]) -> Measure:
+        return Measure(name, tuple(side.numbers(of) for side in sides))
 
     def after(seconds: float) -> Measure:
         return measured(
@@ -162,7 +168,12 @@ def compare(sides: Sequence[Side]) -> Comparison:
     return Comparison(
         tuple(sides),
         (
-            measured("fuzzing", lambda run: run.last.at, seconds=True),
+            Measure(
+                "fuzzing",
+                tuple(side.numbers(lambda run: run.last.at) for side in sides),
+                seconds=True,
+                given=True,
+            ),
             measured("programs/s", lambda run: run.last.programs / max(run.last.at, 1.0)),
             *map(after, times),
             measured("corpus", lambda run: run.last.corpus),
@@ -200,7 +211,7 @@ def _remarks(runs: Sequence[ComparedRun]) -> list[str]:
 
 def comparison_text(comparison: Comparison) -> str:
     """Return a comparison as tables."""
-    letters = [chr(ord("A") + at % 26) for at in range(len(comparison.sides))]
+    letters = comparison.letters
     lines = [
         f"{letter}  {side.name} ({count(len(side.runs), 'campaign')})"
         for letter, side in zip(letters, comparison.sides, strict=True)
@@ -210,11 +221,7 @@ def comparison_text(comparison: Comparison) -> str:
     if comparison.bugs:
         lines += ["", *_text_table("time to bug", letters, comparison.bugs)]
     if any(each.differences() for each in comparison.measures):
-        lines += [
-            "",
-            f"A12: probability of a larger number than {letters[0]}'s, 0.5 is no difference; "
-            "p: of Mann-Whitney, two-sided",
-        ]
+        lines += ["", f"A12: probability of a larger number than {letters[0]}'s, {_P}"]
     return printable("\n".join(lines)) + "\n"
 
 

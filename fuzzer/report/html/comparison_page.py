@@ -14,7 +14,11 @@ from fuzzer.report.html.telling import moment
 
 def comparison_charts(comparison: Comparison) -> list[Chart]:
     """Return the charts of a comparison: a line for each run, in its side's colour."""
-    runs = [(at, side.name, run) for at, side in enumerate(comparison.sides) for run in side.runs]
+    runs = [
+        (at, comparison.letters[at], run)
+        for at, side in enumerate(comparison.sides)
+        for run in side.runs
+    ]
     return [
         Chart(
             "coverage",
@@ -33,7 +37,7 @@ def comparison_charts(comparison: Comparison) -> list[Chart]:
 
 def comparison_page(comparison: Comparison) -> str:
     """Return the page."""
-    letters = [chr(ord("A") + at % 26) for at in range(len(comparison.sides))]
+    letters = comparison.letters
     return render(
         "compare.html.j2",
         comparison=comparison,
