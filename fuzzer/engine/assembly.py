@@ -127,7 +127,14 @@ def assemble(
         ),
     )
     serial, racing = Batcher(*engine.batched), Batcher(*engine.racing)
-    reporter = Reporter(executor, statistics, tally, crashes, lambda: engine.feedback.covered)
+    reporter = Reporter(
+        executor,
+        statistics,
+        tally,
+        crashes,
+        covered=lambda: engine.feedback.covered,
+        races=lambda: phases.racing,
+    )
     executor.while_waiting = reporter.publish
     parts = Parts(
         engine,

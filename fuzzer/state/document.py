@@ -12,26 +12,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
-class MachinePhase(enum.StrEnum):
-    """The work of a machine at the moment."""
-
-    STARTING = "starting"
-    """Its process has just begun."""
-    SEEDS = "seeds"
-    """It runs the programs that the campaign starts with."""
-    SERIAL = "serial"
-    """Programs whose calls follow each other."""
-    RACES = "races"
-    """Programs with calls on several threads."""
-    PRELOADED = "preloaded"
-    """The driver was loaded with other parameters of the description."""
-    SLOW = "slow"
-    """Programs that wait or load the module."""
-    STUDYING = "studying"
-    """The worker finds out the cause of a bug that shows over and over."""
-    ENDED = "ended"
-    """No process runs."""
+from fuzzer.engine.statistics import MachinePhase
 
 
 class EventKind(enum.StrEnum):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
+from fuzzer.engine.statistics import MachinePhase
 from fuzzer.errors import BadInputError
 from fuzzer.state.document import (
     AsideRecord,
@@ -27,7 +28,6 @@ from fuzzer.state.document import (
     EventRecord,
     HistoryRow,
     JudgeRecord,
-    MachinePhase,
     MachineRecord,
     RemarkRecord,
     RunRecord,
@@ -89,16 +89,14 @@ class StateReader:
                 events=self._all(EventRecord, "event", "ORDER BY id", kind=EventKind),
             )
 
-    def recent(self, seconds: float) -> tuple[HistoryRow, ...]:
-        """Return the rows of the last so many seconds of the wall clock before the newest.
+    def recent(self, rows: int) -> tuple[HistoryRow, ...]:
+        """Return so many of the newest rows, one a second, the oldest first.
 
         Raises:
             BadInputError: the document is damaged.
         """
         with self._transaction():
-            (newest,) = self._database.execute("SELECT max(wall) FROM history").fetchone()
-            since = float(newest or 0) - seconds
-            return self._all(HistoryRow, "history", f"WHERE wall >= {since!r} ORDER BY id")
+            return self._all(HistoryRow, "history", f"ORDER BY id DESC LIMIT {int(rows)}")[::-1]
 
     def _judge(self) -> JudgeRecord:
         def missing(text: str) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ CREATE TABLE history (
     disk_free INTEGER NOT NULL,
     kept INTEGER NOT NULL
 );
-CREATE INDEX history_thin ON history (kept, wall);
+CREATE INDEX history_thin ON history (kept);
 CREATE TABLE machine (
     name TEXT PRIMARY KEY,
     run INTEGER NOT NULL,

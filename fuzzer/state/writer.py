@@ -23,8 +23,8 @@ from fuzzer.state.schema import APPLICATION, TABLES, VERSION, state_file
 
 # A reader that opens the file as the last one closes it locks it for a moment.
 _PATIENCE = 0.5
-# Seconds of history in which every row stays.
-_RECENT = 600.0
+# So many of the newest rows stay, one a second.
+_RECENT = 600
 # Spacing of the rows that stay for good, in seconds, up to a time of the campaign.
 _SPACING = ((600.0, 1.0), (7200.0, 10.0), (48 * 3600.0, 60.0))
 _WIDEST = 600.0
@@ -188,7 +188,11 @@ class StateWriter:
         now = time.monotonic()
         if now - self._thinned > _THIN_EVERY:
             self._thinned = now
-            self.execute("DELETE FROM history WHERE kept = 0 AND wall < ?", (row.wall - _RECENT,))
+            # By their numbers, as the host's clock may be set back.
+            self.execute(
+                "DELETE FROM history WHERE kept = 0 AND id <= (SELECT max(id) FROM history) - ?",
+                (_RECENT,),
+            )
 
     def add_event(self, event: EventRecord) -> None:
         """Add an event; of each kind the newest ones stay."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fuzzer.engine.statistics import MachinePhase
 from fuzzer.state.document import (
     AsideRecord,
     BlockRecord,
@@ -13,7 +14,6 @@ from fuzzer.state.document import (
     EventRecord,
     HistoryRow,
     JudgeRecord,
-    MachinePhase,
     MachineRecord,
     RemarkRecord,
     RunRecord,

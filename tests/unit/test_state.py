@@ -98,7 +98,7 @@ def test_the_newest_row_can_be_had_alone(tmp_path: Path) -> None:
         state = reader.read(history=False, blocks=False)
         assert [row.at for row in state.history] == [99]
         assert state.blocks == ()
-        assert [row.at for row in reader.recent(3)] == [96, 97, 98, 99]
+        assert [row.at for row in reader.recent(4)] == [96, 97, 98, 99]
     writer.close()
 
 
