@@ -26,6 +26,7 @@ class Reporter:
         statistics: WorkerStatistics,
         tally: TallyFile,
         crashes: CrashObserver,
+        *,
         covered: Callable[[], int],
         races: Callable[[], bool],
     ) -> None:

@@ -75,6 +75,7 @@ class StateWriter:
                 self._database = self._opened()
             except sqlite3.Error as again:
                 raise DamagedStateError(str(again)) from again
+        self._inode = self.path.stat().st_ino
 
     def close(self) -> None:
         """Close the file; with nobody reading, its log of changes is gone then."""
@@ -129,9 +130,14 @@ class StateWriter:
         """Make all changes within, or none.
 
         Raises:
-            DamagedStateError: they cannot be written: the file is damaged.
+            DamagedStateError: they cannot be written: the file is damaged, or gone.
             OSError: they cannot be written now, as on a full disk.
         """
+        try:
+            if self.path.stat().st_ino != self._inode:
+                raise DamagedStateError("another file took its place")
+        except FileNotFoundError as error:
+            raise DamagedStateError("it was deleted") from error
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
