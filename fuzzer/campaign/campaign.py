@@ -20,7 +20,7 @@ from fuzzer.campaign.loading import load_sighting
 from fuzzer.campaign.looked import read_looked
 from fuzzer.campaign.outlook import Outlook
 from fuzzer.campaign.recorded_state import FuzzedDriver
-from fuzzer.campaign.recording import Recorder, run_record
+from fuzzer.campaign.recording import CampaignRecorder, run_record
 from fuzzer.campaign.slots import WorkerSlot, sum_of
 from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.subject import Subject
@@ -173,7 +173,7 @@ class Campaign:
             recorder.end(final, reason)
         return final
 
-    def _recorder(self) -> Recorder:
+    def _recorder(self) -> CampaignRecorder:
         options, guest = self._options, self._guest
         run = run_record(
             self._subject,
@@ -185,7 +185,7 @@ class Campaign:
             command=options.command,
         )
         driver = FuzzedDriver(guest.target, guest.blocks, guest.load_blocks, options.known)
-        return Recorder(self._workdir.root, run, driver)
+        return CampaignRecorder(self._workdir.root, run, driver)
 
     def _reason(self) -> str:
         """Return the reason for which the campaign ends, in words."""
@@ -366,7 +366,7 @@ class Campaign:
         for worker in self._workers:
             worker.close(self._covered)
 
-    def _finish_judging(self, recorder: Recorder) -> None:
+    def _finish_judging(self, recorder: CampaignRecorder) -> None:
         """Wait until the judge has judged every sighting; Ctrl-C cuts that short."""
         if self._is_cut_short() or self._judge is None:
             return

@@ -32,7 +32,7 @@ _EVERY = 1.0
 _PATIENCE = 60.0
 
 
-class Recorder:
+class CampaignRecorder:
     """Writes a campaign's snapshots to the state document of its working directory."""
 
     def __init__(

@@ -16,7 +16,7 @@ from fuzzer.campaign.hostload import HostFigures, HostLoad, size_of
 from fuzzer.campaign.looked import Looked
 from fuzzer.campaign.outlook import Remark
 from fuzzer.campaign.recorded_state import FuzzedDriver
-from fuzzer.campaign.recording import Recorder
+from fuzzer.campaign.recording import CampaignRecorder
 from fuzzer.campaign.snapshot import Snapshot, WorkerState
 from fuzzer.campaign.timekeeper import Clocks, TimeKeeper
 from fuzzer.crash.dedup import KnownCrashes
@@ -49,9 +49,9 @@ class _Clock:
 
 def _recorder(
     directory: Path, target: Target, *, known: KnownCrashes | None = None, **run: str
-) -> Recorder:
+) -> CampaignRecorder:
     driver = FuzzedDriver(target, BLOCKS, frozenset({0}), known or KnownCrashes())
-    return Recorder(directory, replace(RUN, **run), driver, clock=_Clock())  # type: ignore[arg-type]
+    return CampaignRecorder(directory, replace(RUN, **run), driver, clock=_Clock())  # type: ignore[arg-type]
 
 
 def _counts(programs: int, **more: int) -> WorkerCounts:
@@ -117,7 +117,7 @@ def test_a_snapshot_is_written_whole(tmp_path: Path, pkv_target: Target) -> None
 def test_a_row_is_written_each_second_at_most(tmp_path: Path, pkv_target: Target) -> None:
     driver = FuzzedDriver(pkv_target, BLOCKS)
     times = itertools.count(step=0.25)
-    recorder = Recorder(tmp_path, RUN, driver, clock=lambda: next(times))
+    recorder = CampaignRecorder(tmp_path, RUN, driver, clock=lambda: next(times))
     for number in range(41):
         recorder.record(_snapshot(number / 4, number, {0}))
     assert 9 <= len(read_state(tmp_path).history) <= 12
@@ -264,7 +264,7 @@ def test_a_suspended_host_and_a_clock_that_was_set_are_told(
     assert keeper.look() == "the host's clock was set back by 1:00:00"
     driver = FuzzedDriver(pkv_target, BLOCKS)
     away = _keeper((0, 0, 0), (1, 100, 100))
-    recorder = Recorder(tmp_path, RUN, driver, keeper=away, clock=_Clock())
+    recorder = CampaignRecorder(tmp_path, RUN, driver, keeper=away, clock=_Clock())
     recorder.record(_snapshot(1.0, 1, {0}))
     (text,) = _told(read_state(tmp_path), EventKind.CLOCK)
     assert "suspended for 1:39" in text
