@@ -27,6 +27,7 @@ from fuzzer.state.document import (
     JudgeRecord,
     MachineRecord,
     RemarkRecord,
+    RunPhase,
     RunRecord,
 )
 from fuzzer.state.writer import StateWriter
@@ -150,8 +151,8 @@ class RecordedState:
                 self._write_blocks(snapshot, wall)
                 self.writer.add_row(self._row(snapshot, host, wall))
                 self.writer.execute(
-                    "UPDATE run SET alive = ?, fuzzed = ? WHERE id = ?",
-                    (wall, snapshot.elapsed, self._run.id),
+                    "UPDATE run SET alive = ?, fuzzed = ?, phase = ?, seeds = ? WHERE id = ?",
+                    (wall, snapshot.elapsed, _phase(snapshot), snapshot.seeds, self._run.id),
                 )
                 self._write_workers(snapshot, wall)
                 self._write_judge(snapshot)
@@ -345,6 +346,12 @@ class RecordedState:
                     self.writer.execute(
                         "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?)", (*key, count)
                     )
+
+
+def _phase(snapshot: Snapshot) -> RunPhase:
+    if snapshot.finishing:
+        return RunPhase.JUDGING
+    return RunPhase.FUZZING if snapshot.counts.fuzzing else RunPhase.STARTING
 
 
 def aside_states(snapshot: Snapshot) -> Iterable[tuple[str, tuple[int, str]]]:

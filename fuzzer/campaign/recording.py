@@ -24,7 +24,7 @@ from fuzzer.campaign.timekeeper import TimeKeeper
 from fuzzer.driver.provision import Guest
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.progress import say
-from fuzzer.state.document import EventKind, RunRecord
+from fuzzer.state.document import EventKind, RunPhase, RunRecord
 from fuzzer.state.writer import DamagedStateError, StateWriter
 
 _EVERY = 1.0
@@ -137,10 +137,12 @@ def run_record(
         alive=now,
         ended=None,
         ended_by="",
+        phase=RunPhase.STARTING,
         starts_at=0.0,
         fuzzed=0.0,
         seconds=seconds,
         programs=programs,
+        seeds=0,
         vms=vms,
         seed=seed,
         options=command,

@@ -16,6 +16,7 @@ from fuzzer.state.document import (
     JudgeRecord,
     MachineRecord,
     RemarkRecord,
+    RunPhase,
     RunRecord,
 )
 
@@ -27,10 +28,12 @@ RUN = RunRecord(
     alive=WALL + 60,
     ended=None,
     ended_by="",
+    phase=RunPhase.FUZZING,
     starts_at=0.0,
     fuzzed=50.0,
     seconds=600.0,
     programs=None,
+    seeds=20,
     vms=2,
     seed=7,
     options="run mydrv.yaml",
