@@ -142,6 +142,7 @@ def assemble(
         crashes,
         compared=compared,
         covered=lambda: engine.feedback.covered,
+        races=lambda: phases.racing,
     )
     executor.while_waiting = reporter.publish
     parts = Parts(

@@ -12,26 +12,18 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fuzzer.engine.statistics import MachinePhase
 
-class MachinePhase(enum.StrEnum):
-    """The work of a machine at the moment."""
+
+class RunPhase(enum.StrEnum):
+    """The work of a run at the moment; ended runs keep their last one."""
 
     STARTING = "starting"
-    """Its process has just begun."""
-    SEEDS = "seeds"
-    """It runs the programs that the campaign starts with."""
-    SERIAL = "serial"
-    """Programs whose calls follow each other."""
-    RACES = "races"
-    """Programs with calls on several threads."""
-    PRELOADED = "preloaded"
-    """The driver was loaded with other parameters of the description."""
-    SLOW = "slow"
-    """Programs that wait or load the module."""
-    STUDYING = "studying"
-    """The worker finds out the cause of a bug that shows over and over."""
-    ENDED = "ended"
-    """No process runs."""
+    """The programs to start from run; the campaign's time does not yet."""
+    FUZZING = "fuzzing"
+    """Workers fuzz."""
+    JUDGING = "judging"
+    """Fuzzing is over; what waits is judged."""
 
 
 class EventKind(enum.StrEnum):
@@ -72,7 +64,8 @@ class RunRecord:
     ``starts_at`` is the campaign's time at its begin, ``fuzzed`` the seconds that it has fuzzed;
     ``seconds`` and ``programs`` are its limits, None for none. ``alive`` is the wall time of its
     last sign of life; ``ended`` is None while it goes on, and if it was killed. ``ended_by`` is
-    the reason in words. ``options`` are the command's arguments. ``driver`` and ``kernel`` are the
+    the reason in words. ``seeds`` is the number of programs that ran at the start, on all workers
+    together. ``options`` are the command's arguments. ``driver`` and ``kernel`` are the
     keys of the builds.
     """
 
@@ -81,10 +74,12 @@ class RunRecord:
     alive: float
     ended: float | None
     ended_by: str
+    phase: RunPhase
     starts_at: float
     fuzzed: float
     seconds: float | None
     programs: int | None
+    seeds: int
     vms: int
     seed: int
     options: str
@@ -276,6 +271,31 @@ class EventRecord:
     kind: EventKind
     subject: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The present of a campaign, for views that are shown anew every second.
+
+    ``recent`` are the newest rows of the history, the oldest first; ``newest_block`` is the
+    campaign's time at which a block was last reached first, None if none was. ``remarks`` are
+    those that hold.
+    """
+
+    run: RunRecord
+    recent: tuple[HistoryRow, ...]
+    newest_block: float | None
+    machines: tuple[MachineRecord, ...] = ()
+    judge: JudgeRecord = field(default_factory=JudgeRecord)
+    crashes: tuple[CrashRecord, ...] = ()
+    aside: tuple[AsideRecord, ...] = ()
+    remarks: tuple[RemarkRecord, ...] = ()
+
+    @property
+    def row(self) -> HistoryRow | None:
+        """The newest row of the history, None before the first of this run."""
+        row = self.recent[-1] if self.recent else None
+        return row if row and row.run == self.run.id else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
+from fuzzer.engine.statistics import MachinePhase
 from fuzzer.errors import BadInputError
 from fuzzer.state.document import (
     AsideRecord,
@@ -25,11 +26,12 @@ from fuzzer.state.document import (
     CrashRecord,
     EventKind,
     EventRecord,
+    Glance,
     HistoryRow,
     JudgeRecord,
-    MachinePhase,
     MachineRecord,
     RemarkRecord,
+    RunPhase,
     RunRecord,
 )
 from fuzzer.state.schema import APPLICATION, VERSION, state_file
@@ -77,11 +79,11 @@ class StateReader:
         rows = "ORDER BY id" if history else "ORDER BY id DESC LIMIT 1"
         with self._transaction():
             return CampaignState(
-                runs=self._all(RunRecord, "run", "ORDER BY id"),
+                runs=self._all(RunRecord, "run", "ORDER BY id", phase=RunPhase),
                 history=self._all(HistoryRow, "history", rows),
-                machines=self._all(MachineRecord, "machine", "ORDER BY name", phase=MachinePhase),
+                machines=self._machines(),
                 judge=self._judge(),
-                crashes=self._all(CrashRecord, "crash", "ORDER BY first_wall, slug"),
+                crashes=self._crashes(),
                 calls=self._calls(),
                 blocks=self._all(BlockRecord, "block", "ORDER BY number") if blocks else (),
                 aside=self._all(AsideRecord, "aside", "ORDER BY title"),
@@ -89,16 +91,34 @@ class StateReader:
                 events=self._all(EventRecord, "event", "ORDER BY id", kind=EventKind),
             )
 
-    def recent(self, seconds: float) -> tuple[HistoryRow, ...]:
-        """Return the rows of the last so many seconds of the wall clock before the newest.
+    def glance(self, rows: int = 60) -> Glance | None:
+        """Return the campaign's present, with so many rows of its history; None before a run.
 
         Raises:
             BadInputError: the document is damaged.
         """
         with self._transaction():
-            (newest,) = self._database.execute("SELECT max(wall) FROM history").fetchone()
-            since = float(newest or 0) - seconds
-            return self._all(HistoryRow, "history", f"WHERE wall >= {since!r} ORDER BY id")
+            runs = self._all(RunRecord, "run", "ORDER BY id DESC LIMIT 1", phase=RunPhase)
+            if not runs:
+                return None
+            newest = f"ORDER BY id DESC LIMIT {int(rows)}"
+            (block,) = self._database.execute("SELECT max(first_at) FROM block").fetchone()
+            return Glance(
+                run=runs[0],
+                recent=self._all(HistoryRow, "history", newest)[::-1],
+                newest_block=block,
+                machines=self._machines(),
+                judge=self._judge(),
+                crashes=self._crashes(),
+                aside=self._all(AsideRecord, "aside", "ORDER BY title"),
+                remarks=self._all(RemarkRecord, "remark", "WHERE holds ORDER BY wall", holds=bool),
+            )
+
+    def _machines(self) -> tuple[MachineRecord, ...]:
+        return self._all(MachineRecord, "machine", "ORDER BY name", phase=MachinePhase)
+
+    def _crashes(self) -> tuple[CrashRecord, ...]:
+        return self._all(CrashRecord, "crash", "ORDER BY first_wall, slug")
 
     def _judge(self) -> JudgeRecord:
         def missing(text: str) -> tuple[str, ...]:

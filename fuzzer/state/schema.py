@@ -23,10 +23,12 @@ CREATE TABLE run (
     alive REAL NOT NULL,
     ended REAL,
     ended_by TEXT NOT NULL DEFAULT '',
+    phase TEXT NOT NULL,
     starts_at REAL NOT NULL,
     fuzzed REAL NOT NULL DEFAULT 0,
     seconds REAL,
     programs INTEGER,
+    seeds INTEGER NOT NULL,
     vms INTEGER NOT NULL,
     seed INTEGER NOT NULL,
     options TEXT NOT NULL,
@@ -70,7 +72,7 @@ CREATE TABLE history (
     disk_free INTEGER NOT NULL,
     kept INTEGER NOT NULL
 );
-CREATE INDEX history_thin ON history (kept, wall);
+CREATE INDEX history_thin ON history (kept);
 CREATE TABLE machine (
     name TEXT PRIMARY KEY,
     run INTEGER NOT NULL,

@@ -23,8 +23,8 @@ from fuzzer.state.schema import APPLICATION, TABLES, VERSION, state_file
 
 # A reader that opens the file as the last one closes it locks it for a moment.
 _PATIENCE = 0.5
-# Seconds of history in which every row stays.
-_RECENT = 600.0
+# So many of the newest rows stay, one a second.
+_RECENT = 600
 # Spacing of the rows that stay for good, in seconds, up to a time of the campaign.
 _SPACING = ((600.0, 1.0), (7200.0, 10.0), (48 * 3600.0, 60.0))
 _WIDEST = 600.0
@@ -75,6 +75,7 @@ class StateWriter:
                 self._database = self._opened()
             except sqlite3.Error as again:
                 raise DamagedStateError(str(again)) from again
+        self._inode = self.path.stat().st_ino
 
     def close(self) -> None:
         """Close the file; with nobody reading, its log of changes is gone then."""
@@ -129,9 +130,14 @@ class StateWriter:
         """Make all changes within, or none.
 
         Raises:
-            DamagedStateError: they cannot be written: the file is damaged.
+            DamagedStateError: they cannot be written: the file is damaged, or gone.
             OSError: they cannot be written now, as on a full disk.
         """
+        try:
+            if self.path.stat().st_ino != self._inode:
+                raise DamagedStateError("another file took its place")
+        except FileNotFoundError as error:
+            raise DamagedStateError("it was deleted") from error
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -188,7 +194,11 @@ class StateWriter:
         now = time.monotonic()
         if now - self._thinned > _THIN_EVERY:
             self._thinned = now
-            self.execute("DELETE FROM history WHERE kept = 0 AND wall < ?", (row.wall - _RECENT,))
+            # By their numbers, as the host's clock may be set back.
+            self.execute(
+                "DELETE FROM history WHERE kept = 0 AND id <= (SELECT max(id) FROM history) - ?",
+                (_RECENT,),
+            )
 
     def add_event(self, event: EventRecord) -> None:
         """Add an event; of each kind the newest ones stay."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fuzzer.engine.statistics import MachinePhase
 from fuzzer.state.document import (
     AsideRecord,
     BlockRecord,
@@ -13,9 +14,9 @@ from fuzzer.state.document import (
     EventRecord,
     HistoryRow,
     JudgeRecord,
-    MachinePhase,
     MachineRecord,
     RemarkRecord,
+    RunPhase,
     RunRecord,
 )
 
@@ -27,10 +28,12 @@ RUN = RunRecord(
     alive=WALL + 60,
     ended=None,
     ended_by="",
+    phase=RunPhase.FUZZING,
     starts_at=0.0,
     fuzzed=50.0,
     seconds=600.0,
     programs=None,
+    seeds=20,
     vms=2,
     seed=7,
     options="run mydrv.yaml",

@@ -98,7 +98,13 @@ def test_the_newest_row_can_be_had_alone(tmp_path: Path) -> None:
         state = reader.read(history=False, blocks=False)
         assert [row.at for row in state.history] == [99]
         assert state.blocks == ()
-        assert [row.at for row in reader.recent(3)] == [96, 97, 98, 99]
+        glance = reader.glance(4)
+        assert glance
+        assert [row.at for row in glance.recent] == [96, 97, 98, 99]
+        assert glance.row == row_at(99)
+        assert (glance.run, glance.newest_block) == (RUN, 0.0)
+        assert (glance.machines, glance.judge, glance.crashes) == ((MACHINE,), JUDGE, (CRASH,))
+        assert (glance.aside, glance.remarks) == ((ASIDE,), (REMARK,))
     writer.close()
 
 
