@@ -34,7 +34,7 @@ from fuzzer.program import batch
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
 from fuzzer.target.target import Target
-from fuzzer.untrusted import read_bytes, read_text
+from fuzzer.untrusted import is_regular, read_bytes, read_text
 
 FORMAT = 1
 _RECORD, _REPORT = "crash.json", "report.txt"
