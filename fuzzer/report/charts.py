@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches, of 72 units of an SVG each; and the dots of an inch in a PNG.
-_SIZE, _DPI = (7.6, 3.3), 200
+_SIZE, _DPI = (7.0, 3.2), 200
 # The most points of a line, and the most flags that get a number.
 _POINTS, _NUMBERED = 500, 30
 _TICKS = 5
@@ -152,7 +152,7 @@ def _settings() -> dict[Any, Any]:
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": "pkvfuzz",
-        "font.size": 10,
+        "font.size": 11,
         "text.color": _SOFT,
         "axes.edgecolor": _EDGE,
         "axes.labelcolor": _SOFT,
@@ -202,7 +202,7 @@ def _drawn(chart: Chart, *, heading: bool = False) -> Figure:
     if len(shown) > 1:
         axes.legend(loc="lower right", frameon=False, ncols=2)
     if heading:
-        figure.suptitle(printable(chart.title), fontsize=11)
+        figure.suptitle(printable(chart.title), fontsize=12)
     return figure
 
 
@@ -267,10 +267,10 @@ def _draw_flags(axes: Axes, flags: Sequence[Flag]) -> None:
                 str(number),
                 (flag.at, 1.0),
                 xycoords=across,
-                xytext=(0, 5),
+                xytext=(0, 6),
                 textcoords="offset points",
                 ha="center",
-                fontsize=9,
+                fontsize=10,
                 annotation_clip=False,
             )
 
