@@ -6,6 +6,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 
+def visible(text: str) -> str:
+    """Return text from anywhere so that a terminal takes none of it for a command.
+
+    Control characters, among them those that change the direction of text, are replaced.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
 def count(number: int, noun: str) -> str:
     """Return a number of things: ``1 run``, ``3 runs``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import open_lock, write_whole
+from fuzzer.checked import read_json
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
 from fuzzer.errors import BadInputError, InfrastructureError
@@ -90,7 +91,7 @@ class Workdir:
             InfrastructureError: it cannot be written.
         """
         try:
-            lock = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            lock = open_lock(self.root / ".lock")
         except OSError as error:
             raise self._not_writable(error) from error
         try:
@@ -114,10 +115,10 @@ class Workdir:
     def _check(self, identity: dict[str, object]) -> None:
         path = self.root / "campaign.json"
         try:
-            found = json.loads(path.read_text())
+            found = read_json(path, dict[str, object])
         except FileNotFoundError:
             try:
-                path.write_text(json.dumps(identity) + "\n")
+                write_whole(path, json.dumps(identity) + "\n")
             except OSError as error:
                 raise InfrastructureError(f"writing {path}: {error.strerror}") from error
             return

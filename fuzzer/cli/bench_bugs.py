@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzer import __version__
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.bench.bugs.result import (
     RunOutcome,
     RunResult,
@@ -239,6 +239,6 @@ def _check_writable(name: str, path: Path | None) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_whole(path, text)
+        write_output(path, text)
     except OSError as error:
         raise InfrastructureError(f"writing {path}: {error.strerror}") from error

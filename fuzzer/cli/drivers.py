@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.campaign.campaign import default_workdir
 from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import DriverFacts, describe, known_names
@@ -145,7 +145,7 @@ def write_checked(path: Path, facts: DriverFacts, why: str) -> DriverFacts:
     def known(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
         return known_names(facts, constants, structs)
 
-    write_whole(path, describe(facts, why))
+    write_output(path, describe(facts, why))
     if facts.interface == NOTHING:
         return facts
     try:
@@ -154,5 +154,5 @@ def write_checked(path: Path, facts: DriverFacts, why: str) -> DriverFacts:
         problem, *_ = str(error).splitlines()
         say(f"what the source of {facts.name} tells makes no description, left out: {problem}")
         facts = replace(facts, interface=NOTHING)
-        write_whole(path, describe(facts, why))
+        write_output(path, describe(facts, why))
     return facts

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.campaign.auto_description import LEARNED, known_ioctls, learned
 from fuzzer.campaign.campaign import (
     Campaign,
@@ -20,7 +20,7 @@ from fuzzer.campaign.campaign import (
     default_vms,
     default_workdir,
 )
-from fuzzer.campaign.corpus import Coverage, open_corpus
+from fuzzer.campaign.corpus import Corpus, Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.description import DriverFacts
 from fuzzer.campaign.ending import Ending
@@ -46,7 +46,7 @@ from fuzzer.flavour import Flavour
 from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.report.status import StatusView, is_judged, remark_lines, summary
 from fuzzer.wording import count
 
@@ -134,7 +134,7 @@ def command(options: argparse.Namespace) -> int:
         )
         known = _known(options.known, workdir)
         view = StatusView(workdir.crashes, known=known)
-        show = _announce_start(view, entered)
+        announce = _announce_start(view, entered)
         campaign = Campaign(
             subject,
             guest,
@@ -149,7 +149,7 @@ def command(options: argparse.Namespace) -> int:
                 command=shlex.join(sys.argv[1:]),
                 known=known,
             ),
-            show,
+            announce,
             ending=Ending(
                 is_crash=(lambda found: bool(accepted.new_of(found)))
                 if options.until_crash
@@ -162,9 +162,9 @@ def command(options: argparse.Namespace) -> int:
         finally:
             view.clear()
         open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
-        print(summary(final, Path(workdir.crashes.directory), known))
+        show(summary(final, Path(workdir.crashes.directory), known))
         for line in remark_lines(final):
-            print(line)
+            show(line)
         if facts is not None:
             _write_learned(workdir, guest, facts)
     # A user who names known crashes wants the exit code to tell of unknown ones.
@@ -188,11 +188,11 @@ def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
 
 
 def _write_learned(workdir: Workdir, guest: Guest, facts: DriverFacts) -> None:
-    programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
+    programs = [*Corpus(workdir.corpus).programs().values()]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
-    write_whole(path, learned(facts, map(decode, programs), known))
-    print(f"what was learned of the device is in {path}, to be edited")
+    write_output(path, learned(facts, map(decode, programs), known))
+    show(f"what was learned of the device is in {path}, to be edited")
 
 
 class _announce_start:  # noqa: N801 - used like a function

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.target.target import Target
+from fuzzer.untrusted import open_regular
 
 _INCLUDE = re.compile(
     rb'^(?P<start>[ \t]*#[ \t]*include[ \t]*)(?:"(?P<quoted>[^"\n]+)"|<(?P<angled>[^>\n]+)>)',
@@ -58,7 +59,7 @@ def _reachable(target: Target) -> dict[Path, tuple[bytes, Mapping[bytes, Path]]]
         if path in found:
             continue
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 text = file.read(_MOST_BYTES)
         except OSError:
             # The file may have been removed since it was read: a crash is stored all the same.

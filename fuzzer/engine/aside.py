@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
+from fuzzer.checked import read_json
 from fuzzer.engine.learning import CrashRule, Sample, dropped_of, learn, rule_of
 from fuzzer.engine.probing import Cause
 from fuzzer.engine.traits import CallKind, Pattern, kind_of
@@ -235,6 +236,14 @@ class SetAside:
     studied: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The bugs that one worker has set aside, as they are stored."""
+
+    sightings: dict[str, int]
+    studied: list[str]
+
+
 def write_aside(workdir: Path, name: str, aside: SetAside) -> None:
     """Write down the bugs that a worker has set aside, for the campaign to show."""
     path = aside_file(workdir, name)
@@ -247,8 +256,8 @@ def read_aside(workdir: Path) -> SetAside:
     sightings: Counter[str] = Counter()
     studied: list[str] = []
     for path in sorted(workdir.glob("*.aside")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(path.read_text())
-            sightings.update(found["sightings"])
-            studied += found["studied"]
+        with contextlib.suppress(OSError, ValueError):
+            found = read_json(path, _Stored)
+            sightings.update(found.sightings)
+            studied += found.studied
     return SetAside(sightings, tuple(studied))

@@ -17,8 +17,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from fuzzer.paths import cache_dir
-from fuzzer.report.triage import printable
-from fuzzer.wording import time_span
+from fuzzer.wording import time_span, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,13 +201,13 @@ def _drawn(chart: Chart, *, heading: bool = False) -> Figure:
     if len(shown) > 1:
         axes.legend(loc="lower right", frameon=False, ncols=2)
     if heading:
-        figure.suptitle(printable(chart.title), fontsize=12)
+        figure.suptitle(visible(chart.title), fontsize=12)
     return figure
 
 
 def _legend_name(name: str) -> str:
     # Names may be long, and are told whole below a chart of several campaigns.
-    name = printable(name)
+    name = visible(name)
     return (name if len(name) <= 24 else f"…{name[-23:]}").lstrip("_") or "-"
 
 
@@ -227,7 +226,7 @@ def _draw_axes(axes: Axes, chart: Chart) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
     axes.xaxis.set_major_locator(MultipleLocator(time_step(end, _TICKS)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_span(value)))
-    axes.set_ylabel(printable(chart.unit))
+    axes.set_ylabel(visible(chart.unit))
     axes.grid(axis="y", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -305,4 +304,4 @@ def _described(text: str, chart: Chart) -> str:
 
 
 def _safe(text: str) -> str:
-    return escape(printable(text))
+    return escape(visible(text))

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from fuzzer.cli.main import main
-from fuzzer.report.triage import printable
 from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.severity import Facts
 from fuzzer.splat.signature import signature_of
+from fuzzer.wording import visible
 from tests.unit.splats import DATA, read_lines
 
 SPLATS = DATA / "splats"
@@ -313,4 +313,4 @@ def test_what_cannot_be_read_is_exit_code_2(
 
 
 def test_a_terminal_takes_nothing_of_a_log_for_a_command() -> None:
-    assert printable("\x1b[2Jé\n\x07") == "�[2Jé\n�"
+    assert visible("\x1b[2Jé\n\x07") == "�[2Jé\n�"
