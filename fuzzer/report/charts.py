@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Inches, of 72 units of an SVG each; and the dots of an inch in a PNG.
 _SIZE, _DPI = (7.0, 3.2), 200
-# The most points of a line, and the most flags that get a number.
+# The most points of a line, and the most flags that get a pole and a number.
 _POINTS, _NUMBERED = 500, 30
 _TICKS = 5
 # Colours of lines by light that people with any colour vision tell apart, each with the name by
@@ -236,18 +236,13 @@ def _draw_axes(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_flags(axes: Axes, flags: Sequence[Flag]) -> None:
+    from matplotlib.lines import Line2D
+
     across = axes.get_xaxis_transform()
+    # Poles of many would hide the lines.
+    few = len(flags) <= _NUMBERED
     for number, flag in enumerate(flags, 1):
-        axes.plot(
-            [flag.at, flag.at],
-            [0, 1],
-            transform=across,
-            color=_FLAG,
-            linewidth=1,
-            linestyle=(0, (2, 3)),
-            label="_",
-        )
-        (drawn,) = axes.plot(
+        drawn = Line2D(
             [flag.at],
             [1.0],
             transform=across,
@@ -256,12 +251,13 @@ def _draw_flags(axes: Axes, flags: Sequence[Flag]) -> None:
             markersize=8,
             linestyle="",
             clip_on=False,
-            label="_",
         )
         drawn.set_gid(f"{_FLAG_ID}{number}")
         if flag.link:
             drawn.set_url(flag.link)
-        if len(flags) <= _NUMBERED:
+        axes.add_artist(drawn)
+        if few:
+            axes.axvline(flag.at, color=_FLAG, linewidth=1, linestyle=(0, (2, 3)))
             axes.annotate(
                 str(number),
                 (flag.at, 1.0),
