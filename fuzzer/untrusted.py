@@ -18,6 +18,9 @@ from typing import BinaryIO
 MOST_BYTES = 64 << 20
 """The most bytes that a file has which is read whole, where no other limit is given."""
 
+CODE_SUFFIXES = frozenset((".h", ".c", ".S", ".inc", ".def", ".hh", ".hpp", ".rs"))
+"""Suffixes of files of code: a name that a stranger's debugging information or include has."""
+
 # What a shell gives for a command's output; the user wrote that command.
 _GIVEN_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
