@@ -14,26 +14,31 @@ from types import FrameType
 
 from fuzzer.campaign.clock import Clock
 from fuzzer.campaign.corpus_start import CorpusCount
+from fuzzer.campaign.driver_record import record_of, write_driver_record
 from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.loading import load_sighting
-from fuzzer.campaign.looked import Looked, read_looked
-from fuzzer.campaign.outlook import Outlook, Remark
+from fuzzer.campaign.looked import read_looked
+from fuzzer.campaign.outlook import Outlook
+from fuzzer.campaign.recorded_state import FuzzedDriver
+from fuzzer.campaign.recording import CampaignRecorder, run_record
+from fuzzer.campaign.slots import WorkerSlot, sum_of
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.unjudged import keep_unjudged
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.child import Child
 from fuzzer.crash.crash import Crash
+from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import read_crash
 from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.provision import Guest
-from fuzzer.engine.aside import SetAside, aside_file, read_aside
+from fuzzer.engine.aside import aside_file, read_aside
 from fuzzer.engine.leaning import Lean
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
-from fuzzer.engine.statistics import WorkerCounts, read_statistics
+from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.worker import WorkerTask, error_file
-from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.kernel.kernel import Flavour
+from fuzzer.errors import BadInputError, InfrastructureError, PkvfuzzError
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.progress import say
 from fuzzer.untrusted import read_text
@@ -53,7 +58,10 @@ _MIN_FREE_MIB = 32
 
 @dataclass(frozen=True, slots=True)
 class CampaignOptions:
-    """Settings that the user gave; ``seconds`` or ``programs`` of None set no limit."""
+    """Settings that the user gave; ``seconds`` or ``programs`` of None set no limit.
+
+    ``command`` is how it was started, ``known`` the crashes that were stored before.
+    """
 
     workdir: Workdir
     vms: int
@@ -63,60 +71,8 @@ class CampaignOptions:
     mechanisms: Mechanisms = ALL
     exact: bool = False
     lean: Lean = field(default_factory=Lean)
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """The state of a campaign at one moment, for the report.
-
-    ``judged_on`` is the flavour of the judge's kernel; ``only_there`` tells that another one
-    is fuzzed, so that only the judge runs on it. ``started`` is True once the campaign's
-    time runs. ``seeds`` is the number of runs that the corpus takes at the start, on all
-    workers together. ``remarks`` tell what hinders the campaign.
-    """
-
-    elapsed: float = 0.0
-    counts: WorkerCounts = field(default_factory=WorkerCounts)
-    covered: int = 0
-    blocks: int = 0
-    corpus: int = 0
-    crashes: tuple[Crash, ...] = ()
-    waiting: int = 0
-    replaced: int = 0
-    judge: str = ""
-    finishing: bool = False
-    looked: Looked = field(default_factory=Looked)
-    judged_on: Flavour = Flavour.FULL
-    only_there: bool = True
-    started: bool = False
-    seeds: int = 0
-    remarks: tuple[Remark, ...] = ()
-    aside: SetAside = field(default_factory=SetAside)
-
-
-class _Worker:
-    """Slot of a worker: its present process, and the counts of the processes before it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.child: Child | None = None
-        self.before = WorkerCounts()
-        self.short_lives = 0
-
-
-def _sum(first: WorkerCounts, second: WorkerCounts) -> WorkerCounts:
-    return WorkerCounts(
-        first.programs + second.programs,
-        first.calls + second.calls,
-        first.splats + second.splats,
-        first.restores + second.restores,
-        first.lost + second.lost,
-        first.timeouts + second.timeouts,
-        max(first.fuzzing, second.fuzzing),
-        first.flaky + second.flaky,
-        max(first.call_us, second.call_us),
-        max(first.idle, second.idle),
-    )
+    command: str = ""
+    known: KnownCrashes = field(default_factory=KnownCrashes)
 
 
 class Campaign:
@@ -124,7 +80,7 @@ class Campaign:
 
     ``until`` is asked about each snapshot, also while judging goes on after
     the fuzzing; once it answers yes, the campaign ends without judging more.
-    Once ``ending`` does, only fuzzing ends.
+    Once ``ending`` gives a reason, only fuzzing ends.
     """
 
     def __init__(
@@ -135,7 +91,7 @@ class Campaign:
         show: Callable[[Snapshot], None],
         until: Callable[[Snapshot], bool] | None = None,
         *,
-        ending: Callable[[Snapshot], bool] | None = None,
+        ending: Callable[[Snapshot], str] | None = None,
     ) -> None:
         self._subject = subject
         self._guest = guest
@@ -148,7 +104,7 @@ class Campaign:
         self._until = until
         self._enough = False
         self._ending = ending
-        self._fuzzed_enough = False
+        self._end_reason = ""
         self._workdir = options.workdir
         self._corpus_count = CorpusCount(self._workdir.corpus)
         self._seeds = self._corpus_count.count() * options.vms
@@ -156,7 +112,7 @@ class Campaign:
         self._clock = Clock(
             subject, guest.kernel, self._workdir, counted=options.programs is not None
         )
-        self._workers = [_Worker(f"worker-{i}") for i in range(options.vms)]
+        self._workers = [WorkerSlot(f"worker-{i}", self._workdir.root) for i in range(options.vms)]
         self._covered: set[int] = set(guest.load_blocks)
         self._judge: Child | None = None
         self._replaced = 0
@@ -165,6 +121,7 @@ class Campaign:
         self._started: float | None = None
         self._ended: float | None = None
         self._known: dict[Path, tuple[int, Crash]] = {}
+        self._stored: tuple[Crash, ...] = ()
         self._kept = 0.0
         self.interrupted = False
 
@@ -175,11 +132,17 @@ class Campaign:
             InfrastructureError: workers cannot run, or the disk is full. What
                 was found is kept.
         """
+        # nohup has SIGHUP ignored, and a shell the SIGINT of what runs in its background.
+        heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         previous = {
             number: signal.signal(number, self._interrupt)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            for number in heard
+            if signal.getsignal(number) is not signal.SIG_IGN
         }
+        reason = "it failed"
+        recorder = self._recorder()
         try:
+            write_driver_record(self._workdir.root, record_of(self._guest))
             self._sight_load()
             self._workdir.judge_looked.unlink(missing_ok=True)
             for worker in self._workers:
@@ -189,13 +152,18 @@ class Campaign:
                 time.sleep(_TICK)
                 self._watch()
                 snapshot = self.snapshot()
+                recorder.record(snapshot)
                 self._look(snapshot)
                 subject = self._clock.watch(snapshot.counts)
                 if subject is not None:
                     self._change_clock(subject)
             self._ended = time.monotonic()
             self._end_workers()
-            self._finish_judging()
+            self._finish_judging(recorder)
+            reason = self._reason()
+        except PkvfuzzError as error:
+            reason = str(error)
+            raise
         finally:
             self._end_workers()
             self._clock.close()
@@ -204,7 +172,34 @@ class Campaign:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             keep_unjudged(self._workdir, self._subject, self._guest)
-        return self.snapshot()
+            final = self.snapshot()
+            recorder.end(final, reason)
+        return final
+
+    def _recorder(self) -> CampaignRecorder:
+        options, guest = self._options, self._guest
+        run = run_record(
+            self._subject,
+            guest,
+            vms=options.vms,
+            seed=options.seed,
+            seconds=options.seconds,
+            programs=options.programs,
+            command=options.command,
+        )
+        driver = FuzzedDriver(guest.target, guest.blocks, guest.load_blocks, options.known)
+        return CampaignRecorder(self._workdir.root, run, driver)
+
+    def _reason(self) -> str:
+        """Return the reason for which the campaign ends, in words."""
+        if self.interrupted:
+            return "the user ended it"
+        if self._enough:
+            return "what it was to find is known"
+        if self._end_reason:
+            return self._end_reason
+        programs = self._options.programs
+        return "the time is over" if programs is None else f"{programs:,} programs ran"
 
     @property
     def covered(self) -> frozenset[int]:
@@ -244,14 +239,14 @@ class Campaign:
         self._show(snapshot)
         if self._until is not None and self._until(snapshot):
             self._enough = True
-        if self._ended is None and self._ending is not None and not self._fuzzed_enough:
-            self._fuzzed_enough = self._ending(snapshot)
+        if self._ended is None and self._ending is not None and not self._end_reason:
+            self._end_reason = self._ending(snapshot)
 
     def _is_cut_short(self) -> bool:
         return self.interrupted or self._enough
 
     def _is_over(self) -> bool:
-        if self._is_cut_short() or self._fuzzed_enough:
+        if self._is_cut_short() or self._end_reason:
             return True
         options = self._options
         if options.programs is not None:
@@ -260,7 +255,7 @@ class Campaign:
             return False
         return time.monotonic() - self._started >= options.seconds
 
-    def _start(self, worker: _Worker) -> None:
+    def _start(self, worker: WorkerSlot) -> None:
         number = self._workers.index(worker)
         options = self._options
         alone = options.vms == 1
@@ -330,16 +325,13 @@ class Campaign:
                 "found is intact. Free some space and run the same command to go on"
             )
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: WorkerSlot) -> None:
         child = worker.child
         assert child is not None
         code = child.process.returncode
         self._raise_error(worker.name)
         lived = time.monotonic() - child.started
-        worker.before = _sum(worker.before, self._counts_of(worker))
-        (self._workdir.root / f"{worker.name}.stats").unlink(missing_ok=True)
-        child.kill()
-        worker.child = None
+        worker.close(self._covered)
         if code == 0 and self._options.programs is not None:
             return
         worker.short_lives = worker.short_lives + 1 if lived < _SHORT_LIFE else 0
@@ -349,6 +341,7 @@ class Campaign:
                 f"(last with status {code}): {child.last_words()}. See {child.log}"
             )
         self._replaced += 1
+        worker.replaced += 1
         self._start(worker)
 
     def _replace_judge(self) -> None:
@@ -374,13 +367,9 @@ class Campaign:
 
     def _end_workers(self) -> None:
         for worker in self._workers:
-            if worker.child:
-                worker.child.kill()
-                worker.before = _sum(worker.before, self._counts_of(worker))
-                (self._workdir.root / f"{worker.name}.stats").unlink(missing_ok=True)
-                worker.child = None
+            worker.close(self._covered)
 
-    def _finish_judging(self) -> None:
+    def _finish_judging(self, recorder: CampaignRecorder) -> None:
         """Wait until the judge has judged every sighting; Ctrl-C cuts that short."""
         if self._is_cut_short() or self._judge is None:
             return
@@ -395,24 +384,18 @@ class Campaign:
                 self._judge.finish()
             snapshot = self.snapshot()
             snapshot.finishing = True
+            recorder.record(snapshot)
             self._look(snapshot)
             time.sleep(_TICK)
-
-    def _counts_of(self, worker: _Worker) -> WorkerCounts:
-        try:
-            counts, covered = read_statistics(self._workdir.root / f"{worker.name}.stats")
-        except OSError:
-            return WorkerCounts()
-        self._covered |= covered
-        return counts
 
     def snapshot(self) -> Snapshot:
         """Return the campaign's present state."""
         total = WorkerCounts()
+        states = []
         for worker in self._workers:
-            total = _sum(total, worker.before)
-            if worker.child:
-                total = _sum(total, self._counts_of(worker))
+            counts = worker.look(self._covered)
+            states.append(worker.state(counts))
+            total = sum_of(total, counts)
         self._note_start(total)
         spool = self._workdir.spool
         return Snapshot(
@@ -437,6 +420,10 @@ class Campaign:
                 ),
             ),
             aside=read_aside(self._workdir.root),
+            workers=tuple(states),
+            judge_replaced=self._judge_deaths,
+            reached=self._covered,
+            tally=self._outlook.tally,
         )
 
     def _note_start(self, total: WorkerCounts) -> None:
@@ -463,8 +450,10 @@ class Campaign:
                 found[path] = known if known and fresh else (changed, read_crash(path.parent))
             except (OSError, BadInputError):
                 continue  # being replaced at this very moment
-        self._known = found
-        return tuple(crash for _, crash in found.values())
+        if found != self._known:
+            self._known = found
+            self._stored = tuple(crash for _, crash in found.values())
+        return self._stored
 
     def _judge_line(self) -> str:
         try:

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.crash.crash import Crash
 from fuzzer.progress import clock, say
-
-if TYPE_CHECKING:
-    from fuzzer.campaign.campaign import Snapshot
 
 
 class Ending:
@@ -18,7 +15,7 @@ class Ending:
 
     ``is_crash``, if given, says whether any of some crashes is one to end for; only those that
     were shown again count. ``stale`` is the longest time in seconds without a new block, None
-    for no limit. The reason is said once.
+    for no limit.
     """
 
     def __init__(
@@ -29,18 +26,25 @@ class Ending:
         self._covered = 0
         self._progress = 0.0
 
-    def __call__(self, snapshot: Snapshot) -> bool:
-        """Return whether this is the end, for the snapshots of a campaign as they come."""
+    def __call__(self, snapshot: Snapshot) -> str:
+        """Return the reason to end, which is said, for the snapshots of a campaign as they come.
+
+        It is empty while there is none.
+        """
+        reason = self._reason(snapshot)
+        if reason:
+            say(f"{reason}: fuzzing ends")
+        return reason
+
+    def _reason(self, snapshot: Snapshot) -> str:
         if self._is_crash is not None:
             shown = [crash for crash in snapshot.crashes if crash.reproduced]
             if shown and self._is_crash(shown):
-                say("a crash is stored: fuzzing ends")
-                return True
+                return "a crash is stored"
         if self._stale is None or not snapshot.started:
-            return False
+            return ""
         if snapshot.covered > self._covered:
             self._covered, self._progress = snapshot.covered, snapshot.elapsed
         if snapshot.elapsed - self._progress < self._stale:
-            return False
-        say(f"no new block for {clock(self._stale)}: fuzzing ends")
-        return True
+            return ""
+        return f"no new block for {clock(self._stale)}"

@@ -111,6 +111,8 @@ class Outlook:
         self._unvaried = unvaried_parameters(guest)
         self._looked = 0.0
         self._remarks: tuple[Remark, ...] = ()
+        self.tally = Tally()
+        """The results of the workers' calls, as they were a moment ago."""
         for path in self._files():
             path.unlink(missing_ok=True)
 
@@ -129,6 +131,7 @@ class Outlook:
             tally = Tally()
             for path in self._files():
                 tally.add(read_tally(path))
+            self.tally = tally
             covered -= self._loaded
             load = os.getloadavg()[0] / (os.cpu_count() or 1)
             state = State(tally, counts, covered, self._blocks, self._unvaried, load)
@@ -262,7 +265,7 @@ def _on_loading(target: Target, state: State) -> Iterator[Remark]:
 def _on_calls(target: Target, state: State) -> Iterator[Remark]:
     ioctls = [spec for spec in target.calls if isinstance(spec, IoctlSpec)]
     compat = {spec.number for spec in ioctls if spec.compat}
-    for name, op, number in _described(target):
+    for name, op, number in described_calls(target):
         ends = state.tally.of(op, number)
         # Its number may be for 32-bit programs alone, whose calls are not counted.
         if op == Op.IOCTL and number in compat and ends[errno.ENOTTY] == ends.total():
@@ -271,7 +274,8 @@ def _on_calls(target: Target, state: State) -> Iterator[Remark]:
             yield Remark(name, f"{name} always fails: {_all(ends)}: {_told(ends, _WHY)}")
 
 
-def _described(target: Target) -> Iterator[tuple[str, int, int]]:
+def described_calls(target: Target) -> Iterator[tuple[str, int, int]]:
+    """Yield name, operation and number of each kind of call of a description on open files."""
     seen: set[tuple[int, int]] = set()
     for spec in target.calls:
         if isinstance(spec, IoctlSpec):

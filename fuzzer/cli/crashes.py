@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import likely_causes, same_bugs
-from fuzzer.crash.store import read_crash
+from fuzzer.crash.store import read_crash, shown_report
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.wire import split
 from fuzzer.progress import show
@@ -107,7 +107,7 @@ def _show(listed: _Listed) -> int:
     program = listed.path / "program.prog"
     if is_regular(program, within=listed.path):
         show(read_text(program, within=listed.path, errors="replace"))
-    show(listed.crash.report, end="")
+    show(shown_report(listed.path, listed.crash), end="")
     return int(ExitCode.NOTHING_FOUND)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +17,6 @@ from fuzzer.campaign.auto_description import LEARNED, known_ioctls, learned
 from fuzzer.campaign.campaign import (
     Campaign,
     CampaignOptions,
-    Snapshot,
     default_vms,
     default_workdir,
 )
@@ -24,6 +25,7 @@ from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.description import DriverFacts
 from fuzzer.campaign.ending import Ending
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.cli.drivers import describe_driver
 from fuzzer.cli.mechanisms import add_switches, mechanisms_of
@@ -144,6 +146,8 @@ def command(options: argparse.Namespace) -> int:
                 options.programs,
                 mechanisms,
                 options.exact,
+                command=shlex.join(sys.argv[1:]),
+                known=known,
             ),
             announce,
             ending=Ending(

@@ -27,16 +27,19 @@ from fuzzer.atomic import open_lock, sync_files, write_whole
 from fuzzer.checked import read_json
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.crash import Crash, Identity, Privileges, plain_title
+from fuzzer.crash.symbolised import symbolised_report
 from fuzzer.errors import BadInputError
 from fuzzer.paths import cache_dir
 from fuzzer.program import batch
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
 from fuzzer.target.target import Target
-from fuzzer.untrusted import read_bytes, read_text
+from fuzzer.untrusted import is_regular, read_bytes, read_text
 
 FORMAT = 1
 _RECORD, _REPORT = "crash.json", "report.txt"
+# The report as the kernel printed it, where ``report.txt`` has more.
+_AS_PRINTED = "report.raw.txt"
 _TEXT, _WIRE, _HISTORY = "program.prog", "program.bin", "history.bin"
 _FIRST_LOG, _FIRST_RUN = "first-seen.txt", "first-seen.bin"
 _ORIGINAL, _LOG = "original.bin", "log.txt"
@@ -113,7 +116,7 @@ class CrashStore:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
-            (partial / _REPORT).write_text(crash.report)
+            self._write_report(partial, final, crash)
             (partial / _FIRST_LOG).write_text(crash.first_log)
             (partial / _WIRE).write_bytes(crash.program)
             text = format_program(decode(crash.program), target)
@@ -139,6 +142,19 @@ class CrashStore:
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         return final
+
+    def _write_report(self, partial: Path, final: Path, crash: Crash) -> None:
+        """Write the report, with file and line where they are known, and then as it came as well.
+
+        What was found out about the same report before stays, though the driver's build may be
+        gone.
+        """
+        symbolised = symbolised_report(crash.report, crash.identity.driver)
+        if symbolised is None and _is_same_report(final / _AS_PRINTED, crash.report):
+            symbolised = (final / _REPORT).read_text()
+        if symbolised is not None:
+            (partial / _AS_PRINTED).write_text(crash.report)
+        (partial / _REPORT).write_text(crash.report if symbolised is None else symbolised)
 
     def remove(self, title: str) -> None:
         """Remove the crash of a title, which turned out to be another one."""
@@ -218,6 +234,24 @@ def _read_whole(directory: Path) -> Crash | None:
             if not (directory / _RECORD).exists():
                 return None
     return read_crash(directory)
+
+
+def _is_same_report(path: Path, report: str) -> bool:
+    try:
+        return path.read_text() == report
+    except OSError:
+        return False
+
+
+def shown_report(directory: Path, crash: Crash) -> str:
+    """Return a stored crash's report for people: with file and line if they are, or get, known.
+
+    ``crash`` is what :func:`read_crash` read in that directory.
+    """
+    if is_regular(directory / _AS_PRINTED, within=directory):
+        with contextlib.suppress(OSError):
+            return read_text(directory / _REPORT, within=directory, errors="replace")
+    return symbolised_report(crash.report, crash.identity.driver) or crash.report
 
 
 def _optional(crash: Crash) -> dict[str, Any]:
@@ -314,7 +348,9 @@ def read_crash(directory: Path) -> Crash:
         # Any bytes are a program, even none: a program that was cut short would not crash, and
         # its bug would seem to be fixed.
         _check_number(len(program), record.program_bytes, "bytes")
-        path = directory / _REPORT
+        path = directory / _AS_PRINTED
+        if not path.exists():
+            path = directory / _REPORT
         report = read_text(path, within=directory)
         path = directory / _FIRST_LOG
         first_log = _read_optional(path).decode()

@@ -101,6 +101,8 @@ class CrashObserver:
         # Programs by the title of a bug whose cause is to be found out; the last one showed it.
         self._unexplained: dict[str, Programs] = {}
         self._confirming = False
+        self.is_studying = False
+        """True while the cause of a bug is being found out."""
         self._slow_ones = 0
         # Where instructions are counted, ticks do not tell how long a program takes.
         guest = executor.guest
@@ -301,6 +303,8 @@ class CrashObserver:
         """Find the causes of bugs that cost much, on fresh machines."""
         if not self._unexplained:
             return
+        self.is_studying = True
+        self._publish_all()
         for title, programs in self._unexplained.items():
             self._tell_aside(title)
             endless = title in _ENDLESS
@@ -316,6 +320,7 @@ class CrashObserver:
                 pairs = siblings_of(cause, rule.dropped.kind, left, more.crashes)
                 self._aside.learn_siblings(title, rule, pairs, more.made * each)
         self._unexplained.clear()
+        self.is_studying = False
         self._tell_aside()
         self._clear()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The counts of a worker, in a file that the campaign maps and reads.
+"""The counts of a worker and its phase, in a file that the campaign reads.
 
 A mapped file costs the fuzzing loop nothing and survives the worker, so what
 a killed worker had counted still counts.
@@ -7,6 +7,7 @@ a killed worker had counted still counts.
 
 from __future__ import annotations
 
+import enum
 import mmap
 import os
 import struct
@@ -16,7 +17,31 @@ from pathlib import Path
 from fuzzer.atomic import open_own, write_whole
 from fuzzer.untrusted import read_bytes
 
-_COUNTS = struct.Struct("<10Q")
+_COUNTS = struct.Struct("<11Q")
+
+
+class MachinePhase(enum.StrEnum):
+    """The work of a worker's machine at the moment."""
+
+    STARTING = "starting"
+    """The process has just begun."""
+    SEEDS = "seeds"
+    """It runs the programs that the campaign starts with."""
+    SERIAL = "serial"
+    """Programs whose calls follow each other."""
+    RACES = "races"
+    """Programs with calls on several threads."""
+    PRELOADED = "preloaded"
+    """Serial programs on a driver that was loaded with other parameters."""
+    SLOW = "slow"
+    """Serial programs whose calls take so long that few of them run."""
+    STUDYING = "studying"
+    """The worker finds out the cause of a bug that shows over and over."""
+    ENDED = "ended"
+    """No process runs."""
+
+
+_PHASES = tuple(MachinePhase)
 
 
 @dataclass(slots=True)
@@ -26,6 +51,7 @@ class WorkerCounts:
     ``lost`` counts machines that died or hung without a report, ``flaky`` programs whose
     new coverage did not repeat. ``call_us`` is the time of a call in microseconds before
     fuzzing began, ``idle`` the percentage of that time in which the machine only waited.
+    ``phase`` is the number of its machine's phase in :class:`MachinePhase`.
     """
 
     programs: int = 0
@@ -38,6 +64,16 @@ class WorkerCounts:
     flaky: int = 0
     call_us: int = 0
     idle: int = 0
+    phase: int = 0
+
+    @property
+    def machine_phase(self) -> MachinePhase:
+        """The phase of the worker's machine."""
+        return _PHASES[self.phase % len(_PHASES)]
+
+    @machine_phase.setter
+    def machine_phase(self, phase: MachinePhase) -> None:
+        self.phase = _PHASES.index(phase)
 
 
 class WorkerStatistics:
@@ -70,6 +106,7 @@ class WorkerStatistics:
             counts.flaky,
             counts.call_us,
             counts.idle,
+            counts.phase,
         )
         self._map[_COUNTS.size :] = covered.to_bytes(self._n_blocks, "little")
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.outlook import Remark
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import KnownCrashes, count_bugs, likely_causes
 from fuzzer.crash.meaning import meaning_of

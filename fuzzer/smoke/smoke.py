@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from fuzzer.campaign.campaign import Campaign, CampaignOptions, Snapshot
+from fuzzer.campaign.campaign import Campaign, CampaignOptions
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
 from fuzzer.crash.crash import Crash

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.ending import Ending
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.crash.crash import Crash, Identity
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.outlook import Remark, State, defects, remarks_on, unnamed
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.engine.tally import EAGER, FIRST, LAZY, Tally, TallyFile, read_tally, tally_file

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fuzzer.campaign.campaign import Snapshot
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.engine.batcher import Batcher
 from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.import_queue import ImportQueue

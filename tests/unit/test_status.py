@@ -7,8 +7,8 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzer.campaign.campaign import Snapshot
 from fuzzer.campaign.looked import LEAKS, RACES, Looked
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.aside import SetAside

@@ -23,7 +23,7 @@ from fuzzer.bench.bugs.result import (
 )
 from fuzzer.bench.bugs.run import Recorder, RunState, RunTask, read_result, read_state
 from fuzzer.bench.bugs.suite import Suite, SuiteState, choose_bugs
-from fuzzer.campaign.campaign import Snapshot
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.subject import Subject
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.sighting import Spool

@@ -25,8 +25,9 @@ from fuzzer.bench.bugs.result import (
     Spent,
     outcome_of,
 )
-from fuzzer.campaign.campaign import Campaign, CampaignOptions, Snapshot
+from fuzzer.campaign.campaign import Campaign, CampaignOptions
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
+from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.stages.minimizing import with_minimal
 from fuzzer.campaign.subject import Subject
 from fuzzer.campaign.workdir import Workdir
