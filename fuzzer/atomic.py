@@ -82,11 +82,16 @@ def open_own(path: Path, flags: int, mode: int = 0o666) -> int:
     Raises:
         OSError: it cannot be opened, or is a link, or no regular file.
     """
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, f"{path.name} is a link, not followed", str(path)) from None
+        raise
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise OSError(errno.EINVAL, "it is a link, or no regular file", str(path))
+            raise OSError(errno.EINVAL, f"{path.name} is a link, or no file", str(path))
     except BaseException:
         os.close(fd)
         raise

@@ -18,6 +18,9 @@ from typing import BinaryIO
 MOST_BYTES = 64 << 20
 """The most bytes that a file has which is read whole, where no other limit is given."""
 
+CODE_SUFFIXES = frozenset((".h", ".c", ".S", ".inc", ".def", ".hh", ".hpp", ".rs"))
+"""Suffixes of files of code: a name that a stranger's debugging information or include has."""
+
 # What a shell gives for a command's output; the user wrote that command.
 _GIVEN_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -129,6 +132,20 @@ def is_regular(path: Path, *, within: Path | None = None) -> bool:
     return os.path.isfile(place)  # noqa: PTH113 - a name with a zero byte is none
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory that none but its owner may enter, unless it is there already.
+
+    Those above it that are missing may be entered by all, and written to by their owner.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for above in reversed(directory.parents):
+        if not above.exists():
+            above.mkdir(0o755, exist_ok=True)
+    directory.mkdir(0o700, exist_ok=True)
+
+
 def refuse_link(directory: Path) -> None:
     """Refuse a link in place of a directory that is written to.
 
@@ -138,6 +155,6 @@ def refuse_link(directory: Path) -> None:
     if directory.is_symlink():
         raise NoRegularFileError(
             errno.ELOOP,
-            "it is a link, which is not followed: what is written stays here",
+            f"{directory.name} is a link, which is not followed: what is written stays there",
             str(directory),
         )

@@ -21,7 +21,9 @@ from fuzzer.atomic import open_lock, write_whole
 from fuzzer.checked import read_json
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
+from fuzzer.engine.import_queue import import_directory
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.untrusted import make_private, refuse_link
 
 _FORMAT = 1
 
@@ -72,8 +74,11 @@ class Workdir:
         """
         identity = {"format": _FORMAT, "target": target, "bug": bug}
         try:
+            make_private(self.root)
+            for directory in self._written():
+                refuse_link(directory)
             for directory in (self.corpus, self.logs):
-                directory.mkdir(parents=True, exist_ok=True)
+                directory.mkdir(exist_ok=True)
         except OSError as error:
             raise self._not_writable(error) from error
         with self.locked():
@@ -81,6 +86,11 @@ class Workdir:
             self.spool.create()
             self.crashes.recover()
             yield
+
+    def _written(self) -> tuple[Path, ...]:
+        """Return the directories that files are written to."""
+        imported = import_directory(self.root)
+        return (self.corpus, self.logs, self.spool.directory, self.crashes.directory, imported)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ from fuzzer.progress import say
 from fuzzer.target.device import PATH, PATH_ALLOWED
 from fuzzer.target.header import Header
 from fuzzer.target.target import Target, load_target
+from fuzzer.untrusted import make_private
 
 DESCRIPTION = "target.yaml"
 _YAML = (".yaml", ".yml")
@@ -117,7 +118,7 @@ def describe_driver(
         return None
     facts = find(choice, options, accel_of(options))
     options.workdir = options.workdir or default_workdir(facts.name, options.bug)
-    options.workdir.mkdir(parents=True, exist_ok=True)
+    make_private(options.workdir)
     path = options.workdir / DESCRIPTION
     why = f"Made from {choice.path}. To change it: pkvfuzz init {choice.path}"
     if relative:

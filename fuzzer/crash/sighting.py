@@ -17,7 +17,7 @@ from pathlib import Path
 from fuzzer.atomic import appending, sync_files
 from fuzzer.checked import read_json
 from fuzzer.program import batch
-from fuzzer.untrusted import read_bytes, read_text, refuse_link
+from fuzzer.untrusted import read_bytes, read_text
 
 _PENDING = "pending"
 _COUNTS = "sightings"
@@ -60,7 +60,6 @@ class Spool:
 
     def create(self) -> None:
         """Make the spool's directory, and remove what a killed worker left half written."""
-        refuse_link(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         for partial in self.directory.glob(".*"):
             shutil.rmtree(partial, ignore_errors=True)

@@ -410,7 +410,11 @@ class _Loader:
         if shape.headers:
             try:
                 return read_headers(
-                    shape.headers, include=include, constants=[*constants], structs=[*structs]
+                    shape.headers,
+                    home=self._directory,
+                    include=include,
+                    constants=[*constants],
+                    structs=[*structs],
                 )
             except UnknownSymbolError as error:
                 problem = self._unknown(error)

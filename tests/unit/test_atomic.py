@@ -91,9 +91,9 @@ def test_what_a_link_leads_to_stays_as_it_was(tmp_path: Path, *, is_hard: bool) 
     own.mkdir()
     link = own / "x"
     link.hardlink_to(canary) if is_hard else link.symlink_to(canary)
-    with pytest.raises(OSError, match=r"link|symbolic"), appending(link) as file:
+    with pytest.raises(OSError, match="is a link"), appending(link) as file:
         file.write(b"more")
-    with pytest.raises(OSError, match=r"link|symbolic"):
+    with pytest.raises(OSError, match="is a link"):
         open_lock(link)
     write_whole(link, "another file")
     assert (canary.read_text(), link.read_text()) == ("untouched", "another file")
