@@ -47,7 +47,8 @@ from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say
-from fuzzer.report.status import StatusView, is_judged, remark_lines, summary
+from fuzzer.report.display import JsonDisplay, Output, choose_display
+from fuzzer.report.status import StatusView, end_facts, is_judged, remark_lines, summary
 from fuzzer.wording import count
 
 
@@ -93,6 +94,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",
     )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--quiet", action="store_true", help="say nothing but crashes and the summary"
+    )
+    shown.add_argument(
+        "--json",
+        action="store_true",
+        help="print an object a line: status, crash, note, set aside, end",
+    )
     add_driver(parser)
     add_kernel_to_fuzz(parser)
     add_switches(parser)
@@ -133,7 +143,8 @@ def command(options: argparse.Namespace) -> int:
             f"seed {seed}, in {workdir.root}"
         )
         known = _known(options.known, workdir)
-        view = StatusView(workdir.crashes, known=known)
+        output = Output.JSON if options.json else Output.QUIET if options.quiet else Output.AUTO
+        view = StatusView(workdir.crashes, choose_display(output), known)
         show = _announce_start(view, entered)
         campaign = Campaign(
             subject,
@@ -160,11 +171,14 @@ def command(options: argparse.Namespace) -> int:
         try:
             final = campaign.run()
         finally:
-            view.clear()
+            view.close()
         open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
-        print(summary(final, Path(workdir.crashes.directory), known))
-        for line in remark_lines(final):
-            print(line)
+        if options.json:
+            JsonDisplay(sys.stdout).emit("end", end_facts(final, known))
+        else:
+            print(summary(final, Path(workdir.crashes.directory), known))
+            for line in remark_lines(final):
+                print(line)
         if facts is not None:
             _write_learned(workdir, guest, facts)
     # A user who names known crashes wants the exit code to tell of unknown ones.
@@ -206,7 +220,6 @@ class _announce_start:  # noqa: N801 - used like a function
     def __call__(self, snapshot: Snapshot) -> None:
         if snapshot.started and not self._said:
             self._said = True
-            self._view.clear()
             took = time.monotonic() - snapshot.elapsed - self._entered
             say(f"fuzzing {took:.1f} s after the start")
         self._view.show(snapshot)
