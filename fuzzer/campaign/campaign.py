@@ -14,6 +14,7 @@ from types import FrameType
 
 from fuzzer.campaign.clock import Clock
 from fuzzer.campaign.corpus_start import CorpusCount
+from fuzzer.campaign.driver_record import record_of, write_driver_record
 from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.loading import load_sighting
@@ -140,6 +141,7 @@ class Campaign:
         reason = "it failed"
         recorder = self._recorder()
         try:
+            write_driver_record(self._workdir.root, record_of(self._guest))
             self._sight_load()
             self._workdir.judge_looked.unlink(missing_ok=True)
             for worker in self._workers:

@@ -139,6 +139,31 @@ COMMANDS = (
         _ends("shown"),
     ),
     Subcommand(
+        "report",
+        "fuzzer.cli.report",
+        "write a page on a campaign: what happened, what was reached, what crashed",
+        f"./pkvfuzz report {_WORK}",
+        _ends("written, or served until Ctrl-C"),
+        details=(
+            "One HTML file that needs nothing else: coverage and speed over time, each crash with\n"
+            "its report and program, the driver's source with what was reached of it. It can be\n"
+            "made while the campaign runs; --serve keeps it up to date, for this host alone."
+        ),
+        needs=(Need("charts", "--png"),),
+    ),
+    Subcommand(
+        "compare",
+        "fuzzer.cli.compare",
+        "show campaigns side by side: coverage over time, speed, time to each bug",
+        f"./pkvfuzz compare {_WORK} work/pkv",
+        _ends("shown"),
+        details=(
+            "A side is a working directory, or a directory of several, campaigns of one setting\n"
+            "with other seeds. Where both sides have several, Vargha and Delaney's A12 and the p\n"
+            "of Mann and Whitney's test say whether a difference is more than chance."
+        ),
+    ),
+    Subcommand(
         "triage",
         "fuzzer.cli.triage",
         "say which kernel reports are in logs, from anywhere",

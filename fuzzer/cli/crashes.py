@@ -11,9 +11,10 @@ from pathlib import Path
 
 from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import likely_causes, same_bugs
-from fuzzer.crash.store import read_crash
+from fuzzer.crash.store import read_crash, shown_report
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.wire import split
+from fuzzer.report.triage import printable
 from fuzzer.wording import count
 
 _RECORD = "crash.json"
@@ -105,7 +106,7 @@ def _show(listed: _Listed) -> int:
     program = listed.path / "program.prog"
     if program.is_file():
         print(program.read_text())
-    print(listed.crash.report, end="")
+    print(printable(shown_report(listed.path, listed.crash)), end="")
     return int(ExitCode.NOTHING_FOUND)
 
 

@@ -24,7 +24,10 @@ from fuzzer.target.target import Target
 README, REPORT, SOURCE = "README.md", "report.json", "repro.c"
 # Names of a crash's own files, which no stored header may have.
 _OTHERS = frozenset(
-    (README, REPORT, SOURCE, "repro", "crash.json", "report.txt", "log.txt", "first-seen.txt")
+    (
+        *(README, REPORT, SOURCE, "repro", "crash.json"),
+        *("report.txt", "report.raw.txt", "log.txt", "first-seen.txt"),
+    )
 )
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from fuzzer.atomic import write_whole
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.crash import Crash, Identity, Privileges, plain_title
+from fuzzer.crash.symbolised import symbolised_report
 from fuzzer.errors import BadInputError
 from fuzzer.paths import cache_dir
 from fuzzer.program import batch
@@ -32,6 +33,8 @@ from fuzzer.target.target import Target
 
 FORMAT = 1
 _RECORD, _REPORT = "crash.json", "report.txt"
+# The report as the kernel printed it, where ``report.txt`` has more.
+_AS_PRINTED = "report.raw.txt"
 _TEXT, _WIRE, _HISTORY = "program.prog", "program.bin", "history.bin"
 _FIRST_LOG, _FIRST_RUN = "first-seen.txt", "first-seen.bin"
 _ORIGINAL, _LOG = "original.bin", "log.txt"
@@ -107,7 +110,7 @@ class CrashStore:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
-            (partial / _REPORT).write_text(crash.report)
+            self._write_report(partial, final, crash)
             (partial / _FIRST_LOG).write_text(crash.first_log)
             (partial / _WIRE).write_bytes(crash.program)
             text = format_program(decode(crash.program), target)
@@ -132,6 +135,19 @@ class CrashStore:
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         return final
+
+    def _write_report(self, partial: Path, final: Path, crash: Crash) -> None:
+        """Write the report, with file and line where they are known, and then as it came as well.
+
+        What was found out about the same report before stays, though the driver's build may be
+        gone.
+        """
+        symbolised = symbolised_report(crash.report, crash.identity.driver)
+        if symbolised is None and _is_same_report(final / _AS_PRINTED, crash.report):
+            symbolised = (final / _REPORT).read_text()
+        if symbolised is not None:
+            (partial / _AS_PRINTED).write_text(crash.report)
+        (partial / _REPORT).write_text(crash.report if symbolised is None else symbolised)
 
     def remove(self, title: str) -> None:
         """Remove the crash of a title, which turned out to be another one."""
@@ -219,6 +235,24 @@ def _read_whole(directory: Path) -> Crash | None:
     return read_crash(directory)
 
 
+def _is_same_report(path: Path, report: str) -> bool:
+    try:
+        return path.read_text() == report
+    except OSError:
+        return False
+
+
+def shown_report(directory: Path, crash: Crash) -> str:
+    """Return a stored crash's report for people: with file and line if they are, or get, known.
+
+    ``crash`` is what :func:`read_crash` read in that directory.
+    """
+    if (directory / _AS_PRINTED).is_file():
+        with contextlib.suppress(OSError):
+            return (directory / _REPORT).read_text(errors="replace")
+    return symbolised_report(crash.report, crash.identity.driver) or crash.report
+
+
 def _optional(crash: Crash) -> dict[str, Any]:
     """Return the fields of a record that are left out where there is nothing to say."""
     found = {
@@ -293,7 +327,8 @@ def read_crash(directory: Path) -> Crash:
         expected = record.get("program_bytes", len(program) or "some")
         if len(program) != expected:
             raise ValueError(f"{len(program)} bytes, not {expected}")
-        path = directory / _REPORT
+        as_printed = directory / _AS_PRINTED
+        path = as_printed if as_printed.exists() else directory / _REPORT
         report = path.read_text()
         first = directory / _FIRST_LOG
         path = directory / _RECORD

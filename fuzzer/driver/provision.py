@@ -19,6 +19,7 @@ from fuzzer.cache import build_once, content_key, keep_entry
 from fuzzer.driver.blocks import LINKED, Block, blocks_at, make_table
 from fuzzer.driver.deferred_module import with_deferred_module
 from fuzzer.driver.driver import Driver
+from fuzzer.driver.known_builds import note_build
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.machine import channel_layout as layout
@@ -300,6 +301,7 @@ def ensure_guest(
         InfrastructureError: the guest does not boot, or the disk is full.
     """
     hardware = _fit(hardware or Hardware(), kernel)
+    note_build(driver)
     loaded = with_deferred_module(driver, kernel) if deferred else driver
     image = driver_image(target, loaded)
     base, base_key = ensure_base(kernel, accel, hardware, arguments=arguments)

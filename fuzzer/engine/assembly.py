@@ -7,6 +7,7 @@ import random
 
 from fuzzer.engine.aside import Aside
 from fuzzer.engine.batcher import Batcher
+from fuzzer.engine.compared import ComparedFile, compared_file
 from fuzzer.engine.counters import Counters
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.engines import Material, choose_engine
@@ -18,6 +19,7 @@ from fuzzer.engine.loop import Loop, LoopOptions, Parts
 from fuzzer.engine.observer import Observer
 from fuzzer.engine.phases import Phases
 from fuzzer.engine.race_slots import RaceSlots
+from fuzzer.engine.reached import ReachedFile, reached_file
 from fuzzer.engine.reporter import Reporter
 from fuzzer.engine.rerun import Rerun
 from fuzzer.engine.rotation import Rotation
@@ -62,6 +64,10 @@ def assemble(
     )
     imports = ImportQueue(options.workdir, options.number, options.workers)
     bit_fields = bit_fields_of(guest.target)
+    compared = ComparedFile(compared_file(options.workdir, options.name), guest.driver.key)
+    reached = ReachedFile(
+        reached_file(options.workdir, options.name), guest.driver.key, guest.target
+    )
     profile = ValueProfile(
         random.Random(seed + 3),
         lambda program: mutator.mutate(program, LONGEST),
@@ -75,6 +81,7 @@ def assemble(
         mutator.created,
         bit_fields,
         profile=profile if mechanisms.value_profile else None,
+        record=compared.note,
     )
     aside = Aside()
 
@@ -124,6 +131,7 @@ def assemble(
             hints,
             run_again=rerun.run,
             lean=options.lean,
+            note_reached=reached.note,
         ),
     )
     serial, racing = Batcher(*engine.batched), Batcher(*engine.racing)
@@ -132,6 +140,7 @@ def assemble(
         statistics,
         tally,
         crashes,
+        compared=compared,
         covered=lambda: engine.feedback.covered,
         races=lambda: phases.racing,
     )

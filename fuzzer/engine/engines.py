@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuzzer.engine.aside import Aside
@@ -36,7 +37,10 @@ from fuzzer.program.mutate import Mutator
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The parts that engines are made of; triage runs programs by ``run_again``."""
+    """The parts that engines are made of; triage runs programs by ``run_again``.
+
+    ``note_reached`` is given programs that enter the corpus and the counters of their blocks.
+    """
 
     executor: WorkerExecutor
     counters: Counters
@@ -48,6 +52,7 @@ class Material:
     hints: HintStage
     run_again: RunAgain
     lean: Lean
+    note_reached: Callable[[bytes, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ def coverage_guided(material: Material, *, with_hints: bool) -> Engine:
             material.imports,
             keep=keep,
             enqueue=news.enqueue,
+            note_reached=material.note_reached,
         ),
     )
 

@@ -45,8 +45,9 @@ class Feedback(Protocol):
 class CoverageFeedback:
     """Lets libFuzzer keep programs that cover something new each time they run.
 
-    ``keep`` are told of programs that enter the corpus; ``enqueue`` takes a program that
-    libFuzzer did not ask to run, to be run again for it.
+    ``keep`` are told of programs that enter the corpus, ``note_reached`` of these with the
+    counters of their blocks; ``enqueue`` takes a program that libFuzzer did not ask to run, to
+    be run again for it.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class CoverageFeedback:
         *,
         keep: Sequence[Callable[[bytes], None]],
         enqueue: Callable[[bytes], None],
+        note_reached: Callable[[bytes, bytes], None] = lambda program, counters: None,
     ) -> None:
         self._executor = executor
         self._counters = counters
@@ -67,6 +69,7 @@ class CoverageFeedback:
         self._imports = imports
         self._keep = keep
         self._enqueue = enqueue
+        self._note_reached = note_reached
         # With a reset by calls, another run costs little.
         kind = executor.guest.target.reset.kind
         self._shortens = kind not in {ResetKind.RELOAD, ResetKind.RESTORE}
@@ -120,6 +123,7 @@ class CoverageFeedback:
         self._counts.flaky += verdict.flaky
         self._tell_seen(seen)
         if verdict.kept:
+            self._note_reached(program, verdict.counters[: self._counters.n_blocks])
             for keep in self._keep:
                 keep(program)
 

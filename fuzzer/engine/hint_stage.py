@@ -49,7 +49,8 @@ class HintStage:
 
     ``note_compared`` is given each call with a payload that is compared, and the call with the
     other operand there. ``created`` are the kinds of files of which the driver takes descriptors,
-    ``bit_fields`` are as for :class:`Hints`. A ``profile`` chooses further programs to run.
+    ``bit_fields`` are as for :class:`Hints`. A ``profile`` chooses further programs to run. All
+    comparisons are given to ``record``.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class HintStage:
         bit_fields: BitFields = NO_BIT_FIELDS,
         *,
         profile: ValueProfile | None = None,
+        record: Callable[[Comparisons], None] = lambda comparisons: None,
     ) -> None:
         self._profile = profile
+        self._record = record
         self._fuzzer = fuzzer
         self._bit_fields = bit_fields
         self._note_compared = note_compared
@@ -127,6 +130,7 @@ class HintStage:
         found: set[int] = set()
         while self._unread:
             program, comparisons, results = self._unread.popleft()
+            self._record(comparisons)
             chunks = split(program)
             is_searching = self._search.has_asked_for(program)
             for made in self._search.learn(chunks, results, comparisons.found):

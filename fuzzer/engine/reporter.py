@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fuzzer.engine.compared import ComparedFile
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.statistics import MachinePhase, WorkerStatistics
@@ -27,6 +28,7 @@ class Reporter:
         tally: TallyFile,
         crashes: CrashObserver,
         *,
+        compared: ComparedFile,
         covered: Callable[[], int],
         races: Callable[[], bool],
     ) -> None:
@@ -34,6 +36,7 @@ class Reporter:
         self._statistics = statistics
         self._counts = statistics.counts
         self._tally = tally
+        self._compared = compared
         self._crashes = crashes
         self._covered = covered
         self._races = races
@@ -50,6 +53,7 @@ class Reporter:
         counts.machine_phase = self._phase()
         self._statistics.publish(self._covered())
         self._tally.write()
+        self._compared.write(self._executor.known_ioctls)
         self._crashes.publish()
 
     def _phase(self) -> MachinePhase:
@@ -73,3 +77,4 @@ class Reporter:
         """Write everything for the last time."""
         self.publish()
         self._tally.write(now=True)
+        self._compared.write(self._executor.known_ioctls, now=True)

@@ -169,6 +169,7 @@ def material_of(worker: Worker) -> Material:
         hints=nothing,
         run_again=lambda program, settles=False: None,
         lean=Lean(),
+        note_reached=lambda program, counters: None,
     )
 
 
