@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import shlex
 import sys
@@ -46,7 +47,7 @@ from fuzzer.flavour import Flavour
 from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
-from fuzzer.progress import say
+from fuzzer.progress import hushed, say
 from fuzzer.report.display import JsonDisplay, Output, choose_display
 from fuzzer.report.status import StatusView, end_facts, is_judged, remark_lines, summary
 from fuzzer.wording import count
@@ -114,6 +115,11 @@ def command(options: argparse.Namespace) -> int:
 
     Without one, it returns 4 when it was ended before anything was judged.
     """
+    with hushed() if options.quiet else contextlib.nullcontext():
+        return _fuzz(options)
+
+
+def _fuzz(options: argparse.Namespace) -> int:
     entered = time.monotonic()
     if options.exact and options.no_races:
         raise BadInputError("--exact is for races; leave out --no-races")
@@ -143,8 +149,8 @@ def command(options: argparse.Namespace) -> int:
             f"seed {seed}, in {workdir.root}"
         )
         known = _known(options.known, workdir)
-        output = Output.JSON if options.json else Output.QUIET if options.quiet else Output.AUTO
-        view = StatusView(workdir.crashes, choose_display(output), known)
+        display = choose_display(_output(options))
+        view = StatusView(workdir.crashes, display, known)
         show = _announce_start(view, entered)
         campaign = Campaign(
             subject,
@@ -173,19 +179,26 @@ def command(options: argparse.Namespace) -> int:
         finally:
             view.close()
         open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
-        if options.json:
-            JsonDisplay(sys.stdout).emit("end", end_facts(final, known))
+        learned_in = _write_learned(workdir, guest, facts) if facts is not None else None
+        if isinstance(display, JsonDisplay):
+            display.emit("end", end_facts(final, known, learned_in))
         else:
             print(summary(final, Path(workdir.crashes.directory), known))
             for line in remark_lines(final):
                 print(line)
-        if facts is not None:
-            _write_learned(workdir, guest, facts)
+            if learned_in:
+                print(f"what was learned of the device is in {learned_in}, to be edited")
     # A user who names known crashes wants the exit code to tell of unknown ones.
     crashes = accepted.new_of(final.crashes)
     if crashes:
         return int(ExitCode.FOUND)
     return int(ExitCode.NOTHING_FOUND if is_judged(final) else ExitCode.UNJUDGED)
+
+
+def _output(options: argparse.Namespace) -> Output:
+    if options.json:
+        return Output.JSON
+    return Output.QUIET if options.quiet else Output.AUTO
 
 
 def _stored_in(directories: Sequence[Path]) -> KnownCrashes:
@@ -201,12 +214,13 @@ def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
     return _stored_in([*given, *(directory for directory in own if directory.is_dir())])
 
 
-def _write_learned(workdir: Workdir, guest: Guest, facts: DriverFacts) -> None:
+def _write_learned(workdir: Workdir, guest: Guest, facts: DriverFacts) -> Path:
+    """Write down what was learned of a device; return where."""
     programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
     write_whole(path, learned(facts, map(decode, programs), known))
-    print(f"what was learned of the device is in {path}, to be edited")
+    return path
 
 
 class _announce_start:  # noqa: N801 - used like a function

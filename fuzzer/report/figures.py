@@ -14,6 +14,8 @@ from fuzzer.state.document import CrashRecord, Glance, HistoryRow, RunPhase
 
 # Seconds over which the present speed is measured.
 _NOW = 5
+# Calls that take so many seconds are said to.
+_SLOW_CALL = 0.05
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS = ".:-=+*#@"
 
@@ -94,11 +96,16 @@ def time_text(glance: Glance) -> str:
     run = glance.run
     text = clock(run.fuzzed)
     if run.phase is RunPhase.JUDGING:
-        return f"{text} of fuzzing are over; what waits is judged (Ctrl-C keeps all and ends it)"
+        return f"{text} of fuzzing are over; what waits is judged"
     if run.phase is RunPhase.STARTING:
+        if not run.fuzzed:
+            return "starting"
         ran = sum(machine.programs for machine in glance.machines)
         # libFuzzer begins with an empty one.
-        return f"{text}, starting: {max(0, ran - 1):,} of {run.seeds:,} seeds have run"
+        text += f", starting: {max(0, ran - 1):,} of {run.seeds:,} seeds have run"
+        calls = sum(machine.calls for machine in glance.machines)
+        call = run.fuzzed * len(glance.machines) / calls if calls else 0.0
+        return f"{text}; a call takes {call:.2g} s" if call >= _SLOW_CALL else text
     if run.seconds is not None:
         return f"{text} of {clock(run.seconds)}"
     if run.programs is not None:
@@ -148,7 +155,7 @@ def plain_line(glance: Glance) -> str:
     """Return one line on a campaign, for a log."""
     row, speed = glance.row, rates(glance)
     if row is None:
-        return "starting"
+        return f"starting{_judge_text(glance)}"
     parts = [time_text(glance)]
     if glance.run.phase is not RunPhase.STARTING:
         parts += [
@@ -163,6 +170,9 @@ def plain_line(glance: Glance) -> str:
         parts.append(f"machines lost {row.lost}")
     parts += [f"[finding out what leads to {each.title}]"
               for each in glance.aside if each.state == "studied"]  # fmt: skip
-    if glance.judge.status not in {"", "ready", "starting"}:
-        parts.append(f"[{glance.judge.status}]")
-    return "  ".join(parts)
+    return "  ".join(parts) + _judge_text(glance)
+
+
+def _judge_text(glance: Glance) -> str:
+    status = glance.judge.status
+    return f"  [{status}]" if status not in {"", "ready", "starting"} else ""

@@ -21,12 +21,18 @@ _LABEL, _NARROW = 10, 60
 _GRAPH = 24
 # Space between two pieces of a line.
 _GAP = 3
+# Columns by which the further lines of a machine or crash are set in.
+_HANG = 2
 _STYLES = {
     Level.CRITICAL: "bold red",
     Level.HIGH: "red",
     Level.MEDIUM: "yellow",
     Level.LOW: "cyan",
 }
+# Columns that the title of a crash has at least, if its result is on the same line.
+_TITLE = 34
+# Stand for what is cut off.
+_CUT, _PLAIN_CUT = "…", "..."
 # Machines and crashes that have lines of their own.
 _MOST_MACHINES, _MOST_CRASHES = 8, 5
 # The host is said to be full below this share of free memory, and below so many free bytes.
@@ -41,31 +47,79 @@ class _Row:
     pieces: Sequence[Text]
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Lines of ``width`` columns; ``cut`` stands for what does not fit into one."""
+
+    width: int
+    cut: str
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if labels stand above what they label."""
+        return self.width < _NARROW
+
+    @property
+    def indent(self) -> int:
+        """The columns before what is labelled."""
+        return 2 if self.is_narrow else _LABEL
+
+    def cut_to(self, text: Text, room: int) -> Text:
+        """Return the beginning of a text that fits into so many columns."""
+        if cell_len(text.plain) <= room:
+            return text
+        shown = text.copy()
+        shown.truncate(max(0, room - len(self.cut)))
+        return shown.append(self.cut[: max(0, room)])
+
+    def laid_out(self, row: _Row) -> list[Text]:
+        """Return a row as lines: pieces side by side as far as they fit, cut where one does not."""
+        line = Text(row.label.ljust(self.indent), "bold cyan")
+        if len(row.label) > self.indent:
+            line.append(" ")
+        lines = [line]
+        is_begun = False
+        for piece in row.pieces:
+            gap = _GAP if is_begun else 0
+            if cell_len(line.plain) + gap + cell_len(piece.plain) > self.width and (
+                is_begun or line.plain.strip()
+            ):
+                # What has no label of its own goes on below itself.
+                line, gap = Text(" " * (self.indent + (0 if row.label else _HANG))), 0
+                lines.append(line)
+            line.append(" " * gap)
+            line.append_text(self.cut_to(piece, self.width - cell_len(line.plain)))
+            is_begun = True
+        return lines
+
+
 def screen(glance: Glance, width: int, height: int, *, plain: bool = False) -> Text:
     """Return the present of a campaign in at most ``height`` lines of ``width`` columns.
 
     ``plain`` is for terminals that have ASCII only. What does not fit is left out from the end,
     machines and single crashes first.
     """
+    page = _Page(width, _PLAIN_CUT if plain else _CUT)
     rows = _rows(glance, plain=plain)
-    optional = _machines(glance), _crash_lines(glance.crashes, width)
-    room = height - sum(map(len, (_laid_out(row, width) for row in rows)))
+    optional = {
+        "crashes": _crash_lines(glance.crashes, page),
+        "machines": map(page.laid_out, _machine_rows(glance)),
+    }
+    room = height - sum(len(page.laid_out(row)) for row in rows)
     lines: list[Text] = []
     for row in rows:
-        lines += _laid_out(row, width)
-        if row.label in {"machines", "crashes"}:
-            for more in optional[row.label == "crashes"]:
-                laid = _laid_out(_Row("", more), width)
-                if len(laid) <= room:
-                    room -= len(laid)
-                    lines += laid
+        lines += page.laid_out(row)
+        for more in optional.get(row.label, ()):
+            if len(more) <= room:
+                room -= len(more)
+                lines += more
     return Text("\n").join(lines[:height])
 
 
 def _rows(glance: Glance, *, plain: bool) -> list[_Row]:
     row, rates = glance.row, figures.rates(glance)
     run = glance.run
-    found = [_Row(_title(glance), _time(glance))]
+    found = [_Row(run.target, _time(glance))]
     if row is None:
         return [*found, _judge(glance)]
     graph = figures.bars(figures.speeds(glance.recent), _GRAPH, plain=plain)
@@ -85,7 +139,7 @@ def _rows(glance: Glance, *, plain: bool) -> list[_Row]:
     found += [
         _Row("coverage", [Text(figures.share_text(row.covered, row.blocks), "bold"),
                           *([Text(newest)] if newest else [])]),
-        _Row("corpus", [Text(count(row.corpus, "program"))]),
+        _Row("corpus", [Text(f"{row.corpus:,} program{'s' * (row.corpus != 1)}")]),
         _Row("crashes", _crashes(glance)),
         _Row("machines", _machine_sums(glance)),
         _judge(glance),
@@ -97,10 +151,6 @@ def _rows(glance: Glance, *, plain: bool) -> list[_Row]:
     return found
 
 
-def _title(glance: Glance) -> str:
-    return glance.run.target
-
-
 def _time(glance: Glance) -> list[Text]:
     run = glance.run
     pieces = [Text(f"with {run.bug}")] if run.bug else []
@@ -108,6 +158,8 @@ def _time(glance: Glance) -> list[Text]:
     left = figures.time_left(glance)
     if left is not None and run.phase is not RunPhase.JUDGING:
         pieces.append(Text(f"{clock(left)} left", "bold green"))
+    if run.phase is RunPhase.JUDGING:
+        pieces.append(Text("Ctrl-C ends it and keeps all", "dim"))
     return pieces
 
 
@@ -115,16 +167,18 @@ def _crashes(glance: Glance) -> list[Text]:
     if not glance.crashes:
         return [Text("none yet")]
     levels, judged, news = figures.crash_counts(glance.crashes)
-    pieces = [Text(f"{number} {level}", _STYLES[Level(level)]) for level, number in levels]
-    pieces += [Text(f"{number} {word}") for word, number in judged]
-    pieces += [Text(f"{number} {word}", "bold" if word == "new" else "") for word, number in news]
+    severities = (Text(f"{number} {level}", _STYLES[Level(level)]) for level, number in levels)
+    pieces = [Text(", ").join(severities)]
+    pieces += [Text(", ".join(f"{number} {word}" for word, number in words))
+               for words in (judged, news)]  # fmt: skip
     consequences = sum(bool(each.cause) for each in glance.crashes)
     if consequences:
-        pieces.append(Text(f"{consequences} likely consequences of these", "dim"))
+        pieces.append(Text(f"{count(consequences, 'likely consequence')} of these", "dim"))
     return pieces
 
 
-def _crash_lines(crashes: Sequence[CrashRecord], width: int) -> Iterable[list[Text]]:
+def _crash_lines(crashes: Sequence[CrashRecord], page: _Page) -> Iterable[list[Text]]:
+    """Yield the lines of each crash, the most severe first."""
     shown = figures.most_severe(crashes)
     for crash in shown[:_MOST_CRASHES]:
         runs = f"{crash.reproduced} of {crash.runs}" if crash.runs else "not judged"
@@ -133,12 +187,12 @@ def _crash_lines(crashes: Sequence[CrashRecord], width: int) -> Iterable[list[Te
         words += ["likely a consequence"] if crash.cause else []
         told = Text(", ".join(words))
         title = Text(f"{level:8} {crash.title}", _STYLES[level])
-        if width >= _NARROW:
-            room = width - _LABEL - _GAP - cell_len(told.plain)
-            title.truncate(room, overflow="ellipsis")
-        yield [title, told]
+        room = page.width - page.indent - _GAP - cell_len(told.plain)
+        if room >= min(_TITLE, cell_len(title.plain)):
+            title = page.cut_to(title, room)
+        yield page.laid_out(_Row("", [title, told]))
     if len(shown) > _MOST_CRASHES:
-        yield [Text(f"and {len(shown) - _MOST_CRASHES} more", "dim")]
+        yield page.laid_out(_Row("", [Text(f"and {len(shown) - _MOST_CRASHES} more", "dim")]))
 
 
 def _machine_sums(glance: Glance) -> list[Text]:
@@ -154,14 +208,14 @@ def _machine_sums(glance: Glance) -> list[Text]:
     return pieces
 
 
-def _machines(glance: Glance) -> Iterable[list[Text]]:
+def _machine_rows(glance: Glance) -> Iterable[_Row]:
     for machine in glance.machines[:_MOST_MACHINES]:
-        yield _machine(machine, glance)
+        yield _Row("", _machine(machine, glance))
     if len(glance.machines) > _MOST_MACHINES:
         rest = glance.machines[_MOST_MACHINES:]
         phases = [each.phase.value for each in rest]
         words = [f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases)]
-        yield [Text(f"and {len(rest)} more: {', '.join(words)}", "dim")]
+        yield _Row("", [Text(f"and {len(rest)} more: {', '.join(words)}", "dim")])
 
 
 def _machine(machine: MachineRecord, glance: Glance) -> list[Text]:
@@ -208,31 +262,3 @@ def _aside(title: str, sightings: int, state: str) -> Text:
     if state == "studied":
         return Text(f"finding out what leads to {title}", "yellow")
     return Text(f"{title} ({sightings:,} times)", "dim")
-
-
-def _laid_out(row: _Row, width: int) -> list[Text]:
-    """Return a row as lines: pieces side by side as far as they fit, cut where one does not."""
-    narrow = width < _NARROW
-    indent = 2 if narrow else _LABEL
-    lines: list[Text] = []
-    line = Text(row.label.ljust(indent), "bold cyan")
-    used = cell_len(line.plain)
-    fresh = used <= indent
-    if not fresh:
-        line.append(" ")
-        used += 1
-        fresh = True
-    for piece in row.pieces:
-        size = cell_len(piece.plain)
-        gap = 0 if fresh else _GAP
-        if used + gap + size > width and not (fresh and used <= indent):
-            lines.append(line)
-            line, used, gap = Text(" " * indent), indent, 0
-        shown = piece.copy()
-        shown.truncate(max(1, width - used - gap), overflow="ellipsis")
-        line.append(" " * gap)
-        line.append_text(shown)
-        used += gap + cell_len(shown.plain)
-        fresh = False
-    lines.append(line)
-    return lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a campaign says while it runs, and its summary."""
+"""Messages of a campaign while it runs, and its summary."""
 
 from __future__ import annotations
 
@@ -224,8 +224,13 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
     return "\n".join(lines)
 
 
-def end_facts(snapshot: Snapshot, known: KnownCrashes) -> dict[str, object]:
-    """Return what a campaign came to as a JSON object; counts are of its last run."""
+def end_facts(
+    snapshot: Snapshot, known: KnownCrashes, learned: Path | None = None
+) -> dict[str, object]:
+    """Return what a campaign came to as a JSON object; counts are of its last run.
+
+    ``learned`` is the file with what was learned of the device, if there is one.
+    """
     counts = snapshot.counts
     return {
         "seconds": round(snapshot.elapsed, 1),
@@ -249,4 +254,5 @@ def end_facts(snapshot: Snapshot, known: KnownCrashes) -> dict[str, object]:
             for crash in snapshot.crashes
         ],
         "notes": [remark.text for remark in snapshot.remarks],
+        "learned": str(learned) if learned else None,
     }

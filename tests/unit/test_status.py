@@ -100,6 +100,5 @@ def test_a_bug_that_is_set_aside_is_told_once_and_summed_up(tmp_path: Path) -> N
         snapshot = Snapshot(elapsed=60, counts=WorkerCounts(fuzzing=1), started=True, aside=aside)
         view.show(snapshot)
     assert out.getvalue().count("set aside: divide error in f, 3 sightings; ") == 1
-    assert "[finding out what leads to WARNING in g]" in out.getvalue()
     text = summary(snapshot, tmp_path, KnownCrashes())
     assert "set aside: divide error in f, 5 sightings" in text.splitlines()
