@@ -40,7 +40,7 @@ _LITTLE_DISK = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _ScreenRow:
     """A label and pieces, each of which stays whole where it fits."""
 
     label: str
@@ -72,7 +72,7 @@ class _Page:
         shown.truncate(max(0, room - len(self.cut)))
         return shown.append(self.cut[: max(0, room)])
 
-    def laid_out(self, row: _Row) -> list[Text]:
+    def laid_out(self, row: _ScreenRow) -> list[Text]:
         """Return a row as lines: pieces side by side as far as they fit, cut where one does not."""
         line = Text(row.label.ljust(self.indent), "bold cyan")
         if len(row.label) > self.indent:
@@ -116,16 +116,16 @@ def screen(glance: Glance, width: int, height: int, *, plain: bool = False) -> T
     return Text("\n").join(lines[:height])
 
 
-def _rows(glance: Glance, *, plain: bool) -> list[_Row]:
+def _rows(glance: Glance, *, plain: bool) -> list[_ScreenRow]:
     row, rates = glance.row, figures.rates(glance)
     run = glance.run
-    found = [_Row(run.target, _time(glance))]
+    found = [_ScreenRow(run.target, _time(glance))]
     if row is None:
         return [*found, _judge(glance)]
     graph = figures.bars(figures.speeds(glance.recent), _GRAPH, plain=plain)
     if run.phase is not RunPhase.JUDGING:
         found.append(
-            _Row(
+            _ScreenRow(
                 "speed",
                 [
                     Text(f"{figures.speed_text(rates.programs)} programs/s", "bold"),
@@ -137,17 +137,17 @@ def _rows(glance: Glance, *, plain: bool) -> list[_Row]:
         )
     newest = figures.newest_block_text(glance)
     found += [
-        _Row("coverage", [Text(figures.share_text(row.covered, row.blocks), "bold"),
+        _ScreenRow("coverage", [Text(figures.share_text(row.covered, row.blocks), "bold"),
                           *([Text(newest)] if newest else [])]),
-        _Row("corpus", [Text(f"{row.corpus:,} program{'s' * (row.corpus != 1)}")]),
-        _Row("crashes", _crashes(glance)),
-        _Row("machines", _machine_sums(glance)),
+        _ScreenRow("corpus", [Text(f"{row.corpus:,} program{'s' * (row.corpus != 1)}")]),
+        _ScreenRow("crashes", _crashes(glance)),
+        _ScreenRow("machines", _machine_sums(glance)),
         _judge(glance),
-        _Row("host", _host(glance)),
+        _ScreenRow("host", _host(glance)),
     ]  # fmt: skip
     aside = [_aside(title.title, title.sightings, title.state) for title in glance.aside]
     if aside:
-        found.append(_Row("set aside", aside))
+        found.append(_ScreenRow("set aside", aside))
     return found
 
 
@@ -190,9 +190,9 @@ def _crash_lines(crashes: Sequence[CrashRecord], page: _Page) -> Iterable[list[T
         room = page.width - page.indent - _GAP - cell_len(told.plain)
         if room >= min(_TITLE, cell_len(title.plain)):
             title = page.cut_to(title, room)
-        yield page.laid_out(_Row("", [title, told]))
+        yield page.laid_out(_ScreenRow("", [title, told]))
     if len(shown) > _MOST_CRASHES:
-        yield page.laid_out(_Row("", [Text(f"and {len(shown) - _MOST_CRASHES} more", "dim")]))
+        yield page.laid_out(_ScreenRow("", [Text(f"and {len(shown) - _MOST_CRASHES} more", "dim")]))
 
 
 def _machine_sums(glance: Glance) -> list[Text]:
@@ -208,14 +208,14 @@ def _machine_sums(glance: Glance) -> list[Text]:
     return pieces
 
 
-def _machine_rows(glance: Glance) -> Iterable[_Row]:
+def _machine_rows(glance: Glance) -> Iterable[_ScreenRow]:
     for machine in glance.machines[:_MOST_MACHINES]:
-        yield _Row("", _machine(machine, glance))
+        yield _ScreenRow("", _machine(machine, glance))
     if len(glance.machines) > _MOST_MACHINES:
         rest = glance.machines[_MOST_MACHINES:]
         phases = [each.phase.value for each in rest]
         words = [f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases)]
-        yield _Row("", [Text(f"and {len(rest)} more: {', '.join(words)}", "dim")])
+        yield _ScreenRow("", [Text(f"and {len(rest)} more: {', '.join(words)}", "dim")])
 
 
 def _machine(machine: MachineRecord, glance: Glance) -> list[Text]:
@@ -234,7 +234,7 @@ def _machine(machine: MachineRecord, glance: Glance) -> list[Text]:
     return pieces
 
 
-def _judge(glance: Glance) -> _Row:
+def _judge(glance: Glance) -> _ScreenRow:
     judge = glance.judge
     # Its status says the same of a queue that is not empty.
     status = judge.status if not judge.status.endswith("to judge") else "judging"
@@ -242,7 +242,7 @@ def _judge(glance: Glance) -> _Row:
     pieces = [Text(status or "starting"), Text(queue, "" if judge.waiting else "dim")]
     if judge.unrun and judge.ready:
         pieces.append(Text(f"{count(judge.unrun, 'program')} of the corpus to run", "dim"))
-    return _Row("judge", pieces)
+    return _ScreenRow("judge", pieces)
 
 
 def _host(glance: Glance) -> list[Text]:
