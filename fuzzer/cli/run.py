@@ -9,7 +9,7 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from fuzzer.campaign.campaign import (
 )
 from fuzzer.campaign.corpus import Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
+from fuzzer.campaign.crash_command import CrashCommand
 from fuzzer.campaign.description import DriverFacts
 from fuzzer.campaign.ending import Ending
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
@@ -95,6 +96,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",
     )
+    parser.add_argument(
+        "--on-crash",
+        metavar="CMD",
+        help="run a shell command once for each new bug, told of it by PKVFUZZ_CRASH_TITLE, "
+        "_SEVERITY, _PATH and others in its environment",
+    )
+    parser.add_argument(
+        "--metrics",
+        type=parse_positive,
+        metavar="PORT",
+        help="serve metrics for Prometheus on this port of 127.0.0.1",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
         "--quiet", action="store_true", help="say nothing but crashes and the summary"
@@ -152,6 +165,7 @@ def _fuzz(options: argparse.Namespace) -> int:
         display = choose_display(_output(options))
         view = StatusView(workdir.crashes, display, known)
         show = _announce_start(view, entered)
+        hook = CrashCommand(options.on_crash, workdir, known) if options.on_crash else None
         campaign = Campaign(
             subject,
             guest,
@@ -166,7 +180,7 @@ def _fuzz(options: argparse.Namespace) -> int:
                 command=shlex.join(sys.argv[1:]),
                 known=known,
             ),
-            show,
+            _watched_by(show, hook),
             ending=Ending(
                 is_crash=(lambda found: bool(accepted.new_of(found)))
                 if options.until_crash
@@ -174,10 +188,15 @@ def _fuzz(options: argparse.Namespace) -> int:
                 stale=options.until_stale,
             ),
         )
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(view.close)
+            if hook:
+                stack.callback(hook.close)
+            if options.metrics:
+                _serve_metrics(stack, workdir, options.metrics)
             final = campaign.run()
-        finally:
-            view.close()
+            if hook:
+                hook.finish(final.crashes)
         open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
         learned_in = _write_learned(workdir, guest, facts) if facts is not None else None
         if isinstance(display, JsonDisplay):
@@ -199,6 +218,29 @@ def _output(options: argparse.Namespace) -> Output:
     if options.json:
         return Output.JSON
     return Output.QUIET if options.quiet else Output.AUTO
+
+
+def _watched_by(
+    show: Callable[[Snapshot], None], hook: CrashCommand | None
+) -> Callable[[Snapshot], None]:
+    """Return what is to be done with each snapshot: show it, and run the command for crashes."""
+    if hook is None:
+        return show
+
+    def look(snapshot: Snapshot) -> None:
+        show(snapshot)
+        hook.look(snapshot.crashes)
+
+    return look
+
+
+def _serve_metrics(stack: contextlib.ExitStack, workdir: Workdir, port: int) -> None:
+    # It takes a tenth of a second to import, which few need.
+    from fuzzer.report.metrics import MetricsServer
+
+    server = MetricsServer(workdir.root, port)
+    stack.callback(server.close)
+    say(f"metrics are at {server.url}")
 
 
 def _stored_in(directories: Sequence[Path]) -> KnownCrashes:

@@ -130,7 +130,7 @@ def crash_counts(crashes: Sequence[CrashRecord]) -> list[list[tuple[str, int]]]:
     """
     own = [each for each in crashes if not each.cause]
     levels = Counter(each.level for each in own)
-    judged = Counter(_judged(each) for each in own)
+    judged = Counter(result_of(each) for each in own)
     news = Counter("new" if each.is_new else "known" for each in own)
     return [
         [(str(level), levels[level]) for level in Level if levels[level]],
@@ -140,7 +140,8 @@ def crash_counts(crashes: Sequence[CrashRecord]) -> list[list[tuple[str, int]]]:
     ]  # fmt: skip
 
 
-def _judged(crash: CrashRecord) -> str:
+def result_of(crash: CrashRecord) -> str:
+    """Return what judging of a crash came to."""
     if not crash.runs:
         return "not judged yet"
     return "reproduced" if crash.reproduced else "not reproduced"
