@@ -26,6 +26,7 @@ from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.crash_command import CrashCommand
 from fuzzer.campaign.description import DriverFacts
 from fuzzer.campaign.ending import Ending
+from fuzzer.campaign.housekeeping import Limits
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.workdir import Workdir
@@ -37,6 +38,7 @@ from fuzzer.cli.options import (
     add_target_options,
     parse_duration,
     parse_positive,
+    parse_size,
 )
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.dedup import KnownCrashes
@@ -95,6 +97,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--exact",
         action="store_true",
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",
+    )
+    parser.add_argument(
+        "--set-aside",
+        choices=["auto", "none"],
+        default="auto",
+        help="bugs that most programs would meet: try what leads there rarely, or as often as "
+        "anything else [auto]",
+    )
+    parser.add_argument(
+        "--max-disk",
+        type=parse_size,
+        metavar="N",
+        help="end fuzzing when the working directory takes more, such as 10G",
+    )
+    parser.add_argument(
+        "--max-mem",
+        type=parse_size,
+        metavar="N",
+        help="keep all processes together below so much memory, such as 4G: the largest are "
+        "started anew, then there are fewer",
     )
     parser.add_argument(
         "--on-crash",
@@ -179,6 +201,8 @@ def _fuzz(options: argparse.Namespace) -> int:
                 options.exact,
                 command=shlex.join(sys.argv[1:]),
                 known=known,
+                limits=Limits(options.max_disk, options.max_mem),
+                sets_aside=options.set_aside == "auto",
             ),
             _watched_by(show, hook),
             ending=Ending(

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from fuzzer.report import figures
+from fuzzer.report.keys import KeyReader
 from fuzzer.state.document import Glance
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Said(enum.StrEnum):
     CRASH = "crash"
     NOTE = "note"
     ASIDE = "set aside"
+    BACK = "put back"
 
 
 class Display(Protocol):
@@ -55,6 +57,9 @@ class Display(Protocol):
 
     def say(self, kind: Said, text: str, facts: Mapping[str, object]) -> None:
         """Show a message that stays."""
+
+    def pressed(self) -> str:
+        """Return the keys that were pressed since the last time."""
 
     def clear(self) -> None:
         """Take away what is live, so that something else can be printed."""
@@ -73,6 +78,10 @@ class _Timed:
 
     def _took_place(self) -> None:
         self._shown = time.monotonic()
+
+    def pressed(self) -> str:
+        """Return no keys: none is read."""
+        return ""
 
 
 class LogDisplay(_Timed):
@@ -144,9 +153,10 @@ class JsonDisplay(_Timed):
 class LiveDisplay(_Timed):
     """A screen that is shown anew twice a second, below messages that stay."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, keys: KeyReader | None = None) -> None:
         super().__init__(_LIVE_EVERY)
         self._console = console
+        self._keys = keys
         self._live: Live | None = None
         self._plain = "utf" not in (console.encoding or "").lower()
 
@@ -158,7 +168,10 @@ class LiveDisplay(_Timed):
 
         self._took_place()
         width, height = self._console.size
-        text = screen(glance, width, max(3, height - _MARGIN), plain=self._plain)
+        takes_keys = self._keys is not None and self._keys.are_read
+        text = screen(
+            glance, width, max(3, height - _MARGIN), plain=self._plain, takes_keys=takes_keys
+        )
         # The terminal may be gone, and the campaign is still to end well.
         with contextlib.suppress(OSError):
             if self._live is None:
@@ -177,13 +190,19 @@ class LiveDisplay(_Timed):
         """Print a message above the screen."""
         from rich.text import Text
 
-        style = {Said.CRASH: "bold red", Said.NOTE: "yellow", Said.ASIDE: "cyan"}[kind]
+        style = {Said.CRASH: "bold red", Said.NOTE: "yellow"}.get(kind, "cyan")
         with contextlib.suppress(OSError):
             # Titles and paths are never markup, and stay on a line that can be copied.
             self._console.print(Text.assemble((f"{kind}:", style), " ", text), soft_wrap=True)
 
+    def pressed(self) -> str:
+        """Return the keys that were pressed since the last time."""
+        return self._keys.pressed() if self._keys else ""
+
     def clear(self) -> None:
-        """Take the screen away."""
+        """Take the screen away, and leave the terminal as it was."""
+        if self._keys:
+            self._keys.close()
         live, self._live = self._live, None
         if live is not None:
             with contextlib.suppress(OSError):
@@ -202,7 +221,7 @@ def choose_display(output: Output = Output.AUTO, stream: TextIO | None = None) -
     from rich.console import Console
 
     console = Console(file=stream, highlight=False)
-    return LogDisplay(stream) if console.is_dumb_terminal else LiveDisplay(console)
+    return LogDisplay(stream) if console.is_dumb_terminal else LiveDisplay(console, KeyReader())
 
 
 def status_facts(glance: Glance) -> dict[str, object]:

@@ -25,14 +25,6 @@ def speed_text(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}"
 
 
-def size_text(size: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    value, unit = size / (1 << 20), "MiB"
-    if value >= 1024:
-        value, unit = value / 1024, "GiB"
-    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
-
-
 def share_text(part: int, whole: int) -> str:
     """Return the blocks that are covered, with their share."""
     return f"{part:,} of {whole:,} blocks ({part / whole:.0%})" if whole else "no blocks"

@@ -12,9 +12,10 @@ from rich.text import Text
 from fuzzer.engine.statistics import MachinePhase
 from fuzzer.progress import clock
 from fuzzer.report import figures
+from fuzzer.report.keys import PUT_BACK_KEY
 from fuzzer.splat.severity import Level
 from fuzzer.state.document import CrashRecord, Glance, MachineRecord, RunPhase
-from fuzzer.wording import count
+from fuzzer.wording import count, size_text
 
 # Columns of labels; in a narrow terminal they stand above what they label.
 _LABEL, _NARROW = 10, 60
@@ -93,14 +94,19 @@ class _Page:
         return lines
 
 
-def screen(glance: Glance, width: int, height: int, *, plain: bool = False) -> Text:
+def screen(
+    glance: Glance, width: int, height: int, *, plain: bool = False, takes_keys: bool = False
+) -> Text:
     """Return the present of a campaign in at most ``height`` lines of ``width`` columns.
 
-    ``plain`` is for terminals that have ASCII only. What does not fit is left out from the end,
+    ``plain`` is for terminals that have ASCII only; with ``takes_keys`` it tells of the keys that
+    have an effect. What does not fit is left out from the end,
     machines and single crashes first.
     """
     page = _Page(width, _PLAIN_CUT if plain else _CUT)
     rows = _rows(glance, plain=plain)
+    if takes_keys and any(title.state != "studied" for title in glance.aside):
+        rows[-1] = _ScreenRow(rows[-1].label, [*rows[-1].pieces, Text(f"{PUT_BACK_KEY}: put back")])
     optional = {
         "crashes": _crash_lines(glance.crashes, page),
         "machines": map(page.laid_out, _machine_rows(glance)),
@@ -251,9 +257,9 @@ def _host(glance: Glance) -> list[Text]:
     short = row.memory_free < run.host_memory / 20
     return [
         Text(f"CPU {row.cpu:.0%}", "yellow" if row.load > 4 else ""),
-        Text(f"memory {figures.size_text(row.memory)}, {figures.size_text(row.memory_free)} free",
+        Text(f"memory {size_text(row.memory)}, {size_text(row.memory_free)} free",
              "bold red" if short else ""),
-        Text(f"disk {figures.size_text(row.disk)}, {figures.size_text(row.disk_free)} free",
+        Text(f"disk {size_text(row.disk)}, {size_text(row.disk_free)} free",
              "bold red" if row.disk_free < _LITTLE_DISK else ""),
     ]  # fmt: skip
 

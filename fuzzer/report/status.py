@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzer.campaign.outlook import Remark
@@ -11,11 +12,12 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import KnownCrashes, count_bugs, likely_causes
 from fuzzer.crash.meaning import meaning_of
 from fuzzer.crash.store import CrashStore
-from fuzzer.engine.aside import SLOW
+from fuzzer.engine.aside import SLOW, SetAside, read_put_back, write_put_back
 from fuzzer.errors import BadInputError
 from fuzzer.progress import clock
 from fuzzer.report.display import Display, Said, choose_display
 from fuzzer.report.figures import share_text
+from fuzzer.report.keys import PUT_BACK_KEY
 from fuzzer.state.document import Glance
 from fuzzer.state.reader import StateReader
 from fuzzer.wording import count
@@ -56,6 +58,8 @@ class StatusView:
             self._remark(remark)
         for title, sightings in snapshot.aside.sightings.items():
             self._announce_aside(title, sightings)
+        if PUT_BACK_KEY in self._display.pressed() and snapshot.aside.sightings:
+            self._put_back(snapshot.aside)
         if self._display.is_due():
             glance = self._glance()
             if glance is not None:
@@ -116,6 +120,20 @@ class StatusView:
             f"{aside_text(title, sightings)}; what leads there is now tried rarely",
             {"title": title, "sightings": sightings},
         )
+
+    def _put_back(self, aside: SetAside) -> None:
+        """Let workers put back all bugs that are set aside."""
+        before = read_put_back(self._store.directory.parent)
+        titles = tuple(dict.fromkeys([*before.titles, *aside.sightings]))
+        try:
+            write_put_back(self._store.directory.parent, replace(before, titles=titles))
+        except OSError as error:
+            self._display.say(Said.NOTE, f"nothing was put back: {error.strerror}", {})
+            return
+        for title in aside.sightings:
+            if title not in before.titles:
+                text = f"{title}; what leads there is tried as often as anything else"
+                self._display.say(Said.BACK, text, {"title": title})
 
     def clear(self) -> None:
         """Take away what is live, so that something else can be printed."""
