@@ -69,7 +69,6 @@ TEST_PACKAGES = (
     Package("zstd", "compressed logs", program="zstd"),
     Package("lz4", "compressed logs", program="lz4"),
 )
-CHART_PACKAGES = (Package("librsvg2-bin", "draws charts: report --png", program="rsvg-convert"),)
 DEBUG_PACKAGES = (Package("gdb", "debugs a guest's kernel: replay --gdb", program="gdb"),)
 CLANG_PACKAGES = (
     Package("clang", "compiles the kmsan kernel and drivers for it", program="clang"),
@@ -82,7 +81,6 @@ _PACKAGES = {
     "machine": PACKAGES,
     "archive": ARCHIVE_PACKAGES,
     "tests": TEST_PACKAGES,
-    "charts": CHART_PACKAGES,
     "debugger": DEBUG_PACKAGES,
     "clang": CLANG_PACKAGES,
 }

@@ -149,7 +149,6 @@ COMMANDS = (
             "its report and program, the driver's source with what was reached of it. It can be\n"
             "made while the campaign runs; --serve keeps it up to date, for this host alone."
         ),
-        needs=(Need("charts", "--png"),),
     ),
     Subcommand(
         "compare",

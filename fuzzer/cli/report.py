@@ -10,10 +10,10 @@ from fuzzer.atomic import write_whole
 from fuzzer.cli.options import parse_positive
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.progress import say
+from fuzzer.report.charts import png
 from fuzzer.report.html.gathering import check_workdir, gather
 from fuzzer.report.html.page import campaign_charts, report_page
 from fuzzer.report.html.serving import PageServer
-from fuzzer.report.png import write_charts
 
 _PAGE = "report.html"
 
@@ -57,8 +57,11 @@ def command(options: argparse.Namespace) -> int:
         charts = campaign_charts(gathered)
         if not charts:
             say("no charts: the campaign has no history")
-        for chart in write_charts(options.png, charts):
-            print(chart)
+        for chart in charts:
+            picture: Path = options.png / f"{chart.name}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(picture, png(chart))
+            print(picture)
     return int(ExitCode.NOTHING_FOUND)
 
 

@@ -27,7 +27,7 @@ _Place = tuple[int, int, int]
 
 @dataclass(slots=True)
 class ConstantCompared:
-    """What a place in the driver compared with a constant of ``size`` bytes.
+    """Comparisons of a place in the driver with a constant of ``size`` bytes.
 
     ``site`` is the place: as many bytes behind the beginning of the driver's code, modulo 2^32.
     ``times`` is the number of comparisons that were seen, of programs of the corpus and some
@@ -64,7 +64,7 @@ class ConstantCompared:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What was compared in a build of the driver.
+    """Comparisons that were seen in a build of the driver.
 
     ``ioctls`` are the numbers that the driver compares an ioctl's number with, and those that
     are described.

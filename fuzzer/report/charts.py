@@ -1,29 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts over the time of a campaign, as SVG that stands alone in a page or in a file."""
+"""Charts over the time of a campaign, drawn by matplotlib: as SVG for a page, and as PNG."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import logging
 import math
-from collections.abc import Sequence
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING, Any
 
+from fuzzer.paths import cache_dir
+from fuzzer.report.triage import printable
 from fuzzer.wording import time_span
 
-_NAMESPACE = "http://www.w3.org/2000/svg"
-_WIDTH, _HEIGHT = 720, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 34, 34
-# The most points of a line, and the most marks that get a number.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Inches, of 72 units of an SVG each; and the dots of an inch in a PNG.
+_SIZE, _DPI = (7.6, 3.3), 200
+# The most points of a line, and the most flags that get a number.
 _POINTS, _NUMBERED = 500, 30
-# Colours of lines by light and by dark that people with any colour vision tell apart.
-_COLOURS = ("#1f6feb", "#c4432b", "#1a7f4e", "#8250df", "#9a6700", "#57606a")
+_TICKS = 5
+# Colours of lines by light that people with any colour vision tell apart, each with the name by
+# which the page's style has it, by light and by dark.
+_COLOURS = {
+    "#1f6feb": "--c0",
+    "#c4432b": "--c1",
+    "#1a7f4e": "--c2",
+    "#8250df": "--c3",
+    "#9a6700": "--c4",
+    "#57606b": "--c5",
+}
+_LINES = tuple(_COLOURS)
+_SOFT, _EDGE, _FLAG = "#57606a", "#d0d7de", _LINES[1]
+_VARIABLES = {**_COLOURS, _SOFT: "--soft", _EDGE: "--edge"}
 _TIMES = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_ID = re.compile(r'(?P<before>\bid="|href="#|url\(#)(?P<id>[\w.-]+)')
+# What would bind all of a page, what only a file needs, and fonts: the page has its own.
+_NOT_OF_A_PAGE = re.compile(
+    r" *<metadata>.*?</metadata>\n?| *<style.*?</style>\n?"
+    r"| target=\"_blank\"|font-family: [^;\"]*; ?",
+    re.DOTALL,
+)
+_FLAG_ID = "crash-flag-"
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """A line of a chart: points by time in seconds.
 
     With ``steps`` it stays until the next point. Lines of one ``group`` have one colour, and the
@@ -37,7 +70,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Flag:
     """Something that happened at a time, in seconds; ``link`` is where it is told of."""
 
     at: float
@@ -52,9 +85,20 @@ class Chart:
     name: str
     title: str
     unit: str
-    lines: Sequence[Line]
-    marks: Sequence[Mark] = ()
+    lines: Sequence[ChartLine]
+    flags: Sequence[Flag] = ()
     most: float | None = None
+
+    @property
+    def told(self) -> str:
+        """The chart in words: the end of each line."""
+        ends = [
+            f"{line.name} {number_text(round(line.points[-1][1], 2))} {self.unit} "
+            f"after {time_span(line.points[-1][0])}"
+            for line in self.lines
+            if line.points
+        ]
+        return "; ".join(ends) or "no data yet"
 
 
 def thinned(points: Sequence[Point], most: int = _POINTS) -> list[Point]:
@@ -63,13 +107,6 @@ def thinned(points: Sequence[Point], most: int = _POINTS) -> list[Point]:
         return list(points)
     step = (len(points) - 1) / (most - 1)
     return [points[round(number * step)] for number in range(most)]
-
-
-def nice_step(span: float, parts: int) -> float:
-    """Return a step of 1, 2 or 5 times a power of ten that divides a span into some parts."""
-    rough = max(span, 1e-9) / parts
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(each * power for each in (1, 2, 5, 10) if each * power >= rough * 0.999)
 
 
 def time_step(seconds: float, parts: int) -> float:
@@ -85,142 +122,187 @@ def number_text(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) else f"{number:,.2g}"
 
 
-def svg(chart: Chart, *, alone: bool = False) -> str:
-    """Return a chart as SVG text; ``alone`` in a file, it has colours of its own."""
-    return _Drawing(chart).text(alone=alone)
+def svg(chart: Chart) -> str:
+    """Return a chart as an element of a page, in the colours of the page's style."""
+    with _style():
+        figure = _drawn(chart)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True)
+    text = _NOT_OF_A_PAGE.sub("", written.getvalue())
+    text = text[text.index("<svg") :]
+    for colour, name in _VARIABLES.items():
+        text = text.replace(colour, f"var({name})")
+    return _described(_with_own_ids(text, chart.name), chart)
 
 
-class _Drawing:
-    def __init__(self, chart: Chart) -> None:
-        self._chart = chart
-        times = [at for line in chart.lines for at, _ in line.points]
-        times += [mark.at for mark in chart.marks]
-        values = [value for line in chart.lines for _, value in line.points]
-        self._end = max(1.0, *times) if times else 1.0
-        highest = max([*values, chart.most or 0.0], default=0.0)
-        step = nice_step(highest or 1.0, 4)
-        self._step = max(step, 1.0) if all(value == int(value) for value in values) else step
-        self._highest = self._step * max(1, math.ceil(highest / self._step))
+def png(chart: Chart) -> bytes:
+    """Return a chart as a PNG file."""
+    with _style():
+        figure = _drawn(chart, heading=True)
+        written = io.BytesIO()
+        figure.savefig(written, format="png", dpi=_DPI)
+    return written.getvalue()
 
-    def _x(self, at: float) -> float:
-        return round(_LEFT + at / self._end * (_WIDTH - _LEFT - _RIGHT), 1)
 
-    def _y(self, value: float) -> float:
-        return round(_HEIGHT - _BOTTOM - value / self._highest * (_HEIGHT - _TOP - _BOTTOM), 1)
+@functools.cache
+def _settings() -> dict[Any, Any]:
+    # It keeps a list of the host's fonts, and tells so. Its import takes half a second.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "pkvfuzz",
+        "font.size": 10,
+        "text.color": _SOFT,
+        "axes.edgecolor": _EDGE,
+        "axes.labelcolor": _SOFT,
+        "xtick.color": _EDGE,
+        "ytick.color": _EDGE,
+        "xtick.labelcolor": _SOFT,
+        "ytick.labelcolor": _SOFT,
+        "grid.color": _EDGE,
+        "legend.labelcolor": _SOFT,
+        # Names may have a dollar, which is none of mathematics.
+        "text.parse_math": False,
+    }
 
-    def text(self, *, alone: bool) -> str:
-        chart = self._chart
-        name = escape(chart.name, quote=True)
-        label = f'role="img" aria-labelledby="{name}-title {name}-told"'
-        parts = [
-            f'<svg xmlns="{_NAMESPACE}" viewBox="0 0 {_WIDTH} {_HEIGHT}" class="chart" {label}>',
-            f'<title id="{name}-title">{escape(chart.title)}</title>',
-            f'<desc id="{name}-told">{escape(self._told())}</desc>',
-        ]
-        if alone:
-            parts += [_style(), f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>']
-        parts += [*self._axes(), *self._lines(), *self._marks(), *self._legend(), "</svg>"]
-        return "\n".join(parts)
 
-    def _told(self) -> str:
-        """Return the chart in words."""
-        told = [
-            f"{line.name} {number_text(round(line.points[-1][1], 2))} {self._chart.unit} "
-            f"after {time_span(line.points[-1][0])}"
-            for line in self._chart.lines
-            if line.points
-        ]
-        return "; ".join(told) or "no data yet"
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    settings = _settings()
+    import matplotlib
 
-    def _axes(self) -> list[str]:
-        parts = []
-        for number in range(round(self._highest / self._step) + 1):
-            value = number * self._step
-            y = self._y(value)
-            parts.append(f'<path class="grid" d="M{_LEFT} {y}H{_WIDTH - _RIGHT}"/>')
-            parts.append(
-                f'<text class="tick" x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">'
-                f"{number_text(value)}</text>"
-            )
-        step = time_step(self._end, 6)
-        for number in range(int(self._end / step) + 1):
-            x = self._x(number * step)
-            parts.append(f'<path class="grid" d="M{x} {_HEIGHT - _BOTTOM}v5"/>')
-            anchor = "middle" if x < _WIDTH - 40 else "end"
-            parts.append(
-                f'<text class="tick" x="{x}" y="{_HEIGHT - 12}" text-anchor="{anchor}">'
-                f"{time_span(number * step)}</text>"
-            )
-        if self._chart.most is not None and self._chart.most <= self._highest:
-            y = self._y(self._chart.most)
-            parts.append(f'<path class="most" d="M{_LEFT} {y}H{_WIDTH - _RIGHT}"/>')
-        return parts
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # Its own font lacks some scripts; a page is shown in the reader's fonts.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
 
-    def _lines(self) -> list[str]:
-        return [
-            f'<path class="line line{_colour(number, line)}" d="{self._path(line)}"/>'
-            for number, line in enumerate(self._chart.lines)
-            if line.points
-        ]
 
-    def _path(self, line: Line) -> str:
+def _drawn(chart: Chart, *, heading: bool = False) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    _draw_axes(axes, chart)
+    shown: set[int] = set()
+    for number, line in enumerate(chart.lines):
+        colour = (number if line.group is None else line.group) % len(_LINES)
         points = thinned(line.points)
-        parts = [f"M{self._x(points[0][0])} {self._y(points[0][1])}"]
-        for at, value in points[1:]:
-            if line.steps:
-                parts.append(f"H{self._x(at)}V{self._y(value)}")
-            else:
-                parts.append(f"L{self._x(at)} {self._y(value)}")
-        return "".join(parts)
+        axes.plot(
+            [at for at, _ in points],
+            [value for _, value in points],
+            color=_LINES[colour],
+            linewidth=1.8,
+            drawstyle="steps-post" if line.steps else "default",
+            marker="o" if len(points) == 1 else "",
+            label=_legend_name(line.name) if colour not in shown else "_",
+        )
+        shown.add(colour)
+    _draw_flags(axes, chart.flags)
+    if len(shown) > 1:
+        axes.legend(loc="lower right", frameon=False, ncols=2)
+    if heading:
+        figure.suptitle(printable(chart.title), fontsize=11)
+    return figure
 
-    def _marks(self) -> list[str]:
-        parts = []
-        for number, mark in enumerate(self._chart.marks, 1):
-            x = self._x(mark.at)
-            shape = f'<path class="mark" d="M{x} {_TOP}V{_HEIGHT - _BOTTOM}"/>'
-            shape += f'<path class="flag" d="M{x - 5} {_TOP - 8}h10l-5 8z"/>'
-            if len(self._chart.marks) <= _NUMBERED:
-                shape += (
-                    f'<text class="tick" x="{x}" y="{_TOP - 12}" text-anchor="middle">'
-                    f"{number}</text>"
-                )
-            told = f"<title>{escape(f'{time_span(mark.at)}: {mark.text}')}</title>"
-            if mark.link:
-                link = escape(mark.link, quote=True)
-                parts.append(f'<a href="{link}">{told}{shape}</a>')
-            else:
-                parts.append(f"<g>{told}{shape}</g>")
-        return parts
 
-    def _legend(self) -> list[str]:
-        unit = escape(self._chart.unit)
-        if len(self._chart.lines) < 2:
-            return [f'<text class="unit" x="8" y="16">{unit}</text>']
-        parts = []
-        x = _LEFT
-        shown: set[int] = set()
-        for number, line in enumerate(self._chart.lines):
-            if (colour := _colour(number, line)) in shown:
-                continue
-            shown.add(colour)
-            # Names may be long, and are told whole below a chart of several campaigns.
-            name = line.name if len(line.name) <= 24 else f"…{line.name[-23:]}"
-            parts.append(
-                f'<path class="line line{colour}" d="M{x} 12h18"/>'
-                f'<text class="unit" x="{x + 24}" y="16">{escape(name)}</text>'
+def _legend_name(name: str) -> str:
+    # Names may be long, and are told whole below a chart of several campaigns.
+    name = printable(name)
+    return (name if len(name) <= 24 else f"…{name[-23:]}").lstrip("_") or "-"
+
+
+def _draw_axes(axes: Axes, chart: Chart) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+
+    times = [at for line in chart.lines for at, _ in line.points]
+    times += [flag.at for flag in chart.flags]
+    values = [value for line in chart.lines for _, value in line.points]
+    end = max([1.0, *times])
+    highest = max([*values, chart.most or 0.0]) if values else 1.0
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, 1.06 * highest or 1.0)
+    whole = all(value == int(value) for value in values)
+    axes.yaxis.set_major_locator(MaxNLocator(_TICKS, integer=whole, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+    axes.xaxis.set_major_locator(MultipleLocator(time_step(end, _TICKS)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_span(value)))
+    axes.set_ylabel(printable(chart.unit))
+    axes.grid(axis="y", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    if chart.most is not None and values:
+        axes.axhline(chart.most, color=_SOFT, linewidth=1, linestyle=(0, (4, 4)))
+
+
+def _draw_flags(axes: Axes, flags: Sequence[Flag]) -> None:
+    across = axes.get_xaxis_transform()
+    for number, flag in enumerate(flags, 1):
+        axes.plot(
+            [flag.at, flag.at],
+            [0, 1],
+            transform=across,
+            color=_FLAG,
+            linewidth=1,
+            linestyle=(0, (2, 3)),
+            label="_",
+        )
+        (drawn,) = axes.plot(
+            [flag.at],
+            [1.0],
+            transform=across,
+            color=_FLAG,
+            marker="v",
+            markersize=8,
+            linestyle="",
+            clip_on=False,
+            label="_",
+        )
+        drawn.set_gid(f"{_FLAG_ID}{number}")
+        if flag.link:
+            drawn.set_url(flag.link)
+        if len(flags) <= _NUMBERED:
+            axes.annotate(
+                str(number),
+                (flag.at, 1.0),
+                xycoords=across,
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                annotation_clip=False,
             )
-            x += 40 + 8 * len(name)
-        return parts
 
 
-def _colour(number: int, line: Line) -> int:
-    return (number if line.group is None else line.group) % len(_COLOURS)
+def _with_own_ids(text: str, name: str) -> str:
+    """Return an SVG whose ids are no other chart's: all of a page share one space of names."""
+    own = {match["id"] for match in _ID.finditer(text) if match["before"].endswith('id="')}
+
+    def renamed(match: re.Match[str]) -> str:
+        return f"{match['before']}{name}-{match['id']}" if match["id"] in own else match[0]
+
+    return _ID.sub(renamed, text)
 
 
-def _style() -> str:
-    lines = "".join(f".line{number}{{stroke:{colour}}}" for number, colour in enumerate(_COLOURS))
-    return (
-        "<style>text{font:13px sans-serif;fill:#24292f}.line{fill:none;stroke-width:2}"
-        f"{lines}.grid{{stroke:#d0d7de;fill:none}}.most{{stroke:#57606a;stroke-dasharray:4 4}}"
-        ".mark{stroke:#c4432b;stroke-dasharray:2 3}.flag{fill:#c4432b}</style>"
-    )
+def _described(text: str, chart: Chart) -> str:
+    """Return an SVG with a title and a description for those who do not see it, and of flags."""
+    name = chart.name
+    # An image has no links in it.
+    role = "group" if any(flag.link for flag in chart.flags) else "img"
+    head, _, rest = text.partition(">")
+    head += f' class="chart" role="{role}" aria-labelledby="{name}-title {name}-told">'
+    head += f'\n<title id="{name}-title">{_safe(chart.title)}</title>'
+    head += f'\n<desc id="{name}-told">{_safe(chart.told)}</desc>'
+    for number, flag in enumerate(chart.flags, 1):
+        begin = rest.index(f'<g id="{name}-{_FLAG_ID}{number}">')
+        if flag.link:
+            begin = rest.index("<a ", begin)
+        at = rest.index(">", begin) + 1
+        told = f"<title>{_safe(f'{time_span(flag.at)}: {flag.text}')}</title>"
+        rest = rest[:at] + told + rest[at:]
+    return head + rest
+
+
+def _safe(text: str) -> str:
+    return escape(printable(text))

@@ -111,7 +111,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class CampaignComparison:
     """Sides, and what is compared of them: ``measures``, and the time to each of the ``bugs``.
 
     ``remarks`` say what makes the sides hard to compare.
@@ -150,7 +150,7 @@ def read_side(path: Path) -> Side:
     return Side(str(path), runs)
 
 
-def compare(sides: Sequence[Side]) -> Comparison:
+def compare(sides: Sequence[Side]) -> CampaignComparison:
     """Return a comparison of sides, the first one the measure of the others."""
     runs = [run for side in sides for run in side.runs]
     shortest = min(run.last.at for run in runs)
@@ -165,7 +165,7 @@ def compare(sides: Sequence[Side]) -> Comparison:
 
     times = list(dict.fromkeys(math.ceil(part * shortest) for part in _PARTS))
     titles = {title: at for run in runs for title, at in run.bugs().items()}
-    return Comparison(
+    return CampaignComparison(
         tuple(sides),
         (
             Measure(
@@ -209,7 +209,7 @@ def _remarks(runs: Sequence[ComparedRun]) -> list[str]:
     return remarks
 
 
-def comparison_text(comparison: Comparison) -> str:
+def comparison_text(comparison: CampaignComparison) -> str:
     """Return a comparison as tables."""
     letters = comparison.letters
     lines = [
@@ -252,7 +252,7 @@ def difference_text(measure: Measure, letters: Sequence[str]) -> str:
     )
 
 
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: CampaignComparison) -> dict[str, Any]:
     """Return a comparison as plain data; times that were not reached are null."""
 
     def plain(measure: Measure) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How two groups of runs differ: Vargha and Delaney's A12, and the test of Mann and Whitney."""
+"""Differences of two groups of runs: Vargha and Delaney's A12, and the test of Mann and Whitney."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from fuzzer.cli.parser import build_parser, join_command
 from fuzzer.errors import BadInputError
 from tests.e2e.pkvfuzz_process import ROOT, environment
 
-# They take a machine, or a working directory that is not there.
+# They take a working directory, which is not there.
+_WORKDIR = {"compare", "corpus", "report"}
 _MACHINE = {
     command.name
     for command in COMMANDS
@@ -29,7 +30,7 @@ _NOT_RUN = _MACHINE | {"doctor", "cache import"}
 _RUN = [
     command
     for command in COMMANDS
-    if command.name not in _NOT_RUN and command.name.split()[0] != "corpus"
+    if command.name not in _NOT_RUN and command.name.split()[0] not in _WORKDIR
 ]
 
 

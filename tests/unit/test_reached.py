@@ -21,7 +21,7 @@ from fuzzer.target.target import Target
 KEY = "0123456789abcdef"
 WRITE = encode((Call(Op.WRITE, data=b"a=1\n"),))
 READ = encode((Call(Op.READ, arg=64),))
-FAILING = with_fault(*split(WRITE), 1)
+FAILING = with_fault(split(WRITE)[0], 1)
 
 
 def name_of(program: bytes) -> str:
@@ -123,6 +123,6 @@ def test_variables_are_no_constants_and_a_write_is_not_made_each_time(tmp_path: 
 
 
 def test_a_damaged_file_counts_for_nothing(tmp_path: Path) -> None:
-    for number, text in enumerate(("{", "[]", '{"driver": "%s", "constants": [[1]]}' % KEY)):
+    for number, text in enumerate(("{", "[]", f'{{"driver": "{KEY}", "constants": [[1]]}}')):
         compared_file(tmp_path, f"worker-{number}").write_text(text)
     assert read_compared(tmp_path, KEY).constants == ()

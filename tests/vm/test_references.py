@@ -48,6 +48,15 @@ def test_descriptors_that_are_handed_out_end_with_the_program(keeper: Guest) -> 
         assert returned(run(machine, keeper, 'write(f0, "a")')) == [(1, 0)]
 
 
+def test_descriptors_behind_a_gap_end_with_the_program(keeper: Guest) -> None:
+    many = [HAND_OUT] * 40
+    # A file of the program is closed before those that it knows nothing of.
+    many[16] = f"h0 = {HAND_OUT}\nadopt(f5, h0)"
+    with keeper.restore() as machine:
+        numbers = [tuple(returned(run(machine, keeper, "\n".join(many)))) for _ in range(60)]
+    assert len(set(numbers)) == 1
+
+
 def test_files_that_are_open_keep_the_module_and_are_no_leak(keeper: Guest) -> None:
     with keeper.restore() as machine:
         for _ in range(2):

@@ -24,6 +24,6 @@ int64_t epoll_do(int fd, const struct w_call *call)
 void epoll_end(void)
 {
 	if (instance >= 0)
-		close(instance);
+		descriptor_close(instance);
 	instance = -1;
 }

@@ -139,6 +139,7 @@ void module_list_sections(void);
 
 /* handed.c: descriptors that a driver hands out */
 int descriptor_of_ours(int fd);
+void descriptor_close(int fd);
 void handed_begin(void);
 void handed_close(bool all);
 bool handed_is(int64_t fd);

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,8 +17,8 @@
 /* The first of ours: a program has few, and the kernel's table grows with the highest. */
 #define OURS	200
 /*
- * The lowest free number is always taken: so many are looked at after each program, and
- * all if the next one is taken as well.
+ * The lowest free number is always taken: so many are closed after each program, and all
+ * if more are open than usual.
  */
 #define NEAR	16
 
@@ -25,7 +26,13 @@
 #define SYS_close_range	436
 #endif
 
+/* What a process may have open at a time, unless root says otherwise; we do not. */
+#define MOST	1024
+
 static unsigned int lowest;
+
+/* Which of the numbers from OURS on are ours: a program with many has some of them too. */
+static bool is_ours[MOST];
 
 /* Give a descriptor a number that no program's has; -1 stays. */
 int descriptor_of_ours(int fd)
@@ -35,7 +42,17 @@ int descriptor_of_ours(int fd)
 	if (high < 0)
 		return fd;
 	close(fd);
+	if (high < MOST)
+		is_ours[high] = true;
 	return high;
+}
+
+/* Close one of ours, whose number is a program's from now on. */
+void descriptor_close(int fd)
+{
+	close(fd);
+	if (fd >= OURS && fd < MOST)
+		is_ours[fd] = false;
 }
 
 /* What is open now is the executor's for good. */
@@ -55,13 +72,42 @@ void handed_begin(void)
 		closedir(directory);
 }
 
-/* Close those that a program left; with all, also those beyond the usual number. */
+/* How many are open, which kernels from 6.2 on tell as a size; 0 otherwise. */
+static off_t count(void)
+{
+	static int directory = -1;
+	struct stat st;
+
+	if (directory < 0)
+		directory = descriptor_of_ours(open("/proc/self/fd",
+						    O_PATH | O_CLOEXEC));
+	return fstat(directory, &st) ? 0 : st.st_size;
+}
+
+static void close_all(void)
+{
+	syscall(SYS_close_range, lowest, OURS - 1, 0);
+	for (unsigned int first = OURS, i = OURS; i <= MOST; i++) {
+		if (i < MOST && !is_ours[i])
+			continue;
+		if (first < i)
+			syscall(SYS_close_range, first, i - 1, 0);
+		first = i + 1;
+	}
+}
+
+/* Close those that a program left; with all, also those that are not expected. */
 void handed_close(bool all)
 {
+	static off_t usual;
 	unsigned int next = lowest + NEAR;
 
-	all |= fcntl(next, F_GETFD) >= 0;
-	syscall(SYS_close_range, lowest, all ? OURS - 1 : next - 1, 0);
+	syscall(SYS_close_range, lowest, next - 1, 0);
+	/* A program that closes some of many leaves gaps, with others behind them. */
+	if (all || fcntl(next, F_GETFD) >= 0 || count() != usual) {
+		close_all();
+		usual = count();
+	}
 }
 
 /* Whether a call may have handed it out, and no file of the program has it. */

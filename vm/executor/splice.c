@@ -106,7 +106,7 @@ void splice_end(void)
 {
 	for (int i = 0; i < 2; i++) {
 		if (ends[i] >= 0)
-			close(ends[i]);
+			descriptor_close(ends[i]);
 		ends[i] = -1;
 	}
 }

@@ -329,7 +329,7 @@ void uring_forget(void)
 	if (requests)
 		munmap(requests, ENTRIES * REQUEST_SIZE);
 	queues = requests = NULL;
-	close(ring);
+	descriptor_close(ring);
 	ring = -1;
 }
 

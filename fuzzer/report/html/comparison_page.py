@@ -6,13 +6,13 @@ from __future__ import annotations
 import time
 
 from fuzzer import __version__
-from fuzzer.report.charts import Chart, Line, svg
-from fuzzer.report.comparing import Comparison, difference_text, grown
+from fuzzer.report.charts import Chart, ChartLine, svg
+from fuzzer.report.comparing import CampaignComparison, difference_text, grown
 from fuzzer.report.html.page import render, speed
 from fuzzer.report.html.telling import moment
 
 
-def comparison_charts(comparison: Comparison) -> list[Chart]:
+def comparison_charts(comparison: CampaignComparison) -> list[Chart]:
     """Return the charts of a comparison: a line for each run, in its side's colour."""
     runs = [
         (at, comparison.letters[at], run)
@@ -24,18 +24,21 @@ def comparison_charts(comparison: Comparison) -> list[Chart]:
             "coverage",
             "Blocks reached over the time of fuzzing",
             "blocks",
-            [Line(name, grown(run.state.history), steps=True, group=at) for at, name, run in runs],
+            [
+                ChartLine(name, grown(run.state.history), steps=True, group=at)
+                for at, name, run in runs
+            ],
         ),
         Chart(
             "speed",
             "Programs a second over the time of fuzzing",
             "programs/s",
-            [Line(name, speed(run.state.history), group=at) for at, name, run in runs],
+            [ChartLine(name, speed(run.state.history), group=at) for at, name, run in runs],
         ),
     ]
 
 
-def comparison_page(comparison: Comparison) -> str:
+def comparison_page(comparison: CampaignComparison) -> str:
     """Return the page."""
     letters = comparison.letters
     return render(

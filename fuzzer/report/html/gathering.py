@@ -20,10 +20,10 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import likely_causes, same_bugs
 from fuzzer.crash.store import read_crash
 from fuzzer.driver.known_builds import find_build
-from fuzzer.driver.source_map import SourceMap, SourcePlace, locate, source_map
 from fuzzer.engine.compared import Compared, ConstantCompared, read_compared
 from fuzzer.engine.reached import FirstReach, read_reached
 from fuzzer.errors import BadInputError, PkvfuzzError
+from fuzzer.report.source_map import FileLine, SourceMap, locate, source_map
 from fuzzer.state.document import CampaignState
 from fuzzer.state.reader import read_state
 
@@ -75,7 +75,7 @@ class Gathered:
     covered: frozenset[int]
     reached: tuple[FirstReach, ...]
     compared: Compared
-    places: dict[int, SourcePlace]
+    places: dict[int, FileLine]
     crashes: tuple[StoredCrash, ...]
     corpus: int
     missing: tuple[str, ...] = field(default=())
@@ -121,7 +121,7 @@ def gather(workdir: Path) -> Gathered:
     driver = tried(lambda: read_driver_record(workdir), None)
     target, bug = _identity(workdir, driver, state)
     source: SourceMap | None = None
-    places: dict[int, SourcePlace] = {}
+    places: dict[int, FileLine] = {}
     reached: tuple[FirstReach, ...] = ()
     compared = Compared()
     if driver is not None:
@@ -176,7 +176,7 @@ def _covered(
     return frozenset(number for number in found if number < len(driver.blocks))
 
 
-def _places(driver: DriverRecord, compared: Compared) -> dict[int, SourcePlace]:
+def _places(driver: DriverRecord, compared: Compared) -> dict[int, FileLine]:
     build = find_build(driver.key)
     if build is None:
         return {}

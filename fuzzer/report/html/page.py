@@ -21,7 +21,7 @@ from fuzzer import __version__
 from fuzzer.crash.store import shown_report
 from fuzzer.engine.compared import ConstantCompared
 from fuzzer.program.ops import Op
-from fuzzer.report.charts import Chart, Line, Mark, svg
+from fuzzer.report.charts import Chart, ChartLine, Flag, svg
 from fuzzer.report.html.gathering import Gathered, StoredCrash
 from fuzzer.report.html.source_view import (
     FunctionFigures,
@@ -71,7 +71,7 @@ class CrashView:
 
 
 @dataclass(frozen=True, slots=True)
-class CallView:
+class CallRow:
     """A kind of call; ``errors`` are names of error numbers with how often, most first."""
 
     name: str
@@ -85,7 +85,8 @@ class CallView:
 class IoctlView:
     """An ioctl that the driver compares and the description lacks; ``made`` calls were looked at.
 
-    ``macro`` and ``size`` are what its number says, if it was made by the usual macros.
+    ``macro`` (``_IOW('p', 0x99)``) and ``size`` are what its number says, if it was made by the
+    usual macros.
     """
 
     number: int
@@ -171,26 +172,26 @@ def campaign_charts(gathered: Gathered) -> list[Chart]:
     if len(history) < 2:
         return []
     number = {each.slug: at for at, each in enumerate(gathered.crashes, 1)}
-    marks = [
-        Mark(each.first_at, each.title, f"#crash-{number[each.slug]}")
+    flags = [
+        Flag(each.first_at, each.title, f"#crash-{number[each.slug]}")
         for each in sorted(gathered.state.crashes, key=lambda each: each.first_at)
         if each.slug in number
     ]
-    covered = Line("covered", [(row.at, row.covered) for row in history], steps=True)
+    covered = ChartLine("covered", [(row.at, row.covered) for row in history], steps=True)
     return [
         Chart(
             "coverage",
             "Blocks reached over the time of fuzzing, and when crashes were found",
             "blocks",
             (covered,),
-            marks,
+            flags,
             history[-1].blocks,
         ),
         Chart(
             "speed",
             "Programs a second over the time of fuzzing",
             "programs/s",
-            (Line("speed", speed(history)),),
+            (ChartLine("speed", speed(history)),),
         ),
     ]
 
@@ -240,13 +241,13 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _call_views(calls: Sequence[CallRecord]) -> list[CallView]:
+def _call_views(calls: Sequence[CallRecord]) -> list[CallRow]:
     views = []
     for each in calls:
         failed = {number: times for number, times in each.outcomes.items() if number}
         errors = sorted(failed.items(), key=lambda pair: (-pair[1], pair[0]))
         views.append(
-            CallView(
+            CallRow(
                 each.name,
                 each.described,
                 each.outcomes.get(0, 0),
@@ -264,6 +265,9 @@ def _ioctl_views(gathered: Gathered) -> list[IoctlView]:
     views = []
     for number in sorted(gathered.compared.ioctls - gathered.driver.ioctls.keys()):
         macro, size = ioctl_parts(number & 0xFFFFFFFF)
+        kind, order = number >> 8 & 0xFF, number & 0xFF
+        letter = f"'{chr(kind)}'" if chr(kind).isascii() and chr(kind).isprintable() else str(kind)
+        macro = f"{macro}({letter}, {order:#x})"
         outcomes = made.get(number, {})
         views.append(IoctlView(number, macro, size, sum(outcomes.values()), outcomes.get(0, 0)))
     return views

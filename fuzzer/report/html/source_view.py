@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fuzzer.driver.source_map import SourceMap, SourcePlace
 from fuzzer.engine.compared import ConstantCompared
 from fuzzer.engine.reached import FirstReach
 from fuzzer.report.html.gathering import Gathered
+from fuzzer.report.source_map import FileLine, SourceMap
 
 # The most lines of source in a page; of files beyond that only the figures are told.
 _MOST_LINES = 25_000
@@ -20,7 +20,7 @@ _NEAR = 3
 
 
 class LineStatus(enum.StrEnum):
-    """What programs reached of a line's blocks."""
+    """The part of a line's blocks that programs reached."""
 
     NONE = ""
     """It has no code."""
@@ -176,9 +176,9 @@ class _Marks:
         self.never_equal = self._compared(gathered.compared.constants, gathered.places)
 
     def _compared(
-        self, constants: Sequence[ConstantCompared], places: Mapping[int, SourcePlace]
-    ) -> dict[SourcePlace, list[NeverEqual]]:
-        found: dict[SourcePlace, list[NeverEqual]] = defaultdict(list)
+        self, constants: Sequence[ConstantCompared], places: Mapping[int, FileLine]
+    ) -> dict[FileLine, list[NeverEqual]]:
+        found: dict[FileLine, list[NeverEqual]] = defaultdict(list)
         for each in constants:
             place = places.get(each.site)
             if place is None or each.equal:
@@ -188,7 +188,7 @@ class _Marks:
             found[place].append(NeverEqual(*place, text, each, self._leads_on(place)))
         return found
 
-    def _leads_on(self, place: SourcePlace) -> bool:
+    def _leads_on(self, place: FileLine) -> bool:
         file, line = place
         return any(
             block not in self._covered

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened in a campaign, in sentences."""
+"""Sentences on a campaign: what was found, done and reached in it, and what went wrong."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _FUNCTION = re.compile(r"^(?P<at>[0-9a-f]+) <(?P<name>[^>]+)>:$")
 _LINE = re.compile(r"^(?P<file>/.+):(?P<line>\d+)(?: \(discriminator \d+\))?$")
 _INSTRUCTION = re.compile(r"^ *(?P<at>[0-9a-f]+):\t")
 
-SourcePlace = tuple[str, int]
+FileLine = tuple[str, int]
 """A file, relative to the driver's source, and a line from 1."""
 
 
@@ -47,18 +47,18 @@ class SourceMap:
     """
 
     files: Mapping[str, str]
-    starts: tuple[SourcePlace | None, ...]
-    lines: tuple[tuple[SourcePlace, ...], ...]
+    starts: tuple[FileLine | None, ...]
+    lines: tuple[tuple[FileLine, ...], ...]
     functions: tuple[str, ...]
 
-    def blocks_of_lines(self) -> dict[SourcePlace, tuple[int, ...]]:
+    def blocks_of_lines(self) -> dict[FileLine, tuple[int, ...]]:
         """Return the blocks of each line that has code.
 
         Those that begin there; where none does, those that have code of it. A compiler moves
         single instructions, so what is in a block says less than where it begins.
         """
-        begun: dict[SourcePlace, set[int]] = defaultdict(set)
-        within: dict[SourcePlace, set[int]] = defaultdict(set)
+        begun: dict[FileLine, set[int]] = defaultdict(set)
+        within: dict[FileLine, set[int]] = defaultdict(set)
         for number, start in enumerate(self.starts):
             if start is not None:
                 begun[start].add(number)
@@ -91,7 +91,7 @@ def source_map_from_json(text: str) -> SourceMap:
         raise ValueError(f"no source map: {error}") from error
 
 
-def _place(pair: Sequence[Any]) -> SourcePlace:
+def _place(pair: Sequence[Any]) -> FileLine:
     file, line = pair
     return str(file), int(line)
 
@@ -116,7 +116,7 @@ def source_map(build: KnownBuild, blocks: Sequence[Block]) -> SourceMap:
         ) from error
 
 
-def locate(build: KnownBuild, places: Sequence[Block]) -> dict[Block, SourcePlace]:
+def locate(build: KnownBuild, places: Sequence[Block]) -> dict[Block, FileLine]:
     """Return the lines of places in the code that are in the driver's own files.
 
     Raises:
@@ -127,7 +127,7 @@ def locate(build: KnownBuild, places: Sequence[Block]) -> dict[Block, SourcePlac
     # A place is where a call returns to.
     wanted = [(_section(each, symbols), each.offset - 1) for each in places]
     found = symbols.locate(wanted) if wanted else {}
-    lines: dict[Block, SourcePlace] = {}
+    lines: dict[Block, FileLine] = {}
     for place, key in zip(places, wanted, strict=True):
         own = (_own(each.file, build) for each in found.get(key, ()))
         first = next((each for each in own if each), None)
@@ -140,7 +140,7 @@ def _section(place: Block, symbols: SymbolFile) -> str:
     return "" if place.section == LINKED or not symbols.relocatable else place.section
 
 
-def _own(place: str | None, build: KnownBuild) -> SourcePlace | None:
+def _own(place: str | None, build: KnownBuild) -> FileLine | None:
     own = build.own_path(place) if place else None
     if own is None:
         return None
@@ -150,7 +150,7 @@ def _own(place: str | None, build: KnownBuild) -> SourcePlace | None:
 
 def _read(build: KnownBuild, blocks: Sequence[Block]) -> SourceMap:
     starts = locate(build, blocks)
-    lines: dict[int, dict[SourcePlace, None]] = defaultdict(dict)
+    lines: dict[int, dict[FileLine, None]] = defaultdict(dict)
     functions: dict[int, str] = {}
     if build.module is not None:
         for number, name, place in _disassembled(build, blocks):
@@ -176,7 +176,7 @@ def _text(path: Path) -> str | None:
 
 def _disassembled(
     build: KnownBuild, blocks: Sequence[Block]
-) -> Iterator[tuple[int, str, SourcePlace | None]]:
+) -> Iterator[tuple[int, str, FileLine | None]]:
     """Yield for each instruction its block's number, its function and its line."""
     begins: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for each, block in enumerate(blocks):
@@ -186,7 +186,7 @@ def _disassembled(
     command = ["objdump", "-dl", "--no-show-raw-insn", str(build.object)]
     here: list[tuple[int, int]] = []
     name, start = "", 0
-    place: SourcePlace | None = None
+    place: FileLine | None = None
     for line in output_of(command, build.object, _TIMEOUT).splitlines():
         if match := _INSTRUCTION.match(line):
             number = _block_at(here, start, int(match["at"], 16))
