@@ -95,6 +95,7 @@ class Campaign:
         until: Callable[[Snapshot], bool] | None = None,
         *,
         ending: Callable[[Snapshot], str] | None = None,
+        recorder: type[CampaignRecorder] = CampaignRecorder,
     ) -> None:
         self._subject = subject
         self._guest = guest
@@ -107,6 +108,7 @@ class Campaign:
         self._until = until
         self._enough = False
         self._ending = ending
+        self._recorder_type = recorder
         self._end_reason = ""
         self._workdir = options.workdir
         self._corpus_count = CorpusCount(self._workdir.corpus)
@@ -200,7 +202,7 @@ class Campaign:
             command=options.command,
         )
         driver = FuzzedDriver(guest.target, guest.blocks, guest.load_blocks, options.known)
-        return CampaignRecorder(self._workdir.root, run, driver)
+        return self._recorder_type(self._workdir.root, run, driver)
 
     def _reason(self) -> str:
         """Return the reason for which the campaign ends, in words."""
