@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Housekeeping of a campaign: its logs stay small, and it keeps to the room that it was given."""
+"""Housekeeping of a campaign: small logs, workers that get on, and limits that it keeps to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import psutil
 from fuzzer.campaign.hostload import HostFigures, memory_below, size_of
 from fuzzer.campaign.slots import WorkerSlot
 from fuzzer.campaign.workdir import Workdir
-from fuzzer.progress import say
+from fuzzer.engine.statistics import WorkerCounts
+from fuzzer.progress import clock, say
 from fuzzer.state.document import EventKind
 from fuzzer.wording import size_text
 
@@ -29,6 +30,10 @@ _ARTIFACTS = ("crash-*", "oom-*", "timeout-*", "leak-*", "slow-unit-*")
 _OLD = ".1"
 # A worker that was replaced within so many seconds has as little memory as it can.
 _FRESH = 600.0
+# Seconds between two looks at what workers do, and those without any count that changes and
+# with hardly any CPU time (a share) after which one is stuck. One that waits for a slow guest
+# looks at it all the time.
+_PULSE_EVERY, _STUCK, _IDLE = 20.0, 600.0, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,18 @@ class Limits:
     memory: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Pulse:
+    """The counts of a worker's process and its CPU time in seconds, and since when."""
+
+    pid: int
+    counts: WorkerCounts
+    cpu: float
+    since: float
+
+
 class Housekeeping:
-    """Keeps logs small, and a campaign within its limits.
+    """Keeps logs small and a campaign within its limits, and has stuck workers replaced.
 
     ``note`` writes an event down, and ``retire`` ends a worker for good.
     """
@@ -56,23 +71,32 @@ class Housekeeping:
         *,
         note: Callable[[EventKind, str, str], None],
         retire: Callable[[WorkerSlot], None],
-        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workdir = workdir
         self._limits = limits
         self._workers = workers
         self._note = note
         self._retire = retire
-        self._clock = clock
-        self._next_logs = self._next_limits = float("-inf")
+        self._now = now
+        self._next_logs = self._next_limits = self._next_pulse = float("-inf")
+        self._pulses: dict[str, _Pulse] = {}
         self._relieved: dict[str, float] = {}
 
     def look(self, figures: HostFigures) -> str:
         """Do what is to be done; return the reason for which fuzzing has to end, or nothing."""
-        now = self._clock()
+        now = self._now()
         if now >= self._next_logs:
             self._next_logs = now + _LOGS_EVERY
             rotate_logs(self._workdir.logs)
+        if now >= self._next_pulse:
+            if now > self._next_pulse + _STUCK / 2:
+                # This process itself was stopped meanwhile.
+                self._pulses.clear()
+            self._next_pulse = now + _PULSE_EVERY
+            for worker in self._workers:
+                if worker.child is not None:
+                    self._feel_pulse(worker, now)
         if now < self._next_limits:
             return ""
         limits, reason = self._limits, ""
@@ -85,6 +109,19 @@ class Housekeeping:
         if reason:
             say(f"{reason}: fuzzing ends")
         return reason
+
+    def _feel_pulse(self, worker: WorkerSlot, now: float) -> None:
+        """End a worker that does nothing any more, as one whose process was stopped."""
+        assert worker.child is not None
+        pid = worker.child.process.pid
+        counts, cpu = worker.look(set()), _cpu_seconds(pid)
+        pulse = self._pulses.get(worker.name)
+        spare = _IDLE * (now - pulse.since) if pulse else 0.0
+        if pulse is None or (pulse.pid, pulse.counts) != (pid, counts) or cpu > pulse.cpu + spare:
+            self._pulses[worker.name] = _Pulse(pid, counts, cpu, now)
+        elif now - pulse.since > _STUCK:
+            say(f"{worker.name} has done nothing for {clock(now - pulse.since)}: it is replaced")
+            worker.child.kill()
 
     def _trim_disk(self, limit: int) -> str:
         """Delete what nobody needs; return the reason to end if that is not enough."""
@@ -101,7 +138,7 @@ class Housekeeping:
 
     def _trim_memory(self, taken: int, limit: int) -> str:
         """Replace the largest worker, end one for good, or return the reason to end."""
-        now = self._clock()
+        now = self._now()
         running = [worker for worker in self._workers if worker.child is not None]
         grown = [
             worker for worker in running
@@ -133,6 +170,13 @@ def _memory_of(worker: WorkerSlot) -> int:
     with contextlib.suppress(psutil.Error):
         return memory_below(psutil.Process(worker.child.process.pid))
     return 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    with contextlib.suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
+    return 0.0
 
 
 def rotate_logs(directory: Path) -> None:

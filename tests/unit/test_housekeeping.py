@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from fuzzer.campaign.hostload import HostFigures
 from fuzzer.campaign.housekeeping import Housekeeping, Limits, rotate_logs
 from fuzzer.campaign.slots import WorkerSlot
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.state.document import EventKind
 
 MIB = 1 << 20
@@ -29,6 +31,7 @@ class Ground:
         for directory in (self.workdir.logs, self.workdir.corpus):
             directory.mkdir(parents=True)
         self.killed: Counter[str] = Counter()
+        self.counts = {f"worker-{number}": WorkerCounts() for number in range(workers)}
         self.retired: list[str] = []
         self.events: list[tuple[EventKind, str]] = []
         self.now = 0.0
@@ -39,14 +42,14 @@ class Ground:
             cast("list[WorkerSlot]", self.slots),
             note=lambda kind, subject, text: self.events.append((kind, subject)),
             retire=self._retire,
-            clock=lambda: self.now,
+            now=lambda: self.now,
         )
 
     def _slot(self, name: str) -> SimpleNamespace:
         child = SimpleNamespace(
             kill=lambda: self.killed.update([name]), process=SimpleNamespace(pid=os.getpid())
         )
-        return SimpleNamespace(name=name, child=child)
+        return SimpleNamespace(name=name, child=child, look=lambda _: self.counts[name])
 
     def _retire(self, worker: WorkerSlot) -> None:
         worker.child = None
@@ -121,3 +124,33 @@ def test_a_limit_is_looked_at_now_and_then(tmp_path: Path) -> None:
     for _ in range(3):
         ground.housekeeping.look(HostFigures(memory=2 * MIB))
     assert sum(ground.killed.values()) == 1
+
+
+def test_a_worker_that_does_nothing_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = Ground(tmp_path, Limits(), workers=3)
+    # Of the others one runs programs, and one waits for a guest.
+    cpu = 0.0
+    numbers = iter(range(10_000))
+    monkeypatch.setattr(
+        housekeeping, "_cpu_seconds", lambda _: cpu * (next(numbers) % 3 == 1)
+    )  # in turn: worker-0, worker-1, worker-2
+    while ground.now < 590:
+        cpu += 1.0
+        ground.counts["worker-0"] = WorkerCounts(programs=int(ground.now))
+        ground.look()
+    assert not ground.killed
+    for _ in range(3):
+        cpu += 1.0
+        ground.counts["worker-0"] = WorkerCounts(programs=int(ground.now))
+        ground.look()
+    assert set(ground.killed) == {"worker-2"}
+
+
+def test_a_stopped_process_takes_no_time() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert housekeeping._cpu_seconds(process.pid) < 1.0
+        process.kill()
+    assert housekeeping._cpu_seconds(process.pid) == 0.0
+    assert housekeeping._cpu_seconds(os.getpid()) > 0.0
