@@ -136,8 +136,9 @@ class Workdir:
             raise BadInputError(f"{path}: damaged ({error}). Give another --workdir") from error
         if found != identity:
             raise BadInputError(
-                f"the working directory {self.root} belongs to a campaign against {found}, "
-                f"not {identity}. Give another with --workdir"
+                f"the working directory {self.root} belongs to a campaign against "
+                f"{_subject_of(found)}, and this one is against {_subject_of(identity)}. Give "
+                "another with --workdir, or none"
             )
 
     def add_program(self, program: bytes) -> None:
@@ -146,3 +147,11 @@ class Workdir:
         if not path.exists():
             # Workers read the corpus while it grows.
             write_whole(path, program, through=self.root)
+
+
+def _subject_of(identity: object) -> str:
+    """Return in words what a campaign is against, from its record."""
+    if not isinstance(identity, dict) or identity.get("format") != _FORMAT:
+        return "something that another version of pkvfuzz wrote down"
+    bug = identity.get("bug")
+    return f"{identity.get('target')} with {bug}" if bug else f"{identity.get('target')}"

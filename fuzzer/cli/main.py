@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fuzzer.cli.commands import BY_NAME, INTERRUPTED
 from fuzzer.cli.parser import build_parser, join_command
 from fuzzer.errors import DEFECT, ExitCode, PkvfuzzError, describe_os_error
-from fuzzer.progress import say
+from fuzzer.progress import say_error
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,10 +26,10 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except PkvfuzzError as error:
-        say(str(error))
+        say_error(str(error))
         return int(error.exit_code)
     except KeyboardInterrupt:
-        say("interrupted")
+        say_error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (``| head``): end quietly.
@@ -37,13 +37,13 @@ def main(arguments: Sequence[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.NOTHING_FOUND)
     except OSError as error:
-        say(describe_os_error(error))
+        say_error(describe_os_error(error))
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            say("pkvfuzz doctor may tell what is wrong with this host")
+            say_error("pkvfuzz doctor may tell what is wrong with this host")
         return int(ExitCode.INFRASTRUCTURE)
     except Exception as error:
-        say(f"{DEFECT}: {type(error).__name__}: {error}")
-        say("please report it with the output of: PKVFUZZ_DEBUG=1 pkvfuzz ...")
+        say_error(f"{DEFECT}: {type(error).__name__}: {error}")
+        say_error("please report it with the output of: PKVFUZZ_DEBUG=1 pkvfuzz ...")
         if os.environ.get("PKVFUZZ_DEBUG"):
             raise
         return int(ExitCode.INFRASTRUCTURE)
@@ -71,7 +71,7 @@ def console() -> int:
     try:
         ensure_packages(sys.argv[1:])
     except PkvfuzzError as error:
-        say(str(error))
+        say_error(str(error))
         return int(error.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED
