@@ -100,7 +100,7 @@ def unknown_to(store: CrashStore) -> Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bug:
+class _DistinctBug:
     """The bug of a crash: the signatures of its report and of its other titles.
 
     Reading a report takes milliseconds, and stores of hundreds are compared pair by pair.
@@ -118,16 +118,16 @@ class _Bug:
             return False
         return any(signature.same_bug(each, known) for each in (self.signature, *self.others))
 
-    def is_same(self, other: _Bug) -> bool:
+    def is_same(self, other: _DistinctBug) -> bool:
         """Tell whether it is the other bug, of the same target."""
         if self.crash.identity.target != other.crash.identity.target:
             return False
         return self.has(other.signature) or other.has(self.signature)
 
 
-def _bug_of(crash: Crash) -> _Bug:
+def _bug_of(crash: Crash) -> _DistinctBug:
     others = (signature_of(splat_titled(title)) for title in crash.also_titles)
-    return _Bug(crash, crash.signature, tuple(others))
+    return _DistinctBug(crash, crash.signature, tuple(others))
 
 
 def is_of(crash: Crash, known: Signature) -> bool:
@@ -164,7 +164,7 @@ def sighted(crashes: Iterable[Crash], title: str, seen: Splat) -> Crash | None:
 
 def same_bugs(crashes: Sequence[Crash]) -> list[int | None]:
     """Return for each crash the index of the first one before it of the same bug and target."""
-    return first_of_each(list(map(_bug_of, crashes)), _Bug.is_same)
+    return first_of_each(list(map(_bug_of, crashes)), _DistinctBug.is_same)
 
 
 def likely_causes(crashes: Sequence[Crash]) -> list[int | None]:
@@ -287,7 +287,7 @@ class KnownCrashes:
     """Stored crashes of several stores, by which new crashes of their bugs are recognised."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[Path, _Bug]] = []
+        self._entries: list[tuple[Path, _DistinctBug]] = []
 
     def add(self, store: CrashStore) -> None:
         """Add the crashes that a store holds now.

@@ -263,9 +263,8 @@ def write_put_back(workdir: Path, back: PutBack) -> None:
 def read_put_back(workdir: Path) -> PutBack:
     """Return the bugs that were put back; none if the file is not there, or damaged."""
     try:
-        record = json.loads(put_back_file(workdir).read_text())
-        return PutBack(tuple(map(str, record["titles"])), bool(record["everything"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(put_back_file(workdir), PutBack)
+    except (OSError, ValueError):
         return PutBack()
 
 
