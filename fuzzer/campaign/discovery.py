@@ -49,6 +49,8 @@ from fuzzer.target.target import ModuleSpec, module_name
 
 _EXPORT = re.compile(r"^\s*EXPORT_SYMBOL(?:_GPL)?\s*\(\s*(\w+)\s*\)", re.MULTILINE)
 # Functions of subsystems that make files with operations of their own.
+# Functions by which a file in /proc has operations that are none of the driver's own.
+_SEQUENCES = ("proc_create_single", "proc_create_seq", "proc_create_net")
 _SUBSYSTEMS = (
     "register_framebuffer", "snd_card_", "input_register_device", "tty_register_d",
     "device_add_disk", "add_disk", "rtc_register", "iio_device_", "drm_dev_", "media_device_",
@@ -403,7 +405,11 @@ def _operations(
         found |= {"child"}
     if "compat" in found:
         found |= {"ioctl"}
-    if any(not device.path.startswith("/dev/") for device in devices):
+    own = {"/dev/"}
+    has_sequences = any(name.encode() in symbols for name in _SEQUENCES)
+    if not has_sequences and any(table.struct == "proc_ops" for table in tables):
+        own.add("/proc/")
+    if any(not device.path.startswith(tuple(own)) for device in devices):
         # The kernel's own operations lead to the driver's: attributes, sequences.
         found |= {"read", "write", "lseek"}
     if not found - {"open", "child"}:

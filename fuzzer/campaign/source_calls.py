@@ -273,9 +273,9 @@ def _template(text: str) -> str:
         at = match.end()
         kind = match[1]
         if kind in "di":
-            made += "{int:-1..4|255|65536}"
+            made += "{int:-1..4|8|16|64|255..257|4096|65536}"
         elif kind == "u":
-            made += "{int:0..4|255|65536}"
+            made += "{int:0..4|8|16|64|255..257|4096|65536}"
         elif kind in "xX":
             made += "{hex:0..255|65536}"
         elif kind == "%":

@@ -27,7 +27,7 @@ from fuzzer.target.target import SymbolSource, Target
 # Changes when other things are read, or in another way.
 _VERSION = "2"
 # The same, of what is read with libclang.
-_READING = "12"
+_READING = "13"
 _KEEP = 200
 _FILE = "symbols.json"
 _COMPILE_SECONDS = 120.0

@@ -186,7 +186,13 @@ def test_a_module_that_does_not_compile_is_told_where_the_others_are_of_no_use(
 
 
 @pytest.mark.parametrize(
-    ("path", "can"), [("/dev/drv", {"write"}), ("/proc/drv", {"read", "write", "lseek"})]
+    ("path", "struct", "can"),
+    [
+        ("/dev/drv", "file_operations", {"write"}),
+        ("/proc/drv", "file_operations", {"read", "write", "lseek"}),
+        ("/proc/drv", "proc_ops", {"write"}),
+        ("/sys/class/drv/x", "proc_ops", {"read", "write", "lseek"}),
+    ],
 )
 def test_a_file_of_proc_is_read_though_the_drivers_own_table_has_no_read(
     kernel: Kernel,
@@ -195,9 +201,10 @@ def test_a_file_of_proc_is_read_though_the_drivers_own_table_has_no_read(
     tmp_path: Path,
     *,
     path: str,
+    struct: str,
     can: set[str],
 ) -> None:
-    table = OperationTable("drv_fops", "file_operations", frozenset({"write"}))
+    table = OperationTable("drv_fops", struct, frozenset({"write"}))
     monkeypatch.setattr(discovery, "read_operations", lambda *_: (table,))
     guest(lambda *_: path)
     assert _found(_driver(tmp_path, "drv")).operations == can

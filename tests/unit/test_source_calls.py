@@ -370,7 +370,7 @@ def test_writes_have_structs_and_formats(facts: DriverFacts, tmp_path: Path) -> 
         (PART, (ValuesField("kind", (3,)),))
     ]
     text = describe(replace(facts, interface=Interface((write,))), "")
-    assert '"set {int:-1..4|255|65536} {word}\\n"' in text
+    assert '"set {int:-1..4|8|16|64|255..257|4096|65536} {word}\\n"' in text
     assert '"{{{hex:0..255|65536}}}"' in text
 
 

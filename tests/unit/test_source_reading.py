@@ -683,6 +683,7 @@ static ssize_t toy_write(struct file *file, const char __user *buf, size_t count
 	char line[64]; int a, b; struct part part;
 	if (copy_from_user(line, buf, count))
 		return -EFAULT;
+	line[count] = 0;
 	if (!strncmp(line, "reset", 5))
 		return count;
 	if (sscanf(line, "set %d %x", &a, &b) == 2)

@@ -69,6 +69,7 @@ class Leaks(CorpusStage):
     def _pin(self, programs: list[bytes]) -> Generator[None, None, None]:
         """Look for a leak, and search its program: the one that allocated, else by bisecting."""
         outcome, number = self._lost_by(programs)
+        is_over = False
         try:
             if len(programs) > 1 and number is not None:
                 yield
@@ -79,19 +80,25 @@ class Leaks(CorpusStage):
                 half = len(programs) // 2
                 for part in (programs[:half], programs[half:]):
                     yield
-                    again, _ = self._lost_by(part)
+                    again, at = self._lost_by(part)
                     if again.splat:
-                        programs, outcome = part, again
+                        programs, outcome, number = part, again, at
                         break
                 else:
                     break
+            is_over = True
         finally:
-            # This is also for a campaign that ends during the search.
-            if splat := outcome.splat:
-                history = tuple(programs[:-1])
-                self._bench.sight(
-                    Sighting(splat.title, splat.kind, programs[-1], history, outcome.log, NAME)
-                )
+            # The campaign may end during the search: then it is most likely what allocated.
+            if not is_over and number is not None and number + 1 < len(programs):
+                self._sight(programs[: number + 1], outcome)
+            self._sight(programs, outcome)
+
+    def _sight(self, programs: list[bytes], outcome: Outcome) -> None:
+        if splat := outcome.splat:
+            history = tuple(programs[:-1])
+            self._bench.sight(
+                Sighting(splat.title, splat.kind, programs[-1], history, outcome.log, NAME)
+            )
 
     def _lost_by(self, programs: list[bytes]) -> tuple[Outcome, int | None]:
         bench, unknown = self._bench, self._bench.unknown

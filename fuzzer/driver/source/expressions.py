@@ -210,6 +210,10 @@ class Expressions(ABC):
         operator = node.operator
         if operator == "=":
             place = self.place(left)
+            # A byte of a text, as the zero behind it, leaves the others what they are.
+            is_byte = left.type.size == 1 and left.kind is not Kind.MEMBER
+            if isinstance(place, SourcePlace) and is_byte and self._state.copied(place):
+                return self.value(right)
             if isinstance(place, SourcePlace):
                 return self._assign(place, left.type, right)
             return self.value(right)
