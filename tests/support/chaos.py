@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ class Ledger:
         with contextlib.closing(database):
             query = "SELECT run, at, wall, kept, programs FROM history ORDER BY id"
             rows = database.execute(query).fetchall()
-        counts = [row[4] for row in rows]
-        if counts != sorted(counts):
-            raise LostError("the number of programs in the history goes back")
+        back = [(row, after) for row, after in pairwise(rows) if row[4] > after[4]]
+        if back:
+            raise LostError(f"the number of programs in the history goes back: {back}")
         self._compare("rows of the history", self.rows, {row[:3] for row in rows})
         recent = rows[-_RECENT // 2 :]
         self.rows |= {row[:3] for row in rows if row[3]}
