@@ -99,6 +99,7 @@ class Ledger:
     def _look_at_history(self) -> None:
         path = state_file(self.workdir)
         if not path.exists():
+            self._compare("rows of the history", self.rows, set())
             return
         database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
         with contextlib.closing(database):
