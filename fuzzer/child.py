@@ -19,11 +19,15 @@ from typing import Any
 
 import psutil
 
+from fuzzer.atomic import appending
 from fuzzer.errors import DEFECT, InfrastructureError
 from fuzzer.lifetime import end_with_parent
 from fuzzer.paths import import_root
+from fuzzer.untrusted import read_tail
 
 _LOG_TAIL = 3
+# Bytes of a log in which its last words are.
+_LOG_BYTES = 64 << 10
 # libFuzzer's words for an exception of ours; the line after them is its own.
 _UNCAUGHT = " === Uncaught Python exception: ==="
 _LOG_FORMAT = "%(asctime)s %(levelname)s: %(message)s"
@@ -55,7 +59,7 @@ class Child:
         # The same modules as ours, wherever the user's working directory is.
         environment["PYTHONPATH"] = str(import_root())
         try:
-            with log.open("ab") as output:
+            with appending(log) as output:
                 self.process = subprocess.Popen(
                     [sys.executable, "-P", "-m", module],
                     stdin=subprocess.PIPE,
@@ -95,7 +99,7 @@ class Child:
     def last_words(self) -> str:
         """Return the last lines that the child printed, or the exception that ended it."""
         try:
-            lines = self.log.read_text(errors="replace").splitlines()
+            lines = read_tail(self.log, _LOG_BYTES).splitlines()
         except OSError:
             return ""
         if _UNCAUGHT in lines[:-1]:

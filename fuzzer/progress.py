@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
+from fuzzer.wording import visible
+
 _CLEAR = "\r\x1b[K"
 # Seconds between two changes of a line that people watch.
 _LIVE_EVERY = 0.5
@@ -70,10 +72,10 @@ class LiveLine:
         self._shown = time.monotonic()
         if self._terminal:
             width = shutil.get_terminal_size((100, 24)).columns - 1
-            self._stream.write(f"{_CLEAR}{text[:width]}")
+            self._stream.write(f"{_CLEAR}{visible(text)[:width]}")
             self._open = True
         else:
-            self._stream.write(f"{text}\n")
+            self._stream.write(f"{visible(text)}\n")
         self._stream.flush()
 
     def say(self, text: str) -> None:
@@ -82,7 +84,7 @@ class LiveLine:
             return
         start = _CLEAR if self._open else ""
         self._open = False
-        self._stream.write(f"{start}{text}\n")
+        self._stream.write(f"{start}{visible(text)}\n")
         self._stream.flush()
 
     def clear(self) -> None:
@@ -134,4 +136,9 @@ def say(text: str) -> None:
 
 def say_error(text: str) -> None:
     """Print an error for the user, on standard error, in any case."""
-    print(f"pkvfuzz: {text}", file=sys.stderr, flush=True)
+    print(f"pkvfuzz: {visible(text)}", file=sys.stderr, flush=True)
+
+
+def show(text: object = "", *, end: str = "\n", flush: bool = False) -> None:
+    """Print what a command is asked for, on standard output; see :func:`visible`."""
+    print(visible(str(text)), end=end, flush=flush)

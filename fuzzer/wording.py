@@ -6,6 +6,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 
+def visible(text: str) -> str:
+    """Return text from anywhere so that a terminal takes none of it for a command.
+
+    Control characters are shown as Python escapes them, among them those that change the
+    direction of text, and bytes of a name that are no UTF-8.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
 def count(number: int, noun: str) -> str:
     """Return a number of things: ``1 run``, ``3 runs``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

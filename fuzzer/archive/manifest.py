@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fuzzer.checked import parse_json
 from fuzzer.errors import BadInputError
 
 MANIFEST, CACHE, WORKDIR = "manifest.json", "cache", "workdir"
@@ -67,7 +68,7 @@ class Manifest:
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         """Return what a file has; ValueError if it has something else, or too much."""
-        content: dict[str, Any] = json.loads(data)
+        content = parse_json(data, dict[str, Any])
         if content.pop("format", None) != _FORMAT:
             raise ValueError("it is of another version of pkvfuzz")
         entries, sources = content.pop("entries"), content.pop("sources")

@@ -30,7 +30,7 @@ from fuzzer.errors import ExitCode, InfrastructureError
 from fuzzer.kernel.kernel import STANDARD, Flavour, KernelOptions, ensure_kernel
 from fuzzer.machine.accel import AccelChoice, choose_accel
 from fuzzer.machine.qemu import qemu_version
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.target.target import Target, load_target
 from fuzzer.wording import count
 
@@ -80,9 +80,9 @@ def run_bench(
         views,
     )
     if json_path == STDOUT:
-        print(to_json(result))
+        show(to_json(result))
         return ExitCode.NOTHING_FOUND
-    print(show_table(result))
+    show(show_table(result))
     if json_path is not None:
         try:
             json_path.write_text(to_json(result) + "\n")

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fuzzer.cache import content_key
+from fuzzer.checked import read_yaml
 from fuzzer.driver.driver_tree import read_tree
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.target.target import SymbolSource, Target, load_target
 from fuzzer.tools import run_tool
+from fuzzer.untrusted import read_bytes
 
 _TIMEOUT = 600.0
 _SHORT = 10
@@ -251,7 +251,8 @@ def _relative_includes(description: Path) -> tuple[Path, ...]:
     Raises:
         BadInputError: it names a place that is the same for all revisions.
     """
-    document: dict[str, Any] = yaml.safe_load(description.read_text())
+    # It was loaded as a description before.
+    document = read_yaml(description, dict[str, Any])
     headers = document.get("header", [])
     names = [
         document["module"]["source"],
@@ -270,6 +271,6 @@ def _key_of(target: Target) -> str:
     """Return a key of all that decides how a driver behaves."""
     assert target.module.source is not None
     tree = read_tree(target.module.source)
-    parts: list[str | bytes] = [target.path.read_bytes(), *tree.content()]
-    parts += [header.read_bytes() for header in target.headers]
+    parts: list[str | bytes] = [read_bytes(target.path), *tree.content()]
+    parts += [read_bytes(header) for header in target.headers]
     return content_key(*parts)

@@ -42,6 +42,7 @@ from fuzzer.engine.worker import WorkerTask, error_file
 from fuzzer.errors import BadInputError, InfrastructureError, PkvfuzzError
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.progress import say
+from fuzzer.untrusted import read_text
 
 # Seconds between two looks at the child processes.
 _TICK = 0.2
@@ -387,7 +388,7 @@ class Campaign:
     def _raise_error(self, name: str) -> None:
         """Raise the error that a child process wrote when it gave up, if it did."""
         try:
-            text = error_file(self._workdir.root, name).read_text()
+            text = read_text(error_file(self._workdir.root, name), errors="replace")
         except OSError:
             return
         raise InfrastructureError(f"{name}: {text or 'ended, and could not write why'}")
@@ -484,7 +485,7 @@ class Campaign:
 
     def _judge_line(self) -> str:
         try:
-            return self._workdir.judge_status.read_text()
+            return read_text(self._workdir.judge_status, errors="replace")
         except OSError:
             return "starting"
 

@@ -12,9 +12,11 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import sync_files, write_whole
 from fuzzer.campaign.workdir import Workdir
+from fuzzer.checked import read_json
 from fuzzer.engine.import_queue import import_directory, queued_names, tried_file
 from fuzzer.engine.statistics import read_statistics
 from fuzzer.errors import BadInputError, InfrastructureError
@@ -23,6 +25,7 @@ from fuzzer.program.ops import OPERATIONS
 from fuzzer.program.text import load_program
 from fuzzer.program.wire import decode, encode, split
 from fuzzer.target.target import Target
+from fuzzer.untrusted import read_bytes, regular_names
 
 # Bytes of the longest program of a campaign.
 MAX_SIZE = PROGRAM_SIZE // 8
@@ -40,6 +43,15 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class _Noted:
+    """A measured coverage as it is stored, with a hash of the programs' names."""
+
+    programs: str
+    covered: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Corpus:
     """The programs in a directory; ``workdir`` is that of the campaign they belong to, if any."""
 
@@ -48,11 +60,7 @@ class Corpus:
 
     def names(self) -> set[str]:
         """Return the names of all programs, those in the import queue as well."""
-        found = {
-            entry.name
-            for entry in os.scandir(self.directory)
-            if entry.is_file() and not entry.name.startswith(".")
-        }
+        found = set(regular_names(self.directory))
         return found | queued_names(self.workdir.root) if self.workdir else found
 
     def queued(self) -> int:
@@ -68,7 +76,7 @@ class Corpus:
             places.append(import_directory(self.workdir.root))
         for place in places:
             with contextlib.suppress(FileNotFoundError):
-                return (place / name).read_bytes()
+                return read_bytes(place / name, within=place, limit=PROGRAM_SIZE)
         return None
 
     def programs(self) -> dict[str, bytes]:
@@ -132,10 +140,9 @@ class Corpus:
         if self.workdir is None:
             return {}
         try:
-            found = json.loads((self.workdir.root / "campaign.json").read_text())
+            return read_json(self.workdir.root / "campaign.json", dict[str, Any])
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
 
     def replace(self, programs: Iterable[bytes]) -> Path:
         """Replace all programs by these; return the directory with the old ones.
@@ -149,6 +156,7 @@ class Corpus:
             new.mkdir()
             for program in programs:
                 (new / program_name(program)).write_bytes(program)
+            sync_files(new)
             if self.workdir:
                 # Queued programs are part of the corpus that becomes the old one.
                 self._empty_queue()
@@ -173,16 +181,16 @@ class Corpus:
         """Store the measured coverage of the present programs."""
         if self.workdir:
             record = {"programs": self._digest(), **asdict(coverage)}
-            (self.workdir.root / "corpus.json").write_text(json.dumps(record) + "\n")
+            write_whole(self.workdir.root / "corpus.json", json.dumps(record) + "\n")
 
     def coverage(self) -> Coverage | None:
         """Return the measured coverage of the present programs, None if it is not known."""
         if self.workdir is None:
             return None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads((self.workdir.root / "corpus.json").read_text())
-            if record["programs"] == self._digest():
-                return Coverage(int(record["covered"]), int(record["blocks"]))
+        with contextlib.suppress(OSError, ValueError):
+            record = read_json(self.workdir.root / "corpus.json", _Noted)
+            if record.programs == self._digest():
+                return Coverage(record.covered, record.blocks)
         return None
 
     def covered_now(self) -> int | None:
@@ -230,7 +238,7 @@ def read_program(path: Path, target: Target) -> bytes:
     """
     program = encode(load_program(path, target))
     if path.suffix != ".prog":
-        data = path.read_bytes()
+        data = read_bytes(path)
         if program != data:
             raise BadInputError(f"{path}: not a program in wire form (text must be named .prog)")
     if not program:

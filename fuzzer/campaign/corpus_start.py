@@ -16,6 +16,7 @@ from fuzzer.engine.import_queue import import_directory, queued_names, tried_fil
 from fuzzer.errors import InfrastructureError
 from fuzzer.program.cost import cost_of
 from fuzzer.program.wire import split
+from fuzzer.untrusted import read_bytes, read_text
 
 # Programs to start with, and what they may cost in small calls of some 20 µs each: a
 # few seconds. libFuzzer runs all of them before it fuzzes.
@@ -71,7 +72,7 @@ def _start_of(directory: Path, names: list[str], most_cost: float) -> list[str]:
     """Return the first names whose programs together cost at most ``most_cost``."""
     cost = 0.0
     for number, name in enumerate(names):
-        cost += cost_of(split((directory / name).read_bytes()))
+        cost += cost_of(split(read_bytes(directory / name, within=directory)))
         if cost > most_cost:
             return names[:number]
     return names
@@ -86,8 +87,7 @@ def _begin_record(root: Path, key: str, fresh: set[str]) -> None:
     """Make the record of tried programs one of ``key``, without the ``fresh`` ones."""
     record = tried_file(root)
     try:
-        with record.open() as file:
-            same = file.readline() == f"{key}\n"
+        same = read_text(record, errors="replace").startswith(f"{key}\n")
     except (OSError, ValueError):
         same = False
     if same and not fresh:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.campaign.kernels import JudgingKernels, Verdict
 from fuzzer.campaign.looked import Looked, write_looked
 from fuzzer.campaign.stages.spare_time import Exploring, SpareTime
@@ -39,6 +40,7 @@ from fuzzer.kernel.kernel import Kernel, ensure_kernel
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.target.target import Target
+from fuzzer.untrusted import read_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class StatusLine:
         line = text.replace("\r\x1b[K", "").strip()
         if line:
             with contextlib.suppress(OSError):
-                self._path.write_text(line)
+                write_whole(self._path, line, sync=False)
         return len(text)
 
     def flush(self) -> None:
@@ -254,8 +256,8 @@ class JudgeProcess:
             if self._clock() > end:
                 break
             self._seen.add(name)
-            with contextlib.suppress(FileNotFoundError):  # libFuzzer replaced it by a shorter one
-                self._run_one((self._workdir.corpus / name).read_bytes())
+            with contextlib.suppress(OSError):  # libFuzzer replaced it by a shorter one
+                self._run_one(read_bytes(self._workdir.corpus / name, within=self._workdir.corpus))
         return bool(fresh) and self._clock() < self._corpus_end
 
     def _run_one(self, program: bytes) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
+from fuzzer.checked import read_json
 
 LEAKS = "lost memory"
 INFO_LEAKS = "memory that was never set"
@@ -41,7 +42,6 @@ def write_looked(path: Path, looked: Looked) -> None:
 def read_looked(path: Path) -> Looked:
     """Return the record in a file; one without any runs if there is no such file."""
     try:
-        record = json.loads(path.read_text())
-        return Looked(bool(record["ready"]), tuple(record["missing"]), int(record["unrun"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(path, Looked)
+    except (OSError, ValueError):
         return Looked()

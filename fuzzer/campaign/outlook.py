@@ -20,6 +20,7 @@ from fuzzer.errors import DEFECT, BadInputError
 from fuzzer.program.ops import OP_NAMES, OPERATIONS, File, Op
 from fuzzer.target.calls import IoctlSpec, PlainSpec, ReadSpec, ReloadSpec, WriteSpec
 from fuzzer.target.target import Target
+from fuzzer.untrusted import read_text
 from fuzzer.wording import count
 
 # Fewer calls, loads or programs than these prove nothing.
@@ -144,7 +145,7 @@ def defects(logs: Path) -> Iterator[Remark]:
     """Make remarks on the defects of ours that processes passed over, of which their logs tell."""
     for log in sorted(logs.glob("*.log")):
         with contextlib.suppress(OSError):
-            times = log.read_text(errors="replace").count(f" {DEFECT}: ")
+            times = read_text(log, errors="replace").count(f" {DEFECT}: ")
             if times:
                 yield Remark(
                     str(log),

@@ -159,9 +159,12 @@ def ioctl_text(
     layout = writer.layout(whole)
     if layout is None and writer.has_below(whole) and macro is not None:
         layout = macro.struct
+    state, fields = Fields(), dict[str, str]()
+    if layout is None and (found := writer.pointed_number(whole)) is not None:
+        layout, fields = found
+    elif layout is not None and layout.keyword != "union":
+        fields = writer.fields(layout, whole, state)
     if layout is not None and layout.size and layout.name:
-        state = Fields()
-        fields = {} if layout.keyword == "union" else writer.fields(layout, whole, state)
         lines.append(f"    struct: {layout.name}")
         if fields:
             lines.append("    fields:")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fuzzer.campaign.source_handles import HandleKinds, is_said_otherwise
 from fuzzer.driver.source.interface import GivenMemory, GivenNumber, Operand
 from fuzzer.target.header import Header
-from fuzzer.target.layout import Member, MemberKind, StructLayout, every_member
+from fuzzer.target.layout import NUMBERS, Member, MemberKind, StructLayout, every_member
 from fuzzer.target.traps import WORDS
 
 OF = "*"
@@ -65,6 +65,32 @@ class FieldWriter:
     def number(self, path: tuple[str, ...]) -> GivenNumber | None:
         """Return what is known of a number."""
         return self._numbers.get(path)
+
+    @staticmethod
+    def _pointed_numbers(memory: GivenMemory | None) -> StructLayout | None:
+        """Return the number of which memory is an array, None if it is of bytes or not known."""
+        if memory is None or memory.length is None or memory.length.factor == 1:
+            return None
+        return NUMBERS.get(f"__u{8 * memory.length.factor}") if not memory.record else None
+
+    def _value_of(self, layout: StructLayout, path: tuple[str, ...]) -> dict[str, str]:
+        """Return what is said of a number, in the flow style of YAML."""
+        (member,), number = layout.members, self._numbers.get(path)
+        text = number and (self._handle(number, member) or rule(number, member))
+        return {member.name: text} if text else {}
+
+    def pointed_number(self, path: tuple[str, ...]) -> tuple[StructLayout, dict[str, str]] | None:
+        """Return the number that memory is, and what is said of it; None if it is not one."""
+        number, memory = self._numbers.get(path), self._memory.get(path)
+        if number is None or memory is None or memory.is_text or self._is_more(path):
+            return None
+        layout = NUMBERS.get(f"__u{8 * memory.size}")
+        return None if layout is None else (layout, self._value_of(layout, path))
+
+    def _is_more(self, path: tuple[str, ...]) -> bool:
+        """Return True if anything is known of members of memory."""
+        known = (*self._memory, *self._numbers)
+        return any(each[: len(path)] == path and len(each) > len(path) for each in known)
 
     def has_below(self, path: tuple[str, ...]) -> bool:
         """Return True if anything is known of memory at a path, or of its members."""
@@ -232,11 +258,16 @@ class FieldWriter:
         if state.room < 1:
             return
         size = memory.size if memory is not None else 0
+        inner = inner or self._pointed_numbers(memory)
         if inner is not None and inner.size and depth < _DEEPEST:
             most = _STRUCTS if length is not None else 1
             own = Fields((state.room - 1) // most, depth + 1)
             text = f"struct: {inner.name}"
-            if fields := self.fields(inner, below, own):
+            if inner.is_number:
+                fields = self._value_of(inner, below)
+            else:
+                fields = self.fields(inner, below, own)
+            if fields:
                 text += f", fields: {flow(fields)}"
             used = (state.room - 1) // most - own.room
             state.room -= 1 + most * used

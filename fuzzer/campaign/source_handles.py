@@ -111,7 +111,7 @@ def _givers(
         return []
     member = takes.removeprefix(_FOUND)
     alike = [each for each in ids if each[1] == f"{_MADE}{member}"]
-    named = [each for each in ids if each[0][-1] == path[-1] and each[0] != _RETURN]
+    named = [each for each in ids if each[0][-1] == path[-1] and path[-1].isidentifier()]
     # A version or a state that is told and compared is no handle: they are ids if they are made.
     return [*dict.fromkeys((*alike, *named))] or made
 
@@ -121,7 +121,10 @@ def _kind(giving: tuple[tuple[str, ...], str], taking: tuple[tuple[str, ...], st
     _, _, container = giving[1].partition(":")
     if giving[1].startswith(_ID) and _plain(container):
         return _plain(container)
-    return _plain(taking[0][-1] if taking[0][-1].isidentifier() else "") or "id"
+    name = taking[0][-1]
+    if not name.isidentifier():
+        name = taking[1].partition(":")[2]
+    return _plain(name) or "id"
 
 
 def _plain(name: str) -> str:

@@ -17,10 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import open_lock, write_whole
+from fuzzer.checked import read_json
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
+from fuzzer.engine.import_queue import import_directory
 from fuzzer.errors import BadInputError, InfrastructureError
+from fuzzer.untrusted import make_private, refuse_link
 
 _FORMAT = 1
 
@@ -71,8 +74,11 @@ class Workdir:
         """
         identity = {"format": _FORMAT, "target": target, "bug": bug}
         try:
+            make_private(self.root)
+            for directory in self._written():
+                refuse_link(directory)
             for directory in (self.corpus, self.logs):
-                directory.mkdir(parents=True, exist_ok=True)
+                directory.mkdir(exist_ok=True)
         except OSError as error:
             raise self._not_writable(error) from error
         with self.locked():
@@ -80,6 +86,11 @@ class Workdir:
             self.spool.create()
             self.crashes.recover()
             yield
+
+    def _written(self) -> tuple[Path, ...]:
+        """Return the directories that files are written to."""
+        imported = import_directory(self.root)
+        return (self.corpus, self.logs, self.spool.directory, self.crashes.directory, imported)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -90,7 +101,7 @@ class Workdir:
             InfrastructureError: it cannot be written.
         """
         try:
-            lock = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            lock = open_lock(self.root / ".lock")
         except OSError as error:
             raise self._not_writable(error) from error
         try:
@@ -114,10 +125,10 @@ class Workdir:
     def _check(self, identity: dict[str, object]) -> None:
         path = self.root / "campaign.json"
         try:
-            found = json.loads(path.read_text())
+            found = read_json(path, dict[str, object])
         except FileNotFoundError:
             try:
-                path.write_text(json.dumps(identity) + "\n")
+                write_whole(path, json.dumps(identity) + "\n")
             except OSError as error:
                 raise InfrastructureError(f"writing {path}: {error.strerror}") from error
             return

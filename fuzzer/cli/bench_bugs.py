@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzer import __version__
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.bench.bugs.result import (
     RunOutcome,
     RunResult,
@@ -39,7 +39,7 @@ from fuzzer.driver.driver import PlantedBug, list_bugs
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.kernel.kernel import Flavour, ensure_kernel
 from fuzzer.machine.qemu import qemu_version
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.wording import count
 
 _STDOUT = Path("-")
@@ -123,10 +123,10 @@ def command(options: argparse.Namespace) -> int:
         return int(ExitCode.NOTHING_FOUND)
     result = _run_suite(options)
     if options.json == _STDOUT:
-        print(to_json(result))
+        show(to_json(result))
     else:
-        print(table(result))
-        print(summary(result))
+        show(table(result))
+        show(summary(result))
     if options.plot is not None:
         _write(options.plot, draw([series_of(result), *others]))
     return _exit_code(result)
@@ -239,6 +239,6 @@ def _check_writable(name: str, path: Path | None) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_whole(path, text)
+        write_output(path, text)
     except OSError as error:
         raise InfrastructureError(f"writing {path}: {error.strerror}") from error

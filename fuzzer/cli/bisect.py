@@ -20,7 +20,7 @@ from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.lifetime import unwinding_on_sigterm
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.wording import count
 
 _SUBJECT = 60
@@ -163,16 +163,16 @@ def _tell(
     """Print the result."""
     found = last.candidates[0] if len(last.candidates) == 1 else None
     if options.json:
-        print(json.dumps(_as_json(revisions, last, trials), indent=2))
+        show(json.dumps(_as_json(revisions, last, trials), indent=2))
     elif found:
-        print(f"first bad commit: {found.hash}")
-        print(f"subject: {found.subject}\nauthor: {found.author}\ndate: {found.date}\nfiles:")
-        print("".join(f"  {line}\n" for line in revisions.changed(found)), end="")
+        show(f"first bad commit: {found.hash}")
+        show(f"subject: {found.subject}\nauthor: {found.author}\ndate: {found.date}\nfiles:")
+        show("".join(f"  {line}\n" for line in revisions.changed(found)), end="")
     else:
         skipped = {trial.commit for trial in trials if trial.verdict is RevisionVerdict.SKIP}
-        print("the first bad commit is one of these:")
+        show("the first bad commit is one of these:")
         for commit in last.candidates:
-            print(f"  {commit.hash} {commit.subject}{' (skipped)' * (commit in skipped)}")
+            show(f"  {commit.hash} {commit.subject}{' (skipped)' * (commit in skipped)}")
     return int(ExitCode.NOTHING_FOUND if found else _SEVERAL)
 
 

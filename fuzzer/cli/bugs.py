@@ -9,6 +9,7 @@ from fuzzer.cli.options import add_target
 from fuzzer.cli.setting import target_path
 from fuzzer.driver.driver import list_bugs
 from fuzzer.errors import ExitCode
+from fuzzer.progress import show
 from fuzzer.report.bugs import markdown_table, text_table
 from fuzzer.target.target import load_shape
 
@@ -22,5 +23,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> int:
     """Print the table."""
     bugs = list_bugs(load_shape(target_path(options)))
-    print(markdown_table(bugs) if options.markdown else text_table(bugs), end="")
+    show(markdown_table(bugs) if options.markdown else text_table(bugs), end="")
     return int(ExitCode.NOTHING_FOUND)

@@ -25,7 +25,7 @@ from fuzzer.kernel.source import compiler_version
 from fuzzer.machine.accel import choose_accel
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.paths import cache_dir
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 
 _DAY = 86400.0
 # Environments of other checkouts look as old as they are, used or not.
@@ -99,10 +99,10 @@ def _list(options: argparse.Namespace) -> None:
         size, used = sum(entry.size for entry in group), max(entry.used for entry in group)
         number = "" if options.all else f"{len(group):>5}"
         unfinished = "" if all(entry.complete for entry in group) else ", some unfinished"
-        print(f"{_size(size):>9}{number}  {name:34} {_ago(used)}{unfinished}")
+        show(f"{_size(size):>9}{number}  {name:34} {_ago(used)}{unfinished}")
     total = sum(entry.size for entry in entries)
     entries_told = "1 entry" if len(entries) == 1 else f"{len(entries):,} entries"
-    print(f"{_size(total):>9} in {entries_told} of {cache_dir()}")
+    show(f"{_size(total):>9} in {entries_told} of {cache_dir()}")
 
 
 def _clean(options: argparse.Namespace) -> None:
@@ -118,16 +118,16 @@ def _clean(options: argparse.Namespace) -> None:
         if entry.kind in _STAY or not (is_old or is_too_much):
             continue
         if options.dry_run:
-            print(f"{_size(entry.size):>9}  {entry.path.name}, {_ago(entry.used)}")
+            show(f"{_size(entry.size):>9}  {entry.path.name}, {_ago(entry.used)}")
         elif not remove_unused(entry.path):
             continue
         left -= entry.size
         freed += entry.size
         removed += 1
     verb = "would be removed" if options.dry_run else "removed"
-    print(f"{removed:,} of {len(entries):,} entries {verb}: {_size(freed)}; {_size(left)} are left")
+    show(f"{removed:,} of {len(entries):,} entries {verb}: {_size(freed)}; {_size(left)} are left")
     if options.size is not None and left > options.size:
-        print("what was used in the last hour stays")
+        show("what was used in the last hour stays")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -156,8 +156,8 @@ def _export(options: argparse.Namespace) -> None:
     manifest, digest = write_archive(options.file, packing)
     size = options.file.stat().st_size
     entries = len(manifest.entries)
-    print(f"{options.file}: {_size(size)}, {_size(manifest.size)} unpacked, {entries} entries")
-    print(f"hash: {digest}")
+    show(f"{options.file}: {_size(size)}, {_size(manifest.size)} unpacked, {entries} entries")
+    show(f"hash: {digest}")
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -173,9 +173,9 @@ def _import(options: argparse.Namespace) -> None:
     there = len(done.manifest.entries) - len(done.added)
     told = f"; {there} were there already" if there else ""
     seconds = time.monotonic() - start
-    print(f"entries added to {cache_dir()} in {seconds:.0f} s: {len(done.added)}{told}")
+    show(f"entries added to {cache_dir()} in {seconds:.0f} s: {len(done.added)}{told}")
     if done.workdir is not None:
-        print(f"{done.programs:,} programs added to {done.workdir}")
+        show(f"{done.programs:,} programs added to {done.workdir}")
     try:
         problems = _problems(done.manifest)
     except InfrastructureError as error:

@@ -11,6 +11,7 @@ import shtab
 from fuzzer.cli.commands import COMMANDS
 from fuzzer.cli.parser import PROGRAM
 from fuzzer.errors import ExitCode
+from fuzzer.progress import show
 
 
 def _files_of(pattern: str) -> dict[str, object]:
@@ -41,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Print the script for a shell."""
-    print(completion_script(options.shell))
+    show(completion_script(options.shell))
     return int(ExitCode.NOTHING_FOUND)
 
 

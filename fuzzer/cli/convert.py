@@ -8,13 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.cli.options import add_target
 from fuzzer.cli.setting import target_of
 from fuzzer.errors import BadInputError
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode
+from fuzzer.untrusted import read_bytes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +38,12 @@ def command(options: argparse.Namespace) -> int:
             raise BadInputError("wire form is binary: give a file with -o, or redirect the output")
     else:
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
         except OSError as error:
             raise BadInputError(f"{path}: {error.strerror}") from error
         output = format_program(decode(data), target).encode()
     if options.output is None:
         sys.stdout.buffer.write(output)
     else:
-        write_whole(options.output, output)
+        write_output(options.output, output)
     return 0

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.campaign.corpus import (
     Corpus,
     Coverage,
@@ -29,9 +30,10 @@ from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.kernel.kernel import Flavour, ensure_kernel
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode
-from fuzzer.progress import Progress, say
+from fuzzer.progress import Progress, say, show
 from fuzzer.report.functions import format_functions
 from fuzzer.target.target import Target
+from fuzzer.untrusted import is_regular
 
 # Characters of a name that tell programs apart.
 _NAME = 16
@@ -127,25 +129,25 @@ def _show(corpus: Corpus, options: argparse.Namespace) -> int:
         raise BadInputError("NAME, --programs and --functions exclude each other")
     if options.name:
         program = corpus.find(options.name)
-        print(format_program(decode(program), _target_of(corpus, options)), end="")
+        show(format_program(decode(program), _target_of(corpus, options)), end="")
         return 0
     programs = corpus.programs()
-    print(f"{corpus.directory}: {_size(programs)}")
+    show(f"{corpus.directory}: {_size(programs)}")
     if options.functions:
         return _functions(corpus, programs, options)
     queued = corpus.queued()
     if queued:
-        print(f"{queued:,} of them in reserve, for campaigns to try while they fuzz")
+        show(f"{queued:,} of them in reserve, for campaigns to try while they fuzz")
     coverage, now = corpus.coverage(), corpus.covered_now()
     if now:
-        print(f"{now} blocks covered by the campaign that runs")
+        show(f"{now} blocks covered by the campaign that runs")
     elif coverage:
-        print(f"{coverage.covered} of {coverage.blocks} blocks covered")
+        show(f"{coverage.covered} of {coverage.blocks} blocks covered")
     if options.programs:
         for name in cheapest_first(programs):
             program = programs[name]
             what = " ".join(operations(program))
-            print(f"{name[:_NAME]} {n_calls(program):4} calls {len(program):6} bytes  {what}")
+            show(f"{name[:_NAME]} {n_calls(program):4} calls {len(program):6} bytes  {what}")
     return 0
 
 
@@ -160,9 +162,9 @@ def _functions(corpus: Corpus, programs: Mapping[str, bytes], options: argparse.
     graph = read_call_graph(guest.driver)
     lines = source_lines_of(guest.driver.object)
     found = function_coverage(guest.blocks, reached, graph, lines)
-    print(format_functions(found), end="")
+    show(format_functions(found), end="")
     if crashed:
-        print(f"{crashed:,} programs crashed: what they reached is not counted")
+        show(f"{crashed:,} programs crashed: what they reached is not counted")
     return int(ExitCode.NOTHING_FOUND)
 
 
@@ -173,8 +175,8 @@ def _export(corpus: Corpus, options: argparse.Namespace) -> int:
     programs = corpus.programs()
     for program in programs.values():
         name = program_name(program)[:_NAME]
-        (directory / f"{name}.prog").write_text(format_program(decode(program), target))
-    print(f"{len(programs):,} programs in {directory}")
+        write_whole(directory / f"{name}.prog", format_program(decode(program), target))
+    show(f"{len(programs):,} programs in {directory}")
     return 0
 
 
@@ -186,7 +188,11 @@ def _files(paths: list[Path]) -> Iterator[Path]:
         # A working directory's programs, not what else is in it.
         inner = path / "corpus"
         found = sorted((inner if inner.is_dir() else path).iterdir())
-        yield from (each for each in found if each.is_file() and not each.name.startswith("."))
+        yield from (
+            each
+            for each in found
+            if is_regular(each, within=path) and not each.name.startswith(".")
+        )
 
 
 def _import(corpus: Corpus, options: argparse.Namespace) -> int:
@@ -203,7 +209,7 @@ def _import(corpus: Corpus, options: argparse.Namespace) -> int:
             added += 1
         else:
             known += 1
-    print(f"{added:,} programs added, {known:,} were there already, {broken:,} left out")
+    show(f"{added:,} programs added, {known:,} were there already, {broken:,} left out")
     return int(ExitCode.BAD_INPUT if broken else ExitCode.NOTHING_FOUND)
 
 
@@ -226,14 +232,14 @@ def _measure(title: str, bench: Bench, programs: Mapping[str, bytes], already: i
 
 def _tell_doubtful(found: Measured, guest: Guest) -> None:
     """Say what was left out of the measurement."""
-    print(
+    show(
         f"flaky: {found.flaky:,} programs covered something in one of two runs only, "
         f"{found.flaky_blocks(len(guest.blocks))} blocks were covered in no other way"
     )
     if found.crashed:
         names = ", ".join(name[:_NAME] for name in found.crashed[:5])
         more = " and others" if len(found.crashed) > 5 else ""
-        print(f"{len(found.crashed):,} programs crashed and were left out: {names}{more}")
+        show(f"{len(found.crashed):,} programs crashed and were left out: {names}{more}")
 
 
 def _coverage(guest: Guest, features: int) -> Coverage:
@@ -257,14 +263,14 @@ def _minimize(corpus: Corpus, options: argparse.Namespace) -> int:
     old = corpus.replace(made)
     coverage = _coverage(guest, found.total)
     corpus.note(coverage)
-    print(f"before: {_size(programs)}")
-    print(f"after:  {_size({program_name(program): program for program in made})}")
-    print(
+    show(f"before: {_size(programs)}")
+    show(f"after:  {_size({program_name(program): program for program in made})}")
+    show(
         f"they cover the same: {coverage.covered} of {coverage.blocks} blocks, "
         f"{found.total.bit_count():,} blocks by count and by ioctl"
     )
     _tell_doubtful(found, guest)
-    print(f"the programs from before are in {old}")
+    show(f"the programs from before are in {old}")
     return 0
 
 
@@ -286,8 +292,8 @@ def _merge(corpus: Corpus, options: argparse.Namespace) -> int:
         corpus.add(others[name])
     before, after = _coverage(guest, own.total), _coverage(guest, found.total)
     corpus.note(after)
-    print(f"added: {_size({name: others[name] for name in names})}")
-    print(f"covered: {before.covered}, now {after.covered} of {after.blocks} blocks")
+    show(f"added: {_size({name: others[name] for name in names})}")
+    show(f"covered: {before.covered}, now {after.covered} of {after.blocks} blocks")
     _tell_doubtful(own, guest)
     _tell_doubtful(found, guest)
     return 0

@@ -14,7 +14,8 @@ from fuzzer.crash.dedup import likely_causes, same_bugs
 from fuzzer.crash.store import read_crash, shown_report
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.wire import split
-from fuzzer.report.triage import printable
+from fuzzer.progress import show
+from fuzzer.untrusted import is_regular, read_text
 from fuzzer.wording import count
 
 _RECORD = "crash.json"
@@ -58,16 +59,16 @@ def command(options: argparse.Namespace) -> int:
             _to_json(each, _path_of(found, first), _path_of(found, cause))
             for each, first, cause in zip(found, same, causes, strict=True)
         ]
-        print(json.dumps(told, indent=2))
+        show(json.dumps(told, indent=2))
         return int(ExitCode.NOTHING_FOUND)
     if not found:
-        print("no crashes")
+        show("no crashes")
     width = max((len(each.crash.title) for each in found), default=0)
     for number, (each, first, cause) in enumerate(zip(found, same, causes, strict=True), 1):
         bug = "" if first is None else f"; same bug as [{first + 1}]"
         if cause is not None:
             bug += f"; likely a consequence of [{cause + 1}]"
-        print(
+        show(
             f"[{number}] {each.level:8} {each.score:3}  {each.crash.title:<{width}}  "
             f"{each.crash.verdict()}; {count(each.calls, 'call')}; {each.path}{bug}"
         )
@@ -99,14 +100,14 @@ def _list_one(directory: Path) -> _Listed:
 
 def _show(listed: _Listed) -> int:
     readme = listed.path / "README.md"
-    if readme.is_file():
-        print(readme.read_text())
+    if is_regular(readme, within=listed.path):
+        show(read_text(readme, within=listed.path, errors="replace"))
     else:
-        print(f"# {listed.crash.title}\n\n{listed.crash.verdict()}\n")
+        show(f"# {listed.crash.title}\n\n{listed.crash.verdict()}\n")
     program = listed.path / "program.prog"
-    if program.is_file():
-        print(program.read_text())
-    print(printable(shown_report(listed.path, listed.crash)), end="")
+    if is_regular(program, within=listed.path):
+        show(read_text(program, within=listed.path, errors="replace"))
+    show(shown_report(listed.path, listed.crash), end="")
     return int(ExitCode.NOTHING_FOUND)
 
 

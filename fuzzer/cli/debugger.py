@@ -17,7 +17,7 @@ from fuzzer.crash.debugging import DebugSession, debugged
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.testbeds import Place
 from fuzzer.lifetime import unwinding_on_sigterm
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.tools import find_tool
 
 _LOOK_SECONDS = 0.1
@@ -78,7 +78,7 @@ def _run(command: Sequence[str]) -> None:
 
 def _serve(session: DebugSession, command: Sequence[str]) -> None:
     say("the guest stands still. In another terminal, run")
-    print(shlex.join(command), flush=True)
+    show(shlex.join(command), flush=True)
     say("it is ended when gdb has detached, or by Ctrl-C here")
     attached = False
     with contextlib.suppress(KeyboardInterrupt):

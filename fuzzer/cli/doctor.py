@@ -23,6 +23,7 @@ from fuzzer.machine.accel import Accel, probe_kvm
 from fuzzer.machine.qemu import qemu_version
 from fuzzer.packages import install_command, missing_packages, required_packages
 from fuzzer.paths import cache_dir
+from fuzzer.progress import show
 
 _OK, _SLOW, _MISSING = "ok", "slow", "MISSING"
 # A source tree, two kernels, templates: measured, rounded up.
@@ -145,8 +146,8 @@ def command(options: argparse.Namespace) -> int:
     """Print the findings; returns 3 when something needed is missing."""
     findings = examine()
     for finding in findings:
-        print(f"{finding.state:8} {finding.subject:13} {finding.detail}")
+        show(f"{finding.state:8} {finding.subject:13} {finding.detail}")
         if finding.fix:
-            print(f"{'':22} -> {finding.fix}")
+            show(f"{'':22} -> {finding.fix}")
     missing = [finding for finding in findings if finding.state == _MISSING]
     return int(ExitCode.INFRASTRUCTURE if missing else ExitCode.NOTHING_FOUND)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.campaign.campaign import default_workdir
 from fuzzer.campaign.choice import Choice
 from fuzzer.campaign.description import DriverFacts, describe, known_names
@@ -24,6 +24,7 @@ from fuzzer.progress import say
 from fuzzer.target.device import PATH, PATH_ALLOWED
 from fuzzer.target.header import Header
 from fuzzer.target.target import Target, load_target
+from fuzzer.untrusted import make_private
 
 DESCRIPTION = "target.yaml"
 _YAML = (".yaml", ".yml")
@@ -117,7 +118,7 @@ def describe_driver(
         return None
     facts = find(choice, options, accel_of(options))
     options.workdir = options.workdir or default_workdir(facts.name, options.bug)
-    options.workdir.mkdir(parents=True, exist_ok=True)
+    make_private(options.workdir)
     path = options.workdir / DESCRIPTION
     why = f"Made from {choice.path}. To change it: pkvfuzz init {choice.path}"
     if relative:
@@ -145,7 +146,7 @@ def write_checked(path: Path, facts: DriverFacts, why: str) -> DriverFacts:
     def known(target: Target, *, constants: Sequence[str], structs: Sequence[str]) -> Header:
         return known_names(facts, constants, structs)
 
-    write_whole(path, describe(facts, why))
+    write_output(path, describe(facts, why))
     if facts.interface == NOTHING:
         return facts
     try:
@@ -154,5 +155,5 @@ def write_checked(path: Path, facts: DriverFacts, why: str) -> DriverFacts:
         problem, *_ = str(error).splitlines()
         say(f"what the source of {facts.name} tells makes no description, left out: {problem}")
         facts = replace(facts, interface=NOTHING)
-        write_whole(path, describe(facts, why))
+        write_output(path, describe(facts, why))
     return facts

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.campaign.description import SEEDS, seeds
 from fuzzer.cli.drivers import Finder, choice_of, found_out, relative_to, write_checked
 from fuzzer.cli.options import add_driver, add_machine_options
 from fuzzer.cli.setting import accel_of
 from fuzzer.errors import BadInputError, ExitCode
+from fuzzer.progress import show
 
 _WHY = """\
 Made by pkvfuzz init from {path}: what is known of the driver. Edit it, and run
@@ -59,10 +60,10 @@ def write_description(options: argparse.Namespace, find: Finder) -> int:
     why = _WHY.format(path=choice.path, name=path.name)
     facts = write_checked(path, relative_to(facts, path.parent), why)
     for place, text in programs.items():
-        write_whole(place, text)
+        write_output(place, text)
     made = f"{len(facts.devices)} files, {len(facts.described)} ioctls"
-    print(f"{path}: {made}; seeds in {path.parent}/seeds")
-    print(f"next: edit it, then: pkvfuzz target check {path.name}; pkvfuzz run {path.name}")
+    show(f"{path}: {made}; seeds in {path.parent}/seeds")
+    show(f"next: edit it, then: pkvfuzz target check {path.name}; pkvfuzz run {path.name}")
     return int(ExitCode.NOTHING_FOUND)
 
 

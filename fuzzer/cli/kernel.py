@@ -17,6 +17,7 @@ from fuzzer.flavour import NAMES
 from fuzzer.kernel.kernel import Flavour, KernelOptions, ensure_kernel, ready_kernel
 from fuzzer.kernel.variant import Variant
 from fuzzer.kernel.versions import ensure_source_package
+from fuzzer.progress import show
 
 _OPTION = re.compile(r"(?!CONFIG_)[A-Z0-9][A-Z0-9_]*=[^\s]+\Z")
 _FORMAT = "{:6} {:18} {:>13}  {}"
@@ -43,13 +44,13 @@ def command(options: argparse.Namespace) -> int:
     """Print where to build modules for a kernel, or what kernels there are."""
     kernels = replace(kernel_options(options), variant=Variant(_config(options.config)))
     if options.path:
-        print(build_tree(ensure_kernel(Flavour(options.path), kernels)))
+        show(build_tree(ensure_kernel(Flavour(options.path), kernels)))
         return int(ExitCode.NOTHING_FOUND)
     if kernels.version:
         ensure_source_package(kernels.version)
-    print(_FORMAT.format("", "release", "struct module", "vermagic"))
+    show(_FORMAT.format("", "release", "struct module", "vermagic"))
     for flavour in Flavour:
-        print(_line(flavour, kernels))
+        show(_line(flavour, kernels))
     return int(ExitCode.NOTHING_FOUND)
 
 

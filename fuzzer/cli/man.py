@@ -7,6 +7,7 @@ import argparse
 
 from fuzzer.cli.reference import manual_page, markdown
 from fuzzer.errors import ExitCode
+from fuzzer.progress import show
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -16,5 +17,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Print the manual page."""
-    print(markdown() if options.markdown else manual_page(), end="")
+    show(markdown() if options.markdown else manual_page(), end="")
     return int(ExitCode.NOTHING_FOUND)

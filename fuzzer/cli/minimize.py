@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.campaign.stages.minimizing import with_minimal
 from fuzzer.cli.given import open_crash
 from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_duration
@@ -20,7 +20,7 @@ from fuzzer.crash.testbeds import Testbeds
 from fuzzer.errors import ExitCode
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
-from fuzzer.progress import Progress, say
+from fuzzer.progress import Progress, say, show
 from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
 from fuzzer.wording import count
@@ -52,7 +52,7 @@ def command(options: argparse.Namespace) -> int:
     bug = given.bug or _first_splat(setups, start, given.kind)
     found = _minimized(setups, target, start, bug, options.time) if bug else None
     if found is None:
-        print("not reproduced")
+        show("not reproduced")
         return int(ExitCode.NOTHING_FOUND)
     if crash and options.output is None:
         path: Path = options.crash.resolve()
@@ -97,12 +97,12 @@ def _write(found: Minimized, crash: Crash | None, target: Target, output: Path |
     program = found.reproducer.program
     text = format_program(decode(program), target)
     if output is None:
-        print(text, end="")
+        show(text, end="")
     elif output.suffix == ".prog":
         title = crash.title if crash else found.splat.title
-        write_whole(output, f"# {title}\n{text}")
+        write_output(output, f"# {title}\n{text}")
     else:
-        write_whole(output, program)
+        write_output(output, program)
 
 
 def _tell(start: Reproducer, found: Minimized) -> None:

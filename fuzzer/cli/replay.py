@@ -22,7 +22,7 @@ from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.conditions import is_parallel
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.report.trace import format_trace
 from fuzzer.splat.splat import Splat
 from fuzzer.target.target import Target
@@ -91,13 +91,13 @@ def command(options: argparse.Namespace) -> int:
             splat = splat or outcome.splat
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
-    print(traced, end="")
+    show(traced, end="")
     title = bug.title if bug else None
     code = _tell(options.times, title, same, others, splat)
     for other, seen in before.items():
-        print(f"after another report in {seen} of {same}: {other}")
+        show(f"after another report in {seen} of {same}: {other}")
     if title is not None:
-        print(f"verdict: {_verdict(same, others)}")
+        show(f"verdict: {_verdict(same, others)}")
     return code
 
 
@@ -155,7 +155,7 @@ def _scheduled(
         say(f"no schedule found in {LIMIT} tries")
         return reproducer
     say(f"schedule found in {found.tried} runs")
-    print(format_program(decode(found.program), target), end="")
+    show(format_program(decode(found.program), target), end="")
     return replace(reproducer, program=found.program)
 
 
@@ -163,18 +163,18 @@ def _tell(
     times: int, title: str | None, same: int, others: dict[str, int], splat: Splat | None
 ) -> int:
     if splat:
-        print(splat.text, end="")
+        show(splat.text, end="")
     if same:
         name = splat.title if splat and title is None else title
-        print(f"reproduced {same} of {times}: {name}")
+        show(f"reproduced {same} of {times}: {name}")
         if times > 1:
-            print(f"rate: {show_interval(same, times)} (95 % confidence)")
+            show(f"rate: {show_interval(same, times)} (95 % confidence)")
     elif others:
-        print(f"not reproduced in {times} runs, but something else happened")
+        show(f"not reproduced in {times} runs, but something else happened")
     else:
-        print(f"not reproduced in {count(times, 'run')}")
+        show(f"not reproduced in {count(times, 'run')}")
     for other, seen in others.items():
-        print(f"a different crash {seen} of {times}: {other}")
+        show(f"a different crash {seen} of {times}: {other}")
     return int(ExitCode.FOUND if splat else ExitCode.NOTHING_FOUND)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.campaign.auto_description import LEARNED, known_ioctls, learned
 from fuzzer.campaign.campaign import (
     Campaign,
@@ -21,7 +21,7 @@ from fuzzer.campaign.campaign import (
     default_vms,
     default_workdir,
 )
-from fuzzer.campaign.corpus import Coverage, open_corpus
+from fuzzer.campaign.corpus import Corpus, Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
 from fuzzer.campaign.crash_command import CrashCommand
 from fuzzer.campaign.description import DriverFacts
@@ -50,7 +50,7 @@ from fuzzer.flavour import Flavour
 from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
-from fuzzer.progress import hushed, say
+from fuzzer.progress import hushed, say, show
 from fuzzer.report.display import JsonDisplay, Output, choose_display
 from fuzzer.report.status import StatusView, end_facts, is_judged, remark_lines, summary
 from fuzzer.wording import count
@@ -186,7 +186,7 @@ def _fuzz(options: argparse.Namespace) -> int:
         known = _known(options.known, workdir)
         display = choose_display(_output(options))
         view = StatusView(workdir.crashes, display, known)
-        show = _announce_start(view, entered)
+        announce = _announce_start(view, entered)
         hook = CrashCommand(options.on_crash, workdir, known) if options.on_crash else None
         campaign = Campaign(
             subject,
@@ -204,7 +204,7 @@ def _fuzz(options: argparse.Namespace) -> int:
                 limits=Limits(options.max_disk, options.max_mem),
                 sets_aside=options.set_aside == "auto",
             ),
-            _watched_by(show, hook),
+            _watched_by(announce, hook),
             ending=Ending(
                 is_crash=(lambda found: bool(accepted.new_of(found)))
                 if options.until_crash
@@ -226,11 +226,11 @@ def _fuzz(options: argparse.Namespace) -> int:
         if isinstance(display, JsonDisplay):
             display.emit("end", end_facts(final, known, learned_in))
         else:
-            print(summary(final, Path(workdir.crashes.directory), known))
+            show(summary(final, Path(workdir.crashes.directory), known))
             for line in remark_lines(final):
-                print(line)
+                show(line)
             if learned_in:
-                print(f"what was learned of the device is in {learned_in}, to be edited")
+                show(f"what was learned of the device is in {learned_in}, to be edited")
     # A user who names known crashes wants the exit code to tell of unknown ones.
     crashes = accepted.new_of(final.crashes)
     if crashes:
@@ -282,10 +282,10 @@ def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
 
 def _write_learned(workdir: Workdir, guest: Guest, facts: DriverFacts) -> Path:
     """Write down what was learned of a device; return where."""
-    programs = [path.read_bytes() for path in sorted(workdir.corpus.iterdir())]
+    programs = [*Corpus(workdir.corpus).programs().values()]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
-    write_whole(path, learned(facts, map(decode, programs), known))
+    write_output(path, learned(facts, map(decode, programs), known))
     return path
 
 

@@ -24,6 +24,7 @@ from fuzzer.machine.accel import Accel, choose_accel
 from fuzzer.paths import own_description
 from fuzzer.progress import say
 from fuzzer.target.target import Target, load_target
+from fuzzer.wording import visible
 
 
 def target_path(options: argparse.Namespace) -> Path:
@@ -70,7 +71,8 @@ def confirmer(*, yes: bool) -> Confirm:
         if not asks:
             say(what)
             return True
-        print(f"pkvfuzz: {what}. Go on? [Y/n] ", end="", file=sys.stderr, flush=True)
+        question = f"pkvfuzz: {visible(what)}. Go on? [Y/n] "
+        print(question, end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"", "y", "yes"}
 
     return confirm

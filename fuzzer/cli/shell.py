@@ -26,7 +26,7 @@ from fuzzer.machine.channel_layout import Command
 from fuzzer.machine.files import GUEST_TMP, HostFile, parse_file, put_bytes, put_files
 from fuzzer.machine.machine import LostMachineError, Machine
 from fuzzer.machine.session import Session
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.splat.find import find_splat
 from fuzzer.splat.kmsg import console_lines
 
@@ -146,7 +146,7 @@ def _run(machine: Machine, words: list[str]) -> int:
     shown = _pass_through(machine, session, sys.stdin.fileno() if has_input else None)
     log = session.log
     if session.status is None:
-        print()
+        show()
     else:
         with contextlib.suppress(LostMachineError):
             log = session.ended_log()
@@ -230,4 +230,4 @@ def _converse(machine: Machine) -> None:
                     typed = typed[console.send(typed) :]
     finally:
         termios.tcsetattr(stdin, termios.TCSADRAIN, saved)
-    print()
+    show()

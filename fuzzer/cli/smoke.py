@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import write_output
 from fuzzer.bisect.revisions import Revisions, read_commit, run_git
 from fuzzer.campaign.campaign import default_vms, default_workdir
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
@@ -28,7 +28,7 @@ from fuzzer.errors import BadInputError, InfrastructureError, PkvfuzzError
 from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.lifetime import unwinding_on_sigterm
 from fuzzer.paths import project_root
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.smoke.base import Base
 from fuzzer.smoke.changed import Changes, OwnFiles, changed_blocks, changed_lines
 from fuzzer.smoke.formats import FORMS
@@ -155,7 +155,7 @@ def command(options: argparse.Namespace) -> int:
         say(f"smoke test of {target.name}: {options.time:.0f} s, seed {seed}, in {workdir.root}")
         smoke = SmokeRun(task)
         verdict = smoke.run()
-    show(verdict, options.formats or [("text", None)])
+    write_verdict(verdict, options.formats or [("text", None)])
     if smoke.failure is not None and not verdict.counted:
         raise smoke.failure
     return int(verdict.exit_code)
@@ -181,7 +181,7 @@ def _check_files(options: argparse.Namespace) -> None:
             ) from error
 
 
-def show(verdict: SmokeVerdict, formats: Sequence[tuple[str, Path | None]]) -> None:
+def write_verdict(verdict: SmokeVerdict, formats: Sequence[tuple[str, Path | None]]) -> None:
     """Print a verdict, or write it to files.
 
     Raises:
@@ -192,11 +192,11 @@ def show(verdict: SmokeVerdict, formats: Sequence[tuple[str, Path | None]]) -> N
         text = FORMS[name](verdict)
         try:
             if path is not None:
-                write_whole(path, text)
+                write_output(path, text)
                 continue
         except OSError as error:
             problems.append(f"{path}: cannot be written: {error.strerror}; it is printed")
-        print(text, end="")
+        show(text, end="")
     if problems:
         raise InfrastructureError("; ".join(problems))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fuzzer.campaign.seeds import seed_directory
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.text import load_program, reset_program
+from fuzzer.progress import show
 from fuzzer.report.target import Checked, as_json, as_text
 from fuzzer.target.check import Reading, read_all
 from fuzzer.target.lint import lint
@@ -31,10 +32,10 @@ def command(options: argparse.Namespace) -> int:
     """Run the one that was asked for."""
     if options.command == "target schema":
         path = schema_path()
-        print(path if options.path else path.read_text(), end="\n" if options.path else "")
+        show(path if options.path else path.read_text(), end="\n" if options.path else "")
         return int(ExitCode.NOTHING_FOUND)
     checked = _check(options.description)
-    print(json.dumps(as_json(checked), indent=2) if options.json else as_text(checked))
+    show(json.dumps(as_json(checked), indent=2) if options.json else as_text(checked))
     return int(ExitCode.NOTHING_FOUND if checked.is_usable else ExitCode.BAD_INPUT)
 
 

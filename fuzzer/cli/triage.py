@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fuzzer.errors import BadInputError, ExitCode
-from fuzzer.progress import say
+from fuzzer.progress import say, show
 from fuzzer.report.triage import bug_report_text, triage_text
 from fuzzer.splat.formats import plain_chunks
 from fuzzer.splat.nearby import symbols_nearby
@@ -61,9 +61,9 @@ def command(options: argparse.Namespace) -> int:
         for complaint in symbols.complaints.values():
             say(complaint)
     if options.json:
-        print(json.dumps(findings_json(triage), indent=2))
+        show(json.dumps(findings_json(triage), indent=2))
     else:
-        print(bug_report_text(triage) if options.bug_report else triage_text(triage), end="")
+        show(bug_report_text(triage) if options.bug_report else triage_text(triage), end="")
     crashes = [finding for finding in triage.findings() if finding.record.crash]
     return int(ExitCode.FOUND if crashes else ExitCode.NOTHING_FOUND)
 

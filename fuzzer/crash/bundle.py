@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from fuzzer.program.csource.source import c_source, can_precede
 from fuzzer.program.wire import decode
 from fuzzer.splat.splat import to_json
 from fuzzer.target.target import Target
+from fuzzer.untrusted import read_bytes
 
 README, REPORT, SOURCE = "README.md", "report.json", "repro.c"
 # Names of a crash's own files, which no stored header may have.
@@ -68,7 +68,7 @@ def _copy_description(directory: Path, target: Target) -> list[str]:
     for header in headers:
         (directory / header.name).write_bytes(header.text)
     if not path.is_relative_to(project_root()) and path.is_file():
-        shutil.copyfile(path, directory / path.name)
+        (directory / path.name).write_bytes(read_bytes(path))
         # The description and the headers refer to headers by these paths.
         for header in headers:
             if header.path.is_relative_to(path.parent):
@@ -82,7 +82,7 @@ def _copy_below(directory: Path, header: Path, place: Path) -> None:
     if len(place.parts) > 1:
         copy = directory / place
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(header, copy)
+        copy.write_bytes(read_bytes(header))
 
 
 def _report_json(crash: Crash) -> dict[str, Any]:

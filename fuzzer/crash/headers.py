@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.target.target import Target
+from fuzzer.untrusted import CODE_SUFFIXES, open_regular
 
 _INCLUDE = re.compile(
     rb'^(?P<start>[ \t]*#[ \t]*include[ \t]*)(?:"(?P<quoted>[^"\n]+)"|<(?P<angled>[^>\n]+)>)',
     re.MULTILINE,
 )
-# A stranger's header may include any file of the host, so only files of code are stored.
-_SUFFIXES = frozenset((".h", ".c", ".inc", ".def", ".hh", ".hpp"))
 _MOST_FILES, _MOST_BYTES = 256, 4 << 20
 
 
@@ -58,7 +57,7 @@ def _reachable(target: Target) -> dict[Path, tuple[bytes, Mapping[bytes, Path]]]
         if path in found:
             continue
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 text = file.read(_MOST_BYTES)
         except OSError:
             # The file may have been removed since it was read: a crash is stored all the same.
@@ -82,7 +81,8 @@ def _find(name: bytes, places: Sequence[Path]) -> Path | None:
         try:
             if path.is_file():
                 path = path.resolve()
-                return path if path.suffix in _SUFFIXES else None
+                # A stranger's header may include any file of the host.
+                return path if path.suffix in CODE_SUFFIXES else None
         except (OSError, ValueError, RuntimeError):
             continue
     return None

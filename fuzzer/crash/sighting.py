@@ -14,7 +14,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.atomic import appending, sync_files
+from fuzzer.checked import read_json
 from fuzzer.program import batch
+from fuzzer.untrusted import read_bytes, read_text
 
 _PENDING = "pending"
 _COUNTS = "sightings"
@@ -36,6 +39,15 @@ class Sighting:
     program: bytes
     history: tuple[bytes, ...]
     log: bytes
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta:
+    """The part of a stored sighting that is text."""
+
+    title: str
+    kind: str
     origin: str
 
 
@@ -67,6 +79,7 @@ class Spool:
             (partial / "log").write_bytes(sighting.log)
             meta = {"title": sighting.title, "kind": sighting.kind, "origin": sighting.origin}
             (partial / "meta.json").write_text(json.dumps(meta))
+            sync_files(partial)
             return partial.rename(self.directory / name)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
@@ -74,14 +87,14 @@ class Spool:
 
     def count(self, title: str) -> None:
         """Count one more sighting of a title, by one short append to a file."""
-        with self._counts.open("a") as file:
-            file.write(title.replace("\n", " ") + "\n")
+        with appending(self._counts) as file:
+            file.write(f"{title.replace(chr(10), ' ')}\n".encode())
 
     def counts(self) -> dict[str, int]:
         """Return the number of sightings of each title."""
         counts: dict[str, int] = {}
         try:
-            lines = self._counts.read_text(errors="replace").splitlines()
+            lines = read_text(self._counts, errors="replace").splitlines()
         except OSError:
             return counts
         for line in lines:
@@ -104,12 +117,8 @@ def read_sighting(directory: Path) -> Sighting:
     Raises:
         OSError, ValueError, KeyError: the directory has no valid sighting.
     """
-    meta = json.loads((directory / "meta.json").read_text())
-    return Sighting(
-        meta["title"],
-        meta["kind"],
-        (directory / "program").read_bytes(),
-        tuple(batch.unpack((directory / "history").read_bytes())),
-        (directory / "log").read_bytes(),
-        meta["origin"],
+    meta = read_json(directory / "meta.json", _Meta, within=directory)
+    program, history, log = (
+        read_bytes(directory / name, within=directory) for name in ("program", "history", "log")
     )
+    return Sighting(meta.title, meta.kind, program, tuple(batch.unpack(history)), log, meta.origin)

@@ -17,10 +17,14 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fuzzer.atomic import write_whole
+import msgspec
+
+from fuzzer.atomic import open_lock, sync_files, write_whole
+from fuzzer.checked import read_json
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.crash import Crash, Identity, Privileges, plain_title
 from fuzzer.crash.symbolised import symbolised_report
@@ -30,6 +34,7 @@ from fuzzer.program import batch
 from fuzzer.program.text import format_program
 from fuzzer.program.wire import decode, split
 from fuzzer.target.target import Target
+from fuzzer.untrusted import is_regular, read_bytes, read_text
 
 FORMAT = 1
 _RECORD, _REPORT = "crash.json", "report.txt"
@@ -44,6 +49,7 @@ _SLUG_LENGTH = 80
 _REPLACING = 0.1
 # Reads of a crash that may be replaced at that moment, before it counts as damaged.
 _REREADS = 4
+_Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
 
 
 def slug_of(title: str) -> str:
@@ -68,7 +74,7 @@ class CrashStore:
     def _locked(self) -> Iterator[None]:
         """Keep the judge and the campaign from writing at the same time."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.directory / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        fd = open_lock(self.directory / _LOCK)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -125,6 +131,7 @@ class CrashStore:
                 (partial / _FIRST_RUN).write_bytes(batch.pack(crash.first_run))
             write_bundle(partial, crash, target)
             (partial / _RECORD).write_text(_to_json(crash))
+            sync_files(partial)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             # The name of the partial directory would mean nothing, as it is removed.
@@ -212,12 +219,6 @@ def _described_from(directory: Path, identity: Identity) -> Identity:
     return dataclasses.replace(identity, description=relative)
 
 
-def _identity(record: dict[str, Any]) -> Identity:
-    """Return the identity in a record; fields of newer versions are ignored."""
-    known = {each.name for each in dataclasses.fields(Identity)}
-    return Identity(**{name: value for name, value in record.items() if name in known})
-
-
 def _without_cache(text: str) -> str:
     """Return a report without the directory of the driver's build, which WARN() prints."""
     return re.sub(rf"{re.escape(str(cache_dir()))}/(?:driver-[0-9a-f]+/)?", "", text)
@@ -247,9 +248,9 @@ def shown_report(directory: Path, crash: Crash) -> str:
 
     ``crash`` is what :func:`read_crash` read in that directory.
     """
-    if (directory / _AS_PRINTED).is_file():
+    if is_regular(directory / _AS_PRINTED, within=directory):
         with contextlib.suppress(OSError):
-            return (directory / _REPORT).read_text(errors="replace")
+            return read_text(directory / _REPORT, within=directory, errors="replace")
     return symbolised_report(crash.report, crash.identity.driver) or crash.report
 
 
@@ -293,79 +294,144 @@ def _to_json(crash: Crash) -> str:
     return json.dumps(record, indent=2) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class _StoredCrash:
+    """A crash's record as it is stored; what has a default is not in those of older versions."""
+
+    format: int
+    title: str
+    kind: str
+    function: str | None
+    judged_on: str
+    reproduced: _Number
+    runs: _Number
+    sightings: _Number
+    sighted_as: tuple[str, ...]
+    identity: Identity
+    needs_history: bool
+    history_programs: _Number | None = None
+    program_bytes: _Number | None = None
+    exact: bool = False
+    minimized: bool = False
+    minimize_seconds: float = 0.0
+    retries: _Number = 0
+    privileges: Privileges | None = None
+    also_titles: tuple[str, ...] = ()
+    unseen_on: str = ""
+    instead: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
+
+
 def read_crash(directory: Path) -> Crash:
     """Return a stored crash.
+
+    Its files are read if they are regular ones in the directory.
 
     Raises:
         BadInputError: a file is missing or damaged; the message says which.
     """
     path = directory / _RECORD
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise BadInputError(
-                f"{path}: format {record['format']}; this pkvfuzz reads {FORMAT}. "
-                "Use the pkvfuzz that wrote it"
-            )
+        _check_format(path, directory)
+        record = read_json(path, _StoredCrash, within=directory)
         history: tuple[bytes, ...] = ()
-        if record["needs_history"]:
+        if record.needs_history:
             path = directory / _HISTORY
-            history = tuple(batch.unpack(path.read_bytes()))
-            expected = record.get("history_programs", len(history) or "some")
-            if len(history) != expected:
-                raise ValueError(f"{len(history)} programs, not {expected}")
-        # The first run is optional: a reproducer works without it.
-        first_run: tuple[bytes, ...] = ()
+            history = tuple(batch.unpack(read_bytes(path, within=directory)))
+            _check_number(len(history), record.history_programs, "programs")
         path = directory / _FIRST_RUN
-        if path.exists():
-            first_run = tuple(batch.unpack(path.read_bytes()))
-        original, log = directory / _ORIGINAL, directory / _LOG
+        # The first run is optional: a reproducer works without it.
+        first_run = tuple(batch.unpack(_read_optional(path)))
         path = directory / _WIRE
-        program = path.read_bytes()
+        program = read_bytes(path, within=directory)
         # Any bytes are a program, even none: a program that was cut short would not crash, and
         # its bug would seem to be fixed.
-        expected = record.get("program_bytes", len(program) or "some")
-        if len(program) != expected:
-            raise ValueError(f"{len(program)} bytes, not {expected}")
-        as_printed = directory / _AS_PRINTED
-        path = as_printed if as_printed.exists() else directory / _REPORT
-        report = path.read_text()
-        first = directory / _FIRST_LOG
-        path = directory / _RECORD
-        return Crash(
-            title=str(record["title"]),
-            kind=str(record["kind"]),
-            function=record["function"],
-            judged_on=str(record["judged_on"]),
-            reproduced=int(record["reproduced"]),
-            runs=int(record["runs"]),
-            sightings=int(record["sightings"]),
-            sighted_as=tuple(record["sighted_as"]),
-            identity=_identity(record["identity"]),
-            report=report,
-            first_log=first.read_text() if first.exists() else "",
-            program=program,
-            history=history,
-            first_run=first_run,
-            exact=bool(record.get("exact", False)),
-            original=original.read_bytes() if original.exists() else b"",
-            minimized=bool(record.get("minimized", False)),
-            minimize_seconds=float(record.get("minimize_seconds", 0.0)),
-            retries=int(record.get("retries", 0)),
-            privileges=Privileges(record["privileges"]) if "privileges" in record else None,
-            also_titles=tuple(record.get("also_titles", ())),
-            log=log.read_bytes() if log.exists() else b"",
-            unseen_on=str(record.get("unseen_on", "")),
-            instead=tuple(record.get("instead", ())),
-            after=tuple(record.get("after", ())),
-            linked=tuple(record.get("linked", ())),
-        )
+        _check_number(len(program), record.program_bytes, "bytes")
+        path = directory / _AS_PRINTED
+        if not path.exists():
+            path = directory / _REPORT
+        report = read_text(path, within=directory)
+        path = directory / _FIRST_LOG
+        first_log = _read_optional(path).decode()
+        path = directory / _ORIGINAL
+        original = _read_optional(path)
+        path = directory / _LOG
+        log = _read_optional(path)
     except FileNotFoundError as error:
         raise BadInputError(
             f"{directory}: no crash to replay: {Path(error.filename).name} is missing. "
             "Give the directory of a stored crash, or a .prog file"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
         raise BadInputError(
-            f"{path}: damaged ({type(error).__name__}: {error}). Restore it from where it came from"
+            f"{path}: {error.strerror}. A stored crash has regular files only: "
+            "restore it from where it came from"
         ) from error
+    except ValueError as error:
+        raise BadInputError(
+            f"{path}: damaged ({error}). Restore it from where it came from"
+        ) from error
+    return Crash(
+        title=record.title,
+        kind=record.kind,
+        function=record.function,
+        judged_on=record.judged_on,
+        reproduced=record.reproduced,
+        runs=record.runs,
+        sightings=record.sightings,
+        sighted_as=record.sighted_as,
+        identity=record.identity,
+        report=report,
+        first_log=first_log,
+        program=program,
+        history=history,
+        first_run=first_run,
+        exact=record.exact,
+        original=original,
+        minimized=record.minimized,
+        minimize_seconds=record.minimize_seconds,
+        retries=record.retries,
+        privileges=record.privileges,
+        also_titles=record.also_titles,
+        log=log,
+        unseen_on=record.unseen_on,
+        instead=record.instead,
+        after=record.after,
+        linked=record.linked,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """The part of a record that every version has."""
+
+    format: int
+
+
+def _check_format(path: Path, directory: Path) -> None:
+    """Refuse the record of another version.
+
+    Raises:
+        BadInputError: it is of one.
+        OSError, ValueError: it cannot be read.
+    """
+    number = read_json(path, _Format, within=directory).format
+    if number != FORMAT:
+        raise BadInputError(
+            f"{path}: format {number}; this pkvfuzz reads {FORMAT}. Use the pkvfuzz that wrote it"
+        )
+
+
+def _check_number(found: int, expected: int | None, noun: str) -> None:
+    wanted = expected if expected is not None else found or "some"
+    if found != wanted:
+        raise ValueError(f"{found} {noun}, not {wanted}")
+
+
+def _read_optional(path: Path) -> bytes:
+    """Return a file of a crash's directory, nothing if it is not there."""
+    try:
+        return read_bytes(path, within=path.parent)
+    except FileNotFoundError:
+        return b""

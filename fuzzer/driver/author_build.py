@@ -17,9 +17,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.driver.modinfo import read_modinfo
-from fuzzer.driver.sandbox import Finished, Sandbox
 from fuzzer.errors import BadInputError
+from fuzzer.sandbox import Finished, Sandbox
 from fuzzer.target.target import module_name
 
 _MAKEFILES = ("Kbuild", "Makefile", "makefile", "GNUmakefile")
@@ -286,7 +287,9 @@ class Builder:
             template = self._directory / f"{name}.in"
             if template.is_file() and not any((self._directory / n).exists() for n in _MAKEFILES):
                 text = template.read_text(errors="replace")
-                (self._directory / name).write_text(_PLACEHOLDER.sub(self._placeholder, text))
+                write_whole(
+                    self._directory / name, _PLACEHOLDER.sub(self._placeholder, text), sync=False
+                )
 
     def _placeholder(self, match: re.Match[str]) -> str:
         top = os.path.relpath(self._sandbox.writable, self._directory)
@@ -356,7 +359,7 @@ class Builder:
         author = kept if kept.is_file() else self._makefile()
         text = f"include {author}\n" if author is not None else ""
         text += f"obj-y :=\nobj-m := {' '.join(objects)}\nccflags-y += -Wno-error\n"
-        kbuild.write_text(text)
+        write_whole(kbuild, text, sync=False)
 
     def _makefile(self) -> Path | None:
         """Return the file that the kernel's build system reads, or would but for its name."""
@@ -381,14 +384,16 @@ class Builder:
         if makefile is None:
             return {}
         config = self._kernel.build / "include" / "config" / "auto.conf"
-        (self._directory / _QUERY).write_text(
+        write_whole(
+            self._directory / _QUERY,
             f"KERNELRELEASE := {self._kernel.release}\n"
             f"src := {self._directory}\nobj := {self._directory}\nM := {self._directory}\n"
             f"srctree := {self._kernel.source}\nobjtree := {self._kernel.build}\n"
             f"-include {config}\ninclude {makefile}\n"
             "pkvfuzz-query:\n"
             "\t@:$(foreach each,$(obj-m),$(info obj-m $(each) "
-            "$($(each:.o=-objs)) $($(each:.o=-y))))\n"
+            "$($(each:.o=-objs)) $($(each:.o=-y))))\n",
+            sync=False,
         )
         argv = ("make", "-f", _QUERY, "--no-print-directory", "pkvfuzz-query")
         done = self._query(argv)

@@ -35,6 +35,7 @@ from fuzzer.target.dwarf import enumerators, named_layouts, type_names
 from fuzzer.target.header import Header, unknown_symbol
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.probe import Answers, Compiler, CompilerRun, ask, run_compiler
+from fuzzer.untrusted import CODE_SUFFIXES, is_regular, read_text
 
 _T = TypeVar("_T")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -213,9 +214,9 @@ class CompiledDriver:
         macros = read_macros(text, unit.directory)
         files = dict.fromkeys((unit.source, *(macro.file for macro in macros.values())))
         code = [
-            code_of(file.read_text(errors="replace"))
+            code_of(read_text(file, errors="replace"))
             for file in files
-            if self._is_own(file, unit) and file.is_file()
+            if self._is_own(file, unit) and is_regular(file) and file.suffix in CODE_SUFFIXES
         ]
         return _Reading(unit, compiler, macros, set(_WORD.findall(text)), tuple(code))
 

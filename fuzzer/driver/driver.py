@@ -21,6 +21,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.target.equipment import Equipment
 from fuzzer.target.target import ModuleSpec, Target, module_name
+from fuzzer.untrusted import read_bytes, read_text
 
 _DIFF_STARTS = ("--- ", "diff ", "Index: ")
 
@@ -136,7 +137,10 @@ def _read_header(text: str) -> dict[str, str]:
 
 
 def _read_bug(path: Path) -> PlantedBug:
-    fields = _read_header(path.read_text())
+    try:
+        fields = _read_header(read_text(path, within=path.parent, errors="replace"))
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot read it: {error.strerror}") from error
     level = fields.get("Level", Difficulty.EASY)
     if level not in list(Difficulty):
         raise BadInputError(
@@ -213,7 +217,7 @@ def build_driver(
                 f"{' '.join(variables)}; give the driver in source form"
             )
         path = object_that_fits(module, kernel)
-        return Driver(module.name, path, content_key(path.read_bytes()))
+        return Driver(module.name, path, content_key(read_bytes(path, limit=1 << 30)))
     assert module.source is not None
     build = build_source(
         module.source, kernel, patch=bug.path if bug else None, variables=variables

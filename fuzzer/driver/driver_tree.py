@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
+from fuzzer.untrusted import read_bytes, read_text
 
 _ARTEFACTS = re.compile(
     r".*\.(?:ko|mod|mod\.[co]|o\.cmd|ko\.cmd|o\.d|order|symvers)\Z|\..*\.cmd\Z|Module\.symvers\Z"
@@ -70,7 +71,7 @@ class DriverTree:
         for file in self.files:
             yield os.fsencode(file.relative_to(self.root))
             with _telling(file):
-                yield file.read_bytes()
+                yield read_bytes(file)
 
     def copy(self, to: Path) -> Path:
         """Copy the files to an empty directory; return the driver's own directory in the copy.
@@ -82,7 +83,7 @@ class DriverTree:
             copy = to / file.relative_to(self.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             with _telling(file):
-                content, mode = file.read_bytes(), file.stat().st_mode
+                content, mode = read_bytes(file), file.stat().st_mode
             copy.write_bytes(content)
             copy.chmod(0o755 if mode & 0o111 else 0o644)
         place = to / self.directory.relative_to(self.root)
@@ -228,7 +229,7 @@ def _referred_by(file: Path, directory: Path, top: Path) -> Iterator[Path]:
     try:
         if file.stat().st_size > _DEFINITION_LIMIT:
             return
-        text = file.read_text(errors="replace")
+        text = read_text(file, errors="replace")
     except OSError:
         return
     below = {match[1] for match in _BELOW.finditer(text)} if _MAKEFILES.match(file.name) else set()

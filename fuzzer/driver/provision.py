@@ -27,6 +27,7 @@ from fuzzer.machine.accel import Accel
 from fuzzer.machine.boot import CLOCK, REBOOT, boot
 from fuzzer.machine.channel import Channel
 from fuzzer.machine.guest import ensure_initrd
+from fuzzer.machine.hostcpu import host_cpu
 from fuzzer.machine.machine import BY_PROGRAMS, DriverImage, LostMachineError, Machine
 from fuzzer.machine.qemu import Hardware, command_line, qemu_version
 from fuzzer.machine.rearm import equip_variables, rearm_reports
@@ -174,7 +175,10 @@ def equip_contexts(channel: Channel, numbers: Sequence[int], *, outcomes: bool =
 def _environment_key(hardware: Hardware, accel: Accel) -> str:
     # A template fits one QEMU version and command line, and no other.
     line = command_line(hardware, accel, ram=Path("ram"), ram_shared=False, channel_fd=0)
-    return content_key(qemu_version(), " ".join(line), str(layout.VERSION), CLOCK, REBOOT)
+    parts = [qemu_version(), " ".join(line), str(layout.VERSION), CLOCK, REBOOT]
+    if accel is Accel.KVM:
+        parts.append(host_cpu())
+    return content_key(*parts)
 
 
 def _fit(hardware: Hardware, kernel: Kernel) -> Hardware:

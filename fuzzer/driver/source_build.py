@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.cache import build_once, content_key, lookup
 from fuzzer.driver.author_build import (
     AuthorBuild,
@@ -29,7 +30,6 @@ from fuzzer.driver.blocks import read_blocks
 from fuzzer.driver.driver_tree import DriverTree, read_tree, refuse_home, repository_of
 from fuzzer.driver.licences import foreign_licences, put_under_gpl
 from fuzzer.driver.modinfo import ModuleInfo, read_modinfo
-from fuzzer.driver.sandbox import KernelView, Sandbox
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kbuild import CLANG, compiler_of, parse_config, toolchain_of
 from fuzzer.kernel.kernel import Kernel
@@ -37,7 +37,9 @@ from fuzzer.kernel.needs.includes import included, missing_includes
 from fuzzer.kernel.needs.objects import missing_symbols
 from fuzzer.kernel.source import compiler_version
 from fuzzer.progress import say
+from fuzzer.sandbox import KernelView, Sandbox
 from fuzzer.target.target import module_name
+from fuzzer.untrusted import read_text
 
 _RESULT, _LOG = "build.json", "build.log"
 # Kind of the entries that say which trees do not build without the rest of their repository.
@@ -174,7 +176,7 @@ def _build_tree(
         say(f"building {tree.directory.name} for the {kernel.name} kernel, in a sandbox")
         made, licences = _Copies(tree, kernel, patch, variables).build(directory)
         modules = _inspect(made, kernel, tree.directory)
-        (directory / _LOG).write_text(made.output)
+        write_whole(directory / _LOG, made.output)
         result = {
             "how": made.how,
             "failed": made.failed,
@@ -189,7 +191,7 @@ def _build_tree(
                 for module in modules
             ],
         }
-        (directory / _RESULT).write_text(json.dumps(result))
+        write_whole(directory / _RESULT, json.dumps(result))
 
     result = _read_result(build_once("driver", key, build, keep=80), key)
     return replace(result, source=tree.directory)
@@ -464,7 +466,7 @@ def _has_module_source(source: Path, *, below: bool = True) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        return read_text(path, errors="replace")
     except OSError:
         return ""
 

@@ -13,12 +13,12 @@ from fuzzer.cache import build_once, content_key
 from fuzzer.driver.compiled import CompiledDriver, read_module
 from fuzzer.driver.driver import Driver, build_driver
 from fuzzer.driver.ioctls import IoctlMacro
-from fuzzer.driver.sandbox import KernelView, Sandbox
 from fuzzer.driver.source.child import read_apart
 from fuzzer.driver.source.interface import Interface, from_json, to_json
 from fuzzer.driver.source_build import build_root
 from fuzzer.kernel.kernel import Kernel
 from fuzzer.progress import say
+from fuzzer.sandbox import KernelView, Sandbox
 from fuzzer.target.header import Header
 from fuzzer.target.layout import layout_from_json, layout_to_json
 from fuzzer.target.probe import CompilerRun
@@ -27,7 +27,7 @@ from fuzzer.target.target import SymbolSource, Target
 # Changes when other things are read, or in another way.
 _VERSION = "2"
 # The same, of what is read with libclang.
-_READING = "10"
+_READING = "12"
 _KEEP = 200
 _FILE = "symbols.json"
 _COMPILE_SECONDS = 120.0

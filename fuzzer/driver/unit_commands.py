@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzer.errors import BadInputError
+from fuzzer.untrusted import open_regular
 
 # savedcmd_ since Linux 6.3 (commit 92215e7a801d), cmd_ before.
 _COMMAND = re.compile(r"(?:saved)?cmd_\S+ := (.*)")
@@ -101,8 +102,8 @@ def read_unit(path: Path, kernel: Path) -> Unit | None:
 def _words(path: Path) -> list[str]:
     """Return the words of the first command in a file, without what quotes them."""
     try:
-        with path.open(errors="surrogateescape") as file:
-            line = file.readline(_MOST_TEXT)
+        with open_regular(path) as file:
+            line = file.readline(_MOST_TEXT).decode(errors="surrogateescape")
     except OSError as error:
         raise BadInputError(f"{path}: cannot read it: {error.strerror}") from error
     found = _COMMAND.match(line)

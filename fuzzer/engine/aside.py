@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fuzzer.atomic import write_whole
+from fuzzer.checked import read_json
 from fuzzer.engine.learning import CrashRule, Sample, dropped_of, learn, rule_of
 from fuzzer.engine.probing import Cause
 from fuzzer.engine.traits import CallKind, Pattern, kind_of
@@ -262,9 +263,8 @@ def write_put_back(workdir: Path, back: PutBack) -> None:
 def read_put_back(workdir: Path) -> PutBack:
     """Return the bugs that were put back; none if the file is not there, or damaged."""
     try:
-        record = json.loads(put_back_file(workdir).read_text())
-        return PutBack(tuple(map(str, record["titles"])), bool(record["everything"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(put_back_file(workdir), PutBack)
+    except (OSError, ValueError):
         return PutBack()
 
 
@@ -281,6 +281,14 @@ class SetAside:
     put_back: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The bugs that one worker has set aside, as they are stored."""
+
+    sightings: dict[str, int]
+    studied: list[str]
+
+
 def write_aside(workdir: Path, name: str, aside: SetAside) -> None:
     """Write down the bugs that a worker has set aside, for the campaign to show."""
     path = aside_file(workdir, name)
@@ -293,8 +301,8 @@ def read_aside(workdir: Path) -> SetAside:
     sightings: Counter[str] = Counter()
     studied: list[str] = []
     for path in sorted(workdir.glob("*.aside")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(path.read_text())
-            sightings.update(found["sightings"])
-            studied += found["studied"]
+        with contextlib.suppress(OSError, ValueError):
+            found = read_json(path, _Stored)
+            sightings.update(found.sightings)
+            studied += found.studied
     return SetAside(sightings, tuple(studied), read_put_back(workdir).titles)

@@ -14,8 +14,11 @@ import contextlib
 from collections import deque
 from pathlib import Path
 
+from fuzzer.atomic import appending
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
 from fuzzer.program.cost import cost_of
 from fuzzer.program.wire import split
+from fuzzer.untrusted import read_bytes, read_text, regular_names
 
 # The share of all cost that programs of the queue have: while they cover something new, and
 # after so many in a row that did not.
@@ -60,7 +63,9 @@ class ImportQueue:
             if len(self._tried) >= _WRITE_EVERY or not self._names:
                 self.write()
             with contextlib.suppress(OSError):
-                return self._given((self._directory / name).read_bytes())
+                return self._given(
+                    read_bytes(self._directory / name, within=self._directory, limit=PROGRAM_SIZE)
+                )
         return None
 
     def _given(self, program: bytes) -> bytes:
@@ -80,8 +85,8 @@ class ImportQueue:
 
     def write(self) -> None:
         """Append the names of tried programs to the record, for the next campaign."""
-        with contextlib.suppress(OSError), self._record.open("a") as file:
-            file.write("".join(f"{name}\n" for name in self._tried))
+        with contextlib.suppress(OSError), appending(self._record) as file:
+            file.write("".join(f"{name}\n" for name in self._tried).encode())
         self._tried.clear()
 
 
@@ -98,7 +103,7 @@ def tried_file(workdir: Path) -> Path:
 def queued_names(workdir: Path) -> set[str]:
     """Return the names of all programs in the queue, tried ones included."""
     try:
-        return {path.name for path in import_directory(workdir).iterdir()}
+        return set(regular_names(import_directory(workdir)))
     except FileNotFoundError:
         return set()
 
@@ -106,7 +111,7 @@ def queued_names(workdir: Path) -> set[str]:
 def tried_names(workdir: Path) -> set[str]:
     """Return the names of the programs that were tried."""
     try:
-        lines = tried_file(workdir).read_text(errors="replace").splitlines()
-    except FileNotFoundError:
+        lines = read_text(tried_file(workdir), errors="replace").splitlines()
+    except OSError:
         return set()
     return set(lines[1:])

@@ -11,6 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from fuzzer.atomic import open_lock
 from fuzzer.crash.testbeds import RACING
 
 
@@ -30,7 +31,7 @@ class RaceSlots:
         for path in self._paths:
             if self._held is not None:
                 break
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = open_lock(path)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._held = fd

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import enum
 import mmap
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+
+from fuzzer.atomic import open_own, write_whole
+from fuzzer.untrusted import read_bytes
 
 _COUNTS = struct.Struct("<11Q")
 
@@ -77,9 +81,12 @@ class WorkerStatistics:
 
     def __init__(self, path: Path, n_blocks: int) -> None:
         size = _COUNTS.size + n_blocks
-        path.write_bytes(bytes(size))
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), size)
+        write_whole(path, bytes(size), sync=False)
+        fd = open_own(path, os.O_RDWR)
+        try:
+            self._map = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
         self._n_blocks = n_blocks
         self.counts = WorkerCounts()
 
@@ -106,7 +113,7 @@ class WorkerStatistics:
 
 def read_statistics(path: Path) -> tuple[WorkerCounts, frozenset[int]]:
     """Return a worker's counts and the numbers of the blocks it has covered."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     if len(data) < _COUNTS.size:
         return WorkerCounts(), frozenset()
     counts = WorkerCounts(*_COUNTS.unpack_from(data))

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Self
 
 from fuzzer.atomic import write_whole
+from fuzzer.checked import parse_json
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, FLAG_READONLY, File, Op, ops_with
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, split
+from fuzzer.untrusted import read_text
 
 FIRST, EAGER, LAZY = 1000, 4, 64
 """One batch in ``EAGER`` ends with the guest at rest, so that results can be counted; once
@@ -106,11 +108,11 @@ class Tally:
     def from_json(cls, text: str) -> Self:
         """Return the tally in a text of :meth:`to_json`; ValueError if it is none."""
         try:
-            data = json.loads(text)
-            ends = {(op, number): Counter(dict(counts)) for op, number, counts in data["ends"]}
-            return cls(ends, data["began"], data["unopened"])
-        except (KeyError, TypeError) as error:
+            data = parse_json(text, _StoredTally)
+        except ValueError as error:
             raise ValueError(f"no tally: {error}") from error
+        ends = {(op, number): Counter(dict(counts)) for op, number, counts in data.ends}
+        return cls(ends, data.began, data.unopened)
 
 
 def _kind_of(chunk: bytes, op: int) -> CountedKind:
@@ -125,6 +127,15 @@ def _is_spoiled(chunk: bytes) -> bool:
     """Tell whether a call has a fault, an odd entry, or a buffer that is not all there."""
     odd = _ODD_IOCTL if chunk[0] == _IOCTL else _ODD
     return chunk[2] & odd != 0 or chunk[18:22] != b"\0\0\0\0"
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredTally:
+    """A tally as it is stored."""
+
+    ends: list[tuple[int, int, list[tuple[int, int]]]]
+    began: int
+    unopened: int
 
 
 class TallyFile:
@@ -175,6 +186,6 @@ def tally_file(workdir: Path, name: str) -> Path:
 def read_tally(path: Path) -> Tally:
     """Return a worker's tally, an empty one if there is no file."""
     try:
-        return Tally.from_json(path.read_text())
+        return Tally.from_json(read_text(path))
     except (OSError, ValueError):
         return Tally()

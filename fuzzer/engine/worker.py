@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.child import receive_task
 from fuzzer.driver.provision import Guest
 from fuzzer.engine.adapter import LibFuzzerAdapter
@@ -82,7 +83,7 @@ def give_up(workdir: Path, name: str, error: Exception) -> None:
     if isinstance(error, OSError):
         text = describe_os_error(error, workdir)
     try:
-        error_file(workdir, name).write_text(text)
+        write_whole(error_file(workdir, name), text)
     except OSError:
         _LOG.error(text)
     code = error.exit_code if isinstance(error, PkvfuzzError) else InfrastructureError.exit_code

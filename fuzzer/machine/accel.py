@@ -23,6 +23,7 @@ from pathlib import Path
 from fuzzer import lifetime
 from fuzzer.atomic import write_whole
 from fuzzer.cache import build_once, content_key
+from fuzzer.checked import read_json
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import cache_dir, project_root
 from fuzzer.tools import run_tool, tool_error
@@ -30,6 +31,8 @@ from fuzzer.tools import run_tool, tool_error
 PROBE_LOOPS = 20_000_000
 # Native: some 10 ms. Even a starved host with a working KVM is far below.
 PROBE_DEADLINE = 2.0
+# Seconds for which it is believed that KVM is unusable.
+_RETRY_SECONDS = 600.0
 _EXIT_STATUS = 0x10 << 1 | 1
 
 
@@ -117,8 +120,8 @@ def choose_accel(wanted: str = "auto") -> AccelChoice:
     """Return the accelerator for this host.
 
     The answer of the probe is kept until the host is booted again or its KVM
-    device changes. ``wanted`` is ``auto``, ``kvm`` or ``tcg``; a named one is
-    not probed.
+    device changes; one that KVM is unusable is kept for some minutes. ``wanted``
+    is ``auto``, ``kvm`` or ``tcg``; a named one is not probed.
 
     Raises:
         BadInputError: ``wanted`` is none of the three.
@@ -136,10 +139,13 @@ def choose_accel(wanted: str = "auto") -> AccelChoice:
     key = content_key(boot_id, str(device), str(device.exists()), str(usable), str(os.getuid()))
     stored = cache_dir() / f"accel-{key}.json"
     try:
-        known = json.loads(stored.read_text())
-        return AccelChoice(Accel(known["accel"]), known["reason"], bool(known["degraded"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        choice = probe_kvm(device)
+        known = read_json(stored, AccelChoice)
+        # A host that was busy for a moment is not one without KVM.
+        if not known.degraded or 0 <= time.time() - stored.stat().st_mtime < _RETRY_SECONDS:
+            return known
+    except (OSError, ValueError):
+        pass
+    choice = probe_kvm(device)
     # The answer alone is wanted; that it cannot be kept costs the next start a probe.
     with contextlib.suppress(OSError):
         _store(stored, choice)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzzer.atomic import write_whole
+from fuzzer.checked import read_json
 from fuzzer.errors import InfrastructureError
 from fuzzer.machine.accel import Accel
 from fuzzer.machine.channel import Channel
@@ -60,7 +61,7 @@ class Template:
     def open(cls, directory: Path) -> Template | None:
         """Return the template in a directory; None if there is no complete one."""
         try:
-            meta: dict[str, Any] = json.loads((directory / _META).read_text())
+            meta = read_json(directory / _META, dict[str, Any])
             return cls(
                 directory,
                 Hardware(**meta["hardware"]),

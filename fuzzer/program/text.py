@@ -175,6 +175,7 @@ from fuzzer.program.wire import decode
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.target import Target
+from fuzzer.untrusted import read_bytes
 
 __all__ = ["format_program", "load_program", "parse_program", "reset_program"]
 
@@ -215,7 +216,7 @@ def load_program(path: Path, target: Target | None) -> Program:
     Raises BadInputError when the file cannot be read or its text is wrong.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise BadInputError(f"{path}: cannot read it: {error.strerror}") from None
     if path.suffix != ".prog":

@@ -47,7 +47,7 @@ from fuzzer.program.suffixes import HANDLES, TAKEN, parse_suffixes, parse_taken
 from fuzzer.program.syntax import ACCESS, TextError, TokenLine
 from fuzzer.program.wire import FIXUP_SIZE, HEADER_SIZE
 from fuzzer.target.calls import IoctlSpec, WriteSpec
-from fuzzer.target.layout import StructLayout
+from fuzzer.target.layout import NUMBERS, StructLayout
 from fuzzer.target.target import Target
 
 _FILES = {f"f{number}": number for number in range(N_FILES)}
@@ -84,7 +84,7 @@ class LineParser:
         self._constants = target.constants if target else {}
         self._layouts = struct_layouts(target)
         self._devices = [device.path for device in target.devices] if target else []
-        self._structs = target.structs if target else {}
+        self._structs = {**NUMBERS, **(target.structs if target else {})}
 
     def call(self, text: str) -> Call | None:
         """Return the call on a line, None for a blank one; TextError for a mistake."""
@@ -188,7 +188,7 @@ class LineParser:
     def _record(self, line: TokenLine) -> tuple[StructLayout, dict[str, Value]]:
         name = line.name("a struct")
         if name not in self._structs:
-            known = ", ".join(self._structs) or "none"
+            known = ", ".join(each for each in self._structs if each not in NUMBERS) or "none"
             raise TextError(f"no struct {name!r}; the description's are: {known}")
         line.expect("{")
         return self._structs[name], self._members(line, self._structs[name])

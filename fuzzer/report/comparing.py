@@ -17,11 +17,10 @@ from typing import Any
 
 from fuzzer.errors import BadInputError
 from fuzzer.report.ranks import a12, mann_whitney
-from fuzzer.report.triage import printable
 from fuzzer.state.document import CampaignState, HistoryRow
 from fuzzer.state.reader import read_state
 from fuzzer.state.schema import state_file
-from fuzzer.wording import count, table, time_span
+from fuzzer.wording import count, table, time_span, visible
 
 # Parts of the shortest campaign's time after which coverage is compared.
 _PARTS = (1 / 16, 1 / 4, 1.0)
@@ -222,7 +221,7 @@ def comparison_text(comparison: CampaignComparison) -> str:
         lines += ["", *_text_table("time to bug", letters, comparison.bugs)]
     if any(each.differences() for each in comparison.measures):
         lines += ["", f"A12: probability of a larger number than {letters[0]}'s, {_P}"]
-    return printable("\n".join(lines)) + "\n"
+    return visible("\n".join(lines)) + "\n"
 
 
 def _text_table(name: str, letters: Sequence[str], measures: Sequence[Measure]) -> list[str]:

@@ -9,19 +9,12 @@ from fuzzer.splat.splat import Splat
 from fuzzer.splat.stacks import Stack
 from fuzzer.splat.symbols import source_lines
 from fuzzer.splat.triage import Bug, Finding, LogTriage
-from fuzzer.wording import count
+from fuzzer.wording import count, visible
 
 _PLACES = 3
 _FRAMES = 12
 _PASTED = 150
 _RULER = "-" * 72
-
-
-def printable(text: str) -> str:
-    """Return text from a log so that a terminal takes none of it for a command."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
 
 
 def triage_text(triage: LogTriage) -> str:
@@ -39,12 +32,12 @@ def triage_text(triage: LogTriage) -> str:
         lines.append(f"{triage.dropped} more reports, of too many titles to keep")
     if not bugs:
         lines.append(f"no kernel report in {triage.lines:,} lines")
-    return printable("\n".join(lines)) + "\n"
+    return visible("\n".join(lines)) + "\n"
 
 
 def record_text(record: Splat) -> str:
     """Return one report: its title, and what is known of it."""
-    return printable("\n".join([_title(record), *_details(record)])) + "\n"
+    return visible("\n".join([_title(record), *_details(record)])) + "\n"
 
 
 def bug_report_text(triage: LogTriage) -> str:
@@ -52,7 +45,7 @@ def bug_report_text(triage: LogTriage) -> str:
     blocks = [_block(bug) for bug in triage.bugs() if bug.finding.record.crash]
     if not blocks:
         blocks = [f"no crash in {triage.lines:,} lines"]
-    return printable(f"\n\n{_RULER}\n\n".join(blocks)) + "\n"
+    return visible(f"\n\n{_RULER}\n\n".join(blocks)) + "\n"
 
 
 def _block(bug: Bug) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from fuzzer import __version__
-from fuzzer.report.triage import printable
 from fuzzer.smoke.verdict import CrashFound, Replayed, SmokeVerdict, Standing, shown_first
 from fuzzer.splat.severity import Level
-from fuzzer.wording import count
+from fuzzer.wording import count, visible
 
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {
@@ -83,7 +82,7 @@ def text_form(verdict: SmokeVerdict) -> str:
     lines.append(_fuzzing(verdict))
     lines += [f"  not reached: {each.file}:{each.line}" for each in verdict.fuzzed.missed]
     lines += [f"note: {each}" for each in verdict.problems]
-    return printable("\n".join(lines)) + "\n"
+    return visible("\n".join(lines)) + "\n"
 
 
 def markdown_form(verdict: SmokeVerdict) -> str:
@@ -102,7 +101,7 @@ def markdown_form(verdict: SmokeVerdict) -> str:
     lines += [f"- {_plain(each)}" for each in facts]
     for found in crashes:
         if found.standing.counts:
-            report = printable(found.crash.report).replace("```", "'''")
+            report = visible(found.crash.report).replace("```", "'''")
             lines += ["", f"<details><summary>{_plain(found.crash.title)}</summary>", ""]
             lines += ["```", report.rstrip("\n"), "```", "", "</details>"]
     return "\n".join(lines) + "\n"
@@ -110,7 +109,7 @@ def markdown_form(verdict: SmokeVerdict) -> str:
 
 def _plain(text: str) -> str:
     """Return text that Markdown shows as it is, on one line."""
-    one = " ".join(printable(text).split())
+    one = " ".join(visible(text).split())
     return one.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
@@ -256,7 +255,7 @@ def github_form(verdict: SmokeVerdict) -> str:
 
 
 def _data(text: str) -> str:
-    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return visible(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fuzzer.checked import read_yaml
 from fuzzer.crash.crash import Crash, plain_title
 from fuzzer.errors import BadInputError
 
@@ -37,10 +36,10 @@ def read_known(path: Path) -> tuple[Accepted, ...]:
         BadInputError: the file cannot be read, or is not of this form.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path, object)
     except FileNotFoundError:
         return ()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise BadInputError(f"{path}: cannot be read as YAML: {_first_line(error)}") from error
     if content is None:
         return ()

@@ -11,12 +11,12 @@ In these the lines that are counted are those of the messages.
 
 from __future__ import annotations
 
-import json
 import quopri
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from fuzzer.checked import parse_json
 from fuzzer.splat.packed import decompressed
 
 # A mail has that much before its text.
@@ -246,7 +246,7 @@ def _from_json(reader: _Reader) -> Iterator[bytes]:
 
 def _object_lines(raw: bytes) -> Iterator[bytes]:
     try:
-        value = json.loads(raw)
+        value = parse_json(raw, object)
     except (ValueError, RecursionError):
         # Cut, or no JSON: what it says is looked at all the same.
         yield from raw.replace(b"\\n", b"\n").split(b"\n")

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import yaml
 
+from fuzzer.checked import compose_yaml
 from fuzzer.errors import BadInputError
 from fuzzer.target import traps
 from fuzzer.target.traps import TAG as _TAG
+from fuzzer.untrusted import read_bytes
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]{1,40}|[1-9][0-9]{0,40}|0)\Z")
+_MOST_BYTES = 4 << 20
 _KINDS = {
     "str": "a string",
     "int": "an integer",
@@ -66,7 +69,7 @@ class Document:
         """Read ``path``; BadInputError when it is not one YAML document in UTF-8."""
         self.path = path
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, limit=_MOST_BYTES)
         except OSError as error:
             raise BadInputError(f"{path}: cannot read it: {error.strerror}") from None
         try:
@@ -76,7 +79,7 @@ class Document:
             raise LocatedError(path, line, 0, f"not UTF-8: {error.reason}") from None
         self._lines = text.split("\n")
         try:
-            root = yaml.compose(text, Loader=_LOADER)
+            root = compose_yaml(text)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 0)

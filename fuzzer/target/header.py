@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import difflib
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
-
 from fuzzer.errors import BadInputError
 from fuzzer.target.dwarf import type_names
+from fuzzer.target.header_places import header_compiler, header_places
 from fuzzer.target.layout import StructLayout
-from fuzzer.target.probe import Answers, Compiler, NotCompiledError, UnknownSymbolError, ask
+from fuzzer.target.probe import (
+    Answers,
+    Compiler,
+    CompilerRun,
+    NotCompiledError,
+    UnknownSymbolError,
+    ask,
+)
 
 _COMMAND = ("gcc", "-x", "c", "-std=gnu11", "-O0")
 _INCLUDES = (
@@ -59,6 +64,7 @@ class Header:
 def read_headers(
     headers: Sequence[Path],
     *,
+    home: Path | None = None,
     include: Sequence[Path] = (),
     constants: Sequence[str] = (),
     structs: Sequence[str] = (),
@@ -67,17 +73,21 @@ def read_headers(
 
     ``include`` are extra ``-I`` directories; ``constants`` are macros or
     enumerators with an integer value; ``structs`` are tags without ``struct``
-    or ``union``, or typedefs.
+    or ``union``, or typedefs. ``home`` is the directory of the description that names the
+    headers, that of the first one if None; see :mod:`fuzzer.target.header_places`.
 
     Raises UnknownSymbolError for a name that is not what it is used as,
     BadInputError with gcc's first error when a header does not compile, and
     InfrastructureError when gcc is missing or does not work.
     """
     names = ", ".join(header.name for header in headers)
+    home = home or headers[0].absolute().parent
+    places = header_places(home, [*(path.absolute().parent for path in headers), *include])
+    run = header_compiler(places)
     unknown: UnknownSymbolError | None = None
     broken: NotCompiledError | None = None
     for prelude in _PRELUDES:
-        compiler = _compiler(headers, include, prelude)
+        compiler = _compiler(headers, include, prelude, run)
         try:
             answers = ask(compiler, constants=constants, structs=structs)
         except NotCompiledError as error:
@@ -86,11 +96,13 @@ def read_headers(
         if not answers.problems:
             return Header(answers.constants, answers.structs, prelude)
         unknown = unknown or unknown_symbol(
-            names, answers, _defined(compiler, _compiler((), (), prelude))
+            names, answers, _defined(compiler, _compiler((), (), prelude, run))
         )
     if unknown is not None:
         raise unknown
-    raise BadInputError(f"{names} does not compile in user space: {broken}")
+    unseen = f"; what is outside of {places[0]} is seen if 'include' names its directory"
+    hint = unseen if "No such file" in str(broken) else ""
+    raise BadInputError(f"{names} does not compile in user space: {broken}{hint}")
 
 
 def unknown_symbol(where: str, answers: Answers, defined: Iterable[str] = ()) -> UnknownSymbolError:
@@ -104,7 +116,9 @@ def unknown_symbol(where: str, answers: Answers, defined: Iterable[str] = ()) ->
     return UnknownSymbolError(symbol, f"{where} has no usable {symbol}{hint} ({reason})")
 
 
-def _compiler(headers: Sequence[Path], include: Sequence[Path], prelude: Sequence[str]) -> Compiler:
+def _compiler(
+    headers: Sequence[Path], include: Sequence[Path], prelude: Sequence[str], run: CompilerRun
+) -> Compiler:
     for path in headers:
         if '"' in str(path) or "\n" in str(path):
             raise BadInputError(f"{path}: C cannot include a file of that name; rename it")
@@ -115,6 +129,7 @@ def _compiler(headers: Sequence[Path], include: Sequence[Path], prelude: Sequenc
         Path("/"),
         ", ".join(map(str, headers)),
         "".join(f"{line}\n" for line in start),
+        run,
     )
 
 
@@ -127,6 +142,4 @@ def _defined(compiler: Compiler, bare: Compiler) -> set[str]:
 
 def _names(compiler: Compiler) -> set[str]:
     macros = set(_DEFINE.findall(compiler.output(["-E", "-dM"], "")))
-    with tempfile.NamedTemporaryFile(prefix="pkvfuzz-probe-", suffix=".o") as file:
-        compiler.output(["-c", "-fno-eliminate-unused-debug-types", "-o", file.name], "")
-        return macros | type_names(ELFFile(file))
+    return macros | compiler.object_of(["-fno-eliminate-unused-debug-types"], type_names)

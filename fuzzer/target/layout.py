@@ -115,6 +115,11 @@ class StructLayout:
     keyword: str = field(default="struct", compare=False)
 
     @property
+    def is_number(self) -> bool:
+        """True for a number alone, see :data:`NUMBERS`."""
+        return self == NUMBERS.get(self.name)
+
+    @property
     def c_type(self) -> str:
         """The type as C writes it."""
         return f"{self.keyword} {self.name}".lstrip()
@@ -138,6 +143,23 @@ def every_member(members: Iterable[Member]) -> Iterator[Member]:
         yield member
         for choice in member.choices:
             yield from every_member(choice.members)
+
+
+def _numbers() -> Iterator[StructLayout]:
+    for bits in (8, 16, 32, 64):
+        for name in (f"__u{bits}", f"__s{bits}", f"__be{bits}"):
+            signed, is_big = "s" in name, name.startswith("__be")
+            size = bits // 8
+            value = Member("value", 0, size, MemberKind.INTEGER, signed=signed, is_big=is_big)
+            if not is_big or bits > 8:
+                yield StructLayout(name, size, (value,), "")
+
+
+NUMBERS = {each.name: each for each in _numbers()}
+"""Numbers that a call takes the address of, by the names of <linux/types.h>.
+
+They are described as structs with one member, ``value``.
+"""
 
 
 def layout_to_json(layout: StructLayout) -> list[Any]:

@@ -35,6 +35,7 @@ from fuzzer.target.document import Document
 from fuzzer.target.field_parser import most_pointers
 from fuzzer.target.layout import Member, MemberKind, StructLayout, every_member
 from fuzzer.target.target import Target
+from fuzzer.untrusted import read_text
 
 # W_MAX_FIXUPS of vm/channel.h.
 _MAX_POINTERS = 32
@@ -319,7 +320,7 @@ def _pools_of(fields: Sequence[Field]) -> Iterator[str]:
 
 def _defined(header: Path) -> list[str]:
     """Return the names of ioctl numbers that a header defines."""
-    return _DEFINED.findall(header.read_text(errors="replace"))
+    return _DEFINED.findall(read_text(header, errors="replace"))
 
 
 def _entries(node: yaml.Node) -> dict[str, yaml.Node]:

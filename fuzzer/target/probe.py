@@ -14,10 +14,10 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
@@ -27,7 +27,9 @@ from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.target.dwarf import pointed_type, variables, whole_layout
 from fuzzer.target.layout import StructLayout
 from fuzzer.tools import missing_tool
+from fuzzer.untrusted import open_regular
 
+_T = TypeVar("_T")
 _COMPILE_SECONDS = 120
 _CONSTANT, _TYPE = "pkvfuzz_constant_", "pkvfuzz_type_"
 _SECTION = ".pkvfuzz"
@@ -111,6 +113,22 @@ class Compiler:
         if done.returncode:
             raise NotCompiledError(self._first_error(_text(done.stderr)))
         return done.stdout.decode(errors="replace")
+
+    def object_of(self, options: Sequence[str], read: Callable[[ELFFile], _T]) -> _T:
+        """Return what is read of the object file that the compiler makes of ``start``.
+
+        Raises:
+            NotCompiledError: it has an error.
+            InfrastructureError: the compiler is missing or does not work.
+        """
+        with tempfile.TemporaryDirectory(prefix="pkvfuzz-probe-") as name:
+            scratch = Path(name)
+            _write(scratch / _SOURCE, self.start)
+            done = self.compile(scratch, ["-c", *options, "-o", str(scratch / _OBJECT)])
+            if done.returncode:
+                raise NotCompiledError(self._first_error(_text(done.stderr)))
+            with open_regular(scratch / _OBJECT, within=scratch) as file:
+                return read(ELFFile(file))
 
     def compile(self, scratch: Path, options: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         """Run the compiler on the probe in a directory."""
@@ -276,7 +294,7 @@ def _read(
     types: dict[str, StructLayout] = {}
     problems: dict[str, str] = {}
     try:
-        with path.open("rb") as file:
+        with open_regular(path, within=path.parent) as file:
             elf = ELFFile(file)
             constants = _read_constants(elf, by_variable)
             wanted = {line.variable for line in lines if line.variable.startswith(_TYPE)}

@@ -15,7 +15,7 @@ import yaml
 
 from fuzzer.target.document import Document
 from fuzzer.target.header import Header
-from fuzzer.target.layout import StructLayout
+from fuzzer.target.layout import NUMBERS, StructLayout
 from fuzzer.target.traps import in_integer
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -49,6 +49,8 @@ class HeaderSymbols:
     def struct(self, node: yaml.Node) -> StructLayout | None:
         """Return the layout of the struct a node names, None while it is unknown."""
         name = self._identifier(node, "struct", "the name of a struct of the header")
+        if name in NUMBERS:
+            return NUMBERS[name]
         self.structs.setdefault(name, node)
         return None if self.header is None else self.header.structs[name]
 

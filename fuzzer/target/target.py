@@ -26,6 +26,7 @@ from fuzzer.target.header import Header, read_headers
 from fuzzer.target.layout import StructLayout
 from fuzzer.target.probe import UnknownSymbolError
 from fuzzer.target.symbols import HeaderSymbols
+from fuzzer.untrusted import is_regular, read_bytes
 
 KEYS = (
     "version",
@@ -409,7 +410,11 @@ class _Loader:
         if shape.headers:
             try:
                 return read_headers(
-                    shape.headers, include=include, constants=[*constants], structs=[*structs]
+                    shape.headers,
+                    home=self._directory,
+                    include=include,
+                    constants=[*constants],
+                    structs=[*structs],
                 )
             except UnknownSymbolError as error:
                 problem = self._unknown(error)
@@ -442,4 +447,4 @@ def _mentions(source: Path | None, name: str) -> bool:
     """Return whether a driver's source mentions a name, which costs less to find than a build."""
     word = re.compile(rb"\b%s\b" % name.encode())
     files = source.rglob("*.[ch]") if source is not None else ()
-    return any(path.is_file() and word.search(path.read_bytes()) for path in files)
+    return any(is_regular(path, within=source) and word.search(read_bytes(path)) for path in files)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,27 @@ def test_the_answer_is_kept_until_the_device_changes(
     device.unlink()
     assert choose_accel().accel is Accel.TCG
     device.touch()
+    assert choose_accel().accel is Accel.KVM
+    assert runs.read_text() == "ran\nran\n"
+
+
+def test_a_probe_that_was_slow_once_is_repeated_after_some_minutes(
+    device: Path,
+    tmp_path: Path,
+    cache: Path,
+    runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PKVFUZZ_KVM_DEVICE", str(device))
+    _fake_qemu(tmp_path, monkeypatch, "echo starved >&2; exit 1")
+    assert choose_accel().degraded
+    _fake_qemu(tmp_path, monkeypatch, f"exit {accel._EXIT_STATUS}")
+    assert choose_accel().degraded
+    (stored,) = cache.glob("accel-*.json")
+    long_ago = time.time() - accel._RETRY_SECONDS - 1
+    os.utime(stored, (long_ago, long_ago))
+    assert choose_accel().accel is Accel.KVM
+    os.utime(stored, (long_ago, long_ago))
     assert choose_accel().accel is Accel.KVM
     assert runs.read_text() == "ran\nran\n"
 

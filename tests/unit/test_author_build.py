@@ -11,10 +11,10 @@ import pytest
 
 from fuzzer.driver.author_build import Builder, BuildFailedError, first_error
 from fuzzer.driver.driver import MissingSymbolsError, pick_module
-from fuzzer.driver.sandbox import KernelView, Sandbox
 from fuzzer.driver.source_build import SourceBuild, build_source, driver_directory
 from fuzzer.errors import BadInputError
 from fuzzer.kernel.kernel import Kernel
+from fuzzer.sandbox import KernelView, Sandbox
 from tests.unit.toy_kernel import RELEASE, code, make_toy_kernel, write_files
 
 CODE = code()

@@ -19,7 +19,7 @@ from fuzzer.program.text import load_program, parse_program
 from fuzzer.splat.rules.sanitizers import KASAN
 from fuzzer.splat.title import make_title
 from fuzzer.target.header import read_headers
-from fuzzer.target.target import Target
+from fuzzer.target.target import Target, load_target
 
 PROGRAMS = sorted((project_root() / "module" / "bugs").glob("*.prog")) + sorted(
     (project_root() / "crashes").glob("*/program.prog")
@@ -274,6 +274,43 @@ def test_calls_have_the_headers_names(pkv_target: Target) -> None:
     assert '\twrite(f0, "a=1\\n", 4);\n' in source
     assert "ioctl(f0, PKV_IOC_DELETE, &(struct pkv_delete){ .key_len = 1, .key = " in source
     assert "thread" not in source.split("int main")[1]
+
+
+def test_a_number_is_a_variable(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text(
+        "version: 1\nname: numbers\ndevice: /dev/numbers\nmodule: {source: ., name: numbers}\n"
+        "calls:\n"
+        "  - {ioctl: 1, struct: __u64, fields: {value: {gives: cookie}}}\n"
+        "  - {ioctl: 2, struct: __u64, fields: {value: {takes: cookie}}}\n"
+        "  - {ioctl: 3, struct: __be32}\n"
+        "  - ioctl: LOT\n"
+        "    struct: lot\n"
+        "    fields:\n"
+        "      ids: {struct: __u32, count: [1, 4], fields: {value: {takes: cookie}}}\n"
+        "      n: {count_of: ids}\n"
+        "header: lot.h\n"
+    )
+    (tmp_path / "lot.h").write_text(
+        "#include <linux/ioctl.h>\n#include <linux/types.h>\n"
+        "struct lot { __u64 ids; __u32 n, pad; };\n#define LOT _IOW('l', 1, struct lot)\n"
+    )
+    target = load_target(path)
+    text = (
+        "ioctl(f0, 0x1, {value: ->h0})\nioctl(f0, 0x2, {value: h0})\n"
+        "ioctl(f0, 0x3, {value: 7})\nioctl(f0, 0x2, {value: 5}) in=f0\n"
+        "ioctl(f0, 0x2, {value: 6}) cut=2\n"
+        "ioctl(f0, LOT, {ids: &[__u32 {value: h0}, __u32 {value: 3}], n: 2})\n"
+    )
+    source = c_source(parse_program(text, target, "x"), target)
+    assert "\t\t__u64 arg = 0;\n" in source
+    assert "cookie_1 = arg;\n" in source
+    assert "ioctl(f0, 0x2, &(__u64){ cookie_1 });" in source
+    assert "ioctl(f0, 0x3, &(__be32){ htobe32(7) });" in source
+    assert "fill(0, &(__u64){ 5 }, sizeof(__u64));" in source
+    assert "((__u32 *)((char *)arg + 16))[1] = (__u32){ 3 };" in source
+    (tmp_path / "build").mkdir()
+    check(source, target, tmp_path / "build")
 
 
 def test_a_string_is_what_the_compiler_reads_back() -> None:

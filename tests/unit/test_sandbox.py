@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fuzzer.driver.sandbox import Finished, KernelView, Sandbox, ensure_sandbox
 from fuzzer.errors import InfrastructureError
+from fuzzer.sandbox import Finished, KernelView, Sandbox, ensure_sandbox
 
 RELEASE = "6.99.0-other"
 
@@ -75,6 +75,7 @@ def test_neither_home_directories_nor_other_files_are_seen(
     monkeypatch.setenv("PKVFUZZ_SECRET", "secret")
     assert said(sandbox, "echo $HOME") == "/tmp"
     assert said(sandbox, "env | grep PKVFUZZ_SECRET || true") == ""
+    assert said(sandbox, "grep -l PKVFUZZ_SECRET /proc/[0-9]*/environ || true") == ""
     home = Path.home()
     for path in (home, tmp_path / "secret", Path("/etc/passwd"), Path("/home"), Path("/var")):
         assert shell(sandbox, f"test -e {path}").status == 1, path
@@ -218,3 +219,26 @@ def test_a_bwrap_that_hangs_or_is_none_is_an_error(fresh: Path, sandbox: Sandbox
     (fresh / "bwrap").write_bytes(b"\177ELF")
     with pytest.raises(InfrastructureError, match=r"running bwrap.*format"):
         shell(sandbox, "true")
+
+
+def test_what_a_build_leaves_leads_us_nowhere(
+    sandbox: Sandbox, place: Path, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("untouched")
+    kernel = sandbox.kernel
+    assert kernel is not None
+    said(
+        sandbox,
+        f"echo 1 > made; ln -s made inside; ln -s {kernel.build} kernel; mkdir below;"
+        f" ln -s {canary} build.log; ln -s ../.. below/up; ln -s {tmp_path}/new below/new;"
+        " mkfifo pipe below/pipe; ln -s /dev/zero zero; ln -s /etc/hostname name; ln -s loop loop",
+    )
+    left = {str(path.relative_to(place)) for path in place.rglob("*")}
+    assert left == {"made", "inside", "kernel", "below", "loop"}
+    assert canary.read_text() == "untouched"
+
+
+def test_what_a_killed_build_leaves_leads_us_nowhere(sandbox: Sandbox, place: Path) -> None:
+    assert shell(sandbox, "ln -s /etc/hostname name; mkfifo pipe; sleep 60", 1.0).timed_out
+    assert list(place.iterdir()) == []

@@ -14,7 +14,7 @@ import pytest
 
 from fuzzer.cli.main import main
 from fuzzer.cli.parser import build_parser
-from fuzzer.cli.smoke import show
+from fuzzer.cli.smoke import write_verdict
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
 from fuzzer.smoke.changed import OwnFiles, parse_diff
 from fuzzer.smoke.formats import FORMS
@@ -262,7 +262,7 @@ def test_a_verdict_that_cannot_be_written_is_printed(
 ) -> None:
     full = tmp_path / "gone" / "verdict.txt"
     with pytest.raises(InfrastructureError, match=r"verdict\.txt: cannot be written"):
-        show(verdict(found()), [("text", full), ("github", None)])
+        write_verdict(verdict(found()), [("text", full), ("github", None)])
     told = capsys.readouterr().out
     assert told.startswith("FAILED: ")
     assert "::error " in told

@@ -30,12 +30,14 @@ from fuzzer.target.calls import (
     CallSpec,
     CountField,
     Field,
+    GivesField,
     IoctlSpec,
     LenField,
     PointerField,
     PoolField,
     RangeField,
     StructsField,
+    TakesField,
     ValuesField,
     WriteSpec,
 )
@@ -226,6 +228,51 @@ def test_an_address_of_so_many_bytes_has_these(facts: DriverFacts, tmp_path: Pat
     memory = GivenMemory((*ARG, "buffer", "*"), size=20)
     made = fields_of(facts, tmp_path, with_struct(memory))
     assert made == {"buffer": PointerField("buffer", 20)}
+
+
+def test_an_address_of_a_number_has_what_the_number_is(facts: DriverFacts, tmp_path: Path) -> None:
+    taken, given = (
+        (GivenNumber(ARG, takes="id:things"),),
+        (GivenNumber(ARG, gives="id:things"),),
+    )
+    bounded = (GivenNumber(ARG, bounds=((">", 7),)),)
+    word = (GivenMemory(ARG, size=4),)
+    made = described(
+        facts,
+        tmp_path,
+        entry(
+            ioctl(1, memory=(GivenMemory(ARG, size=8),), numbers=taken),
+            ioctl(2, memory=word, numbers=given),
+            ioctl(3, memory=word, numbers=bounded),
+            ioctl(4, memory=(GivenMemory(ARG, size=12),), numbers=bounded),
+        ),
+    )
+    assert {number: spec.struct and spec.struct.c_type for number, spec in made.items()} == {
+        1: "__u64",
+        2: "__u32",
+        3: "__u32",
+        4: None,
+    }
+    assert [field for number in (1, 2, 3) for field in made[number].fields] == [
+        TakesField("value", "things"),
+        GivesField("value", "things"),
+        RangeField("value", 0, 7),
+    ]
+
+
+def test_an_address_of_several_numbers_has_their_count(facts: DriverFacts, tmp_path: Path) -> None:
+    at = (*ARG, "parts", "*")
+    memory = GivenMemory(at, size=4, length=Length((*ARG, "n"), 4))
+    made = fields_of(
+        facts, tmp_path, with_struct(memory, numbers=(GivenNumber(at, bounds=((">", 63),)),))
+    )
+    parts = made["parts"]
+    assert isinstance(parts, StructsField)
+    assert parts.struct.is_number
+    assert parts.struct.c_type == "__u32"
+    assert parts.fields == (RangeField("value", 0, 63),)
+    assert parts.most > 1
+    assert made["n"] == CountField("n", "parts")
 
 
 def test_texts_are_words_and_fill_arrays(facts: DriverFacts, tmp_path: Path) -> None:

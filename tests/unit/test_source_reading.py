@@ -421,6 +421,29 @@ def test_numbers_behind_an_address_are_known_by_size(driver: Path) -> None:
     assert found.bounds == ((">", 100),)
 
 
+def test_of_a_number_behind_an_address_is_known_what_it_is_compared_with(driver: Path) -> None:
+    body = """
+	u32 level; u64 id; struct idr *things = NULL;
+	switch (cmd) {
+	case 1:
+		if (get_user(level, (u32 __user *)arg) || level > 7) return -EINVAL;
+		return 0;
+	case 2:
+		if (copy_from_user(&id, (void __user *)arg, sizeof(id))) return -EFAULT;
+		return idr_find(things, id) != NULL;
+	case 3:
+		return get_user(level, (u32 __user *)arg);
+	}
+	return 0;"""
+    entry = handler(driver, body)
+    level, id_ = number(only(entry, 1), "arg", "*"), number(only(entry, 2), "arg", "*")
+    assert level
+    assert level.bounds == ((">", 7),)
+    assert id_
+    assert id_.takes.startswith("id")
+    assert number(only(entry, 3), "arg", "*") is None
+
+
 COPIES = {
     "memdup_user": "struct toy *toy = memdup_user((void __user *)arg, sizeof(*toy));",
     "copy_struct_from_user": "struct toy toy; copy_struct_from_user(&toy, sizeof(toy), "
@@ -528,6 +551,8 @@ def test_values_are_required_where_others_are_refused(driver: Path) -> None:
 	if (toy.buffer != 7)
 		return -EINVAL;
 	if (toy.name[0] || toy.length > 99)
+		return -EINVAL;
+	if (toy.length > 200 || toy.mode & ~15)
 		return -EINVAL;
 	return toy.length == sizeof(toy) ? 0 : -EINVAL;"""
     found = only(handler(driver, body), SET)

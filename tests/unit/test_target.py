@@ -7,12 +7,12 @@ import pickle
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import project_root
+from fuzzer.sandbox import Sandbox
 from fuzzer.target.calls import (
     CallTemplate,
     CreateSpec,
@@ -111,13 +111,15 @@ def test_a_target_can_be_sent_to_a_worker_process(target: Target) -> None:
 
 
 def test_the_compiler_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    run, commands = subprocess.run, []
+    capture, commands = Sandbox.capture, []
 
-    def counted(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
-        commands.append(command)
-        return run(command, **options)
+    def counted(
+        sandbox: Sandbox, argv: list[str], cwd: Path, timeout: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        commands.append(argv)
+        return capture(sandbox, argv, cwd, timeout)
 
-    monkeypatch.setattr(subprocess, "run", counted)
+    monkeypatch.setattr(Sandbox, "capture", counted)
     load_target(DEMO)
     assert [command[0] for command in commands] == ["gcc"]
 

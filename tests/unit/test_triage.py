@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from fuzzer.cli.main import main
-from fuzzer.report.triage import printable
 from fuzzer.splat.analyse import all_splats
 from fuzzer.splat.severity import Facts
 from fuzzer.splat.signature import signature_of
@@ -310,7 +309,3 @@ def test_what_cannot_be_read_is_exit_code_2(
 ) -> None:
     assert main(["triage", *arguments]) == 2
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_terminal_takes_nothing_of_a_log_for_a_command() -> None:
-    assert printable("\x1b[2Jé\n\x07") == "�[2Jé\n�"

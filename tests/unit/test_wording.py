@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuzzer.wording import count, ranges, table
+from fuzzer.wording import count, ranges, table, visible
 
 
 def test_one_thing_is_no_plural() -> None:
@@ -28,3 +28,17 @@ def test_columns_of_a_table_are_aligned_and_no_space_trails() -> None:
         "long one      9  x",
     ]
     assert table([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("as it is: é, 字\n\tand so on", "as it is: é, 字\n\tand so on"),
+        ("\x1b[2J\x07\r\x00\x7f\x9b1m", r"\x1b[2J\x07\r\x00\x7f\x9b1m"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("name\udcff", r"name\udcff"),
+    ],
+)
+def test_control_characters_are_shown(text: str, shown: str) -> None:
+    assert visible(text) == shown
+    assert visible(shown) == shown

@@ -21,7 +21,7 @@
  * What is done in the background may keep a reference for a moment: a ring of requests
  * that was closed is looked at again each 50 ms. A reference that was forgotten stays.
  */
-#define LET_GO_TRIES	200
+#define LET_GO_TRIES	60
 #define LET_GO_MS	5
 
 /* Kept so that the module can be loaded again. */

@@ -30,6 +30,7 @@ from fuzzer.campaign.subject import Subject
 from fuzzer.child import Child
 from fuzzer.driver.driver import PlantedBug
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
+from fuzzer.untrusted import make_private
 
 WRONG_ANSWER = "wrong answer"
 """The expectation of a bug that no kernel report tells: no run can find it."""
@@ -214,7 +215,7 @@ class Suite:
             os.getpid(),
         )
         try:
-            task.directory.mkdir(parents=True)
+            make_private(task.directory)
         except OSError as error:
             raise InfrastructureError(f"making {task.directory}: {error.strerror}") from error
         self._slots.append(_RunSlot(subject, index, task, self._launch(task)))

@@ -238,6 +238,8 @@ def operand(facts: SourceFacts, size: int = 0, cases: Iterable[Case] = ()) -> Op
         fact.gives = _descriptor(fact.gives, facts)
         if path[-1] == OF:
             memory.append(_memory(path, fact, size if path == (*_ARG, OF) else 0))
+            if not memory[-1].record and _is_number(fact):
+                numbers.append(_number(path, fact))
         else:
             numbers.append(_number(path, fact))
             if fact.texts or fact.formats or fact.is_text or fact.sizes:
@@ -297,6 +299,13 @@ def _kind(fact: Fact, coded: int) -> CType | None:
         ),
     )
     return ranked[-1][0] if ranked else None
+
+
+def _is_number(fact: Fact) -> bool:
+    """Return whether memory is looked at as a number is."""
+    return bool(
+        fact.values or fact.required or fact.masks or fact.bounds or fact.takes or fact.gives
+    )
 
 
 def _number(path: Path, fact: Fact) -> GivenNumber:

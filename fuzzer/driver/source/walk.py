@@ -170,10 +170,12 @@ class Walker(Expressions):
 
     def _refuse(self, condition: SyntaxNode, value: SourceValue) -> None:
         """Note the numbers of the caller's that have to be 0 for a condition to be false."""
-        if condition.kind is Kind.BINARY and condition.operator == "||":
+        operator = condition.operator if condition.kind is Kind.BINARY else ""
+        if operator == "||":
             for part in condition.parts:
                 self._refuse(part, self.value(part))
-        elif isinstance(value, User):
+        # Of a number in a mask other bits may be set.
+        elif isinstance(value, User) and operator != "&":
             for fact in self._notes.facts(self._frame.context, value.path):
                 fact.required.setdefault(0, "")
 

@@ -123,7 +123,9 @@ def mapping_memory(call: Call, file: int, data: bytes, layout: StructLayout | No
             made = _initialiser(first)
             end = f", sizeof({layout.c_type}));"
             lines = [f"fill({file}, &({layout.c_type}){made[0]}", *made[1:]]
-            return Memory([base], before=[*lines[:-1], f"{lines[-1]}{end}"], needs=("fill",))
+            lines[-1] += end
+            includes = layout_includes(layout)
+            return Memory([base], before=lines, needs=("fill",), includes=includes)
     literal = c_string(data)
     lines = [f"fill({file}, {literal[0]}, {len(data)});"]
     if len(literal) > 1:
@@ -157,13 +159,15 @@ def struct_memory(call: Call, layout: StructLayout | None, *, named: bool = Fals
     given = _given(values, layout, "arg.")
     if not later and not given and not named:
         lines = [f"&({layout.c_type}){initialiser[0]}", *initialiser[1:]]
-        return Memory(lines, includes=("endian.h",) if layout_is_big(layout) else ())
+        return Memory(lines, includes=layout_includes(layout))
+    if layout.is_number:
+        initialiser = first or ["0"]
     setup = [f"{layout.c_type} arg = {initialiser[0]}", *initialiser[1:]]
     setup[-1] += ";"
     if later:
         setup += ["", *later]
     includes: tuple[str, ...] = ("string.h",) if later else ()
-    includes += ("endian.h",) if layout_is_big(layout) else ()
+    includes += layout_includes(layout)
     return Memory(["&arg"], setup, includes=includes, base="(char *)&arg", members=given)
 
 
@@ -173,8 +177,13 @@ def _given(values: Mapping[str, Value], layout: StructLayout, access: str) -> di
     for name, value in values.items():
         if isinstance(value, Link) and value.kind is LinkKind.GIVE:
             member = layout.member(name)
-            found[value.at] = _read(f"{access}{name}", member)
+            place = _WHOLE[access] if layout.is_number else f"{access}{name}"
+            found[value.at] = _read(place, member)
     return found
+
+
+# A number alone, by how members of a struct in its place are named.
+_WHOLE = {"arg.": "arg", "arg->": "*arg"}
 
 
 def _read(access: str, member: Member | None) -> str:
@@ -200,8 +209,7 @@ def _placed_struct(call: Call, layout: StructLayout, values: Mapping[str, Value]
     later += [*elements, *inner]
     memory = placed(call, size, [*content, *later], f"{layout.c_type} *arg")
     memory = replace(memory, base="(char *)arg", members=_given(values, layout, "arg->"))
-    if layout_is_big(layout):
-        memory = replace(memory, includes=(*memory.includes, "endian.h"))
+    memory = replace(memory, includes=(*memory.includes, *layout_includes(layout)))
     if size == layout.size:
         return memory
     memory.setup[0] = f"{layout.c_type} *arg = before_gap(sizeof(*arg) + {size - layout.size});"
@@ -225,7 +233,7 @@ def _members(
     for name, value in values.items():
         member = layout.member(name)
         assert member is not None
-        designated = f".{name} = " if name else ""
+        designated = f".{name} = " if name and not layout.is_number else ""
         if isinstance(value, Buffer | Structs):
             assert starts is not None
             size = 0 if base else layout.size
@@ -329,12 +337,16 @@ def _flexible(
     return lines
 
 
-def layout_is_big(layout: StructLayout) -> bool:
-    """Tell whether a struct has numbers whose first byte is the high one."""
-    elements = (each.element for each in layout.every())
-    pointed = (each.of for each in layout.every())
-    inner = (each for each in (*elements, *pointed) if each is not None)
-    return any(each.is_big for each in layout.every()) or any(map(layout_is_big, inner))
+def layout_includes(layout: StructLayout) -> tuple[str, ...]:
+    """Return the headers that C with the values of a struct needs, beside that with its type."""
+    found = dict.fromkeys(("linux/types.h",) if layout.is_number else ())
+    for member in layout.every():
+        if member.is_big:
+            found["endian.h"] = None
+        for inner in (member.element, member.of):
+            if inner is not None:
+                found |= dict.fromkeys(layout_includes(inner))
+    return tuple(found)
 
 
 def _written(number: str, member: Member) -> str:

@@ -33,10 +33,9 @@ from fuzzer.report.html.source_view import (
     source_files,
 )
 from fuzzer.report.html.telling import moment, what_happened
-from fuzzer.report.triage import printable
 from fuzzer.state.document import CallRecord, HistoryRow
 from fuzzer.target.lint import ioctl_parts
-from fuzzer.wording import count, time_span
+from fuzzer.wording import count, time_span, visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -132,7 +131,7 @@ def shown(text: str, most: int) -> str:
         kept = cut[:most].rpartition("\n")[0] or cut[:most]
         cut = f"{kept}\n… ({len(text) - len(kept):,} more characters in the file)"
     lines = (line if len(line) <= _LINE else f"{line[:_LINE]} …" for line in cut.splitlines())
-    return printable("\n".join(lines))
+    return visible("\n".join(lines))
 
 
 def report_page(gathered: Gathered, *, live: str = "") -> str:
@@ -149,6 +148,7 @@ def report_page(gathered: Gathered, *, live: str = "") -> str:
         sentences=what_happened(gathered),
         charts=[svg(chart) for chart in campaign_charts(gathered)],
         crashes=crashes,
+        crash_numbers={each.stored.slug: each.number for each in crashes},
         calls=_call_views(gathered.state.calls),
         ioctls=_ioctl_views(gathered),
         files=source_files(gathered),

@@ -9,9 +9,11 @@ and the private copy of its sources; only that copy can be written to.
 from __future__ import annotations
 
 import functools
+import os
 import signal
+import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,15 +87,40 @@ class Sandbox:
             OSError: bwrap cannot be started.
             subprocess.TimeoutExpired: it did not end in ``timeout`` seconds.
         """
+        return self._ended(argv, cwd, timeout, errors=subprocess.PIPE)
+
+    def _ended(
+        self, argv: Sequence[str], cwd: Path, timeout: float, errors: int
+    ) -> subprocess.CompletedProcess[bytes]:
         ensure_sandbox()
-        return lifetime.run(
-            self.command(argv, cwd),
-            signal.SIGKILL,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=timeout,
-        )
+        try:
+            return lifetime.run(
+                self.command(argv, cwd),
+                signal.SIGKILL,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                # The first process of the sandbox is bwrap, whose environment can be read there.
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                timeout=timeout,
+            )
+        finally:
+            self._remove_strays()
+
+    def _remove_strays(self) -> None:
+        """Remove what the program left that would lead us elsewhere, or have us wait.
+
+        That is links out of what it saw, sockets and pipes. Nothing of it runs any more.
+        """
+        seen = [self.writable, *self._readable(), Path("/usr"), Path("/lib"), Path("/bin")]
+        places = [os.path.realpath(each) for each in seen]
+        for directory, _, names in _walk(self.writable):
+            for name in names:
+                path = os.path.join(directory, name)  # noqa: PTH118 - of many files
+                mode = os.lstat(path).st_mode
+                if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and _leads_into(path, places)):
+                    continue
+                os.unlink(path)  # noqa: PTH108
 
     def run(self, argv: Sequence[str], cwd: Path, timeout: float) -> Finished:
         """Run a command and wait for its end; after ``timeout`` seconds it is killed.
@@ -101,16 +128,8 @@ class Sandbox:
         Raises:
             InfrastructureError: the sandbox cannot be made here.
         """
-        ensure_sandbox()
         try:
-            done = lifetime.run(
-                self.command(argv, cwd),
-                signal.SIGKILL,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=timeout,
-            )
+            done = self._ended(argv, cwd, timeout, errors=subprocess.STDOUT)
         except OSError as error:
             raise InfrastructureError(f"running bwrap: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
@@ -139,6 +158,18 @@ class Sandbox:
             *("--tmpfs", "/usr/src", "--symlink", build, str(headers)),
             *("--symlink", build, "/usr/src/linux"),
         ]
+
+
+def _walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield directories with their own and their files' names, links among the files."""
+    for directory, directories, names in os.walk(top):
+        links = [name for name in directories if os.path.islink(f"{directory}/{name}")]  # noqa: PTH114
+        yield directory, directories, [*names, *links]
+
+
+def _leads_into(link: str, places: Sequence[str]) -> bool:
+    target = os.path.realpath(link)
+    return any(target == each or target.startswith(f"{each}/") for each in places)
 
 
 def _text(output: bytes) -> str:
