@@ -68,7 +68,8 @@ def test_a_campaign_under_nohup_is_seen_from_outside(tmp_path: Path) -> None:
     assert len(told) == len(set(told))
     lines = (tmp_path / "output").read_text().splitlines()
     objects = [json.loads(line) for line in lines if line.startswith("{")]
-    assert {each["type"] for each in objects} == {"status", "crash", "end"}
+    # There is a note where the host is busy.
+    assert {each["type"] for each in objects} - {"note"} == {"status", "crash", "end"}
     assert objects[-1]["type"] == "end"
     assert objects[-1]["crashes"][0]["reproduced"]
     state = read_state(workdir)
@@ -93,7 +94,8 @@ def test_a_terminal_has_a_screen_that_is_gone_at_the_end(tmp_path: Path) -> None
         dimensions=(24, 80),
         encoding="utf-8",
     )
-    child.expect(r"coverage +\d+ of \d+ blocks")
+    # Without colour there is bold.
+    child.expect(r"coverage[^\r\n]*of \d+ blocks")
     child.expect(r"worker-0 +(serial|races|preloaded|seeds)")
     child.expect(r"crash: KASAN: slab-use-after-free Read in pkv_store_last[^\r]*\r\n")
     child.expect(r"of fuzzing: [\d,]+ programs")

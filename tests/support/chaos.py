@@ -173,9 +173,16 @@ class Chaos:
         ledger = self.ledger
         print(
             f"{time.strftime('%H:%M:%S')} {text} ({len(ledger.programs)} programs, "
-            f"{len(ledger.crashes)} crashes, {len(ledger.rows)} rows)",
+            f"{len(ledger.crashes)} crashes, {len(ledger.rows)} rows, "
+            f"{self._memory() >> 20} MiB of the supervisor's memory)",
             flush=True,
         )
+
+    def _memory(self) -> int:
+        with contextlib.suppress(psutil.Error):
+            resident: int = psutil.Process(self._campaign.pid).memory_info().rss
+            return resident
+        return 0
 
     @property
     def _campaign(self) -> subprocess.Popen[str]:
