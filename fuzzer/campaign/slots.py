@@ -42,6 +42,8 @@ class WorkerSlot:
         self.is_retired = False
         """True if it was ended for good."""
         self._file = directory / f"{name}.stats"
+        # Of a campaign that was killed: its counts are no part of this one's.
+        self._file.unlink(missing_ok=True)
 
     def look(self, covered: set[int]) -> WorkerCounts:
         """Return the counts of all processes so far; add the blocks that this one covered."""

@@ -242,8 +242,9 @@ def _machine(machine: MachineRecord, glance: Glance) -> list[Text]:
 
 def _judge(glance: Glance) -> _ScreenRow:
     judge = glance.judge
-    # Its status says the same of a queue that is not empty.
-    status = judge.status if not judge.status.endswith("to judge") else "judging"
+    # Its status says the same of a queue that is not empty, a moment later.
+    at_work = judge.status.endswith("to judge") or (judge.waiting and judge.status == "ready")
+    status = "judging" if at_work else judge.status
     queue = f"{count(judge.waiting, 'sighting')} to judge"
     pieces = [Text(status or "starting"), Text(queue, "" if judge.waiting else "dim")]
     if judge.unrun and judge.ready:

@@ -23,7 +23,8 @@ from tests.e2e.pkvfuzz_process import (
     wait_until,
 )
 
-CAMPAIGN = ("run", "--bug", "stale-last", "--seed", 1)
+# Of these bugs the second one is stored with the project, and so a known one.
+NEW, KNOWN = (("run", "--bug", bug, "--seed", 1) for bug in ("delete-length", "stale-last"))
 
 
 def free_port() -> int:
@@ -48,40 +49,42 @@ def test_a_campaign_under_nohup_is_seen_from_outside(tmp_path: Path) -> None:
     port = free_port()
     tell = 'echo "$PKVFUZZ_CRASH_SEVERITY $PKVFUZZ_CRASH_PATH" >> told'
     more = ("--json", "--metrics", port, "--on-crash", tell)
-    process = start(*CAMPAIGN, *more, cwd=tmp_path, prefix=("nohup",))
+    process = start(*NEW, *more, cwd=tmp_path, prefix=("nohup",))
     wait_fuzzing(process, tmp_path)
     wait_until(lambda: programs_of(port) > 0)
     process.send_signal(signal.SIGHUP)
     before = programs_of(port)
     wait_until(lambda: programs_of(port) > before)
-    workdir = tmp_path / "work" / "pkv-stale-last"
-    second = pkvfuzz(*CAMPAIGN, cwd=tmp_path)
+    workdir = tmp_path / "work" / "pkv-delete-length"
+    second = pkvfuzz(*NEW, cwd=tmp_path)
     assert second.returncode == 2
     assert "in use by another campaign" in second.stderr
-    wait_until((tmp_path / "told").exists)
+    wait_until((tmp_path / "told").exists, timeout=300)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 1, (tmp_path / "output").read_text()
-    (told,) = (tmp_path / "told").read_text().splitlines()
-    (crash,) = [path for path, _ in CrashStore(workdir / "crashes").entries()]
-    assert told.split()[1] == str(crash)
+    told = (tmp_path / "told").read_text().splitlines()
+    stored = {str(path) for path, _ in CrashStore(workdir / "crashes").entries()}
+    assert {line.split()[1] for line in told} <= stored
+    assert len(told) == len(set(told))
     lines = (tmp_path / "output").read_text().splitlines()
     objects = [json.loads(line) for line in lines if line.startswith("{")]
-    assert {each["type"] for each in objects} == {"status", "crash", "end"}
+    # There is a note where the host is busy.
+    assert {each["type"] for each in objects} - {"note"} == {"status", "crash", "end"}
     assert objects[-1]["type"] == "end"
-    assert objects[-1]["crashes"][0]["title"].startswith("KASAN: slab-use-after-free")
+    assert objects[-1]["crashes"][0]["reproduced"]
     state = read_state(workdir)
     assert state.runs[-1].ended_by == "the user ended it"
     assert state.last is not None
     assert state.last.programs >= before
     other = pkvfuzz("run", "--bug", "key-overflow", "--workdir", workdir, cwd=tmp_path)
     assert other.returncode == 2
-    assert "against pkv with stale-last, and this one is against pkv with key-overflow" in (
+    assert "against pkv with delete-length, and this one is against pkv with key-overflow" in (
         other.stderr
     )
 
 
 def test_a_terminal_has_a_screen_that_is_gone_at_the_end(tmp_path: Path) -> None:
-    arguments = [*COMMAND[1:], *map(str, CAMPAIGN), "--programs", "20000"]
+    arguments = [*COMMAND[1:], *map(str, KNOWN), "--programs", "20000"]
     child = pexpect.spawn(
         COMMAND[0],
         arguments,
@@ -91,7 +94,8 @@ def test_a_terminal_has_a_screen_that_is_gone_at_the_end(tmp_path: Path) -> None
         dimensions=(24, 80),
         encoding="utf-8",
     )
-    child.expect(r"coverage +\d+ of \d+ blocks")
+    # Without colour there is bold.
+    child.expect(r"coverage[^\r\n]*of \d+ blocks")
     child.expect(r"worker-0 +(serial|races|preloaded|seeds)")
     child.expect(r"crash: KASAN: slab-use-after-free Read in pkv_store_last[^\r]*\r\n")
     child.expect(r"of fuzzing: [\d,]+ programs")

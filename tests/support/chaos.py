@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,15 @@ class Ledger:
     def _look_at_history(self) -> None:
         path = state_file(self.workdir)
         if not path.exists():
+            self._compare("rows of the history", self.rows, set())
             return
         database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
         with contextlib.closing(database):
             query = "SELECT run, at, wall, kept, programs FROM history ORDER BY id"
             rows = database.execute(query).fetchall()
-        counts = [row[4] for row in rows]
-        if counts != sorted(counts):
-            raise LostError("the number of programs in the history goes back")
+        back = [(row, after) for row, after in pairwise(rows) if row[4] > after[4]]
+        if back:
+            raise LostError(f"the number of programs in the history goes back: {back}")
         self._compare("rows of the history", self.rows, {row[:3] for row in rows})
         recent = rows[-_RECENT // 2 :]
         self.rows |= {row[:3] for row in rows if row[3]}
@@ -171,9 +173,16 @@ class Chaos:
         ledger = self.ledger
         print(
             f"{time.strftime('%H:%M:%S')} {text} ({len(ledger.programs)} programs, "
-            f"{len(ledger.crashes)} crashes, {len(ledger.rows)} rows)",
+            f"{len(ledger.crashes)} crashes, {len(ledger.rows)} rows, "
+            f"{self._memory() >> 20} MiB of the supervisor's memory)",
             flush=True,
         )
+
+    def _memory(self) -> int:
+        with contextlib.suppress(psutil.Error):
+            resident: int = psutil.Process(self._campaign.pid).memory_info().rss
+            return resident
+        return 0
 
     @property
     def _campaign(self) -> subprocess.Popen[str]:
