@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import shlex
 import sys
@@ -44,6 +45,7 @@ from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.flavour import Flavour
 from fuzzer.kernel.kernel import ensure_kernel
+from fuzzer.lifetime import ignoring_interrupts
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import say, show
@@ -161,12 +163,14 @@ def command(options: argparse.Namespace) -> int:
             final = campaign.run()
         finally:
             view.clear()
-        open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
-        show(summary(final, Path(workdir.crashes.directory), known))
-        for line in remark_lines(final):
-            show(line)
-        if facts is not None:
-            _write_learned(workdir, guest, facts)
+        # A second Ctrl-C is as the first.
+        with ignoring_interrupts() if campaign.interrupted else contextlib.nullcontext():
+            open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
+            show(summary(final, Path(workdir.crashes.directory), known))
+            for line in remark_lines(final):
+                show(line)
+            if facts is not None:
+                _write_learned(workdir, guest, facts)
     # A user who names known crashes wants the exit code to tell of unknown ones.
     crashes = accepted.new_of(final.crashes)
     if crashes:
