@@ -15,7 +15,10 @@ from fuzzer.cli.parser import build_parser, join_command
 from fuzzer.errors import DEFECT, ExitCode, PkvfuzzError, describe_os_error
 from fuzzer.lifetime import ignoring_interrupts, unwinding_on_signals
 from fuzzer.progress import lost_output, say
+from fuzzer.wording import shortened
 
+# Characters of a line of a message.
+_MOST_MESSAGE = 2000
 # Errors that tell of what was named rather than of the host.
 _OF_NAMES = {
     errno.EACCES,
@@ -66,7 +69,9 @@ def _run(arguments: Sequence[str]) -> int:
             return int(ended.code or 0)
         return BY_NAME[options.command].run(options)
     except PkvfuzzError as error:
-        say(str(error))
+        # It may have a line of the input in it.
+        lines = (shortened(line, _MOST_MESSAGE) for line in str(error).split("\n"))
+        say("\n".join(lines))
         return int(error.exit_code)
     except OSError as error:
         say(describe_os_error(error))

@@ -83,6 +83,8 @@ BAD: Mapping[str, bytes] = {
     "elf": b"\x7fELF" + bytes(60),
     "gzip": b"\x1f\x8b\x08\x00" + bytes(30),
 }
+# Fields for other programs, which are found again by reading the rest.
+_UNREAD = {"signature", "minimal_calls", "original_calls"}
 _FIELDS = sorted(set(RECORD) - {"program_bytes", "needs_history", "format"})
 # Values of other types than a record has, in JSON.
 WRONG: Mapping[str, str] = {
@@ -167,7 +169,7 @@ def test_fields_of_crashes(
     code = main(["crashes", str(crash)])
     if code == 0:
         # A field that this version does not read.
-        assert field in {"signature", "severity", "verdict", "pkvfuzz"}, field
+        assert field in _UNREAD, field
         return
     assert code == 2
     _one_message(capsys, str(crash / "crash.json"))
@@ -283,7 +285,7 @@ OPTIONS = [
     ["run", "--kernel-build", "/dev/null"],
     ["run", "--accel", "xen"],
     ["run", "--bug", "../../etc/passwd"],
-    ["run", "--params", "a=b;c"],
+    ["run", "--params", "a=\x01"],
     ["run", "--target", "/dev/null"],
     ["run", "--target", "/dev/zero"],
     ["run", "--target", "/nonexistent"],
