@@ -69,6 +69,9 @@ TEST_PACKAGES = (
     Package("zstd", "compressed logs", program="zstd"),
     Package("lz4", "compressed logs", program="lz4"),
 )
+BROWSER_PACKAGES = (
+    Package("chromium", "shows the tests the report on a campaign", program="chromium"),
+)
 DEBUG_PACKAGES = (Package("gdb", "debugs a guest's kernel: replay --gdb", program="gdb"),)
 CLANG_PACKAGES = (
     Package("clang", "compiles the kmsan kernel and drivers for it", program="clang"),
@@ -98,9 +101,23 @@ def required_packages(argv: Sequence[str], root: Path = _ROOT) -> tuple[Package,
     names = {word.partition("=")[0] for word in argv}
     if "machine" in groups and any(word.rpartition("=")[2] == _BY_CLANG for word in argv):
         packages.extend(CLANG_PACKAGES)
+    if "tests" in groups and _has_browser(root):
+        packages.extend(BROWSER_PACKAGES)
     if "machine" in groups and not names & _OWN_KERNEL:
         packages.append(kernel_source_package(root))
     return tuple(packages)
+
+
+def _has_browser(root: Path) -> bool:
+    """Tell whether the distribution has Chromium as a package.
+
+    Ubuntu's package of that name asks for a snap, which a container has not.
+    """
+    try:
+        lines = (root / "etc/os-release").read_text().splitlines()
+    except OSError:
+        return False
+    return "ID=debian" in lines
 
 
 def _needs_of(argv: Sequence[str]) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of long work on the terminal: one line, with the time left.
+"""Progress of long work on the terminal: one line, with the time left; short notices.
 
 The one place outside ``fuzzer.cli`` and ``fuzzer.report`` that prints: builds
 take minutes, and someone is watching.
@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 from fuzzer.wording import visible
@@ -22,6 +23,22 @@ _CLEAR = "\r\x1b[K"
 _LIVE_EVERY = 0.5
 # What kept standard output from being written.
 _lost: list[str] = []
+
+
+class _Voice:
+    """The switch by which progress and notices are left out."""
+
+    is_hushed = False
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Print neither progress nor notices in the block, but errors."""
+    before, _Voice.is_hushed = _Voice.is_hushed, True
+    try:
+        yield
+    finally:
+        _Voice.is_hushed = before
 
 
 def clock(seconds: float) -> str:
@@ -51,7 +68,7 @@ class LiveLine:
 
     def is_due(self) -> bool:
         """Tell whether it is time for the line to be shown."""
-        return time.monotonic() - self._shown >= self._every
+        return not _Voice.is_hushed and time.monotonic() - self._shown >= self._every
 
     def show(self, text: str) -> None:
         """Replace the line, cut to the terminal's width."""
@@ -65,6 +82,8 @@ class LiveLine:
 
     def say(self, text: str) -> None:
         """Print a line that stays, in place of the one that is there."""
+        if _Voice.is_hushed:
+            return
         start = _CLEAR if self._open else ""
         self._open = False
         write(self._stream, f"{start}{visible(text)}\n")
@@ -110,7 +129,13 @@ class Progress:
 
 
 def say(text: str) -> None:
-    """Print one line for the user, on standard error."""
+    """Print one line for the user, on standard error, unless all is to be quiet."""
+    if not _Voice.is_hushed:
+        say_error(text)
+
+
+def say_error(text: str) -> None:
+    """Print an error for the user, on standard error, in any case."""
     write(sys.stderr, f"pkvfuzz: {visible(text)}\n")
 
 

@@ -71,3 +71,11 @@ def time_span(seconds: float) -> str:
         elif parts:
             break
     return " ".join(parts[:2]) or "0 s"
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    value, unit = size / (1 << 20), "MiB"
+    if value >= 1024:
+        value, unit = value / 1024, "GiB"
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"

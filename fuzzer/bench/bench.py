@@ -20,6 +20,8 @@ from fuzzer.bench.result import (
     to_json,
 )
 from fuzzer.bench.speed import measure_speed, measure_together
+from fuzzer.bench.views import ViewsCost, measure_views
+from fuzzer.campaign.subject import Subject
 from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.driver import build_driver
 from fuzzer.driver.provision import ensure_guest
@@ -64,6 +66,7 @@ def run_bench(
         _measure(target, flavour, choice, seconds, kernel_options) for flavour in STANDARD
     )
     shapes, together = _measure_fast(target, choice, seconds, kernel_options)
+    views = _measure_campaign(target, choice, seconds, kernel_options)
     say("searching a log")
     result = BenchResult(
         target.name,
@@ -74,6 +77,7 @@ def run_bench(
         shapes,
         together,
         measure_log_speed(),
+        views,
     )
     if json_path == STDOUT:
         show(to_json(result))
@@ -128,3 +132,13 @@ def _measure_fast(
     say(f"fast: one VM, then {vms} VMs at the same time, for {seconds:.0f} s each")
     alone = measure_speed(guest, seconds)
     return tuple(shapes), Together(vms, alone, measure_together(guest, seconds, vms))
+
+
+def _measure_campaign(
+    target: Target, choice: AccelChoice, seconds: float, options: KernelOptions | None
+) -> ViewsCost:
+    """Measure what is only there in a campaign."""
+    say(f"fast: a campaign with all its views, for {2 * seconds:.0f} s")
+    subject = Subject(target, None, options or KernelOptions(), choice.accel)
+    guest = subject.guest(ensure_kernel(subject.fuzzed_on, options))
+    return measure_views(subject, guest, 2 * seconds)

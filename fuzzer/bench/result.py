@@ -13,6 +13,7 @@ from fuzzer.bench.minimizing import CALLS as CALLS_OF_CRASH
 from fuzzer.bench.minimizing import MinimizeResult
 from fuzzer.bench.restore import RestoreTimes, Spread
 from fuzzer.bench.speed import CALLS, Speed
+from fuzzer.bench.views import ViewsCost
 from fuzzer.kernel.kernel import Flavour
 from fuzzer.machine.accel import Accel
 
@@ -79,6 +80,7 @@ class BenchResult:
     shapes: tuple[Shape, ...] = ()
     together: Together | None = None
     log_speed: LogSpeed | None = None
+    views: ViewsCost | None = None
 
 
 def to_json(result: BenchResult) -> str:
@@ -148,7 +150,7 @@ def show_table(result: BenchResult) -> str:
         for name, cells in section:
             text = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
             lines.append(f"  {name:<{title}}{text}")
-    return "\n".join([*lines, *_log_lines(result), *_shape_lines(result)])
+    return "\n".join([*lines, *_log_lines(result), *_views_lines(result), *_shape_lines(result)])
 
 
 def _shape_lines(result: BenchResult) -> list[str]:
@@ -174,6 +176,17 @@ def _log_lines(result: BenchResult) -> list[str]:
     return [
         f"a log without reports is searched at {speed}",
         f"a log of nothing but reports at {logs.flood_mb_s:.0f} MB/s",
+    ]
+
+
+def _views_lines(result: BenchResult) -> list[str]:
+    if (views := result.views) is None:
+        return []
+    parts = (("state", views.recording), ("screen", views.screen), ("metrics", views.metrics))
+    each = ", ".join(f"{name} {1e3 * cpu / views.elapsed:.1f} ms" for name, cpu in parts)
+    return [
+        f"a campaign with its views has {views.ratio:.3f} of the throughput without them",
+        f"their CPU time a second: {each}",
     ]
 
 

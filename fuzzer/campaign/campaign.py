@@ -15,6 +15,7 @@ from types import FrameType
 from fuzzer.campaign.clock import Clock
 from fuzzer.campaign.corpus_start import CorpusCount
 from fuzzer.campaign.driver_record import record_of, write_driver_record
+from fuzzer.campaign.housekeeping import Housekeeping, Limits
 from fuzzer.campaign.judging import NAME as JUDGE
 from fuzzer.campaign.judging import JudgeTask
 from fuzzer.campaign.loading import load_sighting
@@ -33,7 +34,7 @@ from fuzzer.crash.dedup import KnownCrashes
 from fuzzer.crash.store import read_crash
 from fuzzer.crash.testbeds import RACING
 from fuzzer.driver.provision import Guest
-from fuzzer.engine.aside import aside_file, read_aside
+from fuzzer.engine.aside import PutBack, aside_file, put_back_file, read_aside, write_put_back
 from fuzzer.engine.leaning import Lean
 from fuzzer.engine.loop import RESTORE_EVERY, LoopOptions
 from fuzzer.engine.statistics import WorkerCounts
@@ -60,7 +61,8 @@ _MIN_FREE_MIB = 32
 class CampaignOptions:
     """Settings that the user gave; ``seconds`` or ``programs`` of None set no limit.
 
-    ``command`` is how it was started, ``known`` the crashes that were stored before.
+    ``command`` is how it was started, ``known`` the crashes that were stored before. With
+    ``sets_aside`` bugs that most programs would meet are.
     """
 
     workdir: Workdir
@@ -73,6 +75,8 @@ class CampaignOptions:
     lean: Lean = field(default_factory=Lean)
     command: str = ""
     known: KnownCrashes = field(default_factory=KnownCrashes)
+    limits: Limits = field(default_factory=Limits)
+    sets_aside: bool = True
 
 
 class Campaign:
@@ -92,6 +96,7 @@ class Campaign:
         until: Callable[[Snapshot], bool] | None = None,
         *,
         ending: Callable[[Snapshot], str] | None = None,
+        recorder: type[CampaignRecorder] = CampaignRecorder,
     ) -> None:
         self._subject = subject
         self._guest = guest
@@ -104,6 +109,7 @@ class Campaign:
         self._until = until
         self._enough = False
         self._ending = ending
+        self._recorder_type = recorder
         self._end_reason = ""
         self._workdir = options.workdir
         self._corpus_count = CorpusCount(self._workdir.corpus)
@@ -141,7 +147,15 @@ class Campaign:
         }
         reason = "it failed"
         recorder = self._recorder()
+        housekeeping = Housekeeping(
+            self._workdir,
+            self._options.limits,
+            self._workers,
+            note=recorder.note,
+            retire=self._retire,
+        )
         try:
+            self._begin_aside()
             write_driver_record(self._workdir.root, record_of(self._guest))
             self._sight_load()
             self._workdir.judge_looked.unlink(missing_ok=True)
@@ -153,6 +167,7 @@ class Campaign:
                 self._watch()
                 snapshot = self.snapshot()
                 recorder.record(snapshot)
+                self._end_reason = self._end_reason or housekeeping.look(recorder.figures)
                 self._look(snapshot)
                 subject = self._clock.watch(snapshot.counts)
                 if subject is not None:
@@ -191,7 +206,7 @@ class Campaign:
             command=options.command,
         )
         driver = FuzzedDriver(guest.target, guest.blocks, guest.load_blocks, options.known)
-        return CampaignRecorder(self._workdir.root, run, driver)
+        return self._recorder_type(self._workdir.root, run, driver)
 
     def _reason(self) -> str:
         """Return the reason for which the campaign ends, in words."""
@@ -221,8 +236,21 @@ class Campaign:
         for worker in self._workers:
             # Times of calls by the old clock say nothing about the new one.
             worker.before.call_us = worker.before.idle = 0
-            self._start(worker)
+            if not worker.is_retired:
+                self._start(worker)
         self._start_judge()
+
+    def _begin_aside(self) -> None:
+        """Let bugs be set aside, or none."""
+        if self._options.sets_aside:
+            put_back_file(self._workdir.root).unlink(missing_ok=True)
+        else:
+            write_put_back(self._workdir.root, PutBack(everything=True))
+
+    def _retire(self, worker: WorkerSlot) -> None:
+        """End a worker for good."""
+        worker.close(self._covered)
+        worker.is_retired = True
 
     def _sight_load(self) -> None:
         """Queue a sighting for the judge if the kernel complained while the driver was loaded."""

@@ -210,7 +210,7 @@ def plain_calls(facts: DriverFacts) -> str:
         # Others have a thread of the kernel's make them, which calls what a read would.
         if _IN_RINGS & facts.operations:
             text += "    weight: 4\n"
-    return text + "  - open: true    # with O_NONBLOCK as well\n  - close: true\n"
+    return text + "  - open: true    # with flags as well\n  - close: true\n"
 
 
 def described_ioctls(facts: DriverFacts) -> str:

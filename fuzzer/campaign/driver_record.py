@@ -7,6 +7,7 @@ It has what reading a report would else take a kernel, a driver and a machine fo
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +48,23 @@ class DriverRecord:
     ioctls: dict[int, str]
     any_ioctl: bool
 
-    def place_of(self, site: int) -> Block | None:
-        """Return the place of a comparison as section and offset; None if it is in no section.
+    def places_of(self, sites: Iterable[int]) -> dict[int, Block]:
+        """Return the places of comparisons, as section and offset; of those in no section none.
 
-        ``site`` is as :class:`fuzzer.engine.compared.ConstantCompared` has it.
+        Sites are as :class:`fuzzer.engine.compared.ConstantCompared` has them.
         """
         if self.blocks and self.blocks[0].section == LINKED:
-            return Block(LINKED, _KERNEL | site)
+            return {site: Block(LINKED, _KERNEL | site) for site in sites}
         ends = {block.section: block.offset for block in sorted(self.blocks)}
-        for section, start in self.sections.items():
-            offset = (site - start) & 0xFFFFFFFF
-            # A comparison may come behind the beginning of the last block.
-            if section in ends and offset <= ends[section] + _LONGEST_BLOCK:
-                return Block(section, offset)
-        return None
+        found = {}
+        for site in sites:
+            for section, start in self.sections.items():
+                offset = (site - start) & 0xFFFFFFFF
+                # A comparison may come behind the beginning of the last block.
+                if section in ends and offset <= ends[section] + _LONGEST_BLOCK:
+                    found[site] = Block(section, offset)
+                    break
+        return found
 
 
 def record_of(guest: Guest) -> DriverRecord:

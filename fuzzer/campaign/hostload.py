@@ -76,11 +76,18 @@ class HostLoad:
 
 
 def memory_of_campaign() -> int:
-    """Return the memory of this process and all that it started, in bytes.
+    """Return the memory of this process and all that it started, in bytes."""
+    return memory_below(psutil.Process())
+
+
+def memory_below(own: psutil.Process) -> int:
+    """Return the memory of a process and all that it started, in bytes.
 
     Pages that machines share, as those of their template, are counted once.
+
+    Raises:
+        psutil.NoSuchProcess: it is gone.
     """
-    own = psutil.Process()
     total = 0
     for process in (own, *own.children(recursive=True)):
         with contextlib.suppress(psutil.Error):

@@ -61,6 +61,7 @@ class RecordedState:
         self._crashes: tuple[Crash, ...] | None = None
         self._remarks: dict[str, str] = {}
         self._aside: dict[str, int] = {}
+        self._back: set[str] = set()
         self._replaced: dict[str, int] = {}
         self._lost: dict[str, int] = {}
         self._phases: dict[str, tuple[str, float]] = {}
@@ -92,7 +93,9 @@ class RecordedState:
         if last and (last.driver, last.kernel) == built and len(rows) == len(driver.blocks):
             return {number for number, first in rows if first is not None}
         if last:
-            self._note(EventKind.REBUILT, "", "another build: blocks count anew")
+            what = _difference(last, run)
+            self._note(EventKind.REBUILT, "", f"{what}: blocks count anew")
+            say(f"{what}: blocks count anew; corpus and crashes are kept")
         self.writer.execute("DELETE FROM block")
         for number, block in enumerate(driver.blocks):
             record = BlockRecord(number, block.section, block.offset, None, None, None)
@@ -159,6 +162,7 @@ class RecordedState:
                 self._write_crashes(snapshot, wall)
                 self._write_remarks(snapshot, wall)
                 self._write_aside(snapshot)
+                self._note_put_back(snapshot)
                 self._write_outcomes(snapshot)
         except OSError:
             # What is thought to be written is not.
@@ -330,6 +334,12 @@ class RecordedState:
         self._aside = dict(snapshot.aside.sightings)
         self._seen["aside"] = rows
 
+    def _note_put_back(self, snapshot: Snapshot) -> None:
+        for title in snapshot.aside.put_back:
+            if title not in self._back:
+                self._note(EventKind.BACK, title, "the user put it back")
+        self._back |= set(snapshot.aside.put_back)
+
     def _write_outcomes(self, snapshot: Snapshot) -> None:
         if self._at - self._tallied < _TALLY_EVERY and not snapshot.finishing:
             return
@@ -346,6 +356,16 @@ class RecordedState:
                     self.writer.execute(
                         "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?)", (*key, count)
                     )
+
+
+def _difference(last: RunRecord, run: RunRecord) -> str:
+    """Return in words what is built differently than in the last run."""
+    if last.fuzzed_on != run.fuzzed_on:
+        return f"another kernel than in the last run ({run.fuzzed_on}, not {last.fuzzed_on})"
+    parts = [name for name, before, now in (("driver", last.driver, run.driver),
+                                            ("kernel", last.kernel, run.kernel))
+             if before != now]  # fmt: skip
+    return f"another build of the {' and the '.join(parts) or 'driver'} than in the last run"
 
 
 def _phase(snapshot: Snapshot) -> RunPhase:

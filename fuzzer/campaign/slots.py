@@ -39,6 +39,8 @@ class WorkerSlot:
         self.before = WorkerCounts()
         self.short_lives = 0
         self.replaced = 0
+        self.is_retired = False
+        """True if it was ended for good."""
         self._file = directory / f"{name}.stats"
 
     def look(self, covered: set[int]) -> WorkerCounts:

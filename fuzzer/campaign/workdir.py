@@ -143,8 +143,9 @@ class Workdir:
             raise BadInputError(f"{path}: damaged ({error}). Give another --workdir") from error
         if found != identity:
             raise BadInputError(
-                f"the working directory {self.root} belongs to a campaign against {found}, "
-                f"not {identity}. Give another with --workdir"
+                f"the working directory {self.root} belongs to a campaign against "
+                f"{_subject_of(found)}, and this one is against {_subject_of(identity)}. Give "
+                "another with --workdir, or none"
             )
 
     def _set_damaged_aside(self) -> None:
@@ -189,3 +190,11 @@ def bad_programs(directory: Path) -> Iterator[tuple[str, str]]:
 def program_name(program: bytes) -> str:
     """Return the name that libFuzzer gives a program in its corpus."""
     return hashlib.sha1(program, usedforsecurity=False).hexdigest()
+
+
+def _subject_of(identity: object) -> str:
+    """Return in words what a campaign is against, from its record."""
+    if not isinstance(identity, dict) or identity.get("format") != _FORMAT:
+        return "something that another version of pkvfuzz wrote down"
+    bug = identity.get("bug")
+    return f"{identity.get('target')} with {bug}" if bug else f"{identity.get('target')}"

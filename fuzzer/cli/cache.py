@@ -16,7 +16,7 @@ from fuzzer.archive.writing import Packing, write_archive
 from fuzzer.cache import CacheEntry, list_entries, recorded, remove_unused
 from fuzzer.campaign.campaign import default_workdir
 from fuzzer.cli.drivers import describe_driver
-from fuzzer.cli.options import add_driver, add_target_options, parse_duration
+from fuzzer.cli.options import add_driver, add_target_options, parse_duration, parse_size
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.testbeds import RACING
 from fuzzer.errors import BadInputError, ExitCode, InfrastructureError
@@ -28,7 +28,6 @@ from fuzzer.paths import cache_dir
 from fuzzer.progress import say, show
 
 _DAY = 86400.0
-_UNITS = {"K": 10, "M": 20, "G": 30}
 # Environments of other checkouts look as old as they are, used or not.
 _STAY = ("venv",)
 
@@ -48,7 +47,7 @@ def add_clean(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=_parse_size,
+        type=parse_size,
         metavar="N",
         help="remove what was not used for longest until the rest takes at most N, such as 10G",
     )
@@ -75,17 +74,6 @@ def add_import(parser: argparse.ArgumentParser) -> None:
         "--workdir", type=Path, metavar="DIR", help="where to put corpus and crashes [work/TARGET]"
     )
     parser.add_argument("--hash", metavar="HEX", help="the hash that the file has to have")
-
-
-def _parse_size(text: str) -> int:
-    unit = _UNITS.get(text[-1:].upper())
-    try:
-        size = int(text[:-1]) << unit if unit else int(text)
-    except ValueError:
-        size = -1
-    if size < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: allowed are 500M, 10G, or bytes")
-    return size
 
 
 def command(options: argparse.Namespace) -> int:

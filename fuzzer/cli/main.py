@@ -14,7 +14,7 @@ from fuzzer.cli.commands import BY_NAME, INTERRUPTED
 from fuzzer.cli.parser import build_parser, join_command
 from fuzzer.errors import DEFECT, ExitCode, PkvfuzzError, describe_os_error
 from fuzzer.lifetime import ignoring_interrupts, unwinding_on_signals
-from fuzzer.progress import lost_output, say
+from fuzzer.progress import lost_output, say_error
 from fuzzer.wording import shortened
 
 # Characters of a line of a message.
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             return _told(_run(arguments))
     except KeyboardInterrupt:
         with ignoring_interrupts():
-            say("interrupted")
+            say_error("interrupted")
             return INTERRUPTED
     finally:
         # Python's own end would write what is left, and fail.
@@ -54,7 +54,7 @@ def _told(code: int) -> int:
     lost = lost_output()
     if not lost:
         return code
-    say(f"standard output: {lost}. Not all of it was written; write it elsewhere")
+    say_error(f"standard output: {lost}. Not all of it was written; write it elsewhere")
     return code or int(ExitCode.INFRASTRUCTURE)
 
 
@@ -71,18 +71,18 @@ def _run(arguments: Sequence[str]) -> int:
     except PkvfuzzError as error:
         # It may have a line of the input in it.
         lines = (shortened(line, _MOST_MESSAGE) for line in str(error).split("\n"))
-        say("\n".join(lines))
+        say_error("\n".join(lines))
         return int(error.exit_code)
     except OSError as error:
-        say(describe_os_error(error))
+        say_error(describe_os_error(error))
         if error.errno in _OF_NAMES and _is_given(error, arguments):
             return int(ExitCode.BAD_INPUT)
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            say("pkvfuzz doctor may tell what is wrong with this host")
+            say_error("pkvfuzz doctor may tell what is wrong with this host")
         return int(ExitCode.INFRASTRUCTURE)
     except Exception as error:
-        say(f"{DEFECT}: {type(error).__name__}: {error}")
-        say("please report it with the output of: PKVFUZZ_DEBUG=1 pkvfuzz ...")
+        say_error(f"{DEFECT}: {type(error).__name__}: {error}")
+        say_error("please report it with the output of: PKVFUZZ_DEBUG=1 pkvfuzz ...")
         if os.environ.get("PKVFUZZ_DEBUG"):
             raise
         return int(ExitCode.INFRASTRUCTURE)
@@ -123,7 +123,7 @@ def console() -> int:
     try:
         ensure_packages(sys.argv[1:])
     except PkvfuzzError as error:
-        say(str(error))
+        say_error(str(error))
         return int(error.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -22,6 +22,18 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def parse_size(text: str) -> int:
+    """Parse 500K, 500M, 10G or a number of bytes."""
+    unit = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper())
+    try:
+        size = int(text[:-1]) << unit if unit else int(text)
+    except ValueError:
+        size = -1
+    if size < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed are 500M, 10G, or bytes")
+    return size
+
+
 def parse_positive(text: str) -> int:
     """Parse a whole number above 0."""
     try:

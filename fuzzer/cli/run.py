@@ -9,7 +9,7 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from fuzzer.campaign.campaign import (
 )
 from fuzzer.campaign.corpus import Corpus, Coverage, open_corpus
 from fuzzer.campaign.corpus_start import coverage_key, set_aside
+from fuzzer.campaign.crash_command import CrashCommand
 from fuzzer.campaign.description import DriverFacts
 from fuzzer.campaign.ending import Ending
+from fuzzer.campaign.housekeeping import Limits
 from fuzzer.campaign.seeds import load_seeds, plant_seeds
 from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.campaign.workdir import Workdir
@@ -36,6 +38,7 @@ from fuzzer.cli.options import (
     add_target_options,
     parse_duration,
     parse_positive,
+    parse_size,
 )
 from fuzzer.cli.setting import subject_of
 from fuzzer.crash.dedup import KnownCrashes
@@ -48,8 +51,9 @@ from fuzzer.kernel.kernel import ensure_kernel
 from fuzzer.lifetime import ignoring_interrupts
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
-from fuzzer.progress import say, show
-from fuzzer.report.status import StatusView, is_judged, remark_lines, summary
+from fuzzer.progress import hushed, say, show
+from fuzzer.report.display import JsonDisplay, Output, choose_display
+from fuzzer.report.status import StatusView, end_facts, is_judged, remark_lines, summary
 from fuzzer.wording import count
 
 
@@ -95,6 +99,47 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="judge races by machines on which the fuzzer says when threads take turns (slower)",
     )
+    parser.add_argument(
+        "--set-aside",
+        choices=["auto", "none"],
+        default="auto",
+        help="bugs that most programs would meet: try what leads there rarely, or as often as "
+        "anything else [auto]",
+    )
+    parser.add_argument(
+        "--max-disk",
+        type=parse_size,
+        metavar="N",
+        help="end fuzzing when the working directory takes more, such as 10G",
+    )
+    parser.add_argument(
+        "--max-mem",
+        type=parse_size,
+        metavar="N",
+        help="keep all processes together below so much memory, such as 4G: the largest are "
+        "started anew, then there are fewer",
+    )
+    parser.add_argument(
+        "--on-crash",
+        metavar="CMD",
+        help="run a shell command once for each new bug, told of it by PKVFUZZ_CRASH_TITLE, "
+        "_SEVERITY, _PATH and others in its environment",
+    )
+    parser.add_argument(
+        "--metrics",
+        type=parse_positive,
+        metavar="PORT",
+        help="serve metrics for Prometheus on this port of 127.0.0.1",
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--quiet", action="store_true", help="say nothing but crashes and the summary"
+    )
+    shown.add_argument(
+        "--json",
+        action="store_true",
+        help="print an object a line: status, crash, note, set aside, end",
+    )
     add_driver(parser)
     add_kernel_to_fuzz(parser)
     add_switches(parser)
@@ -106,6 +151,11 @@ def command(options: argparse.Namespace) -> int:
 
     Without one, it returns 4 when it was ended before anything was judged.
     """
+    with hushed() if options.quiet else contextlib.nullcontext():
+        return _fuzz(options)
+
+
+def _fuzz(options: argparse.Namespace) -> int:
     entered = time.monotonic()
     if options.exact and options.no_races:
         raise BadInputError("--exact is for races; leave out --no-races")
@@ -135,8 +185,10 @@ def command(options: argparse.Namespace) -> int:
             f"seed {seed}, in {workdir.root}"
         )
         known = _known(options.known, workdir)
-        view = StatusView(workdir.crashes, known=known)
+        display = choose_display(_output(options))
+        view = StatusView(workdir.crashes, display, known)
         announce = _announce_start(view, entered)
+        hook = CrashCommand(options.on_crash, workdir, known) if options.on_crash else None
         campaign = Campaign(
             subject,
             guest,
@@ -150,8 +202,10 @@ def command(options: argparse.Namespace) -> int:
                 options.exact,
                 command=shlex.join(sys.argv[1:]),
                 known=known,
+                limits=Limits(options.max_disk, options.max_mem),
+                sets_aside=options.set_aside == "auto",
             ),
-            announce,
+            _watched_by(announce, hook),
             ending=Ending(
                 is_crash=(lambda found: bool(accepted.new_of(found)))
                 if options.until_crash
@@ -159,23 +213,61 @@ def command(options: argparse.Namespace) -> int:
                 stale=options.until_stale,
             ),
         )
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(view.close)
+            if hook:
+                stack.callback(hook.close)
+            if options.metrics:
+                _serve_metrics(stack, workdir, options.metrics)
             final = campaign.run()
-        finally:
-            view.clear()
+            if hook:
+                hook.finish(final.crashes)
         # A second Ctrl-C is as the first.
         with ignoring_interrupts() if campaign.interrupted else contextlib.nullcontext():
             open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
-            show(summary(final, Path(workdir.crashes.directory), known))
-            for line in remark_lines(final):
-                show(line)
-            if facts is not None:
-                _write_learned(workdir, guest, facts)
+            learned_in = _write_learned(workdir, guest, facts) if facts is not None else None
+            if isinstance(display, JsonDisplay):
+                display.emit("end", end_facts(final, known, learned_in))
+            else:
+                show(summary(final, Path(workdir.crashes.directory), known))
+                for line in remark_lines(final):
+                    show(line)
+                if learned_in:
+                    show(f"what was learned of the device is in {learned_in}, to be edited")
     # A user who names known crashes wants the exit code to tell of unknown ones.
     crashes = accepted.new_of(final.crashes)
     if crashes:
         return int(ExitCode.FOUND)
     return int(ExitCode.NOTHING_FOUND if is_judged(final) else ExitCode.UNJUDGED)
+
+
+def _output(options: argparse.Namespace) -> Output:
+    if options.json:
+        return Output.JSON
+    return Output.QUIET if options.quiet else Output.AUTO
+
+
+def _watched_by(
+    show: Callable[[Snapshot], None], hook: CrashCommand | None
+) -> Callable[[Snapshot], None]:
+    """Return what is to be done with each snapshot: show it, and run the command for crashes."""
+    if hook is None:
+        return show
+
+    def look(snapshot: Snapshot) -> None:
+        show(snapshot)
+        hook.look(snapshot.crashes)
+
+    return look
+
+
+def _serve_metrics(stack: contextlib.ExitStack, workdir: Workdir, port: int) -> None:
+    # It takes a tenth of a second to import, which few need.
+    from fuzzer.report.metrics import MetricsServer
+
+    server = MetricsServer(workdir.root, port)
+    stack.callback(server.close)
+    say(f"metrics are at {server.url}")
 
 
 def _stored_in(directories: Sequence[Path]) -> KnownCrashes:
@@ -191,12 +283,13 @@ def _known(given: Sequence[Path], workdir: Workdir) -> KnownCrashes:
     return _stored_in([*given, *(directory for directory in own if directory.is_dir())])
 
 
-def _write_learned(workdir: Workdir, guest: Guest, facts: DriverFacts) -> None:
+def _write_learned(workdir: Workdir, guest: Guest, facts: DriverFacts) -> Path:
+    """Write down what was learned of a device; return where."""
     programs = [*Corpus(workdir.corpus).programs().values()]
     path = workdir.root / LEARNED
     known = known_ioctls(guest, programs)
     write_output(path, learned(facts, map(decode, programs), known))
-    show(f"what was learned of the device is in {path}, to be edited")
+    return path
 
 
 class _announce_start:  # noqa: N801 - used like a function
@@ -210,7 +303,6 @@ class _announce_start:  # noqa: N801 - used like a function
     def __call__(self, snapshot: Snapshot) -> None:
         if snapshot.started and not self._said:
             self._said = True
-            self._view.clear()
             took = time.monotonic() - snapshot.elapsed - self._entered
             say(f"fuzzing {took:.1f} s after the start")
         self._view.show(snapshot)

@@ -42,8 +42,9 @@ _TOLD = {
 }
 
 _NUMBERED = re.compile(r" \(\d+\)$")
-# The most reports that are kept parsed; a campaign has a few dozen, and uses them often.
-_MOST_PARSED = 256
+# The most reports that are kept parsed; a campaign has dozens, or some hundreds, and uses them
+# often.
+_MOST_PARSED = 1024
 
 
 def plain_title(title: str) -> str:

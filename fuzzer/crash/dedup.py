@@ -99,10 +99,35 @@ def unknown_to(store: CrashStore) -> Wanted:
     return Wanted(bare_splat("", ""), lambda _, shown: not is_known(store, shown))
 
 
-def _all_signatures(crash: Crash) -> tuple[Signature, ...]:
-    """Return the signatures of a crash: of its report, and of its other titles."""
+@dataclass(frozen=True, slots=True)
+class _DistinctBug:
+    """The bug of a crash: the signatures of its report and of its other titles.
+
+    Reading a report takes milliseconds, and stores of hundreds are compared pair by pair.
+    """
+
+    crash: Crash
+    signature: Signature
+    others: tuple[Signature, ...]
+
+    def has(self, known: Signature) -> bool:
+        """Tell whether it is the bug with a signature; see :func:`is_of`."""
+        if known.title in self.crash.linked:
+            return True
+        if signature.decided(self.signature, known) is False:
+            return False
+        return any(signature.same_bug(each, known) for each in (self.signature, *self.others))
+
+    def is_same(self, other: _DistinctBug) -> bool:
+        """Tell whether it is the other bug, of the same target."""
+        if self.crash.identity.target != other.crash.identity.target:
+            return False
+        return self.has(other.signature) or other.has(self.signature)
+
+
+def _bug_of(crash: Crash) -> _DistinctBug:
     others = (signature_of(splat_titled(title)) for title in crash.also_titles)
-    return (crash.signature, *others)
+    return _DistinctBug(crash, crash.signature, tuple(others))
 
 
 def is_of(crash: Crash, known: Signature) -> bool:
@@ -111,18 +136,12 @@ def is_of(crash: Crash, known: Signature) -> bool:
     Other titles of the crash count unless its report shows that it is another bug; linked ones
     do in any case.
     """
-    if known.title in crash.linked:
-        return True
-    if signature.decided(crash.signature, known) is False:
-        return False
-    return any(signature.same_bug(each, known) for each in _all_signatures(crash))
+    return _bug_of(crash).has(known)
 
 
 def is_same(a: Crash, b: Crash) -> bool:
     """Tell whether two crashes are of one bug of one target."""
-    if a.identity.target != b.identity.target:
-        return False
-    return is_of(a, b.signature) or is_of(b, a.signature)
+    return a.identity.target == b.identity.target and _bug_of(a).is_same(_bug_of(b))
 
 
 def is_known(store: CrashStore, splat: Splat) -> bool:
@@ -145,7 +164,7 @@ def sighted(crashes: Iterable[Crash], title: str, seen: Splat) -> Crash | None:
 
 def same_bugs(crashes: Sequence[Crash]) -> list[int | None]:
     """Return for each crash the index of the first one before it of the same bug and target."""
-    return first_of_each(crashes, is_same)
+    return first_of_each(list(map(_bug_of, crashes)), _DistinctBug.is_same)
 
 
 def likely_causes(crashes: Sequence[Crash]) -> list[int | None]:
@@ -268,7 +287,7 @@ class KnownCrashes:
     """Stored crashes of several stores, by which new crashes of their bugs are recognised."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[Path, Crash]] = []
+        self._entries: list[tuple[Path, _DistinctBug]] = []
 
     def add(self, store: CrashStore) -> None:
         """Add the crashes that a store holds now.
@@ -281,11 +300,14 @@ class KnownCrashes:
                 f"{store.directory}: no such directory. Give one that holds crashes, such as "
                 "crashes/ or WORKDIR/crashes"
             )
-        self._entries += store.entries()
+        self._entries += [(path, _bug_of(crash)) for path, crash in store.entries()]
 
     def find(self, crash: Crash) -> Path | None:
         """Return the directory of a stored crash of the same bug, None if the bug is new."""
-        return next((path for path, known in self._entries if is_same(known, crash)), None)
+        if not self._entries:
+            return None
+        bug = _bug_of(crash)
+        return next((path for path, known in self._entries if known.is_same(bug)), None)
 
     def new_of(self, crashes: Iterable[Crash]) -> list[Crash]:
         """Return the crashes whose bugs are new."""

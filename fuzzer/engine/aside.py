@@ -58,6 +58,7 @@ class _Bug:
     """The cost of the sightings, since the last rule was learned, that no rule predicted."""
     patience: float = _LEARNING
     bad_ends: int = 0
+    is_put_back: bool = False
 
 
 class Aside:
@@ -70,6 +71,14 @@ class Aside:
         self._let: dict[bytes, None] = {}
         self._cost = 0.0
         self._batches = 0
+        self._puts_back_all = False
+
+    def put_back(self, back: PutBack) -> None:
+        """Let bugs be met as often as anything else again, and set them aside no more."""
+        self._puts_back_all = back.everything
+        for title in self._bugs if back.everything else back.titles:
+            bug = self._bugs.setdefault(title, _Bug())
+            bug.rules, bug.is_put_back = (), True
 
     def is_known(self, title: str) -> bool:
         """Tell whether a bug was seen often enough to be nothing new."""
@@ -100,7 +109,7 @@ class Aside:
 
         Returns whether the cause of the bug should be learned now.
         """
-        bug = self._bugs.setdefault(title, _Bug())
+        bug = self._bugs.setdefault(title, _Bug(is_put_back=self._puts_back_all))
         bug.sightings += 1
         bug.cost += cost
         self._cost += cost
@@ -109,7 +118,7 @@ class Aside:
             return False
         bug.unexpected += cost
         enough = max(bug.patience, _COSTLY * (total + self._cost))
-        return bug.sightings >= KNOWN and bug.unexpected >= enough
+        return bug.sightings >= KNOWN and bug.unexpected >= enough and not bug.is_put_back
 
     def choose(self, patterns: tuple[Pattern, ...], lasts: bool) -> int | None:
         """Return the index of the pattern to leave out if that one alone decides, None if not."""
@@ -131,6 +140,9 @@ class Aside:
         others = self._known_others()
         patience = max(2 * bug.patience, cost)
         new = None
+        if bug.is_put_back:
+            # The user said so while its cause was being found out.
+            return None
         if cause is not None:
             rule = rule_of(cause.patterns, others, lasts=cause.lasts)
             if any(rule.is_like(known) for known in bug.rules):
@@ -226,14 +238,47 @@ def aside_file(workdir: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class PutBack:
+    """The bugs that the user wants to be met as often as anything else, or ``everything``."""
+
+    titles: tuple[str, ...] = ()
+    everything: bool = False
+
+
+def put_back_file(workdir: Path) -> Path:
+    """Return the file in which the bugs that were put back are named, for workers to read."""
+    return workdir / "put-back.json"
+
+
+def write_put_back(workdir: Path, back: PutBack) -> None:
+    """Tell workers of bugs to be put back.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    record = {"titles": list(back.titles), "everything": back.everything}
+    write_whole(put_back_file(workdir), json.dumps(record))
+
+
+def read_put_back(workdir: Path) -> PutBack:
+    """Return the bugs that were put back; none if the file is not there, or damaged."""
+    try:
+        return read_json(put_back_file(workdir), PutBack)
+    except (OSError, ValueError):
+        return PutBack()
+
+
+@dataclass(frozen=True, slots=True)
 class SetAside:
     """The bugs that workers have set aside, with the number of sightings of each.
 
     The causes of those ``studied`` are being found out; such a worker does not fuzz meanwhile.
+    The titles in ``put_back`` were set aside, until the user put them back.
     """
 
     sightings: Mapping[str, int] = field(default_factory=dict)
     studied: tuple[str, ...] = ()
+    put_back: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,4 +305,4 @@ def read_aside(workdir: Path) -> SetAside:
             found = read_json(path, _Stored)
             sightings.update(found.sightings)
             studied += found.studied
-    return SetAside(sightings, tuple(studied))
+    return SetAside(sightings, tuple(studied), read_put_back(workdir).titles)

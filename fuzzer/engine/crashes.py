@@ -21,6 +21,8 @@ from fuzzer.engine.aside import (
     SLOW,
     Aside,
     SetAside,
+    put_back_file,
+    read_put_back,
     sample_of,
     write_aside,
 )
@@ -101,6 +103,8 @@ class CrashObserver:
         # Programs by the title of a bug whose cause is to be found out; the last one showed it.
         self._unexplained: dict[str, Programs] = {}
         self._confirming = False
+        self._told_aside = False
+        self._put_back_at = 0
         self.is_studying = False
         """True while the cause of a bug is being found out."""
         self._slow_ones = 0
@@ -325,11 +329,25 @@ class CrashObserver:
         self._clear()
 
     def publish(self) -> None:
-        """Write down the bugs that are set aside, if any are, for the campaign to show."""
-        if self._aside.sightings():
+        """Write down the bugs that are set aside, if any are, for the campaign to show.
+
+        Those that the user has put back since the last time are not any more.
+        """
+        self._put_back()
+        if self._aside.sightings() or self._told_aside:
             self._tell_aside()
 
+    def _put_back(self) -> None:
+        try:
+            changed = put_back_file(self._workdir).stat().st_mtime_ns
+        except OSError:
+            return
+        if changed != self._put_back_at:
+            self._put_back_at = changed
+            self._aside.put_back(read_put_back(self._workdir))
+
     def _tell_aside(self, *studied: str) -> None:
+        self._told_aside = bool(self._aside.sightings() or studied)
         write_aside(self._workdir, self._name, SetAside(self._aside.sightings(), studied))
 
     def _takes_long(self, programs: Programs) -> bool:

@@ -75,12 +75,13 @@ _MAP_SIZES = (4096, 4096, 8192, 65536, 0)
 _MAP_PAGES = (0, 0, 0, 1, 16)
 # First pages of a part of a mapping; values stored there; epoll operations.
 _PART_PAGES, _STORED, _EPOLL = (0, 0, 0, 1, 1, 2), (0, 1, (1 << 64) - 1), (0, 0, 1, 2, 3)
-_O_RDWR, _O_NONBLOCK, _O_APPEND = 2, 0o4000, 0o2000
+_O_RDWR, _O_EXCL, _O_APPEND, _O_NONBLOCK = 2, 0o200, 0o2000, 0o4000
 # Flags of an open of a file that can often be either read or written.
 _ONE_WAY_FLAGS = (0, 0, 1, 1, _O_RDWR)
 # Where the description does not say how often to open a file, one call in so many does.
 _OPENS = 10
-_OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, 0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND)
+_FLAGS = (0, 1, _O_RDWR | _O_NONBLOCK, _O_RDWR | _O_APPEND, _O_RDWR | _O_EXCL)
+_OPEN_FLAGS = (_O_RDWR, _O_RDWR, _O_RDWR, *_FLAGS)
 
 # Waits for work that a driver does later, in milliseconds.
 _LATE_WORK = (20, 20, 200)
@@ -198,13 +199,21 @@ class Generator:
         return _PACK(int(Op.DUP), self._extra_file(), 0, 0, source, 0, 0)
 
     def opening(self) -> bytes:
-        """Return a call that opens another device than the first as file 0, in the wire form."""
+        """Return a call that opens another device than the first as file 0, in the wire form.
+
+        The only device is opened with flags.
+        """
         n = len(self._devices)
+        if n == 1:
+            flags = _FLAGS[int(self._random() * len(_FLAGS))]
+            return self._open(0, 0, flags)
         number = self._device() or 1 + int(self._random() * (n - 1))
         return self._open(0, number, self._flags_of(number))
 
-    def with_device(self, chunk: bytes) -> bytes:
-        """Return an open call with a device chosen anew, perhaps the same."""
+    def opened_anew(self, chunk: bytes) -> bytes:
+        """Return an open call with a device, or if there is one only with flags, chosen anew."""
+        if len(self._devices) == 1:
+            return self._open(chunk[1], 0, self._flags_of(0))
         return chunk[:8] + self._device().to_bytes(8, "little") + chunk[16:]
 
     def _device(self) -> int:

@@ -145,7 +145,7 @@ class Mutator:
             (self._reform, 1),
             (self._dup, 1 if self._uses_files else 0),
             (self._relink, 1),
-            (self._change_device, 3 if self._has_devices else 0),
+            (self._change_opening, 3 if self._has_devices else 1 if generator.uses_files else 0),
             (self._fail, 2 if mechanisms.faults else 0),
             (self._cut, 2 if mechanisms.faults else 0),
             (self._give_file, 2 if self.created else 0),
@@ -403,8 +403,8 @@ class Mutator:
         if len(chunks) >= self._max or not self._relinker.give_file(chunks, room):
             self._insert(chunks, room)
 
-    def _change_device(self, chunks: list[bytes], room: int) -> None:
-        """Change the device that the program begins with, or one that it opens."""
+    def _change_opening(self, chunks: list[bytes], room: int) -> None:
+        """Change the device, or the flags, that the program begins with or opens another with."""
         rand = self._random
         begins = chunks[0][0] == _OPEN and not chunks[0][1]
         if rand() < _CHANGE_FIRST:
@@ -420,7 +420,7 @@ class Mutator:
             self._insert(chunks, room)
             return
         index = opens[int(rand() * len(opens))]
-        chunks[index] = self._generator.with_device(chunks[index])
+        chunks[index] = self._generator.opened_anew(chunks[index])
 
     def _change_child(self, chunks: list[bytes], room: int) -> None:
         change_child(self._random, chunks, self._min, self._max)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches, of 72 units of an SVG each; and the dots of an inch in a PNG.
-_SIZE, _DPI = (7.6, 3.3), 200
-# The most points of a line, and the most flags that get a number.
+_SIZE, _DPI = (7.0, 3.2), 200
+# The most points of a line, and the most flags that get a pole and a number.
 _POINTS, _NUMBERED = 500, 30
 _TICKS = 5
 # Colours of lines by light that people with any colour vision tell apart, each with the name by
@@ -151,7 +151,7 @@ def _settings() -> dict[Any, Any]:
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": "pkvfuzz",
-        "font.size": 10,
+        "font.size": 11,
         "text.color": _SOFT,
         "axes.edgecolor": _EDGE,
         "axes.labelcolor": _SOFT,
@@ -201,7 +201,7 @@ def _drawn(chart: Chart, *, heading: bool = False) -> Figure:
     if len(shown) > 1:
         axes.legend(loc="lower right", frameon=False, ncols=2)
     if heading:
-        figure.suptitle(visible(chart.title), fontsize=11)
+        figure.suptitle(visible(chart.title), fontsize=12)
     return figure
 
 
@@ -236,18 +236,13 @@ def _draw_axes(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_flags(axes: Axes, flags: Sequence[Flag]) -> None:
+    from matplotlib.lines import Line2D
+
     across = axes.get_xaxis_transform()
+    # Poles of many would hide the lines.
+    few = len(flags) <= _NUMBERED
     for number, flag in enumerate(flags, 1):
-        axes.plot(
-            [flag.at, flag.at],
-            [0, 1],
-            transform=across,
-            color=_FLAG,
-            linewidth=1,
-            linestyle=(0, (2, 3)),
-            label="_",
-        )
-        (drawn,) = axes.plot(
+        drawn = Line2D(
             [flag.at],
             [1.0],
             transform=across,
@@ -256,20 +251,21 @@ def _draw_flags(axes: Axes, flags: Sequence[Flag]) -> None:
             markersize=8,
             linestyle="",
             clip_on=False,
-            label="_",
         )
         drawn.set_gid(f"{_FLAG_ID}{number}")
         if flag.link:
             drawn.set_url(flag.link)
-        if len(flags) <= _NUMBERED:
+        axes.add_artist(drawn)
+        if few:
+            axes.axvline(flag.at, color=_FLAG, linewidth=1, linestyle=(0, (2, 3)))
             axes.annotate(
                 str(number),
                 (flag.at, 1.0),
                 xycoords=across,
-                xytext=(0, 5),
+                xytext=(0, 6),
                 textcoords="offset points",
                 ha="center",
-                fontsize=9,
+                fontsize=10,
                 annotation_clip=False,
             )
 

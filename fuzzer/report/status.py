@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The terminal's view of a campaign: a line that lives, and a summary."""
+"""Messages of a campaign while it runs, and its summary."""
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from fuzzer.campaign.outlook import Remark
 from fuzzer.campaign.snapshot import Snapshot
@@ -13,8 +12,14 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import KnownCrashes, count_bugs, likely_causes
 from fuzzer.crash.meaning import meaning_of
 from fuzzer.crash.store import CrashStore
-from fuzzer.engine.aside import SLOW
-from fuzzer.progress import LiveLine, clock
+from fuzzer.engine.aside import SLOW, SetAside, read_put_back, write_put_back
+from fuzzer.errors import BadInputError
+from fuzzer.progress import clock
+from fuzzer.report.display import Display, Said, choose_display
+from fuzzer.report.figures import share_text
+from fuzzer.report.keys import PUT_BACK_KEY
+from fuzzer.state.document import Glance
+from fuzzer.state.reader import StateReader
 from fuzzer.wording import count
 
 _AFTERMATH = (
@@ -22,99 +27,59 @@ _AFTERMATH = (
 )
 # Stands for the runs of a crash that none of them showed.
 _UNSHOWN = -1
-# A call that takes as long is said to.
-_SLOW_CALL_US = 50_000
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part}/{whole} blocks ({part / whole:.0%})" if whole else "no blocks"
-
-
-def _speed(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}"
-
-
-def status_line(snapshot: Snapshot, rate: float, calls: float) -> str:
-    """Return one line on the state of a campaign; ``rate`` and ``calls`` per second."""
-    counts = snapshot.counts
-    parts = [
-        clock(snapshot.elapsed),
-        f"{_speed(rate)} programs/s ({_speed(calls)} calls/s)",
-        _share(snapshot.covered, snapshot.blocks),
-        f"corpus {snapshot.corpus}",
-        f"crashes {len(snapshot.crashes)} ({counts.splats} seen)",
-    ]
-    if snapshot.replaced:
-        parts.append(f"replaced {snapshot.replaced}")
-    if counts.lost:
-        parts.append(f"machines lost {counts.lost}")
-    parts += [f"[finding out what leads to {title}]" for title in snapshot.aside.studied]
-    if snapshot.judge not in {"", "ready"}:
-        parts.append(f"[{snapshot.judge}]")
-    return "  ".join(parts)
-
-
-def start_line(snapshot: Snapshot) -> str:
-    """Return one line on a campaign that has not run all programs to start from yet."""
-    counts = snapshot.counts
-    text = "starting"
-    if snapshot.started:
-        # libFuzzer begins with an empty one.
-        ran = max(0, counts.programs - 1)
-        text = f"{clock(snapshot.elapsed)}  starting: {ran} of {snapshot.seeds} seeds have run"
-        if counts.call_us > _SLOW_CALL_US:
-            text += f"; a call takes {counts.call_us / 1e6:.2g} s"
-        text += f"  crashes {len(snapshot.crashes)} ({counts.splats} seen)"
-    if snapshot.judge not in {"", "ready", "starting"}:
-        text += f"  [{snapshot.judge}]"
-    return text
 
 
 class StatusView:
     """Shows snapshots as they come, and each crash once when it is stored.
 
-    ``known`` are crashes that were stored before.
+    The present is read from the state document beside the ``store``. ``known`` are crashes that
+    were stored before.
     """
 
     def __init__(
-        self, store: CrashStore, stream: TextIO | None = None, known: KnownCrashes | None = None
+        self, store: CrashStore, display: Display | None = None, known: KnownCrashes | None = None
     ) -> None:
         self._store = store
         self._known = known or KnownCrashes()
-        self._line = LiveLine(stream, at_once=True)
+        self._display = display or choose_display()
         self._announced: dict[str, int] = {}
         self._remarked: set[str] = set()
         self._set_aside: set[str] = set()
-        self._last: tuple[float, int, int] | None = None
-        self._rates = (0.0, 0.0)
+        self._crashes: tuple[Crash, ...] | None = None
+        self._reader: StateReader | None = None
 
     def show(self, snapshot: Snapshot) -> None:
-        """Update the line; at most twice a second."""
-        for crash, cause in _with_causes(snapshot):
-            self._announce(crash, cause)
+        """Say what is new, and show the present if it is time to."""
+        if snapshot.crashes is not self._crashes:
+            self._crashes = snapshot.crashes
+            for crash, cause in _with_causes(snapshot):
+                self._announce(crash, cause)
         for remark in snapshot.remarks:
             self._remark(remark)
         for title, sightings in snapshot.aside.sightings.items():
             self._announce_aside(title, sightings)
-        if not self._line.is_due():
-            return
-        now = time.monotonic()
-        counts = snapshot.counts
-        if self._last and now > self._last[0]:
-            gone = now - self._last[0]
-            self._rates = (
-                (counts.programs - self._last[1]) / gone,
-                (counts.calls - self._last[2]) / gone,
-            )
-        self._last = (now, counts.programs, counts.calls)
-        if snapshot.finishing:
-            text = f"fuzzing is over; verifying on the full kernel [{snapshot.judge}]"
-            text += "  (Ctrl-C ends it and keeps what was found)"
-        elif not counts.fuzzing:
-            text = start_line(snapshot)
-        else:
-            text = status_line(snapshot, *self._rates)
-        self._line.show(text)
+        if PUT_BACK_KEY in self._display.pressed() and snapshot.aside.sightings:
+            self._put_back(snapshot.aside)
+        if self._display.is_due():
+            glance = self._glance()
+            if glance is not None:
+                self._display.show(glance)
+
+    def _glance(self) -> Glance | None:
+        """Return the present; None while there is no document, as before the first second."""
+        workdir = self._store.directory.parent
+        try:
+            self._reader = self._reader or StateReader(workdir)
+            return self._reader.glance()
+        except BadInputError:
+            # It is begun anew, or its disk is full.
+            self._close()
+            return None
+
+    def _close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def _announce(self, crash: Crash, cause: Crash | None) -> None:
         # One that does not reproduce is tried again and again, which is no news.
@@ -126,26 +91,58 @@ class StatusView:
         known = known_text(self._known, crash)
         if cause:
             known += f", likely a consequence of {cause.title}"
-        self._line.say(f"crash: {crash.title} ({crash.verdict()}) in {path}{known}")
+        found = self._known.find(crash)
+        facts = {
+            "title": crash.title,
+            "path": str(path),
+            "verdict": crash.verdict(),
+            "reproduced": crash.reproduced,
+            "runs": crash.runs,
+            "severity": crash.splat.severity.level.value,
+            "known": str(found) if found else None,
+            "cause": cause.title if cause else None,
+        }
+        self._display.say(Said.CRASH, f"{crash.title} ({crash.verdict()}) in {path}{known}", facts)
 
     def _remark(self, remark: Remark) -> None:
         """Say what is wrong with the campaign, each thing once."""
         if remark.about in self._remarked:
             return
         self._remarked.add(remark.about)
-        self._line.say(f"note: {remark.text}")
+        self._display.say(Said.NOTE, remark.text, {"about": remark.about})
 
     def _announce_aside(self, title: str, sightings: int) -> None:
         if title in self._set_aside:
             return
         self._set_aside.add(title)
-        self._line.say(
-            f"set aside: {aside_text(title, sightings)}; what leads there is now tried rarely"
+        self._display.say(
+            Said.ASIDE,
+            f"{aside_text(title, sightings)}; what leads there is now tried rarely",
+            {"title": title, "sightings": sightings},
         )
 
+    def _put_back(self, aside: SetAside) -> None:
+        """Let workers put back all bugs that are set aside."""
+        before = read_put_back(self._store.directory.parent)
+        titles = tuple(dict.fromkeys([*before.titles, *aside.sightings]))
+        try:
+            write_put_back(self._store.directory.parent, replace(before, titles=titles))
+        except OSError as error:
+            self._display.say(Said.NOTE, f"nothing was put back: {error.strerror}", {})
+            return
+        for title in aside.sightings:
+            if title not in before.titles:
+                text = f"{title}; what leads there is tried as often as anything else"
+                self._display.say(Said.BACK, text, {"title": title})
+
     def clear(self) -> None:
-        """Remove the line, so that something else can be printed."""
-        self._line.clear()
+        """Take away what is live, so that something else can be printed."""
+        self._display.clear()
+
+    def close(self) -> None:
+        """Take away what is live, and close the document."""
+        self.clear()
+        self._close()
 
 
 def aside_text(title: str, sightings: int) -> str:
@@ -214,7 +211,7 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
             f"{rate:,.0f} programs/s"
         ),
         (
-            f"{_share(snapshot.covered, snapshot.blocks)} covered of all instrumented ones, "
+            f"{share_text(snapshot.covered, snapshot.blocks)} covered of all instrumented ones, "
             f"{snapshot.corpus} programs in the corpus, {counts.flaky} kept out because what "
             "they covered did not repeat"
         ),
@@ -243,3 +240,37 @@ def summary(snapshot: Snapshot, store: Path, known: KnownCrashes) -> str:
         lines.append(f"    pkvfuzz replay {where}")
     lines += _not_done(snapshot)
     return "\n".join(lines)
+
+
+def end_facts(
+    snapshot: Snapshot, known: KnownCrashes, learned: Path | None = None
+) -> dict[str, object]:
+    """Return what a campaign came to as a JSON object; counts are of its last run.
+
+    ``learned`` is the file with what was learned of the device, if there is one.
+    """
+    counts = snapshot.counts
+    return {
+        "seconds": round(snapshot.elapsed, 1),
+        "programs": counts.programs,
+        "calls": counts.calls,
+        "covered": snapshot.covered,
+        "blocks": snapshot.blocks,
+        "corpus": snapshot.corpus,
+        "judged": is_judged(snapshot),
+        "waiting": snapshot.waiting,
+        "bugs": count_bugs(snapshot.crashes),
+        "crashes": [
+            {
+                "title": crash.title,
+                "verdict": crash.verdict(),
+                "severity": crash.splat.severity.level.value,
+                "reproduced": crash.reproduced,
+                "runs": crash.runs,
+                "known": known.find(crash) is not None,
+            }
+            for crash in snapshot.crashes
+        ],
+        "notes": [remark.text for remark in snapshot.remarks],
+        "learned": str(learned) if learned else None,
+    }

@@ -213,7 +213,7 @@ class SmokeRun:
         try:
             campaign.run()
         finally:
-            view.clear()
+            view.close()
             self._note(campaign, campaign.snapshot())
         self._judge_found(before)
 

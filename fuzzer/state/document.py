@@ -242,7 +242,7 @@ class BlockRecord:
 
 @dataclass(frozen=True, slots=True)
 class AsideRecord:
-    """A bug that is set aside (``learned`` or ``asked``), or whose causes are ``studied``."""
+    """A bug that is set aside (``learned``), or whose causes are ``studied``."""
 
     title: str
     sightings: int

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -41,11 +41,16 @@ def pkvfuzz(
     return done
 
 
-def start(*arguments: object, cwd: Path, **extra: str) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, its output in ``cwd/output``."""
+def start(
+    *arguments: object, cwd: Path, prefix: Sequence[str] = (), **extra: str
+) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own, its output in ``cwd/output``.
+
+    A ``prefix`` is a command that starts it, such as nohup.
+    """
     with (cwd / "output").open("w") as output:
         return subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
+            [*prefix, *COMMAND, *map(str, arguments)],
             cwd=cwd,
             env=environment(**extra),
             stdin=subprocess.DEVNULL,

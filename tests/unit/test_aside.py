@@ -14,10 +14,14 @@ from fuzzer.engine.aside import (
     REPORT_COST,
     RESTORE_COST,
     Aside,
+    PutBack,
     SetAside,
+    put_back_file,
     read_aside,
+    read_put_back,
     sample_of,
     write_aside,
+    write_put_back,
 )
 from fuzzer.engine.culprit import culprit_of
 from fuzzer.engine.learning import CrashRule, Sample, learn, rule_of
@@ -390,3 +394,35 @@ def test_what_workers_set_aside_is_added_up_and_damaged_files_are_left_out(tmp_p
     (tmp_path / "worker-2.aside").write_text("{")
     (tmp_path / "worker-3.aside").write_text("[]")
     assert read_aside(tmp_path) == SetAside({TITLE: 7, "other": 1}, ("new",))
+
+
+def test_a_bug_that_is_put_back_is_met_again_and_set_aside_no_more() -> None:
+    aside = learned()
+    chunks = [READ, ZERO, WRITE]
+    assert aside.screen(chunks, 0.0) == [READ, WRITE]
+    aside.put_back(PutBack((TITLE,)))
+    assert aside.sightings() == {}
+    assert aside.screen(chunks, 0.0) is chunks
+    assert not any(sight(aside) for _ in range(20))
+    # Its cause was being found out meanwhile.
+    assert aside.learn(TITLE, Cause((Pattern(kind_of(ZERO)),)), 0.0) is None
+    assert aside.screen(chunks, 0.0) is chunks
+    other = [aside.sight("BUG in g", sample_of(WRITE, [], None, None), 1e6, 0.0)
+             for _ in range(KNOWN)]  # fmt: skip
+    assert other[-1]
+
+
+def test_nothing_is_set_aside_where_everything_is_put_back() -> None:
+    aside = Aside()
+    aside.put_back(PutBack(everything=True))
+    assert not any(sight(aside) for _ in range(20))
+    assert aside.is_known(TITLE)
+
+
+def test_what_is_put_back_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read_put_back(tmp_path) == PutBack()
+    for back in (PutBack((TITLE, "BUG")), PutBack(everything=True)):
+        write_put_back(tmp_path, back)
+        assert read_put_back(tmp_path) == back
+    put_back_file(tmp_path).write_text('{"titles": 3}')
+    assert read_put_back(tmp_path) == PutBack()

@@ -25,6 +25,7 @@ from fuzzer.bench.result import (
     to_json,
 )
 from fuzzer.bench.speed import Shares, sum_up
+from fuzzer.bench.views import ViewsCost
 from fuzzer.errors import InfrastructureError
 from fuzzer.kernel.kernel import STANDARD
 from fuzzer.machine.accel import Accel
@@ -107,6 +108,14 @@ def test_the_table_has_a_column_for_each_flavour() -> None:
     assert len({len(line) for line in lines if line.startswith("  ")}) == 1
     assert "searched at 70 MB/s, 0.10 of" in lines[-2]
     assert lines[-1] == "a log of nothing but reports at 10 MB/s"
+
+
+def test_the_cost_of_views_is_a_ratio_of_throughput() -> None:
+    cost = ViewsCost(20.0, 2, 60_000, recording=0.2, screen=0.15, metrics=0.05)
+    assert cost.share == pytest.approx(0.01)
+    lines = show_table(dataclasses.replace(result(), views=cost)).splitlines()
+    assert "a campaign with its views has 0.990 of the throughput without them" in lines
+    assert "their CPU time a second: state 10.0 ms, screen 7.5 ms, metrics 2.5 ms" in lines
 
 
 def test_other_forms_of_programs_have_lines_of_their_own() -> None:

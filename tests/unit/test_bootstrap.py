@@ -89,7 +89,24 @@ def test_what_only_the_tests_use_is_needed_for_them_alone() -> None:
     def names(command: str) -> set[str]:
         return {package.name for package in packages.required_packages([command])}
 
-    assert names("test") - names("run") == {"clang", "gdb", "lz4", "openssl", "sparse", "zstd"}
+    found = names("test") - names("run") - {"chromium"}
+    assert found == {"clang", "gdb", "lz4", "openssl", "sparse", "zstd"}
+
+
+@pytest.mark.parametrize(
+    ("release", "needed"), [("ID=debian\n", True), ("ID=ubuntu\nID_LIKE=debian\n", False)]
+)
+def test_the_tests_need_a_browser_where_it_is_a_package(
+    tmp_path: Path, release: str, needed: bool
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "os-release").write_text(release)
+    names = {
+        command: {package.name for package in packages.required_packages([command], tmp_path)}
+        for command in ("test", "report")
+    }
+    assert ("chromium" in names["test"]) == needed
+    assert not names["report"]
 
 
 @pytest.mark.parametrize(

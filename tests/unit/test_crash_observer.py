@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzer.crash.sighting import Sighting, Spool, read_sighting
-from fuzzer.engine.aside import KNOWN, SLOW, Aside, read_aside
+from fuzzer.engine.aside import KNOWN, SLOW, Aside, PutBack, read_aside, write_put_back
 from fuzzer.engine.crashes import CrashObserver
 from fuzzer.engine.executor import WorkerExecutor
 from fuzzer.engine.seed_scheduler import SeedScheduler
@@ -215,6 +215,12 @@ def test_the_cause_of_a_bug_that_costs_much_is_found_on_fresh_machines(tmp_path:
     machines = len(worker.guest.made)
     worker.crashes.find_causes()
     assert len(worker.guest.made) == machines
+    # The user puts it back.
+    write_put_back(tmp_path, PutBack((title,)))
+    worker.publish()
+    told = read_aside(tmp_path)
+    assert (told.sightings, told.put_back) == ({}, (title,))
+    assert worker.aside.screen(split(READ + BAD + WRITE), 0.0) == split(READ + BAD + WRITE)
 
 
 def test_programs_that_took_long_are_told_apart_once_there_are_several(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from fuzzer.errors import DEFECT
 from fuzzer.program.ops import FLAG_COMPAT, FLAG_NULL, Op
 from fuzzer.program.program import Call
 from fuzzer.program.wire import encode, encode_call, split
+from fuzzer.report.display import LogDisplay
 from fuzzer.report.status import StatusView, remark_lines
 from fuzzer.target.calls import IoctlSpec
 from fuzzer.target.target import Target, load_target
@@ -232,7 +233,7 @@ def test_parameters_that_nothing_varies_are_named(target: Target) -> None:
 
 def test_a_remark_is_made_once_and_again_at_the_end(tmp_path: Path) -> None:
     stream = io.StringIO()
-    view = StatusView(CrashStore(tmp_path), stream)
+    view = StatusView(CrashStore(tmp_path), LogDisplay(stream))
     first, other = Remark("write", "write fails: 200 of 200"), Remark("read", "read fails")
     for remarks in ((first,), (Remark("write", "write fails: 300 of 300"), other)):
         snapshot = Snapshot(started=True, counts=MANY, remarks=remarks)

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from fuzzer.progress import LiveLine, Progress
+from fuzzer.progress import LiveLine, Progress, hushed, say, say_error
 
 
 class Terminal(io.StringIO):
@@ -51,6 +51,22 @@ def test_a_log_has_lines_now_and_then_and_no_control_characters() -> None:
     line.clear()
     line.say("done")
     assert stream.getvalue() == f"{'a' * 300}\ndone\n"
+
+
+def test_nothing_is_printed_but_errors_where_all_is_to_be_quiet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal = Terminal()
+    with hushed():
+        line, progress = LiveLine(terminal), Progress("building", 4, terminal)
+        progress.update(1)
+        progress.finish("done")
+        line.say("found")
+        say("a notice")
+        say_error("an error")
+    say("later")
+    assert terminal.getvalue() == ""
+    assert capsys.readouterr().err == "pkvfuzz: an error\npkvfuzz: later\n"
 
 
 def test_progress_tells_the_time_that_is_left_and_what_came_of_it() -> None:

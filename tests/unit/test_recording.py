@@ -155,7 +155,19 @@ def test_a_killed_run_is_told_as_killed(tmp_path: Path, pkv_target: Target) -> N
     assert run.fuzzed == 10.0
 
 
-def test_blocks_of_another_build_count_anew(tmp_path: Path, pkv_target: Target) -> None:
+def test_what_is_put_back_is_an_event(tmp_path: Path, pkv_target: Target) -> None:
+    recorder = _recorder(tmp_path, pkv_target)
+    recorder.record(_snapshot(1.0, 7, {0}, aside=SetAside({"BUG in f": 30})))
+    for elapsed in (2.0, 3.0):
+        recorder.record(_snapshot(elapsed, 9, {0}, aside=SetAside(put_back=("BUG in f",))))
+    state = read_state(tmp_path)
+    assert _told(state, EventKind.BACK) == ["BUG in f"]
+    assert state.aside == ()
+
+
+def test_blocks_of_another_build_count_anew(
+    tmp_path: Path, pkv_target: Target, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = _recorder(tmp_path, pkv_target)
     first.end(_snapshot(10.0, 100, {0, 1, 2, 3}), "enough")
     second = _recorder(tmp_path, pkv_target, driver="e" * 16)
@@ -164,6 +176,11 @@ def test_blocks_of_another_build_count_anew(tmp_path: Path, pkv_target: Target) 
     assert state.last
     assert state.last.covered == 2
     assert len(_told(state, EventKind.REBUILT)) == 1
+    assert "another build of the driver than in the last run: blocks" in capsys.readouterr().err
+    _recorder(tmp_path, pkv_target, driver="e" * 16, kernel="l" * 16, fuzzed_on="kcsan")
+    assert (
+        "another kernel than in the last run (kcsan, not fast): blocks" in capsys.readouterr().err
+    )
 
 
 def test_what_becomes_of_a_crash_is_told(tmp_path: Path, pkv_target: Target) -> None:

@@ -126,12 +126,12 @@ def test_a_record_reads_back_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_a_comparison_is_placed_in_the_section_that_has_it(site: int, place: Block | None) -> None:
-    assert RECORD.place_of(site) == place
+    assert RECORD.places_of([site]) == ({site: place} if place else {})
 
 
 def test_a_comparison_in_a_part_of_the_kernel_is_at_its_address() -> None:
     linked = replace(RECORD, blocks=(Block(LINKED, 0xFFFFFFFF81000010),), sections={})
-    assert linked.place_of(0x81000020) == Block(LINKED, 0xFFFFFFFF81000020)
+    assert linked.places_of([0x81000020]) == {0x81000020: Block(LINKED, 0xFFFFFFFF81000020)}
 
 
 def test_a_record_that_is_missing_damaged_or_newer_is_explained(tmp_path: Path) -> None:

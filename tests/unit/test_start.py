@@ -8,14 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fuzzer.campaign.snapshot import Snapshot
 from fuzzer.engine.batcher import Batcher
 from fuzzer.engine.candidate import Candidate
 from fuzzer.engine.import_queue import ImportQueue
 from fuzzer.engine.start import Start
-from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.machine.refusal import refusal
-from fuzzer.report.status import start_line, status_line
 
 
 @pytest.fixture
@@ -67,20 +64,6 @@ def test_batches_of_slow_calls_are_small() -> None:
     batcher.drop()
     batcher.slow_down(1.0)
     assert len(batcher.take(b"a", 100)) == 1
-
-
-def test_a_slow_start_is_told_as_such() -> None:
-    assert start_line(Snapshot()) == "starting"
-    assert start_line(Snapshot(judge="building")) == "starting  [building]"
-    counts = WorkerCounts(programs=13, call_us=1_020_000)
-    line = start_line(Snapshot(started=True, elapsed=31, counts=counts, seeds=43))
-    assert line.startswith("31 s  starting: 12 of 43 seeds have run; a call takes 1 s")
-
-
-def test_a_low_speed_is_not_none() -> None:
-    line = status_line(Snapshot(started=True), 0.24, 1.3)
-    assert "0.2 programs/s (1.3 calls/s)" in line
-    assert "1,234 programs/s" in status_line(Snapshot(started=True), 1234.4, 1.3)
 
 
 @pytest.mark.parametrize(

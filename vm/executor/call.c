@@ -14,7 +14,7 @@
 #define SLEEP_SLICE_NS	5000000
 #define NO_DEVICE	UINT32_MAX
 
-#define OPEN_FLAGS	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
+#define OPEN_FLAGS	(O_ACCMODE | O_EXCL | O_APPEND | O_NONBLOCK | O_TRUNC | O_SYNC)
 
 static int files[W_N_FILES] = { [0 ... W_N_FILES - 1] = -1 };
 /* The device of each, from the last time that it was opened. */

@@ -11,7 +11,7 @@ _WHENCE = {number: name for name, number in WHENCE.items()}
 _ACCESS = {number: name for name, number in ACCESS.items()}
 _ADVICE = {number: name for name, number in ADVICE.items()}
 # The flags of an open that the executor passes on (OPEN_FLAGS in vm/executor/call.c).
-_OPEN = {"O_TRUNC": 0o1000, "O_APPEND": 0o2000, "O_NONBLOCK": 0o4000}
+_OPEN = {"O_EXCL": 0o200, "O_TRUNC": 0o1000, "O_APPEND": 0o2000, "O_NONBLOCK": 0o4000}
 _SYNC, _DSYNC = 0o4010000, 0o10000
 _POLL = {"POLLIN": 1, "POLLPRI": 2, "POLLOUT": 4, "POLLERR": 8, "POLLHUP": 16, "POLLNVAL": 32}
 # Larger constants are written in hexadecimal: gcc takes large decimal ones for signed ones.

@@ -20,7 +20,7 @@ from fuzzer.crash.crash import Crash
 from fuzzer.crash.dedup import likely_causes, same_bugs
 from fuzzer.crash.store import read_crash
 from fuzzer.driver.known_builds import find_build
-from fuzzer.engine.compared import Compared, ConstantCompared, read_compared
+from fuzzer.engine.compared import Compared, read_compared
 from fuzzer.engine.reached import FirstReach, read_reached
 from fuzzer.errors import BadInputError, PkvfuzzError
 from fuzzer.report.source_map import FileLine, SourceMap, locate, source_map
@@ -180,14 +180,9 @@ def _places(driver: DriverRecord, compared: Compared) -> dict[int, FileLine]:
     build = find_build(driver.key)
     if build is None:
         return {}
-    sites = {each.site: driver.place_of(each.site) for each in _open(compared)}
-    known = {site: place for site, place in sites.items() if place is not None}
+    known = driver.places_of({each.site for each in compared.constants if not each.equal})
     lines = locate(build, list(known.values()))
     return {site: lines[place] for site, place in known.items() if place in lines}
-
-
-def _open(compared: Compared) -> list[ConstantCompared]:
-    return [each for each in compared.constants if not each.equal]
 
 
 def _crashes(workdir: Path, missing: list[str]) -> tuple[StoredCrash, ...]:

@@ -148,6 +148,7 @@ def report_page(gathered: Gathered, *, live: str = "") -> str:
         sentences=what_happened(gathered),
         charts=[svg(chart) for chart in campaign_charts(gathered)],
         crashes=crashes,
+        crash_numbers={each.stored.slug: each.number for each in crashes},
         calls=_call_views(gathered.state.calls),
         ioctls=_ioctl_views(gathered),
         files=source_files(gathered),
