@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+DAMAGED = "damaged"
+"""Name of the directory that has what could not be used, for a person to look at."""
+
 _PARTIAL = ".partial"
 
 
@@ -142,3 +145,18 @@ def remove_partial(directory: Path) -> None:
     for path in directory.glob(f".*{_PARTIAL}"):
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def set_aside(path: Path, directory: Path | None = None) -> Path:
+    """Move what is damaged to ``damaged`` in a directory, that above its own if None.
+
+    Returns its new place, which has its name and a number.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    place = (directory or path.parent.parent) / DAMAGED
+    place.mkdir(mode=0o700, exist_ok=True)
+    new = place / f"{path.name}-{secrets.token_hex(4)}"
+    path.rename(new)
+    return new

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,6 +135,8 @@ def start(argv: Sequence[str]) -> int:
     """
     root = project_root()
     requirements = root / "requirements.lock"
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         version = ".".join(str(part) for part in sys.version_info[:3])
         venv = venv_dir(requirements.read_bytes(), version)
@@ -157,6 +160,8 @@ def start(argv: Sequence[str]) -> int:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled files make a start fast
     environment.pop("PYTHONHOME", None)
     python = str(venv / "bin/python")
+    # Ctrl-C waits until the command can tell of it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # -P: a user's own fuzzer/ in the current directory is not ours.
     os.execve(python, [python, "-P", "-m", "fuzzer", *argv], environment)
 

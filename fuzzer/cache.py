@@ -3,8 +3,8 @@
 
 An entry is a directory ``<kind>-<key>``; the key is a hash of everything the
 content depends on. It is built in place (kernel builds contain their own
-path) and gets a ``.complete`` file last, so an interrupted build is never
-trusted: it is removed and made again.
+path) and gets a ``.complete`` file last, see :mod:`fuzzer.manifest`, so an
+interrupted build is never trusted: it is removed and made again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzer.atomic import open_lock
 from fuzzer.errors import InfrastructureError
+from fuzzer.manifest import MANIFEST, is_listed, problem_of, write_manifest
 from fuzzer.paths import cache_dir
 from fuzzer.progress import say
 
-_COMPLETE = ".complete"
+_COMPLETE = MANIFEST
 _KEY_LENGTH = 16
 # Entries are removed when nobody has used them for so long.
 _KEEP_SECONDS = 3600
+# Entries that this process found as they were completed, with their manifest's file.
+_sound: set[tuple[Path, int]] = set()
 # Of recorded().
 _records: list[set[Path]] = []
 # Seconds of waiting for another process before the user is told, and between two tries.
@@ -61,7 +65,7 @@ def locked(
     directory = cache_dir()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(directory / f".{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        fd = open_lock(directory / f".{name}.lock")
     except OSError as error:
         raise InfrastructureError(
             f"the cache {directory} cannot be written: {error.strerror}. "
@@ -123,12 +127,39 @@ def _record(directory: Path) -> None:
 def lookup(kind: str, key: str) -> Path | None:
     """Return a complete entry's directory, or None."""
     directory = cache_dir() / f"{kind}-{key}"
-    stamp = directory / _COMPLETE
-    if not stamp.is_file():
+    if not is_listed(directory) or _is_damaged(directory):
         return None
     keep_entry(directory)
     _record(directory)
     return directory
+
+
+def _is_damaged(directory: Path) -> bool:
+    """Tell whether files of an entry are not what they were, and say so; looked at once."""
+    status = (directory / _COMPLETE).stat()
+    identity = (directory, status.st_ino)
+    if identity in _sound:
+        return False
+    problem = problem_of(directory)
+    if problem:
+        say(f"{directory} is damaged, and is made again: {problem}")
+        return True
+    _sound.add(identity)
+    return False
+
+
+def damaged_entries() -> Iterator[tuple[Path, str]]:
+    """Read all completed entries; yield those that are damaged, with what is wrong."""
+    for entry in list_entries():
+        if entry.complete and (problem := problem_of(entry.path, hashes=True)):
+            yield entry.path, problem
+
+
+def discard_entry(directory: Path) -> None:
+    """Remove an entry that is damaged, so that it is made again."""
+    with locked(directory.name):
+        (directory / _COMPLETE).unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def keep_entry(directory: Path) -> None:
@@ -167,7 +198,7 @@ def build_once(
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
             build(directory)
-            (directory / _COMPLETE).touch()
+            write_manifest(directory)
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)
             if error.errno == errno.ENOSPC:
@@ -240,7 +271,7 @@ def adopt(made: Mapping[str, Path]) -> tuple[str, ...]:
                     keep_entry(there)
                     continue
                 shutil.rmtree(there, ignore_errors=True)
-                (directory / _COMPLETE).touch()
+                write_manifest(directory)
                 directory.rename(there)
                 added.append(name)
     except BaseException:
@@ -283,7 +314,7 @@ def remove_unused(directory: Path, seconds: float = _KEEP_SECONDS) -> bool:
 @contextlib.contextmanager
 def _locked_now(name: str) -> Iterator[None]:
     """Hold a lock; BlockingIOError if another process does."""
-    fd = os.open(cache_dir() / f".{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    fd = open_lock(cache_dir() / f".{name}.lock")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -41,9 +41,14 @@ def receive_task() -> Any:
     """
     task = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
     end_with_parent(task.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format=_LOG_FORMAT)
     return task
+
+
+def _ignore_interrupts() -> None:
+    # From its first moment on, and so do the compilers that it starts: a terminal's Ctrl-C is
+    # sent to all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Child:
@@ -66,10 +71,13 @@ class Child:
                     stdout=output,
                     stderr=output,
                     env=environment,
+                    preexec_fn=_ignore_interrupts,
                 )
             assert self.process.stdin is not None
-            self.process.stdin.write(pickle.dumps(task))
-            self.process.stdin.flush()
+            # If it is gone already, that is seen where it is looked for.
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(pickle.dumps(task))
+                self.process.stdin.flush()
         except OSError as error:
             raise InfrastructureError(f"starting {module}: {error.strerror}") from error
         self.started = time.monotonic()

@@ -17,6 +17,7 @@ from typing import Any
 # Looked up here: between fork and exec the dynamic loader must not be entered.
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+_DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -33,22 +34,50 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 
 @contextlib.contextmanager
-def unwinding_on_sigterm() -> Iterator[None]:
-    """End the process on SIGTERM by SystemExit, so that its machines and files are cleaned up."""
+def unwinding_on_signals() -> Iterator[None]:
+    """End the process on SIGTERM and SIGHUP by SystemExit, so that what it made is cleaned up.
+
+    Not where such a signal is ignored, as by nohup. Signals reach Python's main thread.
+    """
 
     def leave(number: int, _frame: FrameType | None) -> None:
+        # One is enough; a second would break the cleaning up.
+        signal.signal(number, signal.SIG_IGN)
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        for number in before:
+            signal.signal(number, leave)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ignoring_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C for a moment: for the end of a command that it has ended already."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
 def deferring_signals() -> Iterator[None]:
-    """Defer SIGINT and SIGTERM to the end of the block, where they take effect.
+    """Defer SIGINT, SIGTERM and SIGHUP to the end of the block, where they take effect.
 
     This is for work that must not be left half done, and takes a moment only. Signals reach
     Python's main thread; in another one there is nothing to defer.
@@ -57,7 +86,7 @@ def deferring_signals() -> Iterator[None]:
         yield
         return
     pending: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in _DEFERRED}
     try:
         for number in handlers:
             signal.signal(number, lambda number, _frame: pending.append(number))
@@ -82,7 +111,7 @@ def start(
 
     With ``own_group``, the terminal's Ctrl-C does not reach it. ``niceness``
     is added to this process's. ``options`` are those of
-    :class:`subprocess.Popen`. SIGINT and SIGTERM wait until the program runs:
+    :class:`subprocess.Popen`. SIGINT, SIGTERM and SIGHUP wait until it runs:
     what they raise while Python forks is swallowed by its hooks.
 
     Raises:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 import sys
 import time
@@ -20,6 +21,8 @@ from fuzzer.wording import visible
 _CLEAR = "\r\x1b[K"
 # Seconds between two changes of a line that people watch.
 _LIVE_EVERY = 0.5
+# What kept standard output from being written.
+_lost: list[str] = []
 
 
 class _Voice:
@@ -72,11 +75,10 @@ class LiveLine:
         self._shown = time.monotonic()
         if self._terminal:
             width = shutil.get_terminal_size((100, 24)).columns - 1
-            self._stream.write(f"{_CLEAR}{visible(text)[:width]}")
+            write(self._stream, f"{_CLEAR}{visible(text)[:width]}")
             self._open = True
         else:
-            self._stream.write(f"{visible(text)}\n")
-        self._stream.flush()
+            write(self._stream, f"{visible(text)}\n")
 
     def say(self, text: str) -> None:
         """Print a line that stays, in place of the one that is there."""
@@ -84,14 +86,12 @@ class LiveLine:
             return
         start = _CLEAR if self._open else ""
         self._open = False
-        self._stream.write(f"{start}{visible(text)}\n")
-        self._stream.flush()
+        write(self._stream, f"{start}{visible(text)}\n")
 
     def clear(self) -> None:
         """Take the line away, so that something else can be printed."""
         if self._open:
-            self._stream.write(_CLEAR)
-            self._stream.flush()
+            write(self._stream, _CLEAR)
         self._open = False
 
 
@@ -136,9 +136,51 @@ def say(text: str) -> None:
 
 def say_error(text: str) -> None:
     """Print an error for the user, on standard error, in any case."""
-    print(f"pkvfuzz: {visible(text)}", file=sys.stderr, flush=True)
+    write(sys.stderr, f"pkvfuzz: {visible(text)}\n")
 
 
 def show(text: object = "", *, end: str = "\n", flush: bool = False) -> None:
-    """Print what a command is asked for, on standard output; see :func:`visible`."""
-    print(visible(str(text)), end=end, flush=flush)
+    """Print what a command is asked for, on standard output; see :func:`visible`.
+
+    That it cannot be written ends nothing: see :func:`lost_output`.
+    """
+    write(sys.stdout, f"{visible(str(text))}{end}", flush=flush)
+
+
+def show_bytes(data: bytes) -> None:
+    """Write bytes to standard output, which is as :func:`show`."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError) as error:
+        _give_up(sys.stdout, error)
+
+
+def write(stream: TextIO, text: str, *, flush: bool = True) -> None:
+    """Write text to a stream; if it takes none, it gets none from now on, and work goes on."""
+    try:
+        stream.write(text)
+        if flush:
+            stream.flush()
+    except (OSError, ValueError) as error:
+        _give_up(stream, error)
+
+
+def _give_up(stream: TextIO, error: Exception) -> None:
+    # A reader that went away (``| head``) has read what it wanted.
+    if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+        _lost.append(str(getattr(error, "strerror", None) or error))
+    with contextlib.suppress(OSError, ValueError):
+        # What is in its buffer goes there as well.
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def lost_output() -> str:
+    """Return the reason why some of standard output was lost, and forget it; empty if none was."""
+    write(sys.stdout, "")
+    reason = _lost[0] if _lost else ""
+    _lost.clear()
+    return reason

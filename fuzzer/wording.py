@@ -21,6 +21,14 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def shortened(text: str, most: int) -> str:
+    """Return text of at most so many characters, with dots in its middle if it was longer."""
+    if len(text) <= most:
+        return text
+    half = (most - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
 def count(number: int, noun: str) -> str:
     """Return a number of things: ``1 run``, ``3 runs``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -184,11 +184,14 @@ class Campaign:
             self._clock.close()
             if self._judge:
                 self._judge.kill()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            keep_unjudged(self._workdir, self._subject, self._guest)
-            final = self.snapshot()
-            recorder.end(final, reason)
+            # A second Ctrl-C changes nothing of this.
+            try:
+                keep_unjudged(self._workdir, self._subject, self._guest)
+                final = self.snapshot()
+                recorder.end(final, reason)
+            finally:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
         return final
 
     def _recorder(self) -> CampaignRecorder:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzzer.atomic import sync_files, write_whole
-from fuzzer.campaign.workdir import Workdir
+from fuzzer.campaign.workdir import Workdir, program_name
 from fuzzer.checked import read_json
 from fuzzer.engine.import_queue import import_directory, queued_names, tried_file
 from fuzzer.engine.statistics import read_statistics
@@ -223,11 +223,6 @@ def open_corpus(path: Path) -> Corpus:
             f"{path}: holds programs as text. Put them into a corpus with: corpus import"
         )
     return Corpus(path)
-
-
-def program_name(program: bytes) -> str:
-    """Return the name that libFuzzer gives a program: its SHA-1."""
-    return hashlib.sha1(program, usedforsecurity=False).hexdigest()
 
 
 def read_program(path: Path, target: Target) -> bytes:

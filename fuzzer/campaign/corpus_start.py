@@ -16,7 +16,7 @@ from fuzzer.engine.import_queue import import_directory, queued_names, tried_fil
 from fuzzer.errors import InfrastructureError
 from fuzzer.program.cost import cost_of
 from fuzzer.program.wire import split
-from fuzzer.untrusted import read_bytes, read_text
+from fuzzer.untrusted import read_bytes, read_text, regular_names
 
 # Programs to start with, and what they may cost in small calls of some 20 µs each: a
 # few seconds. libFuzzer runs all of them before it fuzzes.
@@ -50,8 +50,7 @@ def set_aside(
     """
     queue = import_directory(workdir.root)
     try:
-        with os.scandir(workdir.corpus) as entries:
-            names = sorted(entry.name for entry in entries)
+        names = regular_names(workdir.corpus)
         first = _start_of(workdir.corpus, names[:programs], cost)
         rest = names[len(first) :]
         if rest and not queue.exists():

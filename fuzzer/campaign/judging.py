@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.atomic import write_whole
+from fuzzer.atomic import set_aside, write_whole
 from fuzzer.campaign.kernels import JudgingKernels, Verdict
 from fuzzer.campaign.looked import Looked, write_looked
 from fuzzer.campaign.stages.spare_time import Exploring, SpareTime
@@ -40,7 +40,7 @@ from fuzzer.kernel.kernel import Kernel, ensure_kernel
 from fuzzer.machine.machine import LostMachineError
 from fuzzer.program.mechanisms import ALL, Mechanisms
 from fuzzer.target.target import Target
-from fuzzer.untrusted import read_bytes
+from fuzzer.untrusted import read_bytes, regular_names
 
 _LOG = logging.getLogger(__name__)
 
@@ -192,8 +192,7 @@ class JudgeProcess:
         try:
             sighting = read_sighting(path)
         except (OSError, ValueError, KeyError) as error:
-            path.rename(self._workdir.root / f"damaged-{path.name}")
-            _LOG.warning("%s: damaged: %s", path, error)
+            _LOG.warning("%s: damaged: %s. Set aside as %s", path, error, set_aside(path))
             return True
         crashes = self._workdir.crashes.all()
         known = sighted(crashes, sighting.title, first_impression(sighting))
@@ -244,12 +243,12 @@ class JudgeProcess:
 
     def looked(self) -> Looked:
         """Return the record of what has run so far."""
-        names = {path.name for path in self._workdir.corpus.iterdir()}
+        names = set(regular_names(self._workdir.corpus))
         return Looked(True, self._exploring.missing, len(names - self._seen))
 
     def _run_corpus(self) -> bool:
         """Run some corpus programs that ``full`` has not run; tell whether there were any."""
-        names = {path.name for path in self._workdir.corpus.iterdir()}
+        names = set(regular_names(self._workdir.corpus))
         fresh = sorted(names - self._seen)[:_SLICE]
         end = min(self._clock() + _SLICE_SECONDS, self._corpus_end)
         for name in fresh:

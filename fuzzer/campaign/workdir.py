@@ -13,19 +13,24 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzer.atomic import open_lock, write_whole
+from fuzzer.atomic import open_lock, remove_partial, set_aside, write_whole
 from fuzzer.checked import read_json
 from fuzzer.crash.sighting import Spool
 from fuzzer.crash.store import CrashStore
 from fuzzer.engine.import_queue import import_directory
 from fuzzer.errors import BadInputError, InfrastructureError
-from fuzzer.untrusted import make_private, refuse_link
+from fuzzer.machine.channel_layout import PROGRAM_SIZE
+from fuzzer.progress import say
+from fuzzer.untrusted import is_regular, make_private, read_bytes, refuse_link
 
 _FORMAT = 1
+# SHA-1, in hex.
+_HASH = re.compile(r"[0-9a-f]{40}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,10 @@ class Workdir:
             raise self._not_writable(error) from error
         with self.locked():
             self._check(identity)
-            self.spool.create()
-            self.crashes.recover()
+            try:
+                self._set_damaged_aside()
+            except OSError as error:
+                raise self._not_writable(error) from error
             yield
 
     def _written(self) -> tuple[Path, ...]:
@@ -141,12 +148,48 @@ class Workdir:
                 "another with --workdir, or none"
             )
 
+    def _set_damaged_aside(self) -> None:
+        """Set aside what cannot be used of what is there, and say so."""
+        self.spool.create()
+        self.crashes.recover()
+        remove_partial(self.root)
+        for line in self.crashes.set_damaged_aside():
+            say(line)
+        for directory in (self.corpus, import_directory(self.root)):
+            for name, problem in bad_programs(directory):
+                place = set_aside(directory / name)
+                say(f"{directory / name}: {problem}. Set aside as {place}")
+
     def add_program(self, program: bytes) -> None:
         """Add a program to the corpus, under the name that libFuzzer would give it."""
-        path = self.corpus / hashlib.sha1(program, usedforsecurity=False).hexdigest()
+        path = self.corpus / program_name(program)
         if not path.exists():
             # Workers read the corpus while it grows.
             write_whole(path, program, through=self.root)
+
+
+def bad_programs(directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield the names in a corpus that are no programs of it, each with the reason.
+
+    A program that libFuzzer or we stored is named by its hash.
+    """
+    if not directory.is_dir():
+        return
+    for name in sorted(os.listdir(directory)):  # noqa: PTH208 - of many files
+        try:
+            if not is_regular(directory / name, within=directory):
+                yield name, "it is no file"
+            elif _HASH.match(name):
+                data = read_bytes(directory / name, within=directory, limit=PROGRAM_SIZE)
+                if program_name(data) != name:
+                    yield name, "it is damaged: its content has another hash"
+        except OSError as error:
+            yield name, f"it cannot be read: {error.strerror}"
+
+
+def program_name(program: bytes) -> str:
+    """Return the name that libFuzzer gives a program in its corpus."""
+    return hashlib.sha1(program, usedforsecurity=False).hexdigest()
 
 
 def _subject_of(identity: object) -> str:

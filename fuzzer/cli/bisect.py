@@ -19,7 +19,7 @@ from fuzzer.cli.options import add_kernel, add_leaks, add_target_options, parse_
 from fuzzer.crash.exact import LIMIT
 from fuzzer.crash.rate import runs_to_rule_out, show_interval
 from fuzzer.errors import BadInputError, ExitCode
-from fuzzer.lifetime import unwinding_on_sigterm
+from fuzzer.lifetime import unwinding_on_signals
 from fuzzer.progress import say, show
 from fuzzer.wording import count
 
@@ -61,7 +61,7 @@ def command(options: argparse.Namespace) -> int:
     if crash:
         suspect = dataclasses.replace(suspect, reproduced=crash.reproduced, runs=max(crash.runs, 1))
     with (
-        unwinding_on_sigterm(),
+        unwinding_on_signals(),
         tempfile.TemporaryDirectory(prefix="pkvfuzz-bisect-") as directory,
     ):
         revisions = Revisions(subject.target, Path(directory), symbols_for(subject.kernels))

@@ -15,6 +15,7 @@ from fuzzer.errors import BadInputError
 from fuzzer.program.csource.source import c_source
 from fuzzer.program.text import format_program, load_program
 from fuzzer.program.wire import decode, encode
+from fuzzer.progress import show_bytes
 from fuzzer.untrusted import read_bytes
 
 
@@ -43,7 +44,7 @@ def command(options: argparse.Namespace) -> int:
             raise BadInputError(f"{path}: {error.strerror}") from error
         output = format_program(decode(data), target).encode()
     if options.output is None:
-        sys.stdout.buffer.write(output)
+        show_bytes(output)
     else:
         write_output(options.output, output)
     return 0

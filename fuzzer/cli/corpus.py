@@ -14,12 +14,12 @@ from fuzzer.campaign.corpus import (
     n_calls,
     open_corpus,
     operations,
-    program_name,
     read_program,
 )
 from fuzzer.campaign.corpus_cover import cheapest_first, cover, shorten_all
 from fuzzer.campaign.corpus_functions import function_coverage, reached_blocks, source_lines_of
 from fuzzer.campaign.corpus_measure import Bench, Measured, measure
+from fuzzer.campaign.workdir import program_name
 from fuzzer.cli.drivers import DESCRIPTION
 from fuzzer.cli.options import add_target, add_target_options
 from fuzzer.cli.setting import subject_of, target_of

@@ -16,7 +16,7 @@ from fuzzer import lifetime
 from fuzzer.crash.debugging import DebugSession, debugged
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.testbeds import Place
-from fuzzer.lifetime import unwinding_on_sigterm
+from fuzzer.lifetime import unwinding_on_signals
 from fuzzer.progress import say, show
 from fuzzer.tools import find_tool
 
@@ -43,7 +43,7 @@ def debug(
     for Ctrl-C. However long that takes, the guest is not ended before.
     """
     with (
-        unwinding_on_sigterm(),
+        unwinding_on_signals(),
         tempfile.TemporaryDirectory(prefix="pkvfuzz-gdb-") as directory,
         debugged(place, history, program, function, Path(directory), wanted=wanted) as session,
     ):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from fuzzer.cache import damaged_entries, discard_entry
 from fuzzer.errors import ExitCode, PkvfuzzError
 from fuzzer.kernel.kernel import STANDARD, Flavour, KernelOptions, ready_kernel
 from fuzzer.kernel.source import compiler_version
@@ -89,6 +90,16 @@ def _cache() -> HostCheck:
     return HostCheck(_OK, "cache", f"{directory}, {free} MiB free")
 
 
+def _entries() -> HostCheck:
+    damaged = list(damaged_entries())
+    for directory, _ in damaged:
+        discard_entry(directory)
+    if not damaged:
+        return HostCheck(_OK, "cache entries", "all as they were made")
+    told = "; ".join(f"{directory.name}: {problem}" for directory, problem in damaged)
+    return HostCheck(_SLOW, "cache entries", f"damaged, and removed: {told}", "nothing to do")
+
+
 def _accelerator() -> HostCheck:
     choice = probe_kvm(Path(os.environ.get("PKVFUZZ_KVM_DEVICE", "/dev/kvm")))
     if choice.accel is Accel.KVM:
@@ -134,6 +145,7 @@ def examine() -> list[HostCheck]:
         _checked("compiler", lambda: HostCheck(_OK, "compiler", compiler_version())),
         _checked("qemu", lambda: HostCheck(_OK, "qemu", qemu_version())),
         _cache(),
+        _checked("cache entries", _entries),
         _checked("accelerator", _accelerator),
         *(
             _checked(f"{flavour} kernel", functools.partial(_kernel, flavour))

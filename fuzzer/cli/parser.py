@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from fuzzer import __version__
 from fuzzer.cli.commands import ABOUT, BY_NAME, COMMANDS, EXIT_CODES
 from fuzzer.errors import BadInputError
 
 PROGRAM = "pkvfuzz"
+# No parameters, where a description has some; and what is handed on.
+_MAY_BE_EMPTY = frozenset(("params", "pytest_args"))
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,6 +21,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise BadInputError(f"{message}. See: {self.prog} --help")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if "" in arg_strings and action.dest not in _MAY_BE_EMPTY:
+            raise argparse.ArgumentError(action, "an empty value; give one, or leave it out")
+        return super()._get_values(action, arg_strings)
 
 
 def build_parser(used: Collection[str] = tuple(BY_NAME)) -> Parser:

@@ -48,6 +48,7 @@ from fuzzer.driver.provision import Guest
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.flavour import Flavour
 from fuzzer.kernel.kernel import ensure_kernel
+from fuzzer.lifetime import ignoring_interrupts
 from fuzzer.paths import project_root
 from fuzzer.program.wire import decode
 from fuzzer.progress import hushed, say, show
@@ -221,16 +222,18 @@ def _fuzz(options: argparse.Namespace) -> int:
             final = campaign.run()
             if hook:
                 hook.finish(final.crashes)
-        open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
-        learned_in = _write_learned(workdir, guest, facts) if facts is not None else None
-        if isinstance(display, JsonDisplay):
-            display.emit("end", end_facts(final, known, learned_in))
-        else:
-            show(summary(final, Path(workdir.crashes.directory), known))
-            for line in remark_lines(final):
-                show(line)
-            if learned_in:
-                show(f"what was learned of the device is in {learned_in}, to be edited")
+        # A second Ctrl-C is as the first.
+        with ignoring_interrupts() if campaign.interrupted else contextlib.nullcontext():
+            open_corpus(workdir.root).note(Coverage(final.covered, final.blocks))
+            learned_in = _write_learned(workdir, guest, facts) if facts is not None else None
+            if isinstance(display, JsonDisplay):
+                display.emit("end", end_facts(final, known, learned_in))
+            else:
+                show(summary(final, Path(workdir.crashes.directory), known))
+                for line in remark_lines(final):
+                    show(line)
+                if learned_in:
+                    show(f"what was learned of the device is in {learned_in}, to be edited")
     # A user who names known crashes wants the exit code to tell of unknown ones.
     crashes = accepted.new_of(final.crashes)
     if crashes:

@@ -26,7 +26,7 @@ from fuzzer.crash.store import CrashStore
 from fuzzer.driver.driver import Driver
 from fuzzer.errors import BadInputError, InfrastructureError, PkvfuzzError
 from fuzzer.kernel.kernel import ensure_kernel
-from fuzzer.lifetime import unwinding_on_sigterm
+from fuzzer.lifetime import unwinding_on_signals
 from fuzzer.paths import project_root
 from fuzzer.progress import say, show
 from fuzzer.smoke.base import Base
@@ -115,7 +115,7 @@ def command(options: argparse.Namespace) -> int:
     workdir = Workdir(options.workdir or default_workdir(target.name, options.bug))
     subject = subject_of(options)
     with ExitStack() as stack:
-        stack.enter_context(unwinding_on_sigterm())
+        stack.enter_context(unwinding_on_signals())
         stack.enter_context(workdir.opened(target.name, options.bug))
         fuzzed = ensure_kernel(subject.fuzzed_on, subject.kernels)
         judging = ensure_kernel(subject.judged_on, subject.kernels)

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from fuzzer.atomic import open_lock, sync_files, write_whole
+from fuzzer.atomic import open_lock, set_aside, sync_files, write_whole
 from fuzzer.checked import read_json
 from fuzzer.crash.bundle import write_bundle
 from fuzzer.crash.crash import Crash, Identity, Privileges, plain_title
@@ -177,9 +177,25 @@ class CrashStore:
             shutil.rmtree(hidden, ignore_errors=True)
 
     def get(self, title: str) -> Crash | None:
-        """Return the crash of a title, or None."""
+        """Return the crash of a title, or None; a damaged one is set aside."""
         path = self.path(title)
-        return read_crash(path) if (path / _RECORD).is_file() else None
+        if not os.path.lexists(path / _RECORD):
+            return None
+        try:
+            return read_crash(path)
+        except BadInputError:
+            set_aside(path)
+            return None
+
+    def set_damaged_aside(self) -> list[str]:
+        """Set crashes aside that cannot be read; return a line for each."""
+        lines = []
+        for record in self.records():
+            try:
+                read_crash(record.parent)
+            except BadInputError as error:
+                lines.append(f"set aside as {set_aside(record.parent)}: {error}")
+        return lines
 
     def records(self) -> list[Path]:
         """Return the record of every crash, by name; it changes whenever the crash does."""
@@ -191,7 +207,7 @@ class CrashStore:
         )
 
     def entries(self) -> list[tuple[Path, Crash]]:
-        """Return every crash with its directory, by name."""
+        """Return every crash with its directory, by name; damaged ones are left out."""
         records = self.records()
         found = [(path.parent, _read_whole(path.parent)) for path in records]
         return [(path, crash) for path, crash in found if crash]
@@ -225,7 +241,7 @@ def _without_cache(text: str) -> str:
 
 
 def _read_whole(directory: Path) -> Crash | None:
-    """Return a crash that another process may be replacing; None if it was removed."""
+    """Return a crash that another process may be replacing; None if it is gone or damaged."""
     for _ in range(_REREADS):
         try:
             return read_crash(directory)
@@ -233,7 +249,7 @@ def _read_whole(directory: Path) -> Crash | None:
             time.sleep(_REPLACING)
             if not (directory / _RECORD).exists():
                 return None
-    return read_crash(directory)
+    return None
 
 
 def _is_same_report(path: Path, report: str) -> bool:

@@ -24,6 +24,7 @@ from fuzzer.engine.libfuzzer import EngineOptions, LibFuzzer
 from fuzzer.engine.loop import LoopOptions
 from fuzzer.errors import InfrastructureError, PkvfuzzError, describe_os_error
 from fuzzer.machine.channel_layout import PROGRAM_SIZE
+from fuzzer.machine.qemu import QemuKilledError
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,8 +79,14 @@ def work(task: WorkerTask) -> None:
 
 
 def give_up(workdir: Path, name: str, error: Exception) -> None:
-    """Leave the message of an error for the campaign, and end the process."""
+    """Leave the message of an error for the campaign, and end the process.
+
+    Not that somebody killed QEMU: then another process goes on in this one's place.
+    """
     text = str(error)
+    if isinstance(error, QemuKilledError):
+        _LOG.warning(text)
+        os._exit(error.exit_code)
     if isinstance(error, OSError):
         text = describe_os_error(error, workdir)
     try:

@@ -86,15 +86,22 @@ def _await_boot(machine: Machine) -> None:
             raise InfrastructureError(
                 f"the guest's kernel gave up booting: {_PANIC}{_text(console.before).strip()}"
             )
-    except (EOF, TIMEOUT) as error:
-        lines = [line for line in _text(console.before).splitlines() if line.strip()]
-        last = lines[-1] if lines else "nothing was printed"
+    except EOF as error:
+        raise machine.qemu.lost(
+            f"the guest ended while it booted ({_last(console.before)})"
+        ) from error
+    except TIMEOUT as error:
         raise InfrastructureError(
             f"the guest did not boot within {timeout:.0f} s on {machine.accel}; "
-            f"its last words: {last}"
+            f"its last words: {_last(console.before)}"
         ) from error
     # The end of the greeting, which is still in the socket, is lost: no harm.
     machine.qemu.record_console()
+
+
+def _last(output: str | bytes | None) -> str:
+    lines = [line for line in _text(output).splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing was printed"
 
 
 def _text(output: str | bytes | None) -> str:

@@ -15,9 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.cache import build_once, content_key, locked, lookup
+from fuzzer import cache as cache_module
+from fuzzer import manifest
+from fuzzer.cache import (
+    build_once,
+    content_key,
+    damaged_entries,
+    discard_entry,
+    locked,
+    lookup,
+)
 from fuzzer.errors import InfrastructureError
 from fuzzer.paths import project_root
+
+_KEY = content_key("key")
 
 
 @pytest.fixture(autouse=True)
@@ -46,10 +57,10 @@ def test_an_entry_is_built_once(cache: Path) -> None:
     assert lookup("thing", "k") is None
     directory = build_once("thing", "k", _write)
     assert directory == cache / "thing-k"
-    (directory / "content").write_text("kept")
+    (directory / "content").write_text("old")
     assert build_once("thing", "k", _write) == directory
     assert lookup("thing", "k") == directory
-    assert (directory / "content").read_text() == "kept"
+    assert (directory / "content").read_text() == "old"
 
 
 _INTERRUPTED = """
@@ -190,3 +201,59 @@ def test_what_is_used_while_others_are_removed_stays(
     monkeypatch.setattr(shutil, "rmtree", slowly)
     build_once("thing", "new", _write, keep=1)
     assert _entries(cache) == ["thing-new", "thing-older"]
+
+
+def test_an_entry_whose_files_were_lost_is_named_and_made_again(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = build_once("thing", _KEY, _write)
+    content = directory / "content"
+    whole = content.read_bytes()
+    cache_module._sound.clear()
+    assert lookup("thing", _KEY) == directory
+    for damage in (b"", None, whole + b"x"):
+        cache_module._sound.clear()
+        content.unlink()
+        if damage is not None:
+            content.write_bytes(damage)
+        assert lookup("thing", _KEY) is None
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{directory} is damaged, and is made again: content" in line
+        assert build_once("thing", _KEY, _write, tell=lambda _: None) == directory
+        capsys.readouterr()
+        assert content.read_bytes() == whole
+    cache_module._sound.clear()
+    (directory / ".complete").write_text("{")
+    assert lookup("thing", _KEY) is None
+
+
+def test_what_changed_at_the_same_size_is_found_by_its_hash(cache: Path) -> None:
+    directory = build_once("thing", _KEY, _write)
+    assert list(damaged_entries()) == []
+    content = directory / "content"
+    content.write_bytes(bytes(each ^ 1 for each in content.read_bytes()))
+    assert list(damaged_entries()) == [(directory, "content has another content")]
+    discard_entry(directory)
+    assert lookup("thing", _KEY) is None
+
+
+def test_an_entry_is_on_the_disk_before_it_is_complete(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    sync = manifest._sync
+
+    def synced(directory: Path) -> None:
+        seen.append((directory / ".complete").exists())
+        sync(directory)
+
+    monkeypatch.setattr(manifest, "_sync", synced)
+    build_once("thing", _KEY, _write)
+    assert seen == [False]
+
+
+def test_an_entry_of_an_older_version_is_believed(cache: Path) -> None:
+    directory = build_once("thing", _KEY, _write)
+    (directory / ".complete").write_bytes(b"")
+    cache_module._sound.clear()
+    assert lookup("thing", _KEY) == directory

@@ -75,3 +75,24 @@ def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def test_a_child_that_dies_before_it_has_its_task_is_one_that_has_ended(tmp_path: Path) -> None:
+    # More than a pipe holds, so that it is written to after the end.
+    child = Child("tests.unit.no_such_module", bytes(1 << 20), tmp_path / "log")
+    child.finish()
+    assert child.wait(30) == 1
+    assert "no_such_module" in child.last_words()
+    assert not child.is_running()
+
+
+def test_ctrl_c_is_ignored_by_a_child_and_what_it_starts_from_the_first_moment(
+    tmp_path: Path,
+) -> None:
+    child = start(tmp_path / "log")
+    for line in Path(f"/proc/{child.process.pid}/status").read_text().splitlines():
+        if line.startswith("SigIgn:"):
+            assert int(line.split()[1], 16) & 1 << (signal.SIGINT - 1)
+    child.process.send_signal(signal.SIGINT)
+    child.finish()
+    assert child.wait(30) == 7

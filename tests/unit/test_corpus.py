@@ -15,10 +15,9 @@ from fuzzer.campaign.corpus import (
     Corpus,
     Coverage,
     open_corpus,
-    program_name,
     read_program,
 )
-from fuzzer.campaign.workdir import Workdir
+from fuzzer.campaign.workdir import Workdir, program_name
 from fuzzer.cli.main import main
 from fuzzer.engine.import_queue import import_directory, tried_file
 from fuzzer.errors import BadInputError

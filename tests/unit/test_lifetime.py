@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fuzzer.lifetime import deferring_signals, run, unwinding_on_sigterm
+from fuzzer.lifetime import deferring_signals, run, unwinding_on_signals
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_ctrl_c_takes_effect_at_the_end_of_the_block() -> None:
 def test_a_handler_in_force_is_what_the_signal_meets_then() -> None:
     before = signal.getsignal(signal.SIGTERM)
     steps: list[str] = []
-    with pytest.raises(SystemExit) as ended, unwinding_on_sigterm():
+    with pytest.raises(SystemExit) as ended, unwinding_on_signals():
         interrupt(steps, signal.SIGTERM, 2)
     assert ended.value.code == 128 + signal.SIGTERM
     assert steps == ["inner"]
@@ -85,10 +85,10 @@ def test_other_threads_leave_the_handlers_alone() -> None:
 # Python swallows what its hooks raise, and their signals with that.
 _INTERRUPTED_FORK = """
 import os, signal, sys
-from fuzzer.lifetime import run, unwinding_on_sigterm
+from fuzzer.lifetime import run, unwinding_on_signals
 
 os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.SIGTERM))
-with unwinding_on_sigterm():
+with unwinding_on_signals():
     run(["sleep", "60"], signal.SIGKILL)
 """
 
