@@ -57,28 +57,32 @@ int pkv_register(struct pkv *pkv, const char *name, const char *strategy)
 	if (ret)
 		goto err_region;
 
-	cdev_init(&pkv->cdev, &pkv_fops);
-	pkv->cdev.owner = THIS_MODULE;
-	ret = cdev_add(&pkv->cdev, pkv->devt, 1);
+	ret = pkv_proc_create(pkv, name);
 	if (ret)
 		goto err_class;
 
-	ret = pkv_proc_create(pkv, name);
-	if (ret)
-		goto err_cdev;
-
-	/* Last: the node appears, and the first open may follow at once. */
 	dev = device_create(&pkv->class, NULL, pkv->devt, NULL, "%s", name);
 	if (IS_ERR(dev)) {
 		ret = PTR_ERR(dev);
 		goto err_proc;
 	}
+
+	/*
+	 * Last: from here on a file may be open, through this node or another
+	 * one of the same number, and what it uses can not be taken away. Who
+	 * opens the node before that gets -ENXIO.
+	 */
+	cdev_init(&pkv->cdev, &pkv_fops);
+	pkv->cdev.owner = THIS_MODULE;
+	ret = cdev_add(&pkv->cdev, pkv->devt, 1);
+	if (ret)
+		goto err_device;
 	return 0;
 
+err_device:
+	device_destroy(&pkv->class, pkv->devt);
 err_proc:
 	pkv_proc_remove(pkv);
-err_cdev:
-	cdev_del(&pkv->cdev);
 err_class:
 	class_unregister(&pkv->class);
 err_region:
@@ -91,9 +95,9 @@ err_store:
 /* Undo pkv_register(); no file may be open. */
 void pkv_unregister(struct pkv *pkv)
 {
+	cdev_del(&pkv->cdev);
 	device_destroy(&pkv->class, pkv->devt);
 	pkv_proc_remove(pkv);
-	cdev_del(&pkv->cdev);
 	class_unregister(&pkv->class);
 	unregister_chrdev_region(pkv->devt, 1);
 	pkv_store_destroy(&pkv->store);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import subprocess
@@ -180,6 +181,28 @@ def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
         # Device numbers, class, cdev, /proc and device alone make five.
         assert needed > 5
         assert find_leak(machine, leaky.driver.frame_marks()) is None
+
+
+def test_no_file_is_open_of_a_device_whose_loading_fails(guest: GuestFactory) -> None:
+    # A node of the device's number that stays, and one who opens it all the time.
+    opener = """
+        number=$(busybox awk '$2 == "pkv" { print $1 }' /proc/devices)
+        busybox mknod /tmp/live c $number 0
+        (while :; do read value < /tmp/live; done) > /dev/null 2>&1 &
+    """
+    raced = guest(Flavour.FULL, cpus=2, arguments=HURRY)
+    with contextlib.closing(DriverMachine(raced)) as machine:
+        machine.shell(opener)
+        last, faulted = 0, True
+        while faulted:
+            numbers = range(last + 1, last + 11)
+            last = numbers.stop - 1
+            text = "close(f0)\nunload()\n"
+            text += "".join(f'load("") fail={nth}\nunload()\n' for nth in numbers)
+            faulted = machine.run(text)[-2].faulted
+        assert last > 10
+        found = splat(machine.log)
+        assert found is None, found
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
