@@ -11,6 +11,7 @@
 #include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/kdev_t.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -408,6 +409,19 @@ static void pkv_store_expires_nothing_early(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&store->expiry));
 }
 
+static void pkv_store_keys_live_at_least_their_time(struct kunit *test)
+{
+	struct pkv_store *store = test->priv;
+	u64 before = get_jiffies_64();
+
+	/* What is left of the current tick is no tick. */
+	store->ttl_ms = 24 * 3600 * 1000;
+	KUNIT_ASSERT_EQ(test, pkv_test_write(test, "a=1\n"), 0);
+	KUNIT_EXPECT_GT(test, store->next_expiry, before + msecs_to_jiffies(store->ttl_ms));
+	KUNIT_EXPECT_LE(test, store->next_expiry,
+			get_jiffies_64() + msecs_to_jiffies(store->ttl_ms) + 1);
+}
+
 static void pkv_store_shorter_ttl_expires_first(struct kunit *test)
 {
 	struct pkv_store *store = test->priv;
@@ -541,6 +555,7 @@ static struct kunit_case pkv_store_cases[] = {
 	KUNIT_CASE_PARAM(pkv_store_survives_failed_allocations, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_expires_keys, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_expires_nothing_early, pkv_strategy_gen_params),
+	KUNIT_CASE_PARAM(pkv_store_keys_live_at_least_their_time, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_shorter_ttl_expires_first, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_write_renews_a_key, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_clear_stops_expiry, pkv_strategy_gen_params),

@@ -11,6 +11,7 @@
 #include <linux/device.h>
 #include <linux/err.h>
 #include <linux/fs.h>
+#include <linux/limits.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/printk.h>
@@ -23,8 +24,20 @@ static char *pkv_strategy = "mutex";
 module_param_named(lock, pkv_strategy, charp, 0444);
 MODULE_PARM_DESC(lock, "How readers and writers are kept apart: mutex, rwsem or rcu (default mutex)");
 
-module_param_named(ttl_ms, pkv_device.store.ttl_ms, uint, 0644);
-MODULE_PARM_DESC(ttl_ms, "Milliseconds that a key written from now on lives; 0 for ever (default 0)");
+/* Above INT_MAX, msecs_to_jiffies() would mean for ever. */
+static int pkv_ttl_set(const char *text, const struct kernel_param *param)
+{
+	return param_set_uint_minmax(text, param, 0, INT_MAX);
+}
+
+static const struct kernel_param_ops pkv_ttl_ops = {
+	.set = pkv_ttl_set,
+	.get = param_get_uint,
+};
+
+module_param_cb(ttl_ms, &pkv_ttl_ops, &pkv_device.store.ttl_ms, 0644);
+__MODULE_PARM_TYPE(ttl_ms, "uint");
+MODULE_PARM_DESC(ttl_ms, "Milliseconds that a key written from now on lives, at most INT_MAX; 0 for ever (default 0)");
 
 /**
  * pkv_register() - set up a store and its device

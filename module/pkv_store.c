@@ -247,8 +247,9 @@ static int pkv_commit(struct pkv_store *store, struct hlist_head *staged)
 	u64 expires = 0;
 	int ret = 0;
 
+	/* One tick more: the current one has begun already. */
 	if (ttl_ms)
-		expires = get_jiffies_64() + msecs_to_jiffies(ttl_ms);
+		expires = get_jiffies_64() + msecs_to_jiffies(ttl_ms) + 1;
 
 	pkv_write_begin(&store->lock);
 

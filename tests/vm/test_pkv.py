@@ -101,6 +101,16 @@ def test_an_unknown_strategy_is_refused(machine: DriverMachine) -> None:
         machine.vm.load(image)
 
 
+def test_a_time_that_the_kernel_takes_for_ever_is_refused(machine: DriverMachine) -> None:
+    parameter = "/sys/module/pkv/parameters/ttl_ms"
+    written = machine.shell(
+        f"echo 2147483647 > {parameter}; echo 2147483648 > {parameter} || cat {parameter}"
+    )
+    assert written.splitlines()[-1] == "2147483647"
+    loaded = machine.run('close(f0)\nunload()\nload("ttl_ms=2147483648")\nload("")')
+    assert [error for _, error in returned(loaded[2:])] == [errno.EINVAL, 0]
+
+
 def test_keys_expire_when_the_parameter_is_set_at_run_time(machine: DriverMachine) -> None:
     script = """
         echo 20 > /sys/module/pkv/parameters/ttl_ms
