@@ -7,6 +7,7 @@
 #include <linux/cdev.h>
 #include <linux/device/class.h>
 #include <linux/fs.h>
+#include <linux/mutex.h>
 #include <linux/types.h>
 #include <linux/wait.h>
 
@@ -59,6 +60,24 @@ struct pkv {
 	struct class class;
 	struct cdev cdev;
 	struct proc_dir_entry *proc;
+};
+
+/**
+ * struct pkv_file - an open file, and the value that it reads
+ * @pkv: its device
+ * @lock: protects what follows
+ * @generation: of @value; 0 if there was none yet
+ * @next: position in @value at which reading goes on
+ * @len: bytes in @value
+ * @value: a copy, so that it is read whole whatever becomes of the key
+ */
+struct pkv_file {
+	struct pkv *pkv;
+	struct mutex lock;	/* protects the rest */
+	u64 generation;
+	loff_t next;
+	size_t len;
+	char value[PKV_VALUE_MAX];
 };
 
 extern const struct file_operations pkv_fops;

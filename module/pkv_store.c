@@ -269,6 +269,7 @@ static int pkv_commit(struct pkv_store *store, struct hlist_head *staged)
 		pkv_insert(store, slot);
 	}
 	rcu_assign_pointer(store->last, last);
+	store->generation++;
 	if (expires)
 		pkv_expire_at(store, expires);
 
@@ -302,10 +303,11 @@ int pkv_store_write(struct pkv_store *store, const char *data, size_t len)
  * pkv_store_last() - copy the value of the last-written key
  * @store: the store
  * @value: room for PKV_VALUE_MAX bytes
+ * @generation: set to the number of writes up to that of the value
  *
  * Return: bytes in the value, or -ENODATA if that key is gone or never was.
  */
-ssize_t pkv_store_last(struct pkv_store *store, char *value)
+ssize_t pkv_store_last(struct pkv_store *store, char *value, u64 *generation)
 {
 	const struct pkv_slot *slot;
 	unsigned int seq;
@@ -314,6 +316,7 @@ ssize_t pkv_store_last(struct pkv_store *store, char *value)
 	do {
 		seq = pkv_read_begin(&store->lock);
 		slot = pkv_last(store);
+		*generation = store->generation;
 		len = -ENODATA;
 		if (slot) {
 			len = slot->value_len;
@@ -325,7 +328,7 @@ ssize_t pkv_store_last(struct pkv_store *store, char *value)
 }
 
 /* Like pkv_store_last(), without the copy. */
-ssize_t pkv_store_last_size(struct pkv_store *store)
+ssize_t pkv_store_last_size(struct pkv_store *store, u64 *generation)
 {
 	const struct pkv_slot *slot;
 	unsigned int seq;
@@ -334,6 +337,7 @@ ssize_t pkv_store_last_size(struct pkv_store *store)
 	do {
 		seq = pkv_read_begin(&store->lock);
 		slot = pkv_last(store);
+		*generation = store->generation;
 		len = -ENODATA;
 		if (slot)
 			len = slot->value_len;
