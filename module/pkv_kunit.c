@@ -88,7 +88,7 @@ static int pkv_test_store_init(struct kunit *test)
 	struct pkv_store *store = kunit_kzalloc(test, sizeof(*store), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, store);
-	pkv_store_init(store, pkv_lock_strategy(pkv_test_strategy(test)));
+	KUNIT_ASSERT_EQ(test, pkv_store_init(store, pkv_lock_strategy(pkv_test_strategy(test))), 0);
 	test->priv = store;
 	return 0;
 }

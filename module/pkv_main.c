@@ -58,7 +58,9 @@ int pkv_register(struct pkv *pkv, const char *name, const char *strategy)
 		return -EINVAL;
 	}
 
-	pkv_store_init(&pkv->store, ops);
+	ret = pkv_store_init(&pkv->store, ops);
+	if (ret)
+		return ret;
 	init_waitqueue_head(&pkv->changed);
 
 	ret = alloc_chrdev_region(&pkv->devt, 0, 1, name);

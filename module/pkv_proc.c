@@ -41,7 +41,8 @@ int pkv_proc_show(struct seq_file *seq, void *unused)
 
 int pkv_proc_create(struct pkv *pkv, const char *name)
 {
-	pkv->proc = proc_create_single_data(name, 0444, NULL, pkv_proc_show,
+	/* As the node: what others write is nobody's business. */
+	pkv->proc = proc_create_single_data(name, 0400, NULL, pkv_proc_show,
 					    pkv);
 	return pkv->proc ? 0 : -ENOMEM;
 }

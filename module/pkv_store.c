@@ -93,7 +93,7 @@ static void pkv_expire_at(struct pkv_store *store, u64 expires)
 		return;
 
 	store->next_expiry = expires;
-	mod_delayed_work(system_wq, &store->expiry,
+	mod_delayed_work(store->workqueue, &store->expiry,
 			 expires > now ? expires - now : 0);
 }
 
@@ -432,12 +432,18 @@ void pkv_store_usage(struct pkv_store *store, struct pkv_usage *usage)
 	} while (pkv_read_retry(&store->lock, seq));
 }
 
-void pkv_store_init(struct pkv_store *store, const struct pkv_lock_ops *ops)
+/* Set up an empty store; returns 0 or -ENOMEM. */
+int pkv_store_init(struct pkv_store *store, const struct pkv_lock_ops *ops)
 {
+	store->workqueue = alloc_workqueue("pkv", WQ_UNBOUND, 0);
+	if (!store->workqueue)
+		return -ENOMEM;
+
 	pkv_lock_init(&store->lock, ops);
 	hash_init(store->table);
 	RCU_INIT_POINTER(store->last, NULL);
 	INIT_DELAYED_WORK(&store->expiry, pkv_expire);
+	return 0;
 }
 
 /* Nobody uses the store any more; its work may still be queued or running. */
@@ -445,5 +451,6 @@ void pkv_store_destroy(struct pkv_store *store)
 {
 	cancel_delayed_work_sync(&store->expiry);
 	pkv_store_clear(store);
+	destroy_workqueue(store->workqueue);
 	pkv_lock_destroy(&store->lock);
 }

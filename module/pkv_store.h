@@ -47,6 +47,7 @@ struct pkv_slot {
  * @used: slots in @table, at most PKV_SLOTS
  * @bytes: sum of their values' sizes
  * @expiry: removes slots whose time has come
+ * @workqueue: where @expiry runs
  * @next_expiry: when @expiry is to run, in jiffies since boot; 0 for never
  * @expired: slots that @expiry has removed so far
  * @ttl_ms: how long a key lives from now on, in milliseconds; 0 for ever
@@ -59,6 +60,7 @@ struct pkv_store {
 	unsigned int used;
 	unsigned int bytes;
 	struct delayed_work expiry;
+	struct workqueue_struct *workqueue;
 	u64 next_expiry;
 	u64 expired;
 	unsigned int ttl_ms;
@@ -76,7 +78,7 @@ struct pkv_usage {
 	u64 expired;
 };
 
-void pkv_store_init(struct pkv_store *store, const struct pkv_lock_ops *ops);
+int pkv_store_init(struct pkv_store *store, const struct pkv_lock_ops *ops);
 void pkv_store_destroy(struct pkv_store *store);
 
 int pkv_store_write(struct pkv_store *store, const char *data, size_t len);

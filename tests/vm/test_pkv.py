@@ -93,6 +93,11 @@ def test_parameters_have_the_right_modes(machine: DriverMachine) -> None:
     assert listing.split() == ["444", "lock", "644", "ttl_ms", "mutex", "0"]
 
 
+def test_only_root_may_use_and_watch_it(machine: DriverMachine) -> None:
+    listing = machine.shell("stat -c '%a %u %g %n' /dev/pkv /proc/pkv")
+    assert listing.splitlines()[:2] == ["600 0 0 /dev/pkv", "400 0 0 /proc/pkv"]
+
+
 def test_an_unknown_strategy_is_refused(machine: DriverMachine) -> None:
     guest = machine.guest
     image = driver_image(with_params(guest.target, "lock=spin"), guest.driver)
