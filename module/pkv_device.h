@@ -8,6 +8,7 @@
 #include <linux/device/class.h>
 #include <linux/fs.h>
 #include <linux/mutex.h>
+#include <linux/percpu.h>
 #include <linux/types.h>
 #include <linux/wait.h>
 
@@ -30,20 +31,20 @@ enum pkv_op {
 };
 
 /**
- * struct pkv_count - how often an operation was asked for
+ * struct pkv_counts - how often each operation was asked for on one CPU
  * @calls: all of them
  * @errors: those that failed
  */
-struct pkv_count {
-	atomic64_t calls;
-	atomic64_t errors;
+struct pkv_counts {
+	unsigned long calls[PKV_N_OPS];
+	unsigned long errors[PKV_N_OPS];
 };
 
 /**
  * struct pkv - a store and its device
  * @store: the keys and values
  * @changed: woken by each write that stored something
- * @counts: use since the device was registered, by operation
+ * @counts: use since the device was registered, by CPU and operation
  * @files: open files
  * @devt: device number
  * @class: class of the device
@@ -53,7 +54,7 @@ struct pkv_count {
 struct pkv {
 	struct pkv_store store;
 	wait_queue_head_t changed;
-	struct pkv_count counts[PKV_N_OPS];
+	struct pkv_counts __percpu *counts;
 	atomic_t files;
 
 	dev_t devt;

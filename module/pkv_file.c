@@ -27,9 +27,9 @@
 /* Count a call, and that it failed if @ret is negative; returns @ret. */
 static loff_t pkv_count(struct pkv *pkv, enum pkv_op op, loff_t ret)
 {
-	atomic64_inc(&pkv->counts[op].calls);
+	this_cpu_inc(pkv->counts->calls[op]);
 	if (ret < 0)
-		atomic64_inc(&pkv->counts[op].errors);
+		this_cpu_inc(pkv->counts->errors[op]);
 	return ret;
 }
 
@@ -42,7 +42,7 @@ static struct pkv *pkv_of(struct file *file)
 
 static int pkv_do_open(struct pkv *pkv, struct file *file)
 {
-	struct pkv_file *pf = kzalloc(sizeof(*pf), GFP_KERNEL);
+	struct pkv_file *pf = kzalloc(sizeof(*pf), GFP_KERNEL_ACCOUNT);
 
 	if (!pf)
 		return -ENOMEM;
@@ -168,7 +168,10 @@ static ssize_t pkv_do_write(struct pkv *pkv, struct iov_iter *from,
 	if (ret)
 		return ret;
 
-	wake_up_interruptible_poll(&pkv->changed, EPOLLIN | EPOLLRDNORM);
+	/* Mostly nobody waits: then no lock is taken. */
+	if (wq_has_sleeper(&pkv->changed))
+		wake_up_interruptible_poll(&pkv->changed,
+					   EPOLLIN | EPOLLRDNORM);
 
 	/* There is a new value to read: start at its beginning. */
 	*ppos = 0;
@@ -218,6 +221,8 @@ static __poll_t pkv_poll(struct file *file, poll_table *wait)
 	__poll_t events = EPOLLOUT | EPOLLWRNORM;
 
 	poll_wait(file, &pkv->changed, wait);
+	/* Pairs with that of wq_has_sleeper() in pkv_do_write(). */
+	smp_mb();
 	if (pkv_file_has_unread(file->private_data))
 		events |= EPOLLIN | EPOLLRDNORM;
 	pkv_count(pkv, PKV_OP_POLL, 0);

@@ -22,7 +22,7 @@ static struct pkv pkv_device;
 
 static char *pkv_strategy = "mutex";
 module_param_named(lock, pkv_strategy, charp, 0444);
-MODULE_PARM_DESC(lock, "How readers and writers are kept apart: mutex, rwsem or rcu (default mutex)");
+MODULE_PARM_DESC(lock, "How readers and writers are kept apart: mutex, rwsem, rwlock or rcu (default mutex)");
 
 /* Above INT_MAX, msecs_to_jiffies() would mean for ever. */
 static int pkv_ttl_set(const char *text, const struct kernel_param *param)
@@ -54,13 +54,17 @@ int pkv_register(struct pkv *pkv, const char *name, const char *strategy)
 	int ret;
 
 	if (!ops) {
-		pr_err("lock=%s: not one of mutex, rwsem, rcu\n", strategy);
+		pr_err("lock=%s: not one of mutex, rwsem, rwlock, rcu\n", strategy);
 		return -EINVAL;
 	}
 
+	pkv->counts = alloc_percpu(struct pkv_counts);
+	if (!pkv->counts)
+		return -ENOMEM;
+
 	ret = pkv_store_init(&pkv->store, ops);
 	if (ret)
-		return ret;
+		goto err_counts;
 	init_waitqueue_head(&pkv->changed);
 
 	ret = alloc_chrdev_region(&pkv->devt, 0, 1, name);
@@ -104,6 +108,8 @@ err_region:
 	unregister_chrdev_region(pkv->devt, 1);
 err_store:
 	pkv_store_destroy(&pkv->store);
+err_counts:
+	free_percpu(pkv->counts);
 	return ret;
 }
 
@@ -116,6 +122,7 @@ void pkv_unregister(struct pkv *pkv)
 	class_unregister(&pkv->class);
 	unregister_chrdev_region(pkv->devt, 1);
 	pkv_store_destroy(&pkv->store);
+	free_percpu(pkv->counts);
 }
 
 static int __init pkv_init(void)

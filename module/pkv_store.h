@@ -18,6 +18,7 @@
 /**
  * struct pkv_slot - one key and its value
  * @node: link in a bucket of the table, or in a list of staged slots
+ * @hash: of the key
  * @rcu: frees the slot when no reader can see it any more
  * @expires: when the key disappears, in jiffies since boot; 0 for never
  * @key_len: bytes used in @key
@@ -30,6 +31,7 @@
  */
 struct pkv_slot {
 	struct hlist_node node;
+	u32 hash;
 	struct rcu_head rcu;
 	u64 expires;
 	u32 key_len;
