@@ -13,4 +13,9 @@
 #define __counted_by(...)
 #endif
 
+/* New in 6.5. */
+#ifdef PKV_NO_COPY_SPLICE_READ
+#define copy_splice_read generic_file_splice_read
+#endif
+
 #endif /* _PKV_COMPAT_H */

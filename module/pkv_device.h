@@ -7,6 +7,8 @@
 #include <linux/cdev.h>
 #include <linux/device/class.h>
 #include <linux/fs.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
 #include <linux/types.h>
 #include <linux/wait.h>
 
@@ -29,20 +31,20 @@ enum pkv_op {
 };
 
 /**
- * struct pkv_count - how often an operation was asked for
+ * struct pkv_counts - how often each operation was asked for on one CPU
  * @calls: all of them
  * @errors: those that failed
  */
-struct pkv_count {
-	atomic64_t calls;
-	atomic64_t errors;
+struct pkv_counts {
+	unsigned long calls[PKV_N_OPS];
+	unsigned long errors[PKV_N_OPS];
 };
 
 /**
  * struct pkv - a store and its device
  * @store: the keys and values
  * @changed: woken by each write that stored something
- * @counts: use since the device was registered, by operation
+ * @counts: use since the device was registered, by CPU and operation
  * @files: open files
  * @devt: device number
  * @class: class of the device
@@ -52,13 +54,31 @@ struct pkv_count {
 struct pkv {
 	struct pkv_store store;
 	wait_queue_head_t changed;
-	struct pkv_count counts[PKV_N_OPS];
+	struct pkv_counts __percpu *counts;
 	atomic_t files;
 
 	dev_t devt;
 	struct class class;
 	struct cdev cdev;
 	struct proc_dir_entry *proc;
+};
+
+/**
+ * struct pkv_file - an open file, and the value that it reads
+ * @pkv: its device
+ * @lock: protects what follows
+ * @generation: of @value; 0 if there was none yet
+ * @next: position in @value at which reading goes on
+ * @len: bytes in @value
+ * @value: a copy, so that it is read whole whatever becomes of the key
+ */
+struct pkv_file {
+	struct pkv *pkv;
+	struct mutex lock;	/* protects the rest */
+	u64 generation;
+	loff_t next;
+	size_t len;
+	char value[PKV_VALUE_MAX];
 };
 
 extern const struct file_operations pkv_fops;

@@ -11,6 +11,7 @@
 #include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/kdev_t.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -21,6 +22,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
+#include <linux/uio.h>
 
 #include "pkv_device.h"
 
@@ -34,7 +36,7 @@ struct pkv_strategy_param {
 };
 
 static const struct pkv_strategy_param pkv_strategies[] = {
-	{ "mutex" }, { "rwsem" }, { "rcu" },
+	{ "mutex" }, { "rwsem" }, { "rwlock" }, { "rcu" },
 };
 
 KUNIT_ARRAY_PARAM_DESC(pkv_strategy, pkv_strategies, name);
@@ -86,7 +88,7 @@ static int pkv_test_store_init(struct kunit *test)
 	struct pkv_store *store = kunit_kzalloc(test, sizeof(*store), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, store);
-	pkv_store_init(store, pkv_lock_strategy(pkv_test_strategy(test)));
+	KUNIT_ASSERT_EQ(test, pkv_store_init(store, pkv_lock_strategy(pkv_test_strategy(test))), 0);
 	test->priv = store;
 	return 0;
 }
@@ -113,19 +115,22 @@ static unsigned int pkv_test_keys(struct kunit *test)
 static void pkv_expect_last(struct kunit *test, const char *value)
 {
 	char last[PKV_VALUE_MAX];
-	ssize_t len = pkv_store_last(test->priv, last);
+	u64 generation, same;
+	ssize_t len = pkv_store_last(test->priv, last, &generation);
 
 	KUNIT_ASSERT_EQ(test, len, (ssize_t)strlen(value));
 	KUNIT_EXPECT_MEMEQ(test, last, value, len);
-	KUNIT_EXPECT_EQ(test, pkv_store_last_size(test->priv), len);
+	KUNIT_EXPECT_EQ(test, pkv_store_last_size(test->priv, &same), len);
+	KUNIT_EXPECT_EQ(test, same, generation);
 }
 
 static void pkv_expect_no_last(struct kunit *test)
 {
 	char last[PKV_VALUE_MAX];
+	u64 generation;
 
-	KUNIT_EXPECT_EQ(test, pkv_store_last(test->priv, last), -ENODATA);
-	KUNIT_EXPECT_EQ(test, pkv_store_last_size(test->priv), -ENODATA);
+	KUNIT_EXPECT_EQ(test, pkv_store_last(test->priv, last, &generation), -ENODATA);
+	KUNIT_EXPECT_EQ(test, pkv_store_last_size(test->priv, &generation), -ENODATA);
 }
 
 /* Write "kN=v\n" for N from @from up to @to, not included, in one go. */
@@ -191,10 +196,11 @@ static void pkv_store_keeps_any_byte(struct kunit *test)
 {
 	static const char record[] = "k\0\xff=\0\x80\t\t\n";
 	char last[PKV_VALUE_MAX];
+	u64 generation;
 
 	KUNIT_EXPECT_EQ(test, pkv_store_write(test->priv, record,
 					      sizeof(record) - 1), 0);
-	KUNIT_ASSERT_EQ(test, pkv_store_last(test->priv, last), 4);
+	KUNIT_ASSERT_EQ(test, pkv_store_last(test->priv, last, &generation), 4);
 	KUNIT_EXPECT_MEMEQ(test, last, "\0\x80\t\t", 4);
 	KUNIT_EXPECT_EQ(test, pkv_store_delete(test->priv, "k", 1), -ENOENT);
 	KUNIT_EXPECT_EQ(test, pkv_store_delete(test->priv, "k\0\xff", 3), 0);
@@ -227,11 +233,13 @@ static void pkv_store_limits_keys(struct kunit *test)
 
 static void pkv_store_limits_values(struct kunit *test)
 {
+	u64 generation;
+
 	KUNIT_EXPECT_EQ(test, pkv_test_write(test, pkv_test_record(test, 1, PKV_VALUE_MAX)), 0);
 	KUNIT_EXPECT_EQ(test, pkv_test_write(test, pkv_test_record(test, 2, PKV_VALUE_MAX + 1)),
 			-EMSGSIZE);
 	KUNIT_EXPECT_EQ(test, pkv_test_keys(test), 1);
-	KUNIT_EXPECT_EQ(test, pkv_store_last_size(test->priv), PKV_VALUE_MAX);
+	KUNIT_EXPECT_EQ(test, pkv_store_last_size(test->priv, &generation), PKV_VALUE_MAX);
 }
 
 static void pkv_store_error_stores_nothing(struct kunit *test)
@@ -408,6 +416,19 @@ static void pkv_store_expires_nothing_early(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&store->expiry));
 }
 
+static void pkv_store_keys_live_at_least_their_time(struct kunit *test)
+{
+	struct pkv_store *store = test->priv;
+	u64 before = get_jiffies_64();
+
+	/* What is left of the current tick is no tick. */
+	store->ttl_ms = 24 * 3600 * 1000;
+	KUNIT_ASSERT_EQ(test, pkv_test_write(test, "a=1\n"), 0);
+	KUNIT_EXPECT_GT(test, store->next_expiry, before + msecs_to_jiffies(store->ttl_ms));
+	KUNIT_EXPECT_LE(test, store->next_expiry,
+			get_jiffies_64() + msecs_to_jiffies(store->ttl_ms) + 1);
+}
+
 static void pkv_store_shorter_ttl_expires_first(struct kunit *test)
 {
 	struct pkv_store *store = test->priv;
@@ -493,14 +514,17 @@ static bool pkv_test_pair_is_whole(const struct pkv_entry *entries, u32 count)
 static void pkv_store_readers_see_whole_writes(struct kunit *test)
 {
 	struct task_struct *writers[2];
-	unsigned int i, broken = 0;
+	unsigned int i, started, broken = 0;
 	char last[PKV_VALUE_MAX];
+	u64 generation;
 	ssize_t len;
 
-	for (i = 0; i < ARRAY_SIZE(writers); i++) {
-		writers[i] = kthread_run(pkv_test_writer, test->priv,
-					 "pkv_writer/%u", i);
-		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, writers[i]);
+	/* No assertion before all are stopped: they use the store. */
+	for (started = 0; started < ARRAY_SIZE(writers); started++) {
+		writers[started] = kthread_run(pkv_test_writer, test->priv,
+					       "pkv_writer/%u", started);
+		if (IS_ERR(writers[started]))
+			break;
 	}
 	for (i = 0; i < 3000; i++) {
 		struct pkv_entry entries[3] = {};
@@ -508,13 +532,14 @@ static void pkv_store_readers_see_whole_writes(struct kunit *test)
 
 		if (count > 3 || !pkv_test_pair_is_whole(entries, count))
 			broken++;
-		len = pkv_store_last(test->priv, last);
+		len = pkv_store_last(test->priv, last, &generation);
 		if (len > 1 && last[0] != last[len - 1])
 			broken++;
 		cond_resched();
 	}
-	for (i = 0; i < ARRAY_SIZE(writers); i++)
+	for (i = 0; i < started; i++)
 		kthread_stop(writers[i]);
+	KUNIT_EXPECT_EQ(test, started, ARRAY_SIZE(writers));
 	KUNIT_EXPECT_EQ(test, broken, 0);
 }
 
@@ -541,6 +566,7 @@ static struct kunit_case pkv_store_cases[] = {
 	KUNIT_CASE_PARAM(pkv_store_survives_failed_allocations, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_expires_keys, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_expires_nothing_early, pkv_strategy_gen_params),
+	KUNIT_CASE_PARAM(pkv_store_keys_live_at_least_their_time, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_shorter_ttl_expires_first, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_write_renews_a_key, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_store_clear_stops_expiry, pkv_strategy_gen_params),
@@ -621,21 +647,77 @@ static void __user *pkv_test_user(struct kunit *test, size_t len)
 	return (void __user *)(t->user + PAGE_SIZE - len);
 }
 
+/* As read(2): a position moves on success only. */
+static ssize_t pkv_test_read(struct file *file, void __user *user, size_t count)
+{
+	struct iov_iter iter;
+	struct kiocb iocb;
+	ssize_t ret;
+
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = file->f_pos;
+	iov_iter_ubuf(&iter, ITER_DEST, user, count);
+	ret = pkv_fops.read_iter(&iocb, &iter);
+	if (ret >= 0)
+		file->f_pos = iocb.ki_pos;
+	return ret;
+}
+
+static ssize_t pkv_test_write_iter(struct file *file, struct iov_iter *iter)
+{
+	struct kiocb iocb;
+	ssize_t ret;
+
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = file->f_pos;
+	ret = pkv_fops.write_iter(&iocb, iter);
+	if (ret >= 0)
+		file->f_pos = iocb.ki_pos;
+	return ret;
+}
+
+static ssize_t pkv_test_write_to(struct file *file, void __user *user,
+				 size_t count)
+{
+	struct iov_iter iter;
+
+	iov_iter_ubuf(&iter, ITER_SOURCE, user, count);
+	return pkv_test_write_iter(file, &iter);
+}
+
 static ssize_t pkv_file_write(struct kunit *test, const char *data)
 {
 	struct pkv_test_file *t = test->priv;
 	void __user *user = pkv_test_user(test, strlen(data));
 
 	KUNIT_ASSERT_EQ(test, copy_to_user(user, data, strlen(data)), 0);
-	return pkv_fops.write(t->file, user, strlen(data), &t->file->f_pos);
+	return pkv_test_write_to(t->file, user, strlen(data));
+}
+
+/* A write of two segments. */
+static ssize_t pkv_file_writev(struct kunit *test, const char *first,
+			       const char *second)
+{
+	size_t len[] = { strlen(first), strlen(second) };
+	void __user *user = pkv_test_user(test, len[0] + len[1]);
+	struct pkv_test_file *t = test->priv;
+	struct iovec segments[] = {
+		{ .iov_base = user, .iov_len = len[0] },
+		{ .iov_base = user + len[0], .iov_len = len[1] },
+	};
+	struct iov_iter iter;
+
+	KUNIT_ASSERT_EQ(test, copy_to_user(user, first, len[0]), 0);
+	KUNIT_ASSERT_EQ(test, copy_to_user(user + len[0], second, len[1]), 0);
+	iov_iter_init(&iter, ITER_SOURCE, segments, 2, len[0] + len[1]);
+	return pkv_test_write_iter(t->file, &iter);
 }
 
 static ssize_t pkv_file_read(struct kunit *test, size_t count)
 {
 	struct pkv_test_file *t = test->priv;
 
-	return pkv_fops.read(t->file, pkv_test_user(test, count), count,
-			     &t->file->f_pos);
+	return pkv_test_read(t->file, pkv_test_user(test, count), count);
 }
 
 static void pkv_expect_read(struct kunit *test, size_t count, const char *value)
@@ -705,9 +787,8 @@ static void pkv_file_read_stops_at_bad_memory(struct kunit *test)
 	void __user *user = pkv_test_user(test, 2);
 
 	KUNIT_ASSERT_EQ(test, pkv_file_write(test, "a=hello\n"), 8);
-	KUNIT_EXPECT_EQ(test, pkv_fops.read(t->file, user, 5, &t->file->f_pos), 2);
-	KUNIT_EXPECT_EQ(test, pkv_fops.read(t->file, pkv_test_user(test, 0), 5,
-					    &t->file->f_pos), -EFAULT);
+	KUNIT_EXPECT_EQ(test, pkv_test_read(t->file, user, 5), 2);
+	KUNIT_EXPECT_EQ(test, pkv_test_read(t->file, pkv_test_user(test, 0), 5), -EFAULT);
 	pkv_expect_read(test, 64, "llo");
 }
 
@@ -716,8 +797,7 @@ static void pkv_file_write_refuses_bad_memory(struct kunit *test)
 	struct pkv_test_file *t = test->priv;
 
 	KUNIT_ASSERT_EQ(test, pkv_file_write(test, "a=1\n"), 4);
-	KUNIT_EXPECT_EQ(test, pkv_fops.write(t->file, pkv_test_user(test, 4), 5,
-					     &t->file->f_pos), -EFAULT);
+	KUNIT_EXPECT_EQ(test, pkv_test_write_to(t->file, pkv_test_user(test, 4), 5), -EFAULT);
 	pkv_expect_read(test, 64, "1");
 }
 
@@ -727,9 +807,7 @@ static void pkv_file_write_refuses_bad_records(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, pkv_file_write(test, "a"), -EINVAL);
 	KUNIT_EXPECT_EQ(test, pkv_file_write(test, ""), -EINVAL);
-	KUNIT_EXPECT_EQ(test, pkv_fops.write(t->file, pkv_test_user(test, 0),
-					     PKV_WRITE_MAX + 1,
-					     &t->file->f_pos), -EMSGSIZE);
+	KUNIT_EXPECT_EQ(test, pkv_test_write_to(t->file, pkv_test_user(test, 0), PKV_WRITE_MAX + 1), -EMSGSIZE);
 }
 
 static void pkv_file_write_survives_failed_allocations(struct kunit *test)
@@ -746,7 +824,7 @@ static void pkv_file_write_survives_failed_allocations(struct kunit *test)
 
 		KUNIT_ASSERT_EQ(test, copy_to_user(user, "a=2\n", 4), 0);
 		pkv_fail_nth(nth);
-		ret = pkv_fops.write(t->file, user, 4, &t->file->f_pos);
+		ret = pkv_test_write_to(t->file, user, 4);
 		if (!pkv_failed_nth())
 			break;
 		errors++;
@@ -773,17 +851,83 @@ static void pkv_file_seeks(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pkv_fops.llseek(t->file, 5, SEEK_DATA), -ENXIO);
 }
 
-static void pkv_file_polls(struct kunit *test)
+static __poll_t pkv_file_poll(struct kunit *test)
 {
 	struct pkv_test_file *t = test->priv;
+
+	return pkv_fops.poll(t->file, NULL);
+}
+
+static void pkv_file_polls(struct kunit *test)
+{
 	const __poll_t out = EPOLLOUT | EPOLLWRNORM;
 	const __poll_t in = EPOLLIN | EPOLLRDNORM;
 
-	KUNIT_EXPECT_TRUE(test, pkv_fops.poll(t->file, NULL) == out);
+	KUNIT_EXPECT_TRUE(test, pkv_file_poll(test) == out);
 	KUNIT_ASSERT_EQ(test, pkv_file_write(test, "a=\n"), 3);
-	KUNIT_EXPECT_TRUE(test, pkv_fops.poll(t->file, NULL) == (in | out));
+	KUNIT_EXPECT_TRUE(test, pkv_file_poll(test) == (in | out));
 	KUNIT_ASSERT_EQ(test, pkv_file_delete(test, "a", 0), 0);
-	KUNIT_EXPECT_TRUE(test, pkv_fops.poll(t->file, NULL) == out);
+	KUNIT_EXPECT_TRUE(test, pkv_file_poll(test) == out);
+}
+
+static void pkv_file_is_readable_until_all_was_read(struct kunit *test)
+{
+	static const char * const values[] = { "a=hello\n", "a=hello\n", "b=world\n" };
+	struct pkv_test_file *t = test->priv;
+	struct file *writer = pkv_test_open(test, O_WRONLY);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		void __user *user = pkv_test_user(test, 8);
+
+		KUNIT_ASSERT_EQ(test, copy_to_user(user, values[i], 8), 0);
+		KUNIT_ASSERT_EQ(test, pkv_test_write_to(writer, user, 8), 8);
+		KUNIT_EXPECT_TRUE(test, pkv_file_poll(test) & EPOLLIN);
+		KUNIT_ASSERT_EQ(test, pkv_file_read(test, 3), 3);
+		KUNIT_EXPECT_TRUE(test, pkv_file_poll(test) & EPOLLIN);
+		KUNIT_EXPECT_EQ(test, pkv_test_read(t->file, pkv_test_user(test, 0), 1), -EFAULT);
+		KUNIT_EXPECT_TRUE(test, pkv_file_poll(test) & EPOLLIN);
+		KUNIT_ASSERT_EQ(test, pkv_file_read(test, 64), 2);
+		KUNIT_EXPECT_FALSE(test, pkv_file_poll(test) & EPOLLIN);
+		pkv_expect_read(test, 64, "");
+		KUNIT_EXPECT_FALSE(test, pkv_file_poll(test) & EPOLLIN);
+	}
+	__fput_sync(writer);
+}
+
+static void pkv_file_reads_one_value_whole(struct kunit *test)
+{
+	struct pkv_test_file *t = test->priv;
+	struct file *writer = pkv_test_open(test, O_RDWR);
+	void __user *user = pkv_test_user(test, 4);
+
+	KUNIT_ASSERT_EQ(test, pkv_file_write(test, "a=hello\n"), 8);
+	pkv_expect_read(test, 2, "he");
+	KUNIT_ASSERT_EQ(test, copy_to_user(user, "b=x\n", 4), 0);
+	KUNIT_ASSERT_EQ(test, pkv_test_write_to(writer, user, 4), 4);
+	/* What has been begun is ended, then comes what is new. */
+	pkv_expect_read(test, 2, "ll");
+	KUNIT_ASSERT_EQ(test, pkv_fops.unlocked_ioctl(writer, PKV_IOC_CLEAR, 0), 0);
+	pkv_expect_read(test, 64, "o");
+	KUNIT_EXPECT_EQ(test, pkv_file_read(test, 64), -ENODATA);
+	KUNIT_ASSERT_EQ(test, copy_to_user(user, "c=y\n", 4), 0);
+	KUNIT_ASSERT_EQ(test, pkv_test_write_to(writer, user, 4), 4);
+	pkv_expect_read(test, 64, "y");
+	pkv_expect_read(test, 64, "");
+	/* Elsewhere, a read is of what there is. */
+	KUNIT_EXPECT_EQ(test, pkv_fops.llseek(t->file, 0, SEEK_SET), 0);
+	pkv_expect_read(test, 64, "y");
+	__fput_sync(writer);
+}
+
+static void pkv_file_writes_segments_as_one(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, pkv_file_writev(test, "", "a=1\n"), 4);
+	pkv_expect_read(test, 64, "1");
+	KUNIT_EXPECT_EQ(test, pkv_file_writev(test, "a=2\nb", "=3\n"), 7);
+	pkv_expect_read(test, 64, "3");
+	KUNIT_EXPECT_EQ(test, pkv_file_writev(test, "a=4\n", "b"), -EINVAL);
+	pkv_expect_read(test, 64, "");
 }
 
 static int pkv_test_woken(struct wait_queue_entry *entry, unsigned int mode,
@@ -957,6 +1101,9 @@ static struct kunit_case pkv_file_cases[] = {
 	KUNIT_CASE_PARAM(pkv_file_write_survives_failed_allocations, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_file_seeks, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_file_polls, pkv_strategy_gen_params),
+	KUNIT_CASE_PARAM(pkv_file_is_readable_until_all_was_read, pkv_strategy_gen_params),
+	KUNIT_CASE_PARAM(pkv_file_reads_one_value_whole, pkv_strategy_gen_params),
+	KUNIT_CASE_PARAM(pkv_file_writes_segments_as_one, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_file_write_wakes_pollers, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_file_lists, pkv_strategy_gen_params),
 	KUNIT_CASE_PARAM(pkv_file_list_refuses_bad_arguments, pkv_strategy_gen_params),
@@ -982,6 +1129,7 @@ static void pkv_device_knows_its_strategies(struct kunit *test)
 {
 	KUNIT_EXPECT_PTR_EQ(test, pkv_lock_strategy("mutex"), &pkv_lock_mutex);
 	KUNIT_EXPECT_PTR_EQ(test, pkv_lock_strategy("rwsem\n"), &pkv_lock_rwsem);
+	KUNIT_EXPECT_PTR_EQ(test, pkv_lock_strategy("rwlock"), &pkv_lock_rwlock);
 	KUNIT_EXPECT_PTR_EQ(test, pkv_lock_strategy("rcu"), &pkv_lock_rcu);
 	KUNIT_EXPECT_NULL(test, pkv_lock_strategy(""));
 	KUNIT_EXPECT_NULL(test, pkv_lock_strategy("rcu "));

@@ -6,16 +6,15 @@
 
 #include "pkv_lock.h"
 
-static unsigned int pkv_mutex_read_begin(struct pkv_lock *lock)
+static void pkv_mutex_read_begin(struct pkv_lock *lock, unsigned int *seq)
 {
 	mutex_lock(&lock->mutex);
-	return 0;
 }
 
-static bool pkv_mutex_read_retry(struct pkv_lock *lock, unsigned int seq)
+static bool pkv_mutex_read_end(struct pkv_lock *lock, unsigned int *seq)
 {
 	mutex_unlock(&lock->mutex);
-	return false;
+	return true;
 }
 
 static void pkv_mutex_write_begin(struct pkv_lock *lock)
@@ -31,21 +30,20 @@ static void pkv_mutex_write_end(struct pkv_lock *lock)
 const struct pkv_lock_ops pkv_lock_mutex = {
 	.name = "mutex",
 	.read_begin = pkv_mutex_read_begin,
-	.read_retry = pkv_mutex_read_retry,
+	.read_end = pkv_mutex_read_end,
 	.write_begin = pkv_mutex_write_begin,
 	.write_end = pkv_mutex_write_end,
 };
 
-static unsigned int pkv_rwsem_read_begin(struct pkv_lock *lock)
+static void pkv_rwsem_read_begin(struct pkv_lock *lock, unsigned int *seq)
 {
 	down_read(&lock->rwsem);
-	return 0;
 }
 
-static bool pkv_rwsem_read_retry(struct pkv_lock *lock, unsigned int seq)
+static bool pkv_rwsem_read_end(struct pkv_lock *lock, unsigned int *seq)
 {
 	up_read(&lock->rwsem);
-	return false;
+	return true;
 }
 
 static void pkv_rwsem_write_begin(struct pkv_lock *lock)
@@ -61,29 +59,76 @@ static void pkv_rwsem_write_end(struct pkv_lock *lock)
 const struct pkv_lock_ops pkv_lock_rwsem = {
 	.name = "rwsem",
 	.read_begin = pkv_rwsem_read_begin,
-	.read_retry = pkv_rwsem_read_retry,
+	.read_end = pkv_rwsem_read_end,
 	.write_begin = pkv_rwsem_write_begin,
 	.write_end = pkv_rwsem_write_end,
 };
 
+static void pkv_rwlock_read_begin(struct pkv_lock *lock, unsigned int *seq)
+	__acquires(&lock->rwlock)
+{
+	read_lock(&lock->rwlock);
+}
+
+static bool pkv_rwlock_read_end(struct pkv_lock *lock, unsigned int *seq)
+	__releases(&lock->rwlock)
+{
+	read_unlock(&lock->rwlock);
+	return true;
+}
+
+static void pkv_rwlock_write_begin(struct pkv_lock *lock)
+	__acquires(&lock->rwlock)
+{
+	write_lock(&lock->rwlock);
+}
+
+static void pkv_rwlock_write_end(struct pkv_lock *lock)
+	__releases(&lock->rwlock)
+{
+	write_unlock(&lock->rwlock);
+}
+
+const struct pkv_lock_ops pkv_lock_rwlock = {
+	.name = "rwlock",
+	.read_begin = pkv_rwlock_read_begin,
+	.read_end = pkv_rwlock_read_end,
+	.write_begin = pkv_rwlock_write_begin,
+	.write_end = pkv_rwlock_write_end,
+};
+
 /*
  * RCU alone would let a reader see half of a write that stores several keys;
- * the sequence count makes it look again.
+ * the sequence count makes it look again. Looking again it takes the lock, so
+ * that a steady stream of writers keeps no reader out.
  */
-static unsigned int pkv_rcu_read_begin(struct pkv_lock *lock)
+static void pkv_rcu_read_begin(struct pkv_lock *lock, unsigned int *seq)
 	__acquires(RCU)
 {
 	rcu_read_lock();
-	return read_seqbegin(&lock->seqlock);
+	if (*seq & 1) {
+		read_seqlock_excl(&lock->seqlock);
+		/* Sparse cannot follow a lock that is taken now and then. */
+		__release(&lock->seqlock.lock);
+	} else {
+		*seq = read_seqbegin(&lock->seqlock);
+	}
 }
 
-static bool pkv_rcu_read_retry(struct pkv_lock *lock, unsigned int seq)
+static bool pkv_rcu_read_end(struct pkv_lock *lock, unsigned int *seq)
 	__releases(RCU)
 {
-	bool retry = read_seqretry(&lock->seqlock, seq);
+	bool whole = true;
 
+	if (*seq & 1) {
+		__acquire(&lock->seqlock.lock);
+		read_sequnlock_excl(&lock->seqlock);
+	} else if (read_seqretry(&lock->seqlock, *seq)) {
+		*seq = 1;
+		whole = false;
+	}
 	rcu_read_unlock();
-	return retry;
+	return whole;
 }
 
 static void pkv_rcu_write_begin(struct pkv_lock *lock)
@@ -101,7 +146,7 @@ static void pkv_rcu_write_end(struct pkv_lock *lock)
 const struct pkv_lock_ops pkv_lock_rcu = {
 	.name = "rcu",
 	.read_begin = pkv_rcu_read_begin,
-	.read_retry = pkv_rcu_read_retry,
+	.read_end = pkv_rcu_read_end,
 	.write_begin = pkv_rcu_write_begin,
 	.write_end = pkv_rcu_write_end,
 	.free_after_grace_period = true,
@@ -116,7 +161,8 @@ const struct pkv_lock_ops pkv_lock_rcu = {
 const struct pkv_lock_ops *pkv_lock_strategy(const char *name)
 {
 	static const struct pkv_lock_ops * const strategies[] = {
-		&pkv_lock_mutex, &pkv_lock_rwsem, &pkv_lock_rcu,
+		&pkv_lock_mutex, &pkv_lock_rwsem, &pkv_lock_rwlock,
+		&pkv_lock_rcu,
 	};
 	unsigned int i;
 
@@ -132,6 +178,7 @@ void pkv_lock_init(struct pkv_lock *lock, const struct pkv_lock_ops *ops)
 	lock->ops = ops;
 	mutex_init(&lock->mutex);
 	init_rwsem(&lock->rwsem);
+	rwlock_init(&lock->rwlock);
 	seqlock_init(&lock->seqlock);
 }
 

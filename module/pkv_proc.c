@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* pkv: /proc/pkv. */
+#include <linux/cpumask.h>
+#include <linux/percpu.h>
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 
@@ -21,6 +23,7 @@ int pkv_proc_show(struct seq_file *seq, void *unused)
 	struct pkv *pkv = seq->private;
 	struct pkv_usage usage;
 	unsigned int op;
+	int cpu;
 
 	pkv_store_usage(&pkv->store, &usage);
 	seq_printf(seq, "lock: %s\n", pkv->store.lock.ops->name);
@@ -32,16 +35,26 @@ int pkv_proc_show(struct seq_file *seq, void *unused)
 
 	/* An operation that runs right now may be in one column only. */
 	seq_puts(seq, "operation calls errors\n");
-	for (op = 0; op < PKV_N_OPS; op++)
-		seq_printf(seq, "%s %lld %lld\n", pkv_op_names[op],
-			   atomic64_read(&pkv->counts[op].calls),
-			   atomic64_read(&pkv->counts[op].errors));
+	for (op = 0; op < PKV_N_OPS; op++) {
+		unsigned long calls = 0, errors = 0;
+
+		for_each_possible_cpu(cpu) {
+			const struct pkv_counts *counts;
+
+			counts = per_cpu_ptr(pkv->counts, cpu);
+			calls += READ_ONCE(counts->calls[op]);
+			errors += READ_ONCE(counts->errors[op]);
+		}
+		seq_printf(seq, "%s %lu %lu\n", pkv_op_names[op], calls,
+			   errors);
+	}
 	return 0;
 }
 
 int pkv_proc_create(struct pkv *pkv, const char *name)
 {
-	pkv->proc = proc_create_single_data(name, 0444, NULL, pkv_proc_show,
+	/* As the node: what others write is nobody's business. */
+	pkv->proc = proc_create_single_data(name, 0400, NULL, pkv_proc_show,
 					    pkv);
 	return pkv->proc ? 0 : -ENOMEM;
 }

@@ -25,21 +25,23 @@ static bool pkv_slot_has_key(const struct pkv_slot *slot, const char *key,
 	return slot->key_len == key_len && !memcmp(slot->key, key, key_len);
 }
 
-static struct hlist_head *pkv_bucket(struct pkv_store *store, const char *key,
-				     u32 key_len)
+static u32 pkv_hash(const char *key, u32 key_len)
 {
-	u32 hash = full_name_hash(NULL, key, key_len);
+	return full_name_hash(NULL, key, key_len);
+}
 
+static struct hlist_head *pkv_bucket(struct pkv_store *store, u32 hash)
+{
 	return &store->table[hash_min(hash, HASH_BITS(store->table))];
 }
 
-/* Find a slot in the table. The lock is held, for reading or writing. */
-static struct pkv_slot *pkv_find(struct pkv_store *store, const char *key,
-				 u32 key_len)
+/* Find a slot in the table; the lock is held, as the walk asserts. */
+static struct pkv_slot *pkv_find(struct pkv_store *store, u32 hash,
+				 const char *key, u32 key_len)
 {
 	struct pkv_slot *slot;
 
-	hlist_for_each_entry_rcu(slot, pkv_bucket(store, key, key_len), node,
+	hlist_for_each_entry_rcu(slot, pkv_bucket(store, hash), node,
 				 pkv_lock_is_held(&store->lock)) {
 		if (pkv_slot_has_key(slot, key, key_len))
 			return slot;
@@ -57,6 +59,8 @@ static struct pkv_slot *pkv_last(struct pkv_store *store)
 /* Let go of a slot that is not in the table any more. */
 static void pkv_retire(struct pkv_store *store, struct pkv_slot *slot)
 {
+	lockdep_assert(pkv_lock_is_held_to_write(&store->lock));
+
 	if (pkv_last(store) == slot)
 		RCU_INIT_POINTER(store->last, NULL);
 	store->used--;
@@ -89,11 +93,13 @@ static void pkv_expire_at(struct pkv_store *store, u64 expires)
 {
 	u64 now = get_jiffies_64();
 
+	lockdep_assert(pkv_lock_is_held_to_write(&store->lock));
+
 	if (store->next_expiry && store->next_expiry <= expires)
 		return;
 
 	store->next_expiry = expires;
-	mod_delayed_work(system_wq, &store->expiry,
+	mod_delayed_work(store->workqueue, &store->expiry,
 			 expires > now ? expires - now : 0);
 }
 
@@ -150,7 +156,8 @@ static struct pkv_slot *pkv_parse(const char *record, size_t len)
 	if (key_len > PKV_KEY_MAX || value_len > PKV_VALUE_MAX)
 		return ERR_PTR(-EMSGSIZE);
 
-	slot = kzalloc(struct_size(slot, value, value_len), GFP_KERNEL);
+	slot = kzalloc(struct_size(slot, value, value_len),
+		       GFP_KERNEL_ACCOUNT);
 	if (!slot)
 		return ERR_PTR(-ENOMEM);
 
@@ -158,6 +165,7 @@ static struct pkv_slot *pkv_parse(const char *record, size_t len)
 	slot->value_len = value_len;
 	memcpy(slot->key, record, key_len);
 	memcpy(slot->value, equals + 1, value_len);
+	slot->hash = pkv_hash(slot->key, key_len);
 	return slot;
 }
 
@@ -218,7 +226,8 @@ static int pkv_stage(const char *data, size_t len, struct hlist_head *staged)
 /* Put a slot into the table, in the place of one with the same key. */
 static void pkv_insert(struct pkv_store *store, struct pkv_slot *slot)
 {
-	struct pkv_slot *old = pkv_find(store, slot->key, slot->key_len);
+	struct pkv_slot *old = pkv_find(store, slot->hash, slot->key,
+					slot->key_len);
 
 	store->used++;
 	store->bytes += slot->value_len;
@@ -226,8 +235,7 @@ static void pkv_insert(struct pkv_store *store, struct pkv_slot *slot)
 		hlist_replace_rcu(&old->node, &slot->node);
 		pkv_retire(store, old);
 	} else {
-		hlist_add_head_rcu(&slot->node,
-				   pkv_bucket(store, slot->key, slot->key_len));
+		hlist_add_head_rcu(&slot->node, pkv_bucket(store, slot->hash));
 	}
 }
 
@@ -247,13 +255,14 @@ static int pkv_commit(struct pkv_store *store, struct hlist_head *staged)
 	u64 expires = 0;
 	int ret = 0;
 
+	/* One tick more: the current one has begun already. */
 	if (ttl_ms)
-		expires = get_jiffies_64() + msecs_to_jiffies(ttl_ms);
+		expires = get_jiffies_64() + msecs_to_jiffies(ttl_ms) + 1;
 
 	pkv_write_begin(&store->lock);
 
 	hlist_for_each_entry(slot, staged, node) {
-		if (!pkv_find(store, slot->key, slot->key_len))
+		if (!pkv_find(store, slot->hash, slot->key, slot->key_len))
 			added++;
 	}
 	if (store->used + added > PKV_SLOTS) {
@@ -268,6 +277,7 @@ static int pkv_commit(struct pkv_store *store, struct hlist_head *staged)
 		pkv_insert(store, slot);
 	}
 	rcu_assign_pointer(store->last, last);
+	store->generation++;
 	if (expires)
 		pkv_expire_at(store, expires);
 
@@ -301,42 +311,45 @@ int pkv_store_write(struct pkv_store *store, const char *data, size_t len)
  * pkv_store_last() - copy the value of the last-written key
  * @store: the store
  * @value: room for PKV_VALUE_MAX bytes
+ * @generation: set to the number of writes up to that of the value
  *
  * Return: bytes in the value, or -ENODATA if that key is gone or never was.
  */
-ssize_t pkv_store_last(struct pkv_store *store, char *value)
+ssize_t pkv_store_last(struct pkv_store *store, char *value, u64 *generation)
 {
 	const struct pkv_slot *slot;
-	unsigned int seq;
+	unsigned int seq = 0;
 	ssize_t len;
 
 	do {
-		seq = pkv_read_begin(&store->lock);
+		pkv_read_begin(&store->lock, &seq);
 		slot = pkv_last(store);
+		*generation = store->generation;
 		len = -ENODATA;
 		if (slot) {
 			len = slot->value_len;
 			memcpy(value, slot->value, len);
 		}
-	} while (pkv_read_retry(&store->lock, seq));
+	} while (!pkv_read_end(&store->lock, &seq));
 
 	return len;
 }
 
 /* Like pkv_store_last(), without the copy. */
-ssize_t pkv_store_last_size(struct pkv_store *store)
+ssize_t pkv_store_last_size(struct pkv_store *store, u64 *generation)
 {
 	const struct pkv_slot *slot;
-	unsigned int seq;
+	unsigned int seq = 0;
 	ssize_t len;
 
 	do {
-		seq = pkv_read_begin(&store->lock);
+		pkv_read_begin(&store->lock, &seq);
 		slot = pkv_last(store);
+		*generation = store->generation;
 		len = -ENODATA;
 		if (slot)
 			len = slot->value_len;
-	} while (pkv_read_retry(&store->lock, seq));
+	} while (!pkv_read_end(&store->lock, &seq));
 
 	return len;
 }
@@ -353,11 +366,11 @@ u32 pkv_store_list(struct pkv_store *store, struct pkv_entry *entries, u32 room)
 {
 	const struct hlist_head *head;
 	const struct pkv_slot *slot;
-	unsigned int seq;
+	unsigned int seq = 0;
 	u32 count, n;
 
 	do {
-		seq = pkv_read_begin(&store->lock);
+		pkv_read_begin(&store->lock, &seq);
 		count = store->used;
 		n = 0;
 		/* hash_for_each_rcu() takes no condition for lockdep. */
@@ -374,7 +387,7 @@ u32 pkv_store_list(struct pkv_store *store, struct pkv_entry *entries, u32 room)
 				n++;
 			}
 		}
-	} while (pkv_read_retry(&store->lock, seq));
+	} while (!pkv_read_end(&store->lock, &seq));
 
 	return count;
 }
@@ -389,10 +402,11 @@ u32 pkv_store_list(struct pkv_store *store, struct pkv_entry *entries, u32 room)
  */
 int pkv_store_delete(struct pkv_store *store, const char *key, u32 key_len)
 {
+	u32 hash = pkv_hash(key, key_len);
 	struct pkv_slot *slot;
 
 	pkv_write_begin(&store->lock);
-	slot = pkv_find(store, key, key_len);
+	slot = pkv_find(store, hash, key, key_len);
 	if (slot)
 		pkv_remove(store, slot);
 	pkv_write_end(&store->lock);
@@ -417,22 +431,28 @@ void pkv_store_clear(struct pkv_store *store)
 
 void pkv_store_usage(struct pkv_store *store, struct pkv_usage *usage)
 {
-	unsigned int seq;
+	unsigned int seq = 0;
 
 	do {
-		seq = pkv_read_begin(&store->lock);
+		pkv_read_begin(&store->lock, &seq);
 		usage->keys = store->used;
 		usage->bytes = store->bytes;
 		usage->expired = store->expired;
-	} while (pkv_read_retry(&store->lock, seq));
+	} while (!pkv_read_end(&store->lock, &seq));
 }
 
-void pkv_store_init(struct pkv_store *store, const struct pkv_lock_ops *ops)
+/* Set up an empty store; returns 0 or -ENOMEM. */
+int pkv_store_init(struct pkv_store *store, const struct pkv_lock_ops *ops)
 {
+	store->workqueue = alloc_workqueue("pkv", WQ_UNBOUND, 0);
+	if (!store->workqueue)
+		return -ENOMEM;
+
 	pkv_lock_init(&store->lock, ops);
 	hash_init(store->table);
 	RCU_INIT_POINTER(store->last, NULL);
 	INIT_DELAYED_WORK(&store->expiry, pkv_expire);
+	return 0;
 }
 
 /* Nobody uses the store any more; its work may still be queued or running. */
@@ -440,5 +460,6 @@ void pkv_store_destroy(struct pkv_store *store)
 {
 	cancel_delayed_work_sync(&store->expiry);
 	pkv_store_clear(store);
+	destroy_workqueue(store->workqueue);
 	pkv_lock_destroy(&store->lock);
 }

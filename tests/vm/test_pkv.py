@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import subprocess
@@ -24,7 +25,7 @@ from tests.vm.guests import GuestFactory, returned, run, splat
 
 pytestmark = pytest.mark.pkvfuzz(kernels=["full"])
 
-STRATEGIES = ("mutex", "rwsem", "rcu")
+STRATEGIES = ("mutex", "rwsem", "rwlock", "rcu")
 COMPAT32 = Path(__file__).parent.parent / "data" / "compat32" / "compat32.c"
 # No C library for 32 bits is needed, and no stack protector that wants one.
 CFLAGS_32 = (
@@ -69,7 +70,7 @@ def test_strategies_answer_alike(guest: GuestFactory, pkv_target: Target) -> Non
             results = [quiet(machine.run(program)).results for program in programs]
         # The entries of LIST are in no particular order, but for one history in one.
         answers.append([[(c.ret, c.error, c.output) for c in calls] for calls in results])
-    assert answers[0] == answers[1] == answers[2]
+    assert all(each == answers[0] for each in answers)
 
 
 def test_a_32_bit_process_can_do_all_of_it(machine: DriverMachine, tmp_path: Path) -> None:
@@ -92,12 +93,27 @@ def test_parameters_have_the_right_modes(machine: DriverMachine) -> None:
     assert listing.split() == ["444", "lock", "644", "ttl_ms", "mutex", "0"]
 
 
+def test_only_root_may_use_and_watch_it(machine: DriverMachine) -> None:
+    listing = machine.shell("stat -c '%a %u %g %n' /dev/pkv /proc/pkv")
+    assert listing.splitlines()[:2] == ["600 0 0 /dev/pkv", "400 0 0 /proc/pkv"]
+
+
 def test_an_unknown_strategy_is_refused(machine: DriverMachine) -> None:
     guest = machine.guest
     image = driver_image(with_params(guest.target, "lock=spin"), guest.driver)
     machine.shell("rmmod pkv")
     with pytest.raises(BadInputError, match=r"Invalid argument.*lock=spin: not one of"):
         machine.vm.load(image)
+
+
+def test_a_time_that_the_kernel_takes_for_ever_is_refused(machine: DriverMachine) -> None:
+    parameter = "/sys/module/pkv/parameters/ttl_ms"
+    written = machine.shell(
+        f"echo 2147483647 > {parameter}; echo 2147483648 > {parameter} || cat {parameter}"
+    )
+    assert written.splitlines()[-1] == "2147483647"
+    loaded = machine.run('close(f0)\nunload()\nload("ttl_ms=2147483648")\nload("")')
+    assert [error for _, error in returned(loaded[2:])] == [errno.EINVAL, 0]
 
 
 def test_keys_expire_when_the_parameter_is_set_at_run_time(machine: DriverMachine) -> None:
@@ -133,6 +149,20 @@ def test_debug_messages_are_under_dynamic_debug(machine: DriverMachine) -> None:
     machine.shell("cat /dev/pkv || true")
     assert b"opened by cat" in machine.log
     assert b"closed by cat" in machine.log
+
+
+def test_a_write_is_one_whatever_its_segments(machine: DriverMachine) -> None:
+    text = (
+        'write(f0, "a=1\\nb=22\\n") split=3\nread(f0, 64) split=1\nwrite(f0, "a=2\\nb") split=4\n'
+    )
+    text += "read(f0, 64)\n"
+    assert returned(machine.run(text)) == [(9, 0), (2, 0), (-1, errno.EINVAL), (0, 0)]
+
+
+@pytest.mark.parametrize("way", ["SPLICE", "SENDFILE"])
+def test_values_are_spliced(machine: DriverMachine, way: str) -> None:
+    results = machine.run(f'splice_write(f0, "a=1\\nb=22\\n", {way})\nsplice_read(f0, 64, {way})')
+    assert returned(results) == [(9, 0), (2, 0)]
 
 
 def test_it_cannot_be_unloaded_while_a_file_is_open(machine: DriverMachine) -> None:
@@ -180,6 +210,46 @@ def test_every_allocation_of_loading_may_fail(guest: GuestFactory) -> None:
         # Device numbers, class, cdev, /proc and device alone make five.
         assert needed > 5
         assert find_leak(machine, leaky.driver.frame_marks()) is None
+
+
+def test_no_file_is_open_of_a_device_whose_loading_fails(guest: GuestFactory) -> None:
+    # A node of the device's number that stays, and one who opens it all the time.
+    opener = """
+        number=$(busybox awk '$2 == "pkv" { print $1 }' /proc/devices)
+        busybox mknod /tmp/live c $number 0
+        (while :; do true < /tmp/live; done) > /dev/null 2>&1 &
+    """
+    raced = guest(Flavour.FULL, cpus=2, arguments=HURRY)
+    with contextlib.closing(DriverMachine(raced)) as machine:
+        machine.shell(opener)
+        failed = 0
+        for _ in range(3):
+            failed += failed_loads(machine)
+        assert failed > 15
+        assert opens(machine) > 0
+        found = splat(machine.log)
+        assert found is None, found
+
+
+def failed_loads(machine: DriverMachine) -> int:
+    """Load with each allocation failing in turn; return how many of the loads failed."""
+    failed, first, faulted = 0, 1, True
+    while faulted:
+        numbers = range(first, first + 10)
+        # Somebody else has the device open now and then.
+        text = "close(f0)\n" + "unload()\n" * 30
+        text += "".join(f'load("") fail={nth}\nunload()\n' for nth in numbers)
+        loads = machine.run(text)[31::2]
+        if loads[0].error != errno.EEXIST:
+            failed += sum(load.ret != 0 for load in loads)
+            first, faulted = numbers.stop, loads[-1].faulted
+    return failed
+
+
+def opens(machine: DriverMachine) -> int:
+    """Return how often somebody opened the device since it was loaded."""
+    table = machine.shell("cat /proc/pkv").splitlines()
+    return next(int(line.split()[1]) for line in table if line.startswith("open "))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
