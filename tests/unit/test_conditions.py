@@ -37,7 +37,7 @@ from fuzzer.program.ops import (
     Op,
 )
 from fuzzer.program.program import Call
-from fuzzer.program.resize import Resizer
+from fuzzer.program.resize import Resizer, length_places
 from fuzzer.program.wire import decode, encode, encode_call, split
 from fuzzer.target.target import load_target
 
@@ -289,6 +289,35 @@ def test_a_load_gets_other_parameters_of_the_description_and_keeps_some(tmp_path
 def test_resized_data_is_within_the_limit_or_left_alone(data: bytes, limit: int, seed: int) -> None:
     result = Resizer(random.Random(seed)).resize(data, limit)
     assert len(result) <= limit or result == data
+
+
+def depth(data: bytes) -> int:
+    """Return how deep records are in others, -1 if a length is not true."""
+    deepest = 0
+    while data:
+        kind, length = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
+        if not 4 <= length <= len(data):
+            return -1
+        if kind == 0x202:
+            inside = depth(data[4:length])
+            if inside < 0:
+                return -1
+            deepest = max(deepest, 1 + inside)
+        data = data[length:]
+    return deepest
+
+
+def test_binary_records_grow_with_their_lengths_and_those_around_them() -> None:
+    data = b"\x02\x02\x00\x0c\x02\x02\x00\x08\x01\x01\x00\x04"
+    assert depth(data) == 2
+    known = {(each.place, each.width, each.start, each.end) for each in length_places(data)}
+    assert {(2, 2, 0, 12), (6, 2, 4, 12), (10, 2, 8, 12)} <= known
+    resizer = Resizer(random.Random(1))
+    depths = Counter(depth(resizer.resize(data, 512)) for _ in range(4000))
+    assert {1, 2, 3} <= depths.keys()
+    assert depths[-1] < 3000
+    long = [resizer.resize(data, 512) for _ in range(4000)]
+    assert any(len(each) > 60 and depth(each) == 2 for each in long)
 
 
 def test_words_are_resized_to_limits_and_records_repeated_with_a_number() -> None:
