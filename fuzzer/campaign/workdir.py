@@ -140,7 +140,7 @@ class Workdir:
                 raise InfrastructureError(f"writing {path}: {error.strerror}") from error
             return
         try:
-            found = read_json(path, dict[str, object], within=self.root)
+            found = read_json(path, object, within=self.root)
         except (OSError, ValueError) as error:
             raise BadInputError(f"{path}: damaged ({error}). Give another --workdir") from error
         if found != identity:

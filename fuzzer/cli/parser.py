@@ -23,7 +23,9 @@ class Parser(argparse.ArgumentParser):
         raise BadInputError(f"{message}. See: {self.prog} --help")
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        if "" in arg_strings and action.dest not in _MAY_BE_EMPTY:
+        # To the parser of commands, all that follows is the value of the command.
+        own = arg_strings[:1] if action.nargs == argparse.PARSER else arg_strings
+        if "" in own and action.dest not in _MAY_BE_EMPTY:
             raise argparse.ArgumentError(action, "an empty value; give one, or leave it out")
         return super()._get_values(action, arg_strings)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fuzzer.cli.main import main
+from fuzzer.cli.parser import build_parser
 from fuzzer.paths import project_root
 
 STORED = project_root() / "crashes" / "kasan-slab-use-after-free-read-in-pkv-store-last"
@@ -163,8 +165,11 @@ def test_a_hangup_removes_temporary_directories(tmp_path: Path) -> None:
 def test_an_empty_value_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fuzzer.cli.main import main
-
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "an empty value" in line
+    assert "COMMAND" not in line
+
+
+def test_no_parameters_are_a_value() -> None:
+    assert build_parser(["run"]).parse_args(["run", "--params", ""]).params == ""

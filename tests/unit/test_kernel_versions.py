@@ -334,7 +334,7 @@ def test_a_version_excludes_a_kernel_of_the_users_own(other: str) -> None:
         kernel_options(options)
 
 
-@pytest.mark.parametrize("text", ["", "six", "6.1/../x"])
+@pytest.mark.parametrize("text", ["six", "6.1/../x"])
 def test_a_wrong_version_on_the_command_line_is_told_with_the_option(text: str) -> None:
     with pytest.raises(BadInputError, match=r"--kernel-version .*: X\.Y is expected"):
         kernel_options(_options("run", "--kernel-version", text))

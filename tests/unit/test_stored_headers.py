@@ -89,7 +89,7 @@ def test_a_path_does_not_leave_the_directory(tmp_path: Path) -> None:
     }
     (tmp_path / "drv").mkdir()
     (tmp_path / "drv" / "link.h").symlink_to(secret)
-    target = made(tmp_path, files, "../drv/toy.h")
+    target = made(tmp_path, files, "../drv/toy.h", [".."])
     stored = {header.name: header.text for header in stored_headers(target)}
     assert stored.keys() == {"toy.h", "above.h"}
     assert b'#include "above.h"\n#include "../secret"\n' in stored["toy.h"]
