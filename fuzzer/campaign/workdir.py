@@ -131,14 +131,16 @@ class Workdir:
 
     def _check(self, identity: dict[str, object]) -> None:
         path = self.root / "campaign.json"
-        try:
-            found = read_json(path, dict[str, object])
-        except FileNotFoundError:
+        # A full disk made older versions leave an empty one, before there was anything else.
+        is_begun = os.path.lexists(path) and path.lstat().st_size > 0
+        if not is_begun:
             try:
                 write_whole(path, json.dumps(identity) + "\n")
             except OSError as error:
                 raise InfrastructureError(f"writing {path}: {error.strerror}") from error
             return
+        try:
+            found = read_json(path, dict[str, object], within=self.root)
         except (OSError, ValueError) as error:
             raise BadInputError(f"{path}: damaged ({error}). Give another --workdir") from error
         if found != identity:

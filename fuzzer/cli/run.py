@@ -138,7 +138,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shown.add_argument(
         "--json",
         action="store_true",
-        help="print an object a line: status, crash, note, set aside, end",
+        help="print an object a line: status, crash, note, set aside, put back, end",
     )
     add_driver(parser)
     add_kernel_to_fuzz(parser)

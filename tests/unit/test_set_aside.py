@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from fuzzer.atomic import DAMAGED
 from fuzzer.campaign.workdir import Workdir, program_name
 from fuzzer.crash.store import read_crash
 from fuzzer.engine.import_queue import import_directory
+from fuzzer.errors import BadInputError, InfrastructureError
 from fuzzer.paths import project_root
 from fuzzer.program.ops import Op
 from fuzzer.program.program import Call
@@ -83,3 +85,37 @@ def test_what_is_no_program_is_set_aside(
     assert any(str(place / lost) in line and "another hash" in line for line in told)
     left = {path.name for path in place.iterdir()}
     assert left == ({"own-name"} if is_queued else {"own-name", program_name(READ)})
+
+
+def test_a_disk_that_is_full_at_the_first_start_blocks_no_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = Workdir(tmp_path / "work")
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(InfrastructureError, match="No space left"), workdir.opened("pkv", None):
+            pass
+    assert not [path for path in workdir.root.iterdir() if "campaign" in path.name]
+    # As older versions left it.
+    (workdir.root / "campaign.json").touch()
+    with workdir.opened("pkv", None):
+        pass
+    with pytest.raises(BadInputError, match="belongs to"), workdir.opened("other", None):
+        pass
+
+
+def test_a_program_that_a_full_disk_did_not_take_leaves_no_name(
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        workdir.add_program(READ + READ)
+    assert [path.name for path in workdir.corpus.iterdir()] == [program_name(READ)]
+    assert not list(workdir.root.glob(".*.partial"))

@@ -41,11 +41,17 @@ def test_a_directory_of_another_campaign_is_refused(
         pass
 
 
-@pytest.mark.parametrize("text", ["[]", '{"format": 99, "target": "drv", "bug": null}'])
-def test_a_directory_of_a_version_that_is_not_known_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "campaign.json: damaged"),
+        ('{"format": 99, "target": "drv", "bug": null}', "another version of pkvfuzz"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "campaign.json").write_text(text)
     with (
-        pytest.raises(BadInputError, match="another version of pkvfuzz"),
+        pytest.raises(BadInputError, match=said),
         Workdir(tmp_path).opened("drv", None),
     ):
         pass
