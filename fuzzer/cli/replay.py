@@ -17,7 +17,7 @@ from fuzzer.crash.exact import LIMIT, find_schedule
 from fuzzer.crash.rate import show_interval
 from fuzzer.crash.reproducer import Reproducer
 from fuzzer.crash.testbeds import Testbeds
-from fuzzer.crash.trace import Tracer
+from fuzzer.crash.trace import Tracer, keep_trace
 from fuzzer.errors import BadInputError, ExitCode
 from fuzzer.program.conditions import is_parallel
 from fuzzer.program.text import format_program
@@ -92,6 +92,8 @@ def command(options: argparse.Namespace) -> int:
         if options.times >= 10 and number % 10 == 9:
             say(f"{number + 1} of {options.times} runs, {same} reproduced")
     show(traced, end="")
+    if traced and same:
+        keep_trace(options.crash, traced)
     title = bug.title if bug else None
     code = _tell(options.times, title, same, others, splat)
     for other, seen in before.items():

@@ -8,10 +8,13 @@ printed. On an exact machine there are no marks, as they would shift its schedul
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from fuzzer.atomic import write_whole
 from fuzzer.crash.dedup import Wanted
 from fuzzer.crash.leak_report import leaking_call
 from fuzzer.crash.leaks import LEAK, find_leak, forget_leaks
@@ -27,11 +30,14 @@ from fuzzer.program.program import MAX_CALLS, Program
 from fuzzer.program.wire import decode
 from fuzzer.splat.kmsg import console_lines
 from fuzzer.splat.splat import Splat
+from fuzzer.untrusted import read_text
 
 # A record of user space: its facility, above the three bits of the level, is LOG_USER.
 _MARK = re.compile(
     rf"15,\d+,\d+,[^;,]*(?:,caller=(?P<caller>T\d+))?[^;]*;{re.escape(MARK)}(?P<what>\w+)$"
 )
+
+_FILE = "trace.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,3 +268,22 @@ class Tracer:
     def _keep(self, history: Sequence[bytes], program: bytes, seen: _Seen, runs: int) -> None:
         calls = decode(program)[:MAX_CALLS]
         self.trace = replace(trace_of(calls, seen), before=len(history), runs=runs)
+
+
+def keep_trace(directory: Path, text: str) -> None:
+    """Keep a trace beside a campaign's crash, for reports; elsewhere, or on a full disk, do not.
+
+    When the crash gets another program, its directory is written anew, without the trace.
+    """
+    crash = directory.resolve()
+    if (crash / "crash.json").is_file() and (crash.parents[1] / "campaign.json").is_file():
+        with contextlib.suppress(OSError):
+            write_whole(crash / _FILE, text)
+
+
+def kept_trace(directory: Path) -> str:
+    """Return the trace that was kept beside a crash, empty if none was."""
+    try:
+        return read_text(directory / _FILE, within=directory, errors="replace")
+    except OSError:
+        return ""

@@ -97,16 +97,26 @@ class Measure:
         )
 
     def told(self, side: int) -> str:
-        """Return the numbers of a side in words: the median, and the range if they differ."""
-        numbers = self.numbers[side]
+        """Return the numbers of a side in words: the median, and the range if they differ.
+
+        Of a time that some runs did not reach, those of the others, and how many these are.
+        """
+        reached = [each for each in self.numbers[side] if math.isfinite(each)]
+        runs = len(self.numbers[side])
+        if not reached:
+            return "-"
+        text = self._median(reached)
+        return text if len(reached) == runs else f"{text} in {len(reached)} of {runs}"
+
+    def _median(self, numbers: Sequence[float]) -> str:
         middle = self._one(median(numbers))
         low, high = self._one(min(numbers)), self._one(max(numbers))
         return middle if low == high else f"{middle} ({low} to {high})"
 
     def _one(self, number: float) -> str:
-        if math.isinf(number) or math.isnan(number):
-            return "-"
-        return time_span(number) if self.seconds else f"{number:,.0f}"
+        if self.seconds:
+            return time_span(number)
+        return f"{number:,.1f}" if number % 1 and number < 100 else f"{number:,.0f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,18 +239,9 @@ def _text_table(name: str, letters: Sequence[str], measures: Sequence[Measure]) 
     rows = [[name, *letters, *([f"against {letters[0]}"] if several else [])]]
     for each in measures:
         title = each.name if len(each.name) <= _TITLE else f"{each.name[: _TITLE - 1]}…"
-        row = [title, *(_found(each, at) for at in range(len(letters)))]
+        row = [title, *(each.told(at) for at in range(len(letters)))]
         rows.append([*row, difference_text(each, letters)] if several else row)
     return table(rows)
-
-
-def _found(measure: Measure, side: int) -> str:
-    """Return the numbers of a side; of a bug that some runs did not find, how many did."""
-    numbers = measure.numbers[side]
-    found = sum(math.isfinite(each) for each in numbers)
-    if found in {0, len(numbers)}:
-        return measure.told(side)
-    return f"{measure.told(side)}, {found} of {len(numbers)}"
 
 
 def difference_text(measure: Measure, letters: Sequence[str]) -> str:

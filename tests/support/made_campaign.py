@@ -21,6 +21,7 @@ from fuzzer.cache import build_once, content_key
 from fuzzer.campaign.driver_record import DriverRecord, write_driver_record
 from fuzzer.crash.crash import Crash, Identity
 from fuzzer.crash.store import CrashStore, slug_of
+from fuzzer.crash.trace import keep_trace
 from fuzzer.driver.blocks import Block, read_blocks
 from fuzzer.driver.driver import Driver
 from fuzzer.driver.known_builds import find_build, note_build
@@ -255,7 +256,7 @@ def _store_crashes(
             program=_program(number),
         )
         path = store.put(crash, target)
-        (path / "trace.txt").write_text(f"write(f0, ...) = 12 {told}\nread(f0) = -1 EIO\n")
+        keep_trace(path, f"write(f0, ...) = 12 {told}\nread(f0) = -1 EIO\n")
         stored.append(crash)
     return stored
 

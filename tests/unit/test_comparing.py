@@ -91,7 +91,7 @@ def test_the_time_to_a_bug_tells_how_many_runs_found_it(tmp_path: Path) -> None:
     assert bug.name == CRASH.title
     text = comparison_text(found)
     row = next(line for line in text.splitlines() if line.startswith(CRASH.title))
-    assert re.search(r" -  .*, 1 of 3", row)
+    assert re.search(r" -  +25 s in 1 of 3", row)
 
 
 def test_a_consequence_of_another_crash_is_no_bug(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzer.crash.trace import Mark, Trace, TracedCall, take_marks
+from fuzzer.crash.trace import Mark, Trace, TracedCall, keep_trace, kept_trace, take_marks
 from fuzzer.machine.channel import CallResult
 from fuzzer.program.text import parse_program
 from fuzzer.report.trace import format_trace
@@ -92,3 +92,14 @@ def test_what_comes_after_the_calls_is_told(during: str, said: str) -> None:
     calls = (TracedCall(0, CallResult(0, 0, b"", 0)),)
     trace = Trace(program, UAF, calls, during=during)
     assert said in format_trace(trace, TARGET).splitlines()[1]
+
+
+def test_a_trace_is_kept_beside_a_campaigns_crash_alone(tmp_path: Path) -> None:
+    crash = tmp_path / "crashes" / "one"
+    crash.mkdir(parents=True)
+    (crash / "crash.json").write_text("{}")
+    keep_trace(crash, "read(f0) = 3\n")
+    assert kept_trace(crash) == ""
+    (tmp_path / "campaign.json").write_text("{}")
+    keep_trace(crash, "read(f0) = 3\n")
+    assert kept_trace(crash) == "read(f0) = 3\n"

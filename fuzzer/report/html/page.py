@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from fuzzer import __version__
 from fuzzer.crash.store import shown_report
+from fuzzer.crash.trace import kept_trace
 from fuzzer.engine.compared import ConstantCompared
 from fuzzer.program.ops import Op
 from fuzzer.report.charts import Chart, ChartLine, Flag, svg
@@ -228,7 +229,7 @@ def _crash_views(gathered: Gathered) -> list[CrashView]:
                     _text(stored.path / "program.prog"), _PROGRAM if early else _PROGRAM_LATER
                 ),
                 room.take(_text(stored.path / "repro.c"), _SOURCE) if early else "",
-                room.take(_text(stored.path / "trace.txt"), _PROGRAM) if early else "",
+                room.take(kept_trace(stored.path), _PROGRAM) if early else "",
             )
         )
     return views

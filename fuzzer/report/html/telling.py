@@ -37,7 +37,8 @@ def _found(gathered: Gathered) -> str:
     told = f"{count(len(bugs), 'bug')} in {_crashes(len(crashes))}"
     new = sum(each.slug not in known for each in bugs)
     if known:
-        told += f", {new or 'none'} of them new" if len(bugs) > 1 or not new else ", which is new"
+        which = ", which is new" if new else ", which was known"
+        told += f", {new or 'none'} of them new" if len(bugs) > 1 else which
     shown = sum(each.crash.reproduced > 0 for each in bugs)
     if shown < len(bugs):
         told += f"; {shown} of {len(bugs)} shown again on fresh machines"
