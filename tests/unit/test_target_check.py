@@ -224,7 +224,7 @@ def test_the_command_shows_what_will_be_fuzzed(capsys: pytest.CaptureFixture[str
     assert "12.5 % ioctl PKV_IOC_DELETE 0x4028bb01 _IOW struct pkv_delete 40" in lines
     assert "- reload 4 templates" in lines
     assert "between programs: ioctl(f0, PKV_IOC_CLEAR)" in lines
-    assert any(line.startswith("seeds: 11 of 11 in ") for line in lines)
+    assert any(line.startswith("seeds: 12 of 12 in ") for line in lines)
     assert lines[-1] == f"{path}: 0 errors, 0 warnings, 1 note"
 
 
