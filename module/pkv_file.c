@@ -100,7 +100,7 @@ static ssize_t pkv_file_value(struct pkv_file *pf, loff_t *ppos, char *value)
 		before = pf->generation;
 		len = pkv_store_last(&pf->pkv->store, pf->value,
 				     &pf->generation);
-		if (goes_on && pf->generation != before)
+		if (goes_on && len >= 0 && pf->generation != before)
 			*ppos = 0;
 		pf->len = max_t(ssize_t, len, 0);
 		pf->next = *ppos;

@@ -924,7 +924,7 @@ static void pkv_file_writes_segments_as_one(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, pkv_file_writev(test, "", "a=1\n"), 4);
 	pkv_expect_read(test, 64, "1");
-	KUNIT_EXPECT_EQ(test, pkv_file_writev(test, "a=2\nb", "=3\n"), 7);
+	KUNIT_EXPECT_EQ(test, pkv_file_writev(test, "a=2\nb", "=3\n"), 8);
 	pkv_expect_read(test, 64, "3");
 	KUNIT_EXPECT_EQ(test, pkv_file_writev(test, "a=4\n", "b"), -EINVAL);
 	pkv_expect_read(test, 64, "");

@@ -217,15 +217,14 @@ def test_no_file_is_open_of_a_device_whose_loading_fails(guest: GuestFactory) ->
     opener = """
         number=$(busybox awk '$2 == "pkv" { print $1 }' /proc/devices)
         busybox mknod /tmp/live c $number 0
+        # There is no program to look for a driver with: it would only take time.
+        echo > /proc/sys/kernel/modprobe || true
         (while :; do true < /tmp/live; done) > /dev/null 2>&1 &
     """
     raced = guest(Flavour.FULL, cpus=2, arguments=HURRY)
     with contextlib.closing(DriverMachine(raced)) as machine:
         machine.shell(opener)
-        failed = 0
-        for _ in range(3):
-            failed += failed_loads(machine)
-        assert failed > 15
+        assert failed_loads(machine) > 5
         assert opens(machine) > 0
         found = splat(machine.log)
         assert found is None, found
