@@ -72,7 +72,10 @@ class CrashView:
 
 @dataclass(frozen=True, slots=True)
 class CallRow:
-    """A kind of call; ``errors`` are names of error numbers with how often, most first."""
+    """A kind of call; ``errors`` are names of error numbers with how often, most first.
+
+    What is not an ioctl counts as described: files are opened and modules loaded of itself.
+    """
 
     name: str
     described: bool
@@ -250,7 +253,7 @@ def _call_views(calls: Sequence[CallRecord]) -> list[CallRow]:
         views.append(
             CallRow(
                 each.name,
-                each.described,
+                each.described or each.op != Op.IOCTL,
                 each.outcomes.get(0, 0),
                 sum(failed.values()),
                 tuple((errno.errorcode.get(number, str(number)), n) for number, n in errors),
