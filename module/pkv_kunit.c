@@ -807,7 +807,8 @@ static void pkv_file_write_refuses_bad_records(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, pkv_file_write(test, "a"), -EINVAL);
 	KUNIT_EXPECT_EQ(test, pkv_file_write(test, ""), -EINVAL);
-	KUNIT_EXPECT_EQ(test, pkv_test_write_to(t->file, pkv_test_user(test, 0), PKV_WRITE_MAX + 1), -EMSGSIZE);
+	KUNIT_EXPECT_EQ(test, pkv_test_write_to(t->file, pkv_test_user(test, 0), PKV_WRITE_MAX + 1),
+			-EMSGSIZE);
 }
 
 static void pkv_file_write_survives_failed_allocations(struct kunit *test)
