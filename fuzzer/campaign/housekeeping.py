@@ -19,7 +19,7 @@ from fuzzer.campaign.workdir import Workdir
 from fuzzer.engine.statistics import WorkerCounts
 from fuzzer.progress import clock, say
 from fuzzer.state.document import EventKind
-from fuzzer.wording import size_text
+from fuzzer.wording import count, size_text
 
 # Seconds between two looks at logs, and between two looks at a limit that was exceeded.
 _LOGS_EVERY, _LIMITS_EVERY = 30.0, 15.0
@@ -155,7 +155,9 @@ class Housekeeping:
             return ""
         if len(running) > 1:
             worker = running[-1]
-            self._tell(worker.name, f"{over}: the campaign goes on with {len(running) - 1} VMs")
+            self._tell(
+                worker.name, f"{over}: the campaign goes on with {count(len(running) - 1, 'VM')}"
+            )
             self._retire(worker)
             return ""
         return f"{over}, and one VM is left"
