@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fuzzer.atomic import open_lock, remove_partial, set_aside, write_whole
 from fuzzer.checked import read_json
@@ -140,7 +141,7 @@ class Workdir:
                 raise InfrastructureError(f"writing {path}: {error.strerror}") from error
             return
         try:
-            found = read_json(path, object, within=self.root)
+            found = read_json(path, dict[str, Any], within=self.root)
         except (OSError, ValueError) as error:
             raise BadInputError(f"{path}: damaged ({error}). Give another --workdir") from error
         if found != identity:
@@ -194,9 +195,9 @@ def program_name(program: bytes) -> str:
     return hashlib.sha1(program, usedforsecurity=False).hexdigest()
 
 
-def _subject_of(identity: object) -> str:
+def _subject_of(identity: dict[str, Any]) -> str:
     """Return in words what a campaign is against, from its record."""
-    if not isinstance(identity, dict) or identity.get("format") != _FORMAT:
+    if identity.get("format") != _FORMAT:
         return "something that another version of pkvfuzz wrote down"
     bug = identity.get("bug")
     return f"{identity.get('target')} with {bug}" if bug else f"{identity.get('target')}"

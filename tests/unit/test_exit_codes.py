@@ -104,12 +104,22 @@ def _signalled(
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(temporary)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_take_signals,
     )
-    time.sleep(seconds)  # the moment is what is tried, no synchronisation
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    with process:
+        time.sleep(seconds)  # the moment is what is tried, no synchronisation
+        process.send_signal(number)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, errors
+
+
+def _take_signals() -> None:
+    """Undo what nohup and a shell's background jobs hand down."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
