@@ -68,9 +68,11 @@ def work(task: WorkerTask) -> None:
         adapter = LibFuzzerAdapter(assemble(executor, fuzzer, options))
     except (PkvfuzzError, OSError) as error:
         give_up(options.workdir, options.name, error)
+    logs = options.workdir / "log"
+    logs.mkdir(exist_ok=True)
     engine = EngineOptions(
         corpus=task.corpus,
-        artifacts=options.workdir / "log",
+        artifacts=logs,
         seed=options.seed,
         max_length=PROGRAM_SIZE // 8,
         reload=task.reload,

@@ -104,7 +104,7 @@ def test_the_shipped_driver_is_clean_and_coverage_is_told(tmp_path: Path) -> Non
     done = pkvfuzz("run", "--programs", 8000, "--seed", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no crash" in done.stdout
-    match = re.search(r"(\d+)/(\d+) blocks", done.stdout)
+    match = re.search(r"(\d+) of (\d+) blocks", done.stdout)
     assert match
     covered, total = map(int, match.groups())
     assert 0.6 * total < covered <= total
@@ -228,7 +228,7 @@ def test_a_driver_without_a_description_is_fuzzed_and_described(tmp_path: Path) 
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    match = re.search(r"(\d+)/(\d+) blocks", done.stdout)
+    match = re.search(r"(\d+) of (\d+) blocks", done.stdout)
     assert match
     covered, total = map(int, match.groups())
     assert covered > 0.35 * total

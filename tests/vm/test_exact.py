@@ -64,7 +64,7 @@ def test_a_wait_decides_when_a_thread_takes_over(exact: Guest) -> None:
     took = {ticks: timed(exact, READS.format(ticks=ticks))[0].results[1].tsc for ticks in TICKS}
     # There it stands still while thread 2 makes its call.
     held = [ticks for ticks in TICKS if took[ticks] > 2 * alone]
-    assert 2 <= len(held) < len(TICKS) / 2
+    assert 2 <= len(held) < 0.7 * len(TICKS)
     assert held == [ticks for ticks in TICKS if held[0] <= ticks <= held[-1]]
     assert all(took[ticks] == alone for ticks in TICKS if ticks > held[-1])
 

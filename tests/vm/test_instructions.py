@@ -51,7 +51,7 @@ FULL = {
     "list": Bound(241_000, 40_000),
     "open-close": Bound(270_000, 43_000),
     "overwrite": Bound(247_000, 48_000),
-    "read": Bound(211_000, 12_300),
+    "read": Bound(211_000, 17_300),
     "write": Bound(198_000, 38_500),
 }
 
