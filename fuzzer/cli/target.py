@@ -41,7 +41,8 @@ def command(options: argparse.Namespace) -> int:
 
 def _check(path: Path) -> Checked:
     if not path.is_file():
-        raise BadInputError(f"{path}: there is no such file")
+        why = "it is no regular file" if path.exists() else "there is no such file"
+        raise BadInputError(f"{path}: {why}")
     reading = read_all(path)
     findings = (*reading.errors, *lint(reading))
     problems: list[str] = []

@@ -78,7 +78,10 @@ class StateWriter:
         self._inode = self.path.stat().st_ino
 
     def close(self) -> None:
-        """Close the file; with nobody reading, its log of changes is gone then."""
+        """Close the file, which has all then; its log of changes is empty, or gone."""
+        with contextlib.suppress(sqlite3.Error):
+            # A view that has it open is the last to close it, and may not write.
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with contextlib.suppress(sqlite3.Error):
             self._database.close()
 

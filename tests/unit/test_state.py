@@ -72,6 +72,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_a_closed_document_is_one_file_although_a_view_has_it_open(tmp_path: Path) -> None:
+    writer = StateWriter(tmp_path)
+    _fill(writer)
+    with StateReader(tmp_path) as reader:
+        assert reader.read().last == ROW
+        writer.close()
+        (tmp_path / "copy").mkdir()
+        shutil.copy(state_file(tmp_path), tmp_path / "copy")
+    assert read_state(tmp_path / "copy").history == (ROW,)
+
+
 def test_a_reader_and_the_campaign_do_not_wait_for_each_other(tmp_path: Path) -> None:
     writer = StateWriter(tmp_path)
     _fill(writer)
