@@ -24,6 +24,7 @@ pytestmark = pytest.mark.vm
 BUGS = sorted(path.stem for path in (project_root() / "module" / "bugs").glob("*.patch"))
 SEEDS = sorted((project_root() / "seeds" / "pkv").glob("*.prog"))
 # A race is lost or won anew each time; the rarest took some hundred runs.
+TRIES = 4
 RACE_RUNS = 10_000
 
 
@@ -83,7 +84,10 @@ def test_its_program_shows_it(bug: PlantedBug, program: bytes, guest: GuestFacto
         assert title_of(patched, program, 20) is None
     elif bug.expect == "wrong answer":
         with patched.restore() as machine, guest_for(guest, bug, planted=False).restore() as good:
-            assert answers(machine.run(program)) != answers(good.run(program))
+            # What memory held before is up to the allocator, and to what the kernel does beside.
+            assert any(
+                answers(machine.run(program)) != answers(good.run(program)) for _ in range(TRIES)
+            )
     elif is_leak(bug):
         innocent = wire_file(SEEDS[0], patched.target)
         with patched.restore() as machine:
